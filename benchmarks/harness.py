@@ -1,0 +1,62 @@
+"""Interleaved timing: every contestant once a round, so that a drifting machine moves all of them alike."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+Row = dict[str, object]
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """Milliseconds of one contestant over all rounds."""
+
+    samples_ms: tuple[float, ...]
+
+    @property
+    def median_ms(self) -> float:
+        """Median in milliseconds."""
+        return statistics.median(self.samples_ms)
+
+    @property
+    def spread_ms(self) -> float:
+        """Distance between the first and the third quartile in milliseconds."""
+        if len(self.samples_ms) < 2:
+            return 0.0
+        first, _, third = statistics.quantiles(self.samples_ms, n=4)
+        return third - first
+
+
+def interleaved(
+    contestants: Mapping[str, Callable[[], object]], rounds: int = 15, warmup: int = 2
+) -> dict[str, Timing]:
+    """Time every contestant `rounds` times in turn (A B C A B C ...) after `warmup` uncounted rounds."""
+    samples: dict[str, list[float]] = {name: [] for name in contestants}
+    for index in range(warmup + rounds):
+        for name, call in contestants.items():
+            begin = time.perf_counter()
+            call()
+            elapsed_ms = (time.perf_counter() - begin) * 1e3
+            if index >= warmup:
+                samples[name].append(elapsed_ms)
+    return {name: Timing(tuple(values)) for name, values in samples.items()}
+
+
+def rows_against(timings: Mapping[str, Timing], reference: str) -> list[Row]:
+    """One row a contestant; ratio = reference / contestant, so above 1 is faster than the reference."""
+    base = timings[reference].median_ms
+    return [
+        {
+            "name": name,
+            "median_ms": round(timing.median_ms, 4),
+            "spread_ms": round(timing.spread_ms, 4),
+            "ratio": round(base / timing.median_ms, 3),
+        }
+        for name, timing in timings.items()
+    ]

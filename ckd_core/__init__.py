@@ -1,0 +1,6 @@
+"""Multi-modal single-object tracking as a plain Python library: colour plus depth, thermal or event.
+
+Nothing heavy is imported here, so that `import ckd_core` stays fast; import the module that you need.
+"""
+
+__version__ = "0.1.0"

@@ -1,0 +1,1 @@
+"""Readers of public datasets, the pair sampler, augmentation and synthetic scenes."""

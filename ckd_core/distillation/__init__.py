@@ -1,0 +1,1 @@
+"""What training adds to the networks: both distillations and the tracking losses."""

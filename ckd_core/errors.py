@@ -1,0 +1,8 @@
+"""The one base class of everything that this package raises on purpose."""
+
+
+class TrackingError(Exception):
+    """Base of every error of ckd_core and sdstrack_ros; each module derives its own from it.
+
+    A message states what was wrong, the offending value, and what would be right.
+    """

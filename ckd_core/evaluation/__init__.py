@@ -1,0 +1,1 @@
+"""Metrics, the benchmark runner, the missing-modality protocol and reports."""

@@ -1,0 +1,1 @@
+"""The networks: tensors in, tensors out, no state between frames."""

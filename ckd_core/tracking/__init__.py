@@ -1,0 +1,1 @@
+"""State between frames: crops, confidence, engines, and the trackers that own them."""

@@ -1,0 +1,1 @@
+"""Configuration, loop, resume and distributed launch of a training run."""

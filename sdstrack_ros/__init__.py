@@ -1,0 +1,1 @@
+"""What only a robot needs: the lifecycle node, messages, synchronisation, recordings."""

@@ -1,0 +1,26 @@
+"""Start-up hook of the development environment: lets a CUDA-built torchvision be imported beside a CPU torch.
+
+Its compiled half cannot load there, and `import torchvision` then fails for want of the schemas of two operators.
+The hook acts once, when torchvision is first imported, and only where torch has no CUDA. `make setup` puts it into
+the virtual environment; the product never contains it.
+"""
+
+import sys
+from importlib.abc import MetaPathFinder
+
+
+class _DeclareOperators(MetaPathFinder):
+    def find_spec(self, name, path=None, target=None):  # noqa: ARG002
+        if name != "torchvision":
+            return
+        sys.meta_path.remove(self)
+        import torch
+
+        if torch.version.cuda is None:
+            self.library = torch.library.Library("torchvision", "DEF")  # alive as long as this object
+            for operator in ("nms", "qnms"):
+                self.library.define(f"{operator}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+
+
+_finder = _DeclareOperators()
+sys.meta_path.insert(0, _finder)
