@@ -1,0 +1,140 @@
+"""What a training set yields: one template / search pair, and how pairs become a batch.
+
+A training set is map-style: `dataset[index]` gives one `TrainingSample` that depends on (the dataset's seed, index)
+and on nothing else, for every index from 0 up (a generator or a sampler has no last index). The loop asks for
+global index = step * global batch + position, which is all that exact resume and sharding over processes need.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+from typing import TYPE_CHECKING, Protocol
+
+import torch
+from torch import Tensor
+
+from ckd_core.errors import TrackingError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+CHANNELS = 6
+
+
+class PairError(TrackingError):
+    """A training pair that no network can be trained on."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingSample:
+    """One pair.
+
+    template: [6, ht, wt] and search: [6, hs, ws] float32, normalised, colour channels first.
+    template_box, search_box: [4] float32 `xywh` as a share of the crop's side (0..1 inside the crop).
+    source: where the pair comes from, for messages ("LasHeR/boy_3 frames 12, 40"); may be empty.
+    """
+
+    template: Tensor
+    search: Tensor
+    template_box: Tensor
+    search_box: Tensor
+    source: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingBatch:
+    """Pairs stacked: template [B, 6, ht, wt], search [B, 6, hs, ws], boxes [B, 4]; index [B] int64, global indices."""
+
+    template: Tensor
+    search: Tensor
+    template_box: Tensor
+    search_box: Tensor
+    index: Tensor
+    sources: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        """Number of pairs."""
+        return int(self.template.shape[0])
+
+    def _tensors(self) -> dict[str, Tensor]:
+        return {f.name: getattr(self, f.name) for f in fields(self) if f.name != "sources"}
+
+    def to(self, device: torch.device | str) -> TrainingBatch:
+        """The batch on `device`, copied without blocking where memory is pinned."""
+        return replace(self, **{name: t.to(device, non_blocking=True) for name, t in self._tensors().items()})
+
+    def pin_memory(self) -> TrainingBatch:
+        """The batch in page-locked memory (called by the data loader)."""
+        return replace(self, **{name: t.pin_memory() for name, t in self._tensors().items()})
+
+    def chunks(self, parts: int) -> list[TrainingBatch]:
+        """Split into `parts` equal batches, in order."""
+        if parts < 1 or len(self) % parts:
+            raise PairError(f"a batch of {len(self)} pairs does not split into {parts} equal parts")
+        size = len(self) // parts
+        return [
+            replace(
+                self,
+                **{name: t[i * size : (i + 1) * size] for name, t in self._tensors().items()},
+                sources=self.sources[i * size : (i + 1) * size],
+            )
+            for i in range(parts)
+        ]
+
+
+class PairDataset(Protocol):
+    """Map-style training set; `dataset[index]` must depend on its seed and `index` alone."""
+
+    def __getitem__(self, index: int) -> TrainingSample:
+        """The pair of that global index (any index >= 0)."""
+        ...
+
+
+class IndexedPairs:
+    """Wraps a `PairDataset` so that a sample knows its own global index, which `collate` needs."""
+
+    def __init__(self, pairs: PairDataset) -> None:
+        self.pairs = pairs
+
+    def __getitem__(self, index: int) -> tuple[int, TrainingSample]:
+        """(index, pair)."""
+        return index, self.pairs[index]
+
+
+def check_sample(sample: TrainingSample) -> None:
+    """Refuse a pair with a wrong shape or type, non-finite values, or a box without any area in its crop."""
+    where = f" ({sample.source})" if sample.source else ""
+    for name in ("template", "search"):
+        image: Tensor = getattr(sample, name)
+        if image.ndim != 3 or image.shape[0] != CHANNELS or image.dtype != torch.float32:
+            raise PairError(f"{name} is {image.dtype} {list(image.shape)}; expected float32 [{CHANNELS}, h, w]{where}")
+    for name in ("template_box", "search_box"):
+        box: Tensor = getattr(sample, name)
+        if box.shape != (4,) or not bool(torch.isfinite(box).all()):
+            raise PairError(f"{name} is {box.tolist()}; expected 4 finite numbers xywh{where}")
+        x, y, w, h = box.tolist()
+        if w <= 0 or h <= 0 or x >= 1 or y >= 1 or x + w <= 0 or y + h <= 0:
+            raise PairError(f"{name} {[round(v, 4) for v in (x, y, w, h)]} has no area inside its crop (0..1){where}")
+
+
+def collate(items: Sequence[tuple[int, TrainingSample]]) -> TrainingBatch:
+    """Stack (index, pair) items to one batch; every pair is checked and all crops must have one size."""
+    if not items:
+        raise PairError("no pairs to stack; expected at least one")
+    first = items[0][1]
+    for _, sample in items:
+        check_sample(sample)
+        if sample.template.shape != first.template.shape or sample.search.shape != first.search.shape:
+            raise PairError(
+                f"pairs of one batch differ in size: template {list(sample.template.shape)} / search "
+                f"{list(sample.search.shape)} ({sample.source or 'unnamed'}) beside {list(first.template.shape)} / "
+                f"{list(first.search.shape)} ({first.source or 'unnamed'}); expected one size"
+            )
+    return TrainingBatch(
+        template=torch.stack([s.template for _, s in items]),
+        search=torch.stack([s.search for _, s in items]),
+        template_box=torch.stack([s.template_box.float() for _, s in items]),
+        search_box=torch.stack([s.search_box.float() for _, s in items]),
+        index=torch.tensor([i for i, _ in items], dtype=torch.int64),
+        sources=tuple(s.source for _, s in items),
+    )
