@@ -7,7 +7,8 @@ global index = step * global batch + position, which is all that exact resume an
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+import operator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 import torch
@@ -16,7 +17,7 @@ from torch import Tensor
 from ckd_core.errors import TrackingError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 CHANNELS = 6
 
@@ -53,40 +54,41 @@ class TrainingBatch:
     sources: tuple[str, ...] = ()
 
     def __len__(self) -> int:
-        """Number of pairs."""
+        """Count the pairs."""
         return int(self.template.shape[0])
 
-    def _tensors(self) -> dict[str, Tensor]:
-        return {f.name: getattr(self, f.name) for f in fields(self) if f.name != "sources"}
+    def _map(self, change: Callable[[Tensor], Tensor], sources: tuple[str, ...]) -> TrainingBatch:
+        return TrainingBatch(
+            change(self.template),
+            change(self.search),
+            change(self.template_box),
+            change(self.search_box),
+            change(self.index),
+            sources,
+        )
 
     def to(self, device: torch.device | str) -> TrainingBatch:
-        """The batch on `device`, copied without blocking where memory is pinned."""
-        return replace(self, **{name: t.to(device, non_blocking=True) for name, t in self._tensors().items()})
+        """Copy to `device`, without blocking where memory is pinned."""
+        return self._map(lambda t: t.to(device, non_blocking=True), self.sources)
 
     def pin_memory(self) -> TrainingBatch:
-        """The batch in page-locked memory (called by the data loader)."""
-        return replace(self, **{name: t.pin_memory() for name, t in self._tensors().items()})
+        """Copy to page-locked memory (called by the data loader)."""
+        return self._map(lambda t: t.pin_memory(), self.sources)
 
     def chunks(self, parts: int) -> list[TrainingBatch]:
         """Split into `parts` equal batches, in order."""
         if parts < 1 or len(self) % parts:
             raise PairError(f"a batch of {len(self)} pairs does not split into {parts} equal parts")
         size = len(self) // parts
-        return [
-            replace(
-                self,
-                **{name: t[i * size : (i + 1) * size] for name, t in self._tensors().items()},
-                sources=self.sources[i * size : (i + 1) * size],
-            )
-            for i in range(parts)
-        ]
+        cuts = [slice(i * size, (i + 1) * size) for i in range(parts)]
+        return [self._map(operator.itemgetter(cut), self.sources[cut]) for cut in cuts]
 
 
 class PairDataset(Protocol):
     """Map-style training set; `dataset[index]` must depend on its seed and `index` alone."""
 
     def __getitem__(self, index: int) -> TrainingSample:
-        """The pair of that global index (any index >= 0)."""
+        """Return the pair of that global index (any index >= 0)."""
         ...
 
 
@@ -97,7 +99,7 @@ class IndexedPairs:
         self.pairs = pairs
 
     def __getitem__(self, index: int) -> tuple[int, TrainingSample]:
-        """(index, pair)."""
+        """Return (index, pair)."""
         return index, self.pairs[index]
 
 
