@@ -1,0 +1,172 @@
+"""Text files of boxes: one row a frame, four or eight numbers, any one delimiter.
+
+Benchmarks and trackers disagree on delimiter, number format, line ends and corner order; the reader finds out and says
+so, and refuses what it would have to guess.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, get_args
+
+import numpy as np
+
+from ckd_core.errors import TrackingError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+Layout = Literal["xywh", "corners", "polygon"]
+LAYOUTS: tuple[str, ...] = get_args(Layout)
+_DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab", " ": "space"}
+
+
+class BoxFileError(TrackingError):
+    """A text file that does not hold one box a line."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class BoxTable:
+    """What a box file holds.
+
+    values: [N, C] float64, nan where the file says nan.
+    delimiter: "comma", "semicolon", "tab", "space", or "none" for one column.
+    integers: every number is written without a decimal point.
+    """
+
+    values: NDArray[np.float64]
+    delimiter: str
+    integers: bool
+
+    @property
+    def columns(self) -> int:
+        """Numbers in a row."""
+        return int(self.values.shape[1])
+
+    def describe(self) -> str:
+        """Describe the format in words, e.g. 'tab delimited, 4 integers a line, 120 lines'."""
+        kind = "integers" if self.integers else "numbers"
+        return f"{self.delimiter} delimited, {self.columns} {kind} a line, {len(self.values)} lines"
+
+
+def _line_delimiter(line: str) -> str:
+    """Find the delimiter of one line: the strongest sign found in it; spaces beside a comma are decoration."""
+    found = [sign for sign in (",", ";", "\t") if sign in line]
+    if len(found) > 1:
+        return "mixed"
+    if found:
+        return found[0]
+    return " " if " " in line else ""
+
+
+def parse_table(text: str, source: str) -> BoxTable:
+    """Read a table of numbers.
+
+    text: the file's content. source: its name, for messages.
+    Blank lines are allowed at the end only; a lone `nan` (or empty fields between delimiters) in a wider table is a row
+    of nan. Raises BoxFileError for no rows, mixed delimiters, words, or rows of different length.
+    """
+    lines = text.lstrip("\ufeff").splitlines()
+    while lines and not lines[-1].strip():
+        lines.pop()
+    if not lines:
+        raise BoxFileError(f"{source} is empty; expected one box a line")
+    lines = [line.strip(" \r") for line in lines]
+    sign = next((found for found in map(_line_delimiter, lines) if found), "")
+    if sign == "mixed":
+        raise BoxFileError(f"{source} line 1 mixes delimiters: {lines[0]!r}; use one of comma, tab, space, semicolon")
+    values = _parse_uniform(lines, sign)
+    if values is None:
+        values = _parse_rows(lines, sign, source)
+    integers = not any(mark in text for mark in (".", "e", "E", "n", "N"))
+    return BoxTable(values, _DELIMITERS.get(sign, "none"), integers)
+
+
+def _parse_uniform(lines: list[str], sign: str) -> NDArray[np.float64] | None:
+    """Read the table when all lines are as regular as the first; None otherwise: the slow reader says what is wrong."""
+    if sign in (",", ";", "\t"):
+        width = lines[0].count(sign) + 1
+        others = [other for other in (",", ";", "\t") if other != sign]
+        joined = "\n".join(lines)
+        if any(other in joined for other in others) or any(line.count(sign) != width - 1 for line in lines):
+            return None
+        tokens = joined.replace(sign, " ").split()
+    else:
+        width = len(lines[0].split())
+        if any(mark in line for line in lines for mark in (",", ";", "\t")):
+            return None
+        rows = [line.split() for line in lines]
+        if any(len(row) != width for row in rows):
+            return None
+        tokens = [token for row in rows for token in row]
+    if len(tokens) != width * len(lines):
+        return None
+    try:
+        return np.array(tokens, dtype=np.float64).reshape(len(lines), width)
+    except ValueError:
+        return None
+
+
+def _parse_rows(lines: list[str], sign: str, source: str) -> NDArray[np.float64]:
+    """Row by row, for tables with gaps and for the message about a broken one."""
+    rows: list[list[float] | None] = []
+    for number, line in enumerate(lines, start=1):
+        if not line:
+            raise BoxFileError(f"{source} line {number} is empty; every frame needs a line (nan where absent)")
+        found = _line_delimiter(line)
+        if found not in ("", sign):
+            raise BoxFileError(
+                f"{source} line {number} is {_DELIMITERS.get(found, found)} delimited, line 1 is "
+                f"{_DELIMITERS[sign]} delimited; a file must keep to one delimiter"
+            )
+        fields = [field.strip() for field in line.split(sign)] if sign.strip() or sign == "\t" else line.split()
+        if len(fields) == 1 and fields[0].lower() == "nan":
+            rows.append(None)
+            continue
+        try:
+            rows.append([float(field) if field else float("nan") for field in fields])
+        except ValueError as error:
+            raise BoxFileError(f"{source} line {number} is not numbers: {line[:60]!r}") from error
+    widths = {len(row) for row in rows if row is not None}
+    if len(widths) > 1:
+        width = len(next(row for row in rows if row is not None))
+        number = next(i for i, row in enumerate(rows, start=1) if row is not None and len(row) != width)
+        raise BoxFileError(f"{source} line {number} has {len(rows[number - 1] or [])} numbers, line 1 has {width}")
+    width = widths.pop() if widths else 4
+    return np.array([[np.nan] * width if row is None else row for row in rows], dtype=np.float64)
+
+
+def read_table(path: Path) -> BoxTable:
+    """Read a table of numbers from a file; see `parse_table`."""
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError as error:
+        raise BoxFileError(f"no file {path}") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise BoxFileError(f"cannot read {path} as text: {error}") from error
+    return parse_table(text, str(path))
+
+
+def to_xywh(
+    values: NDArray[np.float64], layout: Layout | None = None, source: str = "box table", inclusive: bool = False
+) -> NDArray[np.float64]:
+    """Boxes [N, 4] xywh from a table [N, C].
+
+    layout: "xywh"; "corners" (left, top, right, bottom in any corner order: min and max are taken); "polygon" (eight
+        numbers: the enclosing rectangle). None: "xywh" for four columns, "polygon" for eight.
+    inclusive: the right and bottom corner belong to the box, so width = right - left + 1.
+    Raises BoxFileError for any other number of columns, or a layout that does not fit it.
+    """
+    columns = values.shape[1]
+    chosen = layout or {4: "xywh", 8: "polygon"}.get(columns)
+    fits = {"xywh": 4, "corners": 4, "polygon": 8}
+    if chosen is None or fits.get(chosen) != columns:
+        raise BoxFileError(f"{source} has {columns} numbers a line; expected 4 (xywh or corners) or 8 (polygon)")
+    if chosen == "xywh":
+        return values
+    xs, ys = values[:, 0::2], values[:, 1::2]
+    low = np.stack([xs.min(axis=1), ys.min(axis=1)], axis=1)
+    high = np.stack([xs.max(axis=1), ys.max(axis=1)], axis=1)
+    return np.concatenate([low, high - low + float(inclusive)], axis=1)

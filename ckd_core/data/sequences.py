@@ -1,0 +1,219 @@
+"""A sequence: images of two cameras, and the box of one object in every frame.
+
+`open_sequence` reads the plain layout: `visible/` and one of `infrared/`, `depth/`, `event/`, images in the order of
+their names, and `groundtruth.txt` with one `x,y,w,h` a frame, nan where the object is absent. Public datasets have
+their readers in `datasets.py`.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+
+from ckd_core.data.box_files import BoxFileError, read_table, to_xywh
+from ckd_core.errors import TrackingError
+from ckd_core.frame import Modality, MultiModalFrame
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from numpy.typing import NDArray
+
+    from ckd_core.frame import Image
+
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".pgm", ".ppm"})
+AUX_FOLDERS = {"infrared": Modality.THERMAL, "depth": Modality.DEPTH, "event": Modality.EVENT}
+DEFAULT_FPS = 30.0
+
+
+class SequenceError(TrackingError):
+    """A sequence that is missing, broken, or does not hold what its layout promises."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Sequence:
+    """Paths and boxes of one sequence; images are read when asked for.
+
+    name: the folder's name.
+    modality: what the auxiliary images are. A colour-only sequence has no `aux_paths`; its modality is what the tracker
+        is to be told.
+    rgb_paths, aux_paths: N paths each, or empty where that camera does not exist.
+    boxes: [N, 4] float64 xywh in pixels of the colour image (the benchmark's annotation); nan = absent.
+    labelled: [N] bool, False where nobody annotated the frame (neither present nor absent).
+    aux_boxes: [N, 4] like `boxes` in pixels of the auxiliary image, where the benchmark annotates both.
+    stamps: [N] float64 seconds.
+    attributes: the benchmark's challenge attributes.
+    """
+
+    name: str
+    modality: Modality
+    rgb_paths: tuple[Path, ...]
+    aux_paths: tuple[Path, ...]
+    boxes: NDArray[np.float64]
+    labelled: NDArray[np.bool_]
+    stamps: NDArray[np.float64]
+    aux_boxes: NDArray[np.float64] | None = None
+    attributes: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.boxes)
+
+    @property
+    def present(self) -> NDArray[np.bool_]:
+        """[N] bool: the object is annotated in this frame."""
+        return np.asarray(np.isfinite(self.boxes).all(axis=1) & (self.boxes[:, 2:] > 0).all(axis=1))
+
+    @property
+    def absent(self) -> NDArray[np.bool_]:
+        """[N] bool: an annotator says that the object cannot be seen in this frame."""
+        return self.labelled & ~self.present
+
+    @property
+    def start(self) -> int:
+        """Index of the first frame with a box, where a tracker starts."""
+        found = np.flatnonzero(self.present)
+        if not len(found):
+            raise SequenceError(f"sequence {self.name} has no frame with a box, so no tracker can start on it")
+        return int(found[0])
+
+    def rgb(self, index: int) -> Image | None:
+        """Colour image [H, W, 3] uint8 RGB, or None without a colour camera."""
+        return read_color(self.rgb_paths[index]) if self.rgb_paths else None
+
+    def aux(self, index: int) -> Image | None:
+        """Auxiliary image as stored (see `read_auxiliary`), or None without a second camera."""
+        return read_auxiliary(self.aux_paths[index], self.modality) if self.aux_paths else None
+
+    def frame(self, index: int) -> MultiModalFrame:
+        """Frame `index` (0-based; negative counts from the end) with both images read from disk."""
+        if not -len(self) <= index < len(self):
+            raise SequenceError(f"sequence {self.name} has no frame {index}; it has 0..{len(self) - 1}")
+        return MultiModalFrame(float(self.stamps[index]), self.rgb(index), self.aux(index), self.modality)
+
+    def frames(self) -> Iterator[MultiModalFrame]:
+        """All frames in order."""
+        return (self.frame(index) for index in range(len(self)))
+
+
+def _read_image(path: Path, flags: int) -> Image:
+    try:
+        data = np.fromfile(path, dtype=np.uint8)
+    except OSError as error:
+        raise SequenceError(f"cannot read image {path}: {error.strerror or error}") from error
+    image = cv2.imdecode(data, flags) if len(data) else None
+    if image is None:
+        raise SequenceError(f"{path} ({len(data)} bytes) is not an image that OpenCV can decode")
+    return image
+
+
+def read_color(path: Path) -> Image:
+    """Colour image [H, W, 3] uint8 in RGB order; a grey file is replicated. Raises SequenceError."""
+    return cv2.cvtColor(_read_image(path, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
+
+
+def read_auxiliary(path: Path, modality: Modality) -> Image:
+    """Auxiliary image as MultiModalFrame wants it. Raises SequenceError.
+
+    Depth: [H, W] uint16 (or float32 from TIFF); the first channel of a colour file. Thermal: [H, W] as stored, or
+    [H, W, 3] uint8 RGB. Event: [H, W, 3] uint8 RGB.
+    """
+    image = _read_image(path, cv2.IMREAD_UNCHANGED)
+    if image.ndim == 3 and image.shape[2] == 4:
+        image = image[:, :, :3]
+    if modality is Modality.DEPTH:
+        return image[:, :, 0] if image.ndim == 3 else image
+    if image.ndim == 3:
+        return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+    return cv2.cvtColor(image, cv2.COLOR_GRAY2RGB) if modality is Modality.EVENT else image
+
+
+def natural_key(path: Path) -> tuple[tuple[int, int | str], ...]:
+    """Sort key that puts frame 2 before frame 10."""
+    parts = re.split(r"(\d+)", path.name)
+    return tuple((1, int(part)) if part.isdigit() else (0, part) for part in parts)
+
+
+def list_images(folder: Path) -> tuple[Path, ...]:
+    """All images of a folder in the order of their numbers; empty when there are none. Raises SequenceError."""
+    try:
+        found = [path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES]
+    except OSError as error:
+        raise SequenceError(f"cannot list {folder}: {error.strerror or error}") from error
+    return tuple(sorted(found, key=natural_key))
+
+
+def read_ground_truth(path: Path) -> NDArray[np.float64]:
+    """Boxes [N, 4] xywh from a plain file (four numbers, or eight polygon numbers); nan = absent."""
+    try:
+        boxes = to_xywh(read_table(path).values, source=str(path))
+    except BoxFileError as error:
+        raise SequenceError(str(error)) from error
+    if np.isinf(boxes).any():
+        raise SequenceError(f"{path} line {int(np.flatnonzero(np.isinf(boxes).any(axis=1))[0]) + 1} is infinite")
+    return boxes
+
+
+def read_stamps(path: Path, count: int, fps: float) -> NDArray[np.float64]:
+    """Stamps [count] in seconds from `path` (one number a line), or `index / fps` where there is no such file."""
+    if not path.is_file():
+        return np.arange(count) / fps
+    try:
+        stamps = read_table(path).values[:, 0]
+    except BoxFileError as error:
+        raise SequenceError(str(error)) from error
+    if len(stamps) != count or not np.isfinite(stamps).all() or (np.diff(stamps) <= 0).any():
+        raise SequenceError(f"{path} must hold {count} rising numbers (seconds, one a frame); it has {len(stamps)}")
+    return stamps
+
+
+def open_sequence(folder: Path | str, *, ground_truth: bool = True, fps: float = DEFAULT_FPS) -> Sequence:
+    """Open a sequence in the plain layout.
+
+    folder: holds `visible/` and/or one of `infrared/`, `depth/`, `event/`; `groundtruth.txt`; optionally
+        `timestamps.txt` (seconds, one a line; `index / fps` without it).
+    ground_truth: False allows a missing `groundtruth.txt`: all boxes are then nan and unlabelled.
+    Raises SequenceError with the folder's name for anything missing or of unequal length.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise SequenceError(f"no folder {folder}")
+    rgb = list_images(folder / "visible") if (folder / "visible").is_dir() else ()
+    kinds = [name for name in AUX_FOLDERS if (folder / name).is_dir()]
+    if len(kinds) > 1:
+        raise SequenceError(f"{folder} has {' and '.join(kinds)}; a sequence has one auxiliary stream")
+    aux = list_images(folder / kinds[0]) if kinds else ()
+    count = len(rgb) or len(aux)
+    if not count:
+        raise SequenceError(f"{folder} has no images in visible/, infrared/, depth/ or event/")
+    if rgb and aux and len(rgb) != len(aux):
+        raise SequenceError(f"{folder} has {len(rgb)} images in visible/ and {len(aux)} in {kinds[0]}/; must be equal")
+    truth = folder / "groundtruth.txt"
+    if ground_truth or truth.is_file():
+        boxes = read_ground_truth(truth)
+        if len(boxes) != count:
+            raise SequenceError(f"{truth} has {len(boxes)} lines for {count} images; must be equal")
+        labelled = np.ones(count, dtype=np.bool_)
+    else:
+        boxes = np.full((count, 4), np.nan)
+        labelled = np.zeros(count, dtype=np.bool_)
+    modality = AUX_FOLDERS[kinds[0]] if kinds else Modality.THERMAL
+    stamps = read_stamps(folder / "timestamps.txt", count, fps)
+    return Sequence(folder.resolve().name, modality, rgb, aux, boxes, labelled, stamps)
+
+
+def open_folder(root: Path | str) -> list[Sequence]:
+    """Every plain sequence directly under `root`, by name; or `root` itself when it is one. Raises SequenceError."""
+    root = Path(root)
+    if (root / "groundtruth.txt").is_file():
+        return [open_sequence(root)]
+    if not root.is_dir():
+        raise SequenceError(f"no folder {root}")
+    folders = sorted(path for path in root.iterdir() if (path / "groundtruth.txt").is_file())
+    if not folders:
+        raise SequenceError(f"{root} holds no sequence (a folder with visible/ and groundtruth.txt)")
+    return [open_sequence(path) for path in folders]

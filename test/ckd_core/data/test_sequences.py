@@ -1,0 +1,172 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+import pytest
+
+from ckd_core.data.box_files import BoxFileError, parse_table, to_xywh
+from ckd_core.data.sequences import SequenceError, open_folder, open_sequence, read_auxiliary
+from ckd_core.frame import Modality
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def write_sequence(folder: Path, count: int = 3, aux: str | None = "infrared", truth: str | None = None) -> Path:
+    rng = np.random.default_rng(7)
+    for name in ["visible"] + ([aux] if aux else []):
+        (folder / name).mkdir(parents=True)
+        for index in range(count):
+            image = rng.integers(0, 255, (24, 32, 3), dtype=np.uint8)
+            if name == "depth":
+                image = rng.integers(0, 5000, (24, 32), dtype=np.uint16)
+            cv2.imwrite(str(folder / name / f"{index + 8}.png"), image)
+    lines = truth if truth is not None else "".join(f"{i},2,8,9\n" for i in range(count))
+    (folder / "groundtruth.txt").write_text(lines)
+    return folder
+
+
+@pytest.mark.parametrize(("aux", "modality"), [("infrared", "thermal"), ("depth", "depth"), ("event", "event")])
+def test_reads_the_plain_layout(tmp_path: Path, aux: str, modality: str) -> None:
+    sequence = open_sequence(write_sequence(tmp_path / "walk", aux=aux))
+    assert (sequence.name, len(sequence), sequence.modality) == ("walk", 3, Modality(modality))
+    assert [path.stem for path in sequence.rgb_paths] == ["8", "9", "10"]
+    frame = sequence.frame(1)
+    stored = cv2.imread(str(sequence.rgb_paths[1]))
+    assert stored is not None
+    np.testing.assert_array_equal(frame.rgb, stored[:, :, ::-1])
+    assert frame.aux is not None
+    assert frame.aux.dtype == (np.uint16 if aux == "depth" else np.uint8)
+    assert frame.aux.shape == ((24, 32) if aux == "depth" else (24, 32, 3))
+    assert frame.stamp == pytest.approx(1 / 30)
+    np.testing.assert_array_equal(sequence.boxes[2], [2, 2, 8, 9])
+    with pytest.raises(SequenceError, match=r"no frame 3; it has 0\.\.2"):
+        sequence.frame(3)
+
+
+def test_absence_start_and_stamps(tmp_path: Path) -> None:
+    folder = write_sequence(tmp_path / "s", truth="nan,nan,nan,nan\n1,1,4,4\nnan\n")
+    (folder / "timestamps.txt").write_text("0.5\n0.75\n1.5\n")
+    sequence = open_sequence(folder)
+    assert sequence.start == 1
+    assert sequence.absent.tolist() == [True, False, True]
+    assert sequence.frame(2).stamp == 1.5
+    (folder / "timestamps.txt").write_text("0.5\n0.4\n1.5\n")
+    with pytest.raises(SequenceError, match="3 rising numbers"):
+        open_sequence(folder)
+
+
+def test_a_thermal_grey_file_stays_one_channel(tmp_path: Path) -> None:
+    path = tmp_path / "t.png"
+    cv2.imwrite(str(path), np.full((5, 6), 900, dtype=np.uint16))
+    assert read_auxiliary(path, Modality.THERMAL).shape == (5, 6)
+    assert read_auxiliary(path, Modality.THERMAL).dtype == np.uint16
+
+
+def test_colour_only_and_no_ground_truth(tmp_path: Path) -> None:
+    folder = write_sequence(tmp_path / "s", aux=None)
+    assert open_sequence(folder).frame(0).presence == (True, False)
+    (folder / "groundtruth.txt").unlink()
+    with pytest.raises(SequenceError, match=r"no file .*groundtruth\.txt"):
+        open_sequence(folder)
+    sequence = open_sequence(folder, ground_truth=False)
+    assert not sequence.labelled.any()
+    with pytest.raises(SequenceError, match="no frame with a box"):
+        _ = sequence.start
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda f: (f / "infrared" / "9.png").unlink(), "3 images in visible/ and 2 in infrared/"),
+        (lambda f: (f / "groundtruth.txt").write_text("1,2,3,4\n"), "1 lines for 3 images"),
+        (lambda f: (f / "groundtruth.txt").write_text("1,2,3,4\n1\t2\t3\t4\n1,2,3,4\n"), "line 2 is tab delimited"),
+        (lambda f: (f / "groundtruth.txt").write_text("1,2,3,4\n1,2,3,inf\n1,2,3,4\n"), "line 2 is infinite"),
+        (lambda f: (f / "depth").mkdir(), "infrared and depth"),
+    ],
+)
+def test_names_what_is_broken(tmp_path: Path, spoil: object, message: str) -> None:
+    folder = write_sequence(tmp_path / "s")
+    spoil(folder)  # type: ignore[operator]
+    with pytest.raises(SequenceError, match=message):
+        open_sequence(folder)
+
+
+def test_a_truncated_image_is_named(tmp_path: Path) -> None:
+    sequence = open_sequence(write_sequence(tmp_path / "s"))
+    sequence.aux_paths[0].write_bytes(b"")
+    with pytest.raises(SequenceError, match=r"8\.png \(0 bytes\) is not an image"):
+        sequence.frame(0)
+    sequence.aux_paths[0].unlink()
+    with pytest.raises(SequenceError, match=r"cannot read image .*8\.png"):
+        sequence.frame(0)
+
+
+def test_opens_a_folder_of_sequences(tmp_path: Path) -> None:
+    for name in ("b", "a"):
+        write_sequence(tmp_path / name)
+    assert [sequence.name for sequence in open_folder(tmp_path)] == ["a", "b"]
+    assert [sequence.name for sequence in open_folder(tmp_path / "b")] == ["b"]
+    with pytest.raises(SequenceError, match="holds no sequence"):
+        open_folder(tmp_path / "a" / "visible")
+
+
+@pytest.mark.shared
+def test_opens_every_real_sequence(shared_data: Path) -> None:
+    sequences = open_folder(shared_data / "sequences")
+    assert len(sequences) == 11
+    for sequence in sequences:
+        assert sequence.frame(sequence.start).rgb is not None
+    magazine = next(sequence for sequence in sequences if sequence.name == "rgbd_kitchen7s_magazine")
+    assert magazine.frame(0).aux is not None
+    assert magazine.frame(0).aux.dtype == np.uint16  # type: ignore[union-attr]
+    assert magazine.absent.any()
+
+
+@pytest.mark.parametrize(
+    ("text", "delimiter", "integers"),
+    [
+        ("1,2,3,4\r\n5,6,7,8\r\n", "comma", True),
+        ("1\t2\t3\t4\n5\t6\t7\t8", "tab", True),
+        ("1 2  3 4\n 5 6 7 8\n\n", "space", True),
+        ("1.0, 2, 3, 4\n5,6,7,8\n", "comma", False),
+        ("1;2;3;4\n5;6;7;8\n", "semicolon", True),
+        ("1.0e+00 2 3 4\n5 6 7 8", "space", False),
+    ],
+)
+def test_finds_the_delimiter(text: str, delimiter: str, integers: bool) -> None:
+    table = parse_table(text, "f")
+    assert (table.delimiter, table.integers) == (delimiter, integers)
+    np.testing.assert_array_equal(table.values, [[1, 2, 3, 4], [5, 6, 7, 8]])
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "f is empty"),
+        ("1,2\t3,4\n", "line 1 mixes delimiters"),
+        ("1,2,3,4\n1 2 3 4\n", "line 2 is space delimited, line 1 is comma delimited"),
+        ("1,2,3,4\n\n1,2,3,4\n", "line 2 is empty"),
+        ("1,2,3,4\n1,2,3\n", "line 2 has 3 numbers, line 1 has 4"),
+        ("1 2 3 4\n1 2 x 4\n", "line 2 is not numbers"),
+    ],
+)
+def test_refuses_what_it_would_have_to_guess(text: str, message: str) -> None:
+    with pytest.raises(BoxFileError, match=message):
+        parse_table(text, "f")
+
+
+def test_missing_rows_become_nan() -> None:
+    values = parse_table("1,2,3,4\nnan\n,,,\n", "f").values
+    assert np.isnan(values[1:]).all()
+
+
+def test_corner_layouts() -> None:
+    np.testing.assert_array_equal(to_xywh(np.array([[9.0, 8, 4, 2]]), "corners"), [[4, 2, 5, 6]])
+    np.testing.assert_array_equal(to_xywh(np.array([[9.0, 8, 4, 2]]), "corners", inclusive=True), [[4, 2, 6, 7]])
+    polygon = np.array([[1.0, 2, 5, 2, 5, 9, 1, 9]])
+    np.testing.assert_array_equal(to_xywh(polygon), [[1, 2, 4, 7]])
+    with pytest.raises(BoxFileError, match="6 numbers a line"):
+        to_xywh(np.zeros((1, 6)))
