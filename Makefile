@@ -1,12 +1,34 @@
-PYTHON := .venv/bin/python
+PYTHON ?= python3
+ROS_WHEELS ?= jazzy
+MODALITY ?= rgbt
+MINUTES ?= 10
+# Each ROS 2 distribution has a virtual environment of its own: the modules have the same names.
+VENV := $(if $(filter jazzy,$(ROS_WHEELS)),.venv,.venv-$(ROS_WHEELS))
+RUN := $(VENV)/bin/python
 
-lint:
-	$(PYTHON) -m ruff check .
-	$(PYTHON) -m ruff format --check .
-	$(PYTHON) -m mypy
+help:  ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 12
 
-test: lint
-	$(PYTHON) -m pytest
+setup:  ## make the environment (the other commands do it themselves); ROS_WHEELS=jazzy|kilted
+	@$(PYTHON) tools/environment/setup.py --venv $(VENV) --wheels $(ROS_WHEELS)
 
-bench:
-	$(PYTHON) -m benchmarks $(BENCH) $(if $(OUT),--out $(OUT))
+demo: setup  ## track through a recording on the real node; MODALITY=rgbd|rgbt|rgbe
+	@$(RUN) -m sdstrack_ros.cli demo --modality $(MODALITY)
+
+lint: setup  ## ruff and mypy
+	@$(RUN) -m ruff check .
+	@$(RUN) -m ruff format --check .
+	@$(RUN) -m mypy
+
+test: lint  ## ruff, mypy, pytest
+	@$(RUN) -m pytest $(ARGS)
+
+bench: setup  ## speed, as ratios; BENCH=part OUT=file.json
+	@$(RUN) -m benchmarks $(BENCH) $(if $(OUT),--out $(OUT))
+
+clean:  ## remove environments, caches and outputs
+	rm -rf .venv .venv-* .cache build install log out *.egg-info .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+.PHONY: help setup demo lint test bench clean
+.DEFAULT_GOAL := help
