@@ -121,7 +121,7 @@ def run(title: str, command: list[str | Path], log: Path, environment: dict[str,
 
 
 def child_environment(venv: Path) -> dict[str, str]:
-    """This process's environment, cleaned of what an outer ROS-wheels environment sets for itself."""
+    """The environment of a child process, cleaned of what an outer ROS-wheels environment sets for itself."""
     environment = dict(os.environ)
     if environment.pop("_ROS_WHEELS_BOOTSTRAP_COMPLETE", None):
         environment.pop("LD_LIBRARY_PATH", None)
