@@ -1,0 +1,241 @@
+"""What this machine has, what it means for the tracker, and one line of advice for each fault."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import importlib.util
+import os
+import platform
+import shutil
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from xml.etree import ElementTree as ET
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+SUPPORTED_PYTHON = ((3, 10), (3, 14))
+SUPPORTED_ROS = ("humble", "jazzy", "kilted", "lyrical")
+SHM_SEGMENT_BYTES = 32 * 1024 * 1024
+SHM_FOLDER = Path("/dev/shm")  # noqa: S108 - where Fast DDS keeps its segments
+SHM_FREE_BYTES = 128 * 1024 * 1024
+MESSAGE_PACKAGES = ("sensor_msgs", "vision_msgs", "diagnostic_msgs", "visualization_msgs", "lifecycle_msgs")
+PROFILE_VARIABLES = ("FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE")
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One line of the table: what was looked at, what was found, what it means; `advice` is set for a fault only."""
+
+    subject: str
+    found: str
+    meaning: str
+    advice: str = ""
+
+    @property
+    def is_fault(self) -> bool:
+        """Whether something has to be done."""
+        return bool(self.advice)
+
+
+def examine(device: str = "auto") -> list[Finding]:
+    """Every finding, in the order of the table. A check that itself breaks becomes a fault of its own."""
+    checks: tuple[Callable[[], Iterator[Finding]], ...] = (
+        _python,
+        lambda: _torch(device),
+        _ros,
+        _fast_dds,
+        _shared_memory,
+        _images,
+        _engines,
+        _weights,
+    )
+    findings: list[Finding] = []
+    for check in checks:
+        try:
+            findings.extend(check())
+        except Exception as error:  # noqa: BLE001 - a doctor must survive the broken parts that it looks for
+            findings.append(
+                Finding("check failed", f"{type(error).__name__}: {error}", "unknown", f"report this: {error}")
+            )
+    return findings
+
+
+def _version(distribution: str) -> str:
+    try:
+        return importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return ""
+
+
+def _python() -> Iterator[Finding]:
+    low, high = SUPPORTED_PYTHON
+    good = low <= sys.version_info[:2] <= high
+    advice = "" if good else f"use Python {low[0]}.{low[1]} to {high[0]}.{high[1]}"
+    yield Finding(
+        "Python", f"{platform.python_version()} ({sys.executable})", "supported" if good else "too old or new", advice
+    )
+
+
+def _torch(device: str) -> Iterator[Finding]:
+    if importlib.util.find_spec("torch") is None:
+        yield Finding("torch", "missing", "no network can run", "install torch (rosdep key python3-torch)")
+        return
+    import torch
+
+    cuda = torch.version.cuda
+    build = f"CUDA {cuda}" if cuda else "CPU build"
+    yield Finding("torch", f"{torch.__version__} ({build})", f"{torch.get_num_threads()} threads")
+    available = torch.cuda.is_available()
+    if available:
+        name = torch.cuda.get_device_name(0)
+        used, meaning = "cuda:0", name
+    else:
+        used, meaning = "cpu", "no CUDA device is usable"
+    advice = ""
+    if device.startswith("cuda") and not available:
+        advice = f"'{device}' is asked for, 'cpu' will be used: check nvidia-smi, and that torch is a CUDA build"
+    elif cuda and not available:
+        advice = "torch was built for CUDA but no device answers: check the driver (nvidia-smi)"
+    yield Finding("device", f"asked: {device}; used: {used}", meaning, advice)
+
+
+def _ros() -> Iterator[Finding]:
+    if importlib.util.find_spec("rclpy") is None:
+        yield Finding(
+            "ROS 2", "no rclpy", "the node cannot run", "source a ROS 2 distribution, or `make setup` for the wheels"
+        )
+        return
+    distro = os.environ.get("ROS_DISTRO", "")
+    wheels = _version("ros-rclpy")
+    found = f"distribution {distro}" if distro and not wheels else f"wheels, rclpy {wheels or _version('rclpy')}"
+    bad = bool(distro) and distro not in SUPPORTED_ROS
+    advice = f"'{distro}' is not supported; use one of {', '.join(SUPPORTED_ROS)}" if bad else ""
+    yield Finding("ROS 2", found, "node, bag player and demo can run" if not bad else "untested", advice)
+    from rclpy.utilities import get_rmw_implementation_identifier
+
+    yield Finding("RMW", get_rmw_implementation_identifier(), f"domain {os.environ.get('ROS_DOMAIN_ID', '0')}")
+    missing = [name for name in MESSAGE_PACKAGES if importlib.util.find_spec(name) is None]
+    advice = f"install the message packages {', '.join(missing)} (rosdep install, or `make setup`)" if missing else ""
+    yield Finding(
+        "messages",
+        f"{len(MESSAGE_PACKAGES) - len(missing)} of {len(MESSAGE_PACKAGES)}",
+        "complete" if not missing else "incomplete",
+        advice,
+    )
+    for name, without in (
+        ("message_filters", "policies approximate and exact are off; tolerant, the default, works"),
+        ("cv_bridge", "rare image encodings are refused; all common ones work"),
+        ("tf2_ros", "3-D start points are taken in the camera's own frame only"),
+        ("event_camera_msgs", "event packets cannot be received; event images can"),
+    ):
+        here = importlib.util.find_spec(name) is not None
+        yield Finding(name, "present" if here else "absent", "used" if here else without)
+
+
+def _fast_dds() -> Iterator[Finding]:
+    from rclpy.utilities import get_rmw_implementation_identifier
+
+    rmw = get_rmw_implementation_identifier()
+    if "fastrtps" not in rmw:
+        yield Finding("Fast DDS profile", "not used", f"{rmw} has settings of its own")
+        return
+    advice = f"export {' and '.join(PROFILE_VARIABLES)} with config/fastdds.xml, for the camera driver too"
+    chosen = [(name, os.environ[name]) for name in PROFILE_VARIABLES if os.environ.get(name)]
+    if not chosen:
+        # The launch files set the profile for the node; a warning here would be a false alarm for their users.
+        yield Finding(
+            "Fast DDS profile", "none in this shell", "images may be lost at 30 Hz; the launch files set it: " + advice
+        )
+        return
+    for name, path in chosen:
+        segment = shared_memory_segment(Path(path))
+        if segment is None:
+            yield Finding(name, path, "unreadable or without shared memory", advice)
+        elif segment < SHM_SEGMENT_BYTES:
+            yield Finding(name, f"{path}: segment {segment} bytes", "too small for images", advice)
+        else:
+            yield Finding(name, f"{path}: segment {segment} bytes", "large enough for images")
+
+
+def shared_memory_segment(profile: Path) -> int | None:
+    """Bytes of the largest shared-memory segment in a Fast DDS profile; None when unreadable or there is none."""
+    try:
+        root = ET.parse(profile).getroot()  # noqa: S314 - a local file that the user named
+    except (OSError, ET.ParseError):
+        return None
+    sizes = [
+        int(node.text) for node in root.iter() if node.tag.endswith("segment_size") and (node.text or "").isdigit()
+    ]
+    return max(sizes, default=None)
+
+
+def _shared_memory() -> Iterator[Finding]:
+    place = SHM_FOLDER
+    if not place.is_dir():
+        yield Finding(str(place), "absent", "images travel by UDP", f"mount a tmpfs on {place}")
+        return
+    free = shutil.disk_usage(place).free
+    stale = sum(1 for path in place.iterdir() if path.name.startswith("fastdds_"))
+    low = free < SHM_FREE_BYTES
+    advice = (
+        f"free {place}: {SHM_FREE_BYTES >> 20} MiB are needed; no ROS process running? rm {place}/fastdds_*"
+        if low
+        else ""
+    )
+    yield Finding(
+        str(place), f"{free >> 20} MiB free, {stale} Fast DDS files", "enough" if not low else "too little", advice
+    )
+
+
+def _images() -> Iterator[Finding]:
+    import cv2
+    import numpy as np
+
+    numpy_major, opencv_major = int(np.__version__.split(".")[0]), int(cv2.__version__.split(".")[0])
+    advice = ""
+    if importlib.util.find_spec("cv_bridge") is not None:
+        if numpy_major >= 2 and os.environ.get("ROS_DISTRO") in ("humble", "jazzy", "kilted"):
+            advice = "apt's cv_bridge needs NumPy 1: pip install 'numpy<2'"
+        elif opencv_major >= 5:
+            advice = "cv_bridge does not know OpenCV 5: pip install 'opencv-python-headless<5'"
+    found = f"OpenCV {cv2.__version__}, NumPy {np.__version__}"
+    yield Finding("images", found, "fit each other" if not advice else "cv_bridge will fail", advice)
+
+
+def _engines() -> Iterator[Finding]:
+    for module, distribution, name in (
+        ("onnxruntime", "onnxruntime", "ONNX Runtime"),
+        ("openvino", "openvino", "OpenVINO"),
+        ("tensorrt", "tensorrt", "TensorRT"),
+    ):
+        here = importlib.util.find_spec(module) is not None
+        yield Finding(
+            name, _version(distribution) or ("present" if here else "absent"), "engine usable" if here else "optional"
+        )
+
+
+def _weights() -> Iterator[Finding]:
+    checkpoint: Any = importlib.import_module("ckd_core.models.checkpoint")
+    for name in ("sdstrack_s128", "ckd_s128"):
+        path = checkpoint.default_weights(name)
+        if not path.is_file():
+            yield Finding(
+                f"weights {name}",
+                "missing",
+                "the model must be given weights",
+                f"reinstall the package, or: make weights (looked for {path})",
+            )
+            continue
+        metadata = checkpoint.read_metadata(path)
+        good = checkpoint.verify_checksum(path)
+        advice = "" if good else f"{path} is damaged: reinstall the package"
+        yield Finding(
+            f"weights {name}",
+            f"{path.name}, sha256 {metadata.sha256[:12]}",
+            "checksum right" if good else "checksum wrong",
+            advice,
+        )
