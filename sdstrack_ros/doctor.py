@@ -167,10 +167,8 @@ def shared_memory_segment(profile: Path) -> int | None:
         root = ET.parse(profile).getroot()  # noqa: S314 - a local file that the user named
     except (OSError, ET.ParseError):
         return None
-    sizes = [
-        int(node.text) for node in root.iter() if node.tag.endswith("segment_size") and (node.text or "").isdigit()
-    ]
-    return max(sizes, default=None)
+    texts = [node.text or "" for node in root.iter() if node.tag.endswith("segment_size")]
+    return max((int(text) for text in texts if text.strip().isdigit()), default=None)
 
 
 def _shared_memory() -> Iterator[Finding]:

@@ -109,9 +109,9 @@ def run(title: str, command: list[str | Path], log: Path, environment: dict[str,
     print("\n".join(text.splitlines()[-15:]), file=sys.stderr)
     offline = (
         "Temporary failure in name resolution",
-        "Failed to establish a new connection",
         "NewConnectionError",
         "timed out",
+        "(from versions: none)",  # what pip says of a pinned package when no index answers at all
     )
     if any(sign in text for sign in offline):
         fail(f"{title} failed: the package index was not reached; check the network or PIP_INDEX_URL and run it again")

@@ -1,0 +1,47 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+from typer.testing import CliRunner
+
+import ckd_core
+import ckd_core.commands
+import sdstrack_ros.commands
+from ckd_core.cli import build_app, run, verbs_of
+from ckd_core.errors import TrackingError
+
+
+def test_version() -> None:
+    done = CliRunner().invoke(build_app(ckd_core.commands), ["--version"])
+    assert done.output == f"sdstrack {ckd_core.__version__}\n"
+
+
+def test_help_names_every_verb() -> None:
+    app = build_app(ckd_core.commands, sdstrack_ros.commands)
+    output = CliRunner().invoke(app, ["--help"], terminal_width=200).output
+    for name in verbs_of(ckd_core.commands, sdstrack_ros.commands):
+        assert name.rsplit(".", 1)[1].replace("_", "-") in output
+
+
+def test_help_imports_nothing_heavy() -> None:
+    code = (
+        "import sys; sys.argv = ['sdstrack', '--help']\n"
+        "import sdstrack_ros.cli\n"
+        "try:\n sdstrack_ros.cli.main()\nexcept SystemExit: pass\n"
+        "heavy = {'torch', 'cv2', 'timm', 'matplotlib', 'rclpy', 'numpy', 'openvino'} & set(sys.modules)\n"
+        "print('heavy:', sorted(heavy))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "heavy: []"
+
+
+def test_what_the_package_refuses_becomes_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    def refuse() -> None:
+        raise TrackingError("box is 0 x 3 px; both sides must be positive")
+
+    with pytest.raises(SystemExit) as ending:
+        run(refuse)  # type: ignore[arg-type]
+    assert ending.value.code == 1
+    assert capsys.readouterr().err == "error: box is 0 x 3 px; both sides must be positive\n"
