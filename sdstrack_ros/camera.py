@@ -1,0 +1,111 @@
+"""A calibrated camera: pixels to rays and back. No ROS import; read from the fields of sensor_msgs/CameraInfo."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+
+from ckd_core.errors import TrackingError
+
+
+class CameraError(TrackingError):
+    """A calibration that describes no camera, or a point that no camera sees."""
+
+
+@dataclass(frozen=True, slots=True)
+class PinholeCamera:
+    """Intrinsics in pixels of an image of `width` x `height`; axes of the optical frame (REP 103: x right, y down)."""
+
+    width: int
+    height: int
+    fx: float
+    fy: float
+    cx: float
+    cy: float
+    distortion: tuple[float, ...] = ()
+    model: str = "plumb_bob"
+    frame_id: str = ""
+
+    @classmethod
+    def from_message(cls, info: Any) -> PinholeCamera:
+        """Read a CameraInfo.
+
+        Raises:
+            CameraError: focal length 0, not finite, or no size; drivers send such messages when uncalibrated.
+
+        """
+        numbers = [float(v) for v in info.k]
+        fx, fy, cx, cy = numbers[0], numbers[4], numbers[2], numbers[5]
+        if not all(np.isfinite(numbers)) or fx <= 0 or fy <= 0 or info.width <= 0 or info.height <= 0:
+            raise CameraError(
+                f"camera_info is uncalibrated: {info.width} x {info.height}, fx {fx}, fy {fy}; expected all above 0"
+            )
+        distortion = tuple(float(v) for v in info.d)
+        model = str(info.distortion_model) or "plumb_bob"
+        return cls(
+            int(info.width),
+            int(info.height),
+            fx,
+            fy,
+            cx,
+            cy,
+            distortion if any(distortion) and np.all(np.isfinite(distortion)) else (),
+            model,
+            str(info.header.frame_id),
+        )
+
+    def scaled(self, width: int, height: int) -> PinholeCamera:
+        """The same camera for an image of another size (a driver's binning)."""
+        if (width, height) == (self.width, self.height):
+            return self
+        sx, sy = width / self.width, height / self.height
+        return PinholeCamera(
+            width,
+            height,
+            self.fx * sx,
+            self.fy * sy,
+            (self.cx + 0.5) * sx - 0.5,
+            (self.cy + 0.5) * sy - 0.5,
+            self.distortion,
+            self.model,
+            self.frame_id,
+        )
+
+    def ray(self, x: float, y: float) -> tuple[float, float]:
+        """(X/Z, Y/Z) of the ray through a pixel, lens distortion undone."""
+        if self.distortion:
+            matrix = np.array([[self.fx, 0, self.cx], [0, self.fy, self.cy], [0, 0, 1]])
+            pixel = np.array([[[x, y]]], dtype=np.float64)
+            coefficients = np.array(self.distortion)
+            if self.model == "equidistant":
+                point = cv2.fisheye.undistortPoints(pixel, matrix, coefficients[:4])
+            else:
+                point = cv2.undistortPoints(pixel, matrix, coefficients)
+            if np.all(np.isfinite(point)):
+                return float(point[0, 0, 0]), float(point[0, 0, 1])
+        return (x - self.cx) / self.fx, (y - self.cy) / self.fy
+
+    def pixel(self, point: tuple[float, float, float]) -> tuple[float, float]:
+        """Pixel of a point [m] in the optical frame.
+
+        Raises:
+            CameraError: the point is not in front of the camera.
+
+        """
+        x, y, z = point
+        if not np.all(np.isfinite(point)) or z <= 0:
+            raise CameraError(f"point ({x:.2f}, {y:.2f}, {z:.2f}) m is not in front of the camera")
+        matrix = np.array([[self.fx, 0, self.cx], [0, self.fy, self.cy], [0, 0, 1]])
+        if self.distortion:
+            points = np.array([[[x, y, z]]], dtype=np.float64)
+            zero = np.zeros(3)
+            coefficients = np.array(self.distortion)
+            if self.model == "equidistant":
+                pixels, _ = cv2.fisheye.projectPoints(points, zero, zero, matrix, coefficients[:4])
+            else:
+                pixels, _ = cv2.projectPoints(points, zero, zero, matrix, coefficients)
+            return float(pixels[0, 0, 0]), float(pixels[0, 0, 1])
+        return x / z * self.fx + self.cx, y / z * self.fy + self.cy

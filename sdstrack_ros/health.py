@@ -1,0 +1,213 @@
+"""Rates, ages, skew, drops and latency percentiles, and what they mean; no ROS import, time is passed in."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter, deque
+from dataclasses import dataclass, field
+from enum import IntEnum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+RATE_WINDOW_S = 2.0
+LATENCY_WINDOW_FRAMES = 300
+PERCENTILES = (50, 95, 99)
+
+
+class Level(IntEnum):
+    """Levels of diagnostic_msgs/DiagnosticStatus."""
+
+    OK = 0
+    WARN = 1
+    ERROR = 2
+    STALE = 3
+
+
+def percentile(samples: Iterable[float], percent: float) -> float:
+    """Nearest-rank percentile; 0 for no samples."""
+    ordered = sorted(samples)
+    if not ordered:
+        return 0.0
+    rank = max(0, min(len(ordered) - 1, round(percent / 100 * len(ordered) + 0.5) - 1))
+    return ordered[rank]
+
+
+@dataclass(frozen=True, slots=True)
+class StreamReport:
+    """One topic at one moment; `age_s` since the last message came, None when none ever came."""
+
+    topic: str
+    received: int
+    rejected: int
+    rate_hz: float
+    age_s: float | None
+
+
+class StreamHealth:
+    """One topic: how many, how often, how long ago."""
+
+    def __init__(self, topic: str, started: float) -> None:
+        self.topic = topic
+        self.started = started
+        self.received = 0
+        self.rejected = 0
+        self._times: deque[float] = deque(maxlen=2048)
+
+    def arrived(self, now: float) -> None:
+        """Note a message, `now` in seconds of a steady clock."""
+        self.received += 1
+        self._times.append(now)
+
+    def report(self, now: float) -> StreamReport:
+        """What is known at `now`."""
+        times = [t for t in tuple(self._times) if now - t <= RATE_WINDOW_S]
+        rate = (len(times) - 1) / (times[-1] - times[0]) if len(times) > 1 and times[-1] > times[0] else 0.0
+        age = now - self._times[-1] if self._times else None
+        return StreamReport(self.topic, self.received, self.rejected, rate, age)
+
+    def silent_for(self, now: float) -> float:
+        """Seconds without a message, since the start when none ever came."""
+        return now - (self._times[-1] if self._times else self.started)
+
+
+@dataclass(frozen=True, slots=True)
+class Latency:
+    """Seconds that one frame spent on its way, by stage."""
+
+    wait: float
+    decode: float
+    tracker: float
+    publish: float
+    total: float
+
+
+class Health:
+    """Everything the node counts; safe to use from the executor's thread and the worker's."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._streams: dict[str, StreamHealth] = {}
+        self._counts: Counter[str] = Counter()
+        self._skews: deque[float] = deque(maxlen=LATENCY_WINDOW_FRAMES)
+        self._latencies: deque[Latency] = deque(maxlen=LATENCY_WINDOW_FRAMES)
+
+    def watch(self, name: str, topic: str, now: float) -> None:
+        """Begin to watch the stream `name` ('rgb', 'aux', 'events', 'camera_info')."""
+        with self._lock:
+            self._streams[name] = StreamHealth(topic, now)
+
+    def unwatch_all(self) -> None:
+        """Forget the streams; counts stay."""
+        with self._lock:
+            self._streams.clear()
+
+    def arrived(self, name: str, now: float) -> None:
+        """Note a message of a stream."""
+        with self._lock:
+            if name in self._streams:
+                self._streams[name].arrived(now)
+
+    def rejected(self, name: str) -> None:
+        """Note that a message of a stream could not be used."""
+        with self._lock:
+            if name in self._streams:
+                self._streams[name].rejected += 1
+
+    def count(self, what: str, number: int = 1) -> None:
+        """Add to a counter: 'frames', 'answered', 'dropped', 'degraded', 'held', ..."""
+        with self._lock:
+            self._counts[what] += number
+
+    def paired(self, skew_s: float) -> None:
+        """Note how far the stamps of a pair are apart."""
+        with self._lock:
+            self._skews.append(abs(skew_s))
+
+    def served(self, latency: Latency) -> None:
+        """Note what a frame took."""
+        with self._lock:
+            self._latencies.append(latency)
+
+    def counts(self) -> Mapping[str, int]:
+        """Return a copy of the counters."""
+        with self._lock:
+            return dict(self._counts)
+
+    def streams(self, now: float) -> Mapping[str, StreamReport]:
+        """Reports of all watched streams."""
+        with self._lock:
+            return {name: stream.report(now) for name, stream in self._streams.items()}
+
+    def silent(self, now: float, limit_s: float) -> Mapping[str, float]:
+        """Streams that said nothing for longer than `limit_s`, and for how long."""
+        with self._lock:
+            silences = {name: stream.silent_for(now) for name, stream in self._streams.items()}
+        return {name: seconds for name, seconds in silences.items() if seconds > limit_s}
+
+    def values(self, now: float) -> dict[str, str]:
+        """Everything as the key-value pairs of a status message; milliseconds and hertz."""
+        result: dict[str, str] = {}
+        for name, report in self.streams(now).items():
+            age = "never" if report.age_s is None else f"{report.age_s * 1e3:.0f}"
+            result[f"{name}.topic"] = report.topic
+            result[f"{name}.received"] = str(report.received)
+            result[f"{name}.rejected"] = str(report.rejected)
+            result[f"{name}.rate_hz"] = f"{report.rate_hz:.1f}"
+            result[f"{name}.age_ms"] = age
+        with self._lock:
+            skews, latencies = tuple(self._skews), tuple(self._latencies)
+            result.update({f"frames.{what}": str(number) for what, number in sorted(self._counts.items())})
+        result["skew_ms.p95"] = f"{percentile(skews, 95) * 1e3:.1f}"
+        for stage in Latency.__dataclass_fields__:
+            samples = [getattr(latency, stage) for latency in latencies]
+            for percent in PERCENTILES:
+                result[f"latency_ms.{stage}.p{percent}"] = f"{percentile(samples, percent) * 1e3:.2f}"
+        return result
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """One line for people: how bad, and why."""
+
+    level: Level
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Situation:
+    """What the verdict looks at.
+
+    lifecycle: label of the lifecycle state.
+    target: TRACKING, UNCERTAIN, LOST, or NONE.
+    silences: silent streams by topic, in seconds.
+    needed: topics without any of which nothing can be tracked.
+    """
+
+    lifecycle: str
+    target: str
+    silences: Mapping[str, float] = field(default_factory=dict)
+    needed: tuple[str, ...] = ()
+    paused: bool = False
+    problems: tuple[str, ...] = ()
+
+
+def judge(situation: Situation) -> Verdict:
+    """Level and message of ~/status.
+
+    ERROR when nothing can be tracked, WARN when something is missing or the target is not surely seen, else OK.
+    """
+    if situation.lifecycle != "active":
+        return Verdict(
+            Level.ERROR if situation.problems else Level.OK, "; ".join([situation.lifecycle, *situation.problems])
+        )
+    silent = [f"nothing on {topic} for {seconds:.1f} s" for topic, seconds in sorted(situation.silences.items())]
+    notes = [*silent, *situation.problems]
+    if situation.needed and all(topic in situation.silences for topic in situation.needed):
+        return Verdict(Level.ERROR, "; ".join(["no input", *notes]))
+    if situation.paused:
+        return Verdict(Level.WARN, "; ".join(["paused", *notes]))
+    certain = situation.target in {"TRACKING", "NONE"}
+    state = "no target" if situation.target == "NONE" else situation.target
+    return Verdict(Level.OK if certain and not notes else Level.WARN, "; ".join([state, *notes]))

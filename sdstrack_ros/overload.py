@@ -1,0 +1,109 @@
+"""What to leave out when frames come faster than they can be served; no ROS import.
+
+The order: overlay first, then markers, then 3-D, then whole frames (the newest wins). Boxes keep flowing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+# Shed above this share of the frame period, take back below the other: the gap keeps the plan from flapping.
+SHED_ABOVE = 0.9
+RESTORE_BELOW = 0.7
+RESTORE_AFTER_FRAMES = 30
+_SMOOTHING = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class FrameCost:
+    """Seconds that one frame took, by what was made of it; 0 for what was not made."""
+
+    tracking: float
+    detections_3d: float = 0.0
+    markers: float = 0.0
+    overlay: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class OutputPlan:
+    """Which optional outputs the next frame gets."""
+
+    detections_3d: bool = True
+    markers: bool = True
+    overlay: bool = True
+
+    @property
+    def shed(self) -> tuple[str, ...]:
+        """Names of what is left out."""
+        named = (("overlay", self.overlay), ("markers", self.markers), ("detections_3d", self.detections_3d))
+        return tuple(name for name, kept in named if not kept)
+
+
+_PLANS = (
+    OutputPlan(),
+    OutputPlan(overlay=False),
+    OutputPlan(overlay=False, markers=False),
+    OutputPlan(overlay=False, markers=False, detections_3d=False),
+)
+
+
+class OverloadPolicy:
+    """Compares what a frame costs with how often frames come, and moves one step at a time."""
+
+    def __init__(self) -> None:
+        self._level = 0
+        self._calm_frames = 0
+        self._period = 0.0
+        self._last_stamp: float | None = None
+        # Last known cost of each step's output, remembered while it is left out.
+        self._costs = {"tracking": 0.0, "detections_3d": 0.0, "markers": 0.0, "overlay": 0.0}
+
+    @property
+    def plan(self) -> OutputPlan:
+        """What the next frame gets."""
+        return _PLANS[self._level]
+
+    @property
+    def saturated(self) -> bool:
+        """Whether tracking alone takes longer than a frame period, so that frames are dropped."""
+        return self._period > 0 and self._costs["tracking"] > self._period
+
+    def arrived(self, now: float) -> None:
+        """Note that a frame arrived, `now` in seconds of a steady clock."""
+        if self._last_stamp is not None and 0 < now - self._last_stamp < 5.0:
+            self._period = self._smooth(self._period, now - self._last_stamp)
+        self._last_stamp = now
+
+    def spent(self, cost: FrameCost) -> OutputPlan:
+        """Note what a frame took; returns the plan for the next one."""
+        for name in self._costs:
+            value = getattr(cost, name)
+            if value > 0:
+                self._costs[name] = self._smooth(self._costs[name], value)
+        if self._period <= 0:
+            return self.plan
+        if self._load(self._level) > SHED_ABOVE:
+            self._calm_frames = 0
+            self._level = min(self._level + 1, len(_PLANS) - 1)
+        elif self._level and self._load(self._level - 1) < RESTORE_BELOW:
+            self._calm_frames += 1
+            if self._calm_frames >= RESTORE_AFTER_FRAMES:
+                self._calm_frames = 0
+                self._level -= 1
+        else:
+            self._calm_frames = 0
+        return self.plan
+
+    def _load(self, level: int) -> float:
+        plan = _PLANS[level]
+        costs = self._costs
+        optional = (
+            plan.detections_3d * costs["detections_3d"]
+            + plan.markers * costs["markers"]
+            + plan.overlay * costs["overlay"]
+        )
+        return (costs["tracking"] + optional) / self._period
+
+    @staticmethod
+    def _smooth(old: float, new: float) -> float:
+        return new if old == 0 else old + _SMOOTHING * (new - old)

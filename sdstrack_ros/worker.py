@@ -1,0 +1,101 @@
+"""One thread that always works on the newest frame; no ROS import."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+FrameT = TypeVar("FrameT")
+RequestT = TypeVar("RequestT")
+# More requests than this waiting means that nobody listens to the answers; the oldest are dropped.
+MAX_REQUESTS = 32
+
+
+class NewestWorker(Generic[FrameT, RequestT]):
+    """A thread with a one-slot mailbox for frames and a short queue for requests.
+
+    A frame that waits when a newer one comes is dropped and counted. Requests are served before the next frame, in
+    order. Neither handler may raise; what it raises all the same goes to `on_error` and the thread lives on.
+    """
+
+    def __init__(
+        self,
+        handle_frame: Callable[[FrameT], object],
+        handle_request: Callable[[RequestT], object],
+        on_error: Callable[[BaseException], object],
+    ) -> None:
+        self._handle_frame = handle_frame
+        self._handle_request = handle_request
+        self._on_error = on_error
+        self._wake = threading.Condition()
+        self._frame: FrameT | None = None
+        self._requests: deque[RequestT] = deque(maxlen=MAX_REQUESTS)
+        self._stopping = False
+        self._dropped = 0
+        self._thread = threading.Thread(target=self._run, name="tracking", daemon=True)
+
+    def start(self) -> None:
+        """Start the thread; once in an object's life."""
+        self._thread.start()
+
+    def offer(self, frame: FrameT) -> bool:
+        """Put a frame into the mailbox; returns whether an older one had to go."""
+        with self._wake:
+            replaced = self._frame is not None
+            self._dropped += replaced
+            self._frame = frame
+            self._wake.notify()
+        return replaced
+
+    def submit(self, request: RequestT) -> None:
+        """Queue a request."""
+        with self._wake:
+            self._requests.append(request)
+            self._wake.notify()
+
+    @property
+    def dropped(self) -> int:
+        """Frames that a newer one replaced before they were looked at."""
+        with self._wake:
+            return self._dropped
+
+    def stop(self, timeout_s: float) -> bool:
+        """Let the thread end after what it is doing now; returns whether it has ended within `timeout_s`."""
+        with self._wake:
+            self._stopping = True
+            self._dropped += self._frame is not None
+            self._frame = None
+            self._requests.clear()
+            self._wake.notify()
+        if self._thread.ident is None:
+            return True
+        self._thread.join(timeout_s)
+        return not self._thread.is_alive()
+
+    @property
+    def stopping(self) -> bool:
+        """Whether `stop` was called: results that come later are nobody's."""
+        with self._wake:
+            return self._stopping
+
+    def _run(self) -> None:
+        while True:
+            with self._wake:
+                self._wake.wait_for(lambda: self._stopping or self._requests or self._frame is not None)
+                if self._stopping:
+                    return
+                request = self._requests.popleft() if self._requests else None
+                frame = None
+                if request is None:
+                    frame, self._frame = self._frame, None
+            try:
+                if request is not None:
+                    self._handle_request(request)
+                elif frame is not None:
+                    self._handle_frame(frame)
+            except Exception as error:  # noqa: BLE001  # one bad frame must not end the thread
+                self._on_error(error)
