@@ -78,6 +78,10 @@ _LAYOUTS = {
 
 # OpenCV names a Bayer pattern by its second row's second and third pixel, ROS by the first two of both rows.
 _TO_RGB = {
+    "bgr": cv2.COLOR_BGR2RGB,
+    "rgba": cv2.COLOR_RGBA2RGB,
+    "bgra": cv2.COLOR_BGRA2RGB,
+    "mono": cv2.COLOR_GRAY2RGB,
     "bayer_rggb": cv2.COLOR_BayerBG2RGB,
     "bayer_bggr": cv2.COLOR_BayerRG2RGB,
     "bayer_gbrg": cv2.COLOR_BayerGR2RGB,
@@ -106,7 +110,7 @@ class DecodedImage:
     topic: str = ""
 
     def color(self) -> NDArray[np.uint8]:
-        """The image as [H, W, 3] uint8 in RGB order: a view wherever the encoding allows one.
+        """The image as [H, W, 3] uint8 in RGB order, pixels dense: rgb8 is the view itself, others take one pass.
 
         16-bit colour keeps its upper byte. Raises CodecError for depth-like encodings (16UC1, 32FC1), whose values
         have no brightness scale of their own.
@@ -119,17 +123,11 @@ class DecodedImage:
             )
         if self.order in _TO_RGB:
             pixels = cv2.cvtColor(pixels, _TO_RGB[self.order])
-        elif self.order == "mono":
-            pixels = np.broadcast_to(pixels[..., None], (*pixels.shape, 3))
-        elif self.order in ("bgr", "bgra"):
-            pixels = pixels[..., 2::-1]
-        else:
-            pixels = pixels[..., :3]
         color: NDArray[np.uint8] = (pixels >> 8).astype(np.uint8) if pixels.dtype == np.uint16 else pixels
         return color
 
     def auxiliary(self, modality: Modality) -> Array:
-        """The image as `MultiModalFrame.aux` wants it for `modality`; a view wherever the encoding allows one.
+        """The image as `MultiModalFrame.aux` wants it for `modality`; single-channel images are the view.
 
         depth: [H, W] uint16 millimetres or float32 metres. thermal: [H, W] uint8 or uint16, or [H, W, 3] uint8.
         event: [H, W, 3] uint8. Raises CodecError when the encoding cannot carry that modality.

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import struct
 import sys
 from array import array
@@ -16,7 +17,8 @@ from ckd_core.frame import Modality
 from sdstrack_ros.image_codec import ENCODINGS, CodecError, decode, encode
 
 SHAPES = {
-    "rgb8": ("u1", 3), "bgr8": ("u1", 3), "rgba8": ("u1", 4), "bgra8": ("u1", 4), "rgb16": ("u2", 3), "bgr16": ("u2", 3),
+    "rgb8": ("u1", 3), "bgr8": ("u1", 3), "rgba8": ("u1", 4), "bgra8": ("u1", 4),
+    "rgb16": ("u2", 3), "bgr16": ("u2", 3),
     "mono8": ("u1", 1), "mono16": ("u2", 1), "8UC1": ("u1", 1), "8UC3": ("u1", 3), "8UC4": ("u1", 4),
     "16UC1": ("u2", 1), "32FC1": ("f4", 1), "yuv422": ("u1", 2), "uyvy": ("u1", 2), "yuv422_yuy2": ("u1", 2),
     "yuyv": ("u1", 2),
@@ -77,7 +79,7 @@ def test_step_and_byte_order_are_honoured(encoding: str, height: int, width: int
     assert decoded.pixels.flags.aligned
 
 
-def test_colour_orders_give_the_same_rgb_view() -> None:
+def test_colour_orders_give_the_same_dense_rgb() -> None:
     rgb = noise("rgb8")
     alpha = np.full((*rgb.shape[:2], 1), 9, np.uint8)
     sent = {
@@ -91,15 +93,14 @@ def test_colour_orders_give_the_same_rgb_view() -> None:
         message = encode(pixels, encoding, blank_message())
         color = decode(message).color()
         np.testing.assert_array_equal(color, rgb, err_msg=encoding)
-        assert np.shares_memory(color, np.frombuffer(message.data, np.uint8)), encoding
+        assert color.strides == (24, 3, 1), encoding
+        assert np.shares_memory(color, np.frombuffer(message.data, np.uint8)) == (encoding == "rgb8")
 
 
-def test_grey_as_colour_repeats_without_copying() -> None:
-    message = encode(noise("mono8"), "mono8", blank_message())
-    color = decode(message).color()
+def test_grey_as_colour_repeats() -> None:
+    color = decode(encode(noise("mono8"), "mono8", blank_message())).color()
     assert color.shape == (6, 8, 3)
     assert (color == noise("mono8")[..., None]).all()
-    assert np.shares_memory(color, np.frombuffer(message.data, np.uint8))
 
 
 def test_sixteen_bit_colour_keeps_the_upper_byte() -> None:
@@ -285,10 +286,8 @@ def test_truncated_pictures_are_refused(suffix: str) -> None:
 def test_damaged_pictures_never_raise_anything_else(place: int, value: int, suffix: str) -> None:
     data = bytearray(cv2.imencode(suffix, noise("rgb8", 16, 16))[1].tobytes())
     data[place % len(data)] = value
-    try:
+    with contextlib.suppress(CodecError):
         decode(compressed("jpeg", bytes(data))).color()
-    except CodecError:
-        pass
 
 
 def test_cv_bridge_is_asked_for_what_is_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
