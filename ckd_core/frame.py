@@ -74,3 +74,72 @@ class MultiModalFrame:
     def presence(self) -> tuple[bool, bool]:
         """(colour present, auxiliary present)."""
         return self.rgb is not None, self.aux is not None
+
+
+# dtypes of the raw second image by modality; three channels only as ready-made 8-bit images
+AUX_DTYPES = {
+    Modality.DEPTH: ("uint8", "uint16", "float32"),
+    Modality.THERMAL: ("uint8", "uint16"),
+    Modality.EVENT: ("uint8",),
+}
+
+
+def check_frame(frame: MultiModalFrame) -> None:
+    """Refuse a frame that no tracker can use, saying what is wrong with it.
+
+    Rows may be padded (a view of an image message), pixels within a row must be dense: OpenCV would copy anything else.
+
+    Errors: FrameError for a stamp or homography that is not finite, both images missing, an empty image, a wrong dtype
+    or channel count, or a non-contiguous array.
+    """
+    if not math.isfinite(frame.stamp):
+        message = f"the frame's stamp must be a finite number of seconds, got {frame.stamp}"
+        raise FrameError(message)
+    if frame.rgb is None and frame.aux is None:
+        message = f"the frame at {frame.stamp} s has neither a colour nor a {frame.modality.value} image; one is needed"
+        raise FrameError(message)
+    if frame.rgb is not None:
+        _check_image(frame.rgb, "colour", ("uint8",), channels=(3,))
+    if frame.aux is not None:
+        name = frame.modality.value
+        _check_image(frame.aux, name, AUX_DTYPES[frame.modality], channels=(1, 3))
+        if frame.aux.ndim == 3 and frame.aux.shape[2] == 3 and frame.aux.dtype != "uint8":
+            message = f"a three-channel {name} image must be uint8, got {frame.aux.dtype}"
+            raise FrameError(message)
+    _check_homography(frame.rgb_from_reference, "rgb_from_reference")
+    _check_homography(frame.aux_from_reference, "aux_from_reference")
+
+
+def _check_image(image: Image, name: str, dtypes: tuple[str, ...], channels: tuple[int, ...]) -> None:
+    shape = "x".join(str(length) for length in image.shape)
+    if image.ndim not in (2, 3) or (image.ndim == 2 and 1 not in channels):
+        message = f"the {name} image must be [H, W{', C' if 1 not in channels else ''}], got shape {shape}"
+        raise FrameError(message)
+    count = image.shape[2] if image.ndim == 3 else 1
+    if count not in channels:
+        message = f"the {name} image must have {' or '.join(map(str, channels))} channels, got {count} (shape {shape})"
+        raise FrameError(message)
+    if image.shape[0] < 2 or image.shape[1] < 2:
+        message = f"the {name} image must be at least 2 x 2 pixels, got shape {shape}"
+        raise FrameError(message)
+    if str(image.dtype) not in dtypes:
+        message = f"the {name} image must be {' or '.join(dtypes)}, got {image.dtype}"
+        raise FrameError(message)
+    pixel = image.itemsize * count
+    dense = image.strides[1] == pixel and image.strides[0] >= pixel * image.shape[1]
+    if image.ndim == 3:
+        dense = dense and (count == 1 or image.strides[2] == image.itemsize)
+    if not dense:
+        message = (
+            f"the {name} image must have dense rows, got strides {image.strides} for shape {shape} of {image.dtype}; "
+            "pass numpy.ascontiguousarray(image)"
+        )
+        raise FrameError(message)
+
+
+def _check_homography(matrix: NDArray[np.float64] | None, name: str) -> None:
+    if matrix is None:
+        return
+    if matrix.shape != (3, 3) or not all(math.isfinite(value) for value in matrix.ravel().tolist()):
+        message = f"{name} must be a finite 3x3 matrix, got {matrix.tolist()}"
+        raise FrameError(message)

@@ -1,0 +1,214 @@
+"""Raw depth, thermal and event data -> the 3-channel uint8 images that the networks were trained on.
+
+Depth: clip at min(3 x median, 10 m), stretch to 0..255, JET in OpenCV's BGR order, as in the published training code
+(TRACKERS.md section 3, "rgbcolormap"). Thermal and event images pass as they are; 14/16-bit thermal is scaled to 8.
+
+All of it is a per-pixel function once the frame's own statistics are known, so that only the window a tracker looks at
+has to be converted (`ModalityConverter.prepare`, then `convert` on a part), with the same result as converting first.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import cv2
+import numpy as np
+
+from ckd_core.errors import TrackingError
+from ckd_core.frame import Modality
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from ckd_core.frame import Image
+
+UINT16_LEVELS = 1 << 16
+METRES_TO_MM = 1000.0
+
+
+class ModalityError(TrackingError):
+    """Raw data that cannot become a network image, or options that make no sense."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModalityOptions:
+    """How raw values become 8 bits.
+
+    depth_median_factor, depth_max_mm: depth is clipped at min(factor x the frame's median, max).
+    depth_colormap: JET colours (published "rgbcolormap"); False: the stretched grey three times ("rgb3x").
+    thermal_percentiles: share of pixels, in percent, cut at the dark and the bright end of 16-bit thermal images.
+    thermal_range: fixed raw values for black and white instead of percentiles.
+    """
+
+    depth_median_factor: float = 3.0
+    depth_max_mm: float = 10_000.0
+    depth_colormap: bool = True
+    thermal_percentiles: tuple[float, float] = (0.5, 99.5)
+    thermal_range: tuple[float, float] | None = None
+
+    def __post_init__(self) -> None:
+        low, high = self.thermal_percentiles
+        if not 0 <= low < high <= 100:
+            message = f"thermal_percentiles must rise within 0..100, got {self.thermal_percentiles}"
+            raise ModalityError(message)
+        if self.thermal_range is not None and not self.thermal_range[0] < self.thermal_range[1]:
+            message = f"thermal_range must be (black, white) with black < white, got {self.thermal_range}"
+            raise ModalityError(message)
+        if self.depth_median_factor <= 0 or self.depth_max_mm <= 0:
+            message = (
+                "depth_median_factor and depth_max_mm must be above 0, got "
+                f"{self.depth_median_factor} and {self.depth_max_mm}"
+            )
+            raise ModalityError(message)
+
+
+@dataclass(frozen=True, slots=True)
+class Events:
+    """Events of one sensor: x, y pixels, t seconds (rising), p polarity (True or 1 = brighter); all [N]."""
+
+    x: NDArray[np.integer]
+    y: NDArray[np.integer]
+    t: NDArray[np.floating]
+    p: NDArray[np.integer] | NDArray[np.bool_]
+
+    def between(self, begin: float, end: float) -> Events:
+        """Events with begin <= t < end (seconds), as views."""
+        first, last = np.searchsorted(self.t, (begin, end), side="left")
+        part = slice(int(first), int(last))
+        return Events(self.x[part], self.y[part], self.t[part], self.p[part])
+
+
+def events_to_image(events: Events, size: tuple[int, int]) -> NDArray[np.uint8]:
+    """Events -> [H, W, 3] uint8 RGB: white, red where the last event got brighter, blue where darker (as VisEvent).
+
+    size: (height, width). Errors: ModalityError when the arrays differ in length or an event lies outside.
+    """
+    height, width = size
+    if not len(events.x) == len(events.y) == len(events.p):
+        message = f"x, y and p must be equally long, got {len(events.x)}, {len(events.y)} and {len(events.p)}"
+        raise ModalityError(message)
+    image = np.full((height, width, 3), 255, dtype=np.uint8)
+    if len(events.x) == 0:
+        return image
+    x, y = events.x, events.y
+    if int(x.max()) >= width or int(y.max()) >= height or int(x.min()) < 0 or int(y.min()) < 0:
+        message = (
+            f"events must lie in 0..{width - 1} x 0..{height - 1}, got x {x.min()}..{x.max()}, y {y.min()}..{y.max()}"
+        )
+        raise ModalityError(message)
+    colours = np.array(((0, 0, 255), (255, 0, 0)), dtype=np.uint8)
+    image[y, x] = colours[np.asarray(events.p).astype(bool).astype(np.intp)]  # of several at a pixel the last one stays
+    return image
+
+
+class ModalityConverter:
+    """Turns the raw second image into network colours, part by part; keeps its memory between frames.
+
+    `prepare(raw)` takes the whole frame's statistics and returns the image to cut from; `convert(part)` then maps any
+    part of that image to uint8 [h, w] or [h, w, 3]. The part it returns is valid until the next call.
+    """
+
+    def __init__(self, modality: Modality, options: ModalityOptions | None = None) -> None:
+        self.modality = modality
+        self.options = options or ModalityOptions()
+        self._low = 0.0
+        self._high = 0.0
+        self._plain = True
+        self._metres = np.empty((0, 0), dtype=np.float32)
+        self._millimetres = np.empty((0, 0), dtype=np.uint16)
+
+    def prepare(self, raw: Image) -> Image:
+        """Note the frame's statistics; returns the 2-D or 3-channel image that parts are to be cut from."""
+        image = raw[..., 0] if raw.ndim == 3 and raw.shape[2] == 1 else raw
+        # Ready-made 8-bit images, already coloured by whoever made them, pass as they are; 8-bit depth does not exist.
+        self._plain = image.dtype == np.uint8
+        if self._plain:
+            return image
+        if image.ndim != 2:
+            message = f"a {self.modality.value} image of {image.dtype} must have one channel, got shape {image.shape}"
+            raise ModalityError(message)
+        if self.modality is Modality.DEPTH:
+            return self._prepare_depth(image)
+        if self.modality is Modality.THERMAL and image.dtype == np.uint16:
+            self._low, self._high = self._thermal_range(image)
+            return image
+        message = f"no way from a {image.dtype} {self.modality.value} image to 8 bits; see MultiModalFrame.aux"
+        raise ModalityError(message)
+
+    def convert(self, part: Image) -> Image:
+        """Map a part of what `prepare` returned to uint8: [h, w] grey or [h, w, 3] in the networks' channel order."""
+        if self._plain:
+            return part
+        span = self._high - self._low
+        scale = 255.0 / span if span > 0 else 0.0
+        # clipping first, so that the scaled values fill 0..255 exactly and rounding is OpenCV's own
+        clipped = np.clip(part, np.uint16(self._low), np.uint16(self._high))
+        grey = cv2.convertScaleAbs(clipped, alpha=scale, beta=-self._low * scale)
+        if self.modality is Modality.DEPTH and self.options.depth_colormap:
+            return cv2.applyColorMap(grey, cv2.COLORMAP_JET)
+        return grey
+
+    def _prepare_depth(self, image: Image) -> Image:
+        if image.dtype == np.float32:
+            image = self._to_millimetres(image)
+        elif image.dtype != np.uint16:
+            message = f"depth must be uint16 millimetres or float32 metres, got {image.dtype}"
+            raise ModalityError(message)
+        histogram = cv2.calcHist([image], [0], None, [UINT16_LEVELS], [0, UINT16_LEVELS]).ravel()
+        median = _median_of_histogram(histogram)
+        if median == 0:  # more than half is invalid: the published rule would make the whole image black
+            histogram[0] = 0
+            median = _median_of_histogram(histogram)
+        limit = min(self.options.depth_median_factor * median, self.options.depth_max_mm)
+        levels = np.flatnonzero(histogram)
+        lowest = 0.0 if len(levels) == 0 or (image.min() == 0) else float(levels[0])
+        highest = float(levels[-1]) if len(levels) else 0.0
+        self._high = float(int(min(highest, limit)))
+        self._low = min(lowest, self._high)
+        return image
+
+    def _to_millimetres(self, metres: Image) -> Image:
+        if self._metres.shape != metres.shape:
+            self._metres = np.empty(metres.shape, dtype=np.float32)
+            self._millimetres = np.empty(metres.shape, dtype=np.uint16)
+        scaled = self._metres
+        np.multiply(metres, np.float32(METRES_TO_MM), out=scaled)
+        np.nan_to_num(scaled, copy=False, nan=0.0, posinf=0.0, neginf=0.0)  # "no return" is 0, as in 16UC1 (REP-118)
+        np.clip(scaled, 0, UINT16_LEVELS - 1, out=scaled)
+        np.rint(scaled, out=scaled)
+        np.copyto(self._millimetres, scaled, casting="unsafe")
+        return self._millimetres
+
+    def _thermal_range(self, image: Image) -> tuple[float, float]:
+        if self.options.thermal_range is not None:
+            low, high = self.options.thermal_range
+            return max(0.0, low), min(float(UINT16_LEVELS - 1), high)
+        histogram = cv2.calcHist([image], [0], None, [UINT16_LEVELS], [0, UINT16_LEVELS]).ravel()
+        counts = np.cumsum(histogram, dtype=np.float64)
+        shares = np.asarray(self.options.thermal_percentiles) / 100.0 * counts[-1]
+        low_level, high_level = np.searchsorted(counts, shares, side="left")
+        return float(low_level), float(min(high_level, UINT16_LEVELS - 1))
+
+
+def to_network_image(raw: Image, modality: Modality, options: ModalityOptions | None = None) -> NDArray[np.uint8]:
+    """Whole raw image -> uint8 [H, W, 3] as the networks see it.
+
+    raw: what `MultiModalFrame.aux` allows for the modality. Errors: ModalityError for a dtype it does not.
+    """
+    converter = ModalityConverter(modality, options)
+    image = converter.convert(converter.prepare(raw))
+    if image.ndim == 3:
+        return np.ascontiguousarray(image)
+    return np.repeat(image[..., None], 3, axis=2)
+
+
+def _median_of_histogram(histogram: NDArray[Any]) -> float:
+    """Median of the pixels a histogram counts, exactly as numpy.median; 0 when it counts none."""
+    counts = np.cumsum(histogram, dtype=np.float64)
+    total = counts[-1]
+    if total == 0:
+        return 0.0
+    lower = int(np.searchsorted(counts, (total - 1) // 2, side="right"))
+    upper = int(np.searchsorted(counts, total // 2, side="right"))
+    return (lower + upper) / 2

@@ -1,0 +1,200 @@
+"""The square around a box that the networks look at, and the way back.
+
+A window is cut straight out of the raw image and resized into a kept uint8 buffer: no six-channel frame is built, and
+only the pixels of the window are converted to the networks' three channels.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+
+from ckd_core.errors import TrackingError
+from ckd_core.frame import BoundingBox
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from numpy.typing import NDArray
+
+    from ckd_core.frame import Image
+
+# A padded copy of the window larger than this (pixels) is not worth its memory: it is sampled directly instead.
+MAX_PADDED_PIXELS = 2048 * 2048
+
+
+class CropError(TrackingError):
+    """A box around which no window can be cut."""
+
+
+@dataclass(frozen=True, slots=True)
+class CropWindow:
+    """A square of the reference image, in pixels of that image (continuous; pixel 0 covers 0..1).
+
+    cx, cy: the centre that maps predictions back. left, top: where sampling begins. side: its length.
+    published: whole-pixel window as in the published trackers, whose sampling origin is rounded while the way back is
+        not (up to half a pixel apart), and which lose the frame's last column and row to padding when touching them.
+    """
+
+    cx: float
+    cy: float
+    left: float
+    top: float
+    side: float
+    published: bool
+
+    def to_crop(self, box: BoundingBox) -> tuple[float, float, float, float]:
+        """Box `xywh` in reference pixels -> `cxcywh` as shares of the window; inverse of `from_crop`."""
+        cx, cy = box.center
+        half = self.side / 2
+        return (
+            (cx - self.cx + half) / self.side,
+            (cy - self.cy + half) / self.side,
+            box.w / self.side,
+            box.h / self.side,
+        )
+
+    def from_crop(self, box_cxcywh: tuple[float, float, float, float]) -> BoundingBox:
+        """`cxcywh` as shares of the window -> box `xywh` in reference pixels."""
+        cx, cy, w, h = (value * self.side for value in box_cxcywh)
+        half = self.side / 2
+        return BoundingBox(cx + (self.cx - half) - w / 2, cy + (self.cy - half) - h / 2, w, h)
+
+    def crop_from_reference(self, out: int) -> float:
+        """Resize factor: crop pixels a reference pixel."""
+        return out / self.side
+
+    def sampling_matrix(self, out: int) -> NDArray[np.float64]:
+        """3x3 matrix from a crop pixel to a reference pixel (integers are pixel centres, as OpenCV counts)."""
+        scale = self.side / out
+        shift = scale / 2 - 0.5
+        return np.array(((scale, 0, self.left + shift), (0, scale, self.top + shift), (0, 0, 1)), dtype=np.float64)
+
+
+def window_around(box: BoundingBox, factor: float, published: bool = True) -> CropWindow:
+    """Square of side sqrt(w h) * factor around a box's centre (TRACKERS.md section 3, sample_target).
+
+    Errors: CropError when the box has no area or is not finite.
+    """
+    if not box.is_finite() or box.w <= 0 or box.h <= 0:
+        message = f"a window needs a finite box with an area, got {tuple(box)}"
+        raise CropError(message)
+    cx, cy = box.center
+    side = math.sqrt(box.w * box.h) * factor
+    if not published:
+        return CropWindow(cx, cy, cx - side / 2, cy - side / 2, side, published)
+    side = math.ceil(side)
+    return CropWindow(cx, cy, round(cx - side * 0.5), round(cy - side * 0.5), side, published)
+
+
+class CropSampler:
+    """Cuts windows out of images; allocates nothing once it has seen its largest window.
+
+    One sampler serves one thread.
+    """
+
+    def __init__(self) -> None:
+        self._padded = np.empty(0, dtype=np.uint8)
+        self._grey = np.empty(0, dtype=np.uint8)
+
+    def sample(
+        self,
+        image: Image,
+        window: CropWindow,
+        out: NDArray[np.uint8],
+        image_from_reference: NDArray[np.float64] | None = None,
+        convert: Callable[[Image], Image] | None = None,
+    ) -> None:
+        """Write the window of `image` into `out` [S, S, 3] uint8, bilinear, black outside the image.
+
+        image: raw array [H, W] or [H, W, 3]; `convert` turns a part of it into uint8 [h, w] or [h, w, 3] (None: it is
+        that already). image_from_reference: 3x3 matrix from a reference pixel to a pixel of this image; None: the same.
+        """
+        side = int(window.side)
+        if image_from_reference is None and window.published and side * side <= MAX_PADDED_PIXELS:
+            self._sample_whole_pixels(image, window, out, convert)
+            return
+        matrix = window.sampling_matrix(out.shape[0])
+        if image_from_reference is not None:
+            matrix = image_from_reference @ matrix
+        self._sample_warped(image, matrix, out, convert)
+
+    def _sample_whole_pixels(
+        self, image: Image, window: CropWindow, out: NDArray[np.uint8], convert: Callable[[Image], Image] | None
+    ) -> None:
+        height, width = image.shape[:2]
+        left, top, side = int(window.left), int(window.top), int(window.side)
+        x1, y1 = max(0, left), max(0, top)
+        x2 = left + side if left + side < width else width - 1  # the published border rule drops the last column
+        y2 = top + side if top + side < height else height - 1
+        if x2 <= x1 or y2 <= y1:
+            out.fill(0)
+            return
+        part = image[y1:y2, x1:x2]
+        if convert is not None:
+            part = convert(part)
+        if part.shape[:2] != (side, side):
+            padded = self._scratch(side, part)
+            padded.fill(0)
+            padded[y1 - top : y2 - top, x1 - left : x2 - left] = part
+            part = padded
+        size = out.shape[1], out.shape[0]
+        if part.ndim == 3:
+            cv2.resize(part, size, dst=out, interpolation=cv2.INTER_LINEAR)
+            return
+        grey = self._grey_scratch(out)
+        cv2.resize(part, size, dst=grey, interpolation=cv2.INTER_LINEAR)
+        cv2.cvtColor(grey, cv2.COLOR_GRAY2RGB, dst=out)
+
+    def _sample_warped(
+        self,
+        image: Image,
+        matrix: NDArray[np.float64],
+        out: NDArray[np.uint8],
+        convert: Callable[[Image], Image] | None,
+    ) -> None:
+        height, width = image.shape[:2]
+        last = out.shape[0] - 1
+        corners = matrix @ np.array(((0, last, 0, last), (0, 0, last, last), (1, 1, 1, 1)), dtype=np.float64)
+        if corners[2].min() <= 1e-9:  # the horizon of a homography crosses the window
+            out.fill(0)
+            return
+        xs, ys = corners[0] / corners[2], corners[1] / corners[2]
+        x1, x2 = max(0, math.floor(xs.min())), min(width, math.ceil(xs.max()) + 2)
+        y1, y2 = max(0, math.floor(ys.min())), min(height, math.ceil(ys.max()) + 2)
+        if x2 <= x1 or y2 <= y1:
+            out.fill(0)
+            return
+        part = image[y1:y2, x1:x2]
+        if convert is not None:
+            part = convert(part)
+        matrix = np.array(((1, 0, -x1), (0, 1, -y1), (0, 0, 1)), dtype=np.float64) @ matrix
+        target = out if part.ndim == 3 else self._grey_scratch(out)
+        size = out.shape[1], out.shape[0]
+        flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+        if np.abs(matrix[2, :2]).max() < 1e-12:
+            affine = matrix[:2] / matrix[2, 2]
+            cv2.warpAffine(part, affine, size, dst=target, flags=flags, borderMode=cv2.BORDER_CONSTANT, borderValue=0)
+        else:
+            cv2.warpPerspective(
+                part, matrix, size, dst=target, flags=flags, borderMode=cv2.BORDER_CONSTANT, borderValue=0
+            )
+        if target is not out:
+            cv2.cvtColor(target, cv2.COLOR_GRAY2RGB, dst=out)
+
+    def _scratch(self, side: int, like: Image) -> NDArray[np.uint8]:
+        shape = (side, side, *like.shape[2:])
+        count = math.prod(shape)
+        if self._padded.size < count:
+            self._padded = np.empty(count, dtype=np.uint8)
+        return self._padded[:count].reshape(shape)
+
+    def _grey_scratch(self, out: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        shape = out.shape[:2]
+        if self._grey.shape != shape:
+            self._grey = np.empty(shape, dtype=np.uint8)
+        return self._grey

@@ -1,0 +1,277 @@
+"""Several targets in one stream of frames, one batched network call a frame."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ckd_core.boxes import clip_box
+from ckd_core.errors import TrackingError
+from ckd_core.frame import BoundingBox, MultiModalFrame
+from ckd_core.tracking.confidence import (
+    Confidence,
+    Evidence,
+    Thresholds,
+    growth_of,
+    observe,
+    observe_lost,
+    tile_centers,
+)
+from ckd_core.tracking.config import TemplateRefresh, TrackerConfig
+from ckd_core.tracking.crop import CropWindow, window_around
+from ckd_core.tracking.response import hann_window
+from ckd_core.tracking.result import StageTiming, TrackResult, TrackState
+from ckd_core.tracking.view import FrameView, StreamMemory
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from ckd_core.frame import Modality
+    from ckd_core.tracking.engines import Engine, Templates
+
+MIN_BOX_SIDE_PX = 1.0  # a start box must be larger than this
+
+
+class TrackerError(TrackingError):
+    """A call in the wrong order, or a box on which no tracker can start."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Target:
+    """One target between frames. templates: first one, then the refreshed one if any; age: frames since the start."""
+
+    confidence: Confidence
+    templates: tuple[Templates, ...]
+    age: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """One row of the batch: a target's template against a window. scanning: anywhere in the window is as likely."""
+
+    target: int
+    template: Templates
+    window: CropWindow
+    scanning: bool
+
+
+class MultiTracker:
+    """Follows any number of targets, each named by an int, with its own state, box and template.
+
+    Every method leaves the tracker as it was when it raises. Not for use by two threads at once.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        modality: Modality,
+        config: TrackerConfig | None = None,
+        thresholds: Thresholds | None = None,
+    ) -> None:
+        self.engine = engine
+        self.modality = modality
+        self.config = config or TrackerConfig()
+        self.thresholds = self.config.thresholds or thresholds or Thresholds()
+        self._published = self.config.published_geometry is not False
+        self._view = FrameView(modality, self.config)
+        self._memory: StreamMemory | None = None
+        self._targets: dict[int, _Target] = {}
+        self._joined: tuple[tuple[int, ...], Templates] | None = None
+        self._hann = hann_window(engine.spec.grid)
+
+    @property
+    def targets(self) -> tuple[int, ...]:
+        """Names of the targets in the order they were added."""
+        return tuple(self._targets)
+
+    def start(self, frame: MultiModalFrame, boxes: Mapping[int, BoundingBox]) -> None:
+        """Forget everything and follow `boxes` (reference pixels), as seen in `frame`.
+
+        Errors: FrameError, TrackerError (empty, 1-pixel, not finite or outside boxes).
+        """
+        if not boxes:
+            raise TrackerError("start needs at least one box, got none")
+        memory = self._view.check(frame, None)
+        self._targets = self._embed(frame, memory, boxes)
+        self._memory = self._view.remember(frame, memory)
+        self._joined = None
+
+    def add(self, frame: MultiModalFrame, target: int, box: BoundingBox) -> None:
+        """Follow one more target from `frame` on; a target of that name is replaced. Errors: as `start`."""
+        memory = self._view.check(frame, self._memory)
+        added = self._embed(frame, memory, {target: box})
+        self._targets = {**self._targets, **added}
+        self._memory = self._view.remember(frame, memory)
+        self._joined = None
+
+    def remove(self, target: int) -> None:
+        """Stop following a target. Errors: TrackerError when there is no such target."""
+        if target not in self._targets:
+            raise TrackerError(f"no target {target}; there are {list(self._targets)}")
+        self._targets = {name: kept for name, kept in self._targets.items() if name != target}
+        self._joined = None
+
+    def reset(self) -> None:
+        """Forget all targets and the stream."""
+        self._targets = {}
+        self._memory = None
+        self._joined = None
+
+    def update(self, frame: MultiModalFrame) -> dict[int, TrackResult]:
+        """Answers for all targets. Errors: TrackerError before `start`; FrameError for a frame that cannot be used."""
+        if not self._targets or self._memory is None:
+            raise TrackerError("update came before start: there is no target to follow")
+        memory = self._view.check(frame, self._memory)
+        begin = time.perf_counter()
+        looks = [look for name in self._targets for look in self._looks(name, memory)]
+        answers, cropped, answered = self._ask(frame, memory, looks)
+        evidence: dict[int, list[Evidence]] = {name: [] for name in self._targets}
+        for look, answer in zip(looks, answers, strict=True):
+            evidence[look.target].append(self._evidence(look, answer, memory))
+        targets = {name: self._advance(target, evidence[name]) for name, target in self._targets.items()}
+        targets = self._refresh(frame, targets, evidence)
+        count = len(self._targets)
+        timing = StageTiming(
+            crop=(cropped - begin) / count,
+            network=(answered - cropped) / count,
+            post=(time.perf_counter() - answered) / count,
+        )
+        self._targets = targets
+        self._memory = self._view.remember(frame, memory)
+        rgb, aux = frame.presence
+        return {
+            name: TrackResult(
+                stamp=frame.stamp,
+                box=target.confidence.believed,
+                score=max(look.score for look in evidence[name]),
+                state=target.confidence.state,
+                rgb_present=rgb,
+                aux_present=aux,
+                timing=timing,
+            )
+            for name, target in targets.items()
+        }
+
+    def _embed(
+        self, frame: MultiModalFrame, memory: StreamMemory, boxes: Mapping[int, BoundingBox]
+    ) -> dict[int, _Target]:
+        for name, box in boxes.items():
+            _check_box(box, memory.size, name)
+        crops = self.engine.template_crops(1)
+        targets = {}
+        for name, box in boxes.items():
+            window = window_around(box, self.engine.spec.template_factor, self._published)
+            self._view.begin(frame, memory)
+            self._view.cut(window, crops[0])
+            start = BoundingBox(*(float(value) for value in box))
+            targets[name] = _Target(Confidence.begin(start), (self.engine.embed_template(crops),))
+        return targets
+
+    def _looks(self, name: int, memory: StreamMemory) -> list[_Look]:
+        target = self._targets[name]
+        confidence, factor = target.confidence, self.engine.spec.search_factor
+        if confidence.state is not TrackState.LOST or not self.config.confidence.reacquire:
+            factor *= growth_of(confidence, self.config.confidence)
+            windows = [(window_around(confidence.believed, factor, self._published), False)]
+        elif confidence.candidate is not None:
+            windows = [(window_around(confidence.candidate, factor, self._published), False)]
+        else:
+            windows = self._scan_windows(confidence, memory)
+        return [
+            _Look(name, template, window, scanning) for window, scanning in windows for template in target.templates
+        ]
+
+    def _scan_windows(self, confidence: Confidence, memory: StreamMemory) -> list[tuple[CropWindow, bool]]:
+        """Windows for a lost target: in turn the place where it was last believed, and the next tiles of the frame."""
+        config, box = self.config.confidence, confidence.believed
+        factor = self.engine.spec.search_factor * config.tile_scale
+        centers = tile_centers(memory.size, math.sqrt(box.w * box.h) * factor)
+        places = []
+        for index in range(config.tiles_per_frame):
+            step = confidence.scan * config.tiles_per_frame + index
+            # every fourth look goes back: targets mostly come back where they went
+            cx, cy = box.center if step % 4 == 0 else centers[(step - step // 4 - 1) % len(centers)]
+            places.append(BoundingBox(cx - box.w / 2, cy - box.h / 2, box.w, box.h))
+        return [(window_around(place, factor, self._published), True) for place in places]
+
+    def _ask(
+        self, frame: MultiModalFrame, memory: StreamMemory, looks: list[_Look]
+    ) -> tuple[list[list[float]], float, float]:
+        """Answers for all looks, and the moments when the crops and the network were done."""
+        crops, windows = self.engine.search_crops(len(looks)), self.engine.windows(len(looks))
+        self._view.begin(frame, memory)
+        for row, look in enumerate(looks):
+            self._view.cut(look.window, crops[row])
+            windows[row, 0] = 1.0 if look.scanning else self._hann
+        templates = self._join(looks)
+        cropped = time.perf_counter()
+        answers = self.engine.track(templates, crops, windows)
+        if not np.isfinite(answers).all():
+            raise TrackerError(
+                f"the network answered with NaN or infinity ({self.engine.name} on {self.engine.device})"
+            )
+        return answers.tolist(), cropped, time.perf_counter()
+
+    def _join(self, looks: list[_Look]) -> Templates:
+        if len(looks) == 1:
+            return looks[0].template
+        key = tuple(id(look.template) for look in looks)
+        if self._joined is None or self._joined[0] != key:
+            self._joined = key, self.engine.join([look.template for look in looks])
+        return self._joined[1]
+
+    def _evidence(self, look: _Look, answer: list[float], memory: StreamMemory) -> Evidence:
+        cx, cy, w, h, score, _, rival = answer
+        box = clip_box(look.window.from_crop((cx, cy, w, h)), memory.size, self.config.clip_margin)
+        return Evidence(box, score, rival / score if score > 0 else 1.0)
+
+    def _advance(self, target: _Target, looks: list[Evidence]) -> _Target:
+        """State after this frame; with two templates the better answer counts."""
+        before, config = target.confidence, self.config.confidence
+        if before.state is TrackState.LOST and config.reacquire:
+            after = observe_lost(before, tuple(looks), self.thresholds, config)
+        else:
+            after = observe(before, max(looks, key=lambda look: look.score), self.thresholds, config)
+        return replace(target, confidence=after, age=target.age + 1)
+
+    def _refresh(
+        self,
+        frame: MultiModalFrame,
+        targets: dict[int, _Target],
+        evidence: dict[int, list[Evidence]],
+    ) -> dict[int, _Target]:
+        """New templates for targets that are due, surely seen, and complete in both images."""
+        if self.config.template_refresh is TemplateRefresh.OFF or not all(frame.presence):
+            return targets
+        refreshed = dict(targets)
+        for name, target in targets.items():
+            sure = max(look.score for look in evidence[name]) >= self.config.template_score
+            if target.age % self.config.template_every or not sure:
+                continue
+            if target.confidence.state is not TrackState.TRACKING:
+                continue
+            crops = self.engine.template_crops(1)
+            box = target.confidence.believed
+            self._view.cut(window_around(box, self.engine.spec.template_factor, self._published), crops[0])
+            newest = self.engine.embed_template(crops)
+            keep = (target.templates[0],) if self.config.template_refresh is TemplateRefresh.SECOND else ()
+            refreshed[name] = replace(target, templates=(*keep, newest))
+        return refreshed
+
+
+def _check_box(box: BoundingBox, frame_size: tuple[int, int], name: int) -> None:
+    height, width = frame_size
+    values = tuple(box)
+    if len(values) != 4 or not all(isinstance(v, (int, float, np.integer, np.floating)) for v in values):
+        raise TrackerError(f"box of target {name} must be four numbers x, y, w, h in pixels, got {box!r}")
+    if not all(math.isfinite(v) for v in values):
+        raise TrackerError(f"box of target {name} must be finite, got {values}")
+    x, y, w, h = values
+    if w <= MIN_BOX_SIDE_PX or h <= MIN_BOX_SIDE_PX:
+        raise TrackerError(f"box of target {name} must be more than 1 px wide and high, got {w} x {h}")
+    if x + w <= 0 or y + h <= 0 or x >= width or y >= height:
+        raise TrackerError(f"box of target {name} lies outside the {width} x {height} frame: {values}")

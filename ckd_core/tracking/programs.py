@@ -1,0 +1,91 @@
+"""What runs on the device for a frame, as two modules of static shape: the unit that is compiled, captured or exported.
+
+Crops go in as the sampler made them, uint8 [B, 2, side, side, 3] (colour, auxiliary); seven numbers a target come out.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import nn
+
+from ckd_core.models.head import decode_boxes
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ckd_core.models.network import TrackingNetwork
+
+# ImageNet statistics, the same for the auxiliary image (TRACKERS.md section 0)
+MEAN = (0.485, 0.456, 0.406)
+STD = (0.229, 0.224, 0.225)
+# Columns of an answer: cx, cy, w, h as shares of the window, and three heights of the response map.
+SCORE, RAW_SCORE, RIVAL = 4, 5, 6
+ANSWER_LENGTH = 7
+
+
+class Normalise(nn.Module):
+    """uint8 [B, 2, S, S, 3] -> [B, 6, S, S] of the network's dtype, zero mean and unit variance."""
+
+    scale: Tensor
+    shift: Tensor
+
+    def __init__(self, dtype: torch.dtype) -> None:
+        super().__init__()
+        mean = torch.tensor(MEAN).repeat(2).view(1, 6, 1, 1)
+        std = torch.tensor(STD).repeat(2).view(1, 6, 1, 1)
+        self.register_buffer("scale", 1 / (255 * std))
+        self.register_buffer("shift", -mean / std)
+        self.dtype = dtype
+
+    def forward(self, crops: Tensor) -> Tensor:
+        """Normalised images; computed in float32 whatever comes out."""
+        planes = crops.permute(0, 1, 4, 2, 3).flatten(1, 2)  # [B, 6, S, S]
+        return torch.addcmul(self.shift, planes.to(torch.float32), self.scale).to(self.dtype)
+
+
+class TemplateProgram(nn.Module):
+    """Template crops -> template tokens."""
+
+    def __init__(self, network: TrackingNetwork, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.network = network
+        self.normalise = Normalise(dtype)
+
+    def forward(self, crops: Tensor) -> Tensor:
+        """[B, 2, T, T, 3] uint8 -> [B, 2, tokens, width]."""
+        return self.network.embed_template(self.normalise(crops))
+
+
+class SearchProgram(nn.Module):
+    """Template tokens, search crops and response windows -> answers [B, 7] float32.
+
+    An answer: the box (normalised cxcywh) at the highest windowed response, that response, the highest bare score, and
+    the rival, the highest windowed response away from the peak (further than an eighth of the map in x or y).
+    """
+
+    places: Tensor
+
+    def __init__(self, network: TrackingNetwork, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.network = network
+        self.normalise = Normalise(dtype)
+        self.grid = network.config.grid
+        self.reach = max(1, round(self.grid / 8))
+        steps = torch.arange(self.grid)
+        places = torch.stack(torch.meshgrid(steps, steps, indexing="ij"))  # [2, g, g] row, column
+        self.register_buffer("places", places[None])
+
+    def forward(self, template_tokens: Tensor, crops: Tensor, windows: Tensor) -> Tensor:
+        """Tokens [B, 2, n, width], crops [B, 2, S, S, 3] uint8, windows [B, 1, g, g] float32 -> [B, 7]."""
+        output = self.network.track(template_tokens, self.normalise(crops))
+        boxes, score = decode_boxes(output, windows)
+        response = (output.score_map * windows).flatten(1)
+        place = response.argmax(dim=1)  # [B]
+        row = torch.div(place, self.grid, rounding_mode="floor")
+        peak = torch.stack((row, place - row * self.grid), dim=1)[:, :, None, None]
+        far = ((self.places - peak).abs().amax(dim=1) > self.reach).flatten(1)  # [B, g * g]
+        rival = (response * far).amax(dim=1)
+        heights = torch.stack((score, output.score_map.flatten(1).amax(dim=1), rival), dim=1)
+        return torch.cat((boxes.float(), heights.float()), dim=1)

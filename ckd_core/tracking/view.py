@@ -1,0 +1,144 @@
+"""A frame as the tracker sees it: checked against the stream so far, and cut into crops modality by modality."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ckd_core.frame import FrameError, Image, MultiModalFrame, check_frame
+from ckd_core.modality import ModalityConverter
+from ckd_core.tracking.config import MissingPolicy, TrackerConfig
+from ckd_core.tracking.crop import CropSampler, CropWindow
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from ckd_core.frame import Modality
+
+RGB, AUX = 0, 1
+
+
+@dataclass(frozen=True, slots=True)
+class StreamMemory:
+    """What earlier frames said about the stream.
+
+    size: (height, width) of the reference image. stamp: of the newest frame, seconds. rgb_size, aux_size: of the
+    images, once seen. last_rgb, last_aux: newest image of each camera (kept for the policy `last` only).
+    """
+
+    size: tuple[int, int]
+    stamp: float
+    rgb_size: tuple[int, int] | None = None
+    aux_size: tuple[int, int] | None = None
+    last_rgb: Image | None = None
+    last_aux: Image | None = None
+
+
+class FrameView:
+    """Checks frames and cuts windows out of them; keeps its buffers between frames."""
+
+    def __init__(self, modality: Modality, config: TrackerConfig) -> None:
+        self.modality = modality
+        self._policy = config.missing
+        self._converter = ModalityConverter(modality, config.modality)
+        self._sampler = CropSampler()
+        self._rgb: Image | None = None
+        self._aux: Image | None = None
+        self._rgb_map: NDArray[np.float64] | None = None
+        self._aux_map: NDArray[np.float64] | None = None
+
+    def check(self, frame: MultiModalFrame, memory: StreamMemory | None) -> StreamMemory:
+        """Refuse a frame that cannot follow `memory` (None: a first frame); returns the memory with its sizes noted."""
+        if not isinstance(frame, MultiModalFrame):
+            raise FrameError(f"a frame must be a MultiModalFrame, got {type(frame).__name__}")
+        check_frame(frame)
+        if frame.modality is not self.modality:
+            raise FrameError(f"this tracker follows {self.modality.value} streams, got a {frame.modality.value} frame")
+        rgb_size = None if frame.rgb is None else _size(frame.rgb)
+        aux_size = None if frame.aux is None else _size(frame.aux)
+        if memory is None:
+            return StreamMemory(_reference_size(frame), frame.stamp, rgb_size, aux_size)
+        if frame.stamp < memory.stamp:
+            raise FrameError(
+                f"stamps must not go back: got {frame.stamp} s after {memory.stamp} s; start again after a jump"
+            )
+        _check_same_size("colour", memory.rgb_size, rgb_size)
+        _check_same_size(self.modality.value, memory.aux_size, aux_size)
+        return replace(
+            memory,
+            stamp=frame.stamp,
+            rgb_size=rgb_size or memory.rgb_size,
+            aux_size=aux_size or memory.aux_size,
+        )
+
+    def remember(self, frame: MultiModalFrame, memory: StreamMemory) -> StreamMemory:
+        """Memory after a frame was used."""
+        if self._policy is not MissingPolicy.LAST:
+            return memory
+        return replace(
+            memory,
+            last_rgb=memory.last_rgb if frame.rgb is None else frame.rgb,
+            last_aux=memory.last_aux if frame.aux is None else frame.aux,
+        )
+
+    def begin(self, frame: MultiModalFrame, memory: StreamMemory) -> None:
+        """Take up a checked frame for `cut`."""
+        self._rgb = memory.last_rgb if frame.rgb is None else frame.rgb
+        aux = memory.last_aux if frame.aux is None else frame.aux
+        self._aux = None if aux is None else self._converter.prepare(aux)
+        self._rgb_map = _image_from_reference(self._rgb, frame.rgb_from_reference, memory.size)
+        self._aux_map = _image_from_reference(self._aux, frame.aux_from_reference, memory.size)
+
+    def cut(self, window: CropWindow, out: NDArray[np.uint8]) -> None:
+        """Write the window of both images into `out` [2, S, S, 3] uint8: colour, auxiliary."""
+        if self._rgb is not None:
+            self._sampler.sample(self._rgb, window, out[RGB], self._rgb_map)
+        if self._aux is not None:
+            self._sampler.sample(self._aux, window, out[AUX], self._aux_map, self._converter.convert)
+        if self._rgb is None or self._aux is None:
+            missing, present = (RGB, AUX) if self._rgb is None else (AUX, RGB)
+            if self._policy is MissingPolicy.DUPLICATE:
+                np.copyto(out[missing], out[present])
+            else:  # zeros; or the last image, where there never was one
+                out[missing].fill(0)
+
+
+def _size(image: Image) -> tuple[int, int]:
+    return image.shape[0], image.shape[1]
+
+
+def _reference_size(frame: MultiModalFrame) -> tuple[int, int]:
+    """Size of the image in which boxes are given: the first one present that is its own reference."""
+    streams = ((frame.rgb, frame.rgb_from_reference), (frame.aux, frame.aux_from_reference))
+    for image, homography in streams:
+        if image is not None and homography is None:
+            return _size(image)
+    image = frame.rgb if frame.rgb is not None else frame.aux
+    assert image is not None  # noqa: S101 - check_frame has refused a frame without images
+    return _size(image)
+
+
+def _check_same_size(name: str, before: tuple[int, int] | None, now: tuple[int, int] | None) -> None:
+    if before is None or now is None or before == now:
+        return
+    raise FrameError(
+        f"the {name} image changed its size from {before[1]} x {before[0]} to {now[1]} x {now[0]} px; "
+        "start again on the new size"
+    )
+
+
+def _image_from_reference(
+    image: Image | None, homography: NDArray[np.float64] | None, reference: tuple[int, int]
+) -> NDArray[np.float64] | None:
+    """3x3 matrix from a reference pixel to an image pixel (integers are pixel centres); None: the same pixels."""
+    if image is None:
+        return None
+    if homography is not None:
+        return np.asarray(homography, dtype=np.float64)
+    height, width = _size(image)
+    if (height, width) == reference:
+        return None
+    sy, sx = height / reference[0], width / reference[1]
+    return np.array(((sx, 0, (sx - 1) / 2), (0, sy, (sy - 1) / 2), (0, 0, 1)), dtype=np.float64)
