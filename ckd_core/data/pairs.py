@@ -33,6 +33,7 @@ class TrainingSample:
     template: [6, ht, wt] and search: [6, hs, ws] float32, normalised, colour channels first.
     template_box, search_box: [4] float32 `xywh` as a share of the crop's side (0..1 inside the crop).
     source: where the pair comes from, for messages ("LasHeR/boy_3 frames 12, 40"); may be empty.
+    skipped: frames that could not be read on the way to this pair, each with its reason; the loop counts them.
     """
 
     template: Tensor
@@ -40,11 +41,15 @@ class TrainingSample:
     template_box: Tensor
     search_box: Tensor
     source: str = ""
+    skipped: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class TrainingBatch:
-    """Pairs stacked: template [B, 6, ht, wt], search [B, 6, hs, ws], boxes [B, 4]; index [B] int64, global indices."""
+    """Pairs stacked: template [B, 6, ht, wt], search [B, 6, hs, ws], boxes [B, 4]; index [B] int64, global indices.
+
+    sources: one a pair; skipped: of all pairs together.
+    """
 
     template: Tensor
     search: Tensor
@@ -52,6 +57,7 @@ class TrainingBatch:
     search_box: Tensor
     index: Tensor
     sources: tuple[str, ...] = ()
+    skipped: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         """Count the pairs."""
@@ -65,6 +71,7 @@ class TrainingBatch:
             change(self.search_box),
             change(self.index),
             sources,
+            self.skipped,
         )
 
     def to(self, device: torch.device | str) -> TrainingBatch:
@@ -90,17 +97,6 @@ class PairDataset(Protocol):
     def __getitem__(self, index: int) -> TrainingSample:
         """Return the pair of that global index (any index >= 0)."""
         ...
-
-
-class IndexedPairs:
-    """Wraps a `PairDataset` so that a sample knows its own global index, which `collate` needs."""
-
-    def __init__(self, pairs: PairDataset) -> None:
-        self.pairs = pairs
-
-    def __getitem__(self, index: int) -> tuple[int, TrainingSample]:
-        """Return (index, pair)."""
-        return index, self.pairs[index]
 
 
 def check_sample(sample: TrainingSample) -> None:
@@ -139,4 +135,5 @@ def collate(items: Sequence[tuple[int, TrainingSample]]) -> TrainingBatch:
         search_box=torch.stack([s.search_box.float() for _, s in items]),
         index=torch.tensor([i for i, _ in items], dtype=torch.int64),
         sources=tuple(s.source for _, s in items),
+        skipped=tuple(frame for _, s in items for frame in s.skipped),
     )

@@ -1,0 +1,124 @@
+"""Losses of a tracked box: focal score, GIoU, L1, and the heatmap that is the score's target.
+
+Formulas, constants and rounding as published with both trackers (they share them); checked against golden numbers.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+
+from ckd_core.boxes import cxcywh_to_xyxy, giou, xywh_to_xyxy
+from ckd_core.errors import TrackingError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ckd_core.models.output import HeadOutput
+
+MIN_OVERLAP = 0.7
+GIOU_WEIGHT, L1_WEIGHT, FOCAL_WEIGHT = 2.0, 5.0, 1.0
+
+
+class LossError(TrackingError):
+    """Boxes or maps for which no loss is defined."""
+
+
+class TrackLoss(NamedTuple):
+    """Terms of one head's tracking loss.
+
+    giou, l1, focal: unweighted scalars; total: 2 giou + 5 l1 + focal; iou [B] and box_cxcywh [B, 4]: detached.
+    """
+
+    giou: Tensor
+    l1: Tensor
+    focal: Tensor
+    total: Tensor
+    iou: Tensor
+    box_cxcywh: Tensor
+
+
+def generalized_iou(pred: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+    """(GIoU [B], IoU [B]) of corner boxes [B, 4]; a box turned inside out or NaN is an error, not a zero loss."""
+    for name, box in (("predicted", pred), ("target", target)):
+        is_box = (box[:, 2:] >= box[:, :2]).all(dim=1)
+        if not bool(is_box.all()):
+            bad = box[~is_box][0].tolist()
+            raise LossError(f"{name} box xyxy {bad} is not a box; expected finite corners with x2 >= x1 and y2 >= y1")
+    return giou(pred, target)
+
+
+def _radius(w: Tensor, h: Tensor) -> Tensor:
+    """Radius in whole cells of the score target (CornerNet's three cases, with its published quadratic slip)."""
+    m, s, area = MIN_OVERLAP, w + h, w * h
+    r1 = (s + (s * s - 4 * area * (1 - m) / (1 + m)).sqrt()) / 2
+    r2 = (2 * s + (4 * s * s - 16 * (1 - m) * area).sqrt()) / 2
+    r3 = (-2 * m * s + (4 * m * m * s * s - 16 * m * (m - 1) * area).sqrt()) / 2
+    return torch.minimum(torch.minimum(r1, r2), r3).clamp(min=0).floor()
+
+
+def heatmap(box: Tensor, grid: int) -> Tensor:
+    """Score target [B, 1, grid, grid] of normalised `xywh` boxes [B, 4]: a Gaussian with exactly 1 at the centre cell.
+
+    A centre outside the grid leaves at most the tail of its Gaussian, so its map holds no 1.
+    """
+    cells = box.detach().float() * grid  # [B, 4]
+    center = torch.round(cells[:, :2] + cells[:, 2:] / 2).double()  # half to even, in float32 as published
+    w, h = cells[:, 2:].double().unbind(dim=1)
+    radius = _radius(w, h)[:, None]  # [B, 1]
+    axis = torch.arange(grid, device=box.device, dtype=torch.float64)
+    dx, dy = axis - center[:, :1], axis - center[:, 1:]  # [B, g]
+    sigma = (2 * radius + 1) / 6
+    bell = torch.exp(-(dx[:, None, :] ** 2 + dy[:, :, None] ** 2) / (2 * sigma * sigma)[..., None])  # [B, g, g]
+    inside = (dx.abs() <= radius)[:, None, :] & (dy.abs() <= radius)[:, :, None]
+    bell = torch.where(inside & (bell >= torch.finfo(torch.float64).eps), bell, 0.0)
+    return bell.float()[:, None]
+
+
+def count_positives(target: Tensor) -> Tensor:
+    """Count the cells of a score target that are exactly 1 (float scalar)."""
+    return (target == 1).sum().to(torch.float32)
+
+
+def focal_loss(score: Tensor, target: Tensor, positives: Tensor | None = None) -> Tensor:
+    """CenterNet's focal loss (alpha 2, beta 4) of [B, 1, g, g] maps, divided by the batch's number of positives.
+
+    positives: the divisor, where the batch is a part of a larger one; None counts the ones in `target`. Without any
+    positive the negative sum alone is the loss.
+    """
+    p = score.clamp(min=1e-12)
+    is_positive = target == 1
+    pull = torch.where(is_positive, torch.log(p) * (1 - p) ** 2, 0).sum()
+    push = torch.where(is_positive, 0, torch.log((1 - p).clamp(min=1e-12)) * p**2 * (1 - target) ** 4).sum()
+    count = count_positives(target) if positives is None else positives
+    return -(pull + push) / torch.where(count > 0, count, torch.ones_like(count))
+
+
+def boxes_at_peak(output: HeadOutput) -> Tensor:
+    """Normalised `cxcywh` boxes [B, 4] at each score map's maximum; gradients flow into size and offset."""
+    grid = output.score_map.shape[-1]
+    peak = output.score_map.flatten(1).argmax(dim=1)  # [B]
+    at_peak = peak[:, None, None].expand(-1, 2, 1)
+    size = output.size_map.flatten(2).gather(2, at_peak)[..., 0]  # [B, 2]
+    offset = output.offset_map.flatten(2).gather(2, at_peak)[..., 0]
+    cell = torch.stack([peak % grid, torch.div(peak, grid, rounding_mode="floor")], dim=1)
+    return torch.cat([(cell + offset) / grid, size], dim=1)
+
+
+def track_loss(output: HeadOutput, box: Tensor, positives: Tensor | None = None) -> TrackLoss:
+    """Tracking loss of one head against normalised `xywh` boxes [B, 4]; computed in float32.
+
+    positives: see `focal_loss`. Raises LossError for boxes that are NaN or turned inside out.
+    """
+    score_map, size_map, offset_map = (m.float() for m in output)
+    output = type(output)(score_map, size_map, offset_map)
+    pred = boxes_at_peak(output)
+    target = xywh_to_xyxy(box.float()).clamp(0.0, 1.0)
+    pred_xyxy = cxcywh_to_xyxy(pred)
+    overlap, iou = generalized_iou(pred_xyxy, target)
+    giou_term = (1 - overlap).mean()
+    l1_term = torch.nn.functional.l1_loss(pred_xyxy, target)
+    focal_term = focal_loss(score_map, heatmap(box, score_map.shape[-1]), positives)
+    total = GIOU_WEIGHT * giou_term + L1_WEIGHT * l1_term + FOCAL_WEIGHT * focal_term
+    return TrackLoss(giou_term, l1_term, focal_term, total, iou.detach(), pred.detach())

@@ -1,0 +1,199 @@
+"""YAML files into frozen dataclasses, strictly: whatever does not fit is an error with file, key and expectation.
+
+A dataclass field may carry limits in its metadata, made by `limits(...)`. Field types that are understood: bool, int,
+float, str, pathlib.Path, `X | None`, `tuple[X, ...]`, `dict[str, Any]`, `Literal[...]`, nested dataclasses, and unions
+of dataclasses told apart by their `kind: Literal["..."]` field.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+import typing
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+
+from ckd_core.errors import TrackingError
+
+T = TypeVar("T")
+
+
+class SettingsError(TrackingError):
+    """A configuration that cannot be used; the message names the file, the key and what was expected."""
+
+
+def limits(low: float | None = None, high: float | None = None) -> dict[str, float]:
+    """Metadata of a numeric field: the closed range of values that are accepted."""
+    return {k: v for k, v in (("low", low), ("high", high)) if v is not None}
+
+
+def read_settings(path: Path, cls: type[T], changes: typing.Sequence[str] = ()) -> T:
+    """Read `path` as `cls`, after applying `changes` of the form `a.b.c=yaml value`.
+
+    Raises SettingsError for a missing file, bad YAML, unknown keys, wrong types and values out of range.
+    """
+    try:
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SettingsError(f"cannot read the configuration {path}: {error.strerror or error}") from error
+    except yaml.YAMLError as error:
+        raise SettingsError(f"{path} is not valid YAML: {error}") from error
+    if not isinstance(raw, dict):
+        raise SettingsError(f"{path} holds {_kind(raw)}; expected a mapping of keys to values")
+    for change in changes:
+        _apply_change(raw, change, path)
+    return build(cls, raw, str(path))
+
+
+def build(cls: type[T], raw: Any, file: str, key: str = "") -> T:
+    """Make one `cls` of a parsed mapping; `file` and `key` are only for messages."""
+    return typing.cast("T", _dataclass(cls, raw, file, key))
+
+
+def to_plain(value: Any) -> Any:
+    """Turn settings into plain dicts, lists and scalars, as JSON and YAML know them."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: to_plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, tuple | list):
+        return [to_plain(v) for v in value]
+    if isinstance(value, dict):
+        return {k: to_plain(v) for k, v in value.items()}
+    return str(value) if isinstance(value, Path) else value
+
+
+def differences(old: Any, new: Any, key: str = "") -> dict[str, tuple[Any, Any]]:
+    """List the keys in which two plain trees differ: dotted key -> (old, new)."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        found: dict[str, tuple[Any, Any]] = {}
+        for name in sorted(old.keys() | new.keys()):
+            found |= differences(old.get(name), new.get(name), f"{key}.{name}" if key else name)
+        return found
+    return {} if old == new else {key: (old, new)}
+
+
+def _apply_change(raw: dict[str, Any], change: str, path: Path) -> None:
+    dotted, equals, text = change.partition("=")
+    if not equals or not dotted:
+        raise SettingsError(f"'{change}' is not a change of {path}; expected key.subkey=value")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise SettingsError(f"the value of '{change}' is not valid YAML: {error}") from error
+    *parents, leaf = dotted.split(".")
+    node: Any = raw
+    for name in parents:
+        node = node[int(name)] if isinstance(node, list) and name.isdigit() else node.setdefault(name, {})
+        if not isinstance(node, dict | list):
+            raise SettingsError(f"'{change}': {name} of {path} is {_kind(node)}; expected a mapping")
+    if isinstance(node, list):
+        if not leaf.isdigit() or int(leaf) >= len(node):
+            raise SettingsError(
+                f"'{change}': {'.'.join(parents)} has {len(node)} entries; expected an index below that"
+            )
+        node[int(leaf)] = value
+    else:
+        node[leaf] = value
+
+
+def _kind(value: Any) -> str:
+    names = {dict: "a mapping", list: "a list", type(None): "nothing"}
+    return names.get(type(value), f"{value!r} ({type(value).__name__})")
+
+
+def _dataclass(cls: Any, raw: Any, file: str, key: str) -> Any:
+    where = key or "the file"
+    if raw is None:
+        raw = {}
+    if not isinstance(raw, dict):
+        raise SettingsError(f"{file}: {where} is {_kind(raw)}; expected a mapping with keys {_names(cls)}")
+    hints = typing.get_type_hints(cls)
+    known = {f.name: f for f in dataclasses.fields(cls)}
+    for name in raw:
+        if name not in known:
+            raise SettingsError(f"{file}: unknown key '{_join(key, str(name))}'; expected one of {_names(cls)}")
+    values = {}
+    for name, field in known.items():
+        full = _join(key, name)
+        if name in raw:
+            values[name] = _value(hints[name], raw[name], file, full)
+            _check_range(field, values[name], file, full)
+        elif field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
+            raise SettingsError(f"{file}: key '{full}' is missing; expected {_type_name(hints[name])}")
+    try:
+        return cls(**values)
+    except SettingsError as error:
+        raise SettingsError(f"{file}: {where}: {error}") from error
+
+
+def _join(key: str, name: str) -> str:
+    return f"{key}.{name}" if key else name
+
+
+def _names(cls: Any) -> str:
+    return ", ".join(f.name for f in dataclasses.fields(cls))
+
+
+def _type_name(hint: Any) -> str:
+    if isinstance(hint, type):
+        return {int: "an integer", float: "a number", str: "a text", bool: "true or false", Path: "a path"}.get(
+            hint, "a mapping" if dataclasses.is_dataclass(hint) else hint.__name__
+        )
+    origin, args = typing.get_origin(hint), typing.get_args(hint)
+    if origin is typing.Literal:
+        return "one of " + ", ".join(str(a) for a in args)
+    if origin in (typing.Union, types.UnionType):
+        return " or ".join("null" if a is type(None) else _type_name(a) for a in args)
+    if origin is tuple:
+        return f"a list ({_type_name(args[0])} each)"
+    return "a mapping"
+
+
+def _value(hint: Any, raw: Any, file: str, key: str) -> Any:
+    origin, args = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (typing.Union, types.UnionType):
+        return _union(args, raw, file, key)
+    if isinstance(hint, type) and dataclasses.is_dataclass(hint):
+        return _dataclass(hint, raw, file, key)
+    if origin is tuple and isinstance(raw, list):
+        return tuple(_value(args[0], item, file, f"{key}.{i}") for i, item in enumerate(raw))
+    if origin is dict and isinstance(raw, dict):
+        return dict(raw)
+    if origin is typing.Literal and raw in args:
+        return raw
+    if hint is float and isinstance(raw, int | float) and not isinstance(raw, bool):
+        return float(raw)
+    if hint is float and isinstance(raw, str):  # YAML 1.1 reads 1e-4 as a text
+        try:
+            return float(raw)
+        except ValueError:
+            pass
+    if hint is Path and isinstance(raw, str):
+        return Path(raw).expanduser()
+    if hint in (bool, int, str) and type(raw) is hint:
+        return raw
+    raise SettingsError(f"{file}: '{key}' is {_kind(raw)}; expected {_type_name(hint)}")
+
+
+def _union(args: tuple[Any, ...], raw: Any, file: str, key: str) -> Any:
+    if raw is None and type(None) in args:
+        return None
+    choices = [a for a in args if a is not type(None)]
+    if len(choices) == 1:
+        return _value(choices[0], raw, file, key)
+    kinds = {typing.get_args(typing.get_type_hints(c)["kind"])[0]: c for c in choices}
+    kind = raw.get("kind") if isinstance(raw, dict) else None
+    if kind not in kinds:
+        raise SettingsError(f"{file}: '{key}.kind' is {kind!r}; expected one of {', '.join(kinds)}")
+    return _dataclass(kinds[kind], raw, file, key)
+
+
+def _check_range(field: dataclasses.Field[Any], value: Any, file: str, key: str) -> None:
+    low, high = field.metadata.get("low"), field.metadata.get("high")
+    for one in value if isinstance(value, tuple) else (value,):
+        if not isinstance(one, int | float) or isinstance(one, bool):
+            continue
+        if (low is not None and one < low) or (high is not None and one > high):
+            span = f"{low} or more" if high is None else f"{high} or less" if low is None else f"{low} to {high}"
+            raise SettingsError(f"{file}: '{key}' is {one}; expected {span}")

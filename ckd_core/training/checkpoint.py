@@ -1,0 +1,84 @@
+"""A run's state in one safetensors file: tensors by name, everything else as JSON in the header. No pickle anywhere.
+
+Written to a temporary name beside the target, flushed, then renamed: a crash, a kill or a full disk leaves the
+previous checkpoint as it was.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from typing import TYPE_CHECKING, Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from ckd_core.errors import TrackingError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from torch import Tensor
+
+STATE_KEY = "state"
+FORMAT = "sdstrack_training_1"
+
+
+class CheckpointError(TrackingError):
+    """A training checkpoint that cannot be written, read, or used for this run."""
+
+
+def save_checkpoint(path: Path, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
+    """Write `tensors` and the JSON-able `state` atomically. Raises CheckpointError (full disk, no permission...)."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    plain = {name: t.detach().to("cpu", copy=True).contiguous() for name, t in tensors.items()}
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_file(plain, partial, metadata={"format": FORMAT, STATE_KEY: json.dumps(state)})
+        with partial.open("rb+") as written:
+            os.fsync(written.fileno())
+        partial.replace(path)
+    except (OSError, SafetensorError) as error:
+        partial.unlink(missing_ok=True)
+        kept = "; the previous one there is untouched" if path.exists() else ""
+        size = sum(t.numel() * t.element_size() for t in plain.values()) / 1e6
+        raise CheckpointError(f"cannot save the checkpoint {path} ({size:.1f} MB): {error}{kept}") from error
+
+
+def load_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Read (tensors, state). Raises CheckpointError for a missing, broken or foreign file."""
+    if not path.is_file():
+        raise CheckpointError(f"no checkpoint at {path}")
+    try:
+        with safe_open(path, framework="pt") as stored:
+            metadata = stored.metadata() or {}
+            if metadata.get("format") != FORMAT:
+                raise CheckpointError(
+                    f"{path} is no training checkpoint (format {metadata.get('format')!r}, not {FORMAT!r})"
+                )
+            tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118 - not a dict
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"cannot read the checkpoint {path}: {error}") from error
+    return tensors, json.loads(metadata[STATE_KEY])
+
+
+def also_as(path: Path, other: Path) -> None:
+    """Give the file `path` a second name, by a hard link where the file system has them."""
+    partial = other.with_name(f".{other.name}.{os.getpid()}.partial")
+    try:
+        partial.unlink(missing_ok=True)
+        try:
+            os.link(path, partial)
+        except OSError:
+            shutil.copyfile(path, partial)
+        partial.replace(other)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise CheckpointError(f"cannot save the checkpoint {other}: {error}") from error
+
+
+def part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """Pick the tensors under `prefix/`, without it."""
+    start = f"{prefix}/"
+    return {name[len(start) :]: t for name, t in tensors.items() if name.startswith(start)}

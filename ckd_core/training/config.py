@@ -1,0 +1,170 @@
+"""A training run as it is written in `config/train/*.yaml`: every key, its default, its range."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from ckd_core.distillation.ckd import CKDSettings
+from ckd_core.distillation.objective import TrackingSettings
+from ckd_core.distillation.sdstrack import SDSTrackSettings
+from ckd_core.settings import SettingsError, limits
+from ckd_core.training.sources import DataSettings
+
+ObjectiveSettings = TrackingSettings | SDSTrackSettings | CKDSettings
+
+
+@dataclass(frozen=True, slots=True)
+class InitSettings:
+    """Weights to start from.
+
+    file: a safetensors file, or a published `.pth.tar` (converted on the way, without unpickling objects).
+    kind: `model` = this very network (a stage-1 result); `ostrack` / `droptrack` = a colour tracker's ViT and head that
+        every branch starts from.
+    """
+
+    file: Path
+    kind: Literal["model", "ostrack", "droptrack"] = "model"
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSettings:
+    """name: of the registry; overrides: fields of the network's config dataclass; init: weights to start from.
+
+    modalities: what the trained weights are for (written into the exported file).
+    """
+
+    name: str
+    modalities: tuple[Literal["depth", "thermal", "event"], ...]
+    overrides: dict[str, Any] = field(default_factory=dict)
+    init: InitSettings | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class GroupSettings:
+    """Parameters whose name contains any of `contains` are trained with `lr`; the first group that fits takes it."""
+
+    contains: tuple[str, ...]
+    lr: float = field(metadata=limits(0.0, 1.0))
+
+
+@dataclass(frozen=True, slots=True)
+class ScheduleSettings:
+    """Factor on every group's learning rate.
+
+    kind: `constant`; `step` = times `gamma` after each `drop_epoch` epochs; `cosine` = down to `final` at the end.
+    warmup_steps: linear rise from 0 first, for any kind.
+
+    SDSTrack's published schedule drops once after EPOCH + 1 epochs, that is never, and ignores its DECAY_RATE
+    (TRACKERS.md 1.8, section 7 item 7); `constant` is the same training without the dead knobs.
+    """
+
+    kind: Literal["constant", "step", "cosine"] = "constant"
+    warmup_steps: int = field(default=0, metadata=limits(0))
+    drop_epoch: int = field(default=1, metadata=limits(1))
+    gamma: float = field(default=0.1, metadata=limits(0.0, 1.0))
+    final: float = field(default=0.0, metadata=limits(0.0, 1.0))
+
+
+@dataclass(frozen=True, slots=True)
+class KeepRateSettings:
+    """Candidate elimination during training: off before `start` epochs, `rate` from start + warm on, cosine between."""
+
+    rate: float = field(default=1.0, metadata=limits(0.05, 1.0))
+    start: int = field(default=0, metadata=limits(0))
+    warm: int = field(default=0, metadata=limits(0))
+
+
+@dataclass(frozen=True, slots=True)
+class OptimSettings:
+    """AdamW (betas 0.9 / 0.999, eps 1e-8) over `groups`; what no group names is frozen.
+
+    clip_norm: global gradient norm, 0 = off. accumulation: parts that a process splits its share of the batch into.
+    precision: of autocast. ema_decay: of the average of the trained weights that is validated and exported; null = off.
+    freeze_batch_norm: BatchNorm uses and keeps its running statistics (SDSTrack's published rule; CKD trains its own).
+    """
+
+    groups: tuple[GroupSettings, ...]
+    weight_decay: float = field(default=1e-4, metadata=limits(0.0, 1.0))
+    clip_norm: float = field(default=0.1, metadata=limits(0.0))
+    schedule: ScheduleSettings = field(default_factory=ScheduleSettings)
+    keep_rate: KeepRateSettings = field(default_factory=KeepRateSettings)
+    accumulation: int = field(default=1, metadata=limits(1))
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    ema_decay: float | None = field(default=None, metadata=limits(0.0, 0.99999))
+    freeze_batch_norm: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class RunSettings:
+    """How long, how much at a time, where to.
+
+    out: folder of checkpoints, logs and the exported weights. batch_size: of one optimiser step over all processes.
+    samples_per_epoch, val_samples: pairs. val_every, checkpoint_every: epochs (0 = never; `last` is always kept).
+    checkpoint_minutes: `last` is also written this often within an epoch. stop_after_minutes: stop resumably (null:
+    run to the end). log_every, images_every: steps. max_skipped: share of unreadable frames that stops the run.
+    best_metric: name of the validation value whose maximum is `best`.
+    """
+
+    out: Path
+    epochs: int = field(metadata=limits(1))
+    batch_size: int = field(metadata=limits(1))
+    samples_per_epoch: int = field(default=60000, metadata=limits(1))
+    val_samples: int = field(default=10000, metadata=limits(1))
+    val_every: int = field(default=1, metadata=limits(0))
+    checkpoint_every: int = field(default=5, metadata=limits(0))
+    checkpoint_minutes: float = field(default=10.0, metadata=limits(0.0))
+    stop_after_minutes: float | None = field(default=None, metadata=limits(0.0))
+    log_every: int = field(default=50, metadata=limits(1))
+    images_every: int = field(default=1000, metadata=limits(0))
+    seed: int = field(default=0, metadata=limits(0))
+    workers: int = field(default=4, metadata=limits(0, 256))
+    threads: int = field(default=0, metadata=limits(0))
+    device: str = "auto"
+    max_skipped: float = field(default=0.01, metadata=limits(0.0, 1.0))
+    best_metric: str = "val/iou"
+
+    def __post_init__(self) -> None:
+        if self.samples_per_epoch < self.batch_size:
+            raise SettingsError(
+                f"'samples_per_epoch' is {self.samples_per_epoch}; expected at least the batch_size {self.batch_size}"
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class TrainSettings:
+    """The whole file."""
+
+    model: ModelSettings
+    objective: ObjectiveSettings
+    data: DataSettings
+    optim: OptimSettings
+    run: RunSettings
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Optimiser steps in one epoch."""
+        return self.run.samples_per_epoch // self.run.batch_size
+
+    @property
+    def total_steps(self) -> int:
+        """Optimiser steps of the whole run."""
+        return self.steps_per_epoch * self.run.epochs
+
+
+# Keys that may differ between a checkpoint and the run that resumes it: they change where and how fast, not what.
+FREE_KEYS = (
+    "run.out",
+    "run.workers",
+    "run.threads",
+    "run.device",
+    "run.log_every",
+    "run.images_every",
+    "run.checkpoint_every",
+    "run.checkpoint_minutes",
+    "run.stop_after_minutes",
+    "run.val_every",
+    "run.val_samples",
+    "run.max_skipped",
+    "optim.accumulation",
+    "model.init",
+)

@@ -1,0 +1,382 @@
+"""The training loop: plain PyTorch, one process or many, resumable at every step.
+
+Everything random is a function of (seed, step, rank) or (seed, sample index), and the learning rate of the step; so a
+checkpoint needs no generator states, and a run resumed at any step equals the uninterrupted one bit for bit.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import math
+import signal
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from ckd_core.distillation.losses import LossError, count_positives, heatmap
+from ckd_core.distillation.objective import Objective, StepContext, StepResult, mix_seed
+from ckd_core.errors import TrackingError
+from ckd_core.models.elimination import keep_rate_at
+from ckd_core.training import optim, processes, run_state
+from ckd_core.training.batches import BatchError, StepIndices, load_batches
+from ckd_core.training.checkpoint import CheckpointError, also_as
+from ckd_core.training.module import TrainingModule
+from ckd_core.training.reporting import ProgressLine, Reporter, Stopwatch
+from ckd_core.training.validation import mean_iou
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+    from types import FrameType
+
+    from ckd_core.data.pairs import PairDataset, TrainingBatch
+    from ckd_core.models.network import TrackingNetwork
+    from ckd_core.training.config import TrainSettings
+
+LOGGER = logging.getLogger(__name__)
+MIN_PAIRS_BEFORE_SKIP_LIMIT = 200
+
+
+class TrainingError(TrackingError):
+    """Training that cannot go on; the state on disk stays usable."""
+
+
+class TrainingInterruptedError(TrainingError):
+    """Training stopped on request; `last` holds its state."""
+
+
+class TrainingDivergedError(TrainingError):
+    """A loss or gradient that is not finite; the batch is on disk."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingSummary:
+    """steps: done in total; best: the best value of the chosen metric; values: of the last step and validation."""
+
+    steps: int
+    best: float | None
+    values: dict[str, float]
+
+
+class Trainer:
+    """Trains one network.
+
+    network: of the registry, on any device; moved to the run's.
+    train_pairs, val_pairs: see `ckd_core.data.pairs`; validation takes indices 0 .. val_samples - 1.
+    evaluate: called in the main process after each validation with the averaged network in eval mode and the step;
+        its numbers are logged and can be the metric of `best`.
+    """
+
+    def __init__(
+        self,
+        settings: TrainSettings,
+        network: TrackingNetwork,
+        objective: Objective,
+        train_pairs: PairDataset,
+        val_pairs: PairDataset | None = None,
+        evaluate: Callable[[nn.Module, int], dict[str, float]] | None = None,
+    ) -> None:
+        self.settings = settings
+        self.processes = processes.join(settings.run.device)
+        if settings.run.threads:
+            torch.set_num_threads(settings.run.threads)
+        self.network = network.to(self.processes.device)
+        self.grid = network.config.grid
+        self.optimizer, self.names = optim.build_optimizer(self.network, settings.optim)
+        self.average = (
+            optim.MovingAverage(self.network, settings.optim.ema_decay)
+            if settings.optim.ema_decay is not None
+            else None
+        )
+        self.scaler = torch.amp.GradScaler(
+            self.processes.device.type, enabled=settings.optim.precision == "fp16", init_scale=2.0**12
+        )
+        self.module = TrainingModule(self.network, objective, settings.optim.precision)
+        self.train_pairs, self.val_pairs, self.evaluate = train_pairs, val_pairs, evaluate
+        self.step = 0
+        self.best: float | None = None
+        self.skipped = 0
+        self._stop_reason = ""
+        self._parts = self.processes.count * settings.optim.accumulation
+        if settings.run.batch_size % self._parts:
+            raise BatchError(
+                f"run.batch_size {settings.run.batch_size} does not divide into {self.processes.count} processes x "
+                f"{settings.optim.accumulation} accumulated parts; expected a multiple of {self._parts}"
+            )
+
+    @property
+    def folder(self) -> Path:
+        """Where the run writes."""
+        return self.settings.run.out
+
+    @property
+    def last(self) -> Path:
+        """Checkpoint to resume from."""
+        return self.folder / "checkpoints" / "last.safetensors"
+
+    def resume(self, path: Path | None = None) -> None:
+        """Go back to a checkpoint (`last` of this run by default). Raises CheckpointError."""
+        state = run_state.restore(path or self.last, self.settings, self._live())
+        self.step, self.best, self.skipped = int(state["step"]), state["best"], int(state["skipped"])
+
+    def run(self) -> TrainingSummary:
+        """Train to the end. Raises TrainingInterruptedError, TrainingDivergedError, BatchError, CheckpointError."""
+        reporter = Reporter(self.folder / "tensorboard", self.processes.is_main)
+        try:
+            with self._signals(), reporter.bar(self.settings.total_steps, self.step) as line:
+                values = self._run(reporter, line)
+        except CheckpointError:
+            raise
+        except TrackingError as error:
+            if isinstance(error, TrainingInterruptedError):
+                raise
+            saved = self._save()
+            raise type(error)(f"{error}. State of step {self.step} saved; go on with --resume ({saved})") from error
+        finally:
+            reporter.close()
+            processes.leave()
+        return TrainingSummary(self.step, self.best, values)
+
+    def _run(self, reporter: Reporter, line: ProgressLine) -> dict[str, float]:
+        run, started, saved = self.settings.run, time.monotonic(), time.monotonic()
+        model = self._distributed()
+        self._train_mode()
+        indices = StepIndices(
+            self.step, self.settings.total_steps, run.batch_size, self.processes.rank, self.processes.count
+        )
+        batches = load_batches(self.train_pairs, indices, run.workers, self.processes.device.type == "cuda")
+        watch = Stopwatch()
+        values: dict[str, float] = {}
+        while self.step < self.settings.total_steps:
+            with watch.measure("data"):
+                batch = next(batches)
+            with watch.measure("compute"):
+                batch_on_device = batch.to(self.processes.device)
+                values, result = self._train_step(model, batch_on_device)
+            self._count_skipped(batch)
+            self.step += 1
+            watch.steps += 1
+            self._report(reporter, line, values, watch, batch, result)
+            if self.step % self.settings.steps_per_epoch == 0:
+                values |= self._end_of_epoch(reporter)
+                saved = time.monotonic()
+            elif time.monotonic() - saved > run.checkpoint_minutes * 60:
+                self._save()
+                saved = time.monotonic()
+            limit = run.stop_after_minutes
+            if limit is not None and time.monotonic() - started > limit * 60:
+                self._stop_reason = f"run.stop_after_minutes {limit:g} are over"
+            if self.step < self.settings.total_steps and self.processes.any(bool(self._stop_reason)):
+                raise TrainingInterruptedError(
+                    f"training stopped at step {self.step} of {self.settings.total_steps} "
+                    f"({self._stop_reason or 'another process was told to stop'}); go on with --resume ({self._save()})"
+                )
+        return values
+
+    def _train_step(self, model: nn.Module, batch: TrainingBatch) -> tuple[dict[str, float], StepResult]:
+        """One optimiser step; returns the values averaged over parts and processes, and the last part's result."""
+        context = self._prepare_step(batch)
+        parts = batch.chunks(self.settings.optim.accumulation)
+        results: list[StepResult] = []
+        for i, part in enumerate(parts):
+            alone = isinstance(model, DistributedDataParallel) and i + 1 < len(parts)
+            with model.no_sync() if alone else contextlib.nullcontext():  # type: ignore[operator]  # DDP's own
+                try:
+                    result: StepResult = model(part, context)
+                except LossError as error:
+                    raise self._diverged(f"{error}", batch) from error
+                self.scaler.scale(result.loss / len(parts)).backward()  # type: ignore[no-untyped-call]
+            results.append(result)
+        self.scaler.unscale_(self.optimizer)
+        clip = self.settings.optim.clip_norm
+        norm = nn.utils.clip_grad_norm_([p for p in self.network.parameters() if p.requires_grad], clip or math.inf)
+        values = self._gather(results, norm)
+        gradient_matters = not self.scaler.is_enabled()  # with fp16, the scaler skips a step that overflowed
+        if not math.isfinite(values["loss"]) or (gradient_matters and not math.isfinite(values["gradient_norm"])):
+            reason = f"loss is {values['loss']}, gradient norm {values['gradient_norm']}; expected finite numbers"
+            raise self._diverged(reason, batch)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        if self.average is not None:
+            self.average.update(self.network)
+        return values, results[0]
+
+    def _prepare_step(self, batch: TrainingBatch) -> StepContext:
+        """Set seeds and rates of this step."""
+        settings, epoch = self.settings, self.step // self.settings.steps_per_epoch + 1
+        keep = settings.optim.keep_rate
+        torch.manual_seed(mix_seed(settings.run.seed, self.step, self.processes.rank))
+        factor = optim.learning_rate_factor(
+            settings.optim.schedule, self.step, settings.steps_per_epoch, settings.total_steps
+        )
+        for group in self.optimizer.param_groups:
+            group["lr"] = group["base_lr"] * factor
+        self.optimizer.zero_grad(set_to_none=True)
+        own = count_positives(heatmap(batch.search_box, self.grid))
+        total = torch.clamp(self.processes.mean(own) * self.processes.count, min=1.0)
+        return StepContext(
+            seed=settings.run.seed,
+            epoch=epoch,
+            keep_rate=keep_rate_at(epoch, keep.rate, keep.start, keep.warm),
+            positives=total / self._parts,
+        )
+
+    def _gather(self, results: list[StepResult], norm: Tensor) -> dict[str, float]:
+        names = ["loss", "iou", *results[0].terms]
+        rows = [torch.stack([r.loss.detach(), r.iou.mean(), *r.terms.values()]).float() for r in results]
+        mean = self.processes.mean(torch.stack(rows).mean(dim=0)).tolist()
+        return dict(zip(names, mean, strict=True)) | {"gradient_norm": float(norm)}
+
+    def _diverged(self, reason: str, batch: TrainingBatch) -> TrainingDivergedError:
+        path = self.folder / f"bad_batch_step_{self.step}_rank_{self.processes.rank}.safetensors"
+        run_state.save_batch(path, batch, self.step, reason)
+        return TrainingDivergedError(
+            f"training diverged at step {self.step}: {reason}. The weights are those before it; the batch is in {path}"
+        )
+
+    def _distributed(self) -> nn.Module:
+        if self.processes.count == 1:
+            return self.module
+        device = self.processes.device
+        return DistributedDataParallel(
+            self.module,
+            device_ids=[device] if device.type == "cuda" else None,
+            find_unused_parameters=True,  # SDSTrack: 64 trained tensors never run; CKD: unused class tokens
+        )
+
+    def _train_mode(self) -> None:
+        self.module.train()
+        if self.settings.optim.freeze_batch_norm:
+            optim.freeze_batch_norm(self.network)
+
+    def _count_skipped(self, batch: TrainingBatch) -> None:
+        for frame in batch.skipped:
+            LOGGER.warning("skipped a frame: %s", frame)
+        self.skipped += len(batch.skipped)
+        pairs = (self.step + 1) * len(batch)
+        limit = self.settings.run.max_skipped
+        if pairs >= MIN_PAIRS_BEFORE_SKIP_LIMIT and self.skipped > limit * pairs:
+            raise TrainingError(
+                f"{self.skipped} frames of the last {pairs} pairs could not be used; expected at most "
+                f"run.max_skipped = {limit:g} of them ({batch.skipped[-1:] or 'see the log'})"
+            )
+
+    def _report(
+        self,
+        reporter: Reporter,
+        line: ProgressLine,
+        values: dict[str, float],
+        watch: Stopwatch,
+        batch: TrainingBatch,
+        result: StepResult,
+    ) -> None:
+        if not reporter.active:
+            return
+        run = self.settings.run
+        rate = run.batch_size * watch.steps / max(1e-9, sum(watch.seconds.values()))
+        note = (
+            f"loss {values['loss']:.3f}  IoU {values['iou']:.3f}  {rate:.0f} pairs/s  "
+            f"data {watch.data_share():.0%} compute {1 - watch.data_share():.0%}"
+        )
+        line.advance(self.step, note)
+        if self.step % run.log_every == 0 or self.step == self.settings.total_steps:
+            LOGGER.info("step %d of %d  %s", self.step, self.settings.total_steps, note)
+            scalars = {f"train/{name}": value for name, value in values.items()}
+            scalars |= {f"rate/lr_{i}": group["lr"] for i, group in enumerate(self.optimizer.param_groups)}
+            reporter.scalars(scalars | {"time/data_share": watch.data_share(), "time/pairs_per_s": rate}, self.step)
+        if run.images_every and self.step % run.images_every == 0:
+            reporter.examples("train/pairs", batch, result.box_cxcywh, self.step)
+
+    def _end_of_epoch(self, reporter: Reporter) -> dict[str, float]:
+        run, epoch = self.settings.run, self.step // self.settings.steps_per_epoch
+        values: dict[str, float] = {}
+        last = self.step == self.settings.total_steps
+        if run.val_every and (epoch % run.val_every == 0 or last):
+            values = self._validate()
+            reporter.scalars(values, self.step)
+            if values:
+                LOGGER.info("epoch %d  %s", epoch, "  ".join(f"{k} {v:.4f}" for k, v in values.items()))
+        metric = values.get(run.best_metric)
+        is_best = metric is not None and (self.best is None or metric > self.best)
+        if is_best:
+            self.best = metric
+        saved = self._save()
+        if self.processes.is_main:
+            if is_best:
+                also_as(saved, saved.with_name("best.safetensors"))
+                self._export("best", values)
+            if run.checkpoint_every and epoch % run.checkpoint_every == 0:
+                also_as(saved, saved.with_name(f"epoch_{epoch:04d}.safetensors"))
+            if last:
+                self._export("final", values)
+        return values
+
+    def _validate(self) -> dict[str, float]:
+        run, values = self.settings.run, {}
+        with self._averaged_weights():
+            if self.val_pairs is not None:
+                values = mean_iou(self.network, self.val_pairs, run, self.processes, self.module.dtype)
+            if self.evaluate is not None and self.processes.is_main:
+                values |= self.evaluate(self.network, self.step)
+            self.processes.wait()
+        self._train_mode()
+        return values
+
+    @contextlib.contextmanager
+    def _averaged_weights(self) -> Iterator[None]:
+        """Within: eval mode, with the moving average in place of the weights where there is one."""
+        self.module.eval()
+        if self.average is not None:
+            self.average.swap(self.network)
+        try:
+            yield
+        finally:
+            if self.average is not None:
+                self.average.swap(self.network)
+
+    def _export(self, name: str, values: dict[str, float]) -> None:
+        with self._averaged_weights():
+            run_state.export(self.folder / f"{name}.safetensors", self.network, self.settings, self.step, values)
+        self._train_mode()
+
+    def _save(self) -> Path:
+        if self.processes.is_main:
+            state = {"step": self.step, "best": self.best, "skipped": self.skipped}
+            run_state.save(self.last, self.settings, self._live(), state)
+        return self.last
+
+    def _live(self) -> run_state.LiveState:
+        return run_state.LiveState(self.network, self.optimizer, self.names, self.average, self.scaler)
+
+    @contextlib.contextmanager
+    def _signals(self) -> Iterator[None]:
+        """Within: the first SIGINT or SIGTERM asks for a stop after the current step, a second one ends at once."""
+        if not _in_main_thread():
+            yield
+            return
+        before: dict[int, Any] = {}
+
+        def ask(number: int, _: FrameType | None) -> None:
+            self._stop_reason = signal.Signals(number).name
+            LOGGER.warning("%s: stopping after this step (again: at once, from the last checkpoint)", self._stop_reason)
+            for signal_number, handler in before.items():
+                signal.signal(signal_number, handler)
+
+        for one in (signal.SIGINT, signal.SIGTERM):
+            before[one] = signal.signal(one, ask)
+        try:
+            yield
+        finally:
+            for signal_number, handler in before.items():
+                signal.signal(signal_number, handler)
+
+
+def _in_main_thread() -> bool:
+    import threading
+
+    return threading.current_thread() is threading.main_thread()

@@ -1,0 +1,85 @@
+"""One process or many: what torchrun's environment says, and the few exchanges that training needs."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+import torch.distributed as dist
+
+from ckd_core.errors import TrackingError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class ProcessError(TrackingError):
+    """A process group or a device that cannot be had."""
+
+
+@dataclass(frozen=True, slots=True)
+class Processes:
+    """One process among all: rank 0..count-1 and the device it computes on."""
+
+    rank: int
+    count: int
+    device: torch.device
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this one writes files and talks."""
+        return self.rank == 0
+
+    def mean(self, values: Tensor) -> Tensor:
+        """Average a tensor over all processes."""
+        if self.count == 1:
+            return values
+        total = values.clone()
+        dist.all_reduce(total)
+        return total / self.count
+
+    def any(self, flag: bool) -> bool:
+        """Whether `flag` is set in any process."""
+        return bool(self.mean(torch.tensor([float(flag)], device=self.device)) > 0)
+
+    def wait(self) -> None:
+        """Wait until all processes are here."""
+        if self.count > 1:
+            dist.barrier()
+
+
+def choose_device(wanted: str) -> torch.device:
+    """Resolve `auto`, `cpu`, `cuda` or `cuda:N`; auto takes the local rank's CUDA device where there is one."""
+    local = int(os.environ.get("LOCAL_RANK", "0"))
+    if wanted == "auto":
+        wanted = f"cuda:{local}" if torch.cuda.is_available() else "cpu"
+    elif wanted == "cuda":
+        wanted = f"cuda:{local}"
+    try:
+        device = torch.device(wanted)
+    except RuntimeError as error:
+        raise ProcessError(f"'{wanted}' is no device; expected auto, cpu, cuda or cuda:N") from error
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise ProcessError(f"device {wanted} was asked for, but there are {torch.cuda.device_count()} CUDA devices")
+    return device
+
+
+def join(wanted_device: str) -> Processes:
+    """Join the process group that torchrun's environment describes; alone without one."""
+    device = choose_device(wanted_device)
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    count = int(os.environ.get("WORLD_SIZE", "1"))
+    if count == 1:
+        return Processes(0, 1, device)
+    if not dist.is_initialized():
+        dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    return Processes(dist.get_rank(), dist.get_world_size(), device)
+
+
+def leave() -> None:
+    """Leave the process group, if there is one."""
+    if dist.is_initialized():
+        dist.destroy_process_group()

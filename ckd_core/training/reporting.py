@@ -1,0 +1,140 @@
+"""What a person sees of a run: TensorBoard scalars and images, a progress bar, log lines."""
+
+from __future__ import annotations
+
+import logging
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import cv2
+import numpy as np
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+    from ckd_core.data.pairs import TrainingBatch
+
+LOGGER = logging.getLogger(__name__)
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+EXAMPLES = 4
+GREEN, RED = (0, 220, 0), (235, 40, 40)
+
+
+class Stopwatch:
+    """Splits wall time between waiting for data and computing."""
+
+    def __init__(self) -> None:
+        self.seconds = {"data": 0.0, "compute": 0.0}
+        self.steps = 0
+
+    @contextmanager
+    def measure(self, kind: str) -> Iterator[None]:
+        """Add the time of the `with` block to `kind`."""
+        start = time.perf_counter()
+        yield
+        self.seconds[kind] += time.perf_counter() - start
+
+    def data_share(self) -> float:
+        """Share of the time spent waiting for data, 0..1."""
+        return self.seconds["data"] / max(1e-9, sum(self.seconds.values()))
+
+
+class Reporter:
+    """Writes TensorBoard files into `folder` and drives the progress bar; silent in all but the main process."""
+
+    def __init__(self, folder: Path, active: bool) -> None:
+        self.active = active
+        self.writer: Any = None
+        if not active:
+            return
+        from torch.utils.tensorboard import SummaryWriter
+
+        self.writer = SummaryWriter(str(folder))
+        self.console = Console(stderr=True)
+
+    def close(self) -> None:
+        """Flush and close the TensorBoard file."""
+        if self.writer is not None:
+            self.writer.close()
+
+    def scalars(self, values: dict[str, float], step: int) -> None:
+        """Write scalars by name."""
+        if self.writer is not None:
+            for name, value in values.items():
+                self.writer.add_scalar(name, value, step)
+
+    def examples(self, name: str, batch: TrainingBatch, box_cxcywh: Tensor, step: int) -> None:
+        """Write the first pairs as an image: template and search of both modalities, true box green, predicted red."""
+        if self.writer is not None:
+            image = draw_examples(batch, box_cxcywh)
+            self.writer.add_image(name, image, step, dataformats="HWC")
+
+    @contextmanager
+    def bar(self, total: int, done: int) -> Iterator[ProgressLine]:
+        """Show a progress bar on a terminal; elsewhere log lines do."""
+        if not self.active or not self.console.is_terminal:
+            yield ProgressLine(None, None)
+            return
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[note]}"),
+        )
+        with Progress(*columns, console=self.console, transient=False) as progress:
+            task = progress.add_task("train", total=total, completed=done, note="")
+            yield ProgressLine(progress, task)
+
+
+class ProgressLine:
+    """The moving part of the bar."""
+
+    def __init__(self, progress: Progress | None, task: Any) -> None:
+        self._progress, self._task = progress, task
+
+    def advance(self, done: int, note: str) -> None:
+        """Show that `done` steps are done."""
+        if self._progress is not None:
+            self._progress.update(self._task, completed=done, note=note)
+
+
+def draw_examples(batch: TrainingBatch, box_cxcywh: Tensor) -> NDArray[np.uint8]:
+    """Draw up to four pairs, one a row: [H, W, 3] uint8."""
+    rows = []
+    for i in range(min(EXAMPLES, len(batch))):
+        side = int(batch.search.shape[-1])
+        x, y, w, h = batch.template_box[i].tolist()
+        template = _pictures(batch.template[i], side, [((x, y, x + w, y + h), GREEN)])
+        x, y, w, h = batch.search_box[i].tolist()
+        cx, cy, pw, ph = box_cxcywh[i].float().tolist()
+        predicted = (cx - pw / 2, cy - ph / 2, cx + pw / 2, cy + ph / 2)
+        rows.append(
+            np.hstack([template, _pictures(batch.search[i], side, [((x, y, x + w, y + h), GREEN), (predicted, RED)])])
+        )
+    return np.vstack(rows)
+
+
+def _pictures(
+    crop: Tensor, side: int, boxes: list[tuple[tuple[float, ...], tuple[int, int, int]]]
+) -> NDArray[np.uint8]:
+    """Colour and auxiliary crop [6, h, w] side by side as [side, 2 side, 3] uint8, with boxes (xyxy, normalised)."""
+    std, mean = torch.tensor(STD * 2).view(6, 1, 1), torch.tensor(MEAN * 2).view(6, 1, 1)
+    pixels = ((crop.detach().float().cpu() * std + mean).clamp(0, 1) * 255).byte().permute(1, 2, 0).numpy()
+    shown = []
+    for part in (pixels[..., :3], pixels[..., 3:]):
+        picture = cv2.resize(np.ascontiguousarray(part), (side, side), interpolation=cv2.INTER_NEAREST)
+        for corners, color in boxes:
+            x1, y1, x2, y2 = (round(float(np.clip(v, -1, 2)) * side) for v in corners)
+            cv2.rectangle(picture, (x1, y1), (x2, y2), color, 1)
+        shown.append(picture)
+    return np.hstack(shown)

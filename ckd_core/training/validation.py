@@ -1,0 +1,38 @@
+"""Held-out pairs: how well a network finds the box in one step."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+
+from ckd_core.boxes import cxcywh_to_xyxy, iou, xywh_to_xyxy
+from ckd_core.distillation.losses import boxes_at_peak
+from ckd_core.training.batches import StepIndices, load_batches
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from ckd_core.data.pairs import PairDataset
+    from ckd_core.training.config import RunSettings
+    from ckd_core.training.processes import Processes
+
+
+@torch.no_grad()
+def mean_iou(
+    network: nn.Module, pairs: PairDataset, run: RunSettings, processes: Processes, dtype: torch.dtype | None = None
+) -> dict[str, float]:
+    """`val/iou` (mean) and `val/success50` (share of IoU > 0.5) of the plain forward over the first `val_samples`."""
+    batch_size = max(processes.count, min(run.batch_size, run.val_samples) // processes.count * processes.count)
+    steps = max(1, run.val_samples // batch_size)
+    indices = StepIndices(0, steps, batch_size, processes.rank, processes.count)
+    found = []
+    for batch in load_batches(pairs, indices, run.workers, processes.device.type == "cuda"):
+        here = batch.to(processes.device)
+        with torch.autocast(processes.device.type, dtype=dtype, enabled=dtype is not None):
+            output = network(here.template, here.search)
+        boxes = boxes_at_peak(type(output)(*(m.float() for m in output)))
+        found.append(iou(cxcywh_to_xyxy(boxes), xywh_to_xyxy(here.search_box).clamp(0, 1)))
+    overlaps = torch.cat(found)
+    summary = processes.mean(torch.stack([overlaps.mean(), (overlaps > 0.5).float().mean()])).tolist()
+    return {"val/iou": summary[0], "val/success50": summary[1]}
