@@ -1,0 +1,126 @@
+"""What the synchronizer takes, keeps count of, and lets go. No ROS import; all times are integer nanoseconds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from ckd_core.errors import TrackingError
+
+NS_PER_S = 1_000_000_000
+
+
+class SyncError(TrackingError):
+    """A synchronizer that cannot be set up as asked."""
+
+
+@dataclass(frozen=True, slots=True)
+class SyncConfig:
+    """How streams are paired; all in seconds unless the name says otherwise.
+
+    max_skew_s: stamps further apart are no pair. Half a frame period is right.
+    max_wait_s: a frame leaves at the latest so long after its arrival.
+    aux_hold_s: the last auxiliary frame serves again while it is no older than this; 0 never.
+    color_timeout_s: colour silent for longer counts as dead; the auxiliary stream drives then.
+    aux_timeout_s: the second sensor silent for longer counts as dead; colour frames no longer wait for it.
+    jump_back_s: a colour stamp so far before the newest one is a jump of the clock, less is a late frame.
+    max_pending: frames of either stream kept at most.
+    """
+
+    max_skew_s: float = 0.015
+    max_wait_s: float = 0.05
+    aux_hold_s: float = 0.0
+    color_timeout_s: float = 0.3
+    aux_timeout_s: float = 0.5
+    jump_back_s: float = 0.2
+    max_pending: int = 32
+
+    def __post_init__(self) -> None:
+        for name in ("max_skew_s", "max_wait_s", "aux_hold_s", "color_timeout_s", "aux_timeout_s", "jump_back_s"):
+            value = getattr(self, name)
+            if not 0 <= value < 1e9:
+                raise SyncError(f"{name} = {value}; expected a finite number of seconds that is not negative")
+        if self.max_pending < 1:
+            raise SyncError(f"max_pending = {self.max_pending}; expected at least 1")
+
+    def ns(self, name: str) -> int:
+        """One of the times in nanoseconds, by its field's name."""
+        seconds: float = getattr(self, name)
+        return round(seconds * NS_PER_S)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Sample:
+    """One message: its header's stamp, when it arrived on a steady clock, and the message itself, untouched."""
+
+    stamp_ns: int
+    arrival_ns: int
+    payload: Any
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SyncedSet:
+    """What leaves the synchronizer together.
+
+    stamp_ns: the leading message's stamp (colour, or the auxiliary one when colour is dead).
+    color, aux: at least one is there.
+    aux_held: the auxiliary message has served before.
+    epoch: rises by one with every jump back in time.
+    jumped_back_ns: by how much time went back just before this set; 0 otherwise.
+    left_ns: when it left, on the clock of the arrivals.
+    """
+
+    stamp_ns: int
+    color: Sample | None
+    aux: Sample | None
+    aux_held: bool
+    epoch: int
+    jumped_back_ns: int
+    left_ns: int
+
+    @property
+    def degraded(self) -> bool:
+        """Whether one of the two is missing or an old one stands in for it."""
+        return self.color is None or self.aux is None or self.aux_held
+
+    @property
+    def skew_ns(self) -> int | None:
+        """Auxiliary stamp minus colour stamp, None unless both are there."""
+        return None if self.color is None or self.aux is None else self.aux.stamp_ns - self.color.stamp_ns
+
+    @property
+    def waited_ns(self) -> int:
+        """How long the leading message waited here."""
+        leader = self.color or self.aux
+        return 0 if leader is None else self.left_ns - leader.arrival_ns
+
+
+@dataclass(slots=True)
+class SyncCounters:
+    """What became of everything that came in, since the start.
+
+    color_in = paired + held + color_alone + color_late + color_duplicate + still waiting.
+    aux_in = paired + aux_alone + aux_unused + aux_overflow + aux_duplicate + still waiting.
+    nearest_miss_ns: smallest distance of an auxiliary stamp to the last colour frame that left alone; None: none near.
+    """
+
+    color_in: int = 0
+    aux_in: int = 0
+    paired: int = 0
+    held: int = 0
+    color_alone: int = 0
+    aux_alone: int = 0
+    color_late: int = 0
+    color_duplicate: int = 0
+    aux_unused: int = 0
+    aux_overflow: int = 0
+    aux_duplicate: int = 0
+    color_jumps: int = 0
+    aux_jumps: int = 0
+    nearest_miss_ns: int | None = None
+
+    @property
+    def dropped(self) -> int:
+        """Messages of either stream that will never leave."""
+        late = self.color_late + self.color_duplicate
+        return late + self.aux_unused + self.aux_overflow + self.aux_duplicate
