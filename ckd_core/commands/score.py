@@ -1,0 +1,34 @@
+"""`sdstrack score`: anyone's raw result files against a benchmark's annotations."""
+
+from __future__ import annotations
+
+from pathlib import Path  # noqa: TC003  # typer reads the annotations when it runs
+from typing import Annotated
+
+import typer
+
+
+def command(
+    results: Annotated[list[Path], typer.Argument(help="Folders or archives (tar.gz, zip), one a tracker.")],
+    benchmark: Annotated[str, typer.Option("--benchmark", "-b", help="lasher, rgbt234, rgbt210, gtot, visevent, ...")],
+    truth: Annotated[
+        Path | None, typer.Option(help="Annotations: folder, archive or dataset; default: groundtruth beside RESULTS.")
+    ] = None,
+    attributes: Annotated[Path | None, typer.Option(help="Folder or archive with the challenge attributes.")] = None,
+    layout: Annotated[
+        str | None, typer.Option(help="How the results' numbers are meant: xywh, corners or polygon.")
+    ] = None,
+    missing: Annotated[str, typer.Option(help="Sequences without results: error, skip or zero.")] = "error",
+    out: Annotated[Path | None, typer.Option(help="Write all numbers as JSON.")] = None,
+) -> None:
+    """Score raw results, and say which format they came in.
+
+    Example: sdstrack score APFNet.tar.gz MTNet.tar.gz --benchmark lasher --truth lasher_gt/
+    """
+    from ckd_core.evaluation.score_files import print_scores, score_files, write_scores
+
+    scores = score_files(results, benchmark, truth, attributes, layout, missing, echo=typer.echo)
+    print_scores(scores)
+    if out:
+        write_scores(scores, out)
+        typer.echo(f"wrote {out}")

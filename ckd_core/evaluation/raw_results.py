@@ -1,0 +1,303 @@
+"""Raw result files and annotations of benchmarks, from a folder or an archive, in whatever format they came.
+
+One text file a sequence: `SEQUENCE.txt` or `PREFIX_SEQUENCE.txt`, with four numbers a row (x, y, w, h), five (and a
+confidence) or eight (corner points). VOT files (`SEQUENCE_001.txt` whose first row is the code 1, and
+`SEQUENCE_001_confidence.value`) are read too. What was found is kept in words, to be shown.
+"""
+
+from __future__ import annotations
+
+import tarfile
+import zipfile
+from collections import Counter
+from dataclasses import dataclass, field, replace
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ckd_core.data.box_files import BoxFileError, BoxTable, parse_table, to_xywh
+from ckd_core.errors import TrackingError
+from ckd_core.evaluation.scoring import Track, Truth
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from numpy.typing import NDArray
+
+    from ckd_core.data.box_files import Layout
+    from ckd_core.evaluation.rules import BenchmarkRule
+
+_ARCHIVES = (".tar", ".tar.gz", ".tgz", ".tar.xz", ".tar.bz2", ".zip")
+_TEXT = (".txt", ".value", ".csv")
+LASHER_ATTRIBUTES = (
+    "NO", "PO", "TO", "HO", "MB", "LI", "HI", "AIV", "LR", "DEF", "BC", "SA", "CM", "TC", "FL", "OV", "FM", "SV", "ARC",
+)  # fmt: skip
+
+
+class ResultsError(TrackingError):
+    """Raw results or annotations that cannot be read."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ResultSet:
+    """One tracker's raw results.
+
+    tracks: by sequence name. formats: description of a format -> number of files in it. prefix: of the file names.
+    """
+
+    tracker: str
+    tracks: dict[str, Track]
+    formats: Counter[str]
+    prefix: str = ""
+
+    def describe(self) -> str:
+        """Say what was found, e.g. 'APFNet: 245 files, comma delimited, xywh, integers'."""
+        found = "; ".join(f"{count} files {text}" for text, count in self.formats.most_common())
+        return f"{self.tracker}: {found}" + (f"; file names start with {self.prefix!r}" if self.prefix else "")
+
+
+def is_archive(path: Path) -> bool:
+    """Whether the name is one of an archive that `read_texts` opens."""
+    return path.name.lower().endswith(_ARCHIVES)
+
+
+def stem_of(path: Path) -> str:
+    """Name of a folder or archive without the archive's ending."""
+    for suffix in _ARCHIVES:
+        if path.name.lower().endswith(suffix):
+            return path.name[: -len(suffix)]
+    return path.name
+
+
+def read_texts(path: Path) -> dict[PurePosixPath, str]:
+    """All text files below a folder or inside an archive, by relative path. Raises ResultsError."""
+    try:
+        return {name: data.decode("utf-8-sig") for name, data in _members(path)}
+    except (OSError, tarfile.TarError, zipfile.BadZipFile, EOFError) as error:
+        raise ResultsError(f"cannot read {path}: {error}") from error
+    except UnicodeDecodeError as error:
+        raise ResultsError(f"a file in {path} is not text: {error}") from error
+
+
+def _members(path: Path) -> Iterator[tuple[PurePosixPath, bytes]]:
+    if path.is_dir():
+        for file in sorted(path.rglob("*")):
+            if file.suffix in _TEXT and file.is_file():
+                yield PurePosixPath(file.relative_to(path).as_posix()), file.read_bytes()
+    elif path.name.lower().endswith(".zip"):
+        with zipfile.ZipFile(path) as archive:
+            for name in archive.namelist():
+                if name.endswith(_TEXT):
+                    yield PurePosixPath(name), archive.read(name)
+    elif path.is_file() and is_archive(path):
+        with tarfile.open(path) as bundle:
+            for member in bundle:
+                stream = bundle.extractfile(member) if member.isfile() and member.name.endswith(_TEXT) else None
+                if stream is not None:
+                    yield PurePosixPath(member.name), stream.read()
+    else:
+        raise ResultsError(f"{path} is neither a folder nor one of {', '.join(_ARCHIVES)}")
+
+
+def _pick_files(texts: dict[PurePosixPath, str], names: Iterable[str], source: Path) -> tuple[dict[str, str], str]:
+    """Text of every sequence's file, and the prefix that all file names share."""
+    by_stem: dict[str, list[PurePosixPath]] = {}
+    for path in texts:
+        if path.suffix != ".value" and not path.stem.endswith(("_time", "_confidence", "_time_value")):
+            by_stem.setdefault(path.stem, []).append(path)
+    wanted = list(names)
+    known = {stem[: -len(name)] for name in wanted[:20] for stem in by_stem if stem.endswith("_" + name)}
+    prefixes = ["", *sorted(known)]
+    suffixes = ("", "_001")
+    best: tuple[str, str] = max(
+        ((prefix, suffix) for prefix in prefixes for suffix in suffixes),
+        key=lambda pair: sum(f"{pair[0]}{name}{pair[1]}" in by_stem for name in wanted),
+    )
+    picked = {}
+    for name in wanted:
+        paths = by_stem.get(f"{best[0]}{name}{best[1]}", [])
+        if len(paths) > 1:
+            raise ResultsError(f"{source} has {len(paths)} files for sequence {name}: {paths[0]}, {paths[1]}; keep one")
+        if paths:
+            picked[name] = texts[paths[0]]
+    return picked, best[0]
+
+
+def _parse_vot(text: str, source: str) -> tuple[BoxTable, str] | None:
+    """A VOT result: rows of one number are codes (1 = initialised, 2 = failed, 0 = not computed)."""
+    lines = text.split("\n", 1)
+    if lines[0].strip() not in {"1", "1.0", "1.000000"} or len(lines) < 2:
+        return None
+    body = [("nan" if row.strip() in {"0", "1", "2"} else row) for row in lines[1].splitlines()]
+    if not body:
+        return None
+    table = parse_table("\n".join(body), source)
+    first = np.full((1, table.columns), np.nan)
+    return replace(table, values=np.concatenate([first, table.values])), "VOT codes"
+
+
+def read_results(
+    path: Path | str,
+    names: Iterable[str],
+    layout: Layout | None = None,
+    tracker: str | None = None,
+    rounded: bool = False,
+) -> ResultSet:
+    """Read one tracker's results.
+
+    path: folder or archive. names: the benchmark's sequences; files of others are not read.
+    layout: how four or eight numbers are meant; None: four are xywh, eight are corner points.
+    tracker: its name; None: that of the folder or archive.
+    rounded: numbers are rounded as they stand in the file, corner points before they become boxes (`round_results`).
+    Raises ResultsError for no fitting file, two files for one sequence, or a file that cannot be read.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise ResultsError(f"no file or folder {path}")
+    texts = read_texts(path)
+    wanted = list(names)
+    picked, prefix = _pick_files(texts, wanted, path)
+    if not picked:
+        raise ResultsError(
+            f"{path} has {len(texts)} text files, but none is named after a sequence, such as {wanted[0]}.txt"
+        )
+    values = {file.name: text for file, text in texts.items() if file.name.endswith("_confidence.value")}
+    tracks, formats = {}, Counter[str]()
+    for name, text in picked.items():
+        source, scores = f"{path}: {prefix}{name}", values.get(f"{prefix}{name}_001_confidence.value")
+        track, found = _track(name, text, layout, source, scores, rounded)
+        tracks[name] = track
+        formats[found] += 1
+    return ResultSet(tracker or stem_of(path), tracks, formats, prefix)
+
+
+def _track(
+    name: str, text: str, layout: Layout | None, source: str, confidence: str | None, rounded: bool
+) -> tuple[Track, str]:
+    try:
+        vot = _parse_vot(text, source)
+        table, extra = vot or (parse_table(text, source), "")
+        values, scores = table.values, None
+        if table.columns == 5:
+            values, scores, extra = values[:, :4], values[:, 4], "fifth number = confidence"
+        if confidence is not None:
+            scores = _confidence_values(confidence, len(values), source)
+        boxes = to_xywh(np.round(values) if rounded else values, layout, source)
+    except BoxFileError as error:
+        raise ResultsError(str(error)) from error
+    meant = {4: layout or "xywh", 8: "corner points"}[values.shape[1]]
+    words = [f"{table.delimiter} delimited", meant, "integers" if table.integers else "decimals", extra]
+    return Track(name, boxes, scores), ", ".join(word for word in words if word)
+
+
+def _confidence_values(text: str, count: int, source: str) -> NDArray[np.float64]:
+    """Confidences [count] of a VOT `.value` file; its first row, of the given frame, may be empty."""
+    rows = text.splitlines()
+    values = np.array([float(row) if row.strip() else np.nan for row in rows], dtype=np.float64)
+    if len(values) != count:
+        raise ResultsError(f"{source}: {len(values)} confidences for {count} boxes; must be equal")
+    return values
+
+
+@dataclass(slots=True)
+class _TruthFiles:
+    main: str | None = None
+    aux: str | None = None
+    rank: int = 99
+    extra: dict[str, str] = field(default_factory=dict)
+
+
+def read_truths(path: Path | str, rule: BenchmarkRule, attributes: Path | None = None) -> list[Truth]:
+    """Read a benchmark's annotations, sorted by sequence name.
+
+    path: folder or archive with `SEQUENCE.txt`, or with folders SEQUENCE that hold the benchmark's annotation files.
+    attributes: see `read_attributes`.
+    Raises ResultsError when nothing fits.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise ResultsError(f"no annotations at {path}")
+    texts = read_texts(path)
+    found: dict[str, _TruthFiles] = {}
+    for file, text in texts.items():
+        if file.name in rule.truth_files:
+            entry = found.setdefault(file.parent.name, _TruthFiles())
+            rank = rule.truth_files.index(file.name)
+            if rank < entry.rank:
+                entry.main, entry.rank = text, rank
+        elif file.name in rule.aux_truth_files:
+            found.setdefault(file.parent.name, _TruthFiles()).aux = text
+        elif file.name == "absent_label.txt":
+            found.setdefault(file.parent.name, _TruthFiles()).extra["absent"] = text
+    if not any(entry.main for entry in found.values()):
+        found = {file.stem: _TruthFiles(main=text) for file, text in texts.items() if file.suffix == ".txt"}
+    marks = read_attributes(attributes) if attributes else {}
+    truths = [
+        _truth(name, entry, rule, str(path), marks.get(name, ())) for name, entry in sorted(found.items()) if entry.main
+    ]
+    if not truths:
+        raise ResultsError(
+            f"{path} has no annotations of {rule.title}: expected SEQUENCE.txt files, or SEQUENCE/{rule.truth_files[0]}"
+        )
+    return truths
+
+
+def _truth(name: str, files: _TruthFiles, rule: BenchmarkRule, source: str, attributes: tuple[str, ...]) -> Truth:
+    def boxes_of(text: str) -> NDArray[np.float64]:
+        table = parse_table(text, f"{source}: {name}")
+        layout = rule.truth_layout if table.columns == 4 else None
+        return to_xywh(table.values, layout, f"{source}: {name}")
+
+    try:
+        boxes = boxes_of(files.main or "")
+        aux = boxes_of(files.aux) if files.aux else None
+        if "absent" in files.extra:
+            seen = parse_table(files.extra["absent"], f"{source}: {name}/absent_label.txt").values[:, 0] > 0
+            if len(seen) != len(boxes):
+                raise ResultsError(f"{source}: {name}: {len(seen)} absent labels for {len(boxes)} boxes")
+            boxes = np.where(seen[:, None], boxes, np.nan)
+    except BoxFileError as error:
+        raise ResultsError(str(error)) from error
+    return Truth(name, boxes, aux, None, attributes)
+
+
+def read_attributes(path: Path) -> dict[str, tuple[str, ...]]:
+    """Challenge attributes by sequence name.
+
+    path: a folder or archive in LasHeR's form (`SEQUENCE.txt`, a row of 19 zeros and ones) or RGBT234's form
+    (`ATTRIBUTE.txt`, a zero or one a sequence, in the order of `SequencesName.txt`).
+    """
+    texts = {file.name: text for file, text in read_texts(path).items()}
+    names = texts.pop("SequencesName.txt", "").split()
+    found: dict[str, list[str]] = {}
+    try:
+        for file, text in sorted(texts.items()):
+            flags = parse_table(text, f"{path}: {file}").values.ravel() > 0
+            stem = PurePosixPath(file).stem
+            if names and len(flags) == len(names):
+                for name in np.array(names)[flags]:
+                    found.setdefault(str(name), []).append(stem)
+            elif len(flags) == len(LASHER_ATTRIBUTES):
+                found[stem] = [mark for mark, flag in zip(LASHER_ATTRIBUTES, flags, strict=True) if flag]
+            else:
+                raise ResultsError(
+                    f"{path}: {file} has {len(flags)} flags; expected {len(LASHER_ATTRIBUTES)} (LasHeR), or one for "
+                    f"each of the {len(names)} lines of SequencesName.txt"
+                )
+    except BoxFileError as error:
+        raise ResultsError(str(error)) from error
+    return {name: tuple(marks) for name, marks in found.items()}
+
+
+def find_truth(results: Path) -> Path:
+    """Annotations that lie beside raw results: `groundtruth/` or an archive of that name. Raises ResultsError."""
+    for parent in (results.parent, results if results.is_dir() else results.parent.parent):
+        for suffix in ("", *_ARCHIVES):
+            candidate = parent / f"groundtruth{suffix}"
+            if candidate.exists():
+                return candidate
+    raise ResultsError(
+        f"no annotations beside {results}: name the dataset's folder, or a folder or archive of annotation files, "
+        "with --truth"
+    )

@@ -1,0 +1,204 @@
+"""What each benchmark does around the metrics: rounding, absences, thresholds, averaging. One row a benchmark."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from ckd_core.errors import TrackingError
+from ckd_core.evaluation.metrics import NORMALIZED_THRESHOLDS, PRECISION_THRESHOLDS, SUCCESS_THRESHOLDS
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from ckd_core.data.box_files import Layout
+
+
+class RuleError(TrackingError):
+    """A benchmark that nobody described here."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class BenchmarkRule:
+    """One benchmark's protocol.
+
+    name, title: for the command line and for people.
+    precision_name, success_name: what the benchmark calls its two main numbers; normalized_name: None = not used.
+    precision_px: the distance at which precision is reported; thresholds: the curve's distances.
+    strict_precision: a frame counts when its error is < (not <=) the threshold.
+    auc: success is the mean over the thresholds, or the trapezoid under the curve.
+    weighting: the mean over sequences, or over the frames of all sequences.
+    two_truths: the better of the two modalities' annotations counts in every frame.
+    round_results, round_truth: boxes are rounded to integers (half to even) when loaded.
+    single_precision: errors are computed in float32, which decides ties at a threshold (0.0004 of GTOT's numbers).
+    first_is_truth: the first result box is replaced by the annotation.
+    repeat_invalid: a result box without area is replaced by the one before.
+    absent: what a frame without a positive annotation is: "hit_and_miss" (error -1: precision hit, success miss; also
+        x or y of 0), "excluded", or "raw" (compared as it stands).
+    shorter, longer: what happens to results with fewer or more rows than the annotation: "error"; "late_start" (the
+        missing rows are the leading absent frames); "cut" (surplus rows at the end are ignored).
+    truth_files: names of annotation files inside a sequence folder, first found wins; aux_truth_files: the auxiliary's.
+    truth_layout: how their four numbers are meant.
+    long_term: precision, recall and F over the reported confidence are computed too.
+    source: where the rule is written down, and whether it was checked against published numbers.
+    """
+
+    name: str
+    title: str
+    source: str
+    precision_name: str = "PR"
+    success_name: str = "SR"
+    normalized_name: str | None = "NPR"
+    precision_px: float = 20.0
+    thresholds: NDArray[np.float64] = field(default_factory=lambda: PRECISION_THRESHOLDS)
+    strict_precision: bool = False
+    auc: Literal["mean", "trapezoid"] = "mean"
+    weighting: Literal["sequence", "frame"] = "sequence"
+    two_truths: bool = False
+    round_results: bool = False
+    round_truth: bool = False
+    single_precision: bool = False
+    first_is_truth: bool = True
+    repeat_invalid: bool = False
+    absent: Literal["hit_and_miss", "excluded", "raw"] = "excluded"
+    shorter: Literal["error", "late_start"] = "error"
+    longer: Literal["error", "cut"] = "error"
+    truth_files: tuple[str, ...] = ("groundtruth.txt",)
+    aux_truth_files: tuple[str, ...] = ()
+    truth_layout: Layout | None = None
+    long_term: bool = False
+
+    @property
+    def normalized_thresholds(self) -> NDArray[np.float64]:
+        """Distances of the normalised precision curve, in target sizes."""
+        return NORMALIZED_THRESHOLDS
+
+    @property
+    def success_thresholds(self) -> NDArray[np.float64]:
+        """Overlaps of the success curve."""
+        return SUCCESS_THRESHOLDS
+
+
+_CHECKED = "checked against published numbers"
+_UNVERIFIED = "not checked against published numbers: its toolkit and raw results are not public enough"
+
+_RULES = (
+    BenchmarkRule(
+        name="lasher",
+        title="LasHeR test split",
+        source=f"LasHeR toolkit as in the package rgbt 1.0.1; {_CHECKED}",
+        round_results=True,
+        single_precision=True,
+        round_truth=True,
+        repeat_invalid=True,
+        absent="hit_and_miss",
+        longer="cut",
+        truth_files=("init.txt", "visible.txt"),
+    ),
+    BenchmarkRule(
+        name="rgbt234",
+        title="RGBT234",
+        source="package rgbt 1.0.1 (checked against it on random boxes)",
+        precision_name="MPR",
+        success_name="MSR",
+        normalized_name=None,
+        two_truths=True,
+        round_results=True,
+        single_precision=True,
+        first_is_truth=False,
+        absent="raw",
+        truth_files=("visible.txt", "init.txt"),
+        aux_truth_files=("infrared.txt",),
+    ),
+    BenchmarkRule(
+        name="rgbt210",
+        title="RGBT210",
+        source="package rgbt 1.0.1 (checked against it on random boxes)",
+        normalized_name=None,
+        round_results=True,
+        single_precision=True,
+        absent="raw",
+        truth_files=("init.txt",),
+    ),
+    BenchmarkRule(
+        name="gtot",
+        title="GTOT",
+        source=f"GTOT toolkit as in the package rgbt 1.0.1 (RGBT_start); {_CHECKED}",
+        precision_name="MPR",
+        success_name="MSR",
+        normalized_name=None,
+        precision_px=5.0,
+        thresholds=np.linspace(0, 25, 51),
+        strict_precision=True,
+        auc="trapezoid",
+        weighting="frame",
+        two_truths=True,
+        round_results=True,
+        single_precision=True,
+        first_is_truth=False,
+        absent="raw",
+        truth_files=("groundTruth_v.txt",),
+        aux_truth_files=("groundTruth_i.txt",),
+        truth_layout="corners",
+    ),
+    BenchmarkRule(
+        name="vtuav",
+        title="VTUAV",
+        source=f"maximum precision and success as RGBT234, annotated frames only; {_UNVERIFIED}",
+        precision_name="MPR",
+        success_name="MSR",
+        normalized_name=None,
+        two_truths=True,
+        first_is_truth=False,
+        truth_files=("rgb.txt",),
+        aux_truth_files=("ir.txt",),
+    ),
+    BenchmarkRule(
+        name="visevent",
+        title="VisEvent test split",
+        source=f"precision at 20 px and success AUC over frames with the object; {_UNVERIFIED}",
+        repeat_invalid=True,
+        shorter="late_start",
+        longer="cut",
+    ),
+    BenchmarkRule(
+        name="depthtrack",
+        title="DepthTrack test split",
+        source="VOT long-term measures (checked against vot-toolkit); AUC and precision are extras",
+        long_term=True,
+    ),
+    BenchmarkRule(
+        name="otb",
+        title="OTB-50/100",
+        source=f"OTB toolkit: one-pass evaluation; {_UNVERIFIED}",
+        normalized_name=None,
+        repeat_invalid=True,
+        absent="hit_and_miss",
+        longer="cut",
+        truth_files=("groundtruth_rect.txt",),
+    ),
+    BenchmarkRule(
+        name="got10k",
+        title="GOT-10k",
+        source=f"success AUC and precision over frames with the object; {_UNVERIFIED}",
+        repeat_invalid=True,
+    ),
+    BenchmarkRule(
+        name="folder",
+        title="Folders in the plain layout",
+        source="success AUC and precision at 20 px over annotated frames with the object",
+        precision_name="PR",
+        success_name="AUC",
+    ),
+)
+RULES = {rule.name: rule for rule in _RULES}
+
+
+def get_rule(name: str) -> BenchmarkRule:
+    """Look a benchmark up by name. Raises RuleError that lists the known ones."""
+    try:
+        return RULES[name.lower()]
+    except KeyError:
+        raise RuleError(f"no benchmark {name!r}; known are {', '.join(RULES)}") from None

@@ -1,0 +1,105 @@
+"""From raw files to numbers: what `sdstrack score` does."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal, cast
+
+import numpy as np
+
+from ckd_core.data.box_files import LAYOUTS, Layout
+from ckd_core.evaluation.files import write_json
+from ckd_core.evaluation.raw_results import ResultsError, find_truth, read_results, read_truths
+from ckd_core.evaluation.rules import get_rule
+from ckd_core.evaluation.scoring import BenchmarkScore, score_benchmark
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+MISSING = ("error", "skip", "zero")
+
+
+def score_files(
+    results: Sequence[Path],
+    benchmark: str,
+    truth: Path | None = None,
+    attributes: Path | None = None,
+    layout: str | None = None,
+    missing: str = "error",
+    echo: Callable[[str], object] = lambda _: None,
+) -> list[BenchmarkScore]:
+    """Score several trackers' raw files; `echo` hears what was found in them.
+
+    truth: annotations; None: `groundtruth` beside the first results. layout, missing: as in `sdstrack score --help`.
+    Raises ResultsError or ScoreError.
+    """
+    rule = get_rule(benchmark)
+    if layout is not None and layout not in LAYOUTS:
+        raise ResultsError(f"no layout {layout!r}; known are {', '.join(LAYOUTS)}")
+    if missing not in MISSING:
+        raise ResultsError(f"missing={missing!r}; expected one of {', '.join(MISSING)}")
+    absent = next((path for path in results if not path.exists()), None)
+    if absent:
+        raise ResultsError(f"no file or folder {absent}")
+    truths = read_truths(truth or find_truth(results[0]), rule, attributes)
+    frames = sum(len(item.boxes) for item in truths)
+    echo(f"{rule.title}: {len(truths)} sequences, {frames} frames; {rule.source}")
+    scores = []
+    for path in results:
+        found = read_results(path, [t.name for t in truths], cast("Layout | None", layout), rounded=rule.round_results)
+        echo(found.describe())
+        choice = cast("Literal['error', 'skip', 'zero']", missing)
+        score = score_benchmark(rule, truths, found.tracks, found.tracker, choice)
+        for note in score.notes[:5]:
+            echo(f"  note: {note}")
+        if len(score.notes) > 5:
+            echo(f"  and {len(score.notes) - 5} more notes (all in the JSON)")
+        if score.missing:
+            how = "left out" if missing == "skip" else "counted as zero"
+            echo(f"  {len(score.missing)} sequences without results, {how}: {', '.join(score.missing[:5])}")
+        scores.append(score)
+    return scores
+
+
+def print_scores(scores: Sequence[BenchmarkScore]) -> None:
+    """Print one row a tracker."""
+    from rich.console import Console
+    from rich.table import Table
+
+    names = list(dict.fromkeys(name for score in scores for name in score.metrics))
+    table = Table("tracker", *names, "sequences", title=get_rule(scores[0].benchmark).title)
+    for score in scores:
+        cells = [f"{score.metrics[name]:.4f}" if name in score.metrics else "" for name in names]
+        table.add_row(score.tracker, *cells, str(len(score.sequences)))
+    Console().print(table)
+
+
+def score_to_json(score: BenchmarkScore) -> dict[str, object]:
+    """All numbers of one tracker as plain JSON values; per-frame errors are left to the raw files."""
+    rule = get_rule(score.benchmark)
+    document: dict[str, object] = {
+        "benchmark": score.benchmark,
+        "rule": rule.source,
+        "metrics": score.metrics,
+        "curves": {
+            "precision": {"x": rule.thresholds.tolist(), "y": np.round(score.precision_curve, 6).tolist()},
+            "normalized": {
+                "x": rule.normalized_thresholds.tolist(),
+                "y": np.round(score.normalized_curve, 6).tolist(),
+            },
+            "success": {"x": rule.success_thresholds.tolist(), "y": np.round(score.success_curve, 6).tolist()},
+        },
+        "per_attribute": score.per_attribute,
+        "sequences": {
+            item.name: {"frames": item.frames, "attributes": list(item.attributes), **item.metrics}
+            for item in score.sequences
+        },
+        "missing": list(score.missing),
+        "notes": list(score.notes),
+    }
+    return document
+
+
+def write_scores(scores: Sequence[BenchmarkScore], path: Path) -> None:
+    """Write all trackers' numbers as JSON, atomically."""
+    write_json(path, {"trackers": {score.tracker: score_to_json(score) for score in scores}})

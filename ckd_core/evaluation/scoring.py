@@ -1,0 +1,282 @@
+"""Boxes and annotations in, one benchmark's numbers out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from ckd_core.errors import TrackingError
+from ckd_core.evaluation.metrics import (
+    LongTermScore,
+    center_error,
+    count_above,
+    count_at_most,
+    long_term_score,
+    long_term_track,
+    normalized_center_error,
+    overlap,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+    from ckd_core.evaluation.rules import BenchmarkRule
+
+    Floats = NDArray[np.float64]
+    Flags = NDArray[np.bool_]
+
+
+class ScoreError(TrackingError):
+    """Results that a benchmark's rule does not allow to score."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Truth:
+    """Annotation of one sequence.
+
+    boxes: [N, 4] xywh, nan (or without area) = absent. aux_boxes: the second modality's, or None.
+    labelled: [N], False where nobody annotated; None = all annotated. size: (width, height) of the images if known.
+    """
+
+    name: str
+    boxes: Floats
+    aux_boxes: Floats | None = None
+    labelled: Flags | None = None
+    attributes: tuple[str, ...] = ()
+    size: tuple[int, int] | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Track:
+    """Result of one tracker on one sequence: boxes [N, 4] xywh, confidence [N] or None; nan = nothing reported."""
+
+    name: str
+    boxes: Floats
+    confidence: Floats | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SequenceScore:
+    """One sequence: shares of frames [T] over the thresholds, and the errors per frame [N] (nan = not counted)."""
+
+    name: str
+    frames: int
+    precision_curve: Floats
+    normalized_curve: Floats
+    success_curve: Floats
+    errors: Floats
+    overlaps: Floats
+    attributes: tuple[str, ...]
+    metrics: dict[str, float]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class BenchmarkScore:
+    """One tracker on one benchmark.
+
+    metrics: the benchmark's numbers by its own names, 0..1. per_attribute: the same over an attribute's sequences.
+    missing: sequences without results; notes: what was repaired under the benchmark's rule, in words.
+    """
+
+    tracker: str
+    benchmark: str
+    metrics: dict[str, float]
+    sequences: tuple[SequenceScore, ...]
+    precision_curve: Floats
+    normalized_curve: Floats
+    success_curve: Floats
+    per_attribute: dict[str, dict[str, float]]
+    missing: tuple[str, ...]
+    notes: tuple[str, ...]
+    long_term: LongTermScore | None = None
+
+
+def _fit_length(rule: BenchmarkRule, truth: Truth, track: Track) -> tuple[Truth, Track, str | None]:
+    """Equal lengths by the benchmark's rule, with a note on what was done."""
+    have, want = len(track.boxes), len(truth.boxes)
+    if have == want:
+        return truth, track, None
+    said = f"{track.name}: {have} result rows for {want} annotated frames"
+    if have > want and rule.longer == "cut":
+        confidence = None if track.confidence is None else track.confidence[:want]
+        return truth, Track(track.name, track.boxes[:want], confidence), f"{said}; the surplus is ignored"
+    if have < want and rule.shorter == "late_start":
+        present = _present(truth.boxes)
+        leading = int(np.argmax(present)) if present.any() else want
+        if leading == want - have:
+            labelled = None if truth.labelled is None else truth.labelled[leading:]
+            aux = None if truth.aux_boxes is None else truth.aux_boxes[leading:]
+            late = Truth(truth.name, truth.boxes[leading:], aux, labelled, truth.attributes, truth.size)
+            return late, track, f"{said}; it starts at the first frame with the object"
+        raise ScoreError(f"{said}; {rule.title} allows {want} rows or, from the first present frame, {want - leading}")
+    raise ScoreError(f"{said}; {rule.title} needs one row for every frame")
+
+
+def _present(boxes: Floats) -> Flags:
+    return np.asarray(np.isfinite(boxes).all(axis=1) & (boxes[:, 2:] > 0).all(axis=1))
+
+
+def _prepare(rule: BenchmarkRule, truth: Truth, track: Track) -> tuple[Floats, Floats]:
+    """Result and annotation boxes [N, 4] as the benchmark's toolkit compares them."""
+    gt = np.round(truth.boxes) if rule.round_truth else truth.boxes
+    boxes = np.round(track.boxes) if rule.round_results else track.boxes.copy()
+    if rule.first_is_truth:
+        boxes[0] = gt[0]
+    if rule.repeat_invalid:
+        valid = np.asarray((boxes[:, 2:] > 0).all(axis=1) | np.isnan(boxes).any(axis=1))
+        valid[:1] = True
+        boxes = boxes[np.maximum.accumulate(np.where(valid, np.arange(len(boxes)), 0))]
+    return boxes, gt
+
+
+def score_sequence(rule: BenchmarkRule, truth: Truth, track: Track) -> tuple[SequenceScore, str | None]:
+    """Score one sequence; the second value says what the rule repaired, or is None.
+
+    Raises ScoreError for rows that the rule does not allow, and for nan boxes where the benchmark has no rule for them.
+    """
+    if len(truth.boxes) < 2:
+        raise ScoreError(f"{truth.name} has {len(truth.boxes)} frame; after the given one nothing is left to score")
+    truth, track, note = _fit_length(rule, truth, track)
+    bad = ~np.isfinite(track.boxes).all(axis=1)
+    if bad.any() and not rule.long_term:
+        first = int(np.flatnonzero(bad)[0])
+        raise ScoreError(
+            f"{track.name}: {int(bad.sum())} result boxes are not finite, first in row {first + 1}: "
+            f"{track.boxes[first].tolist()}; {rule.title} has no rule for them"
+        )
+    unannotated = np.isnan(truth.boxes).any(axis=1)
+    if rule.absent == "raw" and unannotated.any():
+        raise ScoreError(
+            f"{truth.name}: annotation row {int(np.argmax(unannotated)) + 1} is nan; {rule.title} has no absent frames"
+        )
+    boxes, gt = _prepare(rule, truth, track)
+    kind = np.float32 if rule.single_precision else np.float64
+    boxes, gt = boxes.astype(kind), gt.astype(kind)
+    errors, overlaps = center_error(boxes, gt).astype(np.float64), overlap(boxes, gt).astype(np.float64)
+    if rule.two_truths:
+        if truth.aux_boxes is None:
+            raise ScoreError(f"{truth.name} has one annotation; {rule.title} compares with both modalities'")
+        if len(truth.aux_boxes) != len(gt):
+            raise ScoreError(f"{truth.name}: {len(gt)} and {len(truth.aux_boxes)} annotated frames of its modalities")
+        errors = np.fmin(errors, center_error(boxes, truth.aux_boxes.astype(kind)))
+        overlaps = np.fmax(overlaps, overlap(boxes, truth.aux_boxes.astype(kind)))
+    normalized = normalized_center_error(boxes, gt).astype(np.float64)
+    counted = np.ones(len(gt), dtype=np.bool_) if truth.labelled is None else truth.labelled
+    if rule.absent == "hit_and_miss":
+        invalid = ~(gt > 0).all(axis=1)
+        for values in (errors, normalized, overlaps):
+            values[invalid] = -1.0
+    elif rule.absent == "excluded":
+        counted = counted & _present(gt)
+    frames = int(counted.sum())
+    if not frames:
+        raise ScoreError(f"{truth.name} has no annotated frame with the object; leave it out")
+    score = SequenceScore(
+        name=truth.name,
+        frames=frames,
+        precision_curve=count_at_most(errors[counted], rule.thresholds, rule.strict_precision) / frames,
+        normalized_curve=count_at_most(normalized[counted], rule.normalized_thresholds) / frames,
+        success_curve=count_above(overlaps[counted], rule.success_thresholds) / frames,
+        errors=np.where(counted, errors, np.nan),
+        overlaps=np.where(counted, overlaps, np.nan),
+        attributes=truth.attributes,
+        metrics={},
+    )
+    score.metrics.update(_numbers(rule, score.precision_curve, score.normalized_curve, score.success_curve))
+    return score, note
+
+
+def _numbers(rule: BenchmarkRule, precision: Floats, normalized: Floats, success: Floats) -> dict[str, float]:
+    at = int(np.argmin(np.abs(rule.thresholds - rule.precision_px)))
+    numbers = {rule.precision_name: float(precision[at])}
+    if rule.normalized_name:
+        at = int(np.argmin(np.abs(rule.normalized_thresholds - 0.2)))
+        numbers[rule.normalized_name] = float(normalized[at])
+    if rule.auc == "mean":
+        numbers[rule.success_name] = float(success.mean())
+    else:
+        step = rule.success_thresholds[1] - rule.success_thresholds[0]
+        numbers[rule.success_name] = float(((success[1:] + success[:-1]) / 2 * step).sum())
+    return numbers
+
+
+def _average(rule: BenchmarkRule, scores: Sequence[SequenceScore]) -> tuple[Floats, Floats, Floats]:
+    weights = np.array([score.frames if rule.weighting == "frame" else 1 for score in scores], dtype=np.float64)
+    precision = np.average([score.precision_curve for score in scores], axis=0, weights=weights)
+    normalized = np.average([score.normalized_curve for score in scores], axis=0, weights=weights)
+    success = np.average([score.success_curve for score in scores], axis=0, weights=weights)
+    return precision, normalized, success
+
+
+def score_benchmark(
+    rule: BenchmarkRule,
+    truths: Sequence[Truth],
+    tracks: Mapping[str, Track],
+    tracker: str = "tracker",
+    missing: Literal["error", "skip", "zero"] = "error",
+) -> BenchmarkScore:
+    """Score one tracker's results against a benchmark.
+
+    truths: annotations of all sequences of the benchmark. tracks: results by sequence name.
+    missing: sequences without results are an error (the benchmarks' own rule), are left out (the numbers then hold for
+        a subset, and `missing` lists the rest), or count as zero.
+    Raises ScoreError that names the sequences and what is wrong with them.
+    """
+    if not truths:
+        raise ScoreError(f"no annotated sequences of {rule.title}")
+    absent = tuple(truth.name for truth in truths if truth.name not in tracks)
+    if absent and (missing == "error" or len(absent) == len(truths)):
+        shown = ", ".join(absent[:5]) + (", ..." if len(absent) > 5 else "")
+        raise ScoreError(
+            f"{tracker} has no results for {len(absent)} of {len(truths)} sequences of {rule.title}: {shown}; "
+            "complete them, or score a part with missing=skip or missing=zero"
+        )
+    if absent and missing == "zero" and rule.long_term:
+        raise ScoreError(f"{rule.title} averages over thresholds of reported frames: missing=zero has no meaning there")
+    scores, notes = [], []
+    for truth in truths:
+        if truth.name in tracks:
+            score, note = score_sequence(rule, truth, tracks[truth.name])
+            scores.append(score)
+            notes += [note] if note else []
+        elif missing == "zero":
+            scores.append(_zero(rule, truth))
+    precision, normalized, success = _average(rule, scores)
+    metrics = _numbers(rule, precision, normalized, success)
+    long_term = _score_long_term(truths, tracks) if rule.long_term else None
+    if long_term:
+        metrics = {"F": long_term.f_score, "Pr": long_term.precision, "Re": long_term.recall, **metrics}
+    attributes = dict.fromkeys(attribute for score in scores for attribute in score.attributes)
+    per_attribute = {
+        attribute: _numbers(rule, *_average(rule, [score for score in scores if attribute in score.attributes]))
+        for attribute in attributes
+    }
+    return BenchmarkScore(
+        tracker, rule.name, metrics, tuple(scores), precision, normalized, success, per_attribute, absent,
+        tuple(notes), long_term,
+    )  # fmt: skip
+
+
+def _zero(rule: BenchmarkRule, truth: Truth) -> SequenceScore:
+    curves = [np.zeros(len(t)) for t in (rule.thresholds, rule.normalized_thresholds, rule.success_thresholds)]
+    unknown = np.full(len(truth.boxes), np.nan)
+    metrics = dict.fromkeys(_numbers(rule, *curves), 0.0)
+    return SequenceScore(
+        truth.name, len(truth.boxes), curves[0], curves[1], curves[2], unknown, unknown, truth.attributes, metrics
+    )
+
+
+def _score_long_term(truths: Sequence[Truth], tracks: Mapping[str, Track]) -> LongTermScore:
+    prepared = []
+    for truth in truths:
+        track = tracks.get(truth.name)
+        if track is None:
+            continue
+        if track.confidence is None:
+            raise ScoreError(f"{track.name} has no confidences; precision, recall and F need one a frame")
+        prepared.append(long_term_track(track.boxes, truth.boxes, track.confidence, truth.size))
+    return long_term_score(prepared)
