@@ -6,6 +6,7 @@ a token attends only to the other modality, so its keys and values are swapped b
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple, cast
 
 import torch
@@ -195,6 +196,17 @@ class SDSTrack(TrackingNetwork):
         output: HeadOutput = self.box_head(to_map(features, self.config.grid))
         return output
 
+    def compact(self) -> SDSTrack:
+        """Drop, in place, the cross-modal adapters that never run (4.73 M parameters of the published model).
+
+        Outputs are the same. The weights then no longer fit the published layout; the configuration says so.
+        """
+        for i, module in enumerate(self.backbone.blocks):
+            if i not in self.config.cross_blocks and not self.config.compact:
+                del module.MLP_X_X_DTE_Adapter, module.Space_X_X_DTE_Adapter
+        self.config = replace(self.config, compact=True)
+        return self
+
     def draw_masks(self, batch: int, device: torch.device, generator: torch.Generator | None = None) -> TokenMasks:
         """Masks of one training batch: drawn on the CPU in the order of `TokenMasks`, disjoint between modalities."""
 
@@ -241,6 +253,17 @@ class SDSTrack(TrackingNetwork):
         """[2B, N, C] of both modalities to [4B, N, C]: colour clean, masked, auxiliary clean, masked."""
         rgb, aux = patches.chunk(2)
         return torch.cat((rgb, rgb * ~rgb_mask[:, :, None], aux, aux * ~aux_mask[:, :, None]))
+
+
+def trainable_groups(model: nn.Module) -> tuple[list[str], list[str]]:
+    """Names of the parameters that SDSTrack trains: (at the learning rate, at a tenth of it). The rest is frozen.
+
+    Adapters and the auxiliary patch embedding; the final norm at a tenth. Where elimination or its stages are as
+    published, the adapters of blocks without a cross-modal stage are among them and never receive a gradient.
+    """
+    names = [name for name, _ in model.named_parameters()]
+    full = [name for name in names if "Adapter" in name or "multimodal" in name]
+    return full, [name for name in names if "backbone.norm" in name]
 
 
 def _path(path: int, output: HeadOutput, tokens: Tokens, stages: list[Tokens]) -> PathOutput:

@@ -1,0 +1,60 @@
+"""`sdstrack convert`: a published weight file becomes one of this package."""
+
+from __future__ import annotations
+
+from pathlib import Path  # noqa: TC003 - typer reads annotations at run time
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ckd_core.frame import Modality  # noqa: TC001 - typer reads annotations at run time
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from ckd_core.models.pretrained import KeyReport
+
+LISTED_KEYS = 20
+
+
+def command(
+    file: Annotated[
+        Path, typer.Argument(help="Published file: SDSTrack, CKD, OSTrack-256 or DropTrack, .pth or .pth.tar.")
+    ],
+    model: Annotated[
+        str,
+        typer.Option(help="sdstrack_b256, ckd_b256, ckd_b256_mce, ckd_b256_shared, ostrack_b256 or droptrack_b256."),
+    ],
+    modality: Annotated[
+        Modality | None, typer.Option(help="What a tracker was trained for; colour trackers have none.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Weight file to write; default: beside FILE, .safetensors.")] = None,
+    strict: Annotated[bool, typer.Option(help="Refuse missing and unexpected keys.")] = True,
+) -> None:
+    """Convert published weights to safetensors. Nothing inside the file is executed."""
+    from rich.console import Console
+
+    from ckd_core.models.pretrained import UnfitKeysError, convert_published
+
+    console = Console()
+    target = out or file.with_name(file.name.split(".pth")[0] + ".safetensors")
+    try:
+        done = convert_published(file, model, modality, target, strict)
+    except UnfitKeysError as error:
+        _print_report(console, error.report)
+        raise
+    _print_report(console, done.report)
+    if done.replaced:
+        console.print(f"not rebuilt, left inert: {', '.join(done.replaced)}", highlight=False, soft_wrap=True)
+    console.print(f"wrote {target} (SHA-256 {done.metadata.sha256})", highlight=False, soft_wrap=True)
+
+
+def _print_report(console: Console, report: KeyReport) -> None:
+    from rich.table import Table
+
+    table = Table("keys", "count", "which", title="Key report")
+    table.add_row("used", str(len(report.used)), "")
+    for title, keys in (("missing", report.missing), ("unexpected", report.unexpected)):
+        more = f"\n... {len(keys) - LISTED_KEYS} more" if len(keys) > LISTED_KEYS else ""
+        table.add_row(title, str(len(keys)), "\n".join(keys[:LISTED_KEYS]) + more)
+    console.print(table)

@@ -1,0 +1,263 @@
+"""From published files to this package's weights: pure mappings of keys, and starts for a training run.
+
+Published SDSTrack and CKD trackers keep their keys. A training starts from single-stream colour trackers (OSTrack,
+DropTrack) or from any timm vision transformer of matching width.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+from ckd_core.errors import TrackingError
+from ckd_core.models.checkpoint import ModelMetadata, load_tensors, metadata_of, save_tensors
+from ckd_core.models.ckd import CKD
+from ckd_core.models.foreign import read_foreign, state_dict_of
+from ckd_core.models.registry import build_model, model_config
+from ckd_core.models.sdstrack import SDSTrack
+from ckd_core.models.vit import resize_positions
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from torch import Tensor
+
+    from ckd_core.frame import Modality
+    from ckd_core.models.config import NetworkConfig
+    from ckd_core.models.network import TrackingNetwork
+
+Tensors = dict[str, "Tensor"]
+TIMM_PREFIX = "timm:"
+SINGLE_STREAM = ("ostrack_b256", "droptrack_b256")  # names for published colour trackers as weight files
+TRAINING_ONLY = ("teacher_rgb.", "teacher_tir.", "box_head_v.", "box_head_i.")
+TEMPORAL = ("backbone.temporal_pos_embed_z", "backbone.temporal_pos_embed_x")
+ROLES = ("rgb_branch", "tir_branch", "teacher_rgb", "teacher_tir")
+FIRST_CONVS = tuple(f"conv1_{tower}.0.weight" for tower in ("ctr", "offset", "size"))
+
+
+class PretrainedError(TrackingError):
+    """Published weights that do not fit what they were given for."""
+
+
+class UnfitKeysError(PretrainedError):
+    """Keys that do not fit; `report` says which."""
+
+    def __init__(self, message: str, report: KeyReport) -> None:
+        super().__init__(message)
+        self.report = report
+
+
+@dataclass(frozen=True, slots=True)
+class KeyReport:
+    """What became of the keys: `used` were taken, `missing` kept their initial weights, `unexpected` were left."""
+
+    used: tuple[str, ...]
+    missing: tuple[str, ...]
+    unexpected: tuple[str, ...]
+
+    def summary(self) -> str:
+        """The numbers, and the first missing and unexpected key."""
+        missing = f"{len(self.missing)} missing" + (f" ({self.missing[0]}, ...)" if self.missing else "")
+        unexpected = f"{len(self.unexpected)} unexpected" + (f" ({self.unexpected[0]}, ...)" if self.unexpected else "")
+        return f"{len(self.used)} keys used, {missing}, {unexpected}"
+
+    @property
+    def complete(self) -> bool:
+        """Whether every key found its place on both sides."""
+        return not self.missing and not self.unexpected
+
+
+def compare_keys(wanted: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> KeyReport:
+    """Report of giving `given` to a network with the state dict `wanted`.
+
+    A key of another shape counts as both missing and unexpected.
+    """
+    used = {key for key in given if key in wanted and given[key].shape == wanted[key].shape}
+    return KeyReport(tuple(sorted(used)), tuple(sorted(set(wanted) - used)), tuple(sorted(set(given) - used)))
+
+
+def without_training_parts(tensors: Mapping[str, Tensor]) -> Tensors:
+    """A published CKD file without teachers and their heads, which tracking does not use."""
+    return {key: value for key, value in tensors.items() if not key.startswith(TRAINING_ONLY)}
+
+
+def fitted_single_stream(tensors: Mapping[str, Tensor], config: NetworkConfig) -> Tensors:
+    """A single-stream tracker's tensors with position tables of `config`'s grids.
+
+    Tables of other grids are resized bilinearly; a temporal table ([1, 1, C] or one entry a token, of either grid) is
+    added once after that and disappears. Source: CKD's way of loading DropTrack.
+    Raises PretrainedError: a table whose length is no square.
+    """
+    fitted = {key: value for key, value in tensors.items() if key not in TEMPORAL}
+    for side, grid in (("z", config.template_grid), ("x", config.grid)):
+        key, temporal = f"backbone.pos_embed_{side}", f"backbone.temporal_pos_embed_{side}"
+        if key not in tensors:
+            continue
+        fitted[key] = _square_resized(tensors[key], grid, key)
+        if temporal in tensors:
+            extra = tensors[temporal]
+            fitted[key] = fitted[key] + (extra if extra.shape[1] == 1 else _square_resized(extra, grid, temporal))
+    return fitted
+
+
+def single_stream_from_timm(tensors: Mapping[str, Tensor], config: NetworkConfig) -> Tensors:
+    """A timm vision transformer's tensors under a single-stream tracker's names.
+
+    Its position table, without prefix tokens, is resized bicubically to both grids; classifier weights are left out.
+    Raises PretrainedError: no table `pos_embed`.
+    """
+    if "pos_embed" not in tensors:
+        raise PretrainedError("the timm model has no pos_embed; it must be a plain vision transformer")
+    table = tensors["pos_embed"]
+    side = int(table.shape[1] ** 0.5)
+    prefix = table.shape[1] - side * side
+    kept = ("cls_token", "pos_embed", "patch_embed.", "blocks.", "norm.")
+    mapped = {f"backbone.{key}": value for key, value in tensors.items() if key.startswith(kept)}
+    mapped["backbone.pos_embed_z"] = resize_positions(table, config.template_grid, prefix=prefix)
+    mapped["backbone.pos_embed_x"] = resize_positions(table, config.grid, prefix=prefix)
+    return mapped
+
+
+def ckd_from_single_streams(roles: Mapping[str, Mapping[str, Tensor]]) -> Tensors:
+    """CKD's tensors from one single-stream tracker each for `rgb_branch`, `tir_branch`, `teacher_rgb`, `teacher_tir`.
+
+    Branches take the transformer. Teacher heads take their file's head. The fused head takes the colour student's,
+    its first convolutions twice on the input axis (not halved), as published.
+    """
+    mapped: Tensors = {}
+    for role, tensors in roles.items():
+        mapped.update(_renamed(tensors, "backbone.", f"{role}."))
+    for role, head in (("teacher_rgb", "box_head_v."), ("teacher_tir", "box_head_i.")):
+        mapped.update(_renamed(roles.get(role, {}), "box_head.", head))
+    for key, value in _renamed(roles.get("rgb_branch", {}), "box_head.", "box_head.").items():
+        mapped[key] = torch.cat((value, value), dim=1) if key.endswith(FIRST_CONVS) else value
+    return mapped
+
+
+def read_single_stream(source: str, config: NetworkConfig) -> Tensors:
+    """Single-stream tensors, fitted to `config`, from `timm:NAME`, a published file, or a converted weight file.
+
+    `timm:NAME` fetches the weights where they are not cached; everything else is local.
+    Raises PretrainedError: not a single-stream tracker; CheckpointError or ForeignFileError: the file is unusable.
+    """
+    if source.startswith(TIMM_PREFIX):
+        return single_stream_from_timm(_timm_weights(source.removeprefix(TIMM_PREFIX)), config)
+    tensors = read_weights(Path(source))
+    if not any(key.startswith("backbone.blocks.") for key in tensors):
+        raise PretrainedError(f"{source} is no single-stream tracker: it has no key that starts with backbone.blocks.")
+    return fitted_single_stream(tensors, config)
+
+
+def single_stream_layout() -> Tensors:
+    """Keys and shapes of a published OSTrack-256: a CKD teacher and its head under their own names (meta tensors)."""
+    with torch.device("meta"):
+        state = build_model("ckd_b256", teachers=True).state_dict()
+    return {**_renamed(state, "teacher_rgb.", "backbone."), **_renamed(state, "box_head_v.", "box_head.")}
+
+
+@dataclass(frozen=True, slots=True)
+class Conversion:
+    """What a conversion did: its key report, the file's metadata, and the classes that were not rebuilt."""
+
+    report: KeyReport
+    metadata: ModelMetadata
+    replaced: tuple[str, ...]
+
+
+def convert_published(path: Path, model: str, modality: Modality | None, out: Path, strict: bool = True) -> Conversion:
+    """Turn a published `.pth.tar` into a weight file of this package.
+
+    model: a name of the registry, or `ostrack_b256` / `droptrack_b256` for a colour tracker that starts a training
+        (DropTrack's position tables are resized and its temporal ones added on the way).
+    modality: what the weights were trained for; a tracker needs it, a colour tracker has none.
+    strict: refuse missing and unexpected keys; otherwise missing ones keep initial weights and unexpected ones go.
+    Raises ForeignFileError: not a readable torch file; PretrainedError: keys do not fit; ConfigError: unknown model.
+    """
+    content, replaced = read_foreign(path)
+    tensors = state_dict_of(content)
+    if model in SINGLE_STREAM:
+        metadata = ModelMetadata(model, (), path.name)
+        tensors = fitted_single_stream(tensors, model_config("ckd_b256"))
+        wanted: Mapping[str, Tensor] = single_stream_layout()
+    else:
+        if modality is None:
+            raise PretrainedError(f"{model} needs the modality its weights were trained for")
+        with torch.device("meta" if strict else "cpu"):  # initial weights are wanted only for gaps
+            network = build_model(model)
+        metadata, wanted = metadata_of(network, [modality], path.name), network.state_dict()
+        tensors = without_training_parts(tensors) if isinstance(network, CKD) else tensors
+    report = compare_keys(wanted, tensors)
+    if not report.used or (strict and not report.complete):
+        raise UnfitKeysError(f"{path} does not fit {model}: {report.summary()}", report)
+    kept = {key: tensors.get(key, initial) if key in report.used else initial for key, initial in wanted.items()}
+    if any(tensor.is_meta for tensor in kept.values()):
+        raise UnfitKeysError(f"{path} lacks parts of {model} that have no initial weights: {report.summary()}", report)
+    return Conversion(report, save_tensors(out, kept, metadata), tuple(sorted(replaced)))
+
+
+def read_weights(path: Path) -> Tensors:
+    """Named tensors of a weight file of this package or of a published one, told apart by the suffix."""
+    if path.suffix == ".safetensors":
+        return load_tensors(path)[0]
+    return state_dict_of(read_foreign(path)[0])
+
+
+def start_training_from(model: TrackingNetwork, sources: str | Mapping[str, str]) -> KeyReport:
+    """Give a new network the weights that its training starts from; the rest keeps its initialisation.
+
+    sources: one source for everything, or for CKD one for each of `rgb_branch`, `tir_branch`, `teacher_rgb`,
+        `teacher_tir`; see `read_single_stream`.
+    Raises PretrainedError: an unknown role, a network without such a start, or a transformer of another width.
+    """
+    if isinstance(model, SDSTrack):
+        if not isinstance(sources, str):
+            raise PretrainedError(f"{model.name} starts from one file; {len(sources)} were given")
+        tensors = read_single_stream(sources, model.config)
+    elif isinstance(model, CKD):
+        tensors = ckd_from_single_streams(_read_roles(model, sources))
+    else:
+        raise PretrainedError(f"{model.name} has no start from a single-stream tracker")
+    wanted = model.state_dict()
+    report = compare_keys(wanted, tensors)
+    blocks = [key for key in wanted if ".blocks." in key and key.endswith("attn.qkv.weight")]
+    lost = [
+        key for key in blocks if key not in report.used and (isinstance(model, SDSTrack) or isinstance(sources, str))
+    ]
+    if lost or not report.used:
+        detail = f"{lost[0]} is {list(wanted[lost[0]].shape)} here" if lost else "no key fits"
+        raise PretrainedError(f"{sources} does not fit {model.name}: {detail}")
+    model.load_state_dict({**wanted, **{key: tensors[key] for key in report.used}}, strict=True)
+    return report
+
+
+def _read_roles(model: CKD, sources: str | Mapping[str, str]) -> dict[str, Tensors]:
+    roles = [role for role in ROLES if hasattr(model, role)]
+    chosen = dict.fromkeys(roles, sources) if isinstance(sources, str) else dict(sources)
+    unknown = sorted(set(chosen) - set(roles))
+    if unknown:
+        raise PretrainedError(f"{model.name} has no branch {', '.join(unknown)}; it has {', '.join(roles)}")
+    read = {source: read_single_stream(source, model.config) for source in set(chosen.values())}
+    return {role: read[source] for role, source in chosen.items()}
+
+
+def _renamed(tensors: Mapping[str, Tensor], prefix: str, new: str) -> Tensors:
+    return {new + key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
+
+
+def _square_resized(table: Tensor, grid: int, key: str) -> Tensor:
+    side = round(table.shape[1] ** 0.5)
+    if side * side != table.shape[1]:
+        raise PretrainedError(f"{key} has {table.shape[1]} entries; a position table has a square number")
+    return resize_positions(table, grid, mode="bilinear")
+
+
+def _timm_weights(name: str) -> Tensors:
+    import timm
+
+    try:
+        return dict(timm.create_model(name, pretrained=True, num_classes=0).state_dict())
+    except Exception as error:
+        raise PretrainedError(f"timm:{name} cannot be had: {type(error).__name__}: {error}") from error
