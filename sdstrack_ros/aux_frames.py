@@ -33,8 +33,8 @@ class AuxBuffer(Protocol):
     def first_alone(self, after_ns: int | None) -> Sample | None:
         """The earliest message after `after_ns` that could leave without colour; it stays until `remove`."""
 
-    def remove(self, sample: Sample) -> None:
-        """Take out a sample that leaves alone."""
+    def remove(self, sample: Sample) -> Sample:
+        """Take out a sample that leaves alone; returns it, complete."""
 
     def forget_after(self, stamp_ns: int) -> None:
         """Forget everything with a later stamp: it belongs to the time before a jump back."""
@@ -109,11 +109,12 @@ class FrameBuffer:
         at = 0 if after_ns is None else bisect_left(self._waiting, after_ns + 1, key=_stamp)
         return self._waiting[at] if at < len(self._waiting) else None
 
-    def remove(self, sample: Sample) -> None:
+    def remove(self, sample: Sample) -> Sample:
         """Take out a frame that leaves; unused older ones go with it, so that partners never go back in time."""
         self._pass_by(sample.stamp_ns)
         self._waiting.remove(sample)
         self._keep_for_hold(sample)
+        return sample
 
     def forget_after(self, stamp_ns: int) -> None:
         """Forget frames with a later stamp."""

@@ -211,7 +211,7 @@ def _through_cv_bridge(message: ImageMessage, topic: str) -> DecodedImage:
 def _decode_compressed(message: Any, topic: str) -> DecodedImage:
     text = str(message.format)
     source, _, how = (part.strip() for part in text.partition(";"))
-    data = np.frombuffer(message.data, np.uint8)
+    data = np.frombuffer(message.data, np.uint8) if len(message.data) else np.empty(0, np.uint8)
     try:
         if "compressedDepth" in text:
             pixels = inflate_depth(data, source, how)

@@ -155,7 +155,7 @@ class Synchronizer:
         while (sample := self._aux.first_alone(self._last_left_ns)) is not None:
             if now_ns - sample.arrival_ns < self.config.ns("max_wait_s"):
                 break
-            self._aux.remove(sample)
+            sample = self._aux.remove(sample)
             self.counters.aux_alone += 1
             left.append(self._set(sample.stamp_ns, None, sample, False, now_ns))
         return left
