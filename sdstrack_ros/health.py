@@ -74,12 +74,19 @@ class StreamHealth:
 
 @dataclass(frozen=True, slots=True)
 class Latency:
-    """Seconds that one frame spent on its way, by stage."""
+    """Seconds that one frame spent on its way, by stage.
+
+    wait: from its first message to the tracking thread; decode, tracker: in it; network: the network's part of tracker;
+    extras: outputs after the box; overhead: from a complete pair to the published box, without the network;
+    total: from the first message to the published box.
+    """
 
     wait: float
     decode: float
     tracker: float
-    publish: float
+    network: float
+    extras: float
+    overhead: float
     total: float
 
 

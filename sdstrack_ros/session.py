@@ -132,10 +132,6 @@ class Session:
         patient = isinstance(request, BoxRequest) and request.patient
         return self._try(request, float("inf") if patient else self._clock() + PENDING_S)
 
-    def rewound(self) -> None:
-        """Forget past frames after a jump back in time; the target stays."""
-        self._history.clear()
-
     def _try(self, request: TargetRequest, until: float) -> Reply | None:
         try:
             return self._meet(request)

@@ -1,0 +1,85 @@
+"""From settings to a warm tracker, and back to free memory. No ROS import; torch only inside."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import gc
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ckd_core.frame import BoundingBox, Modality, MultiModalFrame
+
+if TYPE_CHECKING:
+    from sdstrack_ros.parameters import Settings
+    from sdstrack_ros.session import TrackerLike
+
+WARM_UP_FRAMES = 2
+_WIDTH, _HEIGHT = 320, 240
+
+
+@dataclass(frozen=True, slots=True)
+class WarmTracker:
+    """A tracker that has run once, and what it runs on."""
+
+    tracker: TrackerLike
+    model: str
+    device: str
+    engine: str
+
+
+def build_warm_tracker(settings: Settings) -> WarmTracker:
+    """Load the network of the settings and run it on two synthetic frames, so that the first real one is fast.
+
+    Raises:
+        TrackingError: unknown model, missing or wrong weights, absent device with strict_device.
+
+    """
+    from ckd_core.tracking import build_tracker
+
+    modality = Modality(settings.modality)
+    tracker = build_tracker(
+        model=settings.model,
+        weights=Path(settings.weights).expanduser() if settings.weights else None,
+        modality=modality,
+        engine=settings.engine,
+        device=settings.device,
+        threads=settings.threads,
+        strict_device=settings.strict_device,
+    )
+    warm_up(tracker, modality)
+    return WarmTracker(tracker, settings.model, _named(tracker, "device"), _named(tracker, "engine"))
+
+
+def warm_up(tracker: TrackerLike, modality: Modality) -> None:
+    """Track through noise once and forget it."""
+    random = np.random.default_rng(0)
+    rgb = random.integers(0, 256, (_HEIGHT, _WIDTH, 3), dtype=np.uint8)
+    shape = (_HEIGHT, _WIDTH, 3) if modality is Modality.EVENT else (_HEIGHT, _WIDTH)
+    aux = random.integers(0, 256, shape).astype(np.uint16 if modality is Modality.DEPTH else np.uint8)
+    frames = [MultiModalFrame(float(i), rgb, aux, modality) for i in range(WARM_UP_FRAMES + 1)]
+    tracker.start(frames[0], BoundingBox(140.0, 100.0, 40.0, 40.0))
+    for frame in frames[1:]:
+        tracker.update(frame)
+    tracker.reset()
+
+
+def free_memory() -> None:
+    """Give back what a tracker held, to the device and to the system, after the last reference to it is gone."""
+    gc.collect()
+    torch: Any = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    if sys.platform == "linux":
+        # glibc keeps freed arenas; a node that was cleaned up gives them back. musl has no such call.
+        with contextlib.suppress(OSError, AttributeError):
+            ctypes.CDLL("libc.so.6").malloc_trim(0)
+
+
+def _named(tracker: TrackerLike, attribute: str) -> str:
+    value: Any = getattr(tracker, attribute, "unknown")
+    return str(getattr(value, "name", value))

@@ -1,0 +1,269 @@
+"""The node's input topics: what arrives is stored and paired here; images are decoded later, on the tracking thread."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from rclpy.clock import Clock, ClockType
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+
+from ckd_core.frame import FrameError, Modality, MultiModalFrame
+from sdstrack_ros.camera import CameraError, PinholeCamera
+from sdstrack_ros.faults import FaultLog, guarded
+from sdstrack_ros.frames import SourceFrame
+from sdstrack_ros.image_codec import CodecError, decode
+from sdstrack_ros.qos import on_incompatible, sensor_qos, why_silent
+from sdstrack_ros.sync_types import NS_PER_S, SyncConfig, SyncedSet
+from sdstrack_ros.synchronizer import Synchronizer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from numpy.typing import NDArray
+    from rclpy.lifecycle import LifecycleNode
+    from rclpy.qos import QoSProfile
+
+    from sdstrack_ros.health import Health
+    from sdstrack_ros.parameters import Settings
+
+POLL_S = 0.01
+# A warning about a silent topic is repeated so often while it stays silent.
+SILENCE_WARNING_PERIOD_S = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Stream:
+    """One subscription: its name in the status, its resolved topic, and what it asks for."""
+
+    name: str
+    topic: str
+    type_name: str
+    qos: QoSProfile
+    subscription: Any
+
+
+class Inputs:
+    """Subscriptions of one activation. Every callback stores; `emit` gets what leaves the synchronizer, in order."""
+
+    def __init__(
+        self,
+        node: LifecycleNode,
+        settings: Settings,
+        faults: FaultLog,
+        health: Health,
+        emit: Callable[[SourceFrame], object],
+        on_rewind: Callable[[str], object],
+    ) -> None:
+        self.faults = faults
+        self._node = node
+        self._health = health
+        self._emit = emit
+        self._on_rewind = on_rewind
+        self._settings = settings
+        self._modality = Modality(settings.modality)
+        self._packets = self._modality is Modality.EVENT and settings.event_input == "packets"
+        self._homography = _homography(settings)
+        self.camera: PinholeCamera | None = None
+        self._sequence = 0
+        self._warned_at: dict[str, float] = {}
+        self._sync = Synchronizer(_sync_config(settings), **self._aux_buffer())
+        self._streams = self._subscribe(settings)
+        self._timer = node.create_timer(POLL_S, self._on_poll, clock=Clock(clock_type=ClockType.STEADY_TIME))
+
+    def destroy(self) -> None:
+        """Unsubscribe; the mirror image of creation."""
+        self._node.destroy_timer(self._timer)
+        for stream in reversed(self._streams):
+            self._node.destroy_subscription(stream.subscription)
+        self._streams = ()
+        self._health.unwatch_all()
+
+    def apply(self, settings: Settings) -> None:
+        """Take over what may change at run time."""
+        self._settings = settings
+        self._homography = _homography(settings)
+        self._sync.configure(_sync_config(settings))
+
+    @property
+    def image_topics(self) -> tuple[str, ...]:
+        """Topics without any of which there is nothing to track in."""
+        return tuple(stream.topic for stream in self._streams if stream.name != "camera_info")
+
+    def silences(self, now: float) -> Mapping[str, float]:
+        """Image topics that are silent for longer than the parameter says, and for how long."""
+        topics = {stream.name: stream.topic for stream in self._streams if stream.name != "camera_info"}
+        silent = self._health.silent(now, self._settings.stale_after_s)
+        return {topics[name]: seconds for name, seconds in silent.items() if name in topics}
+
+    def warn_about_silence(self, now: float) -> None:
+        """Log why topics are silent, each at most every 10 s."""
+        silences = self.silences(now)
+        for stream in self._streams:
+            if stream.topic not in silences:
+                self._warned_at.pop(stream.topic, None)
+            elif now - self._warned_at.get(stream.topic, -SILENCE_WARNING_PERIOD_S) >= SILENCE_WARNING_PERIOD_S:
+                self._warned_at[stream.topic] = now
+                reason = why_silent(self._node, stream.topic, stream.qos, stream.type_name)
+                self._node.get_logger().warning(
+                    f"nothing on {stream.topic} for {silences[stream.topic]:.1f} s: {reason}"
+                )
+
+    def _aux_buffer(self) -> dict[str, Any]:
+        return {}
+
+    def _subscribe(self, settings: Settings) -> tuple[_Stream, ...]:
+        depth = settings.input_depth
+        compressed = settings.transport == "compressed"
+        kind = CompressedImage if compressed else Image
+        aux_suffix = "/compressedDepth" if self._modality is Modality.DEPTH else "/compressed"
+        streams = [self._stream("rgb", kind, settings.rgb_topic, "/compressed" * compressed, depth, self._on_color)]
+        if self._packets:
+            from event_camera_msgs.msg import EventPacket
+
+            streams.append(
+                self._stream("events", EventPacket, settings.events_topic, "", settings.events_depth, self._on_events)
+            )
+        else:
+            streams.append(self._stream("aux", kind, settings.aux_topic, aux_suffix * compressed, depth, self._on_aux))
+        streams.append(self._stream("camera_info", CameraInfo, settings.camera_info_topic, "", depth, self._on_info))
+        return tuple(streams)
+
+    def _stream(
+        self, name: str, kind: Any, topic: str, suffix: str, depth: int, callback: Callable[[Any], None]
+    ) -> _Stream:
+        # image_transport's rule: the base name is remapped, then the transport's name is appended.
+        resolved = self._node.resolve_topic_name(topic) + suffix
+        qos = sensor_qos(self._settings.input_reliability, depth)
+        type_name = f"{kind.__module__.partition('.')[0]}/msg/{kind.__name__}"
+        self._health.watch(name, resolved, time.monotonic())
+        subscription = self._node.create_subscription(
+            kind,
+            resolved,
+            callback,
+            qos,
+            event_callbacks=on_incompatible(lambda: self._on_incompatible_qos(resolved, qos, type_name)),
+        )
+        return _Stream(name, resolved, type_name, qos, subscription)
+
+    @guarded("incompatible QoS")
+    def _on_incompatible_qos(self, topic: str, qos: QoSProfile, type_name: str) -> None:
+        self._health.count("incompatible_qos")
+        self.faults.record(f"QoS of {topic}", why_silent(self._node, topic, qos, type_name))
+
+    @guarded("rgb topic")
+    def _on_color(self, message: Any) -> None:
+        self._take("rgb", message, self._sync.add_color)
+
+    @guarded("aux topic")
+    def _on_aux(self, message: Any) -> None:
+        self._take("aux", message, self._sync.add_aux)
+
+    @guarded("events topic")
+    def _on_events(self, message: Any) -> None:
+        self._take("events", message, self._sync.add_aux)
+
+    @guarded("camera_info topic")
+    def _on_info(self, message: CameraInfo) -> None:
+        self._health.arrived("camera_info", time.monotonic())
+        try:
+            self.camera = PinholeCamera.from_message(message)
+        except CameraError as error:
+            self._health.rejected("camera_info")
+            self.faults.record(self._topic("camera_info"), str(error))
+
+    def _take(self, name: str, message: Any, add: Callable[[int, int, Any], list[SyncedSet]]) -> None:
+        now_ns = time.monotonic_ns()
+        self._health.arrived(name, now_ns / NS_PER_S)
+        stamp = message.header.stamp
+        stamp_ns = int(stamp.sec) * NS_PER_S + int(stamp.nanosec)
+        if stamp_ns <= 0:
+            self._health.rejected(name)
+            self.faults.record(self._topic(name), "header.stamp is 0; the driver has to fill it in, frames pair by it")
+            return
+        self._release(add(stamp_ns, now_ns, message))
+
+    @guarded("synchronizer")
+    def _on_poll(self) -> None:
+        deadline_ns = self._sync.next_deadline_ns
+        now_ns = time.monotonic_ns()
+        if deadline_ns is not None and deadline_ns <= now_ns:
+            self._release(self._sync.poll(now_ns))
+
+    def _release(self, sets: list[SyncedSet]) -> None:
+        for synced in sets:
+            if synced.jumped_back_ns:
+                self._on_rewind(
+                    f"time jumped back by {synced.jumped_back_ns / NS_PER_S:.2f} s: target and history reset"
+                )
+            leader = synced.color or synced.aux
+            if leader is None:
+                continue
+            if synced.skew_ns is not None:
+                self._health.paired(synced.skew_ns / NS_PER_S)
+            arrived_ns = min(sample.arrival_ns for sample in (synced.color, synced.aux) if sample is not None)
+            self._emit(
+                SourceFrame(
+                    self._sequence,
+                    synced.stamp_ns,
+                    leader.payload.header.frame_id,
+                    min(arrived_ns, synced.left_ns) / NS_PER_S,
+                    synced.left_ns / NS_PER_S,
+                    self._decoder(synced),
+                )
+            )
+            self._sequence += 1
+
+    def _decoder(self, synced: SyncedSet) -> Callable[[], MultiModalFrame]:
+        homography = self._homography
+
+        def images() -> MultiModalFrame:
+            rgb = self._color(synced)
+            aux = self._auxiliary(synced)
+            if rgb is None and aux is None:
+                raise FrameError(f"the frame of stamp {synced.stamp_ns / NS_PER_S:.3f} has no usable image")
+            return MultiModalFrame(
+                synced.stamp_ns / NS_PER_S,
+                rgb,
+                aux,
+                self._modality,
+                aux_from_reference=homography,
+                aux_held=synced.aux_held and aux is not None,
+            )
+
+        return images
+
+    def _color(self, synced: SyncedSet) -> NDArray[np.uint8] | None:
+        if synced.color is None:
+            return None
+        return self._decoded("rgb", lambda payload, topic: decode(payload, topic).color(), synced.color.payload)
+
+    def _auxiliary(self, synced: SyncedSet) -> NDArray[Any] | None:
+        if synced.aux is None:
+            return None
+        return self._decoded(
+            "aux", lambda payload, topic: decode(payload, topic).auxiliary(self._modality), synced.aux.payload
+        )
+
+    def _decoded(self, name: str, convert: Callable[[Any, str], NDArray[Any]], payload: Any) -> NDArray[Any] | None:
+        topic = self._topic(name)
+        try:
+            return convert(payload, topic)
+        except CodecError as error:
+            self._health.rejected(name)
+            self.faults.record(topic, str(error))
+            return None
+
+    def _topic(self, name: str) -> str:
+        return next((stream.topic for stream in self._streams if stream.name == name), name)
+
+
+def _sync_config(settings: Settings) -> SyncConfig:
+    return SyncConfig(settings.max_skew_s, settings.max_wait_s, settings.aux_hold_s)
+
+
+def _homography(settings: Settings) -> NDArray[np.float64] | None:
+    matrix = np.array(settings.aux_homography, dtype=np.float64).reshape(3, 3)
+    return None if np.array_equal(matrix, np.eye(3)) else matrix

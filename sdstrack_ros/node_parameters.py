@@ -1,0 +1,76 @@
+"""The parameter table on a living node: declared once, checked at every change."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rcl_interfaces.msg import SetParametersResult
+
+from sdstrack_ros.parameter_docs import descriptor, ros_value
+from sdstrack_ros.parameters import TABLE, ParameterError, Settings, changed, nearest_name, settings_from
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from rclpy.node import Node
+    from rclpy.parameter import Parameter
+
+# Declared by rclpy itself.
+_ROS_OWN = ("use_sim_time", "start_type_description_service", "qos_overrides")
+
+
+class NodeParameters:
+    """Declares all parameters of a node that was created with `automatically_declare_parameters_from_overrides`.
+
+    A start value that the table refuses does not keep the node from starting: `checked` says why, until a good value is
+    set. `configured`: whether values that need reconfigure are locked.
+    """
+
+    def __init__(self, node: Node, on_change: Callable[[Settings, Settings], object]) -> None:
+        self._on_change = on_change
+        self.configured = False
+        self._refused: dict[str, str] = {}
+        overrides = {name: node.get_parameter(name).value for name in TABLE if node.has_parameter(name)}
+        values = {name: spec.default for name, spec in TABLE.items()}
+        for name, value in overrides.items():
+            node.undeclare_parameter(name)
+            try:
+                values[name] = TABLE[name].check(value)
+            except ParameterError as error:
+                self._refused[name] = str(error)
+        try:
+            self.settings = settings_from(values)
+        except ParameterError as error:
+            self._refused["parameters"] = str(error)
+            self.settings = Settings()
+        for name, spec in TABLE.items():
+            node.declare_parameter(name, ros_value(values[name]), descriptor(spec), ignore_override=True)
+        for name in node.get_parameters_by_prefix(""):
+            if name not in TABLE and not name.startswith(_ROS_OWN):
+                node.get_logger().warning(f"there is no parameter '{name}'{nearest_name(name)}; it has no effect")
+        node.add_on_set_parameters_callback(self._on_set)
+
+    def checked(self) -> Settings:
+        """Return the settings.
+
+        Raises:
+            ParameterError: start values were refused and have not been set since.
+
+        """
+        if self._refused:
+            raise ParameterError("; ".join(self._refused.values()))
+        return self.settings
+
+    def _on_set(self, parameters: list[Parameter]) -> SetParametersResult:
+        values = {parameter.name: parameter.value for parameter in parameters if parameter.name in TABLE}
+        if not values:
+            return SetParametersResult(successful=True)
+        before = self.settings
+        try:
+            self.settings = changed(before, values, self.configured)
+        except ParameterError as error:
+            return SetParametersResult(successful=False, reason=str(error))
+        for name in (*values, "parameters"):
+            self._refused.pop(name, None)
+        self._on_change(before, self.settings)
+        return SetParametersResult(successful=True)

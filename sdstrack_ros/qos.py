@@ -1,0 +1,67 @@
+"""QoS of the node's subscriptions, and why nothing may arrive through them, in words."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+
+try:
+    from rclpy.event_handler import SubscriptionEventCallbacks
+except ImportError:
+    # Humble keeps the same class here.
+    from rclpy.qos_event import SubscriptionEventCallbacks
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from rclpy.node import Node
+
+__all__ = ["describe", "on_incompatible", "sensor_qos", "why_silent"]
+
+
+def sensor_qos(reliability: str, depth: int) -> QoSProfile:
+    """Profile of an input topic: volatile, keep the last `depth`; reliability 'best_effort' or 'reliable'."""
+    policy = ReliabilityPolicy.RELIABLE if reliability == "reliable" else ReliabilityPolicy.BEST_EFFORT
+    return QoSProfile(depth=depth, reliability=policy)
+
+
+def on_incompatible(callback: Callable[[], object]) -> Any:
+    """Event callbacks that call `callback` when a publisher offers less than the subscription asks for."""
+    return SubscriptionEventCallbacks(incompatible_qos=lambda _: callback())
+
+
+def describe(qos: QoSProfile) -> str:
+    """For example `best_effort, volatile`."""
+    return f"{_word(qos.reliability)}, {_word(qos.durability)}"
+
+
+def why_silent(node: Node, topic: str, wanted: QoSProfile, type_name: str) -> str:
+    """Why nothing comes on `topic`, as far as the graph tells: who publishes, of what type and with which QoS."""
+    publishers = node.get_publishers_info_by_topic(topic)
+    if not publishers:
+        return "nobody publishes it; check the name and the remapping"
+    for info in publishers:
+        who = f"publisher '{info.node_namespace.rstrip('/')}/{info.node_name}'"
+        if info.topic_type != type_name:
+            return f"{who} sends {info.topic_type}, this node reads {type_name}"
+        if not _compatible(info.qos_profile, wanted):
+            return (
+                f"incompatible QoS: {who} offers {describe(info.qos_profile)}, this node asks for {describe(wanted)};"
+                " set input_reliability to best_effort"
+            )
+    offered = "; ".join(describe(info.qos_profile) for info in publishers)
+    asked = describe(wanted)
+    return f"{len(publishers)} publisher(s) with {offered}, this node asks for {asked}: they fit, but are silent"
+
+
+def _compatible(offered: QoSProfile, wanted: QoSProfile) -> bool:
+    reliable = wanted.reliability != ReliabilityPolicy.RELIABLE or offered.reliability == ReliabilityPolicy.RELIABLE
+    kept = wanted.durability != DurabilityPolicy.TRANSIENT_LOCAL or (
+        offered.durability == DurabilityPolicy.TRANSIENT_LOCAL
+    )
+    return bool(reliable and kept)
+
+
+def _word(policy: Any) -> str:
+    return str(policy.name).lower()

@@ -1,0 +1,50 @@
+"""`~/status` and `/diagnostics`: what the node says about itself, once a second and whenever something happens."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from rclpy.qos import DurabilityPolicy, QoSProfile
+
+from sdstrack_ros import outputs
+from sdstrack_ros.health import Situation, judge
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from rclpy.node import Node
+
+    from sdstrack_ros.faults import FaultLog
+    from sdstrack_ros.health import Health
+
+
+class StatusReporter:
+    """Publishes the node's status; lives as long as the node, whatever its lifecycle state."""
+
+    def __init__(self, node: Node, health: Health, faults: FaultLog) -> None:
+        self._node = node
+        self._health = health
+        self._faults = faults
+        latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+        self._status = node.create_publisher(DiagnosticStatus, "~/status", latched)
+        self._diagnostics = node.create_publisher(DiagnosticArray, "/diagnostics", 10)
+
+    def publish(self, situation: Situation, facts: Mapping[str, str], now: float, periodic: bool) -> None:
+        """Publish the status; also to /diagnostics when `periodic`.
+
+        facts: what else is known ('target', 'score', 'device', ...); they come first.
+        now: seconds of a steady clock.
+        """
+        values = dict(facts)
+        values.update(self._health.values(now))
+        for fault in self._faults.faults():
+            values[f"fault.{fault.cause}"] = f"{fault.count} x, last: {fault.message}"
+        message = outputs.status(
+            self._node.get_fully_qualified_name(), judge(situation), values, facts.get("device", "")
+        )
+        self._status.publish(message)
+        if periodic:
+            array = DiagnosticArray(status=[message])
+            array.header.stamp = self._node.get_clock().now().to_msg()
+            self._diagnostics.publish(array)
