@@ -46,7 +46,9 @@ class ModelMetadata:
     model: name in the registry, or `ostrack_b256` / `droptrack_b256` for weights that only start a training.
     modalities: values of `Modality` that the weights were trained for; empty where that has no meaning.
     config: fields of the network's configuration. source: where the weights come from, for people.
-    sha256: over all of the above and the tensors; filled in when the file is written.
+    sha256: over all of this and the tensors; filled in when the file is written.
+    tracking: what a tracker must know about the weights: `thresholds` (see `tracking.confidence.Thresholds`, written by
+        sdstrack calibrate) and `published_geometry` (whether they were trained on the published crops; true if absent).
     """
 
     model: str
@@ -54,10 +56,11 @@ class ModelMetadata:
     source: str
     config: dict[str, Any] = field(default_factory=dict)
     sha256: str = ""
+    tracking: dict[str, Any] = field(default_factory=dict)
 
     def to_header(self) -> dict[str, str]:
         """String pairs as safetensors keeps them."""
-        return {
+        header = {
             "format": FORMAT,
             "model": self.model,
             "modalities": ",".join(self.modalities),
@@ -65,6 +68,7 @@ class ModelMetadata:
             "source": self.source,
             "sha256": self.sha256,
         }
+        return {**header, "tracking": json.dumps(self.tracking, sort_keys=True)} if self.tracking else header
 
     @classmethod
     def from_header(cls, header: Mapping[str, str]) -> ModelMetadata:
@@ -75,8 +79,8 @@ class ModelMetadata:
             )
         try:
             names = tuple(Modality(name).value for name in header["modalities"].split(",") if name)
-            config = json.loads(header["config"])
-            return cls(header["model"], names, header["source"], config, header["sha256"])
+            config, tracking = json.loads(header["config"]), json.loads(header.get("tracking", "{}"))
+            return cls(header["model"], names, header["source"], config, header["sha256"], tracking)
         except (KeyError, ValueError) as error:
             raise CheckpointError(f"its metadata are incomplete: {error}") from error
 
@@ -84,7 +88,8 @@ class ModelMetadata:
 def metadata_of(model: TrackingNetwork, modalities: Iterable[Modality | str], source: str) -> ModelMetadata:
     """Metadata for the weights of `model`."""
     names = tuple(Modality(modality).value for modality in modalities)
-    return ModelMetadata(model.name, names, source, dataclasses.asdict(model.config))
+    config = json.loads(json.dumps(dataclasses.asdict(model.config)))  # as it will be read: lists, not tuples
+    return ModelMetadata(model.name, names, source, config)
 
 
 def default_weights(name: str) -> Path:

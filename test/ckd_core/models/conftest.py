@@ -1,0 +1,73 @@
+from __future__ import annotations
+
+import functools
+import json
+import sys
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+import torch
+
+from ckd_core.models.registry import build_model
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from ckd_core.models.network import TrackingNetwork
+
+
+@pytest.fixture(scope="session")
+def recipe(golden_dir: Path) -> Any:
+    """Module that regenerates the weights and inputs of the golden numbers."""
+    sys.path.insert(0, str(golden_dir))
+    import golden_weights
+
+    sys.path.remove(str(golden_dir))
+    return golden_weights
+
+
+@pytest.fixture(scope="session")
+def golden_input(recipe: Any) -> Callable[..., torch.Tensor]:
+    return lambda name, *shape: torch.from_numpy(recipe.tensor(f"input/{name}", shape))
+
+
+@pytest.fixture(scope="session")
+def golden(golden_dir: Path) -> Callable[[str], dict[str, np.ndarray]]:
+    def load(name: str) -> dict[str, np.ndarray]:
+        with np.load(golden_dir / f"{name}.npz") as arrays:
+            return {key: arrays[key] for key in arrays}
+
+    return load
+
+
+@pytest.fixture(scope="session")
+def manifest(golden_dir: Path) -> Callable[[str], dict[str, Any]]:
+    return lambda name: json.loads((golden_dir / f"manifest_{name}.json").read_text())
+
+
+@pytest.fixture(scope="session")
+def golden_tensor(recipe: Any) -> Callable[[str, tuple[int, ...]], torch.Tensor]:
+    """Golden weight of a key; big ones are drawn once a session, whichever network asks."""
+
+    @functools.cache
+    def draw(key: str, shape: tuple[int, ...]) -> torch.Tensor:
+        return torch.from_numpy(np.asarray(recipe.tensor(key, shape)))
+
+    return draw
+
+
+@pytest.fixture(scope="session")
+def golden_model(golden_tensor: Any) -> Callable[..., TrackingNetwork]:
+    """`golden_model(name, **overrides)`: a network in evaluation mode with the golden weights, built once a session."""
+
+    @functools.cache
+    def build(name: str, **overrides: Any) -> TrackingNetwork:
+        with torch.device("meta"):
+            model = build_model(name, **overrides)
+        state = {key: golden_tensor(key, tuple(value.shape)) for key, value in model.state_dict().items()}
+        model.load_state_dict(state, strict=True, assign=True)
+        return model.eval()
+
+    return build
