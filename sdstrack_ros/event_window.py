@@ -35,9 +35,11 @@ class EventDecodeError(TrackingError):
 class EventSlice:
     """Events of one window: x, y [N] uint16 pixels, t_ns [N] int64 on the headers' clock, p [N] uint8 (1 = brighter).
 
-    width, height: the sensor's. The window is (start_ns, end_ns].
+    header: of the last packet that came, for its frame_id. width, height: the sensor's. The window is
+    (start_ns, end_ns].
     """
 
+    header: Any
     width: int
     height: int
     start_ns: int
@@ -145,6 +147,7 @@ class EventWindow:
         self._runs: deque[_Events] = deque()
         self._held = 0
         self._size = (0, 0)
+        self._header: Any = None
         self._key: tuple[str, int, int] | None = None
         self._decoder: _Decoder | None = None
         self._seq: int | None = None
@@ -166,6 +169,7 @@ class EventWindow:
         decoder = self._decoder
         if decoder is None:
             raise EventDecodeError("no decoder")
+        self._header = packet.header
         stamp_ns = int(packet.header.stamp.sec) * 1_000_000_000 + int(packet.header.stamp.nanosec)
         data = np.frombuffer(packet.events, np.uint8) if len(packet.events) else np.empty(0, np.uint8)
         whole = isinstance(decoder, _EventCameraPy)
@@ -195,7 +199,7 @@ class EventWindow:
             begin, end = np.searchsorted(run.t_ns, (start_ns, end_ns), side="right")
             parts.append(run.part(int(begin), int(end)))
         found = _joined(parts)
-        return EventSlice(*self._size, start_ns, end_ns, found.x, found.y, found.t_ns, found.p)
+        return EventSlice(self._header, *self._size, start_ns, end_ns, found.x, found.y, found.t_ns, found.p)
 
     def forget(self, until_ns: int) -> None:
         """Let go of the runs of events that end at or before `until_ns`."""

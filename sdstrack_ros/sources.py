@@ -1,0 +1,94 @@
+"""From what leaves the synchronizer to the frame that the tracker sees: one way, for the node and for recordings."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ckd_core.errors import TrackingError
+from ckd_core.frame import Modality, MultiModalFrame
+from ckd_core.modality import Events, events_to_image
+from sdstrack_ros.aux_events import EventBuffer
+from sdstrack_ros.aux_frames import FrameBuffer
+from sdstrack_ros.event_window import EventSlice
+from sdstrack_ros.image_codec import decode
+from sdstrack_ros.sync_types import NS_PER_S
+from sdstrack_ros.synchronizer import Synchronizer
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from sdstrack_ros.sync_types import SyncConfig, SyncedSet
+
+
+@dataclass(frozen=True, slots=True)
+class Rejection:
+    """An image that could not be used: stream 'rgb' or 'aux', its topic, and why."""
+
+    stream: str
+    topic: str
+    reason: str
+
+
+def make_synchronizer(config: SyncConfig, packets: bool) -> Synchronizer:
+    """Build the tolerant synchronizer for auxiliary images, or for event packets."""
+    return Synchronizer(config, EventBuffer if packets else FrameBuffer)
+
+
+def color_image(payload: Any, topic: str) -> NDArray[np.uint8]:
+    """[H, W, 3] uint8 RGB of an image message. Errors: CodecError."""
+    return decode(payload, topic).color()
+
+
+def auxiliary_image(payload: Any, modality: Modality, topic: str) -> NDArray[Any]:
+    """Raw second image of an image message or of a window of events, as `MultiModalFrame.aux` says.
+
+    Errors: CodecError for messages that are no such image.
+    """
+    if isinstance(payload, EventSlice):
+        # The image does not depend on the times, only on the order, which the slice already has.
+        events = Events(payload.x, payload.y, payload.t_ns.astype(np.float64) / NS_PER_S, payload.p)
+        return events_to_image(events, (payload.height, payload.width))
+    return decode(payload, topic).auxiliary(modality)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FrameBuilder:
+    """Decodes synchronized messages.
+
+    rgb_topic, aux_topic: for error messages. Homographies: see `MultiModalFrame`.
+    """
+
+    modality: Modality
+    rgb_topic: str = "rgb"
+    aux_topic: str = "aux"
+    rgb_from_reference: NDArray[np.float64] | None = None
+    aux_from_reference: NDArray[np.float64] | None = None
+
+    def build(self, synced: SyncedSet) -> tuple[MultiModalFrame | None, tuple[Rejection, ...]]:
+        """Return the frame (None when nothing of it can be used) and what was refused. Never raises TrackingError."""
+        rejections: list[Rejection] = []
+        rgb: NDArray[Any] | None = None
+        aux: NDArray[Any] | None = None
+        try:
+            rgb = None if synced.color is None else color_image(synced.color.payload, self.rgb_topic)
+        except TrackingError as error:
+            rejections.append(Rejection("rgb", self.rgb_topic, str(error)))
+        try:
+            aux = None if synced.aux is None else auxiliary_image(synced.aux.payload, self.modality, self.aux_topic)
+        except TrackingError as error:
+            rejections.append(Rejection("aux", self.aux_topic, str(error)))
+        if rgb is None and aux is None:
+            return None, tuple(rejections)
+        frame = MultiModalFrame(
+            synced.stamp_ns / NS_PER_S,
+            rgb,
+            aux,
+            self.modality,
+            self.rgb_from_reference,
+            self.aux_from_reference,
+            synced.aux_held and aux is not None,
+        )
+        return frame, tuple(rejections)
