@@ -1,0 +1,248 @@
+"""Whole recordings of a synthetic scene as the sensors would deliver them, with the true box of the target."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Literal
+
+import cv2
+import numpy as np
+
+from ckd_core.data.synthetic import sensors
+from ckd_core.data.synthetic.actors import Actor, Deforming, Person, Rigid, bystander, cut_out, lookalike
+from ckd_core.data.synthetic.render import Backdrop, Placed, box_of, compose, render, similarity
+from ckd_core.data.synthetic.textures import SyntheticError
+from ckd_core.data.synthetic.world import World
+from ckd_core.frame import Modality, MultiModalFrame
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from ckd_core.modality import Events
+
+Trouble = Literal["none", "smoke", "dark"]
+TargetKind = Literal["person", "rigid", "deforming"]
+SEEN_SHARE = 0.2  # a target of which less is visible counts as absent
+BYSTANDERS = 4
+MINIMUM_SIDE = 64
+
+
+@dataclass(frozen=True, slots=True)
+class SyntheticClip:
+    """frames: in stamp order, raw as from the sensors; boxes: [N, 4] float64 `xywh` pixels, nan where the target is absent.
+
+    masks: [N, H, W] uint8, visible share of the target at each pixel (0..255). events: for the event modality the raw
+    events between frame i - 1 and frame i (stamps in seconds), else empty.
+    """
+
+    modality: Modality
+    frames: list[MultiModalFrame]
+    boxes: NDArray[np.float64]
+    masks: NDArray[np.uint8]
+    events: list[Events]
+
+
+@dataclass(frozen=True, slots=True)
+class _Walker:
+    """A thing on a smooth path. center, sway: pixels; rates: radians a second; scale: canvas to image; pulse: how much the
+    scale changes; gait: phase a second.
+    """
+
+    actor: Actor
+    center: NDArray[np.float64]
+    sway: NDArray[np.float64]
+    rates: NDArray[np.float64]
+    shifts: NDArray[np.float64]
+    scale: float
+    pulse: float
+    gait: float
+    depth_mm: float
+
+    def at(self, seconds: float, leave: float, width: float) -> Placed:
+        """Appearance at a time; `leave` 0..1 takes it out of a picture of `width`."""
+        x, y = self.center + self.sway * np.sin(self.rates * seconds + self.shifts)
+        growth = self.scale * float(np.exp(self.pulse * np.sin(0.7 * seconds + self.shifts[0])))
+        canvas = self.actor.paint(self.gait * seconds)
+        h, w = canvas.alpha.shape
+        x += leave * (1.3 * width - x)
+        matrix = similarity(growth, growth, 0.03 * float(np.sin(seconds)), ((w - 1) / 2, (h - 1) / 2), (x, y))
+        return Placed(
+            canvas, matrix, self.depth_mm / float(np.exp(self.pulse * np.sin(0.7 * seconds + self.shifts[0])))
+        )
+
+
+def clip(
+    seed: int,
+    modality: Modality,
+    frames: int = 90,
+    size: tuple[int, int] = (320, 240),
+    fps: float = 15.0,
+    *,
+    target: TargetKind = "person",
+    trouble: Trouble = "none",
+    absent: tuple[float, float] | None = None,
+    world: World | None = None,
+) -> SyntheticClip:
+    """Record `frames` moments of one scene.
+
+    modality: of the second sensor: thermal and event images uint8, depth uint16 millimetres (0 = no answer).
+    size: (width, height) in pixels. fps: frames a second; stamps start at 0.
+    target: what is followed. trouble: `smoke` drifts in over the colour camera after a fifth of the clip, `dark` dims it.
+    absent: part of the clip (begin, end as shares of it) in which the target walks out of the picture and returns.
+    world: its surfaces; None = procedural ones made from `seed`.
+
+    Raises SyntheticError: a size, count or interval that cannot be recorded.
+    """
+    width, height = size
+    if frames < 1 or min(size) < MINIMUM_SIDE or fps <= 0:
+        message = (
+            f"cannot record {frames} frames of {width} x {height} at {fps} fps; "
+            f"expected at least 1 frame, {MINIMUM_SIDE} px and a positive rate"
+        )
+        raise SyntheticError(message)
+    if absent is not None and not 0 < absent[0] < absent[1] <= 1:
+        message = f"absent is {absent}; expected (begin, end) with 0 < begin < end <= 1"
+        raise SyntheticError(message)
+    studio = _Studio(seed, modality, frames, size, fps, target, trouble, absent, world or World(seed))
+    shots = [studio.shoot(i) for i in range(frames)]
+    return SyntheticClip(
+        modality,
+        [shot[0] for shot in shots],
+        np.stack([shot[1] for shot in shots]),
+        np.stack([shot[2] for shot in shots]),
+        studio.events,
+    )
+
+
+class _Studio:
+    """One scene with its cameras."""
+
+    def __init__(
+        self, seed: int, modality: Modality, frames: int, size: tuple[int, int], fps: float, target: TargetKind,
+        trouble: Trouble, absent: tuple[float, float] | None, world: World,
+    ) -> None:  # fmt: skip
+        rng = np.random.default_rng((seed, 7))
+        self.seed, self.modality, self.count, self.fps = seed, modality, frames, fps
+        self.width, self.height = size
+        self.trouble, self.absent = trouble, absent
+        surface = world.surfaces[int(rng.integers(len(world.surfaces)))]
+        surface_h, surface_w = surface.finest.shape[:2]
+        fit = 1.25 * max(self.width / surface_w, self.height / surface_h)
+        middle = ((surface_w - 1) / 2, (surface_h - 1) / 2)
+        center = (self.width / 2, self.height / 2)
+        self.backdrop = Backdrop(surface, similarity(fit, fit, 0.0, middle, center), 5500.0, (0.5, -4.0))
+        self.shake = rng.uniform(0, 6.28, 4)
+        self.sway_pixels = 0.02 * self.width * rng.uniform(0.3, 1.0)
+        figure = self._figure(rng, target, world)
+        self.target = self._walker(rng, figure, 0.28 * self.height, depth=2500.0, sway=0.22)
+        self.others = []
+        for _ in range(BYSTANDERS):
+            actor = lookalike(rng, figure) if rng.random() < 0.5 else bystander(rng, world.surfaces, world.bodies)
+            self.others.append(
+                self._walker(rng, actor, 0.25 * self.height, depth=float(rng.uniform(2700, 4500)), sway=0.4)
+            )
+        self.look = replace(sensors.random_colour_look(rng, 0.0), noise=3.0)
+        self.smoke_cells = rng.random((9, 64)).astype(np.float32)
+        self.thermal = sensors.ThermalLook(1.1, float(rng.uniform(-30, 0)))
+        self.depth = sensors.DepthLook(0.008, float(rng.uniform(0.03, 0.12)))
+        self.event = sensors.EventLook(0.18, 0.001)
+        self.events: list[Events] = []
+        self._last_grey: NDArray[np.uint8] | None = None
+
+    @staticmethod
+    def _figure(rng: np.random.Generator, kind: TargetKind, world: World) -> Actor:
+        surface = world.surfaces[int(rng.integers(len(world.surfaces)))]
+        if kind == "person":
+            return Person(rng, np.ascontiguousarray(surface.levels[-1][..., 1]))
+        colours_heat, alpha = cut_out(rng, surface)
+        colours_heat[..., 3] = np.clip(colours_heat[..., 3].astype(np.int16) + 90, 0, 255)
+        return Rigid(colours_heat, alpha) if kind == "rigid" else Deforming(colours_heat, alpha, 0.05)
+
+    def _walker(self, rng: np.random.Generator, actor: Actor, side: float, depth: float, sway: float) -> _Walker:
+        canvas = actor.paint(0.0)
+        scale = side / float(np.sqrt(np.prod(canvas.alpha.shape)))
+        size = np.array((self.width, self.height), dtype=np.float64)
+        return _Walker(
+            actor, size * (0.5 + rng.uniform(-0.12, 0.12, 2)), size * sway * rng.uniform(0.5, 1.0, 2) * (1.0, 0.5),
+            rng.uniform(0.3, 0.9, 2), rng.uniform(0, 6.28, 2), scale * float(rng.uniform(0.85, 1.15)),
+            float(rng.uniform(0.05, 0.2)), float(rng.uniform(5, 8)), depth,
+        )  # fmt: skip
+
+    def _leaving(self, index: int) -> float:
+        """0 in view .. 1 out of it; the way out and back takes a third of the interval each."""
+        if self.absent is None:
+            return 0.0
+        begin, end = (share * self.count for share in self.absent)
+        ramp = (end - begin) / 3
+        return float(np.clip(min(index - begin, end - index) / max(ramp, 1e-6), 0.0, 1.0))
+
+    def _camera(self, seconds: float) -> NDArray[np.float64]:
+        a, b, c, _ = self.shake
+        shift = self.sway_pixels * np.array((np.sin(0.9 * seconds + a), 0.6 * np.sin(1.3 * seconds + b)))
+        middle = (self.width / 2, self.height / 2)
+        target = (middle[0] + float(shift[0]), middle[1] + float(shift[1]))
+        return similarity(1, 1, 0.008 * float(np.sin(1.1 * seconds + c)), middle, target)
+
+    def shoot(self, index: int) -> tuple[MultiModalFrame, NDArray[np.float64], NDArray[np.uint8]]:
+        """Frame, box and mask of moment `index`; moments must be asked for in order."""
+        rng = np.random.default_rng((self.seed, 8, index))
+        seconds = index / self.fps
+        placed = [other.at(seconds, 0.0, self.width) for other in self.others]
+        figure = self.target.at(seconds, self._leaving(index), self.width)
+        placed.append(figure)
+        view = self._camera(seconds)
+        seen = render(
+            self.backdrop, placed, view, (self.height, self.width), self.modality is Modality.DEPTH, len(placed) - 1
+        )
+        if seen.cover is None:
+            message = "a clip was painted without its target's cover"
+            raise SyntheticError(message)
+        clean = np.ascontiguousarray(seen.colours_heat[..., :3])
+        rgb = sensors.colour_image(rng, clean, self._light(index))
+        if self.trouble == "smoke":
+            rgb = self._smoke(rgb, index)
+        aux = self._second(rng, seen.colours_heat, seen.depth_mm, clean, seconds)
+        box = self._visible_box(Placed(figure.canvas, compose(view, figure.matrix), figure.depth_mm), seen.cover)
+        return MultiModalFrame(seconds, rgb, aux, self.modality), box, seen.cover
+
+    def _light(self, index: int) -> sensors.ColourLook:
+        if self.trouble != "dark":
+            return self.look
+        gain = max(0.08, 1.0 - 3.0 * index / self.count)
+        return replace(self.look, gain=gain, noise=6.0)
+
+    def _smoke(self, rgb: NDArray[np.uint8], index: int) -> NDArray[np.uint8]:
+        """Clouds that drift over the picture and thicken after a fifth of the clip."""
+        thickness = float(np.clip((index / self.count - 0.2) * 4, 0, 1))
+        start = 0.05 * index % 48
+        columns = start + np.linspace(0, 8, self.width, dtype=np.float32)
+        rows = np.linspace(0, 8, self.height, dtype=np.float32)
+        map_x, map_y = np.meshgrid(columns, rows)
+        cloud = cv2.remap(self.smoke_cells, map_x.astype(np.float32), map_y.astype(np.float32), cv2.INTER_LINEAR)
+        weight = np.clip(thickness * (0.55 + 0.6 * cloud), 0, 0.97)[..., None]
+        return (rgb * (1 - weight) + 195 * weight).astype(np.uint8)
+
+    def _second(
+        self, rng: np.random.Generator, colours_heat: NDArray[np.uint8], depth_mm: NDArray[np.float32] | None,
+        clean: NDArray[np.uint8], seconds: float,
+    ) -> NDArray[np.uint8] | NDArray[np.uint16]:  # fmt: skip
+        if self.modality is Modality.THERMAL:
+            return sensors.thermal_image(rng, np.ascontiguousarray(colours_heat[..., 3]), self.thermal)
+        if depth_mm is not None:
+            return sensors.depth_image(rng, depth_mm, self.depth)
+        grey = cv2.cvtColor(clean, cv2.COLOR_RGB2GRAY).astype(np.uint8)
+        before = grey if self._last_grey is None else self._last_grey
+        polarity = sensors.event_polarity(rng, before, grey, self.event)
+        self._last_grey = grey
+        self.events.append(sensors.events_of(rng, polarity, seconds - 1 / self.fps, seconds))
+        return sensors.event_picture(polarity)
+
+    def _visible_box(self, figure: Placed, cover: NDArray[np.uint8]) -> NDArray[np.float64]:
+        whole = box_of(figure)
+        low = np.clip(whole[:2], 0, (self.width, self.height))
+        high = np.clip(whole[:2] + whole[2:], 0, (self.width, self.height))
+        linear = figure.matrix[:, :2]
+        opaque = float((figure.canvas.alpha > 127).sum()) * abs(float(np.linalg.det(linear)))
+        if float((cover > 127).sum()) < SEEN_SHARE * opaque or (high - low).min() < 2:
+            return np.full(4, np.nan)
+        return np.concatenate((low, high - low))

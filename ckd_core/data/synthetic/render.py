@@ -1,0 +1,171 @@
+"""Painting a moment of a synthetic scene through any view: a whole camera image, or straight into a tracker's crop."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from ckd_core.data.synthetic.actors import Canvas
+    from ckd_core.data.synthetic.textures import Surface
+
+Affine = "NDArray[np.float64]"
+
+
+@dataclass(frozen=True, slots=True)
+class Backdrop:
+    """The far surface. matrix: 2x3 from its pixels to world pixels; depth_mm and slope (mm a world pixel, x and y)."""
+
+    surface: Surface
+    matrix: NDArray[np.float64]
+    depth_mm: float = 5000.0
+    slope: tuple[float, float] = (0.0, -4.0)
+    relief_mm: float = 300.0
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """One actor's appearance at its place. matrix: 2x3 from canvas pixels to world pixels."""
+
+    canvas: Canvas
+    matrix: NDArray[np.float64]
+    depth_mm: float = 2500.0
+
+
+@dataclass(frozen=True, slots=True)
+class Rendered:
+    """colours_heat [h, w, 4] uint8; depth_mm [h, w] float32 or None; cover [h, w] uint8: how much of the first target
+    is seen, None when none was asked for.
+    """
+
+    colours_heat: NDArray[np.uint8]
+    depth_mm: NDArray[np.float32] | None
+    cover: NDArray[np.uint8] | None
+
+
+def compose(outer: NDArray[np.float64], inner: NDArray[np.float64]) -> NDArray[np.float64]:
+    """2x3 affine map that applies `inner`, then `outer`."""
+    return np.hstack((outer[:, :2] @ inner[:, :2], outer[:, :2] @ inner[:, 2:] + outer[:, 2:]))
+
+
+def similarity(
+    scale_x: float, scale_y: float, angle: float, center: tuple[float, float], target: tuple[float, float]
+) -> NDArray[np.float64]:
+    """2x3 map that scales and turns about `center` and takes it to `target`."""
+    c, s = float(np.cos(angle)), float(np.sin(angle))
+    linear = np.array(((c * scale_x, -s * scale_y), (s * scale_x, c * scale_y)))
+    shift = np.array(target) - linear @ np.array(center)
+    return np.hstack((linear, shift[:, None]))
+
+
+def apply(matrix: NDArray[np.float64], points: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Map points [n, 2]."""
+    return points @ matrix[:, :2].T + matrix[:, 2]
+
+
+def box_of(placed: Placed) -> NDArray[np.float64]:
+    """`xywh` [4] in world pixels of the whole actor, hidden parts included."""
+    points = apply(placed.matrix, placed.canvas.hull)
+    low, high = points.min(axis=0), points.max(axis=0)
+    # hull points are pixel corners counted from pixel centres; boxes count from the corner of the first pixel
+    return np.concatenate((low + 0.5, high - low))
+
+
+def pixel_view(left: float, top: float, side: float, out: int) -> NDArray[np.float64]:
+    """2x3 map from world pixels to the pixels of a square crop of `side` at (left, top), resized to `out`."""
+    scale = out / side
+    shift = 0.5 * scale - 0.5
+    return np.array(((scale, 0.0, shift - left * scale), (0.0, scale, shift - top * scale)))
+
+
+def _background(backdrop: Backdrop, view: NDArray[np.float64], size: tuple[int, int]) -> NDArray[np.uint8]:
+    matrix = compose(view, backdrop.matrix)
+    scale = float(np.sqrt(abs(np.linalg.det(matrix[:, :2]))))
+    level = int(np.clip(np.floor(np.log2(max(1e-6, 1 / scale)) + 0.3), 0, len(backdrop.surface.levels) - 1))
+    if level:
+        # pyrDown keeps pixel (2i, 2j): coarse pixel k stands at fine pixel 2^level k
+        matrix = compose(matrix, np.array(((2.0**level, 0, 0), (0, 2.0**level, 0))))
+    picture = backdrop.surface.levels[level]
+    return cv2.warpAffine(
+        picture, matrix, (size[1], size[0]), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101
+    ).astype(np.uint8, copy=False)
+
+
+def render(
+    backdrop: Backdrop,
+    placed: Sequence[Placed],
+    view: NDArray[np.float64],
+    size: tuple[int, int],
+    depth: bool = False,
+    target: int | None = None,
+) -> Rendered:
+    """Paint `placed` in order over the backdrop.
+
+    view: 2x3 from world to output pixels; size: (height, width); depth: also its depth map; target: index in `placed`
+    whose visible share is wanted.
+    """
+    image = _background(backdrop, view, size)
+    distance = _background_depth(backdrop, view, size, image) if depth else None
+    cover = np.zeros(size, dtype=np.uint8) if target is not None else None
+    for index, item in enumerate(placed):
+        _paint(image, distance, cover, item, view, index == target)
+    return Rendered(image, distance, cover)
+
+
+def _background_depth(
+    backdrop: Backdrop, view: NDArray[np.float64], size: tuple[int, int], image: NDArray[np.uint8]
+) -> NDArray[np.float32]:
+    inverse = np.linalg.inv(view[:, :2])
+    ys, xs = np.ogrid[0 : size[0], 0 : size[1]]
+    world_x = inverse[0, 0] * (xs - view[0, 2]) + inverse[0, 1] * (ys - view[1, 2])
+    world_y = inverse[1, 0] * (xs - view[0, 2]) + inverse[1, 1] * (ys - view[1, 2])
+    plane = backdrop.depth_mm + backdrop.slope[0] * world_x + backdrop.slope[1] * world_y
+    steps = (cv2.blur(image[..., 1], (5, 5)) >> 5).astype(np.float32) * np.float32(1 / 8)  # surfaces at several depths
+    return np.clip(plane + backdrop.relief_mm * (steps - 0.5), 300, 15000).astype(np.float32)
+
+
+def _paint(
+    image: NDArray[np.uint8],
+    distance: NDArray[np.float32] | None,
+    cover: NDArray[np.uint8] | None,
+    item: Placed,
+    view: NDArray[np.float64],
+    is_target: bool,
+) -> None:
+    height, width = image.shape[:2]
+    matrix = compose(view, item.matrix)
+    canvas = item.canvas
+    h, w = canvas.alpha.shape
+    corners = apply(matrix, np.array(((0, 0), (w, 0), (0, h), (w, h)), dtype=np.float64))
+    x1, y1 = np.maximum(np.floor(corners.min(axis=0)).astype(int) - 1, 0)
+    x2, y2 = np.minimum(np.ceil(corners.max(axis=0)).astype(int) + 2, (width, height))
+    if x2 <= x1 or y2 <= y1:
+        return
+    colours, alpha = canvas.colours_heat, canvas.alpha
+    scale = float(np.sqrt(abs(np.linalg.det(matrix[:, :2]))))
+    if scale < 0.6:  # shrink first, or small actors would flicker
+        factor = max(scale * 1.2, 0.08)
+        small = (max(2, round(w * factor)), max(2, round(h * factor)))
+        colours = cv2.resize(colours, small, interpolation=cv2.INTER_AREA).astype(np.uint8, copy=False)
+        alpha = cv2.resize(alpha, small, interpolation=cv2.INTER_AREA).astype(np.uint8, copy=False)
+        fx, fy = w / small[0], h / small[1]
+        matrix = compose(matrix, np.array(((fx, 0, fx / 2 - 0.5), (0, fy, fy / 2 - 0.5))))
+    matrix = matrix - np.array(((0, 0, x1), (0, 0, y1)))
+    size = (int(x2 - x1), int(y2 - y1))
+    front = cv2.warpAffine(colours, matrix, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    opacity = cv2.warpAffine(alpha, matrix, size, flags=cv2.INTER_LINEAR)
+    part = image[y1:y2, x1:x2]
+    weight = opacity.astype(np.uint16)[..., None]
+    part[:] = (front * weight + part * (255 - weight) + 127) // 255
+    if distance is not None:
+        distance[y1:y2, x1:x2][opacity > 127] = item.depth_mm
+    if cover is not None:
+        seen = cover[y1:y2, x1:x2]
+        seen[:] = np.maximum(seen, opacity) if is_target else (seen.astype(np.uint16) * (255 - opacity) // 255)

@@ -1,0 +1,213 @@
+"""What cameras make of a rendered moment, and how each of them fails.
+
+colour: darkness, smoke, blur, noise. depth: range noise, holes, no return from hot or far things, saturation. thermal:
+blur, fixed-pattern noise, saturation, crossover (target as warm as its surroundings), black-hot polarity. event: noise,
+a dead column range, nothing where nothing moves.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+
+from ckd_core.data.synthetic.textures import smooth_noise
+from ckd_core.modality import Events
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+EVENT_ON = (255, 0, 0)
+EVENT_OFF = (0, 0, 255)
+
+
+@dataclass(frozen=True, slots=True)
+class ColourLook:
+    """State of air and light. gain, gamma, tint: exposure; smoke: share hidden on average (0..1), its tone 0..255 and
+    cell count; noise: standard deviation 0..255; blur: length in pixels and direction of a motion streak.
+    """
+
+    gain: float = 1.0
+    gamma: float = 1.0
+    tint: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    smoke: float = 0.0
+    smoke_tone: float = 190.0
+    smoke_cells: int = 4
+    noise: float = 2.0
+    blur: int = 0
+    blur_angle: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class ThermalLook:
+    """gain, offset: level setting (saturates outside 0..255); blur in pixels; noise; stripes: fixed pattern; inverted:
+    black is hot.
+    """
+
+    gain: float = 1.0
+    offset: float = 0.0
+    blur: float = 0.8
+    noise: float = 3.0
+    stripes: float = 2.0
+    inverted: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class DepthLook:
+    """noise: standard deviation as a share of depth / 10 m; holes: share of the picture without an answer; max_mm: beyond it
+    0 is returned.
+    """
+
+    noise: float = 0.01
+    holes: float = 0.05
+    max_mm: float = 9000.0
+
+
+@dataclass(frozen=True, slots=True)
+class EventLook:
+    """threshold: log-intensity step of an event; noise: share of pixels with a false event; blind_from: x beyond which the
+    sensor is dead, as a share of the width.
+    """
+
+    threshold: float = 0.2
+    noise: float = 0.003
+    blind_from: float = 1.0
+
+
+def random_colour_look(rng: np.random.Generator, hard: float = 0.5) -> ColourLook:
+    """Draw light and air; `hard` is the chance of trouble (darkness, smoke, blur)."""
+    trouble = rng.random() < hard
+    kind = int(rng.integers(4)) if trouble else -1
+    dark = kind == 0
+    return ColourLook(
+        gain=float(rng.uniform(0.06, 0.4) if dark else rng.uniform(0.75, 1.25)),
+        gamma=float(np.exp(rng.normal(0, 0.12))),
+        tint=(float(rng.uniform(0.9, 1.1)), 1.0, float(rng.uniform(0.9, 1.1))),
+        smoke=float(rng.uniform(0.3, 1.0)) if kind in (1, 2) else 0.0,
+        smoke_tone=float(rng.uniform(90, 235)),
+        smoke_cells=int(rng.integers(2, 7)),
+        noise=float(rng.uniform(0, 4) + (rng.uniform(2, 9) if dark else 0)),
+        blur=int(rng.integers(3, 10)) if kind == 3 else 0,
+        blur_angle=float(rng.uniform(0, np.pi)),
+    )
+
+
+def random_thermal_look(rng: np.random.Generator) -> ThermalLook:
+    """Draw a thermal camera's setting."""
+    return ThermalLook(
+        gain=float(rng.uniform(0.5, 1.6)),
+        offset=float(rng.uniform(-50, 40)),
+        blur=float(rng.uniform(0.3, 1.6)),
+        noise=float(rng.uniform(0.5, 7)),
+        stripes=float(rng.uniform(0, 5)),
+        inverted=bool(rng.random() < 0.06),
+    )
+
+
+def random_depth_look(rng: np.random.Generator) -> DepthLook:
+    """Draw a depth camera's quality."""
+    return DepthLook(float(rng.uniform(0.002, 0.03)), float(rng.uniform(0, 0.3)), float(rng.uniform(3500, 12000)))
+
+
+def random_event_look(rng: np.random.Generator) -> EventLook:
+    """Draw an event camera's setting."""
+    blind = float(rng.uniform(0.6, 1.0)) if rng.random() < 0.1 else 1.0
+    return EventLook(float(rng.uniform(0.08, 0.35)), float(rng.uniform(0, 0.01)), blind)
+
+
+_NOISE_SIDE = 512
+_NOISE: list[NDArray[np.int8]] = []
+
+
+def _noise(rng: np.random.Generator, shape: tuple[int, ...]) -> NDArray[np.int8]:
+    """Unit-32 normal noise [h, w] cut at a random place from a fixed tile: fast, and repeatable by seed."""
+    if not _NOISE:
+        tile = np.random.default_rng(5).normal(0, 32, (2 * _NOISE_SIDE, 2 * _NOISE_SIDE))
+        _NOISE.append(np.clip(tile, -127, 127).astype(np.int8))
+    h, w = shape[:2]
+    tile = _NOISE[0]
+    if h > _NOISE_SIDE or w > _NOISE_SIDE:
+        repeats = (h // _NOISE_SIDE + 1, w // _NOISE_SIDE + 1)
+        tile = np.tile(tile, repeats)
+    y, x = int(rng.integers(_NOISE_SIDE)), int(rng.integers(_NOISE_SIDE))
+    return tile[y : y + h, x : x + w]
+
+
+def _streak(length: int, angle: float) -> NDArray[np.float32]:
+    kernel = np.zeros((length, length), dtype=np.float32)
+    middle = (length - 1) / 2
+    dx, dy = middle * np.cos(angle), middle * np.sin(angle)
+    ends = [(round(middle - dx), round(middle - dy)), (round(middle + dx), round(middle + dy))]
+    cv2.line(kernel, ends[0], ends[1], 1.0, 1)
+    return kernel / kernel.sum()
+
+
+def colour_image(rng: np.random.Generator, rgb: NDArray[np.uint8], look: ColourLook) -> NDArray[np.uint8]:
+    """[h, w, 3] uint8 as the colour camera sees it."""
+    levels = np.arange(256, dtype=np.float32) / 255
+    curve = [np.clip(levels**look.gamma * look.gain * t * 255, 0, 255) for t in look.tint]
+    lut = np.stack(curve, axis=-1).astype(np.uint8)[None]
+    image = cv2.LUT(rgb, lut)
+    if look.smoke > 0:
+        thick = (smooth_noise(rng, rgb.shape[:2], look.smoke_cells) - 0.5) * 0.7 + look.smoke
+        weight = np.clip(thick, 0, 0.985)[..., None]
+        image = (image * (1 - weight) + look.smoke_tone * weight).astype(np.uint8)
+    if look.blur > 1:
+        image = cv2.filter2D(image, -1, _streak(look.blur, look.blur_angle)).astype(np.uint8, copy=False)
+    if look.noise > 0.3:
+        grain = _noise(rng, rgb.shape).astype(np.float32) * (look.noise / 32)
+        image = cv2.add(image, cv2.merge((grain, grain, grain)), dtype=cv2.CV_8U).astype(np.uint8, copy=False)
+    return image
+
+
+def thermal_image(rng: np.random.Generator, heat: NDArray[np.uint8], look: ThermalLook) -> NDArray[np.uint8]:
+    """[h, w] uint8 white-hot thermal image."""
+    image = cv2.GaussianBlur(heat, (0, 0), look.blur) if look.blur > 0.25 else heat
+    pattern = rng.normal(0, look.stripes, (1, heat.shape[1])).astype(np.float32)
+    grain = _noise(rng, heat.shape).astype(np.float32) * (look.noise / 32)
+    raw = image.astype(np.float32) * look.gain + (look.offset + pattern) + grain
+    out = np.clip(raw, 0, 255).astype(np.uint8)
+    return 255 - out if look.inverted else out
+
+
+def depth_image(rng: np.random.Generator, depth_mm: NDArray[np.float32], look: DepthLook) -> NDArray[np.uint16]:
+    """[h, w] uint16 millimetres, 0 where the sensor has no answer."""
+    grain = _noise(rng, depth_mm.shape).astype(np.float32) * np.float32(1 / 32)
+    noisy = depth_mm + grain * (look.noise * depth_mm * depth_mm * np.float32(1e-4))
+    holes = smooth_noise(rng, depth_mm.shape, 9) < look.holes
+    edges = cv2.Laplacian(depth_mm, cv2.CV_32F, ksize=1)
+    lost = holes | (noisy > look.max_mm) | (np.abs(edges) > 700)
+    return np.where(lost, 0, np.clip(noisy, 1, 65535)).astype(np.uint16)
+
+
+def event_polarity(
+    rng: np.random.Generator, before: NDArray[np.uint8], after: NDArray[np.uint8], look: EventLook
+) -> NDArray[np.int8]:
+    """[h, w] int8: +1 brighter, -1 darker, 0 no event; `before` and `after` are grey [h, w] uint8."""
+    log = np.log(np.arange(256, dtype=np.float32) + 8)
+    step = cv2.LUT(after, log) - cv2.LUT(before, log)
+    polarity = (step > look.threshold).astype(np.int8) - (step < -look.threshold).astype(np.int8)
+    count = int(look.noise * polarity.size)
+    if count:
+        places = rng.integers(0, polarity.size, count)
+        polarity.reshape(-1)[places] = rng.choice(np.array((-1, 1), dtype=np.int8), count)
+    if look.blind_from < 1:
+        polarity[:, int(look.blind_from * polarity.shape[1]) :] = 0
+    return polarity
+
+
+def event_picture(polarity: NDArray[np.int8]) -> NDArray[np.uint8]:
+    """[h, w, 3] uint8 on white: red where brighter, blue where darker (as `ckd_core.modality.events_to_image`)."""
+    table = np.array((EVENT_OFF, (255, 255, 255), EVENT_ON), dtype=np.uint8)
+    return table[polarity + 1]
+
+
+def events_of(rng: np.random.Generator, polarity: NDArray[np.int8], begin: float, end: float) -> Events:
+    """Raw events of a polarity image, at times spread over begin..end (seconds)."""
+    y, x = np.nonzero(polarity)
+    t = np.sort(rng.uniform(begin, end, len(x)))
+    order = rng.permutation(len(x))
+    y, x = y[order], x[order]
+    return Events(x.astype(np.uint16), y.astype(np.uint16), t, (polarity[y, x] > 0).astype(np.uint8))
