@@ -208,6 +208,22 @@ class _TruthFiles:
     extra: dict[str, str] = field(default_factory=dict)
 
 
+def _collect(texts: dict[PurePosixPath, str], rule: BenchmarkRule) -> dict[str, _TruthFiles]:
+    """Annotation files by the name of their folder."""
+    found: dict[str, _TruthFiles] = {}
+    for file, text in texts.items():
+        if file.name in rule.layout.truth:
+            entry = found.setdefault(file.parent.name, _TruthFiles())
+            rank = rule.layout.truth.index(file.name)
+            if rank < entry.rank:
+                entry.main, entry.rank = text, rank
+        elif file.name in rule.layout.aux_truth:
+            found.setdefault(file.parent.name, _TruthFiles()).aux = text
+        elif file.name == rule.layout.absent_file:
+            found.setdefault(file.parent.name, _TruthFiles()).extra["absent"] = text
+    return found
+
+
 def read_truths(path: Path | str, rule: BenchmarkRule, attributes: Path | None = None) -> list[Truth]:
     """Read a benchmark's annotations, sorted by sequence name.
 
@@ -219,17 +235,7 @@ def read_truths(path: Path | str, rule: BenchmarkRule, attributes: Path | None =
     if not path.exists():
         raise ResultsError(f"no annotations at {path}")
     texts = read_texts(path)
-    found: dict[str, _TruthFiles] = {}
-    for file, text in texts.items():
-        if file.name in rule.truth_files:
-            entry = found.setdefault(file.parent.name, _TruthFiles())
-            rank = rule.truth_files.index(file.name)
-            if rank < entry.rank:
-                entry.main, entry.rank = text, rank
-        elif file.name in rule.aux_truth_files:
-            found.setdefault(file.parent.name, _TruthFiles()).aux = text
-        elif file.name == "absent_label.txt":
-            found.setdefault(file.parent.name, _TruthFiles()).extra["absent"] = text
+    found = _collect(texts, rule)
     if not any(entry.main for entry in found.values()):
         found = {file.stem: _TruthFiles(main=text) for file, text in texts.items() if file.suffix == ".txt"}
     marks = read_attributes(attributes) if attributes else {}
@@ -237,25 +243,35 @@ def read_truths(path: Path | str, rule: BenchmarkRule, attributes: Path | None =
         _truth(name, entry, rule, str(path), marks.get(name, ())) for name, entry in sorted(found.items()) if entry.main
     ]
     if not truths:
-        raise ResultsError(
-            f"{path} has no annotations of {rule.title}: expected SEQUENCE.txt files, or SEQUENCE/{rule.truth_files[0]}"
-        )
+        expected = f"SEQUENCE.txt files, or SEQUENCE/{rule.layout.truth[0]}"
+        raise ResultsError(f"{path} has no annotations of {rule.title}: expected {expected}")
     return truths
+
+
+def read_truth(folder: Path, name: str, rule: BenchmarkRule) -> Truth:
+    """Read the annotation of one sequence folder as the benchmark's own numbers (a dataset reader blanks absences)."""
+    known = (*rule.layout.truth, *rule.layout.aux_truth, rule.layout.absent_file or "")
+    texts = {file: (folder / file).read_text() for file in known if file and (folder / file).is_file()}
+    found = _collect({PurePosixPath(name) / file: text for file, text in texts.items()}, rule)
+    if name not in found or not found[name].main:
+        raise ResultsError(f"{folder} has no {' or '.join(rule.layout.truth)}")
+    return _truth(name, found[name], rule, str(folder), ())
 
 
 def _truth(name: str, files: _TruthFiles, rule: BenchmarkRule, source: str, attributes: tuple[str, ...]) -> Truth:
     def boxes_of(text: str) -> NDArray[np.float64]:
         table = parse_table(text, f"{source}: {name}")
-        layout = rule.truth_layout if table.columns == 4 else None
+        layout = rule.layout.boxes if table.columns == 4 else None
         return to_xywh(table.values, layout, f"{source}: {name}")
 
     try:
         boxes = boxes_of(files.main or "")
         aux = boxes_of(files.aux) if files.aux else None
         if "absent" in files.extra:
-            seen = parse_table(files.extra["absent"], f"{source}: {name}/absent_label.txt").values[:, 0] > 0
+            flags = parse_table(files.extra["absent"], f"{source}: {name}/{rule.layout.absent_file}").values[:, 0]
+            seen = flags == rule.layout.present_flag
             if len(seen) != len(boxes):
-                raise ResultsError(f"{source}: {name}: {len(seen)} absent labels for {len(boxes)} boxes")
+                raise ResultsError(f"{source}: {name}: {len(seen)} absence flags for {len(boxes)} boxes")
             boxes = np.where(seen[:, None], boxes, np.nan)
     except BoxFileError as error:
         raise ResultsError(str(error)) from error

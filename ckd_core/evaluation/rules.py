@@ -7,13 +7,12 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from ckd_core.data.datasets import DatasetLayout, get_layout
 from ckd_core.errors import TrackingError
 from ckd_core.evaluation.metrics import NORMALIZED_THRESHOLDS, PRECISION_THRESHOLDS, SUCCESS_THRESHOLDS
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-
-    from ckd_core.data.box_files import Layout
 
 
 class RuleError(TrackingError):
@@ -39,8 +38,6 @@ class BenchmarkRule:
         x or y of 0), "excluded", or "raw" (compared as it stands).
     shorter, longer: what happens to results with fewer or more rows than the annotation: "error"; "late_start" (the
         missing rows are the leading absent frames); "cut" (surplus rows at the end are ignored).
-    truth_files: names of annotation files inside a sequence folder, first found wins; aux_truth_files: the auxiliary's.
-    truth_layout: how their four numbers are meant.
     long_term: precision, recall and F over the reported confidence are computed too.
     source: where the rule is written down, and whether it was checked against published numbers.
     """
@@ -65,10 +62,12 @@ class BenchmarkRule:
     absent: Literal["hit_and_miss", "excluded", "raw"] = "excluded"
     shorter: Literal["error", "late_start"] = "error"
     longer: Literal["error", "cut"] = "error"
-    truth_files: tuple[str, ...] = ("groundtruth.txt",)
-    aux_truth_files: tuple[str, ...] = ()
-    truth_layout: Layout | None = None
     long_term: bool = False
+
+    @property
+    def layout(self) -> DatasetLayout:
+        """Where the benchmark keeps its images and annotations."""
+        return get_layout(self.name)
 
     @property
     def normalized_thresholds(self) -> NDArray[np.float64]:
@@ -95,7 +94,6 @@ _RULES = (
         repeat_invalid=True,
         absent="hit_and_miss",
         longer="cut",
-        truth_files=("init.txt", "visible.txt"),
     ),
     BenchmarkRule(
         name="rgbt234",
@@ -109,8 +107,6 @@ _RULES = (
         single_precision=True,
         first_is_truth=False,
         absent="raw",
-        truth_files=("visible.txt", "init.txt"),
-        aux_truth_files=("infrared.txt",),
     ),
     BenchmarkRule(
         name="rgbt210",
@@ -120,7 +116,6 @@ _RULES = (
         round_results=True,
         single_precision=True,
         absent="raw",
-        truth_files=("init.txt",),
     ),
     BenchmarkRule(
         name="gtot",
@@ -139,9 +134,6 @@ _RULES = (
         single_precision=True,
         first_is_truth=False,
         absent="raw",
-        truth_files=("groundTruth_v.txt",),
-        aux_truth_files=("groundTruth_i.txt",),
-        truth_layout="corners",
     ),
     BenchmarkRule(
         name="vtuav",
@@ -152,8 +144,6 @@ _RULES = (
         normalized_name=None,
         two_truths=True,
         first_is_truth=False,
-        truth_files=("rgb.txt",),
-        aux_truth_files=("ir.txt",),
     ),
     BenchmarkRule(
         name="visevent",
@@ -177,7 +167,6 @@ _RULES = (
         repeat_invalid=True,
         absent="hit_and_miss",
         longer="cut",
-        truth_files=("groundtruth_rect.txt",),
     ),
     BenchmarkRule(
         name="got10k",

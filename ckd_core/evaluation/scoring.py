@@ -101,6 +101,9 @@ def _fit_length(rule: BenchmarkRule, truth: Truth, track: Track) -> tuple[Truth,
     if have == want:
         return truth, track, None
     said = f"{track.name}: {have} result rows for {want} annotated frames"
+    if rule.layout.every > 1 and -(-have // rule.layout.every) == want:
+        confidence = None if track.confidence is None else track.confidence[:: rule.layout.every]
+        return truth, Track(track.name, track.boxes[:: rule.layout.every], confidence), None
     if have > want and rule.longer == "cut":
         confidence = None if track.confidence is None else track.confidence[:want]
         return truth, Track(track.name, track.boxes[:want], confidence), f"{said}; the surplus is ignored"
