@@ -6,7 +6,7 @@ import contextlib
 import ctypes
 import gc
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,8 @@ import numpy as np
 from ckd_core.frame import BoundingBox, Modality, MultiModalFrame
 
 if TYPE_CHECKING:
+    from ckd_core.tracking.confidence import Thresholds
+    from ckd_core.tracking.tracker import Tracker
     from sdstrack_ros.parameters import Settings
     from sdstrack_ros.session import TrackerLike
 
@@ -24,9 +26,10 @@ _WIDTH, _HEIGHT = 320, 240
 
 @dataclass(frozen=True, slots=True)
 class WarmTracker:
-    """A tracker that has run once, and what it runs on."""
+    """A tracker that has run once, the thresholds that came with its weights, and what it runs on."""
 
-    tracker: TrackerLike
+    tracker: Tracker
+    own_thresholds: Thresholds
     model: str
     device: str
     engine: str
@@ -40,19 +43,40 @@ def build_warm_tracker(settings: Settings) -> WarmTracker:
 
     """
     from ckd_core.tracking import build_tracker
+    from ckd_core.tracking.confidence import ConfidenceConfig
+    from ckd_core.tracking.config import MissingPolicy, TemplateRefresh, TrackerConfig
 
     modality = Modality(settings.modality)
+    config = TrackerConfig(
+        missing=MissingPolicy(settings.missing),
+        confidence=ConfidenceConfig(reacquire=settings.reacquire),
+        template_refresh=TemplateRefresh(settings.template_refresh),
+    )
     tracker = build_tracker(
         model=settings.model,
         weights=Path(settings.weights).expanduser() if settings.weights else None,
         modality=modality,
+        config=config,
         engine=settings.engine,
         device=settings.device,
         threads=settings.threads,
         strict_device=settings.strict_device,
     )
     warm_up(tracker, modality)
-    return WarmTracker(tracker, settings.model, _named(tracker, "device"), _named(tracker, "engine"))
+    own = tracker.thresholds
+    tracker.thresholds = tuned(own, settings)
+    return WarmTracker(tracker, own, settings.model, tracker.engine.device, tracker.engine.name)
+
+
+def tuned(own: Thresholds, settings: Settings) -> Thresholds:
+    """Thresholds of the weights, with those that the settings give in their place.
+
+    Raises:
+        ConfidenceError: they contradict each other.
+
+    """
+    given = {"doubt": settings.doubt_score, "unseen": settings.unseen_score, "confirm": settings.confirm_score}
+    return replace(own, **{name: value for name, value in given.items() if value >= 0})
 
 
 def warm_up(tracker: TrackerLike, modality: Modality) -> None:
@@ -78,8 +102,3 @@ def free_memory() -> None:
         # glibc keeps freed arenas; a node that was cleaned up gives them back. musl has no such call.
         with contextlib.suppress(OSError, AttributeError):
             ctypes.CDLL("libc.so.6").malloc_trim(0)
-
-
-def _named(tracker: TrackerLike, attribute: str) -> str:
-    value: Any = getattr(tracker, attribute, "unknown")
-    return str(getattr(value, "name", value))

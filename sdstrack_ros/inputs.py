@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -14,15 +15,15 @@ from ckd_core.frame import FrameError, Modality, MultiModalFrame
 from sdstrack_ros.camera import CameraError, PinholeCamera
 from sdstrack_ros.faults import FaultLog, guarded
 from sdstrack_ros.frames import SourceFrame
-from sdstrack_ros.image_codec import CodecError, decode
+from sdstrack_ros.message_filters_compat import SimpleFilter
 from sdstrack_ros.qos import on_incompatible, sensor_qos, why_silent
+from sdstrack_ros.sources import FrameBuilder
+from sdstrack_ros.sync_policies import stamp_of, synchronize
 from sdstrack_ros.sync_types import NS_PER_S, SyncConfig, SyncedSet
-from sdstrack_ros.synchronizer import Synchronizer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from numpy.typing import NDArray
     from rclpy.lifecycle import LifecycleNode
     from rclpy.qos import QoSProfile
 
@@ -65,12 +66,23 @@ class Inputs:
         self._settings = settings
         self._modality = Modality(settings.modality)
         self._packets = self._modality is Modality.EVENT and settings.event_input == "packets"
-        self._homography = _homography(settings)
+        self._aux_name = "events" if self._packets else "aux"
         self.camera: PinholeCamera | None = None
         self._sequence = 0
         self._warned_at: dict[str, float] = {}
-        self._sync = Synchronizer(_sync_config(settings), **self._aux_buffer())
+        self._frame_id = ""
+        self._color_source, self._aux_source = SimpleFilter(), SimpleFilter()
+        self._sync = synchronize(
+            self._color_source,
+            self._aux_source,
+            settings.sync_policy,
+            _sync_config(settings),
+            self._packets,
+            self._on_broken_packet,
+        )
+        self._sync.registerCallback(self._release)
         self._streams = self._subscribe(settings)
+        self._builder = self._frame_builder(settings)
         self._timer = node.create_timer(POLL_S, self._on_poll, clock=Clock(clock_type=ClockType.STEADY_TIME))
 
     def destroy(self) -> None:
@@ -84,7 +96,7 @@ class Inputs:
     def apply(self, settings: Settings) -> None:
         """Take over what may change at run time."""
         self._settings = settings
-        self._homography = _homography(settings)
+        self._builder = self._frame_builder(settings)
         self._sync.configure(_sync_config(settings))
 
     @property
@@ -111,9 +123,6 @@ class Inputs:
                     f"nothing on {stream.topic} for {silences[stream.topic]:.1f} s: {reason}"
                 )
 
-    def _aux_buffer(self) -> dict[str, Any]:
-        return {}
-
     def _subscribe(self, settings: Settings) -> tuple[_Stream, ...]:
         depth = settings.input_depth
         compressed = settings.transport == "compressed"
@@ -124,7 +133,7 @@ class Inputs:
             from event_camera_msgs.msg import EventPacket
 
             streams.append(
-                self._stream("events", EventPacket, settings.events_topic, "", settings.events_depth, self._on_events)
+                self._stream("events", EventPacket, settings.events_topic, "", settings.events_depth, self._on_aux)
             )
         else:
             streams.append(self._stream("aux", kind, settings.aux_topic, aux_suffix * compressed, depth, self._on_aux))
@@ -155,15 +164,15 @@ class Inputs:
 
     @guarded("rgb topic")
     def _on_color(self, message: Any) -> None:
-        self._take("rgb", message, self._sync.add_color)
+        self._take("rgb", message, self._color_source)
 
     @guarded("aux topic")
     def _on_aux(self, message: Any) -> None:
-        self._take("aux", message, self._sync.add_aux)
+        self._take(self._aux_name, message, self._aux_source)
 
-    @guarded("events topic")
-    def _on_events(self, message: Any) -> None:
-        self._take("events", message, self._sync.add_aux)
+    def _on_broken_packet(self, error: Exception) -> None:
+        self._health.rejected("events")
+        self.faults.record(self._topic("events"), str(error))
 
     @guarded("camera_info topic")
     def _on_info(self, message: CameraInfo) -> None:
@@ -174,96 +183,88 @@ class Inputs:
             self._health.rejected("camera_info")
             self.faults.record(self._topic("camera_info"), str(error))
 
-    def _take(self, name: str, message: Any, add: Callable[[int, int, Any], list[SyncedSet]]) -> None:
-        now_ns = time.monotonic_ns()
-        self._health.arrived(name, now_ns / NS_PER_S)
-        stamp = message.header.stamp
-        stamp_ns = int(stamp.sec) * NS_PER_S + int(stamp.nanosec)
-        if stamp_ns <= 0:
+    def _take(self, name: str, message: Any, source: SimpleFilter) -> None:
+        self._health.arrived(name, time.monotonic())
+        if stamp_of(message) <= 0:
             self._health.rejected(name)
             self.faults.record(self._topic(name), "header.stamp is 0; the driver has to fill it in, frames pair by it")
             return
-        self._release(add(stamp_ns, now_ns, message))
+        source.signalMessage(message)
 
     @guarded("synchronizer")
     def _on_poll(self) -> None:
         deadline_ns = self._sync.next_deadline_ns
-        now_ns = time.monotonic_ns()
-        if deadline_ns is not None and deadline_ns <= now_ns:
-            self._release(self._sync.poll(now_ns))
+        if deadline_ns is not None and deadline_ns <= time.monotonic_ns():
+            self._sync.poll()
 
-    def _release(self, sets: list[SyncedSet]) -> None:
-        for synced in sets:
-            if synced.jumped_back_ns:
-                self._on_rewind(
-                    f"time jumped back by {synced.jumped_back_ns / NS_PER_S:.2f} s: target and history reset"
-                )
-            leader = synced.color or synced.aux
-            if leader is None:
-                continue
-            if synced.skew_ns is not None:
-                self._health.paired(synced.skew_ns / NS_PER_S)
-            arrived_ns = min(sample.arrival_ns for sample in (synced.color, synced.aux) if sample is not None)
-            self._emit(
-                SourceFrame(
-                    self._sequence,
-                    synced.stamp_ns,
-                    leader.payload.header.frame_id,
-                    min(arrived_ns, synced.left_ns) / NS_PER_S,
-                    synced.left_ns / NS_PER_S,
-                    self._decoder(synced),
-                )
+    def _release(self, synced: SyncedSet) -> None:
+        if synced.jumped_back_ns:
+            self._on_rewind(f"jump back in time by {synced.jumped_back_ns / NS_PER_S:.2f} s")
+        leader = synced.color or synced.aux
+        if leader is None:
+            return
+        # Windows of events have no header; they are seen from where the colour camera last was.
+        if hasattr(leader.payload, "header"):
+            self._frame_id = str(leader.payload.header.frame_id)
+        if synced.skew_ns is not None:
+            self._health.paired(synced.skew_ns / NS_PER_S)
+        arrived_ns = min(sample.arrival_ns for sample in (synced.color, synced.aux) if sample is not None)
+        self._emit(
+            SourceFrame(
+                self._sequence,
+                synced.stamp_ns,
+                self._frame_id,
+                min(arrived_ns, synced.left_ns) / NS_PER_S,
+                synced.left_ns / NS_PER_S,
+                self._decoder(synced),
             )
-            self._sequence += 1
+        )
+        self._sequence += 1
+
+    @property
+    def counters(self) -> Mapping[str, int]:
+        """What the synchronizer made of everything that came in."""
+        return {
+            name: value for name, value in dataclasses.asdict(self._sync.counters).items() if isinstance(value, int)
+        }
 
     def _decoder(self, synced: SyncedSet) -> Callable[[], MultiModalFrame]:
-        homography = self._homography
+        builder = self._builder
 
         def images() -> MultiModalFrame:
-            rgb = self._color(synced)
-            aux = self._auxiliary(synced)
-            if rgb is None and aux is None:
+            frame, rejections = builder.build(synced)
+            for rejection in rejections:
+                self._health.rejected(self._aux_name if rejection.stream == "aux" else rejection.stream)
+                self.faults.record(rejection.topic, rejection.reason)
+            if frame is None:
                 raise FrameError(f"the frame of stamp {synced.stamp_ns / NS_PER_S:.3f} has no usable image")
-            return MultiModalFrame(
-                synced.stamp_ns / NS_PER_S,
-                rgb,
-                aux,
-                self._modality,
-                aux_from_reference=homography,
-                aux_held=synced.aux_held and aux is not None,
-            )
+            return frame
 
         return images
 
-    def _color(self, synced: SyncedSet) -> NDArray[np.uint8] | None:
-        if synced.color is None:
-            return None
-        return self._decoded("rgb", lambda payload, topic: decode(payload, topic).color(), synced.color.payload)
-
-    def _auxiliary(self, synced: SyncedSet) -> NDArray[Any] | None:
-        if synced.aux is None:
-            return None
-        return self._decoded(
-            "aux", lambda payload, topic: decode(payload, topic).auxiliary(self._modality), synced.aux.payload
+    def _frame_builder(self, settings: Settings) -> FrameBuilder:
+        matrix = np.array(settings.aux_homography, dtype=np.float64).reshape(3, 3)
+        return FrameBuilder(
+            self._modality,
+            self._topic("rgb"),
+            self._topic(self._aux_name),
+            aux_from_reference=None if np.array_equal(matrix, np.eye(3)) else matrix,
         )
-
-    def _decoded(self, name: str, convert: Callable[[Any, str], NDArray[Any]], payload: Any) -> NDArray[Any] | None:
-        topic = self._topic(name)
-        try:
-            return convert(payload, topic)
-        except CodecError as error:
-            self._health.rejected(name)
-            self.faults.record(topic, str(error))
-            return None
 
     def _topic(self, name: str) -> str:
         return next((stream.topic for stream in self._streams if stream.name == name), name)
 
 
+def check_sync_policy(settings: Settings) -> None:
+    """Try whether the streams can be paired as asked.
+
+    Raises:
+        SyncError: a policy of message_filters where that is not installed, or for event packets.
+
+    """
+    packets = settings.modality == Modality.EVENT.value and settings.event_input == "packets"
+    synchronize(SimpleFilter(), SimpleFilter(), settings.sync_policy, _sync_config(settings), packets)
+
+
 def _sync_config(settings: Settings) -> SyncConfig:
     return SyncConfig(settings.max_skew_s, settings.max_wait_s, settings.aux_hold_s)
-
-
-def _homography(settings: Settings) -> NDArray[np.float64] | None:
-    matrix = np.array(settings.aux_homography, dtype=np.float64).reshape(3, 3)
-    return None if np.array_equal(matrix, np.eye(3)) else matrix

@@ -6,8 +6,10 @@ from typing import TYPE_CHECKING
 
 from rcl_interfaces.msg import SetParametersResult
 
+from ckd_core.errors import TrackingError
 from sdstrack_ros.parameter_docs import descriptor, ros_value
-from sdstrack_ros.parameters import TABLE, ParameterError, Settings, changed, nearest_name, settings_from
+from sdstrack_ros.parameter_spec import ParameterError
+from sdstrack_ros.parameters import TABLE, Settings, changed, nearest_name, settings_from
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,6 +29,7 @@ class NodeParameters:
     """
 
     def __init__(self, node: Node, on_change: Callable[[Settings, Settings], object]) -> None:
+        """`on_change(before, after)` applies a change; a TrackingError that it raises refuses it."""
         self._on_change = on_change
         self.configured = False
         self._refused: dict[str, str] = {}
@@ -67,10 +70,11 @@ class NodeParameters:
             return SetParametersResult(successful=True)
         before = self.settings
         try:
-            self.settings = changed(before, values, self.configured)
-        except ParameterError as error:
+            after = changed(before, values, self.configured)
+            self._on_change(before, after)
+        except TrackingError as error:
             return SetParametersResult(successful=False, reason=str(error))
+        self.settings = after
         for name in (*values, "parameters"):
             self._refused.pop(name, None)
-        self._on_change(before, self.settings)
         return SetParametersResult(successful=True)

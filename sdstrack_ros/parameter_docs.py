@@ -5,7 +5,8 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any
 
-from sdstrack_ros.parameters import Effect, ParameterSpec, Value, parameter_table
+from sdstrack_ros.parameter_spec import Effect, ParameterSpec, Value
+from sdstrack_ros.parameters import parameter_table
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

@@ -8,128 +8,14 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-import math
 from dataclasses import dataclass
-from enum import Enum
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING
 
-from ckd_core.errors import TrackingError
+from sdstrack_ros.parameter_spec import Effect, ParameterError, ParameterSpec, Value, row
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
-
-Value = Any
-_T = TypeVar("_T")
-_KINDS = {bool: "bool", int: "integer", float: "double", str: "string", tuple: "double array"}
-
-
-class ParameterError(TrackingError):
-    """A parameter value that cannot be used, or a parameter that does not exist."""
-
-
-class Effect(str, Enum):
-    """When a changed value takes effect."""
-
-    LIVE = "at once"
-    RECONFIGURE = "needs reconfigure"
-
-
-@dataclass(frozen=True, slots=True)
-class ParameterSpec:
-    """One row of the table; `low`, `high` are inclusive, `choices` empty means free."""
-
-    name: str
-    default: Value
-    description: str
-    effect: Effect
-    group: str
-    unit: str
-    low: float | None
-    high: float | None
-    choices: tuple[str, ...]
-
-    @property
-    def kind(self) -> str:
-        """ROS type in words."""
-        return _KINDS[type(self.default)]
-
-    @property
-    def range_text(self) -> str:
-        """What values are allowed, in words."""
-        if self.choices:
-            return ", ".join(self.choices)
-        length = f"{len(self.default)} numbers" if isinstance(self.default, tuple) else ""
-        if self.low is None and self.high is None:
-            return length
-        low = "" if self.low is None else f"from {self.low:g}"
-        high = "" if self.high is None else f"to {self.high:g}"
-        return ", ".join(filter(None, [length, f"{low} {high}".strip()]))
-
-    def check(self, value: Value) -> Value:
-        """Return `value` in the table's type; integers are accepted where a double is wanted.
-
-        Raises:
-            ParameterError: wrong type, not finite, out of range, or not one of the choices; says what is right.
-
-        """
-        checked = self._typed(value)
-        if self.choices and checked not in self.choices:
-            raise self._refusal(value)
-        numbers = checked if isinstance(checked, tuple) else (checked,)
-        for number in numbers:
-            if isinstance(number, (bool, str)):
-                continue
-            too_low = self.low is not None and number < self.low
-            too_high = self.high is not None and number > self.high
-            if not math.isfinite(number) or too_low or too_high:
-                raise self._refusal(value)
-        return checked
-
-    def _typed(self, value: Value) -> Value:
-        if isinstance(self.default, tuple):
-            try:
-                numbers = tuple(float(v) for v in value)
-            except (TypeError, ValueError):
-                raise self._refusal(value) from None
-            if len(numbers) != len(self.default) or isinstance(value, str):
-                raise self._refusal(value)
-            return numbers
-        if isinstance(self.default, float) and isinstance(value, (int, float)) and not isinstance(value, bool):
-            return float(value)
-        if type(value) is not type(self.default):
-            raise self._refusal(value)
-        return value
-
-    def _refusal(self, value: Value) -> ParameterError:
-        allowed = f", {self.range_text}" if self.range_text else ""
-        unit = f" [{self.unit}]" if self.unit else ""
-        return ParameterError(f"parameter '{self.name}' cannot be {value!r}: expected {self.kind}{allowed}{unit}")
-
-
-def _row(
-    default: _T,
-    group: str,
-    description: str,
-    *,
-    live: bool = False,
-    unit: str = "",
-    low: float | None = None,
-    high: float | None = None,
-    choices: tuple[str, ...] = (),
-) -> _T:
-    """Declare one parameter; the return type makes the dataclass field typed like its default."""
-    metadata = {
-        "group": group,
-        "description": description,
-        "effect": Effect.LIVE if live else Effect.RECONFIGURE,
-        "unit": unit,
-        "low": low,
-        "high": high,
-        "choices": choices,
-    }
-    return dataclasses.field(default=default, metadata=metadata)
-
 
 _RELIABILITY = ("best_effort", "reliable")
 _IDENTITY = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
@@ -139,42 +25,80 @@ _IDENTITY = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
 class Settings:
     """Validated values of all parameters; the fields are the table's rows."""
 
-    model: str = _row("sdstrack_s128", "Model", "Network to run; `sdstrack models` lists the names.")
-    weights: str = _row("", "Model", "Weights file (safetensors); empty takes the file shipped with the model.")
-    modality: str = _row("depth", "Model", "What the second camera sees.", choices=("depth", "thermal", "event"))
-    engine: str = _row("auto", "Model", "How the network runs; auto takes the fastest that the device offers.")
-    device: str = _row("auto", "Model", "Device of the network: auto, cpu, cuda, cuda:1, ...")
-    strict_device: bool = _row(False, "Model", "Fail to configure instead of falling back to another device.")
-    threads: int = _row(0, "Model", "CPU threads of the network; 0 leaves it to the library.", low=0, high=256)
-    autostart: bool = _row(False, "Model", "Configure and activate at start, for use without a lifecycle manager.")
+    model: str = row("sdstrack_s128", "Model", "Network to run; `sdstrack models` lists the names.")
+    weights: str = row("", "Model", "Weights file (safetensors); empty takes the file shipped with the model.")
+    modality: str = row("depth", "Model", "What the second camera sees.", choices=("depth", "thermal", "event"))
+    engine: str = row("auto", "Model", "How the network runs; auto takes the fastest that the device offers.")
+    device: str = row("auto", "Model", "Device of the network: auto, cpu, cuda, cuda:1, ...")
+    strict_device: bool = row(False, "Model", "Fail to configure instead of falling back to another device.")
+    threads: int = row(0, "Model", "CPU threads of the network; 0 leaves it to the library.", low=0, high=256)
+    autostart: bool = row(False, "Model", "Configure and activate at start, for use without a lifecycle manager.")
 
-    rgb_topic: str = _row("rgb/image_raw", "Input", "Colour images (sensor_msgs/Image).")
-    aux_topic: str = _row("aux/image_raw", "Input", "Depth, thermal or event images (sensor_msgs/Image).")
-    events_topic: str = _row("aux/events", "Input", "Event packets (event_camera_msgs/EventPacket).")
-    camera_info_topic: str = _row("camera_info", "Input", "Calibration of the colour camera, for 3-D outputs.")
-    transport: str = _row(
+    doubt_score: float = row(
+        -1.0,
+        "Confidence",
+        "Score below which a frame is doubted; -1 takes the weights' own.",
+        live=True,
+        low=-1,
+        high=1,
+    )
+    unseen_score: float = row(
+        -1.0,
+        "Confidence",
+        "Score below which the target was not seen at all; -1 takes the weights' own.",
+        live=True,
+        low=-1,
+        high=1,
+    )
+    confirm_score: float = row(
+        -1.0,
+        "Confidence",
+        "Score that a re-acquired target must show; -1 takes the weights' own.",
+        live=True,
+        low=-1,
+        high=1,
+    )
+    reacquire: bool = row(True, "Confidence", "Search the whole frame while LOST.")
+    missing: str = row(
+        "duplicate",
+        "Confidence",
+        "What the network is shown for a missing image: black, that camera's last, or the other camera's.",
+        choices=("zeros", "last", "duplicate"),
+    )
+    template_refresh: str = row(
+        "off",
+        "Confidence",
+        "Whether the template follows the target's looks: never, replaced, or a second one beside the first.",
+        choices=("off", "replace", "second"),
+    )
+
+    rgb_topic: str = row("rgb/image_raw", "Input", "Colour images (sensor_msgs/Image).")
+    aux_topic: str = row("aux/image_raw", "Input", "Depth, thermal or event images (sensor_msgs/Image).")
+    events_topic: str = row("aux/events", "Input", "Event packets (event_camera_msgs/EventPacket).")
+    camera_info_topic: str = row("camera_info", "Input", "Calibration of the colour camera, for 3-D outputs.")
+    transport: str = row(
         "raw",
         "Input",
         "compressed reads sensor_msgs/CompressedImage from TOPIC/compressed, depth from TOPIC/compressedDepth.",
         choices=("raw", "compressed"),
     )
-    event_input: str = _row(
+    event_input: str = row(
         "packets",
         "Input",
         "For events: raw packets on events_topic, or ready-made event images on aux_topic.",
         choices=("packets", "image"),
     )
-    input_reliability: str = _row("best_effort", "Input", "QoS of the subscriptions.", choices=_RELIABILITY)
-    input_depth: int = _row(
+    input_reliability: str = row("best_effort", "Input", "QoS of the subscriptions.", choices=_RELIABILITY)
+    input_depth: int = row(
         5, "Input", "QoS history depth of the image subscriptions.", unit="messages", low=1, high=1000
     )
-    events_depth: int = _row(
+    events_depth: int = row(
         1000, "Input", "QoS history depth of the event subscription.", unit="messages", low=1, high=100000
     )
-    stale_after_s: float = _row(
+    stale_after_s: float = row(
         2.0, "Input", "A topic silent for longer is warned about by name.", live=True, unit="s", low=0.1, high=3600.0
     )
-    aux_homography: tuple[float, ...] = _row(
+    aux_homography: tuple[float, ...] = row(
         _IDENTITY,
         "Input",
         "Row-major 3x3 matrix from a colour pixel to the second image's pixel; the identity means that both images"
@@ -182,13 +106,13 @@ class Settings:
         live=True,
     )
 
-    sync_policy: str = _row(
+    sync_policy: str = row(
         "tolerant",
         "Synchronisation",
         "tolerant survives a dead sensor; approximate and exact are message_filters' own.",
         choices=("tolerant", "approximate", "exact"),
     )
-    max_skew_s: float = _row(
+    max_skew_s: float = row(
         0.015,
         "Synchronisation",
         "Stamps further apart are not a pair; half a frame period is right.",
@@ -197,7 +121,7 @@ class Settings:
         low=0.0,
         high=10.0,
     )
-    max_wait_s: float = _row(
+    max_wait_s: float = row(
         0.05,
         "Synchronisation",
         "A frame waits no longer than this for its partner.",
@@ -206,7 +130,7 @@ class Settings:
         low=0.0,
         high=10.0,
     )
-    aux_hold_s: float = _row(
+    aux_hold_s: float = row(
         0.0,
         "Synchronisation",
         "A slower second sensor's last frame serves again for so long; 0 never.",
@@ -216,8 +140,8 @@ class Settings:
         high=10.0,
     )
 
-    label: str = _row("target", "Target", "class_id of the detections.", live=True)
-    init_box: tuple[float, ...] = _row(
+    label: str = row("target", "Target", "class_id of the detections.", live=True)
+    init_box: tuple[float, ...] = row(
         (0.0, 0.0, 0.0, 0.0),
         "Target",
         "Box x, y, width, height to start on in the first frame; no target while width or height is 0."
@@ -227,7 +151,7 @@ class Settings:
         low=-1e5,
         high=1e5,
     )
-    init_size: tuple[float, ...] = _row(
+    init_size: tuple[float, ...] = row(
         (64.0, 64.0),
         "Target",
         "Width and height of a target chosen by a click, where depth does not tell its extent.",
@@ -236,10 +160,10 @@ class Settings:
         low=4.0,
         high=10000.0,
     )
-    history_frames: int = _row(
+    history_frames: int = row(
         30, "Target", "Past frames kept for boxes that refer to one of them.", unit="frames", low=1, high=300
     )
-    catch_up_frames: int = _row(
+    catch_up_frames: int = row(
         8,
         "Target",
         "At most so many of the past frames are tracked through to catch up.",
@@ -248,10 +172,10 @@ class Settings:
         low=1,
         high=300,
     )
-    adopt_candidates: bool = _row(False, "Target", "Adopt the best of ~/candidates when nothing is tracked.", live=True)
-    candidate_class: str = _row("", "Target", "Only candidates of this class_id; empty takes any.", live=True)
-    candidate_min_score: float = _row(0.5, "Target", "Candidates below are ignored.", live=True, low=0.0, high=1.0)
-    readopt_after_s: float = _row(
+    adopt_candidates: bool = row(False, "Target", "Adopt the best of ~/candidates when nothing is tracked.", live=True)
+    candidate_class: str = row("", "Target", "Only candidates of this class_id; empty takes any.", live=True)
+    candidate_min_score: float = row(0.5, "Target", "Candidates below are ignored.", live=True, low=0.0, high=1.0)
+    readopt_after_s: float = row(
         1.0,
         "Target",
         "A candidate replaces a target that has been LOST for longer.",
@@ -261,7 +185,7 @@ class Settings:
         high=3600.0,
     )
 
-    depth_unit_m: float = _row(
+    depth_unit_m: float = row(
         0.001,
         "Depth",
         "Metres per count of an integer depth image (REP 118: 0.001).",
@@ -270,19 +194,19 @@ class Settings:
         low=1e-6,
         high=1.0,
     )
-    min_depth_m: float = _row(
+    min_depth_m: float = row(
         0.1, "Depth", "Nearer readings are ignored in 3-D.", live=True, unit="m", low=0.0, high=100.0
     )
-    max_depth_m: float = _row(
+    max_depth_m: float = row(
         20.0, "Depth", "Farther readings are ignored in 3-D.", live=True, unit="m", low=0.1, high=1000.0
     )
 
-    publish_3d: bool = _row(True, "Output", "Publish ~/detections_3d when depth and camera_info are there.", live=True)
-    publish_markers: bool = _row(True, "Output", "Publish ~/markers for RViz.", live=True)
-    publish_overlay: bool = _row(True, "Output", "Draw ~/overlay while someone subscribes to it.", live=True)
-    overlay_side_by_side: bool = _row(False, "Output", "Show both modalities in the overlay.", live=True)
-    output_reliability: str = _row("reliable", "Output", "QoS of the outputs.", choices=_RELIABILITY)
-    shed_outputs: bool = _row(
+    publish_3d: bool = row(True, "Output", "Publish ~/detections_3d when depth and camera_info are there.", live=True)
+    publish_markers: bool = row(True, "Output", "Publish ~/markers for RViz.", live=True)
+    publish_overlay: bool = row(True, "Output", "Draw ~/overlay while someone subscribes to it.", live=True)
+    overlay_side_by_side: bool = row(False, "Output", "Show both modalities in the overlay.", live=True)
+    output_reliability: str = row("reliable", "Output", "QoS of the outputs.", choices=_RELIABILITY)
+    shed_outputs: bool = row(
         True,
         "Output",
         "When frames come faster than they can be served, leave out overlay, then markers, then 3-D.",

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 # A request whose frame has not come yet is kept for so long: detectors can be faster than the synchronizer.
 PENDING_S = 1.0
+# A target whose frames the tracker refuses so often in a row (an image size that changed for good) is given up.
+GIVE_UP_AFTER_FRAMES = 10
 # Detectors copy the header's stamp, so it fits to the nanosecond; half of this frame period allows for rounding.
 STAMP_TOLERANCE_NS = 15_000_000
 
@@ -39,7 +41,7 @@ STAMP_TOLERANCE_NS = 15_000_000
 class TrackerLike(Protocol):
     """What the session needs of `ckd_core.tracking.tracker.Tracker`."""
 
-    def start(self, frame: MultiModalFrame, box: BoundingBox) -> object:
+    def start(self, frame: MultiModalFrame, box: BoundingBox) -> None:
         """Begin a target."""
 
     def update(self, frame: MultiModalFrame) -> TrackResult:
@@ -95,6 +97,7 @@ class Session:
         self._lost_since: float | None = None
         self._size: tuple[int, int] | None = None
         self._answered = -1
+        self._refusals = 0
         self._pending: tuple[TargetRequest, float] | None = None
 
     @property
@@ -125,7 +128,14 @@ class Session:
         replies = [reply] if (reply := self._retry_pending()) is not None else []
         if source.sequence <= self._answered:
             return replies, None
-        return replies, self._answer(source)
+        try:
+            return replies, self._answer(source)
+        except _RefusedError as error:
+            if self._refusals < GIVE_UP_AFTER_FRAMES:
+                raise
+            self._forget()
+            text = f"target forgotten: {self._refusals} frames in a row could not be used, the last because {error}"
+            return [*replies, Reply(False, text)], Answer(source, source.images(), None, "")
 
     def on_request(self, request: TargetRequest) -> Reply | None:
         """Meet a request; None: it waits for its frame, or needs no reply."""
@@ -161,9 +171,12 @@ class Session:
 
     def _reset(self, request: ResetRequest) -> Reply:
         had = self._tracking
+        self._forget()
+        return Reply(True, f"{request.origin} taken: " + ("target forgotten" if had else "there was no target"))
+
+    def _forget(self) -> None:
         self._tracker.reset()
         self._tracking, self._last, self._lost_since, self._pending = False, None, None, None
-        return Reply(True, f"{request.origin} taken: " + ("target forgotten" if had else "there was no target"))
 
     def _adopt(self, request: CandidatesRequest) -> Reply | None:
         settings = self._settings()
@@ -220,7 +233,7 @@ class Session:
         begin = self._clock()
         self._tracker.start(images, box)
         self._targets += 1
-        self._tracking, self._lost_since, self._pending = True, None, None
+        self._tracking, self._lost_since, self._pending, self._refusals = True, None, None, 0
         rgb_present, aux_present = images.presence
         self._last = TrackResult(images.stamp, box, 1.0, TrackState.TRACKING, rgb_present, aux_present)
         answer = Answer(first, images, self._last, self.target_id, tracker_s=self._clock() - begin)
@@ -237,7 +250,12 @@ class Session:
         decoded = self._clock()
         if not self._tracking:
             return Answer(source, images, None, "", decode_s=decoded - begin)
-        result = self._tracker.update(images)
+        try:
+            result = self._tracker.update(images)
+        except TrackingError as error:
+            self._refusals += 1
+            raise _RefusedError(str(error)) from error
+        self._refusals = 0
         self._last = result
         done = self._clock()
         if result.state is not TrackState.LOST:
@@ -265,6 +283,10 @@ class Session:
             return "no frame has come yet"
         stamp_ns = getattr(request, "stamp_ns", None) or 0
         return f"no frame of stamp {stamp_ns / 1e9:.3f} came within {PENDING_S} s"
+
+
+class _RefusedError(TrackingError):
+    """The tracker cannot follow the target into a frame."""
 
 
 class _NotYetError(TargetError):

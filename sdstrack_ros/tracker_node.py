@@ -18,11 +18,11 @@ from std_srvs.srv import SetBool, Trigger
 
 from ckd_core.errors import TrackingError
 from ckd_core.frame import BoundingBox
-from sdstrack_ros.build import WarmTracker, build_warm_tracker, free_memory
+from sdstrack_ros.build import WarmTracker, build_warm_tracker, free_memory, tuned
 from sdstrack_ros.faults import FaultLog, guarded
 from sdstrack_ros.frames import History, SourceFrame
 from sdstrack_ros.health import Health, Latency, Situation
-from sdstrack_ros.inputs import Inputs
+from sdstrack_ros.inputs import Inputs, check_sync_policy
 from sdstrack_ros.node_parameters import NodeParameters
 from sdstrack_ros.overload import FrameCost, OutputPlan, OverloadPolicy
 from sdstrack_ros.publishers import Publishers
@@ -82,6 +82,7 @@ class TrackerNode(LifecycleNode):  # type: ignore[misc]  # rclpy brings no types
         """Load and warm up the model, create outputs and services; FAILURE with the reason, and may be tried again."""
         try:
             settings = self._table.checked()
+            check_sync_policy(settings)
             self._warm = build_warm_tracker(settings)
             self._outputs = Publishers(self, settings)
             self._own_services = [
@@ -199,6 +200,8 @@ class TrackerNode(LifecycleNode):  # type: ignore[misc]  # rclpy brings no types
             self._submit(BoxRequest("parameter init_box", box, patient=True))
 
     def _on_settings(self, before: Settings, after: Settings) -> None:
+        if self._warm is not None:
+            self._warm.tracker.thresholds = tuned(self._warm.own_thresholds, after)
         if self._inputs is not None:
             self._inputs.apply(after)
         if self._worker is not None and before.init_box != after.init_box:
@@ -327,6 +330,8 @@ class TrackerNode(LifecycleNode):  # type: ignore[misc]  # rclpy brings no types
             "engine": self._warm.engine if self._warm is not None else "",
             "left_out": ", ".join(shed),
         }
+        if self._inputs is not None:
+            facts.update({f"sync.{name}": str(number) for name, number in self._inputs.counters.items()})
         needed = self._inputs.image_topics if self._inputs is not None else ()
         situation = Situation(self._label, target, silences, needed, self._paused, tuple(problems))
         self._reporter.publish(situation, facts, now, periodic)

@@ -48,8 +48,12 @@ class Tracker:
 
     @property
     def thresholds(self) -> Thresholds:
-        """Thresholds in force."""
+        """Thresholds in force; new ones count from the next frame on."""
         return self._multi.thresholds
+
+    @thresholds.setter
+    def thresholds(self, thresholds: Thresholds) -> None:
+        self._multi.thresholds = thresholds
 
     @property
     def started(self) -> bool:

@@ -1,0 +1,122 @@
+"""What one parameter is: its type, range, unit, effect, and the check of a value. No ROS import."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any, TypeVar
+
+from ckd_core.errors import TrackingError
+
+Value = Any
+_T = TypeVar("_T")
+_KINDS = {bool: "bool", int: "integer", float: "double", str: "string", tuple: "double array"}
+
+
+class ParameterError(TrackingError):
+    """A parameter value that cannot be used, or a parameter that does not exist."""
+
+
+class Effect(str, Enum):
+    """When a changed value takes effect."""
+
+    LIVE = "at once"
+    RECONFIGURE = "needs reconfigure"
+
+
+@dataclass(frozen=True, slots=True)
+class ParameterSpec:
+    """One row of the table; `low`, `high` are inclusive, `choices` empty means free."""
+
+    name: str
+    default: Value
+    description: str
+    effect: Effect
+    group: str
+    unit: str
+    low: float | None
+    high: float | None
+    choices: tuple[str, ...]
+
+    @property
+    def kind(self) -> str:
+        """ROS type in words."""
+        return _KINDS[type(self.default)]
+
+    @property
+    def range_text(self) -> str:
+        """What values are allowed, in words."""
+        if self.choices:
+            return ", ".join(self.choices)
+        length = f"{len(self.default)} numbers" if isinstance(self.default, tuple) else ""
+        if self.low is None and self.high is None:
+            return length
+        low = "" if self.low is None else f"from {self.low:g}"
+        high = "" if self.high is None else f"to {self.high:g}"
+        return ", ".join(filter(None, [length, f"{low} {high}".strip()]))
+
+    def check(self, value: Value) -> Value:
+        """Return `value` in the table's type; integers are accepted where a double is wanted.
+
+        Raises:
+            ParameterError: wrong type, not finite, out of range, or not one of the choices; says what is right.
+
+        """
+        checked = self._typed(value)
+        if self.choices and checked not in self.choices:
+            raise self._refusal(value)
+        numbers = checked if isinstance(checked, tuple) else (checked,)
+        for number in numbers:
+            if isinstance(number, (bool, str)):
+                continue
+            too_low = self.low is not None and number < self.low
+            too_high = self.high is not None and number > self.high
+            if not math.isfinite(number) or too_low or too_high:
+                raise self._refusal(value)
+        return checked
+
+    def _typed(self, value: Value) -> Value:
+        if isinstance(self.default, tuple):
+            try:
+                numbers = tuple(float(v) for v in value)
+            except (TypeError, ValueError):
+                raise self._refusal(value) from None
+            if len(numbers) != len(self.default) or isinstance(value, str):
+                raise self._refusal(value)
+            return numbers
+        if isinstance(self.default, float) and isinstance(value, (int, float)) and not isinstance(value, bool):
+            return float(value)
+        if type(value) is not type(self.default):
+            raise self._refusal(value)
+        return value
+
+    def _refusal(self, value: Value) -> ParameterError:
+        allowed = f", {self.range_text}" if self.range_text else ""
+        unit = f" [{self.unit}]" if self.unit else ""
+        return ParameterError(f"parameter '{self.name}' cannot be {value!r}: expected {self.kind}{allowed}{unit}")
+
+
+def row(
+    default: _T,
+    group: str,
+    description: str,
+    *,
+    live: bool = False,
+    unit: str = "",
+    low: float | None = None,
+    high: float | None = None,
+    choices: tuple[str, ...] = (),
+) -> _T:
+    """Declare one parameter; the return type makes the dataclass field typed like its default."""
+    metadata = {
+        "group": group,
+        "description": description,
+        "effect": Effect.LIVE if live else Effect.RECONFIGURE,
+        "unit": unit,
+        "low": low,
+        "high": high,
+        "choices": choices,
+    }
+    return dataclasses.field(default=default, metadata=metadata)
