@@ -10,6 +10,10 @@ import numpy as np
 
 from ckd_core.errors import TrackingError
 
+# Numbers of distortion coefficients that OpenCV's models have; "equidistant" is its fisheye model.
+FISHEYE_COEFFICIENTS = 4
+COEFFICIENTS = (4, 5, 8, 12, 14)
+
 
 class CameraError(TrackingError):
     """A calibration that describes no camera, or a point that no camera sees."""
@@ -34,7 +38,8 @@ class PinholeCamera:
         """Read a CameraInfo.
 
         Raises:
-            CameraError: focal length 0, not finite, or no size; drivers send such messages when uncalibrated.
+            CameraError: focal length 0, not finite, or no size (drivers send such messages when uncalibrated); a
+                number of distortion coefficients that no model has.
 
         """
         numbers = [float(v) for v in info.k]
@@ -45,6 +50,12 @@ class PinholeCamera:
             )
         distortion = tuple(float(v) for v in info.d)
         model = str(info.distortion_model) or "plumb_bob"
+        if not any(distortion) or not np.all(np.isfinite(distortion)):
+            distortion = ()
+        allowed = (FISHEYE_COEFFICIENTS,) if model == "equidistant" else COEFFICIENTS
+        if distortion and len(distortion) not in allowed:
+            wanted = " or ".join(map(str, allowed))
+            raise CameraError(f"camera_info has {len(distortion)} '{model}' distortion coefficients; expected {wanted}")
         return cls(
             int(info.width),
             int(info.height),
@@ -52,7 +63,7 @@ class PinholeCamera:
             fy,
             cx,
             cy,
-            distortion if any(distortion) and np.all(np.isfinite(distortion)) else (),
+            distortion,
             model,
             str(info.header.frame_id),
         )
@@ -81,7 +92,7 @@ class PinholeCamera:
             pixel = np.array([[[x, y]]], dtype=np.float64)
             coefficients = np.array(self.distortion)
             if self.model == "equidistant":
-                point = cv2.fisheye.undistortPoints(pixel, matrix, coefficients[:4])
+                point = cv2.fisheye.undistortPoints(pixel, matrix, coefficients)
             else:
                 point = cv2.undistortPoints(pixel, matrix, coefficients)
             if np.all(np.isfinite(point)):
@@ -104,7 +115,7 @@ class PinholeCamera:
             zero = np.zeros(3)
             coefficients = np.array(self.distortion)
             if self.model == "equidistant":
-                pixels, _ = cv2.fisheye.projectPoints(points, zero, zero, matrix, coefficients[:4])
+                pixels, _ = cv2.fisheye.projectPoints(points, zero, zero, matrix, coefficients)
             else:
                 pixels, _ = cv2.projectPoints(points, zero, zero, matrix, coefficients)
             return float(pixels[0, 0, 0]), float(pixels[0, 0, 1])
