@@ -31,7 +31,8 @@ class TrainingSample:
     """One pair.
 
     template: [6, ht, wt] and search: [6, hs, ws] float32, normalised, colour channels first.
-    template_box, search_box: [4] float32 `xywh` as a share of the crop's side (0..1 inside the crop).
+    template_box, search_box: [4] float32 `xywh` as a share of the crop's side (0..1 inside the crop). A search box
+        wholly outside its crop says that the target is absent there.
     source: where the pair comes from, for messages ("LasHeR/boy_3 frames 12, 40"); may be empty.
     skipped: frames that could not be read on the way to this pair, each with its reason; the loop counts them.
     """
@@ -100,7 +101,7 @@ class PairDataset(Protocol):
 
 
 def check_sample(sample: TrainingSample) -> None:
-    """Refuse a pair with a wrong shape or type, non-finite values, or a box without any area in its crop."""
+    """Refuse a pair with a wrong shape or type, or boxes that are none; the template's must lie in its crop."""
     where = f" ({sample.source})" if sample.source else ""
     for name in ("template", "search"):
         image: Tensor = getattr(sample, name)
@@ -108,11 +109,12 @@ def check_sample(sample: TrainingSample) -> None:
             raise PairError(f"{name} is {image.dtype} {list(image.shape)}; expected float32 [{CHANNELS}, h, w]{where}")
     for name in ("template_box", "search_box"):
         box: Tensor = getattr(sample, name)
-        if box.shape != (4,) or not bool(torch.isfinite(box).all()):
-            raise PairError(f"{name} is {box.tolist()}; expected 4 finite numbers xywh{where}")
-        x, y, w, h = box.tolist()
-        if w <= 0 or h <= 0 or x >= 1 or y >= 1 or x + w <= 0 or y + h <= 0:
-            raise PairError(f"{name} {[round(v, 4) for v in (x, y, w, h)]} has no area inside its crop (0..1){where}")
+        if box.shape != (4,) or not bool(torch.isfinite(box).all()) or not bool((box[2:] > 0).all()):
+            raise PairError(f"{name} is {box.tolist()}; expected 4 finite numbers xywh with w, h > 0{where}")
+    x, y, w, h = sample.template_box.tolist()
+    if x >= 1 or y >= 1 or x + w <= 0 or y + h <= 0:
+        shown = [round(v, 4) for v in (x, y, w, h)]
+        raise PairError(f"template_box {shown} has no area inside its crop (0..1){where}")
 
 
 def collate(items: Sequence[tuple[int, TrainingSample]]) -> TrainingBatch:

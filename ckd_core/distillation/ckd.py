@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal, cast
+from typing import TYPE_CHECKING, Literal, NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
 
-from ckd_core.distillation.losses import track_loss
+from ckd_core.distillation.losses import TrackLoss, track_loss
 from ckd_core.distillation.objective import StepContext, StepResult, sample_generator, track_terms
 from ckd_core.settings import limits
 
@@ -53,6 +53,17 @@ def draw_sample_keep(network: CKD, index: Tensor, seed: int) -> Tensor | None:
     return torch.cat(found) if found else None
 
 
+class CKDLosses(NamedTuple):
+    """Tracking losses of the three heads; content of both modalities and style per block, [blocks] each."""
+
+    fused: TrackLoss
+    teacher_rgb: TrackLoss
+    teacher_aux: TrackLoss
+    content_rgb: Tensor
+    content_aux: Tensor
+    style: Tensor
+
+
 class CKDObjective:
     """Fused tracking loss + style_weight * style + content_weight * content + both teachers' tracking losses.
 
@@ -65,23 +76,33 @@ class CKDObjective:
 
     def __call__(self, network: nn.Module, batch: TrainingBatch, context: StepContext) -> StepResult:
         """See `Objective`. The network must be a `CKD` built with teachers."""
-        tracker, settings = cast("CKD", network), self.settings
+        settings, losses = self.settings, self.losses(network, batch, context)
+        style, content = losses.style.sum(), losses.content_rgb.sum() + losses.content_aux.sum()
+        loss = losses.fused.total + settings.style_weight * style + settings.content_weight * content
+        if settings.train_teachers:
+            loss = loss + losses.teacher_rgb.total + losses.teacher_aux.total
+        terms = track_terms("fused", losses.fused) | track_terms("teacher_rgb", losses.teacher_rgb)
+        terms |= track_terms("teacher_aux", losses.teacher_aux)
+        terms |= {"style": style.detach(), "content": content.detach()}
+        return StepResult(loss, terms, losses.fused.box_cxcywh, losses.fused.iou)
+
+    def losses(self, network: nn.Module, batch: TrainingBatch, context: StepContext) -> CKDLosses:
+        """All terms, unweighted and with gradients."""
+        tracker = cast("CKD", network)
         keep = self.draw_keep(tracker, batch.index, context.seed)
         output = tracker.forward_train(batch.template, batch.search, keep_rate=context.keep_rate, keep_mask=keep)
         fused, teacher_rgb, teacher_aux = (
             track_loss(head, batch.search_box, context.positives)
             for head in (output.fused, output.teacher_rgb, output.teacher_aux)
         )
-        content_rgb = content_per_block(output.student_rgb, output.teacher_rgb_blocks, settings)
-        content_aux = content_per_block(output.student_aux, output.teacher_aux_blocks, settings)
-        style = style_per_block(output.student_rgb, output.student_aux).sum()
-        content = content_rgb.sum() + content_aux.sum()
-        loss = fused.total + settings.style_weight * style + settings.content_weight * content
-        if settings.train_teachers:
-            loss = loss + teacher_rgb.total + teacher_aux.total
-        terms = track_terms("fused", fused) | track_terms("teacher_rgb", teacher_rgb)
-        terms |= track_terms("teacher_aux", teacher_aux) | {"style": style.detach(), "content": content.detach()}
-        return StepResult(loss, terms, fused.box_cxcywh, fused.iou)
+        return CKDLosses(
+            fused,
+            teacher_rgb,
+            teacher_aux,
+            content_rgb=content_per_block(output.student_rgb, output.teacher_rgb_blocks, self.settings),
+            content_aux=content_per_block(output.student_aux, output.teacher_aux_blocks, self.settings),
+            style=style_per_block(output.student_rgb, output.student_aux),
+        )
 
 
 def style_per_block(rgb: tuple[Tensor, ...], aux: tuple[Tensor, ...]) -> Tensor:

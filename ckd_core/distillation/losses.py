@@ -28,7 +28,8 @@ class LossError(TrackingError):
 class TrackLoss(NamedTuple):
     """Terms of one head's tracking loss.
 
-    giou, l1, focal: unweighted scalars; total: 2 giou + 5 l1 + focal; iou [B] and box_cxcywh [B, 4]: detached.
+    giou, l1, focal: unweighted scalars; total: 2 giou + 5 l1 + focal; iou [B] (nan without a target) and
+    box_cxcywh [B, 4]: detached.
     """
 
     giou: Tensor
@@ -109,16 +110,23 @@ def boxes_at_peak(output: HeadOutput) -> Tensor:
 def track_loss(output: HeadOutput, box: Tensor, positives: Tensor | None = None) -> TrackLoss:
     """Tracking loss of one head against normalised `xywh` boxes [B, 4]; computed in float32.
 
-    positives: see `focal_loss`. Raises LossError for boxes that are NaN or turned inside out.
+    A box wholly outside its crop says that the target is absent: that sample trains the score (towards nothing) but no
+    box, and its IoU is nan. positives: see `focal_loss`. Raises LossError for boxes that are NaN or inside out.
     """
-    score_map, size_map, offset_map = (m.float() for m in output)
-    output = type(output)(score_map, size_map, offset_map)
+    output = type(output)(*(maps.float() for maps in output))
     pred = boxes_at_peak(output)
     target = xywh_to_xyxy(box.float()).clamp(0.0, 1.0)
     pred_xyxy = cxcywh_to_xyxy(pred)
     overlap, iou = generalized_iou(pred_xyxy, target)
-    giou_term = (1 - overlap).mean()
-    l1_term = torch.nn.functional.l1_loss(pred_xyxy, target)
-    focal_term = focal_loss(score_map, heatmap(box, score_map.shape[-1]), positives)
+    present = (target[:, 2:] > target[:, :2]).all(dim=1)
+    giou_term = torch.where(present, 1 - overlap, 0.0).mean()
+    l1_term = torch.where(present, (pred_xyxy - target).abs().mean(dim=1), 0.0).mean()
+    focal_term = focal_loss(output.score_map, heatmap(box, output.score_map.shape[-1]), positives)
     total = GIOU_WEIGHT * giou_term + L1_WEIGHT * l1_term + FOCAL_WEIGHT * focal_term
-    return TrackLoss(giou_term, l1_term, focal_term, total, iou.detach(), pred.detach())
+    iou = torch.where(present, iou.detach(), torch.nan)
+    return TrackLoss(giou_term, l1_term, focal_term, total, iou, pred.detach())
+
+
+def mean_present(iou: Tensor) -> Tensor:
+    """Mean IoU of the samples that have a target; 0 where none has."""
+    return torch.nan_to_num(iou.nanmean(), nan=0.0)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
 import torch
 
-from ckd_core.distillation.losses import TrackLoss, track_loss
+from ckd_core.distillation.losses import TrackLoss, mean_present, track_loss
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -65,7 +65,7 @@ class TrackingObjective:
 
 def track_terms(prefix: str, loss: TrackLoss) -> dict[str, Tensor]:
     """Name the terms of one head for the log."""
-    parts = {"giou": loss.giou, "l1": loss.l1, "focal": loss.focal, "total": loss.total, "iou": loss.iou.mean()}
+    parts = {"giou": loss.giou, "l1": loss.l1, "focal": loss.focal, "total": loss.total, "iou": mean_present(loss.iou)}
     return {f"{prefix}/{name}": value.detach() for name, value in parts.items()}
 
 

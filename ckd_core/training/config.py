@@ -17,13 +17,28 @@ ObjectiveSettings = TrackingSettings | SDSTrackSettings | CKDSettings
 class InitSettings:
     """Weights to start from.
 
-    file: a safetensors file, or a published `.pth.tar` (converted on the way, without unpickling objects).
-    kind: `model` = this very network (a stage-1 result); `ostrack` / `droptrack` = a colour tracker's ViT and head that
-        every branch starts from.
+    kind: `single_stream` = a colour tracker (OSTrack-256, DropTrack: published file or converted one) or `timm:NAME`;
+        `weights` = a whole weight file of this network; `checkpoint` = the state of another run of this network (CKD's
+        second stage starts from the first one's, teachers included).
+    file: what every branch starts from. roles: for CKD's `rgb_branch`, `tir_branch`, `teacher_rgb`, `teacher_tir`,
+        instead of `file`.
+    copy_patch_embed: SDSTrack's auxiliary patch embedding starts as a copy of the colour one. Published: False; no key
+        of the colour tracker matches it, so it starts at random in front of frozen blocks (TRACKERS.md 1.2, section 7,
+        SDSTrack 5).
     """
 
-    file: Path
-    kind: Literal["model", "ostrack", "droptrack"] = "model"
+    kind: Literal["single_stream", "weights", "checkpoint"] = "single_stream"
+    file: str | None = None
+    roles: dict[str, Any] = field(default_factory=dict)
+    copy_patch_embed: bool = True
+
+    def __post_init__(self) -> None:
+        if (self.file is None) == (not self.roles):
+            raise SettingsError(
+                "either 'file' or 'roles' says where the first weights are; expected exactly one of them"
+            )
+        if self.roles and self.kind != "single_stream":
+            raise SettingsError(f"'roles' goes with kind single_stream, not {self.kind}; expected 'file'")
 
 
 @dataclass(frozen=True, slots=True)

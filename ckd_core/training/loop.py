@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from ckd_core.distillation.losses import LossError, count_positives, heatmap
+from ckd_core.distillation.losses import LossError, count_positives, heatmap, mean_present
 from ckd_core.distillation.objective import Objective, StepContext, StepResult, mix_seed
 from ckd_core.errors import TrackingError
 from ckd_core.models.elimination import keep_rate_at
@@ -97,6 +97,7 @@ class Trainer:
             self.processes.device.type, enabled=settings.optim.precision == "fp16", init_scale=2.0**12
         )
         self.module = TrainingModule(self.network, objective, settings.optim.precision)
+        self.model = self._distributed()
         self.train_pairs, self.val_pairs, self.evaluate = train_pairs, val_pairs, evaluate
         self.step = 0
         self.best: float | None = None
@@ -144,8 +145,7 @@ class Trainer:
 
     def _run(self, reporter: Reporter, line: ProgressLine) -> dict[str, float]:
         run, started, saved = self.settings.run, time.monotonic(), time.monotonic()
-        model = self._distributed()
-        self._train_mode()
+        self.train_mode()
         indices = StepIndices(
             self.step, self.settings.total_steps, run.batch_size, self.processes.rank, self.processes.count
         )
@@ -157,7 +157,7 @@ class Trainer:
                 batch = next(batches)
             with watch.measure("compute"):
                 batch_on_device = batch.to(self.processes.device)
-                values, result = self._train_step(model, batch_on_device)
+                values, result = self.train_step(batch_on_device)
             self._count_skipped(batch)
             self.step += 1
             watch.steps += 1
@@ -178,8 +178,13 @@ class Trainer:
                 )
         return values
 
-    def _train_step(self, model: nn.Module, batch: TrainingBatch) -> tuple[dict[str, float], StepResult]:
-        """One optimiser step; returns the values averaged over parts and processes, and the last part's result."""
+    def train_step(self, batch: TrainingBatch) -> tuple[dict[str, float], StepResult]:
+        """Do one optimiser step with this process' share of a global batch.
+
+        Returns the values averaged over parts and processes, and the first part's result.
+        Raises TrainingDivergedError before the weights change.
+        """
+        model = self.model
         context = self._prepare_step(batch)
         parts = batch.chunks(self.settings.optim.accumulation)
         results: list[StepResult] = []
@@ -228,7 +233,7 @@ class Trainer:
 
     def _gather(self, results: list[StepResult], norm: Tensor) -> dict[str, float]:
         names = ["loss", "iou", *results[0].terms]
-        rows = [torch.stack([r.loss.detach(), r.iou.mean(), *r.terms.values()]).float() for r in results]
+        rows = [torch.stack([r.loss.detach(), mean_present(r.iou), *r.terms.values()]).float() for r in results]
         mean = self.processes.mean(torch.stack(rows).mean(dim=0)).tolist()
         return dict(zip(names, mean, strict=True)) | {"gradient_norm": float(norm)}
 
@@ -249,7 +254,8 @@ class Trainer:
             find_unused_parameters=True,  # SDSTrack: 64 trained tensors never run; CKD: unused class tokens
         )
 
-    def _train_mode(self) -> None:
+    def train_mode(self) -> None:
+        """Switch to training, with BatchNorm frozen where the settings say so."""
         self.module.train()
         if self.settings.optim.freeze_batch_norm:
             optim.freeze_batch_norm(self.network)
@@ -324,7 +330,7 @@ class Trainer:
             if self.evaluate is not None and self.processes.is_main:
                 values |= self.evaluate(self.network, self.step)
             self.processes.wait()
-        self._train_mode()
+        self.train_mode()
         return values
 
     @contextlib.contextmanager
@@ -342,7 +348,7 @@ class Trainer:
     def _export(self, name: str, values: dict[str, float]) -> None:
         with self._averaged_weights():
             run_state.export(self.folder / f"{name}.safetensors", self.network, self.settings, self.step, values)
-        self._train_mode()
+        self.train_mode()
 
     def _save(self) -> Path:
         if self.processes.is_main:

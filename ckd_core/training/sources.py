@@ -1,11 +1,130 @@
-"""Where pairs come from, as configured."""
+"""Where pairs come from, as configured: sequences on disk, synthetic scenes, or a mixture."""
 
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from ckd_core.data.datasets import open_dataset
+from ckd_core.data.pairs import PairDataset, PairError, TrainingSample
+from ckd_core.data.sampler import CropGeometry, SamplerSettings, SequenceGroup, SequencePairs
+from ckd_core.frame import Modality
+from ckd_core.models.config import NetworkConfig
+from ckd_core.settings import build, limits
+
+MIXTURE_STREAM = 97  # keeps the choice of a part apart from what that part draws with the same seed and index
+
+
+@dataclass(frozen=True, slots=True)
+class SequenceSource:
+    """Sequences of a dataset on disk.
+
+    dataset: `lasher`, `rgbt234`, `depthtrack`, `visevent`, `vtuav`, `otb`, `got10k` or `folder` (the plain layout).
+    split: of the dataset; null: as it lies. aux: which second modality to invent for colour-only sequences
+    (`ckd_core.data.pseudo`). only, without: sequence names to take or to leave out. ratio: weight in the mixture.
+    """
+
+    dataset: str
+    root: Path
+    split: str | None = None
+    aux: Literal["thermal", "depth", "event"] = "thermal"
+    only: tuple[str, ...] = ()
+    without: tuple[str, ...] = ()
+    ratio: float = field(default=1.0, metadata=limits(0.0))
+    kind: Literal["sequences"] = "sequences"
+
+
+@dataclass(frozen=True, slots=True)
+class SyntheticSource:
+    """Painted scenes (`ckd_core.data.synthetic`).
+
+    textures, rgbt_folders, rgbt_videos, world_seed: see its `World`; options: fields of its `PairSettings` other than
+    the crop's shape, which the network decides. ratio: weight in the mixture.
+    """
+
+    textures: Literal["procedural", "packages"] = "procedural"
+    rgbt_folders: tuple[Path, ...] = ()
+    rgbt_videos: tuple[Path, ...] = ()
+    world_seed: int = 0
+    modalities: tuple[Literal["thermal", "depth", "event"], ...] = ("thermal", "depth", "event")
+    options: dict[str, Any] = field(default_factory=dict)
+    ratio: float = field(default=1.0, metadata=limits(0.0))
+    kind: Literal["synthetic"] = "synthetic"
+
+
+Source = SequenceSource | SyntheticSource
 
 
 @dataclass(frozen=True, slots=True)
 class DataSettings:
-    """Training and validation sets."""
+    """Training and validation sources, and how pairs are drawn from sequences (both alike)."""
 
-    train: tuple[dict[str, Any], ...] = ()
+    train: tuple[Source, ...]
+    val: tuple[Source, ...] = ()
+    sampler: SamplerSettings = field(default_factory=SamplerSettings)
+
+
+class MixedPairs:
+    """Map-style mixture: which part serves an index depends on (seed, index) alone."""
+
+    def __init__(self, parts: list[tuple[float, PairDataset]], seed: int) -> None:
+        if not parts or sum(ratio for ratio, _ in parts) <= 0:
+            raise PairError("data has no source with a ratio above 0; expected at least one")
+        ratios = np.array([ratio for ratio, _ in parts])
+        self.parts = [part for _, part in parts]
+        self.chances = ratios / ratios.sum()
+        self.seed = seed
+
+    def __getitem__(self, index: int) -> TrainingSample:
+        """Return the pair of that index."""
+        rng = np.random.default_rng((self.seed, MIXTURE_STREAM, index))
+        return self.parts[int(rng.choice(len(self.parts), p=self.chances))][index]
+
+
+def build_pairs(sources: tuple[Source, ...], settings: DataSettings, network: NetworkConfig, seed: int) -> PairDataset:
+    """Open all sources. Raises PairError, SequenceError, SettingsError: what is missing, with its path or key."""
+    geometry = CropGeometry(network.template_size, network.search_size, network.template_factor, network.search_factor)
+    parts: list[tuple[float, PairDataset]] = []
+    on_disk = [s for s in sources if isinstance(s, SequenceSource)]
+    if on_disk:
+        groups = [_group(source) for source in on_disk]
+        parts.append((sum(s.ratio for s in on_disk), SequencePairs(groups, geometry, settings.sampler, seed)))
+    parts += [(s.ratio, _synthetic(s, geometry, seed)) for s in sources if isinstance(s, SyntheticSource)]
+    return parts[0][1] if len(parts) == 1 else MixedPairs(parts, seed)
+
+
+def _group(source: SequenceSource) -> SequenceGroup:
+    dataset = open_dataset(source.dataset, source.root, source.split, cut=True)
+    unknown = sorted({*source.only, *source.without} - set(dataset.names))
+    if unknown:
+        raise PairError(
+            f"{source.dataset} at {source.root} has no sequence {', '.join(unknown)} (data.train.only/without)"
+        )
+    names = [n for n in dataset.names if n not in source.without and (not source.only or n in source.only)]
+    opened = [dataset.open(name) for name in names]
+    modality = Modality(source.aux)
+    sequences = tuple(s if s.aux_paths else replace(s, modality=modality) for s in opened)
+    return SequenceGroup(source.dataset, sequences, source.ratio, dataset.layout.min_size)
+
+
+def _synthetic(source: SyntheticSource, geometry: CropGeometry, seed: int) -> PairDataset:
+    from ckd_core.data.synthetic.pairs import PairSettings, SyntheticPairs
+    from ckd_core.data.synthetic.world import World
+
+    world = World(source.world_seed, source.textures, source.rgbt_folders, source.rgbt_videos)
+    shape = {
+        "template_size": geometry.template_size,
+        "search_size": geometry.search_size,
+        "template_factor": geometry.template_factor,
+        "search_factor": geometry.search_factor,
+    }
+    free = {f.name for f in fields(PairSettings)} - {*shape, "modalities"}
+    unknown = sorted(set(source.options) - free)
+    if unknown:
+        raise PairError(
+            f"data source synthetic: unknown options {', '.join(unknown)}; expected {', '.join(sorted(free))}"
+        )
+    modalities = [Modality(name) for name in source.modalities]
+    chosen = build(PairSettings, {**shape, **source.options}, "data source synthetic", "options")
+    return SyntheticPairs(world, replace(chosen, modalities=tuple(modalities)), seed)

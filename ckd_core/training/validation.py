@@ -8,7 +8,7 @@ import torch
 
 from ckd_core.boxes import cxcywh_to_xyxy, iou, xywh_to_xyxy
 from ckd_core.distillation.losses import boxes_at_peak
-from ckd_core.training.batches import StepIndices, load_batches
+from ckd_core.training.batches import BatchError, StepIndices, load_batches
 
 if TYPE_CHECKING:
     from torch import nn
@@ -32,7 +32,11 @@ def mean_iou(
         with torch.autocast(processes.device.type, dtype=dtype, enabled=dtype is not None):
             output = network(here.template, here.search)
         boxes = boxes_at_peak(type(output)(*(m.float() for m in output)))
-        found.append(iou(cxcywh_to_xyxy(boxes), xywh_to_xyxy(here.search_box).clamp(0, 1)))
+        target = xywh_to_xyxy(here.search_box).clamp(0, 1)
+        present = (target[:, 2:] > target[:, :2]).all(dim=1)
+        found.append(iou(cxcywh_to_xyxy(boxes), target)[present])
     overlaps = torch.cat(found)
+    if not len(overlaps):
+        raise BatchError(f"none of the {run.val_samples} validation pairs shows its target; expected most of them to")
     summary = processes.mean(torch.stack([overlaps.mean(), (overlaps > 0.5).float().mean()])).tolist()
     return {"val/iou": summary[0], "val/success50": summary[1]}

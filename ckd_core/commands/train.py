@@ -1,0 +1,52 @@
+"""`sdstrack train`: one run as its YAML file says, alone or under torchrun."""
+
+from __future__ import annotations
+
+from pathlib import Path  # noqa: TC003 - typer reads annotations at run time
+from typing import Annotated
+
+import typer
+
+
+def command(
+    config: Annotated[Path, typer.Argument(help="A file like those in config/train/.")],
+    changes: Annotated[
+        list[str] | None, typer.Argument(help="Changes to it: key.subkey=value, for example run.batch_size=16.")
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Check data, shapes and memory, print the plan, stop.")
+    ] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint of this run.")] = False,
+) -> None:
+    """Train a tracker. Under torchrun: torchrun --nproc-per-node N -m ckd_core.cli train CONFIG."""
+    import logging
+
+    from rich.console import Console
+    from rich.table import Table
+
+    from ckd_core.settings import read_settings
+    from ckd_core.training.assembly import build_trainer, rehearse
+    from ckd_core.training.checkpoint import CheckpointError
+    from ckd_core.training.config import TrainSettings
+
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    console = Console()
+    settings = read_settings(config, TrainSettings, changes or [])
+    trainer = build_trainer(settings)
+    if dry_run:
+        table = Table("what", "plan", title=f"Plan of {config}")
+        for name, value in rehearse(trainer).items():
+            table.add_row(name, value)
+        if trainer.processes.is_main:
+            console.print(table)
+        return
+    if resume:
+        trainer.resume()
+    elif trainer.last.exists():
+        raise CheckpointError(f"{trainer.last} exists already; go on with --resume, or choose another run.out")
+    summary = trainer.run()
+    if trainer.processes.is_main:
+        best = "" if summary.best is None else f", best {settings.run.best_metric} {summary.best:.4f}"
+        console.print(
+            f"{summary.steps} steps done{best}; weights in {settings.run.out}", highlight=False, soft_wrap=True
+        )

@@ -1,0 +1,94 @@
+"""Random changes to a training pair, the same for both modalities of a crop (TRACKERS.md section 3).
+
+Every function takes what it is to do, drawn before from an explicit generator by `draw_changes`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+
+from ckd_core.frame import BoundingBox
+from ckd_core.settings import limits
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+MEAN = np.array((0.485, 0.456, 0.406) * 2, dtype=np.float32)
+STD = np.array((0.229, 0.224, 0.225) * 2, dtype=np.float32)
+
+
+@dataclass(frozen=True, slots=True)
+class AugmentationSettings:
+    """Strengths and probabilities; the defaults are the published ones.
+
+    center_jitter, scale_jitter: of the search window, see `jitter_box`. grayscale: probability that both crops lose
+    their colour; only the colour channels do. Published training never did it: its grayscale step raises on 6 channels
+    and the sampler drops the sample silently (section 7, SDSTrack 1; verified, `tf_gray6_error`); 0 gives that
+    behaviour without the lost samples. joint_flip: probability that both crops are mirrored together; own_flip: that
+    one crop is mirrored, on top. brightness: factor 1 - b .. 1 + b of a crop.
+    """
+
+    center_jitter: float = field(default=3.0, metadata=limits(0.0, 10.0))
+    scale_jitter: float = field(default=0.25, metadata=limits(0.0, 2.0))
+    grayscale: float = field(default=0.05, metadata=limits(0.0, 1.0))
+    joint_flip: float = field(default=0.5, metadata=limits(0.0, 1.0))
+    own_flip: float = field(default=0.5, metadata=limits(0.0, 1.0))
+    brightness: float = field(default=0.2, metadata=limits(0.0, 1.0))
+
+
+@dataclass(frozen=True, slots=True)
+class CropChanges:
+    """What happens to one six-channel crop: one roll for all its channels."""
+
+    grayscale: bool
+    flip: bool
+    brightness: float
+
+
+def draw_changes(settings: AugmentationSettings, rng: np.random.Generator) -> tuple[CropChanges, CropChanges]:
+    """Changes of template and search: colour loss and one flip together, brightness and a second flip each."""
+    gray, joint = rng.random() < settings.grayscale, rng.random() < settings.joint_flip
+
+    def one() -> CropChanges:
+        flip = joint != (rng.random() < settings.own_flip)
+        return CropChanges(gray, bool(flip), 1 + settings.brightness * rng.uniform(-1, 1))
+
+    return one(), one()
+
+
+def jitter_box(box: BoundingBox, center_jitter: float, scale_jitter: float, rng: np.random.Generator) -> BoundingBox:
+    """Where the tracker might believe a box: size by a log-normal factor, centre uniformly around the true one.
+
+    wh' = wh * exp(scale_jitter * N(0, 1)); centre' = centre + center_jitter * sqrt(w' h') * U(-0.5, 0.5), each axis.
+    """
+    w, h = (side * float(np.exp(scale_jitter * rng.standard_normal())) for side in (box.w, box.h))
+    reach = center_jitter * (w * h) ** 0.5
+    cx, cy = (middle + reach * (rng.random() - 0.5) for middle in box.center)
+    return BoundingBox(cx - w / 2, cy - h / 2, w, h)
+
+
+def apply_changes(crops: NDArray[np.uint8], changes: CropChanges) -> NDArray[np.float32]:
+    """[2, S, S, 3] uint8 (colour, auxiliary) -> normalised [6, S, S] float32, changed.
+
+    Brightness acts on values 0..1 with clamping, then the colour mean and deviation normalise both modalities.
+    """
+    rgb, aux = crops
+    if changes.grayscale:
+        rgb = np.repeat(cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY)[..., None], 3, axis=2)
+    image = np.concatenate((rgb, aux), axis=2)
+    if changes.flip:
+        image = image[:, ::-1]
+    values = image.astype(np.float32) / np.float32(255)
+    if changes.brightness != 1:
+        values = np.clip(values * np.float32(changes.brightness), 0, 1)
+    return np.ascontiguousarray(((values - MEAN) / STD).transpose(2, 0, 1))
+
+
+def mirror_box(box_xywh: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Normalised `xywh` box [4] of a mirrored crop."""
+    x, y, w, h = box_xywh
+    return np.array((1 - x - w, y, w, h), dtype=np.float32)

@@ -1,0 +1,240 @@
+"""One training step of the published size, through the real trainer, against the published numbers."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+import torch
+
+from ckd_core.data.pairs import TrainingBatch
+from ckd_core.distillation.ckd import CKDObjective, CKDSettings
+from ckd_core.distillation.objective import StepContext
+from ckd_core.distillation.sdstrack import SDSTrackObjective, SDSTrackSettings
+from ckd_core.models.registry import build_model
+from ckd_core.models.sdstrack import TokenMasks
+from ckd_core.settings import build
+from ckd_core.training.config import TrainSettings
+from ckd_core.training.loop import Trainer
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+LOSS, GRADIENT = 1e-4, 1e-3  # relative
+SDSTRACK_GROUPS = [{"contains": ["Adapter", "multimodal"], "lr": 1e-4}, {"contains": ["backbone.norm"], "lr": 1e-5}]
+CKD_GROUPS = [
+    {"contains": ["head"], "lr": 5e-5},
+    *({"contains": [name], "lr": 5e-6} for name in ("rgb_branch", "tir_branch", "teacher_rgb", "teacher_tir")),
+]
+
+
+@pytest.fixture(scope="module")
+def recipe(golden_dir: Path) -> Any:
+    spec = importlib.util.spec_from_file_location("golden_weights", golden_dir / "golden_weights.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def golden_network(recipe: Any, golden_dir: Path, manifest: str, name: str, **overrides: Any) -> Any:
+    with torch.device("meta"):
+        network = build_model(name, drop_path=0.0, **overrides)
+    keys = json.loads((golden_dir / f"{manifest}.json").read_text())
+    tensors = {k: torch.from_numpy(np.asarray(recipe.tensor(k, v["shape"]))) for k, v in keys.items()}
+    network.load_state_dict(tensors, strict=True, assign=True)
+    return network.train()
+
+
+def settings(out: Path, model: str, kind: str, groups: Any, **optim: Any) -> TrainSettings:
+    raw = {
+        "model": {"name": model, "modalities": ["thermal"]},
+        "objective": {"kind": kind},
+        "data": {"train": []},
+        "optim": {"groups": groups, "clip_norm": 0.1, **optim},
+        "run": {"out": str(out), "epochs": 60, "batch_size": 2, "samples_per_epoch": 2, "device": "cpu"},
+    }
+    return build(TrainSettings, raw, "test")
+
+
+def batch(recipe: Any, stored: Any, template: np.ndarray, search: np.ndarray) -> TrainingBatch:
+    boxes = torch.from_numpy(stored["gt_bbox"])
+    templates = torch.from_numpy(stored["template_bbox"])
+    return TrainingBatch(torch.from_numpy(template), torch.from_numpy(search), templates, boxes, torch.arange(2))
+
+
+def assert_close(value: Any, expected: Any, relative: float, what: str) -> None:
+    value, expected = np.asarray(value, dtype=np.float64), np.asarray(expected, dtype=np.float64)
+    error = np.abs(value - expected).max() / max(np.abs(expected).max(), 1e-12)
+    assert error <= relative, f"{what}: {value} instead of {expected} (relative {error:.2e})"
+
+
+def check_gradients(trainer: Trainer, stored: Any, total_norm: float) -> None:
+    """Gradients were clipped to 0.1 by the step; undo that for the comparison.
+
+    A millionth of the total norm is noise: convolution biases in front of a BatchNorm have no gradient but rounding.
+    """
+    assert_close(total_norm, stored["grad_total_norm"], GRADIENT, "total norm")
+    scale = (total_norm + 1e-6) / 0.1
+    parameters = dict(trainer.network.named_parameters())
+    for name, norm, first in zip(stored["grad_names"], stored["grad_norms"], stored["grad_first8"], strict=True):
+        gradient = parameters[str(name)].grad
+        if norm == -1:
+            assert gradient is None or not gradient.any(), f"{name} got a gradient; published: none"
+            continue
+        assert gradient is not None, f"{name} got no gradient; published norm {norm}"
+        error, noise = abs(float(gradient.norm()) * scale - norm), 1e-6 * total_norm
+        assert error <= GRADIENT * norm + noise, f"gradient norm of {name}: {norm + error} instead of {norm}"
+        own = (gradient.flatten()[:8] * scale).numpy()
+        first = first[: len(own)]
+        typical = max(np.abs(first).max(), norm / gradient.numel() ** 0.5)
+        assert np.abs(own - first).max() <= 2e-3 * typical + noise, (
+            f"first gradients of {name}: {own} instead of {first}"
+        )
+
+
+@pytest.mark.parametrize(("file", "epoch"), [("sdstrack_train_epoch1", 1), ("sdstrack_train_epoch40_ce", 40)])
+def test_sdstrack_step(file: str, epoch: int, recipe: Any, golden_dir: Path, tmp_path: Path) -> None:
+    stored = np.load(golden_dir / f"{file}.npz")
+    network = golden_network(recipe, golden_dir, "manifest_sdstrack", "sdstrack_b256")
+    masks = TokenMasks(*(torch.from_numpy(stored[f"mask_{m}"]) for m in ("rgb_z", "dte_z", "rgb_x", "dte_x")))
+    published = SDSTrackSettings(stop_gradient=False, align_tokens=False)
+    chosen = settings(
+        tmp_path,
+        "sdstrack_b256",
+        "sdstrack",
+        SDSTRACK_GROUPS,
+        freeze_batch_norm=True,
+        keep_rate={"rate": 0.7, "start": 4, "warm": 16},
+    )
+    trainer = Trainer(chosen, network, SDSTrackObjective(published, lambda *_: masks), pairs_never_asked())
+    trainer.step = epoch - 1  # one step an epoch
+    inputs = (
+        recipe.tensor("input/template_train", (2, 6, 128, 128)),
+        recipe.tensor("input/search_train", (2, 6, 256, 256)),
+    )
+    names = [k.removeprefix("adamw1_delta8/") for k in stored.files if k.startswith("adamw1_delta8/")]
+    before = {n: p.detach().clone() for n, p in network.named_parameters() if n in names}
+    trainer.train_mode()
+    values, _ = trainer.train_step(batch(recipe, stored, *inputs))
+
+    for path in ("fine", "masked"):
+        for term in ("giou", "l1", "focal", "total"):
+            assert_close(values[f"{path}/{term}"], stored[f"loss_{path}_{term}"], LOSS, f"{path} {term}")
+        assert_close(values[f"{path}/iou"], stored[f"iou_{path}"], LOSS, f"{path} IoU")
+    assert_close([values[f"mse_stage_{i}"] for i in range(4)], stored["loss_mse_per_stage"], LOSS, "mse per stage")
+    assert_close(values["mse"], stored["loss_mse"], LOSS, "mse")
+    assert_close(values["loss"], stored["loss_total"], LOSS, "total")
+    check_gradients(trainer, stored, values["gradient_norm"])
+    frozen = [n for n, p in network.named_parameters() if not p.requires_grad and p.grad is not None]
+    assert not frozen, f"frozen parameters with a gradient: {frozen[:3]}"
+    after = dict(network.named_parameters())
+    assert len(names) == 5
+    for name in names:
+        delta = (after[name].detach() - before[name]).flatten()[:8].numpy()
+        np.testing.assert_allclose(delta, stored[f"adamw1_delta8/{name}"], rtol=2e-2, atol=2e-7, err_msg=name)
+
+
+@pytest.mark.parametrize("stage", ["ckd_train", "ckd_train_mce_headonly"])
+def test_ckd_step(stage: str, recipe: Any, golden_dir: Path, tmp_path: Path) -> None:
+    stored = np.load(golden_dir / f"{stage}.npz")
+    first = stage == "ckd_train"
+    name = "ckd_b256" if first else "ckd_b256_mce"
+    network = golden_network(recipe, golden_dir, "manifest_ckd_train", name, teachers=True)
+    keep = torch.from_numpy(stored["keep_mask_search"]) if first else None
+    objective = CKDObjective(CKDSettings(), lambda *_: keep)
+    groups = CKD_GROUPS if first else CKD_GROUPS[:1]
+    keep_rate = {"rate": 1.0} if first else {"rate": 0.7}
+    trainer = Trainer(
+        settings(tmp_path, name, "ckd", groups, keep_rate=keep_rate), network, objective, pairs_never_asked()
+    )
+    pair = batch(recipe, stored, *ckd_inputs(recipe))
+    if first:
+        check_reach(objective, network, pair, json.loads((golden_dir / "ckd_gradient_reach.json").read_text()))
+    per_block = CKDRecorder(objective)
+    trainer.module.objective = per_block
+    trainer.train_mode()
+    values, _ = trainer.train_step(pair)
+
+    heads = {"fused": "fused", "t_rgb": "teacher_rgb", "t_tir": "teacher_aux"}
+    for stored_name, own in heads.items():
+        for term in ("giou", "l1", "focal"):
+            assert_close(values[f"{own}/{term}"], stored[f"loss_{stored_name}_{term}"], LOSS, f"{own} {term}")
+    assert_close(values["fused/total"], stored["loss_fused_track"], LOSS, "fused")
+    assert_close(values["content"], stored["loss_content"], LOSS, "content")
+    assert_close(values["style"], stored["loss_style"], LOSS, "style")
+    assert_close(values["loss"], stored["loss_total"], LOSS, "total")
+    losses = per_block.seen
+    assert_close(losses.content_rgb.detach(), stored["loss_content_rgb_per_layer"], LOSS, "content per block, colour")
+    assert_close(losses.content_aux.detach(), stored["loss_content_tir_per_layer"], LOSS, "content per block, thermal")
+    assert_close(losses.style.detach(), stored["loss_style_per_layer"], LOSS, "style per block")
+    check_gradients(trainer, stored, values["gradient_norm"])
+    buffers = dict(network.named_buffers())
+    for key in (k for k in stored.files if k.startswith("bn_after/")):
+        own = buffers[key.removeprefix("bn_after/")][:32]
+        np.testing.assert_allclose(own, stored[key], rtol=1e-4, atol=1e-6, err_msg=key)
+
+
+class CKDRecorder:
+    """Passes a step through and keeps its terms per block."""
+
+    def __init__(self, objective: CKDObjective) -> None:
+        self.objective, self.seen = objective, None
+
+    def __call__(self, network: Any, pair: TrainingBatch, context: StepContext) -> Any:
+        real = self.objective.losses
+
+        def keep(*args: Any) -> Any:
+            self.seen = real(*args)
+            return self.seen
+
+        self.objective.losses = keep
+        try:
+            return self.objective(network, pair, context)
+        finally:
+            self.objective.losses = real
+
+
+def ckd_inputs(recipe: Any) -> tuple[np.ndarray, np.ndarray]:
+    def six(role: str, side: int) -> np.ndarray:
+        parts = [recipe.tensor(f"input/ckd/{role}_{m}_train", (2, 3, side, side)) for m in ("rgb", "tir")]
+        return np.concatenate(parts, axis=1)
+
+    return six("template", 128), six("search", 256)
+
+
+def check_reach(objective: CKDObjective, network: Any, pair: TrainingBatch, expected: dict[str, Any]) -> None:
+    """Which module each term's gradient reaches, and how strongly."""
+    network.eval()  # the stored table was made with BatchNorm's running statistics
+    losses = objective.losses(network, pair, StepContext(seed=0, epoch=1, keep_rate=1.0))
+    terms = {
+        "content": losses.content_rgb.sum() + losses.content_aux.sum(),
+        "style": losses.style.sum(),
+        "t_rgb": losses.teacher_rgb.total,
+        "t_tir": losses.teacher_aux.total,
+        "fused": losses.fused.total,
+    }
+    parameters = [(n, p) for n, p in network.named_parameters() if p.requires_grad]
+    for term, loss in terms.items():
+        gradients = torch.autograd.grad(loss, [p for _, p in parameters], retain_graph=True, allow_unused=True)
+        squares: dict[str, float] = {}
+        for (name, _), gradient in zip(parameters, gradients, strict=True):
+            module = name.split(".")[0]
+            squares[module] = squares.get(module, 0.0) + (
+                0.0 if gradient is None else float(gradient.double().square().sum())
+            )
+        for module, norm in expected[term].items():
+            if norm == 0:
+                assert squares[module] == 0, f"{term} reaches {module}; published: it does not"
+            else:
+                assert_close(squares[module] ** 0.5, norm, GRADIENT, f"{term} -> {module}")
+
+
+def pairs_never_asked() -> Any:
+    class Never:
+        def __getitem__(self, index: int) -> Any:
+            raise AssertionError("the golden batch is given")
+
+    return Never()
