@@ -2,24 +2,33 @@
 
 from __future__ import annotations
 
+import copy
+import importlib.util
 import logging
+import time
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 
 from ckd_core.models.checkpoint import default_weights, load_model
 from ckd_core.tracking.confidence import Thresholds
 from ckd_core.tracking.config import TrackerConfig
-from ckd_core.tracking.engines import Engine, EngineError
-from ckd_core.tracking.engines_torch import TorchEngine
+from ckd_core.tracking.engines import KINDS, Engine, EngineError, EngineUnavailableError, parse_engine
+from ckd_core.tracking.engines_torch import CompiledEngine, CudaGraphEngine, TorchEngine
+from ckd_core.tracking.export import METADATA_FILE, engine_from_network, load_export
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Mapping
 
     from ckd_core.models.network import TrackingNetwork
 
 logger = logging.getLogger(__name__)
+
+CPU_FLAGS = Path("/proc/cpuinfo")
+MEASURED_RUNS = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,16 +56,32 @@ def build_engine(
     threads: int = 0,
     strict_device: bool = False,
 ) -> BuiltEngine:
-    """Load weights and start an engine on them; parameters as `ckd_core.tracking.build_tracker`."""
-    path = weights or default_weights(model)
-    network, _ = load_model(path)
-    if network.name != model:
-        raise EngineError(f"{path} holds weights of {network.name}, asked for was {model}")
-    return BuiltEngine(
-        engine=engine_for(network, engine=engine, device=device, threads=threads, strict_device=strict_device),
-        thresholds=Thresholds(),
-        published_geometry=True,
-    )
+    """Load weights and start an engine on them; parameters as `ckd_core.tracking.build_tracker`.
+
+    Errors: CheckpointError or ExportError for the weights, EngineError for an unknown engine or, with `strict_device`,
+    for an engine or device that is not available.
+    """
+    path = Path(weights) if weights is not None else default_weights(model)
+    if (path / METADATA_FILE).is_file():
+        return _build_exported(model, path, engine=engine, device=device, threads=threads)
+    network, metadata = load_model(path, model=model)
+    thresholds, published = tracking_metadata(metadata.tracking)
+    built = engine_for(network, engine=engine, device=device, threads=threads, strict_device=strict_device)
+    return BuiltEngine(built, thresholds, published)
+
+
+def tracking_metadata(values: Mapping[str, Any]) -> tuple[Thresholds, bool]:
+    """Thresholds and crop geometry out of a weight file's `tracking` metadata."""
+    return Thresholds.from_mapping(values.get("thresholds", {})), bool(values.get("published_geometry", True))
+
+
+def _build_exported(model: str, folder: Path, *, engine: str, device: str, threads: int) -> BuiltEngine:
+    loaded, metadata = load_export(folder, threads, None if device == "auto" else device)
+    if loaded.spec.model != model:
+        raise EngineError(f"{folder} is an export of {loaded.spec.model}, asked for was {model}")
+    if engine not in ("auto", "measure", loaded.name, loaded.name.split("/")[0]):
+        raise EngineError(f"{folder} is an export for {loaded.name}, asked for was {engine}; export again for that")
+    return BuiltEngine(loaded, metadata.thresholds, metadata.published_geometry)
 
 
 def engine_for(
@@ -67,17 +92,116 @@ def engine_for(
     threads: int = 0,
     strict_device: bool = False,
 ) -> Engine:
-    """Start an engine on a network, which it takes over."""
+    """Start an engine on a network, which it takes over. Parameters and errors as `build_engine`.
+
+    Without `strict_device`, what is not available is replaced by the CPU or by torch/fp32, with one warning in the log.
+    """
+    if threads < 0:
+        raise EngineError(f"threads must be 0 (the engine's own choice) or more, got {threads}")
+    device = _resolve_device(device, strict_device)
     if threads > 0:
         torch.set_num_threads(threads)
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    elif device.startswith("cuda") and not torch.cuda.is_available():
-        message = f"device {device!r} is not available here, the CPU takes its place"
+    if engine == "measure":
+        return measured_engine(network, device, threads)
+    chosen = auto_engine(device) if engine == "auto" else engine
+    kind, precision = parse_engine(chosen)
+    try:
+        return _start(network, kind, precision, device, threads)
+    except EngineUnavailableError as error:
         if strict_device:
-            raise EngineError(message)
-        logger.warning(message)
-        device = "cpu"
-    if engine not in ("auto", "torch", "torch/fp32"):
-        raise EngineError(f"no engine {engine!r}; there is torch/fp32")
-    return TorchEngine(network, "fp32", device)
+            raise
+        logger.warning("engine %s is not available on %s (%s); torch/fp32 on %s is used", chosen, device, error, device)
+        return TorchEngine(network.float(), "fp32", device)
+
+
+def auto_engine(device: str) -> str:
+    """The engine that is usually fastest on a device, by what is installed and by the CPU's instructions."""
+    if device.startswith("cuda"):
+        return "cudagraph/fp16"
+    native_bf16 = bool(cpu_flags() & {"amx_bf16", "avx512_bf16"})
+    if importlib.util.find_spec("openvino") is not None:
+        return "openvino/bf16" if native_bf16 else "openvino/fp32"
+    return "torch/bf16" if "amx_bf16" in cpu_flags() else "torch/fp32"
+
+
+def cpu_flags() -> frozenset[str]:
+    """Instruction sets the kernel reports for this CPU; empty where it does not say."""
+    try:
+        lines = CPU_FLAGS.read_text().splitlines()
+    except OSError:
+        return frozenset()
+    return frozenset(next((line.partition(":")[2].split() for line in lines if line.startswith("flags")), ()))
+
+
+def candidates(device: str) -> list[str]:
+    """Engines worth measuring on a device; int8 is not among them, it needs calibration."""
+    if device.startswith("cuda"):
+        return ["cudagraph/fp16", "cudagraph/bf16", "compile/fp16", "tensorrt/fp16", "torch/fp32"]
+    return ["openvino/bf16", "openvino/fp32", "onnx/fp32", "torch/bf16", "torch/fp32"]
+
+
+def measured_engine(network: TrackingNetwork, device: str, threads: int) -> Engine:
+    """The fastest of `candidates` that start here, by the median of a few frames."""
+    best: tuple[float, Engine] | None = None
+    for name in candidates(device):
+        kind, precision = parse_engine(name)
+        try:
+            engine = _start(copy.deepcopy(network), kind, precision, device, threads)
+        except EngineUnavailableError as error:
+            logger.info("engine %s does not run here: %s", name, error)
+            continue
+        seconds = frame_seconds(engine, MEASURED_RUNS)
+        logger.info("engine %s on %s: %.1f ms a frame", name, device, seconds * 1e3)
+        if best is None or seconds < best[0]:
+            best = seconds, engine
+    if best is None:
+        raise EngineError(f"no engine runs on {device}; there are {', '.join(KINDS)}")
+    return best[1]
+
+
+def frame_seconds(engine: Engine, runs: int) -> float:
+    """Median seconds of a frame's network call on black crops."""
+    template = engine.embed_template(engine.template_crops(1))
+    crops, windows = engine.search_crops(1), engine.windows(1)
+    seconds = []
+    for _ in range(runs + 2):
+        begin = time.perf_counter()
+        engine.track(template, crops, windows)
+        seconds.append(time.perf_counter() - begin)
+    return float(np.median(seconds[2:]))
+
+
+def _resolve_device(device: str, strict: bool) -> str:
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    family, _, number = device.partition(":")
+    if family not in ("cpu", "cuda") or (number and not number.isdigit()):
+        raise EngineError(f"no device {device!r}; there are cpu, cuda, cuda:N and auto")
+    if family == "cpu" or (torch.cuda.is_available() and int(number or 0) < torch.cuda.device_count()):
+        return device
+    message = f"device {device} is not available here (CUDA devices: {torch.cuda.device_count()})"
+    if strict:
+        raise EngineUnavailableError(message)
+    logger.warning("%s; the CPU is used", message)
+    return "cpu"
+
+
+def _start(network: TrackingNetwork, kind: str, precision: str, device: str, threads: int) -> Engine:
+    if kind == "cudagraph":
+        return CudaGraphEngine(network, precision, device)
+    if kind == "torch":
+        return TorchEngine(network, precision, device)
+    if kind == "compile":
+        return _compiled(network, precision, device)
+    return engine_from_network(network, kind, precision, device, threads)
+
+
+def _compiled(network: TrackingNetwork, precision: str, device: str) -> Engine:
+    """The compiled engine after its first frame, so that a missing compiler shows now."""
+    engine = CompiledEngine(network, precision, device)
+    try:
+        engine.track(engine.embed_template(engine.template_crops(1)), engine.search_crops(1), engine.windows(1))
+    except (RuntimeError, torch._dynamo.exc.TorchDynamoException) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise EngineUnavailableError(f"torch.compile failed: {reason}") from error
+    return engine

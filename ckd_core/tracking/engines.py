@@ -29,6 +29,31 @@ class EngineError(TrackingError):
     """An engine that does not exist, cannot run here, or was given what it cannot take."""
 
 
+class EngineUnavailableError(EngineError):
+    """An engine that exists but cannot run here: a library, a device or an instruction set is missing."""
+
+
+# Precisions by kind, the first is the default. tensorrt: through ONNX Runtime.
+KINDS: dict[str, tuple[str, ...]] = {
+    "torch": ("fp32", "bf16", "fp16"),
+    "compile": ("fp32", "bf16", "fp16"),
+    "cudagraph": ("fp16", "bf16", "fp32"),
+    "onnx": ("fp32", "fp16"),
+    "tensorrt": ("fp16", "fp32"),
+    "openvino": ("fp32", "bf16", "int8"),
+}
+CHOICES = ("auto", "measure")
+
+
+def parse_engine(name: str) -> tuple[str, str]:
+    """`kind/precision` or `kind` -> (kind, precision). Errors: EngineError for one that does not exist."""
+    kind, slash, precision = name.partition("/")
+    if kind in KINDS and (not slash or precision in KINDS[kind]):
+        return kind, precision or KINDS[kind][0]
+    known = [f"{kind}/{precision}" for kind, precisions in KINDS.items() for precision in precisions]
+    raise EngineError(f"no engine {name!r}; there are {', '.join((*CHOICES, *known))}")
+
+
 @dataclass(frozen=True, slots=True)
 class EngineSpec:
     """Shapes an engine works with; see `NetworkConfig` for their meaning."""

@@ -1,17 +1,18 @@
-"""Engines that run the network in PyTorch."""
+"""Engines that run the network in PyTorch: eager, compiled, and as one CUDA graph a frame."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
 
-from ckd_core.tracking.engines import Engine, EngineSpec
-from ckd_core.tracking.programs import SearchProgram, TemplateProgram
+from ckd_core.tracking.engines import Engine, EngineSpec, EngineUnavailableError
+from ckd_core.tracking.programs import ANSWER_LENGTH, SearchProgram, TemplateProgram
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
     from torch import Tensor
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from ckd_core.models.network import TrackingNetwork
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+WARMUP_RUNS = 3  # before a capture, on a side stream, as torch.cuda.graph asks for
 
 
 class TorchEngine(Engine):
@@ -31,8 +33,8 @@ class TorchEngine(Engine):
         dtype = DTYPES[precision]
         self._device = torch.device(device)
         network = network.to(device=self._device, dtype=dtype).eval().requires_grad_(False)
-        self._embed = TemplateProgram(network, dtype).to(self._device).eval()
-        self._search = SearchProgram(network, dtype).to(self._device).eval()
+        self._embed: Callable[..., Tensor] = TemplateProgram(network, dtype).to(self._device).eval()
+        self._search: Callable[..., Tensor] = SearchProgram(network, dtype).to(self._device).eval()
 
     def _allocate(self, shape: tuple[int, ...], dtype: type) -> NDArray[Any]:
         array: NDArray[Any] = np.zeros(shape, dtype=dtype)
@@ -43,7 +45,7 @@ class TorchEngine(Engine):
     @torch.inference_mode()
     def embed_template(self, crops: NDArray[np.uint8]) -> Tensor:
         """See `Engine`."""
-        return cast("Tensor", self._embed(torch.from_numpy(crops).to(self._device)))
+        return self._embed(torch.from_numpy(crops).to(self._device))
 
     @torch.inference_mode()
     def track(self, templates: Tensor, crops: NDArray[np.uint8], windows: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -55,3 +57,91 @@ class TorchEngine(Engine):
     def join(self, templates: Sequence[Tensor]) -> Tensor:
         """See `Engine`."""
         return torch.cat(tuple(templates))
+
+
+class CompiledEngine(TorchEngine):
+    """torch.compile of the search program, one graph without breaks; compiled when first used with a batch size."""
+
+    kind = "compile"
+
+    def __init__(self, network: TrackingNetwork, precision: str, device: str) -> None:
+        super().__init__(network, precision, device)
+        self._search = torch.compile(self._search, fullgraph=True, dynamic=False)
+
+    @torch.no_grad()  # inference tensors would make the compiler guard on them anew
+    def embed_template(self, crops: NDArray[np.uint8]) -> Tensor:
+        """See `Engine`."""
+        return self._embed(torch.from_numpy(crops).to(self._device))
+
+    @torch.no_grad()
+    def track(self, templates: Tensor, crops: NDArray[np.uint8], windows: NDArray[np.float32]) -> NDArray[np.float32]:
+        """See `Engine`."""
+        search = torch.from_numpy(crops).to(self._device, non_blocking=True)
+        answers = self._search(templates, search, torch.from_numpy(windows).to(self._device, non_blocking=True))
+        return cast("NDArray[np.float32]", answers.cpu().numpy())
+
+
+@dataclass(slots=True)
+class _Capture:
+    """A frame captured for one batch size: what to fill before, what to read after a replay."""
+
+    graph: torch.cuda.CUDAGraph
+    tokens: Tensor
+    answers: Tensor
+    loaded: Tensor | None = None
+
+
+class CudaGraphEngine(TorchEngine):
+    """One CUDA graph a frame: upload of crops and windows, normalisation, network, decoding, download of the answers.
+
+    The graph reads the engine's own pinned buffers (`search_crops`, `windows`), so a frame is one launch and one wait.
+    """
+
+    kind = "cudagraph"
+
+    def __init__(self, network: TrackingNetwork, precision: str, device: str) -> None:
+        if torch.device(device).type != "cuda" or not torch.cuda.is_available():
+            raise EngineUnavailableError(f"CUDA graphs need a CUDA device, asked for was {device}")
+        super().__init__(network, precision, device)
+        self._captures: dict[int, _Capture] = {}
+
+    @torch.inference_mode()
+    def track(self, templates: Tensor, crops: NDArray[np.uint8], windows: NDArray[np.float32]) -> NDArray[np.float32]:
+        """See `Engine`."""
+        count = len(crops)
+        for own, given in ((self.search_crops(count), crops), (self.windows(count), windows)):
+            if own is not given:
+                np.copyto(own, given)
+        capture = self._captures.get(count)
+        if capture is None:
+            capture = self._captures[count] = self._capture(templates, count)
+        if capture.loaded is not templates:
+            capture.tokens.copy_(templates)
+            capture.loaded = templates
+        capture.graph.replay()
+        torch.cuda.current_stream(self._device).synchronize()
+        return cast("NDArray[np.float32]", capture.answers.numpy())
+
+    def _capture(self, templates: Tensor, count: int) -> _Capture:
+        crops, windows = torch.from_numpy(self.search_crops(count)), torch.from_numpy(self.windows(count))
+        tokens = templates.clone()
+        crops_there, windows_there = crops.to(self._device), windows.to(self._device)
+        answers = torch.empty((count, ANSWER_LENGTH), dtype=torch.float32).pin_memory()
+
+        def frame() -> None:
+            crops_there.copy_(crops, non_blocking=True)
+            windows_there.copy_(windows, non_blocking=True)
+            answers.copy_(self._search(tokens, crops_there, windows_there), non_blocking=True)
+
+        side = torch.cuda.Stream(self._device)  # type: ignore[no-untyped-call]  # torch's own gap
+        side.wait_stream(torch.cuda.current_stream(self._device))
+        with torch.cuda.stream(side):
+            for _ in range(WARMUP_RUNS):
+                frame()
+        torch.cuda.current_stream(self._device).wait_stream(side)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            frame()
+        # replaying reads and writes these for ever; the closure would be collected otherwise
+        self._kept = [*getattr(self, "_kept", []), (crops_there, windows_there)]
+        return _Capture(graph, tokens, answers)

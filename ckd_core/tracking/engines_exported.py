@@ -1,0 +1,156 @@
+"""Engines that run a network as an exported program of static shape: ONNX Runtime and OpenVINO.
+
+They need the network only to make programs; one loaded from an export folder runs without PyTorch.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ckd_core.tracking.engines import Engine, EngineError, EngineSpec, EngineUnavailableError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+# Arrays in the order of a program's inputs -> its one output, in memory of its own or valid until its next call.
+Program = Any
+
+
+class ProgramEngine(Engine):
+    """Runs a template program for one target and search programs for fixed numbers of targets.
+
+    template: program of batch 1. search: programs by batch size, 1 among them. make_search: makes the program of a
+    further batch size, None where there is no network to make it from; then a batch is run in parts.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        device: str,
+        spec: EngineSpec,
+        template: Program,
+        search: Mapping[int, Program],
+        make_search: Callable[[int], Program] | None = None,
+    ) -> None:
+        super().__init__(name, device, spec)
+        if 1 not in search and make_search is None:
+            raise EngineError(f"{name} needs a search program for one target, got batch sizes {sorted(search)}")
+        self._template = template
+        self._search = dict(search)
+        self._make_search = make_search
+
+    @abstractmethod
+    def _run(self, program: Program, inputs: Sequence[NDArray[Any]]) -> NDArray[Any]:
+        """Run a program; the answer is valid until its next run."""
+
+    def embed_template(self, crops: NDArray[np.uint8]) -> NDArray[Any]:
+        """See `Engine`."""
+        return np.concatenate([self._run(self._template, (crops[row : row + 1],)).copy() for row in range(len(crops))])
+
+    def track(
+        self, templates: NDArray[Any], crops: NDArray[np.uint8], windows: NDArray[np.float32]
+    ) -> NDArray[np.float32]:
+        """See `Engine`."""
+        count = len(crops)
+        if count not in self._search and self._make_search is not None:
+            self._search[count] = self._make_search(count)
+        if count in self._search:
+            return self._run(self._search[count], (templates, crops, windows))
+        answers = []
+        row = 0
+        while row < count:
+            size = max(size for size in self._search if size <= count - row)
+            part = slice(row, row + size)
+            answers.append(self._run(self._search[size], (templates[part], crops[part], windows[part])).copy())
+            row += size
+        return np.concatenate(answers)
+
+    def join(self, templates: Sequence[NDArray[Any]]) -> NDArray[Any]:
+        """See `Engine`."""
+        return np.concatenate(templates)
+
+
+class OnnxEngine(ProgramEngine):
+    """ONNX Runtime."""
+
+    def _run(self, program: Program, inputs: Sequence[NDArray[Any]]) -> NDArray[Any]:
+        names = (value.name for value in program.get_inputs())
+        answer: NDArray[Any] = program.run(None, dict(zip(names, inputs, strict=True)))[0]
+        return answer
+
+
+class OpenVinoEngine(ProgramEngine):
+    """OpenVINO on the CPU."""
+
+    def _run(self, program: Program, inputs: Sequence[NDArray[Any]]) -> NDArray[Any]:
+        answer: NDArray[Any] = program.infer(list(inputs), share_inputs=True, share_outputs=True)[0]
+        return answer
+
+
+PROVIDERS = {
+    ("onnx", "cpu"): "CPUExecutionProvider",
+    ("onnx", "cuda"): "CUDAExecutionProvider",
+    ("tensorrt", "cuda"): "TensorrtExecutionProvider",
+}
+
+
+def onnx_program(source: Path | bytes, kind: str, device: str, threads: int) -> Program:
+    """ONNX Runtime session of a file or of a serialised model.
+
+    Errors: EngineUnavailableError when the runtime or its execution provider is not installed.
+    """
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise EngineUnavailableError("onnxruntime is not installed; see requirements/engines.txt") from error
+    family, _, number = device.partition(":")
+    provider = PROVIDERS.get((kind, family))
+    available = onnxruntime.get_available_providers()
+    if provider is None or provider not in available:
+        raise EngineUnavailableError(
+            f"ONNX Runtime has no {kind} on {device}; it needs {provider or 'another device'}, there are {available}"
+        )
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 3
+    settings = {"device_id": int(number or 0)} if family == "cuda" else {}
+    chain = [(provider, settings)]
+    if kind == "tensorrt":
+        chain.append(("CUDAExecutionProvider", settings))
+    path = source if isinstance(source, bytes) else str(source)
+    session = onnxruntime.InferenceSession(path, options, providers=chain)
+    if session.get_providers()[0] != provider:
+        raise EngineUnavailableError(f"ONNX Runtime took {session.get_providers()[0]} in place of {provider}")
+    return session
+
+
+def openvino_program(model: Any, precision: str, threads: int) -> Program:
+    """OpenVINO inference request of a model in memory or of an .xml file.
+
+    precision: fp32, bf16, or int8 for a quantised model (what is left of it in floating point then runs in bf16 where
+    the CPU has it). Errors: EngineUnavailableError when OpenVINO is not installed or the CPU lacks the precision.
+    """
+    core = openvino_core()
+    has_bf16 = "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    if precision == "bf16" and not has_bf16:
+        raise EngineUnavailableError("OpenVINO finds no bf16 on this CPU; take openvino/fp32")
+    hint = "f32" if precision == "fp32" or not has_bf16 else "bf16"
+    settings: dict[str, Any] = {"INFERENCE_PRECISION_HINT": hint, "PERFORMANCE_HINT": "LATENCY"}
+    if threads > 0:
+        settings["INFERENCE_NUM_THREADS"] = threads
+    return core.compile_model(model, "CPU", settings).create_infer_request()
+
+
+def openvino_core() -> Any:
+    """OpenVINO's entry object. Errors: EngineUnavailableError when it is not installed."""
+    try:
+        import openvino
+    except ImportError as error:
+        raise EngineUnavailableError("openvino is not installed; see requirements/engines.txt") from error
+    return openvino.Core()

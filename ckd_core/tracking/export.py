@@ -1,0 +1,257 @@
+"""Networks as programs without PyTorch: made, written to a folder with their metadata, and loaded back.
+
+A folder holds `export.json`, `template.*` (one target) and `search_N.*` for N targets, as .onnx or OpenVINO's .xml and
+.bin. Shapes are static.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import json
+import logging
+import shutil
+import tempfile
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ckd_core.errors import TrackingError
+from ckd_core.tracking.confidence import ConfidenceError, Thresholds
+from ckd_core.tracking.engines import Engine, EngineSpec, EngineUnavailableError, parse_engine
+from ckd_core.tracking.engines_exported import OnnxEngine, OpenVinoEngine, onnx_program, openvino_core, openvino_program
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from numpy.typing import NDArray
+
+    from ckd_core.models.network import TrackingNetwork
+
+FORMAT = "sdstrack-export-1"
+METADATA_FILE = "export.json"
+SUFFIXES = {"onnx": ".onnx", "tensorrt": ".onnx", "openvino": ".xml"}
+# Calibration inputs of a search program: template tokens, crops, windows.
+CalibrationItem = tuple["NDArray[Any]", "NDArray[np.uint8]", "NDArray[np.float32]"]
+
+
+class ExportError(TrackingError):
+    """An export that cannot be made, written, read or trusted."""
+
+
+@dataclass(frozen=True, slots=True)
+class ExportMetadata:
+    """What an export folder says about itself.
+
+    engine: `kind/precision` it was made for. device: family it was made for (cpu, cuda). batches: numbers of targets a
+    search program exists for. modalities, weights_sha256, source: of the weights. thresholds, published_geometry: as
+    the weights' metadata.
+    """
+
+    engine: str
+    device: str
+    spec: EngineSpec
+    batches: tuple[int, ...]
+    modalities: tuple[str, ...]
+    source: str
+    weights_sha256: str
+    thresholds: Thresholds
+    published_geometry: bool
+
+    def to_json(self) -> str:
+        """Text of `export.json`."""
+        return json.dumps({"format": FORMAT, **dataclasses.asdict(self)}, indent=1, sort_keys=True) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str) -> ExportMetadata:
+        """Inverse of `to_json`. Errors: ExportError for anything else."""
+        try:
+            values = json.loads(text)
+            if values.pop("format") != FORMAT:
+                raise ExportError(f"its format must be {FORMAT!r}")
+            values["spec"] = EngineSpec(**values["spec"])
+            values["thresholds"] = Thresholds.from_mapping(values["thresholds"])
+            values["batches"], values["modalities"] = tuple(values["batches"]), tuple(values["modalities"])
+            return cls(**values)
+        except (KeyError, TypeError, ValueError, AttributeError, ConfidenceError) as error:
+            raise ExportError(f"its {METADATA_FILE} is not what sdstrack export writes: {error}") from error
+
+
+def template_program(network: TrackingNetwork) -> Any:
+    """torch.export of the template program for one target; the network in eval mode on the CPU or a GPU."""
+    import torch
+
+    from ckd_core.models.inputs import compute_dtype
+    from ckd_core.tracking.programs import TemplateProgram
+
+    side, device = network.config.template_size, next(network.parameters()).device
+    crops = torch.zeros((1, 2, side, side, 3), dtype=torch.uint8, device=device)
+    program = TemplateProgram(network, compute_dtype(network)).to(device).eval()
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        return torch.export.export(program, (crops,), strict=False)
+
+
+def search_program(network: TrackingNetwork, batch: int) -> Any:
+    """torch.export of the search program for `batch` targets."""
+    import torch
+
+    from ckd_core.models.inputs import compute_dtype
+    from ckd_core.tracking.programs import SearchProgram
+
+    config, dtype, device = network.config, compute_dtype(network), next(network.parameters()).device
+    tokens = torch.zeros((batch, 2, config.template_tokens, config.width), dtype=dtype, device=device)
+    crops = torch.zeros((batch, 2, config.search_size, config.search_size, 3), dtype=torch.uint8, device=device)
+    windows = torch.ones((batch, 1, config.grid, config.grid), device=device)
+    program = SearchProgram(network, dtype).to(device).eval()
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        return torch.export.export(program, (tokens, crops, windows), strict=False)
+
+
+def to_onnx(program: Any) -> bytes:
+    """ONNX model of an exported program. Errors: EngineUnavailableError without `onnx` or `onnxscript`."""
+    import torch
+
+    try:
+        import onnxscript  # noqa: F401 - the exporter needs it and says so less clearly
+    except ImportError as error:
+        raise EngineUnavailableError("onnxscript is not installed; see requirements/engines.txt") from error
+    for library in ("onnxscript", "onnx_ir"):  # they report every node they fold
+        logging.getLogger(library).setLevel(logging.ERROR)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        made = torch.onnx.export(program, dynamo=True, verbose=False, optimize=True)
+    assert made is not None  # noqa: S101 - dynamo=True always returns a program
+    data: bytes = made.model_proto.SerializeToString()
+    return data
+
+
+def to_openvino(program: Any) -> Any:
+    """OpenVINO model of an exported program. Errors: EngineUnavailableError without OpenVINO."""
+    openvino_core()
+    import openvino
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return openvino.convert_model(program)
+
+
+def quantise(model: Any, items: Sequence[CalibrationItem]) -> Any:
+    """int8 OpenVINO model, calibrated on real template tokens and crops.
+
+    Errors: EngineUnavailableError without the `nncf` package; ExportError without calibration data.
+    """
+    if not items:
+        raise ExportError("int8 needs crops to calibrate on; give sequences")
+    try:
+        import nncf
+    except ImportError as error:
+        raise EngineUnavailableError("nncf is not installed; see requirements/engines.txt") from error
+    nncf.set_log_level(logging.ERROR)
+    data = nncf.Dataset(list(items), lambda item: [np.ascontiguousarray(part) for part in item])
+    return nncf.quantize(model, data, subset_size=len(items), model_type=nncf.ModelType.TRANSFORMER)
+
+
+def engine_from_network(network: TrackingNetwork, kind: str, precision: str, device: str, threads: int) -> Engine:
+    """ONNX Runtime or OpenVINO engine made in memory; further batch sizes are made when first asked for."""
+    network = network.eval().requires_grad_(False)
+    name, spec = f"{kind}/{precision}", EngineSpec.of(network.name, network.config)
+    if kind == "openvino":
+        if precision == "int8":
+            raise EngineUnavailableError("openvino/int8 must be calibrated first: give a folder of sdstrack export")
+        if device != "cpu":
+            raise EngineUnavailableError(f"OpenVINO runs on the CPU here, asked for was {device}")
+
+        def make_openvino(batch: int) -> Any:
+            return openvino_program(to_openvino(search_program(network, batch)), precision, threads)
+
+        template = openvino_program(to_openvino(template_program(network)), precision, threads)
+        return OpenVinoEngine(name, device, spec, template, {1: make_openvino(1)}, make_openvino)
+    if precision == "fp16":
+        network = copy.deepcopy(network).half()  # the caller falls back on its own if this fails
+
+    def make_onnx(batch: int) -> Any:
+        return onnx_program(to_onnx(search_program(network, batch)), kind, device, threads)
+
+    template = onnx_program(to_onnx(template_program(network)), kind, device, threads)
+    return OnnxEngine(name, device, spec, template, {1: make_onnx(1)}, make_onnx)
+
+
+def write_export(
+    folder: Path,
+    network: TrackingNetwork,
+    metadata: ExportMetadata,
+    calibration: Iterable[CalibrationItem] = (),
+) -> None:
+    """Write programs and metadata to a new folder, all or nothing.
+
+    calibration: for int8, inputs of the search program for one target. Errors: ExportError when `folder` exists or
+    cannot be written; EngineUnavailableError when the library that writes is missing.
+    """
+    if folder.exists():
+        raise ExportError(f"{folder} exists; give a new folder")
+    kind, precision = parse_engine(metadata.engine)
+    if kind not in SUFFIXES:
+        raise ExportError(f"{metadata.engine} has no file form; export to one of {', '.join(SUFFIXES)}")
+    network = network.eval().requires_grad_(False)
+    if precision == "fp16":
+        network = copy.deepcopy(network).half()
+    programs = {"template": template_program(network)}
+    programs.update({f"search_{batch}": search_program(network, batch) for batch in metadata.batches})
+    items = list(calibration)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as name:
+        made = Path(name) / "made"
+        made.mkdir()
+        for stem, program in programs.items():
+            path = made / f"{stem}{SUFFIXES[kind]}"
+            if kind == "openvino":
+                _save_openvino(path, to_openvino(program), precision, items if stem != "template" else None)
+            else:
+                path.write_bytes(to_onnx(program))
+        (made / METADATA_FILE).write_text(metadata.to_json())
+        shutil.move(made, folder)
+
+
+def _save_openvino(path: Path, model: Any, precision: str, items: list[CalibrationItem] | None) -> None:
+    import openvino
+
+    if precision == "int8" and items is not None:
+        batch = model.inputs[1].shape[0]
+        model = quantise(model, [tuple(np.repeat(part, batch, axis=0) for part in item) for item in items])  # type: ignore[misc]  # three parts stay three
+    openvino.save_model(model, path, compress_to_fp16=precision != "fp32")
+
+
+def read_export_metadata(folder: Path) -> ExportMetadata:
+    """What an export folder says about itself. Errors: ExportError."""
+    try:
+        text = (folder / METADATA_FILE).read_text()
+    except OSError as error:
+        raise ExportError(f"{folder} is no export: {METADATA_FILE} cannot be read ({error.strerror})") from error
+    try:
+        return ExportMetadata.from_json(text)
+    except ExportError as error:
+        raise ExportError(f"{folder} cannot be used: {error}") from error
+
+
+def load_export(folder: Path, threads: int = 0, device: str | None = None) -> tuple[Engine, ExportMetadata]:
+    """Engine on an export folder. Errors: ExportError; EngineUnavailableError when its runtime is missing."""
+    metadata = read_export_metadata(folder)
+    kind, precision = parse_engine(metadata.engine)
+    device = device or metadata.device
+    stems = ["template", *(f"search_{batch}" for batch in metadata.batches)]
+    paths = [folder / f"{stem}{SUFFIXES[kind]}" for stem in stems]
+    missing = [path.name for path in paths if not path.is_file()]
+    if missing:
+        raise ExportError(f"{folder} is not whole: {', '.join(missing)} missing")
+    if kind == "openvino":
+        programs = [openvino_program(path, precision, threads) for path in paths]
+    else:
+        programs = [onnx_program(path, kind, device, threads) for path in paths]
+    build = OpenVinoEngine if kind == "openvino" else OnnxEngine
+    search = dict(zip(metadata.batches, programs[1:], strict=True))
+    return build(metadata.engine, device, metadata.spec, programs[0], search), metadata
