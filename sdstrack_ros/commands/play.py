@@ -1,0 +1,39 @@
+"""`sdstrack play`: a recording over ROS, without rosbag2."""
+
+from __future__ import annotations
+
+from pathlib import Path  # noqa: TC003  # typer reads the annotations when it runs
+from typing import Annotated
+
+import typer
+
+
+def command(
+    bag: Annotated[Path, typer.Argument(help="rosbag2 folder, or a single .mcap or .db3 file.")],
+    rate: Annotated[float, typer.Option(help="Speed; 2 is twice as fast.")] = 1.0,
+    loop: Annotated[bool, typer.Option("--loop", help="Begin anew at the end.")] = False,
+    start: Annotated[float, typer.Option(help="Seconds of the recording to leave out at its beginning.")] = 0.0,
+    duration: Annotated[float | None, typer.Option(help="Seconds of the recording to play.")] = None,
+    clock: Annotated[bool, typer.Option(help="Publish /clock for nodes with use_sim_time.")] = True,
+    topic: Annotated[list[str] | None, typer.Option(help="Play only this topic; repeat for several.")] = None,
+    wait: Annotated[float, typer.Option(help="Wait at most so many seconds for subscribers of every topic.")] = 0.0,
+) -> None:
+    """Publish a recording's messages as they were recorded, at their pace; needs rclpy, not rosbag2."""
+    from sdstrack_ros.bag_player import play
+
+    def say_skipped(name: str, reason: str) -> None:
+        typer.echo(f"not played: {name}: {reason}", err=True)
+
+    report = play(
+        bag,
+        rate=rate,
+        loop=loop,
+        start_s=start,
+        duration_s=duration,
+        clock=clock,
+        topics=topic or (),
+        wait_s=wait,
+        on_skip=say_skipped,
+    )
+    for name, count in report.messages.items():
+        typer.echo(f"{name}: {count} messages")
