@@ -34,17 +34,31 @@ def read_settings(path: Path, cls: type[T], changes: typing.Sequence[str] = ()) 
 
     Raises SettingsError for a missing file, bad YAML, unknown keys, wrong types and values out of range.
     """
-    try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise SettingsError(f"cannot read the configuration {path}: {error.strerror or error}") from error
-    except yaml.YAMLError as error:
-        raise SettingsError(f"{path} is not valid YAML: {error}") from error
+    raw = load_yaml(path)
     if not isinstance(raw, dict):
         raise SettingsError(f"{path} holds {_kind(raw)}; expected a mapping of keys to values")
     for change in changes:
         _apply_change(raw, change, path)
     return build(cls, raw, str(path))
+
+
+def load_yaml(path: Path) -> Any:
+    """Content of a YAML file: plain values only. Raises SettingsError: it cannot be read or is not valid YAML."""
+    try:
+        return parse_yaml(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SettingsError(f"cannot read the configuration {path}: {error.strerror or error}") from error
+    except ValueError as error:
+        raise SettingsError(f"{path} is not valid YAML: {error}") from error
+
+
+def parse_yaml(text: str) -> Any:
+    """Value of a YAML text: plain values only. Raises ValueError: it is not valid YAML."""
+    try:
+        return yaml.safe_load(text)
+    except (yaml.YAMLError, LookupError, AttributeError, TypeError, RecursionError) as error:
+        # PyYAML lets the errors of its constructors through: `!!bool x` is a KeyError, `!!timestamp x` no attribute.
+        raise ValueError(f"{type(error).__name__}: {error}") from error
 
 
 def build(cls: type[T], raw: Any, file: str, key: str = "") -> T:
@@ -78,8 +92,8 @@ def _apply_change(raw: dict[str, Any], change: str, path: Path) -> None:
     if not equals or not dotted:
         raise SettingsError(f"'{change}' is not a change of {path}; expected key.subkey=value")
     try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+        value = parse_yaml(text)
+    except ValueError as error:
         raise SettingsError(f"the value of '{change}' is not valid YAML: {error}") from error
     *parents, leaf = dotted.split(".")
     node: Any = raw

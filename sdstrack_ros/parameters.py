@@ -11,6 +11,7 @@ import difflib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from ckd_core.settings import SettingsError, load_yaml
 from sdstrack_ros.parameter_spec import Effect, ParameterError, ParameterSpec, Value, row
 
 if TYPE_CHECKING:
@@ -295,12 +296,10 @@ def settings_from_yaml(path: Path) -> Settings:
             the file.
 
     """
-    import yaml
-
     try:
-        document = yaml.safe_load(path.read_text())
-    except (OSError, yaml.YAMLError) as error:
-        raise ParameterError(f"{path}: {error}") from error
+        document = load_yaml(path)
+    except SettingsError as error:
+        raise ParameterError(str(error)) from error
     if not isinstance(document, dict) or not document:
         raise ParameterError(f"{path}: expected `/**:` with `ros__parameters:` below it")
     values: dict[str, Value] = {}

@@ -7,8 +7,10 @@ confidence) or eight (corner points). VOT files (`SEQUENCE_001.txt` whose first 
 
 from __future__ import annotations
 
+import lzma
 import tarfile
 import zipfile
+import zlib
 from collections import Counter
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
@@ -30,6 +32,8 @@ if TYPE_CHECKING:
 
 _ARCHIVES = (".tar", ".tar.gz", ".tgz", ".tar.xz", ".tar.bz2", ".zip")
 _TEXT = (".txt", ".value", ".csv")
+_DAMAGED = (zipfile.BadZipFile, zlib.error, lzma.LZMAError)
+MAX_TEXT_BYTES = 1 << 26  # 64 MiB: a million boxes; archives that unpack to more are no results
 LASHER_ATTRIBUTES = (
     "NO", "PO", "TO", "HO", "MB", "LI", "HI", "AIV", "LR", "DEF", "BC", "SA", "CM", "TC", "FL", "OV", "FM", "SV", "ARC",
 )  # fmt: skip
@@ -74,10 +78,11 @@ def read_texts(path: Path) -> dict[PurePosixPath, str]:
     """All text files below a folder or inside an archive, by relative path. Raises ResultsError."""
     try:
         return {name: data.decode("utf-8-sig") for name, data in _members(path)}
-    except (OSError, tarfile.TarError, zipfile.BadZipFile, EOFError) as error:
-        raise ResultsError(f"cannot read {path}: {error}") from error
     except UnicodeDecodeError as error:
         raise ResultsError(f"a file in {path} is not text: {error}") from error
+    except (OSError, EOFError, ValueError, RuntimeError, tarfile.TarError, *_DAMAGED) as error:
+        # RuntimeError: members that are encrypted, or compressed in a way that Python does not know.
+        raise ResultsError(f"cannot read {path}: {error}") from error
 
 
 def _members(path: Path) -> Iterator[tuple[PurePosixPath, bytes]]:
@@ -89,15 +94,22 @@ def _members(path: Path) -> Iterator[tuple[PurePosixPath, bytes]]:
         with zipfile.ZipFile(path) as archive:
             for name in archive.namelist():
                 if name.endswith(_TEXT):
+                    _check_size(path, name, archive.getinfo(name).file_size)
                     yield PurePosixPath(name), archive.read(name)
     elif path.is_file() and is_archive(path):
         with tarfile.open(path) as bundle:
             for member in bundle:
                 stream = bundle.extractfile(member) if member.isfile() and member.name.endswith(_TEXT) else None
                 if stream is not None:
+                    _check_size(path, member.name, member.size)
                     yield PurePosixPath(member.name), stream.read()
     else:
         raise ResultsError(f"{path} is neither a folder nor one of {', '.join(_ARCHIVES)}")
+
+
+def _check_size(path: Path, name: str, size: int) -> None:
+    if size > MAX_TEXT_BYTES:
+        raise ResultsError(f"{name} in {path} unpacks to {size} bytes; a box file has at most {MAX_TEXT_BYTES}")
 
 
 def _pick_files(texts: dict[PurePosixPath, str], names: Iterable[str], source: Path) -> tuple[dict[str, str], str]:
