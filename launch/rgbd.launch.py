@@ -1,0 +1,23 @@
+"""tracker.launch.py for colour + depth; takes the same arguments."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ament_index_python.packages import get_package_share_directory
+from launch.actions import IncludeLaunchDescription
+from launch.launch_description_sources import PythonLaunchDescriptionSource
+
+from launch import LaunchDescription
+
+
+def generate_launch_description() -> LaunchDescription:
+    """Include the full launch file with the modality set."""
+    launch = Path(get_package_share_directory("sdstrack_ros")) / "launch" / "tracker.launch.py"
+    return LaunchDescription(
+        [
+            IncludeLaunchDescription(
+                PythonLaunchDescriptionSource(str(launch)), launch_arguments={"modality": "depth"}.items()
+            )
+        ]
+    )

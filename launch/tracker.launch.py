@@ -1,0 +1,154 @@
+"""Start tracker_node, take it through its lifecycle, and show what it sees.
+
+ros2 launch sdstrack_ros tracker.launch.py config:=realsense rviz:=true
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import yaml
+from ament_index_python.packages import get_package_share_directory
+from launch.actions import (
+    DeclareLaunchArgument,
+    EmitEvent,
+    OpaqueFunction,
+    RegisterEventHandler,
+    SetEnvironmentVariable,
+)
+from launch.conditions import IfCondition
+from launch.event_handlers import OnProcessStart
+from launch.events import matches_action
+from launch.substitutions import LaunchConfiguration
+from launch_ros.actions import LifecycleNode, Node
+from launch_ros.event_handlers import OnStateTransition
+from launch_ros.events.lifecycle import ChangeState
+from launch_ros.parameter_descriptions import ParameterValue
+from lifecycle_msgs.msg import Transition
+
+from launch import LaunchContext, LaunchDescription
+
+CONFIG_OF_MODALITY = {"depth": "rgbd", "thermal": "rgbt", "event": "rgbe"}
+# Given arguments become parameters of the same name and win over the config file; empty ones leave it alone.
+PARAMETER_ARGUMENTS = {
+    "modality": "depth, thermal or event; empty: as the config file says",
+    "model": "network, for example sdstrack_s128",
+    "weights": "weights file; empty: the one shipped with the model",
+    "device": "auto, cpu, cuda, ...",
+    "rgb_topic": "colour images",
+    "aux_topic": "depth, thermal or event images",
+    "events_topic": "event packets",
+    "camera_info_topic": "calibration of the colour camera",
+    "transport": "raw or compressed",
+}
+# Jazzy and Humble read the first, Kilted and later the second.
+PROFILE_VARIABLES = ("FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE")
+
+
+def generate_launch_description() -> LaunchDescription:
+    """Declare the arguments; everything that depends on their values is built in `start`."""
+    arguments = [
+        DeclareLaunchArgument(name, default_value="", description=text) for name, text in PARAMETER_ARGUMENTS.items()
+    ]
+    return LaunchDescription(
+        [
+            *arguments,
+            DeclareLaunchArgument(
+                "config", default_value="", description="parameter file, or the name of one in this package's config/"
+            ),
+            DeclareLaunchArgument("namespace", default_value="", description="namespace of the node"),
+            DeclareLaunchArgument("lifecycle", default_value="true", description="configure and activate the node"),
+            DeclareLaunchArgument("rviz", default_value="false", description="start RViz"),
+            DeclareLaunchArgument("use_sim_time", default_value="false", description="take time from /clock"),
+            OpaqueFunction(function=start),
+        ]
+    )
+
+
+def start(context: LaunchContext) -> list[Any]:
+    """Build the node, its transitions, RViz and the middleware's profile from the arguments' values."""
+    share = Path(get_package_share_directory("sdstrack_ros"))
+    given = {name: LaunchConfiguration(name).perform(context) for name in PARAMETER_ARGUMENTS}
+    # All of them are strings to the node, also when their text looks like a number.
+    parameters: dict[str, Any] = {name: ParameterValue(value, value_type=str) for name, value in given.items() if value}
+    sim_time = is_true(LaunchConfiguration("use_sim_time").perform(context))
+    parameters["use_sim_time"] = sim_time
+    config = config_file(share, LaunchConfiguration("config").perform(context), given["modality"])
+    namespace = LaunchConfiguration("namespace").perform(context)
+    node = LifecycleNode(
+        package="sdstrack_ros",
+        executable="tracker_node",
+        name="tracker",
+        namespace=namespace,
+        parameters=[str(config), parameters],
+        output="screen",
+    )
+    rviz = Node(
+        package="rviz2",
+        executable="rviz2",
+        name="rviz2",
+        arguments=["-d", str(share / "config" / "sdstrack.rviz")],
+        parameters=[{"use_sim_time": sim_time}],
+        remappings=rviz_remappings(namespace, given["rgb_topic"] or topic_in(config)),
+        condition=IfCondition(LaunchConfiguration("rviz")),
+    )
+    transitions = lifecycle_transitions(node) if is_true(LaunchConfiguration("lifecycle").perform(context)) else []
+    return [*profile_variables(share), *transitions, node, rviz]
+
+
+def config_file(share: Path, config: str, modality: str) -> Path:
+    """Parameter file of an argument: a path, a name in config/, or by modality (depth when nothing is said)."""
+    name = config or CONFIG_OF_MODALITY.get(modality, "rgbd")
+    shipped = share / "config" / f"{name}.yaml"
+    path = shipped if shipped.is_file() else Path(name).expanduser()
+    if not path.is_file():
+        names = ", ".join(sorted(file.stem for file in (share / "config").glob("*.yaml")))
+        raise FileNotFoundError(f"config '{config}' is neither a file nor one of: {names}")
+    return path
+
+
+def topic_in(config: Path) -> str:
+    """Colour topic that a parameter file names, or nothing."""
+    sections = yaml.safe_load(config.read_text()) or {}
+    return next((section["ros__parameters"].get("rgb_topic", "") for section in sections.values()), "")
+
+
+def rviz_remappings(namespace: str, rgb_topic: str) -> list[tuple[str, str]]:
+    """From the names in sdstrack.rviz to those in use."""
+    prefix = f"/{namespace.strip('/')}" if namespace.strip("/") else ""
+    topic = rgb_topic if rgb_topic.startswith("/") else f"{prefix}/{rgb_topic or 'rgb/image_raw'}"
+    own = [(f"/tracker/{name}", f"{prefix}/tracker/{name}") for name in ("overlay", "markers", "init_point")]
+    return [*own, ("/rgb/image_raw", topic)]
+
+
+def lifecycle_transitions(node: LifecycleNode) -> list[Any]:
+    """Configure when the process has started, activate when it is configured."""
+    configure = EmitEvent(
+        event=ChangeState(lifecycle_node_matcher=matches_action(node), transition_id=Transition.TRANSITION_CONFIGURE)
+    )
+    activate = EmitEvent(
+        event=ChangeState(lifecycle_node_matcher=matches_action(node), transition_id=Transition.TRANSITION_ACTIVATE)
+    )
+    return [
+        RegisterEventHandler(OnProcessStart(target_action=node, on_start=[configure])),
+        RegisterEventHandler(
+            OnStateTransition(
+                target_lifecycle_node=node, start_state="configuring", goal_state="inactive", entities=[activate]
+            )
+        ),
+    ]
+
+
+def profile_variables(share: Path) -> list[Any]:
+    """Fast DDS profile for images, unless the user has set one."""
+    if any(os.environ.get(name) for name in PROFILE_VARIABLES):
+        return []
+    profile = str(share / "config" / "fastdds.xml")
+    return [SetEnvironmentVariable(name, profile) for name in PROFILE_VARIABLES]
+
+
+def is_true(text: str) -> bool:
+    """Whether an argument says yes."""
+    return text.strip().lower() in {"true", "1", "yes", "on"}
