@@ -25,13 +25,12 @@ class Level(IntEnum):
     STALE = 3
 
 
-def percentile(samples: Iterable[float], percent: float) -> float:
+def percentile(samples: Iterable[float], percent: int) -> float:
     """Nearest-rank percentile; 0 for no samples."""
     ordered = sorted(samples)
     if not ordered:
         return 0.0
-    rank = max(0, min(len(ordered) - 1, round(percent / 100 * len(ordered) + 0.5) - 1))
-    return ordered[rank]
+    return ordered[max(0, -(-len(ordered) * percent // 100) - 1)]
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,294 @@
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from ckd_core.errors import TrackingError
+from ckd_core.frame import BoundingBox, Modality, MultiModalFrame
+from ckd_core.tracking.result import TrackResult, TrackState
+from sdstrack_ros.frames import History, SourceFrame, spread
+from sdstrack_ros.parameters import Settings
+from sdstrack_ros.session import GIVE_UP_AFTER_FRAMES, PENDING_S, Session
+from sdstrack_ros.targets import (
+    BoxRequest,
+    Candidate,
+    CandidatesRequest,
+    PixelRequest,
+    ResetRequest,
+    TargetError,
+    box_at_pixel,
+    checked_box,
+)
+
+SIZE = (640, 480)
+PERIOD_NS = 33_000_000
+BOX = BoundingBox(200.0, 180.0, 60.0, 40.0)
+
+
+def scene(index: int = 0) -> MultiModalFrame:
+    depth = np.full((480, 640), 4000, np.uint16)
+    depth[180:220, 200:260] = 1500
+    return MultiModalFrame(float(index), np.zeros((480, 640, 3), np.uint8), depth, Modality.DEPTH)
+
+
+class Recorder:
+    """A tracker that writes down what it is asked and answers with the states it was told."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[str, float]] = []
+        self.state = TrackState.TRACKING
+        self.error: TrackingError | None = None
+        self.box = BOX
+
+    def start(self, frame: MultiModalFrame, box: BoundingBox) -> None:
+        self.calls.append(("start", frame.stamp))
+        self.box = box
+
+    def update(self, frame: MultiModalFrame) -> TrackResult:
+        if self.error is not None:
+            raise self.error
+        self.calls.append(("update", frame.stamp))
+        return TrackResult(frame.stamp, self.box, 0.9, self.state)
+
+    def reset(self) -> None:
+        self.calls.append(("reset", 0.0))
+
+
+class Bench:
+    """A session, its history, a clock that the test moves, and frames."""
+
+    def __init__(self, **settings: object) -> None:
+        self.tracker = Recorder()
+        self.history = History(30)
+        self.settings = replace(Settings(), **settings)  # type: ignore[arg-type]  # names and types are the test's
+        self.now = 0.0
+        self.session = Session(self.tracker, self.history, lambda: self.settings, lambda: self.now)
+
+    def arrive(self, index: int) -> SourceFrame:
+        """A frame that leaves the synchronizer but is not looked at yet."""
+        source = SourceFrame(index, (index + 1) * PERIOD_NS, "optical", 0.0, 0.0, lambda: scene(index))
+        self.history.append(source)
+        return source
+
+    def frame(self, index: int):  # type: ignore[no-untyped-def]  # what on_frame returns
+        return self.session.on_frame(self.arrive(index))
+
+
+def test_without_a_target_frames_are_answered_empty() -> None:
+    bench = Bench()
+    replies, answer = bench.frame(0)
+    assert not replies
+    assert answer.result is None
+    assert answer.target_id == ""
+    assert bench.session.state == "NONE"
+
+
+def test_a_box_starts_on_the_newest_frame_and_keeps_its_id() -> None:
+    bench = Bench()
+    bench.frame(0)
+    reply = bench.session.on_request(BoxRequest("init_roi", BOX))
+    assert reply.taken
+    assert reply.text.startswith("init_roi taken: target 1")
+    assert reply.answer.result.box == BOX
+    ids = {bench.frame(index)[1].target_id for index in range(1, 4)}
+    assert ids == {"1"}
+    assert bench.session.on_request(BoxRequest("init_roi", BOX)).answer.target_id == "2"
+
+
+def test_a_box_on_a_past_frame_starts_there_and_catches_up() -> None:
+    bench = Bench(catch_up_frames=100)
+    for index in range(10):
+        bench.frame(index)
+    reply = bench.session.on_request(BoxRequest("init_box", BOX, 4 * PERIOD_NS))
+    assert bench.tracker.calls == [("start", 3.0), *(("update", float(i)) for i in range(4, 10))]
+    assert "caught up through 6 frames" in reply.text
+    assert reply.answer.source.sequence == 9
+    _, answer = bench.frame(10)
+    assert answer.source.sequence == 10
+
+
+def test_catching_up_is_bounded_and_ends_on_the_newest_frame() -> None:
+    bench = Bench(catch_up_frames=4)
+    for index in range(30):
+        bench.frame(index)
+    reply = bench.session.on_request(BoxRequest("init_box", BOX, PERIOD_NS))
+    updates = [stamp for name, stamp in bench.tracker.calls if name == "update"]
+    assert len(updates) == 4
+    assert updates[-1] == 29.0
+    assert reply.answer.source.sequence == 29
+
+
+def test_a_frame_that_catching_up_used_is_not_answered_twice() -> None:
+    bench = Bench()
+    bench.frame(0)
+    waiting = bench.arrive(1)
+    assert bench.session.on_request(BoxRequest("init_box", BOX, PERIOD_NS)).answer.source is waiting
+    assert bench.session.on_frame(waiting) == ([], None)
+
+
+def test_a_box_on_a_forgotten_frame_is_refused_with_the_reach_of_the_history() -> None:
+    bench = Bench()
+    for index in range(40):
+        bench.frame(index)
+    reply = bench.session.on_request(BoxRequest("init_box", BOX, PERIOD_NS))
+    assert not reply.taken
+    assert "history reaches 0.96 s back" in reply.text
+    assert bench.session.state == "NONE"
+
+
+def test_a_box_that_comes_before_its_frame_waits_for_it() -> None:
+    bench = Bench()
+    bench.frame(0)
+    assert bench.session.on_request(BoxRequest("init_box", BOX, 3 * PERIOD_NS)) is None
+    assert bench.frame(1)[0] == []
+    replies, _ = bench.frame(2)
+    assert replies[0].taken
+    assert bench.tracker.calls[-1] == ("start", 2.0)
+
+
+def test_a_box_whose_frame_never_comes_is_refused_after_a_second() -> None:
+    bench = Bench()
+    bench.frame(0)
+    bench.session.on_request(BoxRequest("init_box", BOX, 300 * PERIOD_NS))
+    bench.now = PENDING_S + 0.1
+    replies, _ = bench.frame(1)
+    assert not replies[0].taken
+    assert "no frame of stamp 9.900 came" in replies[0].text
+
+
+def test_the_init_box_parameter_waits_for_the_first_frame_however_long() -> None:
+    bench = Bench()
+    assert bench.session.on_request(BoxRequest("parameter init_box", BOX, patient=True)) is None
+    bench.now = 100 * PENDING_S
+    replies, _ = bench.frame(0)
+    assert replies[0].taken
+
+
+@pytest.mark.parametrize(
+    ("box", "reason"),
+    [
+        (BoundingBox(math.nan, 0, 10, 10), "not finite"),
+        (BoundingBox(0, 0, 10, 2), "smaller than"),
+        (BoundingBox(700, 0, 10, 10), "centre outside"),
+        (BoundingBox(-1000, -1000, 2600, 2500), "twice as large"),
+    ],
+)
+def test_impossible_boxes_are_refused_and_the_target_stays(box: BoundingBox, reason: str) -> None:
+    with pytest.raises(TargetError, match=reason):
+        checked_box(box, SIZE)
+    bench = Bench()
+    bench.frame(0)
+    bench.session.on_request(BoxRequest("init_roi", BOX))
+    reply = bench.session.on_request(BoxRequest("init_roi", box))
+    assert not reply.taken
+    assert reason in reply.text
+    assert bench.session.target_id == "1"
+
+
+def test_a_click_takes_the_extent_of_the_surface_under_it() -> None:
+    box = box_at_pixel(scene(), SIZE, PixelRequest("init_pixel", 230, 200), (64, 64), 0.001)
+    assert box == pytest.approx((200, 180, 60, 40), abs=2)
+
+
+@pytest.mark.parametrize("spoil", ["no depth", "hole", "everything"])
+def test_a_click_takes_the_default_size_where_depth_does_not_tell(spoil: str) -> None:
+    frame = scene()
+    depth = frame.aux.copy()
+    if spoil == "hole":
+        depth[150:250, 150:300] = 0
+    elif spoil == "everything":
+        depth[:] = 1500
+    frame = replace(frame, aux=None if spoil == "no depth" else depth)
+    box = box_at_pixel(frame, SIZE, PixelRequest("init_pixel", 230, 200), (64, 32), 0.001)
+    assert box == BoundingBox(198, 184, 64, 32)
+
+
+@pytest.mark.parametrize("pixel", [(-1.0, 5.0), (640.0, 5.0), (math.nan, 5.0), (5.0, math.inf)])
+def test_a_click_beside_the_image_is_refused(pixel: tuple[float, float]) -> None:
+    bench = Bench()
+    bench.frame(0)
+    reply = bench.session.on_request(PixelRequest("init_pixel", *pixel))
+    assert not reply.taken
+    assert "init_pixel refused" in reply.text
+
+
+def test_the_best_candidate_of_the_class_is_adopted_only_when_asked_for() -> None:
+    other = BoundingBox(10, 10, 30, 30)
+    request = CandidatesRequest(
+        "candidates", (Candidate(other, "cup", 0.6), Candidate(BOX, "cup", 0.8), Candidate(other, "dog", 0.99))
+    )
+    bench = Bench()
+    bench.frame(0)
+    assert "adopt_candidates is false" in bench.session.on_request(request).text
+    bench.settings = replace(bench.settings, adopt_candidates=True, candidate_class="cup")
+    reply = bench.session.on_request(request)
+    assert reply.answer.result.box == BOX
+    assert "cup, score 0.80" in reply.text
+    assert bench.session.on_request(request) is None, "a target is being tracked"
+
+
+def test_weak_candidates_are_refused_with_the_reason() -> None:
+    bench = Bench(adopt_candidates=True, candidate_min_score=0.9)
+    bench.frame(0)
+    reply = bench.session.on_request(CandidatesRequest("candidates", (Candidate(BOX, "cup", 0.8),)))
+    assert "score of at least 0.9" in reply.text
+
+
+def test_a_candidate_takes_over_after_the_target_was_lost_for_long_enough() -> None:
+    bench = Bench(adopt_candidates=True, readopt_after_s=1.0)
+    request = CandidatesRequest("candidates", (Candidate(BOX, "cup", 0.8),))
+    bench.frame(0)
+    bench.session.on_request(request)
+    bench.tracker.state = TrackState.LOST
+    bench.frame(1)
+    assert bench.session.on_request(request) is None
+    bench.now = 1.5
+    bench.frame(2)
+    assert bench.session.on_request(request).taken
+    assert bench.session.target_id == "2"
+
+
+def test_reset_forgets_the_target() -> None:
+    bench = Bench()
+    bench.frame(0)
+    bench.session.on_request(BoxRequest("init_roi", BOX))
+    assert bench.session.on_request(ResetRequest("reset")).text == "reset taken: target forgotten"
+    assert bench.session.state == "NONE"
+    assert bench.frame(1)[1].result is None
+    assert "there was no target" in bench.session.on_request(ResetRequest("reset")).text
+
+
+def test_a_frame_that_the_tracker_refuses_leaves_the_state_and_ten_end_the_target() -> None:
+    bench = Bench()
+    bench.frame(0)
+    bench.session.on_request(BoxRequest("init_roi", BOX))
+    bench.tracker.error = TrackingError("another size")
+    for index in range(1, GIVE_UP_AFTER_FRAMES):
+        with pytest.raises(TrackingError, match="another size"):
+            bench.frame(index)
+        assert bench.session.state == "TRACKING"
+    replies, answer = bench.frame(GIVE_UP_AFTER_FRAMES)
+    assert "target forgotten" in replies[0].text
+    assert answer.result is None
+    assert bench.session.state == "NONE"
+
+
+def test_history_is_bounded_and_finds_the_nearest_stamp() -> None:
+    history = History(5)
+    for index in range(20):
+        history.append(SourceFrame(index, index * PERIOD_NS, "", 0.0, 0.0, scene))
+    assert history.span_ns() == (15 * PERIOD_NS, 19 * PERIOD_NS)
+    assert [f.sequence for f in history.since(17 * PERIOD_NS + 1000, 2000)] == [17, 18, 19]
+    assert history.since(17 * PERIOD_NS + 3000, 2000) == ()
+
+
+@pytest.mark.parametrize(("count", "limit"), [(0, 3), (2, 3), (3, 3), (10, 3), (29, 8), (300, 1)])
+def test_spread_keeps_the_last_and_the_order(count: int, limit: int) -> None:
+    frames = tuple(SourceFrame(index, index, "", 0.0, 0.0, scene) for index in range(count))
+    chosen = [frame.sequence for frame in spread(frames, limit)]
+    assert len(chosen) == min(count, limit)
+    assert chosen == sorted(set(chosen))
+    assert not count or chosen[-1] == count - 1
