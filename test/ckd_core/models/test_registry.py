@@ -97,7 +97,6 @@ def test_export_and_compile(name: str) -> None:
                 torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-5)
     targets = {str(node.target) for node in exported.graph.nodes}
     if not isinstance(model.config, SmallConfig):  # those have no attention
-        if isinstance(model, (SDSTrack, CKD)):
         assert any("scaled_dot_product_attention" in target for target in targets)
     waits = ("nonzero", "aten.item", "_local_scalar_dense", "masked_select", "aten.index.Tensor")
     assert not {target for target in targets if any(wait in target for wait in waits)}
