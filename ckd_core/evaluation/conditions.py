@@ -1,0 +1,258 @@
+"""Conditions under which a sequence is tracked: which camera is there in which frame, and what is wrong with it.
+
+The missing-modality protocol: presence flags `[rgb, aux]` a frame, the frame in which the tracker starts always full
+(unless a condition says otherwise). Degradations leave both cameras present and spoil what they show. A condition is
+written `NAME`, `NAME=AMOUNT` or `NAME=AMOUNT@rgb|aux|both`, and the same text and seed give the same frames anywhere.
+"""
+
+from __future__ import annotations
+
+import zlib
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import cv2
+import numpy as np
+
+from ckd_core.errors import TrackingError
+from ckd_core.frame import Modality, MultiModalFrame
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from numpy.typing import NDArray
+
+    from ckd_core.data.sequences import Sequence
+
+    Flags = NDArray[np.bool_]
+
+GAP_SHARE = 1 / 3
+SWITCH_FRAMES = 20
+BURST_SHARE = 0.3
+BURST_FRAMES = 5
+TARGETS = ("rgb", "aux", "both")
+
+
+class ConditionError(TrackingError):
+    """A condition that is not one, or does not fit a sequence."""
+
+
+def _full(count: int, amount: float, rng: np.random.Generator) -> Flags:
+    del amount, rng
+    return np.ones((count, 2), dtype=np.bool_)
+
+
+def _only(column: int) -> Callable[[int, float, np.random.Generator], Flags]:
+    def flags(count: int, amount: float, rng: np.random.Generator) -> Flags:
+        present = _full(count, amount, rng)
+        present[:, 1 - column] = False
+        return present
+
+    return flags
+
+
+def _gap(column: int) -> Callable[[int, float, np.random.Generator], Flags]:
+    """One camera is gone for a share of the sequence, in its middle."""
+
+    def flags(count: int, amount: float, rng: np.random.Generator) -> Flags:
+        present = _full(count, amount, rng)
+        length = round(count * amount)
+        begin = (count - length) // 2
+        present[begin : begin + length, column] = False
+        return present
+
+    return flags
+
+
+def _switching(count: int, amount: float, rng: np.random.Generator) -> Flags:
+    """One camera at a time, the other one every `amount` frames."""
+    present = _full(count, amount, rng)
+    block = (np.arange(count) // max(round(amount), 1)) % 2
+    present[np.arange(count), block] = False
+    return present
+
+
+def _bursts(count: int, amount: float, rng: np.random.Generator) -> Flags:
+    """Bursts of a few frames, each without one camera chosen by chance, until `amount` of all frames lack one."""
+    present = _full(count, amount, rng)
+    wanted = round(count * amount)
+    while wanted - int((~present.all(axis=1)).sum()) > 0:
+        missing = wanted - int((~present.all(axis=1)).sum())
+        length = min(int(rng.integers(1, 2 * BURST_FRAMES)), missing)
+        begin = int(rng.integers(0, max(count - length, 0) + 1))
+        column = int(rng.integers(0, 2))
+        free = present[begin : begin + length].all(axis=1)
+        present[begin : begin + length, column] &= ~free
+    return present
+
+
+@dataclass(frozen=True, slots=True)
+class _Pattern:
+    flags: Callable[[int, float, np.random.Generator], Flags]
+    amount: float
+    meaning: str
+
+
+PATTERNS = {
+    "full": _Pattern(_full, 0.0, "both cameras in every frame"),
+    "rgb_only": _Pattern(_only(0), 0.0, "the colour camera alone after the first frame"),
+    "aux_only": _Pattern(_only(1), 0.0, "the auxiliary camera alone after the first frame"),
+    "rgb_gap": _Pattern(_gap(0), GAP_SHARE, "colour missing for a share of the frames, in the middle"),
+    "aux_gap": _Pattern(_gap(1), GAP_SHARE, "auxiliary missing for a share of the frames, in the middle"),
+    "switching": _Pattern(_switching, SWITCH_FRAMES, "one camera at a time, changing every so many frames"),
+    "bursts": _Pattern(_bursts, BURST_SHARE, "random bursts without one camera, a share of all frames"),
+}
+PROTOCOL = tuple(PATTERNS)
+
+
+def _top(image: NDArray[Any]) -> float:
+    """Brightest value that the image's type and use allow."""
+    if image.dtype == np.uint8:
+        return 255.0
+    known = image[np.isfinite(image)] if image.dtype.kind == "f" else image
+    return float(known.max(initial=1))
+
+
+def _back(values: NDArray[Any], image: NDArray[Any]) -> NDArray[Any]:
+    if image.dtype.kind == "f":
+        return np.asarray(values, dtype=image.dtype)
+    return np.asarray(np.clip(np.rint(values), 0, np.iinfo(image.dtype).max), dtype=image.dtype)
+
+
+def _blackout(image: NDArray[Any], amount: float, rng: np.random.Generator, kind: Modality | None) -> NDArray[Any]:
+    del amount, rng, kind
+    return np.zeros_like(image)
+
+
+def _noise(image: NDArray[Any], amount: float, rng: np.random.Generator, kind: Modality | None) -> NDArray[Any]:
+    del kind
+    return _back(image + rng.normal(0.0, amount * _top(image), image.shape), image)
+
+
+def _blur(image: NDArray[Any], amount: float, rng: np.random.Generator, kind: Modality | None) -> NDArray[Any]:
+    del rng, kind
+    return np.asarray(cv2.GaussianBlur(image, (0, 0), amount))
+
+
+def _overexposed(image: NDArray[Any], amount: float, rng: np.random.Generator, kind: Modality | None) -> NDArray[Any]:
+    del rng
+    if kind is Modality.DEPTH:
+        # Strong ambient light leaves a depth camera without answer first where its own signal is weakest: far away.
+        limit = _top(image) / amount
+        return np.where(image > limit, np.zeros_like(image), image)
+    return _back(np.minimum(image.astype(np.float64) * amount, _top(image)), image)
+
+
+def _misaligned(image: NDArray[Any], amount: float, rng: np.random.Generator, kind: Modality | None) -> NDArray[Any]:
+    del rng, kind
+    shift = np.array([[1.0, 0.0, amount], [0.0, 1.0, amount]])
+    return np.asarray(cv2.warpAffine(image, shift, (image.shape[1], image.shape[0]), flags=cv2.INTER_NEAREST))
+
+
+@dataclass(frozen=True, slots=True)
+class _Degradation:
+    spoil: Callable[[NDArray[Any], float, np.random.Generator, Modality | None], NDArray[Any]] | None
+    amount: float
+    target: str
+    least: float
+    meaning: str
+
+
+DEGRADATIONS = {
+    "blackout": _Degradation(_blackout, 0.0, "rgb", 0.0, "black images that claim to be there"),
+    "noise": _Degradation(_noise, 0.1, "both", 0.0, "Gaussian noise, standard deviation as share of the range"),
+    "blur": _Degradation(_blur, 3.0, "rgb", 0.01, "Gaussian blur, sigma in px"),
+    "overexposed": _Degradation(_overexposed, 4.0, "rgb", 1.0, "gain with saturation (depth: far pixels lost)"),
+    "misaligned": _Degradation(_misaligned, 8.0, "aux", -1e4, "shifted right and down by px"),
+    "offset": _Degradation(None, 66.0, "aux", 0.0, "images older by ms"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """One row of the table.
+
+    name: a pattern or a degradation. amount: its strength (see PATTERNS, DEGRADATIONS). target: what it spoils.
+    seed: for what is random. start_full: the frame in which the tracker starts has both cameras.
+    """
+
+    name: str = "full"
+    amount: float = 0.0
+    target: str = "both"
+    seed: int = 0
+    start_full: bool = True
+
+    def __str__(self) -> str:
+        if self.name in DEGRADATIONS:
+            return f"{self.name}={self.amount:g}@{self.target}"
+        return f"{self.name}={self.amount:g}" if self.amount else self.name
+
+    def _rng(self, sequence: str, frame: int = 0) -> np.random.Generator:
+        return np.random.default_rng([self.seed, zlib.crc32(self.name.encode()), zlib.crc32(sequence.encode()), frame])
+
+    def presence(self, sequence: Sequence) -> Flags:
+        """[N, 2] bool: (colour, auxiliary) in every frame; a camera that the sequence lacks is never there."""
+        count, start = len(sequence), sequence.start
+        present = np.ones((count, 2), dtype=np.bool_)
+        pattern = PATTERNS.get(self.name)
+        if pattern:
+            first = start + 1 if self.start_full else start
+            present[first:] = pattern.flags(count - first, self.amount, self._rng(sequence.name))
+        present &= [bool(sequence.rgb_paths), bool(sequence.aux_paths)]
+        if not present[start:].any(axis=1).all():
+            raise ConditionError(f"{sequence.name} has one camera; under {self} some frames would have none")
+        return present
+
+    def frame(self, sequence: Sequence, index: int, present: Flags) -> MultiModalFrame:
+        """Frame `index` as the tracker sees it; what is missing is not read. present: as from `presence`."""
+        show_rgb, show_aux = (bool(flag) for flag in present[index])
+        rgb = sequence.rgb(index) if show_rgb else None
+        degradation = DEGRADATIONS.get(self.name) if index > sequence.start else None
+        source = index if degradation is None or degradation.spoil else self._older(sequence, index)
+        aux = sequence.aux(source) if show_aux else None
+        frame = MultiModalFrame(float(sequence.stamps[index]), rgb, aux, sequence.modality, aux_held=source != index)
+        if degradation is None or degradation.spoil is None:
+            return frame
+        rng = self._rng(sequence.name, index)
+        if rgb is not None and self.target in ("rgb", "both"):
+            frame = replace(frame, rgb=degradation.spoil(rgb, self.amount, rng, None))
+        if aux is not None and self.target in ("aux", "both"):
+            frame = replace(frame, aux=degradation.spoil(aux, self.amount, rng, sequence.modality))
+        return frame
+
+    def _older(self, sequence: Sequence, index: int) -> int:
+        wanted = sequence.stamps[index] - self.amount / 1e3
+        return int(np.argmin(np.abs(sequence.stamps[: index + 1] - wanted)))
+
+
+FULL = Condition()
+RGB_ALONE = Condition("rgb_only", start_full=False)
+AUX_ALONE = Condition("aux_only", start_full=False)
+
+
+def parse_condition(text: str, seed: int = 0) -> Condition:
+    """Read `NAME[=AMOUNT][@TARGET]`. Raises ConditionError that lists what there is."""
+    body, _, target = text.partition("@")
+    name, _, number = body.partition("=")
+    known: _Pattern | _Degradation | None = PATTERNS.get(name) or DEGRADATIONS.get(name)
+    if known is None:
+        raise ConditionError(f"no condition {name!r}; known are {', '.join([*PATTERNS, *DEGRADATIONS])}")
+    try:
+        amount = float(number) if number else known.amount
+    except ValueError:
+        raise ConditionError(f"condition {text!r}: {number!r} is not a number") from None
+    if isinstance(known, _Pattern):
+        if target:
+            raise ConditionError(f"condition {text!r}: a pattern of presence takes no @{target}")
+        highest = 1.0 if known.amount < 1 else 1e6
+        if not 0 <= amount <= highest:
+            raise ConditionError(f"condition {text!r}: {amount:g} is outside 0..{highest:g}")
+        return Condition(name, amount, "both", seed)
+    chosen = target or known.target
+    if chosen not in TARGETS:
+        raise ConditionError(f"condition {text!r}: {chosen!r} is not one of {', '.join(TARGETS)}")
+    if name == "offset" and chosen != "aux":
+        raise ConditionError(f"condition {text!r}: the colour images give the time; only @aux can be older")
+    if not np.isfinite(amount) or amount < known.least:
+        raise ConditionError(f"condition {text!r}: amount must be at least {known.least:g}")
+    return Condition(name, amount, chosen, seed)

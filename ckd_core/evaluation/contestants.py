@@ -1,0 +1,174 @@
+"""Trackers that can be compared: ours by model and weights, and OpenCV's NanoTrack on one camera."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+import cv2
+import numpy as np
+
+from ckd_core.errors import TrackingError
+from ckd_core.frame import BoundingBox, FrameError
+from ckd_core.tracking.result import StageTiming, TrackResult, TrackState
+
+if TYPE_CHECKING:
+    from ckd_core.evaluation.records import FrameTracker
+    from ckd_core.frame import Modality, MultiModalFrame
+    from ckd_core.tracking.config import TrackerConfig
+
+NANOTRACK_FILES = ("nanotrack_backbone_sim.onnx", "nanotrack_head_sim.onnx")
+
+
+class ContestantError(TrackingError):
+    """A tracker that cannot be set up for an evaluation."""
+
+
+class Contestant(Protocol):
+    """A tracker to evaluate; small and picklable, so that every worker builds its own."""
+
+    @property
+    def label(self) -> str:
+        """Name in tables."""
+
+    def build(self, modality: Modality, device: str, threads: int) -> FrameTracker:
+        """Make the tracker."""
+
+    def describe(self) -> dict[str, object]:
+        """Everything that decides its answers, for the manifest."""
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file, or of all files of a folder by name."""
+    digest = hashlib.sha256()
+    files = sorted(item for item in path.rglob("*") if item.is_file()) if path.is_dir() else [path]
+    for file in files:
+        if path.is_dir():
+            digest.update(file.relative_to(path).as_posix().encode())
+        with file.open("rb") as stream:
+            for block in iter(lambda: stream.read(1 << 20), b""):
+                digest.update(block)
+    return digest.hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class ModelContestant:
+    """One of our networks with its weights.
+
+    weights: None = those that come with the package. config: options of the tracker, None = its defaults.
+    """
+
+    model: str
+    weights: Path | None = None
+    engine: str = "torch/fp32"
+    config: TrackerConfig | None = None
+    name: str | None = None
+
+    @property
+    def label(self) -> str:
+        """Name in tables."""
+        return self.name or self.model
+
+    def build(self, modality: Modality, device: str, threads: int) -> FrameTracker:
+        """Build the tracker; errors as `ckd_core.tracking.build_tracker`."""
+        from ckd_core.tracking import build_tracker
+
+        return build_tracker(self.model, self.weights, modality, self.config, self.engine, device, threads)
+
+    def describe(self) -> dict[str, object]:
+        """Model, weights' checksum, engine and options."""
+        from ckd_core.models.checkpoint import default_weights
+        from ckd_core.tracking.config import TrackerConfig
+
+        path = Path(self.weights) if self.weights is not None else default_weights(self.model)
+        if not path.exists():
+            raise ContestantError(f"no weights {path} for {self.model}")
+        return {
+            "kind": "model",
+            "model": self.model,
+            "weights": path.name,
+            "weights_sha256": file_sha256(path),
+            "engine": self.engine,
+            "config": asdict(self.config or TrackerConfig()),
+        }
+
+
+class NanoTracker:
+    """OpenCV's TrackerNano on one camera; it has no state of its own, so it always claims TRACKING."""
+
+    def __init__(self, backbone: Path, head: Path, stream: str) -> None:
+        parameters = cv2.TrackerNano.Params()
+        parameters.backbone, parameters.neckhead = str(backbone), str(head)
+        try:
+            self._tracker = cv2.TrackerNano.create(parameters)
+        except cv2.error as error:
+            raise ContestantError(f"OpenCV cannot load NanoTrack from {backbone.parent}: {error}") from error
+        self._stream = stream
+        self._box = BoundingBox(0, 0, 0, 0)
+
+    def _image(self, frame: MultiModalFrame) -> np.ndarray:
+        from ckd_core.modality import to_network_image
+
+        if self._stream == "rgb":
+            image = frame.rgb
+        else:
+            image = None if frame.aux is None else to_network_image(frame.aux, frame.modality)
+        if image is None:
+            raise FrameError(f"NanoTrack needs the {self._stream} image in every frame; it is missing at {frame.stamp}")
+        return np.ascontiguousarray(image[:, :, ::-1])
+
+    def start(self, frame: MultiModalFrame, box: BoundingBox) -> None:
+        """Follow `box` (rounded to whole pixels, as OpenCV takes it)."""
+        x, y, w, h = (round(value) for value in box)
+        self._tracker.init(self._image(frame), (x, y, w, h))
+        self._box = box
+
+    def update(self, frame: MultiModalFrame) -> TrackResult:
+        """Track one frame; the box stays where it was when OpenCV gives none."""
+        begin = cv2.getTickCount()
+        found, box = self._tracker.update(self._image(frame))
+        seconds = (cv2.getTickCount() - begin) / cv2.getTickFrequency()
+        if found:
+            self._box = BoundingBox(*(float(value) for value in box))
+        score = float(np.clip(self._tracker.getTrackingScore(), 0.0, 1.0))
+        state = TrackState.TRACKING if found else TrackState.LOST
+        return TrackResult(frame.stamp, self._box, score, state, *frame.presence, StageTiming(network=seconds))
+
+
+@dataclass(frozen=True, slots=True)
+class NanoTrackContestant:
+    """NanoTrack on one camera. folder: holds the two ONNX files; stream: "rgb" or "aux"."""
+
+    folder: Path
+    stream: str = "rgb"
+    files: tuple[str, str] = field(default=("nanotrack_backbone_sim.onnx", "nanotrack_head_sim.onnx"))
+
+    @property
+    def label(self) -> str:
+        """Name in tables."""
+        return f"NanoTrack ({self.stream})"
+
+    def _paths(self) -> tuple[Path, Path]:
+        backbone, head = (self.folder / file for file in self.files)
+        for path in (backbone, head):
+            if not path.is_file():
+                raise ContestantError(f"no NanoTrack weights {path}")
+        return backbone, head
+
+    def build(self, modality: Modality, device: str, threads: int) -> FrameTracker:
+        """Build the tracker on the CPU."""
+        del modality, device
+        if threads > 0:
+            cv2.setNumThreads(threads)
+        return NanoTracker(*self._paths(), self.stream)
+
+    def describe(self) -> dict[str, object]:
+        """Weights' checksums and stream."""
+        return {
+            "kind": "nanotrack",
+            "stream": self.stream,
+            "opencv": cv2.__version__,
+            "weights_sha256": {path.name: file_sha256(path) for path in self._paths()},
+        }

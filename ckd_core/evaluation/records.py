@@ -1,0 +1,176 @@
+"""What a tracker answered on one sequence, and its files.
+
+`tracks/SEQUENCE.csv` holds everything that must repeat exactly; `timing/SEQUENCE.csv` the seconds, which never do;
+`results/SEQUENCE.txt` the boxes as the benchmark wants them.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+
+from ckd_core.errors import TrackingError
+from ckd_core.evaluation.files import write_text
+from ckd_core.evaluation.scoring import Track
+from ckd_core.frame import BoundingBox
+from ckd_core.tracking.result import TrackResult, TrackState
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from ckd_core.data.sequences import Sequence
+    from ckd_core.evaluation.conditions import Condition
+    from ckd_core.evaluation.rules import BenchmarkRule
+    from ckd_core.frame import MultiModalFrame
+
+TRACK_COLUMNS = ("frame", "stamp", "x", "y", "w", "h", "score", "state", "rgb", "aux")
+TIMING_COLUMNS = ("frame", "crop_s", "network_s", "post_s")
+
+
+class RecordError(TrackingError):
+    """Files of a run that do not fit together."""
+
+
+class FrameTracker(Protocol):
+    """What the runner needs of a tracker; `ckd_core.tracking.Tracker` is one."""
+
+    def start(self, frame: MultiModalFrame, box: BoundingBox) -> None:
+        """Follow `box` as seen in `frame`."""
+
+    def update(self, frame: MultiModalFrame) -> TrackResult:
+        """Answer for the next frame."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TrackRecord:
+    """One tracker on one sequence, frame by frame.
+
+    start: the frame whose box the tracker was given; frames before it repeat that box with state LOST.
+    stamps: [N] s. boxes: [N, 4] xywh px. scores: [N] 0..1. states: N names of TrackState. presence: [N, 2] bool
+    (colour, auxiliary). seconds: [N, 3] for crop, network and the rest; 0 up to `start`.
+    """
+
+    name: str
+    start: int
+    stamps: NDArray[np.float64]
+    boxes: NDArray[np.float64]
+    scores: NDArray[np.float64]
+    states: tuple[str, ...]
+    presence: NDArray[np.bool_]
+    seconds: NDArray[np.float64]
+
+    def __len__(self) -> int:
+        return len(self.boxes)
+
+    def in_state(self, state: TrackState) -> NDArray[np.bool_]:
+        """[N] bool: frames in this state."""
+        return np.array([name == state.value for name in self.states], dtype=np.bool_)
+
+    def latency_ms(self) -> NDArray[np.float64]:
+        """Milliseconds [M] of the frames that were tracked."""
+        return np.asarray(self.seconds[self.start + 1 :].sum(axis=1) * 1e3)
+
+
+def track_sequence(tracker: FrameTracker, sequence: Sequence, condition: Condition) -> TrackRecord:
+    """Run a tracker over a sequence under a condition, from the first annotated frame on.
+
+    Raises SequenceError for an image that cannot be read, ConditionError, and what the tracker raises.
+    """
+    start, count = sequence.start, len(sequence)
+    present = condition.presence(sequence)
+    given = BoundingBox(*(float(value) for value in sequence.boxes[start]))
+    boxes = np.tile(np.array(given, dtype=np.float64), (count, 1))
+    scores, seconds = np.zeros(count), np.zeros((count, 3))
+    states = [TrackState.LOST.value] * count
+    tracker.start(condition.frame(sequence, start, present), given)
+    scores[start], states[start] = 1.0, TrackState.TRACKING.value
+    for index in range(start + 1, count):
+        answer = tracker.update(condition.frame(sequence, index, present))
+        boxes[index] = answer.box
+        scores[index], states[index] = answer.score, answer.state.value
+        seconds[index] = answer.timing.crop, answer.timing.network, answer.timing.post
+    return TrackRecord(sequence.name, start, sequence.stamps.copy(), boxes, scores, tuple(states), present, seconds)
+
+
+def _csv(header: tuple[str, ...], rows: list[list[str]]) -> str:
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows(rows)
+    return stream.getvalue()
+
+
+def write_record(record: TrackRecord, folder: Path, rule: BenchmarkRule) -> None:
+    """Write a record's three files below `folder`; the track is last, so that its presence means completeness."""
+    write_text(folder / "results" / f"{record.name}.txt", benchmark_text(record, rule))
+    timing = [[str(i), *(f"{value:.6f}" for value in row)] for i, row in enumerate(record.seconds)]
+    write_text(folder / "timing" / f"{record.name}.csv", _csv(TIMING_COLUMNS, timing))
+    rows = [
+        [
+            str(i),
+            f"{record.stamps[i]:.9f}",
+            *(f"{value:.4f}" for value in record.boxes[i]),
+            f"{record.scores[i]:.6f}",
+            record.states[i],
+            *(str(int(flag)) for flag in record.presence[i]),
+        ]
+        for i in range(len(record))
+    ]
+    write_text(folder / "tracks" / f"{record.name}.csv", _csv(TRACK_COLUMNS, rows))
+
+
+def read_record(folder: Path, name: str) -> TrackRecord:
+    """Read what `write_record` wrote. Raises RecordError with the file and what is wrong."""
+    path, timing = folder / "tracks" / f"{name}.csv", folder / "timing" / f"{name}.csv"
+    try:
+        with path.open(newline="") as stream:
+            rows = list(csv.DictReader(stream))
+        with timing.open(newline="") as stream:
+            times = list(csv.DictReader(stream))
+        numbers = np.array([[float(row[key]) for key in TRACK_COLUMNS if key != "state"] for row in rows])
+        seconds = np.array([[float(row[key]) for key in TIMING_COLUMNS[1:]] for row in times])
+        states = tuple(TrackState(row["state"]).value for row in rows)
+    except OSError as error:
+        raise RecordError(f"cannot read {error.filename}: {error.strerror}") from error
+    except (KeyError, ValueError, TypeError) as error:
+        raise RecordError(f"{path} or {timing.name} is not a file of `sdstrack benchmark`: {error}") from error
+    if not len(rows) or len(seconds) != len(rows):
+        raise RecordError(f"{path} has {len(rows)} frames, {timing} has {len(seconds)}; must be equal and not 0")
+    tracked = [state == TrackState.TRACKING.value for state in states]
+    return TrackRecord(
+        name=name,
+        start=tracked.index(True) if True in tracked else 0,
+        stamps=numbers[:, 1],
+        boxes=numbers[:, 2:6],
+        scores=numbers[:, 6],
+        states=states,
+        presence=numbers[:, 7:9] > 0,
+        seconds=seconds,
+    )
+
+
+def _benchmark_rows(record: TrackRecord, rule: BenchmarkRule) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    first = record.start if rule.shorter == "late_start" else 0
+    boxes = np.round(record.boxes[first:], 4)
+    if rule.layout.one_based:
+        boxes = boxes + np.array([1.0, 1.0, 0.0, 0.0])
+    return boxes, np.round(record.scores[first:], 6)
+
+
+def benchmark_text(record: TrackRecord, rule: BenchmarkRule) -> str:
+    """Boxes as the benchmark takes them: comma, x,y,w,h (and the confidence where it scores that)."""
+    boxes, scores = _benchmark_rows(record, rule)
+    table = np.concatenate([boxes, scores[:, None]], axis=1) if rule.long_term else boxes
+    return "".join(",".join(f"{value:.4f}" for value in row) + "\n" for row in table)
+
+
+def benchmark_track(record: TrackRecord, rule: BenchmarkRule) -> Track:
+    """The same rows as boxes to score."""
+    boxes, scores = _benchmark_rows(record, rule)
+    return Track(record.name, boxes, scores)

@@ -1,0 +1,158 @@
+from __future__ import annotations
+
+import csv
+import json
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+from small_scenes import TINY
+
+from ckd_core.data.datasets import open_dataset
+from ckd_core.evaluation.conditions import parse_condition
+from ckd_core.evaluation.contestants import ContestantError, ModelContestant, NanoTrackContestant
+from ckd_core.evaluation.manifest import ManifestError, read_manifest
+from ckd_core.evaluation.records import RecordError, read_record
+from ckd_core.evaluation.runner import RunError, RunPlan, require_whole, run_benchmark
+from ckd_core.evaluation.tables import modality_table, robustness_table, to_markdown, write_table
+from ckd_core.tracking.result import TrackState
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def plan_of(scenes: Path, out: Path, weights: Path, **changes: object) -> RunPlan:
+    dataset = open_dataset("folder", scenes)
+    options: dict[str, object] = {"threads": 1, "devices": ("cpu",)} | changes
+    return RunPlan(dataset, ModelContestant(TINY, weights), out, **options)  # type: ignore[arg-type]
+
+
+def files_of(folder: Path) -> dict[str, bytes]:
+    return {
+        f"{kind}/{file.name}": file.read_bytes()
+        for kind in ("tracks", "results")
+        for file in sorted((folder / kind).iterdir())
+    }
+
+
+def test_a_run_writes_everything_and_repeats_exactly(scenes: Path, tmp_path: Path, tiny_weights: Path) -> None:
+    result = run_benchmark(plan_of(scenes, tmp_path / "one", tiny_weights))
+    assert list(result.records) == ["a", "b", "c", "d"]
+    assert set(result.score.metrics) == {"PR", "NPR", "AUC"}
+    again = run_benchmark(plan_of(scenes, tmp_path / "two", tiny_weights))
+    assert files_of(tmp_path / "one") == files_of(tmp_path / "two")
+    assert again.score.metrics == result.score.metrics
+    record = read_record(tmp_path / "one", "a")
+    np.testing.assert_array_equal(record.boxes[0], [10, 20, 24, 20])
+    assert record.presence.all()
+    assert not read_record(tmp_path / "one", "d").presence[:, 1].any()
+    assert (record.latency_ms() > 0).all()
+    with (tmp_path / "one" / "results" / "a.txt").open() as stream:
+        rows = [[float(value) for value in row] for row in csv.reader(stream)]
+    np.testing.assert_allclose(rows, record.boxes, atol=1e-4)
+    manifest = read_manifest(tmp_path / "one")
+    assert len(manifest["run"]["tracker"]["weights_sha256"]) == 64
+    assert manifest["run"]["tracker"]["model"] == TINY
+    assert manifest["run"]["seed"] == 0
+    assert {"python", "numpy", "torch", "sdstrack"} <= set(manifest["versions"])
+    assert manifest["run"]["devices"]["cpu"]
+    assert "git_revision" in manifest
+
+
+def test_processes_give_the_same_bytes_and_name_what_fails(scenes: Path, tmp_path: Path, tiny_weights: Path) -> None:
+    (scenes / "b" / "depth" / "0005.png").write_bytes(b"not an image")
+    for workers in (1, 2):
+        plan = plan_of(scenes, tmp_path / f"{workers}", tiny_weights, workers=workers)
+        with pytest.raises(RunError, match=r"(?s)1 of 4 sequences failed; the others are kept.*b: .*0005\.png"):
+            run_benchmark(plan)
+        assert {file.stem for file in (tmp_path / f"{workers}" / "tracks").iterdir()} == {"a", "c", "d"}
+    assert files_of(tmp_path / "1") == files_of(tmp_path / "2")
+
+
+def test_ray_gives_the_same_bytes(scenes: Path, tmp_path: Path, tiny_weights: Path) -> None:
+    pytest.importorskip("ray", reason="the optional package ray is not installed")
+    run_benchmark(plan_of(scenes, tmp_path / "one", tiny_weights))
+    run_benchmark(plan_of(scenes, tmp_path / "two", tiny_weights, pool="ray"))
+    assert files_of(tmp_path / "one") == files_of(tmp_path / "two")
+
+
+def test_resumes_by_sequence(scenes: Path, tmp_path: Path, tiny_weights: Path) -> None:
+    done: list[str] = []
+    first = plan_of(scenes, tmp_path / "out", tiny_weights)
+    run_benchmark(first, lambda name, *_: done.append(name))
+    before = files_of(tmp_path / "out")
+    (tmp_path / "out" / "tracks" / "b.csv").unlink()
+    (tmp_path / "out" / "timing" / "c.csv").write_text("broken")
+    result = run_benchmark(first, lambda name, *_: done.append(name))
+    assert done == ["a", "b", "c", "d", "b", "c"]
+    assert result.resumed == ("a", "d")
+    assert files_of(tmp_path / "out") == before
+
+
+def test_another_run_in_the_folder_is_refused(scenes: Path, tmp_path: Path, tiny_weights: Path) -> None:
+    run_benchmark(plan_of(scenes, tmp_path / "out", tiny_weights))
+    other = plan_of(scenes, tmp_path / "out", tiny_weights, condition=parse_condition("noise=0.3", 1))
+    with pytest.raises(ManifestError, match=r"holds another run \(differs in condition, seed\)"):
+        run_benchmark(other)
+    before = files_of(tmp_path / "out")
+    replaced = plan_of(scenes, tmp_path / "out", tiny_weights, condition=other.condition, restart=True)
+    assert run_benchmark(replaced).resumed == ()
+    assert files_of(tmp_path / "out") != before
+
+
+def test_broken_sequences_are_named_before_anything_runs(scenes: Path, tmp_path: Path, tiny_weights: Path) -> None:
+    (scenes / "b" / "groundtruth.txt").write_text("1,2,3,4\n")
+    (scenes / "c" / "event" / "0003.png").write_bytes(b"")
+    dataset = open_dataset("folder", scenes)
+    with pytest.raises(RunError, match=r"(?s)2 of 4 sequences cannot be used.*b: .*1 lines for 12 .*c: .*0 bytes"):
+        require_whole(dataset)
+    told: list[str] = []
+    kept = require_whole(dataset, skip_broken=True, echo=told.append)
+    assert kept.names == ("a", "d")
+    assert "2 sequences are left out" in told[0]
+    plan = RunPlan(kept, ModelContestant(TINY, tiny_weights), tmp_path / "o", devices=("cpu",), threads=1)
+    assert len(run_benchmark(plan).records) == 2
+
+
+def test_unusable_plans(scenes: Path, tmp_path: Path, tiny_weights: Path) -> None:
+    with pytest.raises(RunError, match="workers=0"):
+        plan_of(scenes, tmp_path, tiny_weights, workers=0)
+    with pytest.raises(RunError, match="no pool 'slurm'"):
+        plan_of(scenes, tmp_path, tiny_weights, pool="slurm")
+    with pytest.raises(ContestantError, match="no weights"):
+        run_benchmark(plan_of(scenes, tmp_path / "x", tmp_path / "none.safetensors"))
+    with pytest.raises(ContestantError, match="no NanoTrack weights"):
+        NanoTrackContestant(tmp_path).describe()
+    with pytest.raises(RecordError, match="cannot read"):
+        read_record(tmp_path, "a")
+
+
+def test_modality_and_robustness_tables(scenes: Path, tmp_path: Path, tiny_weights: Path) -> None:
+    plan = plan_of(scenes, tmp_path / "runs", tiny_weights)
+    rows = modality_table(plan)
+    shown = [(row.sequence, row.input) for row in rows]
+    assert shown.count(("all", "both")) == shown.count(("all", "rgb")) == shown.count(("all", "aux")) == 1
+    assert ("two cameras", "rgb") in shown
+    assert ("d", "rgb") in shown
+    assert ("d", "aux") not in shown
+    row = next(row for row in rows if row.sequence == "a" and row.input == "both")
+    assert (row.frames, row.absent_frames) == (9, 2)
+    table = robustness_table(plan_of(scenes, tmp_path / "robust", tiny_weights), ["bursts", "misaligned=4"])
+    assert [row.condition for row in table] == ["full", "bursts=0.3", "misaligned=4@aux"]
+    assert table[0].auc_change == 0.0
+    assert table[1].frames_with_both == pytest.approx(0.73, abs=0.01)
+    assert table[2].frames_with_both == 1.0
+    data, text = write_table(table, tmp_path, "robustness")
+    assert len(json.loads(data.read_text())["robustness"]) == 3
+    assert text.read_text() == to_markdown(table)
+    assert text.read_text().startswith("| condition | tracker |")
+
+
+@pytest.mark.shared
+def test_nanotrack_follows_a_real_object(shared_data: Path, tmp_path: Path) -> None:
+    dataset = open_dataset("folder", shared_data / "sequences").select(["rgb_otb_crossing"])
+    weights = shared_data / "baselines" / "nanotrack" / "nanotrackv2"
+    plan = RunPlan(dataset, NanoTrackContestant(weights), tmp_path / "nano", devices=("cpu",), threads=1)
+    result = run_benchmark(plan)
+    assert result.score.metrics["AUC"] > 0.5
+    assert set(result.records["rgb_otb_crossing"].states) == {TrackState.TRACKING.value}
