@@ -91,10 +91,12 @@ class Person:
         skin = np.array((225, 180, 150)) * rng.uniform(0.35, 1.05)
         body = float(rng.uniform(150, 235))
         clothed = body - float(rng.uniform(10, 80))
-        self._skin: Colour = (*(float(c) for c in np.clip(skin, 0, 255)), body)  # type: ignore[assignment]  # four floats
+        red, green, blue = (float(c) for c in np.clip(skin, 0, 255))
+        self._skin: Colour = (red, green, blue, body)
         self._top = self._clothes(rng, clothed)
         self._legs = self._clothes(rng, clothed - float(rng.uniform(-20, 30)))
-        self._hair: Colour = (*(float(c) for c in rng.uniform(5, 90, 3)), body - 30)  # type: ignore[assignment]  # four floats
+        red, green, blue = (float(c) for c in rng.uniform(5, 90, 3))
+        self._hair: Colour = (red, green, blue, body - 30)
         self._build = float(rng.uniform(0.8, 1.35))
         self._stride = float(rng.uniform(0.15, 0.6))
         self._lean = float(rng.uniform(-0.1, 0.1))
@@ -201,17 +203,30 @@ def cut_out(rng: np.random.Generator, surface: Surface) -> tuple[NDArray[np.uint
     return piece.astype(np.uint8), random_mask(rng, height, width)
 
 
-def warm_bodies(rgb: NDArray[np.uint8], heat: NDArray[np.uint8]) -> list[tuple[NDArray[np.uint8], NDArray[np.uint8]]]:
-    """Real warm figures of an aligned picture: (colours and heat, alpha) of bright compact blobs of the thermal image."""
-    warm = (heat > WARM_LEVEL).astype(np.uint8)
-    warm = cv2.morphologyEx(warm, cv2.MORPH_CLOSE, np.ones((7, 5), np.uint8))
+def _warm_blobs(heat: NDArray[np.uint8]) -> tuple[NDArray[np.int32], list[tuple[int, tuple[int, int, int, int]]]]:
+    """Labels of a thermal picture's blobs, and (label, xywh) of those that are as upright and as full as a person."""
+    warm = cv2.morphologyEx((heat > WARM_LEVEL).astype(np.uint8), cv2.MORPH_CLOSE, np.ones((7, 5), np.uint8))
     count, labels, stats, _ = cv2.connectedComponentsWithStats(warm)
     found = []
     for i in range(1, count):
         x, y, w, h, area = (int(v) for v in stats[i])
         inside = x > 2 and y > 2 and x + w < heat.shape[1] - 2 and y + h < heat.shape[0] - 2
-        if not (inside and area > 220 and h > 24 and 0.9 < h / w < 4.5 and area > 0.35 * w * h):
-            continue
+        if inside and area > 220 and h > 24 and 0.9 < h / w < 4.5 and area > 0.35 * w * h:
+            found.append((i, (x, y, w, h)))
+    return labels.astype(np.int32, copy=False), found
+
+
+def warm_boxes(heat: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """Boxes [n, 4] (centre x, y, width, height in pixels) of real warm figures in a thermal picture."""
+    boxes = [(x + w / 2 - 0.5, y + h / 2 - 0.5, w, h) for _, (x, y, w, h) in _warm_blobs(heat)[1]]
+    return np.array(boxes, dtype=np.float64).reshape(-1, 4)
+
+
+def warm_bodies(rgb: NDArray[np.uint8], heat: NDArray[np.uint8]) -> list[tuple[NDArray[np.uint8], NDArray[np.uint8]]]:
+    """Real warm figures of an aligned picture, cut out along their outline: (colours and heat, alpha)."""
+    labels, blobs = _warm_blobs(heat)
+    found = []
+    for i, (x, y, w, h) in blobs:
         part = (slice(y - 3, y + h + 3), slice(x - 3, x + w + 3))
         alpha = cv2.blur(cv2.dilate((labels[part] == i).astype(np.uint8) * 255, np.ones((3, 3), np.uint8)), (3, 3))
         found.append((np.dstack((rgb[part], heat[part])), alpha.astype(np.uint8)))

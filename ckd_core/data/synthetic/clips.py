@@ -29,8 +29,10 @@ MINIMUM_SIDE = 64
 
 @dataclass(frozen=True, slots=True)
 class SyntheticClip:
-    """frames: in stamp order, raw as from the sensors; boxes: [N, 4] float64 `xywh` pixels, nan where the target is absent.
+    """A recording with its truth.
 
+    frames: in stamp order, raw as from the sensors. boxes: [N, 4] float64 `xywh` pixels, nan where the target is not
+    seen.
     masks: [N, H, W] uint8, visible share of the target at each pixel (0..255). events: for the event modality the raw
     events between frame i - 1 and frame i (stamps in seconds), else empty.
     """
@@ -44,8 +46,10 @@ class SyntheticClip:
 
 @dataclass(frozen=True, slots=True)
 class _Walker:
-    """A thing on a smooth path. center, sway: pixels; rates: radians a second; scale: canvas to image; pulse: how much the
-    scale changes; gait: phase a second.
+    """A thing on a smooth path.
+
+    center, sway: pixels; rates: radians a second; scale: canvas to image; pulse: how much the scale changes; gait:
+    phase a second.
     """
 
     actor: Actor
@@ -87,7 +91,8 @@ def clip(
 
     modality: of the second sensor: thermal and event images uint8, depth uint16 millimetres (0 = no answer).
     size: (width, height) in pixels. fps: frames a second; stamps start at 0.
-    target: what is followed. trouble: `smoke` drifts in over the colour camera after a fifth of the clip, `dark` dims it.
+    target: what is followed. trouble: `smoke` drifts in over the colour camera after a fifth of the clip, `dark` dims
+    it.
     absent: part of the clip (begin, end as shares of it) in which the target walks out of the picture and returns.
     world: its surfaces; None = procedural ones made from `seed`.
 
@@ -220,7 +225,8 @@ class _Studio:
         map_x, map_y = np.meshgrid(columns, rows)
         cloud = cv2.remap(self.smoke_cells, map_x.astype(np.float32), map_y.astype(np.float32), cv2.INTER_LINEAR)
         weight = np.clip(thickness * (0.55 + 0.6 * cloud), 0, 0.97)[..., None]
-        return (rgb * (1 - weight) + 195 * weight).astype(np.uint8)
+        hazy: NDArray[np.uint8] = (rgb * (1 - weight) + 195 * weight).astype(np.uint8)
+        return hazy
 
     def _second(
         self, rng: np.random.Generator, colours_heat: NDArray[np.uint8], depth_mm: NDArray[np.float32] | None,

@@ -31,7 +31,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from ckd_core.data.synthetic.world import World
+    from ckd_core.data.synthetic.textures import Surface
+    from ckd_core.data.synthetic.world import Sighting, World
 
 MEAN = np.array((0.485, 0.456, 0.406), dtype=np.float32)
 STD = np.array((0.229, 0.224, 0.225), dtype=np.float32)
@@ -49,8 +50,10 @@ class PairSettings:
     center_jitter: largest shift of the search window in target sides (each axis), reached by `wide_share` of the pairs;
     the others stay within what a tracker that follows well leaves. scale_jitter: standard deviation of the log side.
     attached_share: targets that are a part of the backdrop (a picture on a wall) instead of a thing before it.
+    real_share: real people in aligned colour and thermal pictures, where the world has such pictures.
     absent_share: pairs without the target in the search region. drop_rgb, drop_aux: share of pairs in which that
-    stream is dead (black) in both images. hard: share of pairs with darkness, smoke or blur.
+    stream is dead in both images (black, or the other stream's images in its place).
+    hard: share of pairs with darkness, smoke or blur.
     """
 
     template_size: int = 64
@@ -61,9 +64,10 @@ class PairSettings:
     wide_share: float = 0.5
     scale_jitter: float = 0.22
     attached_share: float = 0.25
+    real_share: float = 0.15
     absent_share: float = 0.08
-    drop_rgb: float = 0.08
-    drop_aux: float = 0.12
+    drop_rgb: float = 0.1
+    drop_aux: float = 0.2
     hard: float = 0.35
     modalities: tuple[Modality, ...] = (Modality.THERMAL, Modality.DEPTH, Modality.EVENT)
 
@@ -116,6 +120,11 @@ class _PairPainter:
         surfaces = world.surfaces
         self.surface = surfaces[int(rng.integers(len(surfaces)))]
         self.attached = bool(rng.random() < settings.attached_share)
+        self.sighting: Sighting | None = None
+        if world.sightings and rng.random() < settings.real_share:
+            self.attached = True
+            self.sighting = world.sightings[int(rng.integers(len(world.sightings)))]
+            self.surface = self.sighting.first
         self.texture_scale = float(np.exp(rng.uniform(np.log(0.35), np.log(1.6))))  # world pixels a surface pixel
         self.target: Actor = bystander(rng, surfaces, world.bodies)
         self.far = float(rng.uniform(2000, 9000))
@@ -123,6 +132,7 @@ class _PairPainter:
         self.depth_limit = float(min(10000.0, self.far * rng.uniform(0.9, 3.0)))
         self.speed = float(abs(rng.normal(0, 0.05))) * TARGET_SIDE if rng.random() < 0.85 else 0.0
         self.camera_speed = float(abs(rng.normal(0, 0.05))) * TARGET_SIDE if rng.random() < 0.5 else 0.0
+        self.duplicate = bool(rng.random() < 0.6)
         self.thermal = sensors.random_thermal_look(rng)
         self.depth = sensors.random_depth_look(rng)
         self.event = sensors.random_event_look(rng)
@@ -168,34 +178,38 @@ class _PairPainter:
     def _moments(self) -> tuple[_Moment, _Moment, bool]:
         rng = self.rng
         surface_h, surface_w = self.surface.finest.shape[:2]
-        if self.attached:
-            place = (float(rng.uniform(0.15, 0.85)) * surface_w, float(rng.uniform(0.15, 0.85)) * surface_h)
-        else:
-            place = (float(rng.uniform(0, surface_w)), float(rng.uniform(0, surface_h)))
-        backdrop = similarity(self.texture_scale, self.texture_scale, float(rng.normal(0, 0.08)), place, (0.0, 0.0))
+        margin = 0.15 if self.attached else 0.0
+        span = np.array((surface_w, surface_h))
+        place = span * rng.uniform(margin, 1 - margin, 2)
         aspect = float(np.exp(rng.normal(0, 0.45)))
+        patch = np.concatenate((place, TARGET_SIDE / self.texture_scale * np.array((aspect**0.5, aspect**-0.5))))
+        later_surface, later_patch = self.surface, patch
+        if self.sighting is not None:
+            patch, later_surface, later_patch = self.sighting.box, self.sighting.second, self.sighting.later_box
+            self.texture_scale = TARGET_SIDE / float(np.sqrt(patch[2] * patch[3]))
+            place = patch[:2]
+        scale = self.texture_scale
+        backdrop = similarity(scale, scale, float(rng.normal(0, 0.05)), tuple(place), (0.0, 0.0))
         phase = float(rng.uniform(0, 2 * np.pi))
         crowd = self._crowd()
-        first = self._moment(backdrop, aspect, phase, (0.0, 0.0), 1.0, 0.0, crowd, occluded=0.0)
+        first = self._moment(
+            self.surface, backdrop, patch, aspect, phase, 1.0, 0.0, [] if self.sighting else crowd, occluded=0.0
+        )
         # some time later: the camera has moved, the target has moved before the backdrop, turned, come nearer
-        camera = similarity(1, 1, float(rng.normal(0, 0.04)), (0, 0), tuple(rng.normal(0, 0.4 * TARGET_SIDE, 2)))
         if self.attached:
-            stretch = np.exp(rng.normal(0, 0.12, 2))
-            zoom = float(np.exp(rng.normal(0, 0.12)))
-            camera = similarity(
-                float(stretch[0]) * zoom, float(stretch[1]) * zoom, float(rng.normal(0, 0.1)), (0, 0), (0, 0)
-            )
-            later = compose(camera, backdrop)
+            stretch = scale * np.exp(rng.normal(0, 0.1, 2)) * float(np.exp(rng.normal(0, 0.12)))
+            turn = float(rng.normal(0, 0.08))
+            later = similarity(float(stretch[0]), float(stretch[1]), turn, tuple(later_patch[:2]), (0.0, 0.0))
         elif rng.random() < 0.35:  # long after: the target stands somewhere else
-            place = (float(rng.uniform(0, surface_w)), float(rng.uniform(0, surface_h)))
-            later = similarity(self.texture_scale, self.texture_scale, 0.0, place, (0.0, 0.0))
+            later = similarity(scale, scale, 0.0, tuple(span * rng.uniform(0, 1, 2)), (0.0, 0.0))
         else:
-            later = compose(camera, backdrop)
+            shift = tuple(rng.normal(0, 0.4 * TARGET_SIDE, 2))
+            later = compose(similarity(1, 1, float(rng.normal(0, 0.04)), (0, 0), shift), backdrop)
         absent = bool(rng.random() < self.settings.absent_share)
         second = self._moment(
-            later, aspect * float(np.exp(rng.normal(0, 0.08))), phase + float(rng.normal(0, 1.5)), (0.0, 0.0),
-            float(np.exp(rng.normal(0, 0.15))), float(rng.normal(0, 0.08)), self._stirred(crowd),
-            occluded=0.25, absent=absent, attached_map=compose(later, _invert(backdrop)) if self.attached else None,
+            later_surface, later, later_patch, aspect * float(np.exp(rng.normal(0, 0.08))),
+            phase + float(rng.normal(0, 1.5)), float(np.exp(rng.normal(0, 0.15))), float(rng.normal(0, 0.08)),
+            [] if self.sighting else self._stirred(crowd), occluded=0.25, absent=absent,
         )  # fmt: skip
         return first, second, absent
 
@@ -226,32 +240,30 @@ class _PairPainter:
         return moved
 
     def _moment(
-        self, backdrop: NDArray[np.float64], aspect: float, phase: float, at: tuple[float, float], scale: float,
-        angle: float, crowd: Sequence[tuple[Actor, NDArray[np.float64], float, float, float]], occluded: float,
-        absent: bool = False, attached_map: NDArray[np.float64] | None = None,
+        self, surface: Surface, backdrop: NDArray[np.float64], patch: NDArray[np.float64], aspect: float, phase: float,
+        scale: float, angle: float, crowd: Sequence[tuple[Actor, NDArray[np.float64], float, float, float]],
+        occluded: float, absent: bool = False,
     ) -> _Moment:  # fmt: skip
+        """patch: centre and size of an attached target on its surface, in the surface's pixels."""
         rng = self.rng
-        wall = Backdrop(self.surface, backdrop, self.far, (float(rng.normal(0, 2)), float(rng.normal(-3, 3))),
-                        float(rng.uniform(0, 900)))  # fmt: skip
-        placed: list[Placed] = []
-        for actor, place, size, other_phase, depth in crowd:
-            placed.append(self._place(actor, other_phase, 1.0, size, 0.0, tuple(place * TARGET_SIDE), depth))
+        slope = (float(rng.normal(0, 2)), float(rng.normal(-3, 3)))
+        wall = Backdrop(surface, backdrop, self.far, slope, float(rng.uniform(0, 900)))
+        placed = [
+            self._place(actor, other_phase, 1.0, size, 0.0, tuple(place * TARGET_SIDE), depth)
+            for actor, place, size, other_phase, depth in crowd
+        ]
         target: int | None = None
         if self.attached:
-            w, h = TARGET_SIDE * np.sqrt(aspect), TARGET_SIDE / np.sqrt(aspect)
-            if attached_map is None:
-                self._attached_size = (w, h)
-            w, h = self._attached_size
-            corners = np.array(((-w, -h), (w, -h), (-w, h), (w, h))) / 2
-            if attached_map is not None:
-                corners = apply(attached_map, corners)
+            w, h = patch[2:] / 2
+            corners = apply(backdrop, patch[:2] + np.array(((-w, -h), (w, -h), (-w, h), (w, h))))
             low, high = corners.min(axis=0), corners.max(axis=0)
             box = np.concatenate((low, high - low))
             placed = [p for p in placed if not _covers(box_of(p), box)]
             if absent:
-                wall = Backdrop(self.surface, compose(similarity(1, 1, 0, (0, 0), (500.0, 350.0)), backdrop), self.far)
+                away = similarity(1, 1, 0, (0, 0), (500.0, 350.0))
+                wall = Backdrop(surface, compose(away, backdrop), self.far, slope)
         else:
-            item = self._place(self.target, phase, aspect, scale, angle, at, self.near)
+            item = self._place(self.target, phase, aspect, scale, angle, (0.0, 0.0), self.near)
             box = box_of(item)
             if not absent:
                 target = len(placed)
@@ -260,9 +272,8 @@ class _PairPainter:
             placed.append(self._occluder(box))
         still = rng.normal(0, 1, 2) * self.speed
         shift = rng.normal(0, 1, 2) * self.camera_speed
-        before_items = [
-            Placed(p.canvas, compose(similarity(1, 1, 0, (0, 0), tuple(still + shift)), p.matrix), p.depth_mm) for p in placed
-        ]  # fmt: skip
+        moved = similarity(1, 1, 0, (0, 0), tuple(still + shift))
+        before_items = [Placed(p.canvas, compose(moved, p.matrix), p.depth_mm) for p in placed]
         earlier = Backdrop(wall.surface, compose(similarity(1, 1, 0, (0, 0), tuple(shift)), wall.matrix), wall.depth_mm)
         return _Moment(wall, placed, target, box, (earlier, before_items))
 
@@ -288,7 +299,8 @@ class _PairPainter:
         return Placed(canvas, similarity(scale, scale, 0.0, (w / 2, h / 2), (center[0], center[1])), self.near * 0.8)
 
     def _show(
-        self, moment: _Moment, view: NDArray[np.float64], size: int, look: sensors.ColourLook, drop_rgb: bool, drop_aux: bool
+        self, moment: _Moment, view: NDArray[np.float64], size: int, look: sensors.ColourLook, drop_rgb: bool,
+        drop_aux: bool,
     ) -> torch.Tensor:  # fmt: skip
         rng = self.rng
         seen = render(moment.backdrop, moment.placed, view, (size, size), depth=self.modality is Modality.DEPTH)
@@ -296,10 +308,11 @@ class _PairPainter:
         aux = self._aux(seen, moment, view, size)
         if rng.random() < 0.12:  # the window reaches over the picture's edge
             self._cut(rgb, aux)
+        # a tracker shows the network black or the other camera's window in place of a dead one
         if drop_rgb:
-            rgb = np.zeros_like(rgb)
+            rgb = aux if self.duplicate else np.zeros_like(rgb)
         if drop_aux:
-            aux = np.zeros_like(aux)
+            aux = rgb if self.duplicate else np.zeros_like(aux)
         return normalise(rgb, aux)
 
     def _aux(self, seen: Rendered, moment: _Moment, view: NDArray[np.float64], size: int) -> NDArray[np.uint8]:
@@ -339,10 +352,6 @@ def normalise(rgb: NDArray[np.uint8], aux: NDArray[np.uint8]) -> torch.Tensor:
     both /= np.tile(NETWORK_FRACTION, 2)
     both -= np.tile(NETWORK_OFFSET, 2)
     return torch.from_numpy(np.ascontiguousarray(both.transpose(2, 0, 1)))
-
-
-def _invert(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.asarray(cv2.invertAffineTransform(matrix), dtype=np.float64)
 
 
 def _covers(other: NDArray[np.float64], box: NDArray[np.float64]) -> bool:

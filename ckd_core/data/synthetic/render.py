@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from ckd_core.data.synthetic.actors import Canvas
     from ckd_core.data.synthetic.textures import Surface
 
-Affine = "NDArray[np.float64]"
-
 
 @dataclass(frozen=True, slots=True)
 class Backdrop:
@@ -41,8 +39,10 @@ class Placed:
 
 @dataclass(frozen=True, slots=True)
 class Rendered:
-    """colours_heat [h, w, 4] uint8; depth_mm [h, w] float32 or None; cover [h, w] uint8: how much of the first target
-    is seen, None when none was asked for.
+    """A painted moment.
+
+    colours_heat [h, w, 4] uint8; depth_mm [h, w] float32 or None; cover [h, w] uint8: how much of the target is seen,
+    None when none was asked for.
     """
 
     colours_heat: NDArray[np.uint8]
@@ -127,8 +127,10 @@ def _background_depth(
     world_x = inverse[0, 0] * (xs - view[0, 2]) + inverse[0, 1] * (ys - view[1, 2])
     world_y = inverse[1, 0] * (xs - view[0, 2]) + inverse[1, 1] * (ys - view[1, 2])
     plane = backdrop.depth_mm + backdrop.slope[0] * world_x + backdrop.slope[1] * world_y
-    steps = (cv2.blur(image[..., 1], (5, 5)) >> 5).astype(np.float32) * np.float32(1 / 8)  # surfaces at several depths
-    return np.clip(plane + backdrop.relief_mm * (steps - 0.5), 300, 15000).astype(np.float32)
+    smooth = cv2.blur(image[..., 1], (5, 5)).astype(np.uint8, copy=False)
+    steps = (smooth >> 5).astype(np.float32) * np.float32(1 / 8)  # surfaces at several depths
+    depth: NDArray[np.float32] = np.clip(plane + backdrop.relief_mm * (steps - 0.5), 300, 15000).astype(np.float32)
+    return depth
 
 
 def _paint(

@@ -25,8 +25,10 @@ EVENT_OFF = (0, 0, 255)
 
 @dataclass(frozen=True, slots=True)
 class ColourLook:
-    """State of air and light. gain, gamma, tint: exposure; smoke: share hidden on average (0..1), its tone 0..255 and
-    cell count; noise: standard deviation 0..255; blur: length in pixels and direction of a motion streak.
+    """State of air and light.
+
+    gain, gamma, tint: exposure; smoke: share hidden on average (0..1), its tone 0..255 and cell count; noise: standard
+    deviation 0..255; blur: length in pixels and direction of a motion streak.
     """
 
     gain: float = 1.0
@@ -42,8 +44,10 @@ class ColourLook:
 
 @dataclass(frozen=True, slots=True)
 class ThermalLook:
-    """gain, offset: level setting (saturates outside 0..255); blur in pixels; noise; stripes: fixed pattern; inverted:
-    black is hot.
+    """Setting of a thermal camera.
+
+    gain, offset: level (saturates outside 0..255); blur in pixels; noise; stripes: fixed pattern; inverted: black is
+    hot.
     """
 
     gain: float = 1.0
@@ -56,8 +60,10 @@ class ThermalLook:
 
 @dataclass(frozen=True, slots=True)
 class DepthLook:
-    """noise: standard deviation as a share of depth / 10 m; holes: share of the picture without an answer; max_mm: beyond it
-    0 is returned.
+    """Quality of a depth camera.
+
+    noise: standard deviation at 10 m, as a share, growing with the square of depth; holes: share of the picture without
+    an answer; max_mm: beyond it 0 is returned.
     """
 
     noise: float = 0.01
@@ -67,7 +73,9 @@ class DepthLook:
 
 @dataclass(frozen=True, slots=True)
 class EventLook:
-    """threshold: log-intensity step of an event; noise: share of pixels with a false event; blind_from: x beyond which the
+    """Setting of an event camera.
+
+    threshold: log-intensity step of an event; noise: share of pixels with a false event; blind_from: x beyond which the
     sensor is dead, as a share of the width.
     """
 
@@ -124,8 +132,8 @@ _NOISE: list[NDArray[np.int8]] = []
 def _noise(rng: np.random.Generator, shape: tuple[int, ...]) -> NDArray[np.int8]:
     """Unit-32 normal noise [h, w] cut at a random place from a fixed tile: fast, and repeatable by seed."""
     if not _NOISE:
-        tile = np.random.default_rng(5).normal(0, 32, (2 * _NOISE_SIDE, 2 * _NOISE_SIDE))
-        _NOISE.append(np.clip(tile, -127, 127).astype(np.int8))
+        normal = np.random.default_rng(5).normal(0, 32, (2 * _NOISE_SIDE, 2 * _NOISE_SIDE))
+        _NOISE.append(np.clip(normal, -127, 127).astype(np.int8))
     h, w = shape[:2]
     tile = _NOISE[0]
     if h > _NOISE_SIDE or w > _NOISE_SIDE:
@@ -141,7 +149,8 @@ def _streak(length: int, angle: float) -> NDArray[np.float32]:
     dx, dy = middle * np.cos(angle), middle * np.sin(angle)
     ends = [(round(middle - dx), round(middle - dy)), (round(middle + dx), round(middle + dy))]
     cv2.line(kernel, ends[0], ends[1], 1.0, 1)
-    return kernel / kernel.sum()
+    streak: NDArray[np.float32] = kernel / kernel.sum()
+    return streak
 
 
 def colour_image(rng: np.random.Generator, rgb: NDArray[np.uint8], look: ColourLook) -> NDArray[np.uint8]:
@@ -149,7 +158,7 @@ def colour_image(rng: np.random.Generator, rgb: NDArray[np.uint8], look: ColourL
     levels = np.arange(256, dtype=np.float32) / 255
     curve = [np.clip(levels**look.gamma * look.gain * t * 255, 0, 255) for t in look.tint]
     lut = np.stack(curve, axis=-1).astype(np.uint8)[None]
-    image = cv2.LUT(rgb, lut)
+    image = cv2.LUT(rgb, lut).astype(np.uint8, copy=False)
     if look.smoke > 0:
         thick = (smooth_noise(rng, rgb.shape[:2], look.smoke_cells) - 0.5) * 0.7 + look.smoke
         weight = np.clip(thick, 0, 0.985)[..., None]
@@ -168,8 +177,9 @@ def thermal_image(rng: np.random.Generator, heat: NDArray[np.uint8], look: Therm
     pattern = rng.normal(0, look.stripes, (1, heat.shape[1])).astype(np.float32)
     grain = _noise(rng, heat.shape).astype(np.float32) * (look.noise / 32)
     raw = image.astype(np.float32) * look.gain + (look.offset + pattern) + grain
-    out = np.clip(raw, 0, 255).astype(np.uint8)
-    return 255 - out if look.inverted else out
+    white_hot: NDArray[np.uint8] = np.clip(raw, 0, 255).astype(np.uint8)
+    black_hot: NDArray[np.uint8] = 255 - white_hot
+    return black_hot if look.inverted else white_hot
 
 
 def depth_image(rng: np.random.Generator, depth_mm: NDArray[np.float32], look: DepthLook) -> NDArray[np.uint16]:
@@ -201,7 +211,8 @@ def event_polarity(
 def event_picture(polarity: NDArray[np.int8]) -> NDArray[np.uint8]:
     """[h, w, 3] uint8 on white: red where brighter, blue where darker (as `ckd_core.modality.events_to_image`)."""
     table = np.array((EVENT_OFF, (255, 255, 255), EVENT_ON), dtype=np.uint8)
-    return table[polarity + 1]
+    picture: NDArray[np.uint8] = table[polarity + 1]
+    return picture
 
 
 def events_of(rng: np.random.Generator, polarity: NDArray[np.int8], begin: float, end: float) -> Events:

@@ -16,7 +16,7 @@ import numpy as np
 from ckd_core.errors import TrackingError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
 
     from numpy.typing import NDArray
 
@@ -65,7 +65,7 @@ def make_surface(rgb: NDArray[np.uint8], heat: NDArray[np.uint8], measured_heat:
     """Stack colours [H, W, 3] and temperatures [H, W], and shrink them step by step."""
     levels = [np.ascontiguousarray(np.dstack((rgb, heat)))]
     while min(levels[-1].shape[:2]) >= 2 * SMALLEST_LEVEL:
-        levels.append(cv2.pyrDown(levels[-1]))
+        levels.append(cv2.pyrDown(levels[-1]).astype(np.uint8, copy=False))
     return Surface(tuple(levels), measured_heat)
 
 
@@ -86,9 +86,9 @@ def heat_of(rng: np.random.Generator, rgb: NDArray[np.uint8]) -> NDArray[np.uint
 
 def _palette(rng: np.random.Generator, count: int) -> NDArray[np.uint8]:
     base = rng.uniform(0, 255, (count, 3))
-    return np.clip(base.mean(axis=1, keepdims=True) + (base - base.mean(axis=1, keepdims=True)) * 0.7, 0, 255).astype(
-        np.uint8
-    )
+    grey = base.mean(axis=1, keepdims=True)
+    colours: NDArray[np.uint8] = np.clip(grey + (base - grey) * 0.7, 0, 255).astype(np.uint8)
+    return colours
 
 
 def dead_leaves(rng: np.random.Generator, side: int = SURFACE_SIDE, leaves: int = 160) -> NDArray[np.uint8]:
@@ -130,7 +130,8 @@ def cloudy(rng: np.random.Generator, side: int = SURFACE_SIDE) -> NDArray[np.uin
     position = noise * 3
     low = np.minimum(position.astype(np.int32), 2)
     part = (position - low)[..., None]
-    return (colours[low] * (1 - part) + colours[low + 1] * part).astype(np.uint8)
+    mixed: NDArray[np.uint8] = (colours[low] * (1 - part) + colours[low + 1] * part).astype(np.uint8)
+    return mixed
 
 
 def pattern(rng: np.random.Generator, side: int = SURFACE_SIDE) -> NDArray[np.uint8]:
@@ -150,7 +151,8 @@ def pattern(rng: np.random.Generator, side: int = SURFACE_SIDE) -> NDArray[np.ui
     image = _palette(rng, 2)[cells].astype(np.float32)
     image *= 0.5 + smooth_noise(rng, (side, side), 4)[..., None]
     image += rng.normal(0, 6, (side, side, 1)).astype(np.float32)
-    return np.clip(image, 0, 255).astype(np.uint8)
+    out: NDArray[np.uint8] = np.clip(image, 0, 255).astype(np.uint8)
+    return out
 
 
 def procedural_surfaces(seed: int, count: int = PROCEDURAL_SURFACES) -> list[Surface]:
@@ -218,13 +220,3 @@ def read_rgbt_video(stem: Path, step: int) -> Iterator[tuple[int, NDArray[np.uin
             rgb = cv2.cvtColor(colour, cv2.COLOR_BGR2RGB).astype(np.uint8)
             yield index, rgb, cv2.cvtColor(heat, cv2.COLOR_BGR2GRAY).astype(np.uint8)
         index += 1
-
-
-def rgbt_surfaces(folders: Sequence[Path], videos: Sequence[Path], video_step: int = 30) -> list[Surface]:
-    """Real aligned colour and thermal pictures as surfaces with measured temperatures."""
-    found = []
-    for folder in folders:
-        found += [make_surface(rgb, heat, measured_heat=True) for _, rgb, heat in read_rgbt_folder(folder)]
-    for video in videos:
-        found += [make_surface(rgb, heat, measured_heat=True) for _, rgb, heat in read_rgbt_video(video, video_step)]
-    return found

@@ -6,20 +6,43 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal
 
-from ckd_core.data.synthetic.actors import Rigid, warm_bodies
+import numpy as np
+
+from ckd_core.data.synthetic.actors import Rigid, warm_bodies, warm_boxes
 from ckd_core.data.synthetic.textures import (
     Surface,
+    make_surface,
     package_surfaces,
     procedural_surfaces,
     read_rgbt_folder,
     read_rgbt_video,
-    rgbt_surfaces,
 )
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-VIDEO_STEP = 15
+    from numpy.typing import NDArray
+
+VIDEO_STEP = 5
+LARGEST_GAP = 4  # pictures of one recording that a sighting may lie apart
+SAME_FIGURE = 1.2  # distance of centres, in box sides, up to which two sightings show one figure
+
+
+@dataclass(frozen=True, slots=True)
+class Sighting:
+    """One real warm figure seen twice: box and later_box are centre x, y, width, height in pixels of the surfaces."""
+
+    first: Surface
+    box: NDArray[np.float64]
+    second: Surface
+    later_box: NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class _Shot:
+    recording: str
+    surface: Surface
+    boxes: NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -42,17 +65,48 @@ class World:
         found = procedural_surfaces(self.seed)
         if self.textures == "packages":
             found += 3 * package_surfaces(self.seed)
-        real = rgbt_surfaces(self.rgbt_folders, self.rgbt_videos, 2 * VIDEO_STEP)
-        return found + 2 * real
+        return found + 2 * [shot.surface for shot in self._shots[::2]]
+
+    @cached_property
+    def _shots(self) -> list[_Shot]:
+        """Real aligned pictures in the order they were taken."""
+        shots = []
+        for folder in self.rgbt_folders:
+            for name, rgb, heat in read_rgbt_folder(folder):
+                surface = make_surface(rgb, heat, measured_heat=True)
+                shots.append(_Shot(name.rpartition("_")[0], surface, warm_boxes(heat)))
+        for video in self.rgbt_videos:
+            for _, rgb, heat in read_rgbt_video(video, VIDEO_STEP):
+                shots.append(_Shot(str(video), make_surface(rgb, heat, measured_heat=True), warm_boxes(heat)))
+        return shots
+
+    @cached_property
+    def sightings(self) -> list[Sighting]:
+        """Real warm figures that stand near one place in two pictures of one recording (or twice in the same)."""
+        found = []
+        for i, shot in enumerate(self._shots):
+            for later in self._shots[i : i + LARGEST_GAP]:
+                if later.recording != shot.recording:
+                    break
+                found += [
+                    Sighting(shot.surface, box, later.surface, other)
+                    for box in shot.boxes
+                    for other in later.boxes
+                    if _same_figure(box, other)
+                ]
+        return found
 
     @cached_property
     def bodies(self) -> list[Rigid]:
         """Real warm figures cut out of the aligned pictures."""
-        found = []
-        for folder in self.rgbt_folders:
-            for _, rgb, heat in read_rgbt_folder(folder):
-                found += warm_bodies(rgb, heat)
-        for video in self.rgbt_videos:
-            for _, rgb, heat in read_rgbt_video(video, VIDEO_STEP):
-                found += warm_bodies(rgb, heat)
-        return [Rigid(colours_heat, alpha) for colours_heat, alpha in found]
+        cuts = []
+        for shot in self._shots:
+            picture = shot.surface.finest
+            cuts += warm_bodies(np.ascontiguousarray(picture[..., :3]), np.ascontiguousarray(picture[..., 3]))
+        return [Rigid(colours_heat, alpha) for colours_heat, alpha in cuts]
+
+
+def _same_figure(box: NDArray[np.float64], other: NDArray[np.float64]) -> bool:
+    side = float(np.sqrt(box[2] * box[3]))
+    near = float(np.hypot(*(other[:2] - box[:2]))) < SAME_FIGURE * min(box[2], other[2])
+    return near and 0.7 < float(np.sqrt(other[2] * other[3])) / side < 1.4

@@ -1,0 +1,77 @@
+"""Tracking loss that teaches boxes around the true centre instead of at the predicted peak.
+
+The published loss reads the box at the score map's maximum (TRACKERS.md 1.7). A network that starts from scratch has
+its maximum anywhere for thousands of steps, and learns sizes at places that show something else. Here every cell near
+the true centre is told the box. A pair without a target in its search region (box outside the crop) teaches the score.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import torch
+
+from ckd_core.boxes import cxcywh_to_xyxy, xywh_to_xyxy
+from ckd_core.distillation.losses import (
+    FOCAL_WEIGHT,
+    GIOU_WEIGHT,
+    L1_WEIGHT,
+    TrackLoss,
+    boxes_at_peak,
+    focal_loss,
+    generalized_iou,
+    heatmap,
+)
+from ckd_core.distillation.objective import StepContext, StepResult, track_terms
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from ckd_core.data.pairs import TrainingBatch
+    from ckd_core.models.output import HeadOutput
+
+LEAST_WEIGHT = 0.2  # cells with a lower score target are not told the box
+
+
+@dataclass(frozen=True, slots=True)
+class DenseSettings:
+    """`DenseObjective`: the plain forward alone, boxes taught around the true centre."""
+
+    kind: Literal["dense"] = "dense"
+
+
+def dense_loss(output: HeadOutput, box: Tensor, positives: Tensor | None = None) -> TrackLoss:
+    """Score, GIoU and L1 terms against normalised `xywh` boxes [B, 4]; a box outside the crop means no target.
+
+    positives: see `focal_loss`. The returned iou and box are those at the predicted peak; iou is 0 without a target.
+    """
+    output = type(output)(*(maps.float() for maps in output))
+    grid = output.score_map.shape[-1]
+    heat = heatmap(box, grid)  # [B, 1, g, g]
+    focal = focal_loss(output.score_map, heat, positives)
+    axis = torch.arange(grid, device=box.device, dtype=torch.float32)
+    x = (axis[None, None, :] + output.offset_map[:, 0]) / grid
+    y = (axis[None, :, None] + output.offset_map[:, 1]) / grid
+    boxes = torch.stack((x, y, output.size_map[:, 0], output.size_map[:, 1]), dim=-1)  # [B, g, g, 4] cxcywh
+    corners = cxcywh_to_xyxy(boxes.flatten(0, 2))
+    target = xywh_to_xyxy(box.float()).clamp(0.0, 1.0)
+    wanted = target[:, None].expand(-1, grid * grid, -1).reshape(-1, 4)
+    weight = torch.where(heat[:, 0] >= LEAST_WEIGHT, heat[:, 0], 0.0).flatten()
+    total = weight.sum().clamp(min=1e-6)
+    overlap, _ = generalized_iou(corners, wanted)
+    giou = ((1 - overlap) * weight).sum() / total
+    l1 = ((corners - wanted).abs().mean(dim=1) * weight).sum() / total
+    peak = boxes_at_peak(output).detach()
+    _, iou = generalized_iou(cxcywh_to_xyxy(peak), target)
+    loss = GIOU_WEIGHT * giou + L1_WEIGHT * l1 + FOCAL_WEIGHT * focal
+    return TrackLoss(giou, l1, focal, loss, iou.detach(), peak)
+
+
+class DenseObjective:
+    """`dense_loss` of `network(template, search)`."""
+
+    def __call__(self, network: nn.Module, batch: TrainingBatch, context: StepContext) -> StepResult:
+        """See `Objective`."""
+        loss = dense_loss(network(batch.template, batch.search), batch.search_box, context.positives)
+        return StepResult(loss.total, track_terms("track", loss), loss.box_cxcywh, loss.iou)

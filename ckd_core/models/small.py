@@ -1,0 +1,286 @@
+"""Small networks for CPU robots: `sdstrack_s128` and `ckd_s128`.
+
+Both look through one frozen ImageNet stem, compare template and search region by correlation at stride 8, and predict
+with the same centre head as the large ones. `SDSTrackSmall` keeps SDSTrack's plan: shared weights for both streams,
+adapters in the auxiliary one, cross-modal stages, masked-patch self-distillation.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, cast
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from ckd_core.models.config import NetworkConfig
+from ckd_core.models.head import CenterHead
+from ckd_core.models.inputs import compute_dtype, require_image
+from ckd_core.models.network import TrackingNetwork
+from ckd_core.models.sdstrack import PathOutput, SDSTrackTraining, TokenMasks
+from ckd_core.models.stem import STEM_CHANNELS, FrozenStem
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ckd_core.models.output import HeadOutput
+
+FROZEN_CHANNELS = 96  # the last tap, compared as it is
+PRIOR_LOGIT = -4.0
+CENTER_CELLS = 2  # template cells from the middle in each direction that certainly show the target
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SmallConfig(NetworkConfig):
+    """Networks on a frozen stem. No transformer blocks and no elimination run here; `heads` and `mlp_ratio` are unused.
+
+    width: channels of a template token: `width` - 96 trained ones and 96 of the frozen stem.
+    depth: residual stages of a stream after the correlation.
+    mix_channels: channels of those stages. adapter_ratio: hidden channels of an adapter as a share of its input's.
+    mask_ratio: probability that the masked path of training blanks a colour cell; an auxiliary cell is blanked with
+        the same probability where the colour cell was not.
+    """
+
+    template_size: int = 64
+    search_size: int = 128
+    stride: int = 8
+    width: int = 192
+    depth: int = 2
+    heads: int = 1
+    mlp_ratio: float = 1.0
+    drop_path: float = 0.0
+    head_channels: int = 64
+    ce_blocks: tuple[int, ...] = ()
+    mix_channels: int = 128
+    adapter_ratio: float = 0.25
+    mask_ratio: float = 0.3
+
+    @property
+    def trained_channels(self) -> int:
+        """Channels of the trained part of a token."""
+        return self.width - FROZEN_CHANNELS
+
+
+class ConvAdapter(nn.Module):
+    """Pointwise bottleneck [N, C, h, w] to [N, C, h, w]; starts at zero, its skip connection is its caller's."""
+
+    def __init__(self, channels: int, ratio: float) -> None:
+        super().__init__()
+        self.down = nn.Conv2d(channels, int(channels * ratio), 1)
+        self.up = nn.Conv2d(int(channels * ratio), channels, 1)
+        nn.init.zeros_(self.up.weight)
+        nn.init.zeros_(cast("Tensor", self.up.bias))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The bottleneck's output."""
+        out: Tensor = self.up(F.gelu(self.down(x)))
+        return out
+
+
+def _conv(inputs: int, outputs: int, kernel: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2, bias=False), nn.BatchNorm2d(outputs), nn.ReLU()
+    )
+
+
+class StreamEncoder(nn.Module):
+    """Features, correlation and mixing of streams that share weights: everything between stem and fusion.
+
+    adapted: whether the second half of a batch (the auxiliary stream) goes through adapters.
+    """
+
+    shift: Tensor
+
+    def __init__(self, config: SmallConfig, adapted: bool) -> None:
+        super().__init__()
+        trained, mix = config.trained_channels, config.mix_channels
+        self.grid, self.template_grid = config.grid, config.template_grid
+        self.whiten = nn.BatchNorm2d(STEM_CHANNELS, affine=False)
+        self.neck = _conv(STEM_CHANNELS, trained, 1)
+        self.neck2 = _conv(trained, trained, 3)
+        self.embed = nn.Conv2d(trained, trained, 1)
+        maps = 2 * config.template_tokens + 2
+        self.mix = _conv(maps + 2 * trained, mix, 1)
+        self.stages = nn.ModuleList(_conv(mix, mix, 3) for _ in range(config.depth))
+        ratio = config.adapter_ratio
+        self.stem_adapter = ConvAdapter(STEM_CHANNELS, ratio) if adapted else None
+        self.stage_adapters = nn.ModuleList(ConvAdapter(mix, ratio) for _ in range(config.depth if adapted else 0))
+        self.temperature = nn.Parameter(torch.tensor(8.0))
+        self.register_buffer("shift", _aligning_index(self.template_grid, self.grid), persistent=False)
+
+    def features(self, stem: Tensor, keep: Tensor | None = None) -> Tensor:
+        """[N, 192, h, w] of the stem to tokens [N, width, h, w]: trained channels, then frozen ones; unit length each.
+
+        keep: [N, 1, h, w] 0 / 1, cells that stay.
+        """
+        x: Tensor = self.whiten(stem)
+        if keep is not None:
+            x = x * keep
+        plain = x
+        if self.stem_adapter is not None:
+            rgb, aux = x.chunk(2)
+            x = torch.cat((rgb, aux + self.stem_adapter(aux)))
+        y = self.neck(x)
+        y = self.embed(y + self.neck2(y))
+        return torch.cat((F.normalize(y, dim=1), F.normalize(plain[:, -FROZEN_CHANNELS:], dim=1)), dim=1)
+
+    def correlate(self, template: Tensor, search: Tensor) -> Tensor:
+        """Compare template tokens [N, n, width] with search features [N, width, g, g]: [N, mix, g, g].
+
+        Each template cell's similarity map is moved by that cell's place in the template, so that all maps of one
+        rigid target peak at its centre.
+        """
+        n, g = search.shape[0], self.grid
+        trained = search.shape[1] - FROZEN_CHANNELS
+        flat = search.flatten(2)  # [N, width, g * g]
+        learnt = template[..., :trained] @ flat[:, :trained]  # [N, n, g * g]
+        frozen = template[..., trained:] @ flat[:, trained:]
+        similar = torch.stack((learnt, frozen), dim=1)  # [N, 2, n, g * g]
+        middle = slice(self.template_grid // 2 - CENTER_CELLS, self.template_grid // 2 + CENTER_CELLS)
+        square = (self.template_grid, self.template_grid)
+        best = similar.reshape(n, 2, *square, g * g)[:, :, middle, middle].amax(dim=(2, 3))  # [N, 2, g * g]
+        border = self.template_grid // 2
+        padded = F.pad(similar.reshape(n, 2, -1, g, g), (border, border, border, border))
+        aligned = padded.flatten(2).index_select(2, self.shift)  # [N, 2, n * g * g]
+        maps = torch.cat((aligned.reshape(n, -1, g, g), best.reshape(n, 2, g, g)), dim=1) * self.temperature
+        target = template.reshape(n, *square, -1)[:, middle, middle, :trained].mean(dim=(1, 2))[
+            ..., None, None
+        ]  # [N, trained, 1, 1]
+        x = search[:, :trained] * self.temperature
+        out: Tensor = self.mix(torch.cat((maps, x, x * target * self.temperature), dim=1))
+        return out
+
+    def stage(self, number: int, x: Tensor) -> Tensor:
+        """Residual stage `number`."""
+        y: Tensor = x + self.stages[number](x)
+        if not self.stage_adapters:
+            return y
+        rgb, aux = y.chunk(2)
+        return torch.cat((rgb, aux + self.stage_adapters[number](aux)))
+
+
+def _aligning_index(template_grid: int, grid: int) -> Tensor:
+    """Places in the padded maps [n, p, p] to read [n, g, g] from, flattened: cell (i, j)'s map moves by its place."""
+    padded = grid + 2 * (template_grid // 2)
+    i = torch.arange(template_grid).repeat_interleave(template_grid)[:, None, None]
+    j = torch.arange(template_grid).repeat(template_grid)[:, None, None]
+    y, x = torch.arange(grid)[None, :, None], torch.arange(grid)[None, None]
+    plane = torch.arange(template_grid**2)[:, None, None] * padded * padded
+    return (plane + (y + i) * padded + x + j).flatten()
+
+
+class CrossStage(nn.Module):
+    """Both streams tell each other what they see: gated bottlenecks from one to the other."""
+
+    def __init__(self, channels: int, ratio: float) -> None:
+        super().__init__()
+        self.adapter = ConvAdapter(channels, ratio)
+        self.gate = nn.Conv2d(2 * channels, channels, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[2 * B, C, g, g], colour first; each half receives from the other."""
+        rgb, aux = x.chunk(2)
+        other = torch.cat((aux, rgb))
+        out: Tensor = x + torch.sigmoid(self.gate(torch.cat((x, other), dim=1))) * self.adapter(other)
+        return out
+
+
+def expect_few_targets(head: CenterHead) -> None:
+    """Start with low scores everywhere: one cell in some hundred shows the target."""
+    nn.init.constant_(cast("Tensor", head.get_submodule("conv5_ctr").bias), PRIOR_LOGIT)
+
+
+class SDSTrackSmall(TrackingNetwork):
+    """SDSTrack's plan at 64 / 128 px: one trained encoder over a frozen stem serves both streams."""
+
+    config: SmallConfig
+
+    def __init__(self, name: str, config: SmallConfig) -> None:
+        super().__init__(name, config)
+        mix = config.mix_channels
+        self.stem = FrozenStem()
+        self.encoder = StreamEncoder(config, adapted=True)
+        self.cross = nn.ModuleList(CrossStage(mix, config.adapter_ratio) for _ in range(config.depth))
+        self.weigh = nn.Conv2d(2 * mix, mix, 1)
+        self.trunk = _conv(mix, mix, 3)
+        self.box_head = CenterHead(mix, config.head_channels)
+        expect_few_targets(self.box_head)
+
+    def _streams(self, images: Tensor) -> Tensor:
+        """[B, 6, s, s] to stem features [2 * B, 192, s / 8, s / 8], colour first."""
+        out: Tensor = self.stem(torch.cat((images[:, :3], images[:, 3:])))
+        return out
+
+    @staticmethod
+    def _tokens(features: Tensor) -> Tensor:
+        """[2 * B, width, h, w] to [B, 2, h * w, width]."""
+        return torch.stack(features.flatten(2).transpose(1, 2).chunk(2), dim=1)
+
+    def _embed(self, template: Tensor) -> Tensor:
+        return self._tokens(self.encoder.features(self._streams(template)))
+
+    def _track(self, template_tokens: Tensor, search: Tensor, template_mask: Tensor | None) -> HeadOutput:
+        del template_mask  # the whole template is compared
+        return self._decode(template_tokens, self.encoder.features(self._streams(search)))[0]
+
+    def _decode(self, template_tokens: Tensor, search: Tensor) -> tuple[HeadOutput, list[Tensor]]:
+        template = torch.cat((template_tokens[:, 0], template_tokens[:, 1]))  # [2B, n, width]
+        x = self.encoder.correlate(template, search)
+        stages = []
+        for number, cross in enumerate(self.cross):
+            x = cross(self.encoder.stage(number, x))
+            stages.append(x)
+        rgb, aux = x.chunk(2)
+        share = torch.sigmoid(self.weigh(torch.cat((rgb, aux), dim=1)))
+        fused = aux + share * (rgb - aux)
+        return self.box_head(fused + self.trunk(fused)), stages
+
+    def draw_masks(
+        self, batch: int, device: torch.device | str = "cpu", generator: torch.Generator | None = None
+    ) -> TokenMasks:
+        """Cells that the masked path blanks; drawn on the CPU, colour and auxiliary disjoint."""
+
+        def pair(count: int) -> tuple[Tensor, Tensor]:
+            rgb = torch.rand(batch, count, generator=generator) < self.config.mask_ratio
+            aux = (torch.rand(batch, count, generator=generator) < self.config.mask_ratio) & ~rgb
+            return rgb.to(device), aux.to(device)
+
+        rgb_z, aux_z = pair(self.config.template_tokens)
+        rgb_x, aux_x = pair(self.config.search_tokens)
+        return TokenMasks(rgb_z, aux_z, rgb_x, aux_x)
+
+    def forward_train(
+        self,
+        template: Tensor,
+        search: Tensor,
+        template_mask: Tensor | None = None,
+        *,
+        keep_rate: float | None = None,
+        masks: TokenMasks | None = None,
+        generator: torch.Generator | None = None,
+    ) -> SDSTrackTraining:
+        """Clean and masked path over the same images; `template_mask` and `keep_rate` change nothing here.
+
+        Raises InputError: wrong shape or dtype.
+        """
+        del template_mask, keep_rate
+        require_image(template, "template", self.config.template_size, compute_dtype(self))
+        require_image(search, "search", self.config.search_size, compute_dtype(self))
+        if masks is None:
+            masks = self.draw_masks(template.shape[0], template.device, generator)
+        z, x = self._streams(template), self._streams(search)
+        n, m = self.config.template_grid, self.config.grid
+        keep_z = (~torch.cat((masks.rgb_template, masks.aux_template))).to(z.dtype).view(-1, 1, n, n)
+        keep_x = (~torch.cat((masks.rgb_search, masks.aux_search))).to(x.dtype).view(-1, 1, m, m)
+        paths = []
+        for kept_z, kept_x in ((None, None), (keep_z, keep_x)):
+            tokens = self._tokens(self.encoder.features(z, kept_z))
+            head, stages = self._decode(tokens, self.encoder.features(x, kept_x))
+            merged = tuple(torch.cat(s.flatten(2).transpose(1, 2).chunk(2), dim=1) for s in stages)
+            nothing = (None,) * len(merged)
+            paths.append(PathOutput(head, merged, nothing, nothing, (), ()))
+        return SDSTrackTraining(paths[0], paths[1], masks)
+
+
+ROWS = {"sdstrack_s128": (SDSTrackSmall, SmallConfig())}

