@@ -1,0 +1,110 @@
+"""Networks: our forward against the published order of computation, one frame, batch 1."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from benchmarks import _published_order as published
+from benchmarks.harness import Row, interleaved, rows_against
+from ckd_core.models.registry import build_model
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from torch import Tensor
+
+    from ckd_core.models.network import TrackingNetwork
+
+    Call = Callable[[], object]
+
+TITLE = "Networks: one frame, batch 1 (ratio: published order / ours; random weights)"
+CASES: tuple[tuple[str, str, dict[str, Any]], ...] = (
+    ("SDSTrack-B, elimination on", "sdstrack_b256", {}),
+    ("SDSTrack-B, elimination off", "sdstrack_b256", {"ce_blocks": ()}),
+    ("CKD-B, elimination off", "ckd_b256", {}),
+    ("CKD-B, joint elimination", "ckd_b256_mce", {}),
+)
+WARMUP_CALLS = 3
+
+
+def run(quick: bool) -> list[Row]:
+    """CPU rows in float32 and bfloat16; where a CUDA device is present, the same there, compiled and as a graph."""
+    rounds = 5 if quick else 21
+    rows: list[Row] = []
+    for title, name, overrides in CASES:
+        for dtype in (torch.float32, torch.bfloat16):
+            with torch.inference_mode():
+                rows += _case(title, name, overrides, "cpu", dtype, rounds)
+                if torch.cuda.is_available():
+                    rows += _case(title, name, overrides, "cuda", dtype, 5 * rounds)
+    return rows
+
+
+def _case(title: str, name: str, overrides: dict[str, Any], device: str, dtype: torch.dtype, rounds: int) -> list[Row]:
+    model = build_model(name, **overrides).eval().to(device, dtype)
+    template, search = _images(model, device, dtype)
+    kept = model.embed_template(template)
+    restated = published.sdstrack if name.startswith("sdstrack") else published.ckd
+    calls: dict[str, Call] = {
+        "published order": lambda: restated(model, template, search),
+        "ours": lambda: model.track(kept, search),
+    }
+    flops = {contestant: _gflop(call) for contestant, call in calls.items()}
+    if device == "cuda":
+        calls = {key: _waited(call) for key, call in _cuda_variants(model, kept, search, calls).items()}
+    timings = interleaved(calls, rounds)
+    where = f"{device} {str(dtype).removeprefix('torch.')}"
+    return [
+        {"network": title, "on": where, **row, "gflop": round(flops.get(str(row["name"]), flops["ours"]), 1)}
+        for row in rows_against(timings, "published order")
+    ]
+
+
+def _images(model: TrackingNetwork, device: str, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    sides = (model.config.template_size, model.config.search_size)
+    template, search = (torch.randn(1, 6, side, side, generator=generator).to(device, dtype) for side in sides)
+    return template, search
+
+
+def _gflop(call: Call) -> float:
+    """Operations of one call, counted from shapes: a multiplication and an addition are two."""
+    counter = FlopCounterMode(display=False)
+    with counter:
+        call()
+    return float(counter.get_total_flops()) / 1e9
+
+
+def _cuda_variants(model: TrackingNetwork, kept: Tensor, search: Tensor, calls: dict[str, Call]) -> dict[str, Call]:
+    compiled = torch.compile(model.track, fullgraph=True)
+    return {
+        **calls,
+        "ours, CUDA graph": _captured(lambda: model.track(kept, search)),
+        "ours, compiled": lambda: compiled(kept, search),
+        "ours, compiled, CUDA graph": _captured(lambda: compiled(kept, search)),
+    }
+
+
+def _captured(call: Call) -> Call:
+    """The call as one CUDA graph, replayed."""
+    stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        for _ in range(WARMUP_CALLS):
+            call()
+    torch.cuda.current_stream().wait_stream(stream)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        call()
+    return graph.replay
+
+
+def _waited(call: Call) -> Call:
+    def timed() -> None:
+        call()
+        torch.cuda.synchronize()
+
+    return timed
