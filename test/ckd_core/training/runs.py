@@ -11,6 +11,7 @@ import torch
 from ckd_core.data.pairs import TrainingSample
 from ckd_core.models.registry import build_model
 from ckd_core.settings import build
+from ckd_core.training import optim
 from ckd_core.training.assembly import build_objective
 from ckd_core.training.config import TrainSettings
 from ckd_core.training.loop import Trainer
@@ -18,6 +19,7 @@ from ckd_core.training.loop import Trainer
 if TYPE_CHECKING:
     from ckd_core.training.loop import TrainingSummary
 
+__all__ = ["BrightSquares", "SomeAbsent", "optim", "run", "settings", "trainer", "weights"]
 NO_GROUPS = [{"contains": [""], "lr": 1e-3}]
 
 
@@ -46,6 +48,16 @@ class BrightSquares:
         x1, y1, s = int(x * side), int(y * side), int(size * side)
         image[:, y1 : y1 + s, x1 : x1 + s] += 2 * color[:, None, None]
         return torch.from_numpy(image), torch.tensor([x1, y1, s, s], dtype=torch.float32) / side
+
+
+class SomeAbsent(BrightSquares):
+    """The same, but the first two of every four pairs show no target."""
+
+    def __getitem__(self, index: int) -> TrainingSample:
+        sample = super().__getitem__(index)
+        if index % 4 < 2:
+            sample.search_box.copy_(torch.tensor([2.0, 2.0, 0.25, 0.25]))
+        return sample
 
 
 def settings(out: Path, model: str = "sdstrack_tiny_test", **changes: Any) -> TrainSettings:

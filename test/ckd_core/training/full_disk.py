@@ -1,0 +1,30 @@
+"""Run by test_loop.py: after the first epoch no file may grow beyond 100 kB any more."""
+
+from __future__ import annotations
+
+import resource
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+sys.path.insert(0, str(Path(__file__).parent))
+import runs
+
+from ckd_core.training.checkpoint import CheckpointError
+
+if TYPE_CHECKING:
+    from ckd_core.data.pairs import TrainingSample
+
+
+class ThenFull:
+    def __getitem__(self, index: int) -> TrainingSample:
+        if index == 12:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+        return runs.BrightSquares()[index]
+
+
+if __name__ == "__main__":
+    try:
+        runs.run(runs.settings(Path(sys.argv[1]), run__epochs=4), pairs=ThenFull())
+    except CheckpointError as error:
+        print(f"CheckpointError: {error}")

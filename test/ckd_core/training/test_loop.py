@@ -1,0 +1,309 @@
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from ckd_core.data.pairs import PairError, TrainingSample
+from ckd_core.models.checkpoint import load_model
+from ckd_core.training.batches import BatchError, StepIndices
+from ckd_core.training.checkpoint import CheckpointError, load_checkpoint
+from ckd_core.training.loop import TrainingDivergedError, TrainingError, TrainingInterruptedError
+
+sys.path.insert(0, str(Path(__file__).parent))
+import runs
+
+MODELS = ("sdstrack_tiny_test", "ckd_tiny_test")
+
+
+def assert_equal_weights(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor], tolerance: float = 0.0) -> None:
+    assert a.keys() == b.keys()
+    for name, value in a.items():
+        if tolerance:
+            torch.testing.assert_close(
+                value, b[name], rtol=tolerance, atol=tolerance * 1e-2, msg=lambda m, n=name: f"{n}: {m}"
+            )
+        else:
+            assert torch.equal(value, b[name]), f"{name} differs by {(value.float() - b[name].float()).abs().max()}"
+
+
+class StopAt:
+    """Pairs that deliver SIGINT to this process when a certain index is asked for."""
+
+    def __init__(self, index: int) -> None:
+        self.index, self.pairs = index, runs.BrightSquares()
+
+    def __getitem__(self, index: int) -> TrainingSample:
+        if index == self.index:
+            os.kill(os.getpid(), signal.SIGINT)
+        return self.pairs[index]
+
+
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("stop_step", [1, 3, 4])
+def test_interrupted_and_resumed_equals_uninterrupted(model: str, stop_step: int, tmp_path: Path) -> None:
+    """Drop path, masks, average, warm-up and the elimination schedule are all on; every bit must be the same."""
+    options: dict[str, Any] = {
+        "model__overrides": {"drop_path": 0.3} | ({"teachers": True} if model.startswith("ckd") else {}),
+        "optim__ema_decay": 0.9,
+        "optim__schedule": {"kind": "cosine", "warmup_steps": 2},
+        "optim__keep_rate": {"rate": 0.7, "start": 1, "warm": 1},
+        "optim__accumulation": 2,
+    }
+    if model.startswith("ckd"):
+        options["model__overrides"]["ce_blocks"] = [1, 2]
+    whole, _ = runs.run(runs.settings(tmp_path / "whole", model, **options))
+    chosen = runs.settings(tmp_path / "parts", model, **options)
+    first = runs.trainer(chosen, StopAt((stop_step - 1) * 4 + 2))
+    with pytest.raises(TrainingInterruptedError, match=f"stopped at step {stop_step} of 6 .*SIGINT.*--resume"):
+        first.run()
+    second = runs.trainer(chosen)
+    with torch.no_grad():
+        for parameter in second.network.parameters():
+            parameter.add_(1.0)  # what a fresh start has must not matter
+    second.resume()
+    assert second.step == stop_step
+    second.run()
+    assert_equal_weights(runs.weights(whole), runs.weights(second))
+    assert_equal_weights(whole.average.values, second.average.values)
+    for key, value in runs.optim.optimizer_tensors(whole.optimizer, whole.names).items():
+        assert torch.equal(value, runs.optim.optimizer_tensors(second.optimizer, second.names)[key]), key
+
+
+def test_accumulated_parts_equal_the_whole_batch(tmp_path: Path) -> None:
+    one, _ = runs.run(runs.settings(tmp_path / "one"))
+    two, _ = runs.run(runs.settings(tmp_path / "two", optim__accumulation=2))
+    assert_equal_weights(runs.weights(one), runs.weights(two), 2e-3)
+
+
+@pytest.mark.parametrize("uneven", [False, True])
+def test_two_processes_equal_one(uneven: bool, tmp_path: Path) -> None:
+    """torchrun with gloo; `uneven`: some samples have no target, so the ranks have different numbers of positives."""
+    command = [sys.executable, str(Path(__file__).parent / "two_processes.py")]
+    flags = ["--absent"] if uneven else []
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[3])}
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    both = subprocess.run(
+        [*launch, command[1], str(tmp_path / "two"), *flags],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=200,
+    )
+    assert both.returncode == 0, both.stderr[-3000:]
+    pairs = runs.SomeAbsent() if uneven else runs.BrightSquares()
+    one, summary = runs.run(
+        runs.settings(tmp_path / "one", run__val_every=1), pairs=pairs, val_pairs=runs.BrightSquares(7)
+    )
+    tensors, state = load_checkpoint(tmp_path / "two" / "checkpoints" / "last.safetensors")
+    own = {f"model/{name}": value for name, value in runs.weights(one).items()}
+    assert state["step"] == summary.steps == 6
+    assert_equal_weights({k: v for k, v in tensors.items() if k.startswith("model/")}, own, 2e-3)
+    assert state["best"] == pytest.approx(summary.best, abs=1e-3)
+
+
+@pytest.mark.parametrize(("model", "steps"), [("sdstrack_tiny_test", 150), ("ckd_tiny_test", 150)])
+def test_overfitting_one_batch_finds_the_boxes(model: str, steps: int, tmp_path: Path) -> None:
+    chosen = runs.settings(
+        tmp_path,
+        model,
+        run__epochs=1,
+        run__samples_per_epoch=4 * steps,
+        run__log_every=1000,
+        optim__schedule={"kind": "cosine", "warmup_steps": 10, "final": 0.01},
+        optim__clip_norm=1.0,
+        optim__groups=[{"contains": [""], "lr": 2e-3}],
+    )
+    one = runs.trainer(chosen, runs.BrightSquares(period=4))
+    values = one.run().values
+    assert values["iou"] > 0.95, f"IoU on the one batch is {values['iou']:.3f} after {steps} steps"
+
+
+def test_exported_weights_track_and_hold_the_average(tmp_path: Path) -> None:
+    one, _ = runs.run(
+        runs.settings(tmp_path, "ckd_tiny_test", optim__ema_decay=0.5, run__val_every=1),
+        val_pairs=runs.BrightSquares(7),
+    )
+    for name in ("final", "best"):
+        network, metadata = load_model(tmp_path / f"{name}.safetensors", model="ckd_tiny_test", modality="thermal")
+        assert not network.config.teachers
+        assert "val/iou" in metadata.source
+    weight = load_model(tmp_path / "final.safetensors")[0].state_dict()["box_head.conv5_ctr.weight"]
+    assert torch.equal(weight, one.average.values["box_head.conv5_ctr.weight"])
+    assert (tmp_path / "checkpoints" / "best.safetensors").is_file()
+    assert list((tmp_path / "tensorboard").glob("events.*"))
+
+
+def test_every_nth_epoch_is_kept(tmp_path: Path) -> None:
+    runs.run(runs.settings(tmp_path, run__epochs=4, run__checkpoint_every=2))
+    kept = sorted(path.name for path in (tmp_path / "checkpoints").iterdir())
+    assert kept == ["epoch_0002.safetensors", "epoch_0004.safetensors", "last.safetensors"]
+
+
+def test_time_limit_stops_resumably(tmp_path: Path) -> None:
+    with pytest.raises(TrainingInterruptedError, match=r"stop_after_minutes 0 are over.*--resume"):
+        runs.run(runs.settings(tmp_path, run__stop_after_minutes=0.0))
+    again = runs.trainer(runs.settings(tmp_path))
+    again.resume()
+    assert again.step == 1
+
+
+class NotFinite:
+    def __getitem__(self, index: int) -> TrainingSample:
+        sample = runs.BrightSquares()[index]
+        if index == 9:
+            sample.search[0, 0, 0] = 3e38  # a pixel that overflows to infinity inside the network
+        return sample
+
+
+def test_divergence_stops_with_the_batch_on_disk(tmp_path: Path) -> None:
+    one = runs.trainer(runs.settings(tmp_path), NotFinite())
+    with pytest.raises(TrainingDivergedError, match=r"step 2: .*bad_batch_step_2_rank_0") as caught:
+        one.run()
+    stored, state = load_checkpoint(tmp_path / "bad_batch_step_2_rank_0.safetensors")
+    assert stored["index"].tolist() == [8, 9, 10, 11]
+    assert state["sources"] == [f"square {i}" for i in (8, 9, 10, 11)]
+    assert "--resume" in str(caught.value)
+    assert all(torch.isfinite(value).all() for value in runs.weights(one).values() if value.is_floating_point())
+
+
+class KillsItsWorker:
+    def __getitem__(self, index: int) -> TrainingSample:
+        if index == 8:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return runs.BrightSquares()[index]
+
+
+def test_killed_data_worker_leaves_a_state(tmp_path: Path) -> None:
+    one = runs.trainer(runs.settings(tmp_path, run__workers=1), KillsItsWorker())
+    with pytest.raises(BatchError, match=r"a data worker died.*run.workers.*--resume"):
+        one.run()
+    again = runs.trainer(runs.settings(tmp_path))
+    again.resume()
+    assert again.step == one.step
+
+
+class Broken:
+    def __getitem__(self, index: int) -> TrainingSample:
+        if index == 5:
+            raise PairError("no usable pair for index 5 in 20 draws; the last: lasher/cat: image.jpg is broken")
+        return runs.BrightSquares()[index]
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_pair_that_cannot_be_made_stops_with_its_reason_only(workers: int, tmp_path: Path) -> None:
+    with pytest.raises(BatchError, match=r"^no usable pair for index 5 .*image.jpg is broken. State of step 1 saved"):
+        runs.trainer(runs.settings(tmp_path, run__workers=workers), Broken()).run()
+
+
+class Skipping:
+    def __getitem__(self, index: int) -> TrainingSample:
+        sample = runs.BrightSquares()[index]
+        frames = (f"lasher/cat frames 3, {index}: cannot read",) if index % 20 == 0 else ()
+        return TrainingSample(sample.template, sample.search, sample.template_box, sample.search_box, "", frames)
+
+
+def test_skipped_frames_are_named_and_limited(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    chosen = runs.settings(tmp_path, run__samples_per_epoch=240, run__max_skipped=0.02, run__batch_size=8)
+    with (
+        caplog.at_level(logging.WARNING),
+        pytest.raises(TrainingError, match=r"expected at most run.max_skipped = 0.02"),
+    ):
+        runs.run(chosen, pairs=Skipping())
+    assert "lasher/cat frames 3, 20: cannot read" in caplog.text
+    calm = runs.settings(
+        tmp_path / "calm", run__samples_per_epoch=240, run__max_skipped=0.06, run__batch_size=8, run__epochs=1
+    )
+    one, _ = runs.run(calm, pairs=Skipping())
+    assert one.skipped == 12
+
+
+def test_full_disk_keeps_the_previous_checkpoint(tmp_path: Path) -> None:
+    """A file size limit stands in for the full disk: the write fails half-way with an OS error."""
+    script = Path(__file__).parent / "full_disk.py"
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[3])}
+    done = subprocess.run(
+        [sys.executable, str(script), str(tmp_path)], env=environment, capture_output=True, text=True, timeout=120
+    )
+    assert "CheckpointError: cannot save the checkpoint" in done.stdout, done.stdout + done.stderr
+    assert "the previous one there is untouched" in done.stdout
+    assert not list((tmp_path / "checkpoints").glob(".*partial"))
+    again = runs.trainer(runs.settings(tmp_path, run__epochs=4))
+    again.resume()
+    assert again.step == 3
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda path: path.unlink(), "no checkpoint at"),
+        (lambda path: path.write_bytes(path.read_bytes()[:5000]), "cannot read the checkpoint"),
+        (lambda path: path.write_bytes(b"not safetensors"), "cannot read the checkpoint"),
+    ],
+)
+def test_broken_checkpoints_are_refused(damage: Any, message: str, tmp_path: Path) -> None:
+    chosen = runs.settings(tmp_path, run__epochs=1)
+    runs.run(chosen)
+    damage(tmp_path / "checkpoints" / "last.safetensors")
+    with pytest.raises(CheckpointError, match=message):
+        runs.trainer(chosen).resume()
+
+
+def test_checkpoint_of_another_configuration_names_the_keys(tmp_path: Path) -> None:
+    runs.run(runs.settings(tmp_path, run__epochs=1))
+    with pytest.raises(CheckpointError, match=r"optim.weight_decay: 0.0001 there, 0.5 here; run.seed: 0 there, 9 here"):
+        runs.trainer(runs.settings(tmp_path, run__epochs=1, run__seed=9, optim__weight_decay=0.5)).resume()
+    free = runs.trainer(runs.settings(tmp_path, run__epochs=1, run__workers=1, run__log_every=7))
+    free.resume()
+    assert free.step == 3
+    weights = runs.trainer(runs.settings(tmp_path, run__epochs=1))
+    with pytest.raises(CheckpointError, match="is no training checkpoint"):
+        weights.resume(tmp_path / "final.safetensors")
+
+
+def test_batches_that_do_not_divide_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(BatchError, match=r"batch_size 4 does not divide into 1 processes x 3"):
+        runs.trainer(runs.settings(tmp_path, optim__accumulation=3))
+    with pytest.raises(BatchError, match="batch_size 5 does not divide among 2 processes"):
+        StepIndices(0, 1, 5, 0, 2)
+
+
+def test_shares_of_two_processes_are_the_batch_of_one() -> None:
+    one = list(StepIndices(3, 6, 8, 0, 1))
+    two = [list(StepIndices(3, 6, 8, rank, 2)) for rank in (0, 1)]
+    assert [a + b for a, b in zip(*two, strict=True)] == one
+    assert one[0] == list(range(24, 32))
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_reduced_precision_learns_and_stays_finite(precision: str, tmp_path: Path) -> None:
+    one, summary = runs.run(runs.settings(tmp_path, optim__precision=precision))
+    assert summary.steps == 6
+    assert all(p.dtype == torch.float32 and torch.isfinite(p).all() for p in one.network.parameters())
+    again = runs.trainer(one.settings)
+    again.resume()
+    assert again.scaler.state_dict() == one.scaler.state_dict()
+
+
+def test_training_works_off_the_main_thread(tmp_path: Path) -> None:
+    found: list[int] = []
+    worker = threading.Thread(target=lambda: found.append(runs.run(runs.settings(tmp_path, run__epochs=1))[1].steps))
+    worker.start()
+    worker.join()
+    assert found == [3]
+
+
+def test_checkpoints_hold_no_pickle(tmp_path: Path) -> None:
+    runs.run(runs.settings(tmp_path, run__epochs=1))
+    tensors = load_file(tmp_path / "checkpoints" / "last.safetensors")
+    assert {name.split("/")[0] for name in tensors} == {"model", "optimizer"}
+    assert {p.suffix for p in tmp_path.rglob("*") if p.is_file() and "tensorboard" not in str(p)} == {".safetensors"}
