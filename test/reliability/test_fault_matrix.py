@@ -1,0 +1,41 @@
+"""The fault matrix on the real node over real DDS: each row is a fault, its outcome, and the node healthy again.
+
+`make test` runs a representative part, `make soak` all rows; docs/reliability.md has the tables.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+from reliability.bench import Bench, bench
+from reliability.lengths import LONG
+from reliability.outcome import Row, finish, run_row
+from reliability.rows import SHORT, depth_rows
+from reliability.weights import write_tiny_weights
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+pytestmark = [pytest.mark.ros, pytest.mark.timeout(240)]
+ROWS = [row for row in depth_rows(LONG) if LONG or row.name in SHORT]
+
+
+@pytest.fixture(scope="module")
+def depth_bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
+    folder = tmp_path_factory.mktemp("matrix")
+    parameters = {
+        "model": "sdstrack_tiny_test",
+        "weights": write_tiny_weights(folder / "weights.safetensors"),
+        "device": "cpu",
+        "autostart": True,
+        "init_box": "[80.0, 60.0, 50.0, 50.0]",
+        "input_reliability": "reliable",
+    }
+    with bench(folder, parameters) as running:
+        yield running
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
+def test_fault(depth_bench: Bench, row: Row) -> None:
+    finish("matrix", row, run_row(depth_bench, row))

@@ -1,0 +1,258 @@
+"""The node under test, its cameras and its watcher: three processes over real DDS, in a domain of their own."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ros_camera import RosTest, node_command, ros_test, stamp_of
+from ros_processes import ROOT, ProcessError, RosProcess, private_domain, ros_environment, wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+SUPPORT = ROOT / "test" / "support"
+NODE = "/tracker"
+
+
+@dataclass(frozen=True, slots=True)
+class Resources:
+    """What a process holds: resident memory [MB], file descriptors, threads, and its shared memory [MB]."""
+
+    rss_mb: float
+    fds: int
+    threads: int
+    shm_mb: float
+
+    @classmethod
+    def of(cls, pid: int) -> Resources:
+        """Read them from /proc."""
+        status = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
+        kib = {name: int(status.get(name, "0 kB").split()[0]) for name in ("RssAnon", "RssFile", "RssShmem")}
+        fds = len(list(Path(f"/proc/{pid}/fd").iterdir()))
+        return cls((kib["RssAnon"] + kib["RssFile"]) / 1024, fds, int(status["Threads"]), kib["RssShmem"] / 1024)
+
+
+class Camera:
+    """The camera process and its commands."""
+
+    def __init__(
+        self, environment: dict[str, str], log: Path, arguments: tuple[str, ...], prefix: tuple[str, ...]
+    ) -> None:
+        self._command = [*prefix, sys.executable, "-m", "reliability.camera", *arguments]
+        self._environment, self._log = environment, log
+        self.rate_hz = 15.0
+        self.process: subprocess.Popen[bytes] | None = None
+        self.left_behind: set[Path] = set()
+
+    def start(self) -> None:
+        """Start the process, a new one after a kill; it films at once."""
+        with self._log.open("ab") as stream:
+            self.process = subprocess.Popen(
+                self._command,
+                env=self._environment,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=stream,
+                cwd=ROOT,
+            )
+        self._read(60.0)
+
+    def set(self, **script: Any) -> dict[str, Any]:
+        """Follow a script (see `camera.Script`); what is not named is healthy. Returns the counts so far."""
+        script.setdefault("rate_hz", self.rate_hz)
+        return self._ask({"set": script})
+
+    def report(self) -> dict[str, Any]:
+        """Counts of what was sent, and the last stamp."""
+        return self._ask({"report": True})
+
+    def kill(self) -> None:
+        """SIGKILL: nothing is said to anyone."""
+        assert self.process is not None
+        self.left_behind |= segments_of(self.process.pid)
+        self.process.kill()
+        self.process.wait(10)
+
+    def end(self) -> None:
+        """Close its input and wait; kill it if that is not enough."""
+        if self.process is None:
+            return
+        with contextlib.suppress(OSError):
+            assert self.process.stdin is not None
+            self.process.stdin.close()
+        try:
+            self.process.wait(8)
+        except subprocess.TimeoutExpired:
+            self.kill()
+        assert self.process.stdout is not None
+        self.process.stdout.close()
+
+    def _ask(self, command: dict[str, Any]) -> dict[str, Any]:
+        assert self.process is not None
+        assert self.process.stdin is not None
+        self.process.stdin.write(json.dumps(command).encode() + b"\n")
+        self.process.stdin.flush()
+        return self._read(20.0)
+
+    def _read(self, timeout_s: float) -> dict[str, Any]:
+        assert self.process is not None
+        assert self.process.stdout is not None
+        readable, _, _ = select.select([self.process.stdout], [], [], timeout_s)
+        line = self.process.stdout.readline() if readable else b""
+        if not line:
+            raise ProcessError(
+                f"the camera process said nothing within {timeout_s} s:\n{self._log.read_text()[-2000:]}"
+            )
+        report: dict[str, Any] = json.loads(line)
+        return report
+
+
+@dataclass
+class Bench:
+    """A running node, its cameras, and what is heard of both."""
+
+    ros: RosTest
+    camera: Camera
+    node: RosProcess
+    environment: dict[str, str]
+    command: list[str]
+    folder: Path
+    restart: Callable[[], RosProcess]
+    left_behind: set[Path] = field(default_factory=set)
+
+    def spin(self, seconds: float) -> None:
+        self.ros.spin(seconds)
+
+    def until(self, condition: Callable[[], bool], timeout_s: float, what: str) -> None:
+        wait_until(condition, timeout_s, what, lambda: self.ros.spin(0.02), self.node)
+
+    # What the node says.
+
+    def values(self, fresh: bool = True) -> dict[str, str]:
+        """Values of its status; `fresh` waits for one that is sent after now."""
+        statuses = self.ros.heard[f"{NODE}/status"]
+        if fresh:
+            self.spin(0.1)  # what was on its way
+            count = len(statuses)
+            self.until(lambda: len(statuses) > count, 30, "a status message")
+        return {pair.key: pair.value for pair in statuses[-1].values}
+
+    def said_since(self, start: int) -> str:
+        """Messages and values of all statuses from number `start` on, as one text."""
+        lines = []
+        for status in self.ros.heard[f"{NODE}/status"][start:]:
+            lines.append(status.message)
+            lines += [f"{pair.key}={pair.value}" for pair in status.values]
+        return "\n".join(dict.fromkeys(lines))
+
+    @property
+    def statuses(self) -> int:
+        return len(self.ros.heard[f"{NODE}/status"])
+
+    @property
+    def answers(self) -> list[int]:
+        """Stamps of the answers so far."""
+        return [stamp_of(message) for message in self.ros.heard[f"{NODE}/detections"]]
+
+    def healthy(self, timeout_s: float = 60.0) -> dict[str, str]:
+        """Wait until answers flow and colour pairs with the second sensor again; returns the status values."""
+        deadline = time.monotonic() + timeout_s
+        before = self.values()
+        while True:
+            now = self.values()
+            answered = number(now, "frames.answered") - number(before, "frames.answered")
+            alone = number(now, "frames.degraded") - number(before, "frames.degraded")
+            if now.get("lifecycle") == "active" and answered >= 3 and alone == 0:
+                return now
+            if not self.node.alive() or time.monotonic() > deadline:
+                raise ProcessError(f"the node did not recover: {now}\n{self.node.output[-3000:]}")
+            before = now
+
+    def resources(self) -> Resources:
+        return Resources.of(self.node.pid)
+
+    def transition(self, number_of: int, timeout_s: float = 60.0) -> bool:
+        return self.ros.transition(number_of, timeout_s)
+
+
+def number(values: dict[str, str], key: str) -> int:
+    """A counter of the status; 0 where it is not there yet."""
+    return int(float(values.get(key, "0") or 0))
+
+
+@contextlib.contextmanager
+def bench(
+    folder: Path,
+    parameters: dict[str, Any],
+    camera_arguments: tuple[str, ...] = (),
+    module: str = "sdstrack_ros.tracker_node",
+    prefix: tuple[str, ...] = (),
+    wait: bool = True,
+    rate_hz: float = 15.0,
+    extra_environment: dict[str, str] | None = None,
+) -> Iterator[Bench]:
+    """Start everything; `prefix` goes before both command lines (a namespace of its own, for example)."""
+    with private_domain() as domain:
+        environment = {**ros_environment(domain, folder), **(extra_environment or {})}
+        environment["PYTHONPATH"] = os.pathsep.join([str(SUPPORT), environment["PYTHONPATH"]])
+
+        def python(_: str, *arguments: str) -> list[str]:
+            return [*prefix, sys.executable, "-m", module, *arguments]
+
+        command = node_command(parameters, python)
+        running: list[RosProcess] = []
+
+        def start() -> RosProcess:
+            stream = (folder / "node.log").open("ab")
+            process = subprocess.Popen(command, env=environment, stdout=stream, stderr=subprocess.STDOUT, cwd=ROOT)
+            running.append(RosProcess(process, folder / "node.log", stream))
+            return running[-1]
+
+        camera = Camera(environment, folder / "camera.log", camera_arguments, prefix)
+        camera.rate_hz = rate_hz
+        made: Bench | None = None
+        try:
+            with ros_test(domain, environment) as ros:
+                ros.listen_to_node()
+                node = start()
+                camera.start()
+                camera.set()
+                made = Bench(ros, camera, node, environment, command, folder, start)
+                if wait:
+                    made.until(lambda: made.ros.value("lifecycle") == "active", 90, "an active node")
+                    made.healthy()
+                yield made
+        finally:
+            left = set.union(camera.left_behind, *(segments_of(process.pid) for process in running if process.alive()))
+            camera.end()
+            for process in running:
+                process.end()
+            # Everything that could use it has ended: the domain was ours alone.
+            for path in left | (made.left_behind if made is not None else set()):
+                path.unlink(missing_ok=True)
+
+
+def segments_of(pid: int) -> set[Path]:
+    """Shared-memory files of Fast DDS that a process has open."""
+    with contextlib.suppress(OSError):
+        lines = Path(f"/proc/{pid}/maps").read_text().splitlines()
+        return {Path(line.split(maxsplit=5)[5]) for line in lines if "/dev/shm/fastdds_" in line}
+    return set()
+
+
+def sigkill(process: RosProcess) -> set[Path]:
+    """End a process without a word; returns the shared memory that it leaves behind."""
+    left = segments_of(process.pid)
+    process.process.send_signal(signal.SIGKILL)
+    process.process.wait(10)
+    return left

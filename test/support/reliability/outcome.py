@@ -1,0 +1,149 @@
+"""What a fault row found, and how every row is run: healthy, fault, healthy again, with accounts before and after."""
+
+from __future__ import annotations
+
+import re
+import time
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING
+
+from reliability.bench import Bench, number
+from reliability.lengths import record
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+# Frames that may be on their way between two counters when they are read.
+IN_FLIGHT = 3
+MEMORY_LIMIT_MB = 40.0
+PATIENCE_S = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """Something that was injected, and the node's own count of it."""
+
+    what: str
+    injected: int
+    counted: int
+    tolerance: int = 0
+
+    def holds(self) -> bool:
+        return abs(self.injected - self.counted) <= self.tolerance
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One line of the fault matrix.
+
+    name; injected: in words. shown: pattern that the node's status must match while the fault lasts ('' = nothing).
+    act: injects the fault and returns while it still lasts; what it returns is checked as injected = counted.
+    within: frames after the fault's end in which an answer must come.
+    boxes_flow: least share of the frames sent while the fault lasts that are answered.
+    short: whether `make test` runs it.
+    """
+
+    name: str
+    injected: str
+    act: Callable[[Bench], list[Counted] | None]
+    shown: str = ""
+    within: int = 15
+    boxes_flow: float = 0.0
+    short: bool = True
+    memory_mb: float = MEMORY_LIMIT_MB
+
+
+@dataclass(slots=True)
+class Outcome:
+    """The row's columns."""
+
+    injected: str
+    stayed_up: bool = False
+    recovered_frames: int = -1
+    answers: int = 0
+    frames: int = 0
+    counted: str = ""
+    memory_mb: float = 0.0
+    shown: str = ""
+    faults: list[str] = field(default_factory=list)
+
+
+def run_row(bench: Bench, row: Row) -> Outcome:
+    """Run a row and return what was found; problems are listed in `faults`."""
+    outcome = Outcome(row.injected)
+    before, memory, pid = bench.healthy(), bench.resources(), bench.node.pid
+    status_before, answers_before = bench.statuses, len(bench.ros.heard["/tracker/detections"])
+    sent_before = bench.camera.report()
+    counted = row.act(bench) or []
+    # One more status while the fault is still in force.
+    if bench.node.alive():
+        bench.values()
+    shown = bench.said_since(status_before)
+    during = bench.camera.set()
+    outcome.frames = (
+        during["moments"] - sent_before["moments"] if during["moments"] >= sent_before["moments"] else during["moments"]
+    )
+    outcome.answers = len(bench.ros.heard["/tracker/detections"]) - answers_before
+    outcome.recovered_frames = _frames_until_answer(bench)
+    after = bench.healthy(PATIENCE_S)
+    outcome.stayed_up = bench.node.alive() and bench.node.pid == pid
+    outcome.memory_mb = round(bench.resources().rss_mb - memory.rss_mb, 1)
+    _judge(outcome, row, counted, shown, before, after)
+    return outcome
+
+
+def _frames_until_answer(bench: Bench) -> int:
+    """Frames filmed between the end of the fault and the first answer to one of them."""
+    heard = bench.ros.heard["/tracker/detections"]
+    at = len(heard)
+    mark = bench.camera.report()
+    deadline = time.monotonic() + PATIENCE_S
+    while time.monotonic() < deadline:
+        bench.spin(0.02)
+        fresh = [s for s in bench.answers[at:] if s > mark["last_stamp_ns"]]
+        if fresh:
+            return max(1, round((fresh[0] - mark["last_stamp_ns"]) / 1e9 * bench.camera.rate_hz))
+    return -1
+
+
+def _judge(
+    outcome: Outcome, row: Row, counted: list[Counted], shown: str, before: dict[str, str], after: dict[str, str]
+) -> None:
+    problems = outcome.faults
+    if not outcome.stayed_up:
+        problems.append("the node did not stay up")
+    if not 0 <= outcome.recovered_frames <= row.within:
+        problems.append(f"recovered after {outcome.recovered_frames} frames; expected within {row.within}")
+    if outcome.answers < row.boxes_flow * outcome.frames:
+        problems.append(f"{outcome.answers} answers to {outcome.frames} frames; expected a share of {row.boxes_flow}")
+    if outcome.memory_mb > row.memory_mb:
+        problems.append(f"memory rose by {outcome.memory_mb} MB; expected at most {row.memory_mb}")
+    found = re.search(row.shown, shown)
+    if row.shown and found is None:
+        problems.append(f"the status never said /{row.shown}/; it said:\n{shown[-3000:]}")
+    outcome.shown = found.group(0)[:90] if row.shown and found else ""
+    accounts = _accounts(before, after)
+    for item in [*counted, *([accounts] if accounts else [])]:
+        if not item.holds():
+            problems.append(f"{item.what}: {item.injected} injected, {item.counted} counted")
+    outcome.counted = "; ".join(
+        f"{item.what} {item.injected} / {item.counted}" for item in [*counted, accounts] if item
+    )
+
+
+def _accounts(before: dict[str, str], after: dict[str, str]) -> Counted | None:
+    """Every frame that left the synchronizer is answered, dropped, refused or paused, and is counted as that."""
+
+    def rise(key: str) -> int:
+        return number(after, f"frames.{key}") - number(before, f"frames.{key}")
+
+    served = sum(rise(key) for key in ("answered", "dropped", "rejected", "paused"))
+    # A deactivation throws away what is under way, uncounted by intent: one frame each.
+    return Counted("frames = answered + dropped + refused", rise("frames"), served, IN_FLIGHT)
+
+
+def finish(part: str, row: Row | str, outcome: Outcome) -> None:
+    """Keep the row for the tables, then fail on what was wrong."""
+    name = row if isinstance(row, str) else row.name
+    record(part, name, asdict(outcome))
+    assert not outcome.faults, f"{name}: " + "; ".join(outcome.faults)
