@@ -49,7 +49,7 @@ def build_warm_tracker(settings: Settings) -> WarmTracker:
     modality = Modality(settings.modality)
     config = TrackerConfig(
         missing=MissingPolicy(settings.missing),
-        confidence=ConfidenceConfig(reacquire=settings.reacquire),
+        confidence=ConfidenceConfig(enabled=settings.confidence, reacquire=settings.reacquire),
         template_refresh=TemplateRefresh(settings.template_refresh),
     )
     tracker = build_tracker(

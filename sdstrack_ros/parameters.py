@@ -35,6 +35,11 @@ class Settings:
     threads: int = row(0, "Model", "CPU threads of the network; 0 leaves it to the library.", low=0, high=256)
     autostart: bool = row(False, "Model", "Configure and activate at start, for use without a lifecycle manager.")
 
+    confidence: bool = row(
+        True,
+        "Confidence",
+        "Judge every box and say UNCERTAIN or LOST; false believes all of them, as the published trackers do.",
+    )
     doubt_score: float = row(
         -1.0,
         "Confidence",

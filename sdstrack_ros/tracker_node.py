@@ -249,7 +249,8 @@ class TrackerNode(LifecycleNode):  # type: ignore[misc]  # rclpy brings no types
         if answer is not None:
             self._publish(answer, begin)
         if self._session.state != before:
-            self.get_logger().info(f"target {self._session.target_id or '-'}: {before} -> {self._session.state}")
+            change = f"target {self._session.target_id or '-'}: {before} -> {self._session.state}"
+            self.get_logger().info(change, throttle_duration_sec=1.0)
             self._report_status()
 
     def _serve_request(self, request: TargetRequest) -> None:

@@ -1,0 +1,193 @@
+"""One node that lives through everything that cameras and clocks do wrong."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+from rclpy.qos import QoSProfile, ReliabilityPolicy
+from ros_camera import HEIGHT, WIDTH, image_message, stamp_of
+from sensor_msgs.msg import CameraInfo, Image
+
+if TYPE_CHECKING:
+    from conftest import Rig
+
+pytestmark = pytest.mark.ros
+
+RGB, AUX = "/rgb/image_raw", "/aux/image_raw"
+
+
+@pytest.fixture(scope="module")
+def node_parameters() -> dict[str, Any]:
+    return {
+        "autostart": True,
+        "init_box": "[200.0, 180.0, 60.0, 60.0]",
+        "confidence": False,
+        "input_reliability": "reliable",
+        "stale_after_s": 0.7,
+    }
+
+
+@pytest.fixture(autouse=True)
+def still_tracks(rig: Rig) -> Any:
+    """Before and after every mishap good frames are answered with a box, by the same process."""
+    rig.active()
+    rig.film_until(lambda: rig.ros.value("state") == "TRACKING", "a target before")
+    rig.ros.heard.clear()
+    yield
+    rig.cameras.film(5)
+    rig.ros.heard["/tracker/detections"].clear()
+    if rig.ros.value("state") == "NONE":
+        rig.ros.set_parameters(init_box=[float(v) for v in rig.cameras.box(rig.cameras.index)])
+    rig.film_until(lambda: any(m.detections for m in rig.ros.detections), "a box after")
+    assert rig.process.alive()
+    assert "Traceback" not in rig.process.output
+
+
+def test_the_second_camera_dies_and_returns(rig: Rig) -> None:
+    stamps = rig.cameras.film(45, aux=False)
+    ros = rig.ros
+    rig.until(lambda: AUX in (ros.status.message if ros.status else ""), "a silent second camera")
+    assert f"nothing on {AUX}" in ros.status.message
+    answered = {stamp_of(message) for message in ros.detections if message.detections}
+    assert len(answered & set(stamps)) > 10, "colour alone goes on"
+    degraded = ros.count("degraded")
+    assert degraded > 0
+    rig.film_until(lambda: AUX not in ros.status.message, "its return")
+
+
+def test_colour_dies_and_returns(rig: Rig) -> None:
+    ros = rig.ros
+    stamps = rig.cameras.film(60, rgb=False)
+    rig.until(lambda: RGB in (ros.status.message if ros.status else ""), "a silent colour camera")
+    answered = {stamp_of(message) for message in ros.detections}
+    assert len(answered & set(stamps)) > 5, "the second camera drives"
+    rig.film_until(lambda: RGB not in ros.status.message, "its return")
+
+
+def test_both_die_and_return(rig: Rig) -> None:
+    ros = rig.ros
+    rig.until(lambda: bool(ros.status) and "no input" in ros.status.message, "an error")
+    assert ros.status.level == bytes([2])
+    rig.film_until(lambda: ros.status.level != bytes([2]), "their return")
+
+
+def test_jitter_late_and_double_frames(rig: Rig) -> None:
+    random = np.random.default_rng(5)
+    cameras, ros = rig.cameras, rig.ros
+    for index in range(45):
+        stamp = cameras.shoot(aux_late_ns=int(random.integers(-8_000_000, 8_000_000)))
+        if index % 5 == 0:
+            cameras.shoot(stamp_ns=stamp)
+        if index % 7 == 0:
+            cameras.shoot(stamp_ns=stamp - 60_000_000)
+        ros.spin(0.02)
+    answered = [stamp_of(message) for message in ros.detections]
+    assert answered == sorted(answered)
+    rig.until(lambda: int(ros.value("sync.color_duplicate") or 0) >= 5, "counted doubles")
+    assert int(ros.value("sync.color_late")) >= 1
+
+
+def test_time_jumps_back(rig: Rig) -> None:
+    cameras, ros = rig.cameras, rig.ros
+    base = time.time_ns() - 3_600_000_000_000
+    stamps = []
+    for index in range(30):
+        stamps.append(cameras.shoot(stamp_ns=base + index * 33_000_000))
+        ros.spin(0.03)
+    rig.until(lambda: rig.says("jump back in time"), "the jump named")
+    rig.until(lambda: bool({stamp_of(m) for m in ros.detections if m.detections} & set(stamps)), "boxes after the jump")
+    # Back to now is a jump forward, which needs no care.
+
+
+def test_wrong_encoding_and_contradicting_sizes_are_named(rig: Rig) -> None:
+    cameras, ros = rig.cameras, rig.ros
+    color, depth = cameras.images(0)
+
+    def bad(kind: str) -> Image:
+        message = image_message(color, "rgb8", time.time_ns())
+        if kind == "encoding":
+            message.encoding = "jpeg2000"
+        elif kind == "step":
+            message.step = 5
+        elif kind == "short":
+            message.data = message.data[:1000]
+        elif kind == "empty":
+            message = image_message(color[:0], "rgb8", time.time_ns())
+        elif kind == "stamp":
+            message.header.stamp.sec = message.header.stamp.nanosec = 0
+        return message
+
+    words = {
+        "encoding": "unknown encoding 'jpeg2000'",
+        "step": "step 5 is less",
+        "short": "1000 bytes",
+        "empty": "empty",
+        "stamp": "header.stamp is 0",
+    }
+    for kind, expected in words.items():
+        for _ in range(6):
+            cameras.rgb.publish(bad(kind))
+            ros.spin(0.04)
+        rig.until(lambda expected=expected: expected in rig.fault(RGB), f"'{expected}' named")
+    assert int(ros.value("rgb.rejected")) >= len(words)
+    for _ in range(6):
+        cameras.aux.publish(image_message(depth.astype(np.uint8), "mono8", cameras.shoot(aux=False)))
+        ros.spin(0.04)
+    rig.until(lambda: "carries no depth" in rig.fault(AUX), "a depth image without depth")
+
+
+def test_faults_are_logged_at_most_once_a_second(rig: Rig) -> None:
+    message = image_message(rig.cameras.images(0)[0], "no_such_encoding", 1)
+    begin, lines = time.monotonic(), rig.process.output.count("no_such_encoding'")
+    while time.monotonic() - begin < 2.5:
+        stamp = time.time_ns()
+        message.header.stamp.sec, message.header.stamp.nanosec = divmod(stamp, 1_000_000_000)
+        rig.cameras.rgb.publish(message)
+        rig.ros.spin(0.01)
+    rig.ros.spin(0.5)
+    elapsed = time.monotonic() - begin
+    assert 1 <= rig.process.output.count("no_such_encoding'") - lines <= elapsed + 2
+
+
+def test_depth_full_of_nan(rig: Rig) -> None:
+    cameras, ros = rig.cameras, rig.ros
+    nothing = np.full((HEIGHT, WIDTH), np.nan, np.float32)
+    for _ in range(20):
+        cameras.aux.publish(image_message(nothing, "32FC1", cameras.shoot(aux=False)))
+        ros.spin(0.03)
+    rig.until(lambda: any(message.detections for message in ros.detections), "boxes")
+
+
+def test_a_change_of_size_ends_the_target_and_says_so(rig: Rig) -> None:
+    cameras, ros = rig.cameras, rig.ros
+    small = cameras.images(0)[0][::2, ::2].copy()
+    deadline = time.monotonic() + 20
+    while not rig.says("target forgotten") and time.monotonic() < deadline:
+        cameras.rgb.publish(image_message(small, "rgb8", time.time_ns()))
+        ros.spin(0.04)
+    assert rig.says("target forgotten")
+    assert rig.fault("frame")
+
+
+def test_bytes_that_are_no_message(rig: Rig) -> None:
+    for publisher in (rig.cameras.rgb, rig.cameras.aux, rig.cameras.info):
+        for junk in (b"\x00\x01\x00\x00", b"\x00\x01\x00\x00" + bytes(range(200)), b"\x00\x01\x00\x00" + b"\xff" * 64):
+            publisher.publish(junk)
+            rig.ros.spin(0.05)
+    info = CameraInfo(k=[float("nan")] * 9)
+    rig.cameras.info.publish(info)
+    rig.until(lambda: "uncalibrated" in rig.fault("/camera_info"), "the calibration refused")
+
+
+def test_an_incompatible_publisher_is_named_with_both_qos(rig: Rig) -> None:
+    qos = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
+    publisher = rig.ros.node.create_publisher(Image, AUX, qos)
+    rig.film_until(lambda: "incompatible" in rig.fault(f"QoS of {AUX}"), "the publisher named")
+    text = rig.fault(f"QoS of {AUX}")
+    assert "offers best_effort, volatile" in text
+    assert "asks for reliable, volatile" in text
+    assert "/test" in text
+    rig.ros.node.destroy_publisher(publisher)

@@ -1,0 +1,118 @@
+"""A node in the hands of a lifecycle manager."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from lifecycle_msgs.msg import Transition
+from ros_camera import stamp_of
+from std_srvs.srv import SetBool, Trigger
+
+if TYPE_CHECKING:
+    from conftest import Rig
+
+pytestmark = pytest.mark.ros
+
+CONFIGURE, CLEANUP = Transition.TRANSITION_CONFIGURE, Transition.TRANSITION_CLEANUP
+ACTIVATE, DEACTIVATE = Transition.TRANSITION_ACTIVATE, Transition.TRANSITION_DEACTIVATE
+CYCLES, SETTLED_AFTER = 100, 20
+# 80 cycles of a leak of one tiny network (2 MB) would be 160 MB.
+ALLOWED_GROWTH_MB = 12.0
+
+
+@pytest.fixture(scope="module")
+def node_parameters() -> dict[str, Any]:
+    return {"modality": "radar", "max_skw_s": 0.1, "init_box": "[200, 180, 60, 60]", "confidence": False}
+
+
+def memory_mb(rig: Rig) -> float:
+    lines = Path(f"/proc/{rig.process.pid}/status").read_text().splitlines()
+    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmRSS"))
+
+
+def test_a_bad_start_value_fails_configure_with_the_reason_and_can_be_mended(rig: Rig, tiny_weights: Path) -> None:
+    ros = rig.ros
+    assert ros.lifecycle() == "unconfigured"
+    assert not ros.transition(CONFIGURE)
+    rig.until(lambda: "'modality' cannot be 'radar'" in (ros.status.message if ros.status else ""), "the reason")
+    assert ros.status.level == bytes([2])
+    assert "there is no parameter 'max_skw_s' (did you mean 'max_skew_s'?)" in rig.process.output
+    assert ros.set_parameters(modality="depth", weights="nowhere.safetensors").successful
+    assert not ros.transition(CONFIGURE)
+    rig.until(lambda: "nowhere.safetensors" in ros.status.message, "the missing file named")
+    assert ros.lifecycle() == "unconfigured"
+    assert ros.set_parameters(weights=str(tiny_weights), model="no_such_model").successful
+    assert not ros.transition(CONFIGURE)
+    assert ros.set_parameters(model="sdstrack_tiny_test", sync_policy="exact").successful
+    assert not ros.transition(CONFIGURE)
+    rig.until(lambda: "message_filters" in ros.status.message, "the missing package named")
+    assert ros.set_parameters(sync_policy="tolerant").successful
+    assert ros.transition(CONFIGURE)
+    assert ros.lifecycle() == "inactive"
+    rig.until(lambda: ros.status.message == "inactive", "no trace of the failures")
+
+
+def test_inactive_is_silent_and_refuses_services(rig: Rig) -> None:
+    assert rig.cameras.rgb.get_subscription_count() == 0
+    response = rig.ros.call(Trigger, "/tracker/reset", Trigger.Request())
+    assert (response.success, response.message) == (False, "refused: the node is inactive")
+    assert not rig.ros.call(SetBool, "/tracker/pause", SetBool.Request(data=True)).success
+
+
+def test_what_needs_reconfigure_is_refused_while_configured(rig: Rig) -> None:
+    result = rig.ros.set_parameters(modality="thermal")
+    assert not result.successful
+    assert "'modality' needs reconfigure" in result.reason
+
+
+def test_impossible_transitions_are_answered(rig: Rig) -> None:
+    assert not rig.ros.transition(CONFIGURE, 10)
+    assert not rig.ros.transition(DEACTIVATE, 10)
+    assert rig.ros.lifecycle() == "inactive"
+
+
+def test_activate_subscribes_and_deactivate_stops_within_a_second(rig: Rig) -> None:
+    ros = rig.ros
+    for _ in range(2):
+        assert ros.transition(ACTIVATE)
+        rig.active()
+        ros.detections.clear()
+        rig.film_until(lambda: any(message.detections for message in ros.detections), "boxes")
+        begin = time.monotonic()
+        assert ros.transition(DEACTIVATE)
+        assert time.monotonic() - begin < 1.5, "one second, and the time of the call itself"
+        rig.until(lambda: rig.cameras.rgb.get_subscription_count() == 0, "no subscription", 5)
+        ros.spin(0.2)
+        ros.detections.clear()
+        rig.cameras.film(5)
+        assert not ros.detections
+
+
+def test_a_hundred_cycles_leave_memory_flat(rig: Rig) -> None:
+    ros = rig.ros
+    sizes = []
+    for _ in range(CYCLES):
+        assert ros.transition(CLEANUP)
+        assert ros.transition(CONFIGURE)
+        sizes.append(memory_mb(rig))
+    growth = sizes[-1] - sizes[SETTLED_AFTER]
+    assert growth < ALLOWED_GROWTH_MB, f"memory in MB every 10 cycles: {[round(size) for size in sizes[::10]]}"
+
+
+def test_it_still_works_after_that(rig: Rig) -> None:
+    ros = rig.ros
+    assert ros.transition(ACTIVATE)
+    rig.active()
+    ros.detections.clear()
+    rig.film_until(lambda: any(message.detections for message in ros.detections), "boxes")
+    assert stamp_of(ros.detections[-1]) in rig.cameras.stamps
+
+
+def test_shutdown_from_active_and_sigint_end_it_with_status_zero(rig: Rig) -> None:
+    assert rig.ros.transition(Transition.TRANSITION_ACTIVE_SHUTDOWN)
+    assert rig.ros.lifecycle() == "finalized"
+    assert rig.process.interrupt() == 0
+    assert "Traceback" not in rig.process.output
