@@ -20,6 +20,7 @@ def command(
     ] = None,
     missing: Annotated[str, typer.Option(help="Sequences without results: error, skip or zero.")] = "error",
     out: Annotated[Path | None, typer.Option(help="Write all numbers as JSON.")] = None,
+    report: Annotated[Path | None, typer.Option(help="Write a folder with report.html, JSON and CSV.")] = None,
 ) -> None:
     """Score raw results, and say which format they came in.
 
@@ -32,3 +33,7 @@ def command(
     if out:
         write_scores(scores, out)
         typer.echo(f"wrote {out}")
+    if report:
+        from ckd_core.evaluation.report import write_report
+
+        typer.echo(f"wrote {write_report(report, scores)}")

@@ -1,0 +1,127 @@
+"""What the verbs `benchmark` and `robustness` do, as functions."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from ckd_core.data.datasets import open_dataset
+from ckd_core.evaluation.contestants import ModelContestant
+from ckd_core.evaluation.runner import RunError, RunPlan, require_whole, run_benchmark
+from ckd_core.evaluation.score_files import print_scores, write_scores
+from ckd_core.evaluation.tables import modality_table, robustness_table, to_markdown, write_table
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
+
+    from ckd_core.evaluation.conditions import Condition
+    from ckd_core.evaluation.tables import RobustnessRow, TableRow
+
+    Progress = Callable[[str, int, int], object]
+
+
+def open_plan(
+    *,
+    dataset: str,
+    root: Path,
+    out: Path,
+    model: str,
+    weights: Path | None,
+    condition: Condition,
+    split: str | None = None,
+    sequences: str | None = None,
+    engine: str = "torch/fp32",
+    device: str = "auto",
+    published: bool = False,
+    missing: str | None = None,
+    workers: int = 1,
+    threads: int = 0,
+    pool: str = "local",
+    ray_address: str | None = None,
+    restart: bool = False,
+    skip_broken: bool = False,
+    cut: bool = False,
+    echo: Callable[[str], object] = lambda _: None,
+) -> RunPlan:
+    """Check everything that can be checked before work starts; parameters as the options of `sdstrack benchmark`.
+
+    Raises DatasetError, RunError (naming every missing or broken sequence), TrackerConfigError.
+    """
+    from dataclasses import replace
+
+    from ckd_core.tracking.config import MissingPolicy, TrackerConfig
+
+    config = TrackerConfig().as_published() if published else TrackerConfig()
+    if missing is not None:
+        known = [policy.value for policy in MissingPolicy]
+        if missing not in known:
+            raise RunError(f"missing={missing!r}; expected one of {', '.join(known)}")
+        config = replace(config, missing=MissingPolicy(missing))
+    found = open_dataset(dataset, root, split, cut)
+    if sequences:
+        found = found.select([name.strip() for name in sequences.split(",")])
+    found = require_whole(found, skip_broken, echo)
+    plan = RunPlan(
+        dataset=found,
+        contestant=ModelContestant(model, weights, engine, config),
+        out=out,
+        condition=condition,
+        workers=workers,
+        devices=tuple(part.strip() for part in device.split(",") if part.strip()),
+        threads=threads,
+        pool=pool,
+        ray_address=ray_address,
+        restart=restart,
+    )
+    frames = "one worker" if workers == 1 else f"{workers} workers"
+    echo(f"{found.layout.name}: {len(found)} sequences, {frames}, {plan.worker_threads} threads each, {device}")
+    return plan
+
+
+@contextmanager
+def print_progress() -> Iterator[Progress]:
+    """Progress bar over sequences on the terminal."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.description}"))
+    with Progress(*columns) as bar:
+        task = bar.add_task("", total=None)
+
+        def show(name: str, done: int, total: int) -> None:
+            bar.update(task, completed=done, total=total, description=name)
+
+        yield show
+
+
+def run_and_report(plan: RunPlan, report: bool, progress: Progress) -> list[Path]:
+    """Run, print the numbers, write score.json and (unless switched off) the report. Returns what was written."""
+    result = run_benchmark(plan, progress)
+    print_scores([result.score])
+    write_scores([result.score], plan.out / "score.json")
+    written = [plan.out / "score.json"]
+    if report:
+        from ckd_core.evaluation.report import report_run, write_report
+
+        written.append(write_report(plan.out, [result.score], [report_run(result)]))
+    return written
+
+
+def _finish(rows: Sequence[TableRow] | Sequence[RobustnessRow], out: Path, name: str) -> list[Path]:
+    from rich.console import Console
+    from rich.markdown import Markdown
+
+    Console().print(Markdown(to_markdown(rows)))
+    return list(write_table(rows, out, name))
+
+
+def run_modalities(plan: RunPlan, table: str, nanotrack: Path | None, progress: Progress) -> list[Path]:
+    """Table over cameras: both, colour alone, auxiliary alone. Raises RunError for another table's name."""
+    if table != "modalities":
+        raise RunError(f"no table {table!r}; there is modalities")
+    return _finish(modality_table(plan, nanotrack, progress), plan.out, "modalities")
+
+
+def run_robustness(plan: RunPlan, conditions: Sequence[str], progress: Progress) -> list[Path]:
+    """Table over conditions: full -> missing or spoilt."""
+    return _finish(robustness_table(plan, conditions, progress), plan.out, "robustness")

@@ -1,0 +1,56 @@
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+from small_scenes import TINY
+from typer.testing import CliRunner
+
+import ckd_core.commands
+from ckd_core.cli import build_app
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def call(*words: object) -> str:
+    answer = CliRunner().invoke(build_app(ckd_core.commands), [str(word) for word in words])
+    if answer.exception is not None and not isinstance(answer.exception, SystemExit):
+        return f"error: {answer.exception}"
+    return answer.output
+
+
+def test_benchmark_and_robustness(scenes: Path, tmp_path: Path, tiny_weights: Path) -> None:
+    common = ["--dataset", "folder", "--root", scenes, "--model", TINY, "--weights", tiny_weights]
+    common += ["--device", "cpu", "--threads", 1]
+    said = call("benchmark", *common, "--out", tmp_path / "run", "--sequences", "a,d")
+    assert "folder: 2 sequences, one worker, 1 threads each, cpu" in said
+    score = json.loads((tmp_path / "run" / "score.json").read_text())["trackers"][TINY]
+    assert set(score["sequences"]) == {"a", "d"}
+    assert (tmp_path / "run" / "report.html").is_file()
+    call("robustness", *common, "--out", tmp_path / "rob", "--sequences", "a,d", "--conditions", "bursts,offset=100")
+    rows = json.loads((tmp_path / "rob" / "robustness.json").read_text())["robustness"]
+    assert [row["condition"] for row in rows] == ["full", "bursts=0.3", "offset=100@aux"]
+    call("benchmark", *common, "--out", tmp_path / "mod", "--sequences", "a", "--table", "modalities")
+    rows = json.loads((tmp_path / "mod" / "modalities.json").read_text())["modalities"]
+    assert [row["input"] for row in rows] == ["both", "both", "rgb", "rgb", "aux", "aux"]
+    assert "no table 'x'" in call("benchmark", *common, "--out", tmp_path / "mod", "--table", "x")
+    assert "no sequence e" in call("benchmark", *common, "--out", tmp_path / "mod", "--sequences", "e")
+    (scenes / "b" / "groundtruth.txt").unlink()
+    (scenes / "c" / "groundtruth.txt").write_text("1,2,3\n")
+    assert "1 of 3 sequences cannot be used" in call("benchmark", *common, "--out", tmp_path / "mod")
+
+
+def test_score_says_what_is_wrong(tmp_path: Path) -> None:
+    (tmp_path / "t").mkdir()
+    (tmp_path / "groundtruth").mkdir()
+    for name in ("a", "b"):
+        (tmp_path / "groundtruth" / f"{name}.txt").write_text("5,5,9,9\n5,5,9,9\n")
+    (tmp_path / "t" / "a.txt").write_text("5 5 9 9\n5 5 9 9\n")
+    said = call("score", tmp_path / "t", "--benchmark", "lasher")
+    assert "no results for 1 of 2 sequences of LasHeR test split: b" in said
+    said = call("score", tmp_path / "t", "--benchmark", "lasher", "--missing", "skip")
+    assert "t: 1 files space delimited, xywh, integers" in said
+    assert "1 sequences without results, left out: b" in said
+    assert "no layout 'ltrb'" in call("score", tmp_path / "t", "--benchmark", "lasher", "--layout", "ltrb")
+    assert "no benchmark 'x'" in call("score", tmp_path / "t", "--benchmark", "x")
