@@ -163,11 +163,12 @@ class StreamEncoder(nn.Module):
 def _aligning_index(template_grid: int, grid: int) -> Tensor:
     """Places in the padded maps [n, p, p] to read [n, g, g] from, flattened: cell (i, j)'s map moves by its place."""
     padded = grid + 2 * (template_grid // 2)
-    i = torch.arange(template_grid).repeat_interleave(template_grid)[:, None, None]
-    j = torch.arange(template_grid).repeat(template_grid)[:, None, None]
-    y, x = torch.arange(grid)[None, :, None], torch.arange(grid)[None, None]
-    plane = torch.arange(template_grid**2)[:, None, None] * padded * padded
-    return (plane + (y + i) * padded + x + j).flatten()
+    with torch.device("cpu"):  # a table of no weights file: it must exist also in a network built without storage
+        i = torch.arange(template_grid).repeat_interleave(template_grid)[:, None, None]
+        j = torch.arange(template_grid).repeat(template_grid)[:, None, None]
+        y, x = torch.arange(grid)[None, :, None], torch.arange(grid)[None, None]
+        plane = torch.arange(template_grid**2)[:, None, None] * padded * padded
+        return (plane + (y + i) * padded + x + j).flatten()
 
 
 class CrossStage(nn.Module):
