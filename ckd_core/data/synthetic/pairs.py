@@ -38,6 +38,7 @@ MEAN = np.array((0.485, 0.456, 0.406), dtype=np.float32)
 STD = np.array((0.229, 0.224, 0.225), dtype=np.float32)
 NETWORK_FRACTION = 255 * STD
 NETWORK_OFFSET = MEAN / STD
+ABSENT_BOX = (2.0, 2.0, 0.25, 0.25)  # wholly outside the search region
 TARGET_SIDE = 60.0  # world pixels; the world has no other scale
 LEAST_SEEN = 0.35  # share of the target that must be visible for a pair to be a positive one
 
@@ -51,7 +52,8 @@ class PairSettings:
     the others stay within what a tracker that follows well leaves. scale_jitter: standard deviation of the log side.
     attached_share: targets that are a part of the backdrop (a picture on a wall) instead of a thing before it.
     real_share: real people in aligned colour and thermal pictures, where the world has such pictures.
-    absent_share: pairs without the target in the search region. drop_rgb, drop_aux: share of pairs in which that
+    absent_share: pairs without the target in the search region
+    (only for an objective that knows them, such as `dense`). drop_rgb, drop_aux: share of pairs in which that
     stream is dead in both images (black, or the other stream's images in its place).
     hard: share of pairs with darkness, smoke or blur.
     """
@@ -65,7 +67,7 @@ class PairSettings:
     scale_jitter: float = 0.22
     attached_share: float = 0.25
     real_share: float = 0.15
-    absent_share: float = 0.08
+    absent_share: float = 0.0
     drop_rgb: float = 0.1
     drop_aux: float = 0.2
     hard: float = 0.35
@@ -86,8 +88,7 @@ class _Moment:
 class SyntheticPairs:
     """Map-style set of pairs (`ckd_core.data.pairs.PairDataset`); endless.
 
-    A pair without a target in its search region carries a search box that lies wholly outside it (x = y = 2): its
-    score target is empty.
+    A pair without a target in its search region carries `ABSENT_BOX` as its search box.
     """
 
     def __init__(self, world: World, settings: PairSettings | None = None, seed: int = 0) -> None:
@@ -161,7 +162,7 @@ class _PairPainter:
         )
         search = self._show(second, view_x, settings.search_size, look, drop_rgb, drop_aux)
         if absent:
-            box_x = np.array((2.0, 2.0, 0.25, 0.25))
+            box_x = np.array(ABSENT_BOX)
         return template, search, torch.from_numpy(box_t).float(), torch.from_numpy(box_x).float()
 
     def _window(

@@ -1,0 +1,156 @@
+"""`ckd_s128`: CKD's plan at 64 / 128 px over one frozen stem.
+
+One student encoder a modality, fused by concatenation in the head; in training two teachers of the same shape beside
+them, each with its own head, style coupled between the students and content taken from the teachers.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+
+from ckd_core.models.ckd import CKDError, CKDTraining
+from ckd_core.models.head import CenterHead
+from ckd_core.models.inputs import compute_dtype, require_image
+from ckd_core.models.network import TrackingNetwork
+from ckd_core.models.small import SmallConfig, StreamEncoder, expect_few_targets
+from ckd_core.models.stem import FrozenStem
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ckd_core.models.output import HeadOutput
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SmallCKDConfig(SmallConfig):
+    """As `SmallConfig`; adapters do not exist here.
+
+    teachers: whether the two teachers and their heads exist; training needs them, tracking does not.
+    mask_ratio: share of the students' search cells blanked in training. mask_probability: of a sample being masked.
+    """
+
+    mask_ratio: float = 0.25
+    teachers: bool = False
+    mask_probability: float = 1.0
+
+
+class CKDSmall(TrackingNetwork):
+    """`rgb_branch` and `tir_branch` are the students (`tir` is the auxiliary modality, whatever it is)."""
+
+    config: SmallCKDConfig
+
+    def __init__(self, name: str, config: SmallCKDConfig) -> None:
+        super().__init__(name, config)
+        mix, wide = config.mix_channels, config.head_channels
+        self.stem = FrozenStem()
+        self.rgb_branch = StreamEncoder(config, adapted=False)
+        self.tir_branch = StreamEncoder(config, adapted=False)
+        self.box_head = CenterHead(2 * mix, wide)
+        expect_few_targets(self.box_head)
+        if config.teachers:
+            self.teacher_rgb = StreamEncoder(config, adapted=False)
+            self.teacher_tir = StreamEncoder(config, adapted=False)
+            self.box_head_v = CenterHead(mix, wide)
+            self.box_head_i = CenterHead(mix, wide)
+            expect_few_targets(self.box_head_v)
+            expect_few_targets(self.box_head_i)
+
+    def _stems(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        rgb, aux = self.stem(torch.cat((images[:, :3], images[:, 3:]))).chunk(2)
+        return rgb, aux
+
+    def _embed(self, template: Tensor) -> Tensor:
+        rgb, aux = self._stems(template)
+        tokens = (_tokens(self.rgb_branch.features(rgb)), _tokens(self.tir_branch.features(aux)))
+        return torch.stack(tokens, dim=1)
+
+    def _track(self, template_tokens: Tensor, search: Tensor, template_mask: Tensor | None) -> HeadOutput:
+        del template_mask  # the whole template is compared
+        rgb, aux = self._stems(search)
+        seen = (
+            _encode(self.rgb_branch, template_tokens[:, 0], self.rgb_branch.features(rgb)),
+            _encode(self.tir_branch, template_tokens[:, 1], self.tir_branch.features(aux)),
+        )
+        output: HeadOutput = self.box_head(torch.cat([stages[-1] for stages in seen], dim=1))
+        return output
+
+    def draw_keep_mask(
+        self, batch: int, device: torch.device, generator: torch.Generator | None = None
+    ) -> Tensor | None:
+        """Search cells that the students see, [B, search tokens] bool; None where nothing is masked. See `CKD`."""
+        chance, tokens = self.config.mask_probability, self.config.search_tokens
+        if chance == 0 or self.config.mask_ratio == 0:
+            return None
+        drawn = torch.rand(batch, tokens, generator=generator) > self.config.mask_ratio
+        if chance < 1:
+            drawn |= torch.rand(batch, 1, generator=generator) >= chance
+        return drawn.to(device)
+
+    def forward_train(
+        self,
+        template: Tensor,
+        search: Tensor,
+        *,
+        template_mask: Tensor | None = None,
+        keep_rate: float | None = None,
+        keep_mask: Tensor | None = None,
+        generator: torch.Generator | None = None,
+    ) -> CKDTraining:
+        """Students over masked search cells, teachers over all. Block features are search cells [B, g * g, mix].
+
+        `template_mask` and `keep_rate` change nothing here. Raises InputError: wrong shape or dtype. CKDError: built
+        without teachers.
+        """
+        del template_mask, keep_rate
+        if not self.config.teachers:
+            message = f"{self.name} was built without teachers; build_model({self.name!r}, teachers=True) has them"
+            raise CKDError(message)
+        require_image(template, "template", self.config.template_size, compute_dtype(self))
+        require_image(search, "search", self.config.search_size, compute_dtype(self))
+        if keep_mask is None:
+            keep_mask = self.draw_keep_mask(search.shape[0], search.device, generator)
+        z, x = self._stems(template), self._stems(search)
+        grid = self.config.grid
+        keep = None if keep_mask is None else keep_mask.to(x[0].dtype).view(-1, 1, grid, grid)
+        lanes = []
+        for branch, side, kept in (
+            (self.rgb_branch, 0, keep),
+            (self.tir_branch, 1, keep),
+            (self.teacher_rgb, 0, None),
+            (self.teacher_tir, 1, None),
+        ):
+            lanes.append(_encode(branch, _tokens(branch.features(z[side])), branch.features(x[side], kept)))
+        rgb, aux, teacher_rgb, teacher_aux = lanes
+        return CKDTraining(
+            self.box_head(torch.cat((rgb[-1], aux[-1]), dim=1)),
+            self.box_head_v(teacher_rgb[-1]),
+            self.box_head_i(teacher_aux[-1]),
+            student_rgb=_blocks(rgb),
+            student_aux=_blocks(aux),
+            teacher_rgb_blocks=_blocks(teacher_rgb),
+            teacher_aux_blocks=_blocks(teacher_aux),
+            removed=(),
+            keep_mask=keep_mask,
+        )
+
+
+def _tokens(features: Tensor) -> Tensor:
+    return features.flatten(2).transpose(1, 2)  # [B, h * w, width]
+
+
+def _blocks(stages: list[Tensor]) -> tuple[Tensor, ...]:
+    return tuple(_tokens(stage) for stage in stages)
+
+
+def _encode(branch: StreamEncoder, template: Tensor, search: Tensor) -> list[Tensor]:
+    """Mixed features [B, mix, g, g] after the correlation and after every stage."""
+    seen = [branch.correlate(template, search)]
+    for number in range(len(branch.stages)):
+        seen.append(branch.stage(number, seen[-1]))
+    return seen
+
+
+ROWS = {"ckd_s128": (CKDSmall, SmallCKDConfig())}
