@@ -123,6 +123,18 @@ def iou_xywh(a: Boxes, b: Boxes) -> Boxes:
     return iou(xywh_to_xyxy(a), xywh_to_xyxy(b))
 
 
+def parse_box(text: str) -> BoundingBox:
+    """Box from "x,y,w,h" in pixels, as typed on a command line. Errors: BoxError for anything else."""
+    parts = text.replace(" ", "").split(",")
+    try:
+        box = BoundingBox(*map(float, parts))
+    except (TypeError, ValueError) as error:
+        raise BoxError(f"box is '{text}'; expected four numbers x,y,w,h") from error
+    if not box.is_finite() or min(box.w, box.h) <= 0:
+        raise BoxError(f"box is '{text}'; expected finite numbers with a positive width and height")
+    return box
+
+
 def clip_box(box: BoundingBox, frame_size: tuple[int, int], margin: float = 10.0) -> BoundingBox:
     """Pull a box into a frame (height, width) so that it is at least `margin` px wide and high.
 

@@ -11,7 +11,7 @@ import shutil
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from xml.etree import ElementTree as ET
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ SUPPORTED_ROS = ("humble", "jazzy", "kilted", "lyrical")
 SHM_SEGMENT_BYTES = 32 * 1024 * 1024
 SHM_FOLDER = Path("/dev/shm")  # noqa: S108 - where Fast DDS keeps its segments
 SHM_FREE_BYTES = 128 * 1024 * 1024
+SHIPPED_MODELS = ("sdstrack_s128",)
 MESSAGE_PACKAGES = ("sensor_msgs", "vision_msgs", "diagnostic_msgs", "visualization_msgs", "lifecycle_msgs")
 PROFILE_VARIABLES = ("FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE")
 
@@ -217,23 +218,17 @@ def _engines() -> Iterator[Finding]:
 
 
 def _weights() -> Iterator[Finding]:
-    checkpoint: Any = importlib.import_module("ckd_core.models.checkpoint")
-    for name in ("sdstrack_s128", "ckd_s128"):
+    from ckd_core.models import checkpoint
+
+    for name in SHIPPED_MODELS:
         path = checkpoint.default_weights(name)
         if not path.is_file():
-            yield Finding(
-                f"weights {name}",
-                "missing",
-                "the model must be given weights",
-                f"reinstall the package, or: make weights (looked for {path})",
-            )
+            advice = f"reinstall the package, or: make weights (looked for {path})"
+            yield Finding(f"weights {name}", "missing", "the model must be given weights", advice)
             continue
-        metadata = checkpoint.read_metadata(path)
-        good = checkpoint.verify_checksum(path)
-        advice = "" if good else f"{path} is damaged: reinstall the package"
-        yield Finding(
-            f"weights {name}",
-            f"{path.name}, sha256 {metadata.sha256[:12]}",
-            "checksum right" if good else "checksum wrong",
-            advice,
-        )
+        try:
+            _, metadata = checkpoint.load_tensors(path)  # compares the checksum
+        except checkpoint.CheckpointError as error:
+            yield Finding(f"weights {name}", str(error), "unusable", "reinstall the package")
+            continue
+        yield Finding(f"weights {name}", f"{path.name}, sha256 {metadata.sha256[:12]}", "checksum right")

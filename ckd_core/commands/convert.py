@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ckd_core.frame import Modality  # noqa: TC001 - typer reads annotations at run time
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -26,7 +25,8 @@ def command(
         typer.Option(help="sdstrack_b256, ckd_b256, ckd_b256_mce, ckd_b256_shared, ostrack_b256 or droptrack_b256."),
     ],
     modality: Annotated[
-        Modality | None, typer.Option(help="What a tracker was trained for; colour trackers have none.")
+        str | None,
+        typer.Option(help="What a tracker was trained for: depth, thermal, event; colour trackers have none."),
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Weight file to write; default: beside FILE, .safetensors.")] = None,
     strict: Annotated[bool, typer.Option(help="Refuse missing and unexpected keys.")] = True,
@@ -34,12 +34,16 @@ def command(
     """Convert published weights to safetensors. Nothing inside the file is executed."""
     from rich.console import Console
 
+    from ckd_core.frame import Modality
     from ckd_core.models.pretrained import UnfitKeysError, convert_published
 
+    known = [kind.value for kind in Modality]
+    if modality is not None and modality not in known:
+        raise typer.BadParameter(f"'{modality}'; expected {', '.join(known)}", param_hint="--modality")
     console = Console()
     target = out or file.with_name(file.name.split(".pth")[0] + ".safetensors")
     try:
-        done = convert_published(file, model, modality, target, strict)
+        done = convert_published(file, model, Modality(modality) if modality else None, target, strict)
     except UnfitKeysError as error:
         _print_report(console, error.report)
         raise

@@ -1,0 +1,58 @@
+"""`sdstrack demo`: a recording through the real node, on one command."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+MODALITIES = ("rgbd", "rgbt", "rgbe")
+
+
+def command(
+    modality: Annotated[str, typer.Option(help="Second camera: rgbd (depth), rgbt (thermal), rgbe (event).")] = "rgbt",
+    bag: Annotated[Path | None, typer.Option(help="Play this recording instead of the synthetic scene.")] = None,
+    sequence: Annotated[Path | None, typer.Option(help="Write this folder of images as a recording, play it.")] = None,
+    init: Annotated[str, typer.Option(help="Box to start on: x,y,w,h; default: the first true box.")] = "",
+    truth: Annotated[Path | None, typer.Option(help="True boxes, one line a frame, if the bag has none.")] = None,
+    model: Annotated[str, typer.Option(help="Network.")] = "sdstrack_s128",
+    weights: Annotated[str, typer.Option(help="Weights file; default: the shipped one.")] = "",
+    out: Annotated[Path, typer.Option(help="Folder for recording, boxes, video, picture.")] = Path("out/demo"),
+) -> None:
+    """Write or take a recording, play it through the real node, print a table, write an overlay video and a picture."""
+    from rich.console import Console
+    from rich.progress import Progress
+    from rich.table import Table
+
+    from ckd_core.boxes import parse_box
+    from sdstrack_ros import demo
+
+    if modality not in MODALITIES:
+        raise typer.BadParameter(f"'{modality}'; expected {', '.join(MODALITIES)}", param_hint="--modality")
+    if bag is not None and sequence is not None:
+        raise typer.BadParameter("give --bag or --sequence, not both")
+    kind = demo.MODALITY_NAMES[modality]
+    folder = out / (bag or sequence or Path(modality)).name
+    folder.mkdir(parents=True, exist_ok=True)
+    console = Console()
+    with Progress(console=console) as bars:
+        task = bars.add_task("recording", total=None)
+        if sequence is not None:
+            recording = demo.folder_recording(sequence, folder)
+        elif bag is not None:
+            start = parse_box(init) if init else None
+            recording = demo.open_recording(bag, kind, start, truth)
+        else:
+            recording = demo.synthetic_recording(kind, folder)
+        total = len(recording.truth) or None
+        bars.update(task, description="tracking", total=total, completed=0)
+        parameters = {"model": model, "weights": weights}
+        summary = demo.run(recording, folder, parameters, lambda count: bars.update(task, completed=count))
+        bars.update(task, description="done", completed=total)
+    table = Table("", "", title=f"{modality}: {recording.bag.name}", show_header=False)
+    for name in summary.__dataclass_fields__:
+        table.add_row(name.replace("_", " "), str(getattr(summary, name)))
+    console.print(table)
+    for name in ("overlay.mp4", "contact_sheet.png", "boxes.csv", "summary.json"):
+        console.print(f"{folder / name}")
