@@ -1,0 +1,54 @@
+"""`sdstrack evaluate`: score the tracker on a recording, the same way every time."""
+
+from __future__ import annotations
+
+from pathlib import Path  # noqa: TC003  # typer reads the annotations when it runs
+from typing import Annotated
+
+import typer
+
+
+def command(
+    bag: Annotated[Path, typer.Argument(help="rosbag2 folder, or a single .mcap or .db3 file.")],
+    config: Annotated[Path | None, typer.Option(help="The node's parameter file, such as config/rgbt.yaml.")] = None,
+    modality: Annotated[str | None, typer.Option(help="depth, thermal or event, instead of the file's.")] = None,
+    model: Annotated[str | None, typer.Option(help="Network, instead of the file's.")] = None,
+    weights: Annotated[Path | None, typer.Option(help="Weights, instead of the file's.")] = None,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:N or auto, instead of the file's.")] = None,
+    engine: Annotated[str | None, typer.Option(help="How the network runs, instead of the file's.")] = None,
+    rgb: Annotated[str, typer.Option(help="Colour topic; found by its name when not given.")] = "",
+    aux: Annotated[str, typer.Option(help="Topic of the second camera; found by its name when not given.")] = "",
+    truth: Annotated[str, typer.Option(help="Detection2DArray topic with the true boxes.")] = "",
+    truth_file: Annotated[Path | None, typer.Option(help="True boxes x,y,w,h, one line a colour frame.")] = None,
+    init_box: Annotated[str | None, typer.Option(help="x,y,w,h to start on in the first frame.")] = None,
+    realtime: Annotated[bool, typer.Option("--realtime", help="Also as live: late boxes and drops count.")] = False,
+    latency_ms: Annotated[
+        float | None, typer.Option(help="With --realtime: milliseconds a frame, instead of measuring.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for result.json, boxes.txt and streaming.json.")] = None,
+) -> None:
+    """Run the node's path from message to box over every frame of a recording; needs no ROS installation."""
+    from sdstrack_ros.evaluate_bag import EvaluateRequest, evaluate
+
+    request = EvaluateRequest(
+        bag=bag,
+        config=config,
+        overrides={
+            name: value
+            for name, value in (
+                ("modality", modality), ("model", model), ("weights", None if weights is None else str(weights)),
+                ("device", device), ("engine", engine),
+            )
+            if value is not None
+        },
+        rgb=rgb,
+        aux=aux,
+        truth=truth,
+        truth_file=truth_file,
+        init_box=init_box,
+        realtime=realtime or latency_ms is not None,
+        latency_s=None if latency_ms is None else latency_ms / 1000,
+        out=out,
+    )  # fmt: skip
+    for line in evaluate(request):
+        typer.echo(line)
