@@ -126,7 +126,7 @@ def test_late_answers_are_scored_as_late_and_replaced_frames_counted(
         newest = max(i for i in range(COUNT) if arrivals[i] <= start + 1e-9) if next_frame else 0
         newest = max(newest, next_frame)
         free = start + latency_s
-        ready.append((free, newest))
+        ready.append((free if ready else 0.0, newest))  # the given box is known from the start
         next_frame = newest + 1
     boxes, last = [], None
     for moment in arrivals:
@@ -139,6 +139,7 @@ def test_late_answers_are_scored_as_late_and_replaced_frames_counted(
     known = np.array([box or (np.nan,) * 4 for box in truth])
     expected = summarize_track(np.array(boxes, dtype=float)[first:], known[first:])
     assert live.summary.auc == pytest.approx(expected.auc, abs=0.02)
+    assert live.summary.frames == COUNT - 3, "the same frames as offline"
     assert live.summary.auc < 0.9
     assert tracker.seen == sorted(tracker.seen)
 
