@@ -137,16 +137,17 @@ def to_openvino(program: Any) -> Any:
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return openvino.convert_model(program)
+        model = openvino.convert_model(program)
+    example, _ = program.example_inputs
+    model.reshape({port: list(tensor.shape) for port, tensor in zip(model.inputs, example, strict=True)})
+    return model
 
 
 def quantise(model: Any, items: Sequence[CalibrationItem]) -> Any:
     """int8 OpenVINO model, calibrated on real template tokens and crops.
 
-    Errors: EngineUnavailableError without the `nncf` package; ExportError without calibration data.
+    Errors: EngineUnavailableError without the `nncf` package.
     """
-    if not items:
-        raise ExportError("int8 needs crops to calibrate on; give sequences")
     try:
         import nncf
     except ImportError as error:
@@ -197,12 +198,14 @@ def write_export(
     kind, precision = parse_engine(metadata.engine)
     if kind not in SUFFIXES:
         raise ExportError(f"{metadata.engine} has no file form; export to one of {', '.join(SUFFIXES)}")
+    items = list(calibration)
+    if precision == "int8" and not items:
+        raise ExportError("int8 needs crops to calibrate on; give sequences")
     network = network.eval().requires_grad_(False)
     if precision == "fp16":
         network = copy.deepcopy(network).half()
     programs = {"template": template_program(network)}
     programs.update({f"search_{batch}": search_program(network, batch) for batch in metadata.batches})
-    items = list(calibration)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as name:
         made = Path(name) / "made"
@@ -210,17 +213,17 @@ def write_export(
         for stem, program in programs.items():
             path = made / f"{stem}{SUFFIXES[kind]}"
             if kind == "openvino":
-                _save_openvino(path, to_openvino(program), precision, items if stem != "template" else None)
+                _save_openvino(path, to_openvino(program), precision, items if stem != "template" else [])
             else:
                 path.write_bytes(to_onnx(program))
         (made / METADATA_FILE).write_text(metadata.to_json())
         shutil.move(made, folder)
 
 
-def _save_openvino(path: Path, model: Any, precision: str, items: list[CalibrationItem] | None) -> None:
+def _save_openvino(path: Path, model: Any, precision: str, items: list[CalibrationItem]) -> None:
     import openvino
 
-    if precision == "int8" and items is not None:
+    if precision == "int8" and items:
         batch = model.inputs[1].shape[0]
         model = quantise(model, [tuple(np.repeat(part, batch, axis=0) for part in item) for item in items])  # type: ignore[misc]  # three parts stay three
     openvino.save_model(model, path, compress_to_fp16=precision != "fp32")

@@ -1,0 +1,156 @@
+from __future__ import annotations
+
+import itertools
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ckd_core.frame import BoundingBox
+from ckd_core.tracking.confidence import (
+    Confidence,
+    ConfidenceConfig,
+    ConfidenceError,
+    Evidence,
+    Thresholds,
+    growth_of,
+    observe,
+    observe_lost,
+    tile_centers,
+)
+from ckd_core.tracking.result import TrackState
+
+LIMITS = Thresholds(doubt=0.4, unseen=0.2, confirm=0.5, rival=0.8, history=0.5)
+CONFIG = ConfidenceConfig(lost_after=4, recover_after=2, confirm_frames=3)
+BOX = BoundingBox(100, 100, 40, 40)
+
+
+def look(score: float, x: float = 100, rival: float = 0.2, w: float = 40) -> Evidence:
+    return Evidence(BoundingBox(x, 100, w, w), score, rival)
+
+
+def run(state: Confidence, *looks: Evidence, config: ConfidenceConfig = CONFIG) -> Confidence:
+    for evidence in looks:
+        state = observe(state, evidence, LIMITS, config)
+    return state
+
+
+def test_good_frames_keep_tracking_and_fill_the_history() -> None:
+    state = run(Confidence.begin(BOX), look(0.8, 101), look(0.7, 103))
+    assert (state.state, state.history, state.believed.x) == (TrackState.TRACKING, (0.8, 0.7), 103)
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [look(0.3), look(0.9, rival=0.9), look(0.9, x=300), look(0.9, w=120), look(0.1)],
+    ids=["low score", "second peak", "jump", "sudden size", "unseen"],
+)
+def test_each_kind_of_doubt_ends_tracking_for_recover_after_frames(bad: Evidence) -> None:
+    state = run(Confidence.begin(BOX), look(0.8), bad)
+    assert state.state is TrackState.UNCERTAIN
+    state = run(state, look(0.8))
+    assert state.state is TrackState.UNCERTAIN
+    assert run(state, look(0.8)).state is TrackState.TRACKING
+
+
+def test_a_score_far_below_the_usual_is_doubted_although_above_the_threshold() -> None:
+    state = run(Confidence.begin(BOX), *[look(0.95)] * 6)
+    assert run(state, look(0.45)).state is TrackState.UNCERTAIN
+    assert run(Confidence.begin(BOX), look(0.45)).state is TrackState.TRACKING
+
+
+def test_lost_after_as_many_doubted_frames_as_configured() -> None:
+    states = []
+    state = Confidence.begin(BOX)
+    for _ in range(4):
+        state = run(state, look(0.3))
+        states.append(state.state)
+    assert states == [TrackState.UNCERTAIN] * 3 + [TrackState.LOST]
+
+
+def test_an_unseen_target_keeps_its_last_believed_box() -> None:
+    assert run(Confidence.begin(BOX), look(0.1, x=130)).believed == BOX
+    assert run(Confidence.begin(BOX), look(0.3, x=130)).believed.x == 130
+
+
+def test_a_target_that_stays_where_it_jumped_to_has_moved() -> None:
+    state = run(Confidence.begin(BOX), look(0.8), look(0.9, x=300))
+    assert state.believed.x == 100
+    assert run(state, look(0.9, x=302)).believed.x == 302
+
+
+def test_search_grows_step_by_step_up_to_its_limit() -> None:
+    config = replace(CONFIG, growth=1.3, max_growth=1.6, lost_after=9)
+    state, growth = Confidence.begin(BOX), []
+    for _ in range(4):
+        growth.append(growth_of(state, config))
+        state = run(state, look(0.3), config=config)
+    assert growth == pytest.approx([1, 1.3, 1.6, 1.6])
+    assert growth_of(run(state, look(0.9), look(0.9), config=config), config) == 1
+
+
+@given(st.lists(st.tuples(st.floats(0, 1), st.floats(-500, 500), st.floats(0, 1)), max_size=20))
+def test_switched_off_every_box_is_believed(frames: list[tuple[float, float, float]]) -> None:
+    off = replace(CONFIG, enabled=False)
+    state = Confidence.begin(BOX)
+    for score, x, rival in frames:
+        state = run(state, look(score, x, rival), config=off)
+        assert (state.state, state.believed.x) == (TrackState.TRACKING, x)
+        assert growth_of(state, off) == 1
+
+
+def test_lost_confirms_before_it_claims_tracking() -> None:
+    state = run(Confidence.begin(BOX), *[look(0.3)] * 4)
+    for _ in range(2):
+        state = observe_lost(state, (look(0.7, x=250),), LIMITS, CONFIG)
+        assert (state.state, state.believed) == (TrackState.LOST, run(Confidence.begin(BOX), look(0.3)).believed)
+    state = observe_lost(state, (look(0.7, x=252),), LIMITS, CONFIG)
+    assert (state.state, state.believed.x) == (TrackState.TRACKING, 252)
+
+
+def test_a_candidate_that_does_not_stay_is_dropped() -> None:
+    state = run(Confidence.begin(BOX), *[look(0.3)] * 4)
+    state = observe_lost(state, (look(0.7, x=250),), LIMITS, CONFIG)
+    dropped = observe_lost(state, (look(0.4, x=250),), LIMITS, CONFIG)
+    assert (dropped.candidate, dropped.confirmed, dropped.state) == (None, 0, TrackState.LOST)
+    elsewhere = observe_lost(state, (look(0.7, x=900),), LIMITS, CONFIG)
+    assert (elsewhere.confirmed, elsewhere.candidate.x) == (1, 900)
+    ambiguous = observe_lost(state, (look(0.7, x=250, rival=0.95),), LIMITS, CONFIG)
+    assert ambiguous.candidate is None
+
+
+def test_scanning_advances_only_while_there_is_no_candidate() -> None:
+    state = run(Confidence.begin(BOX), *[look(0.3)] * 4)
+    assert observe_lost(state, (look(0.1),), LIMITS, CONFIG).scan == 1
+    found = observe_lost(state, (look(0.7),), LIMITS, CONFIG)
+    assert observe_lost(found, (look(0.7),), LIMITS, CONFIG).scan == found.scan
+
+
+@given(st.integers(20, 2000), st.integers(20, 2000), st.floats(10, 800))
+def test_tiles_cover_the_frame_half_overlapping(height: int, width: int, side: float) -> None:
+    centers = tile_centers((height, width), side)
+    for axis, length in ((0, width), (1, height)):
+        places = sorted({center[axis] for center in centers})
+        assert places[0] - side / 2 <= 1e-6 or places == [length / 2]
+        assert places[-1] + side / 2 >= length - 1e-6
+        assert all(after - before <= side / 2 + 1e-6 for before, after in itertools.pairwise(places))
+
+
+def test_thresholds_travel_as_a_mapping() -> None:
+    assert Thresholds.from_mapping(LIMITS.as_mapping()) == LIMITS
+    assert Thresholds.from_mapping({"rival": "0.7"}).rival == 0.7
+    for wrong, message in (
+        ({"reval": 0.5}, "no threshold reval"),
+        ({"rival": 1.5}, "rival must be in 0..1, got 1.5"),
+        ({"rival": "much"}, "rival must be a number, got 'much'"),
+        ({"unseen": 0.5, "doubt": 0.4}, "must not exceed doubt"),
+    ):
+        with pytest.raises(ConfidenceError, match=message):
+            Thresholds.from_mapping(wrong)
+
+
+@pytest.mark.parametrize("wrong", [{"lost_after": 0}, {"growth": 0.9}, {"max_jump": 0}, {"tiles_per_frame": 0}])
+def test_impossible_options_are_refused(wrong: dict[str, float]) -> None:
+    with pytest.raises(ConfidenceError, match=next(iter(wrong))):
+        ConfidenceConfig(**wrong)

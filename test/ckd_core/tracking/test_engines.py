@@ -1,0 +1,247 @@
+from __future__ import annotations
+
+import copy
+import logging
+
+import numpy as np
+import pytest
+import torch
+
+from ckd_core.boxes import cxcywh_to_xyxy, iou
+from ckd_core.frame import Modality
+from ckd_core.models.checkpoint import CheckpointError, metadata_of, save_model
+from ckd_core.models.registry import build_model
+from ckd_core.tracking import build_tracker
+from ckd_core.tracking.builder import auto_engine, engine_for
+from ckd_core.tracking.confidence import Thresholds
+from ckd_core.tracking.engines import EngineError, EngineSpec, EngineUnavailableError, parse_engine
+from ckd_core.tracking.export import ExportError, ExportMetadata, load_export, read_export_metadata, write_export
+
+MODEL = "sdstrack_tiny_test"
+# Median box IoU with torch/fp32 on the same crops.
+MEDIAN_IOU = {"fp32": 0.9999, "bf16": 0.99, "fp16": 0.99, "int8": 0.97}
+
+
+@pytest.fixture(scope="module")
+def network():
+    """Random weights with attention as peaked as trained ones have it: elimination then ranks by more than noise."""
+    network = build_model(MODEL).eval()
+    with torch.no_grad():
+        for block in network.backbone.blocks:
+            block.attn.qkv.weight *= 8
+    return network
+
+
+@pytest.fixture(scope="module")
+def crops(network):
+    """Twelve smooth template and search crops."""
+    generator = np.random.default_rng(5)
+
+    def smooth(count: int, side: int) -> np.ndarray:
+        coarse = torch.from_numpy(generator.random((count * 2, 3, 5, 5), dtype=np.float32))
+        fine = torch.nn.functional.interpolate(coarse, size=side, mode="bicubic", align_corners=False)
+        planes = (fine.clamp(0, 1) * 255).to(torch.uint8).unflatten(0, (count, 2))
+        return np.ascontiguousarray(planes.permute(0, 1, 3, 4, 2).numpy())
+
+    return smooth(1, network.config.template_size), smooth(12, network.config.search_size)
+
+
+def sharp_windows(engine, count: int) -> np.ndarray:
+    """Windows that leave one cell a crop: the box is then a smooth function of the network's numbers."""
+    windows = np.full((count, 1, engine.spec.grid, engine.spec.grid), 0.01, dtype=np.float32)
+    for row in range(count):
+        windows[row, 0, (row * 3) % engine.spec.grid, (row * 5) % engine.spec.grid] = 1
+    return windows
+
+
+def answers_of(engine, crops, batch: int = 1) -> np.ndarray:
+    template_crops, search_crops = crops
+    engine.template_crops(1)[:] = template_crops
+    template = engine.embed_template(engine.template_crops(1))
+    templates = engine.join([template] * batch) if batch > 1 else template
+    windows = sharp_windows(engine, len(search_crops))
+    answers = []
+    for row in range(0, len(search_crops), batch):
+        engine.search_crops(batch)[:] = search_crops[row : row + batch]
+        engine.windows(batch)[:] = windows[row : row + batch]
+        answers.append(engine.track(templates, engine.search_crops(batch), engine.windows(batch)).copy())
+    return np.concatenate(answers)
+
+
+@pytest.fixture(scope="module")
+def expected(network, crops) -> np.ndarray:
+    return answers_of(engine_for(copy.deepcopy(network), engine="torch/fp32", device="cpu"), crops)
+
+
+def median_iou(answers: np.ndarray, expected: np.ndarray) -> float:
+    return float(np.median(iou(cxcywh_to_xyxy(answers[:, :4]), cxcywh_to_xyxy(expected[:, :4]))))
+
+
+def test_an_answer_is_the_box_at_the_highest_windowed_response(network, crops, expected) -> None:
+    grid = network.config.grid
+    for row in range(len(expected)):
+        cell = ((row * 5) % grid, (row * 3) % grid)  # x, y of the open cell
+        assert np.all(np.abs(expected[row, :2] * grid - cell) < 2)
+        assert 0 < expected[row, 4] <= expected[row, 5] < 1
+        assert expected[row, 6] <= 0.0101
+
+
+@pytest.mark.parametrize("name", ["torch/bf16", "onnx/fp32", "openvino/fp32"])
+def test_every_engine_gives_the_same_boxes(network, crops, expected, name: str) -> None:
+    try:
+        engine = engine_for(copy.deepcopy(network), engine=name, device="cpu", strict_device=True)
+    except EngineUnavailableError as error:
+        pytest.skip(str(error))
+    assert engine.name == name
+    precision = name.split("/")[1]
+    alone = answers_of(engine, crops)
+    assert median_iou(alone, expected) >= MEDIAN_IOU[precision]
+    if precision == "fp32":
+        np.testing.assert_allclose(alone, expected, atol=2e-5)
+    if name == "torch/bf16":
+        together = answers_of(engine, crops, batch=4)
+        assert median_iou(together, expected) >= MEDIAN_IOU[precision]
+
+
+def test_a_batch_answers_like_its_targets_alone(network, crops, expected) -> None:
+    engine = engine_for(copy.deepcopy(network), engine="torch/fp32", device="cpu")
+    np.testing.assert_allclose(answers_of(engine, crops, batch=3), expected, atol=2e-5)
+
+
+def test_compiled_gives_the_same_boxes(network, crops, expected) -> None:
+    try:
+        engine = engine_for(copy.deepcopy(network), engine="compile", device="cpu", strict_device=True)
+    except EngineUnavailableError as error:
+        pytest.skip(str(error))
+    np.testing.assert_allclose(answers_of(engine, crops), expected, atol=2e-5)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("name", ["torch/fp32", "torch/fp16", "cudagraph/fp32", "cudagraph/fp16", "cudagraph/bf16"])
+def test_cuda_engines_give_the_same_boxes(network, crops, expected, name: str) -> None:
+    engine = engine_for(copy.deepcopy(network), engine=name, device="cuda", strict_device=True)
+    for batch in (1, 3):
+        assert median_iou(answers_of(engine, crops, batch), expected) >= MEDIAN_IOU[name.split("/")[1]] - 1e-3
+
+
+def test_kept_buffers_are_the_same_memory_every_frame(network) -> None:
+    engine = engine_for(copy.deepcopy(network), engine="torch", device="cpu")
+    for make in (engine.search_crops, engine.template_crops, engine.windows):
+        assert make(2) is make(2)
+
+
+@pytest.mark.parametrize("name", ["torch/int8", "tensorflow", "torch/", "openvino/fp16", ""])
+def test_an_unknown_engine_is_refused_with_the_list(network, name: str) -> None:
+    with pytest.raises(EngineError, match="there are auto, measure, torch/fp32"):
+        engine_for(network, engine=name, device="cpu")
+
+
+def test_engine_names_have_default_precisions() -> None:
+    assert parse_engine("torch") == ("torch", "fp32")
+    assert parse_engine("openvino/int8") == ("openvino", "int8")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="shows what happens without a CUDA device")
+@pytest.mark.parametrize(
+    ("engine", "device", "message"),
+    [
+        ("torch", "cuda", "device cuda is not available here"),
+        ("cudagraph", "cpu", "CUDA graphs need a CUDA device"),
+        ("tensorrt", "cpu", "no tensorrt on cpu"),
+        ("openvino/int8", "cpu", "must be calibrated first"),
+    ],
+)
+def test_what_is_missing_is_one_loud_line_or_an_error(network, caplog, engine: str, device: str, message: str) -> None:
+    with caplog.at_level(logging.WARNING, "ckd_core"):
+        fallen_back = engine_for(copy.deepcopy(network), engine=engine, device=device)
+    assert (fallen_back.name, fallen_back.device) == ("torch/fp32", "cpu")
+    warnings = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
+    assert len(warnings) == 1
+    assert message in warnings[0]
+    with pytest.raises(EngineUnavailableError, match=message):
+        engine_for(copy.deepcopy(network), engine=engine, device=device, strict_device=True)
+
+
+def test_nonsense_devices_and_threads_are_refused(network) -> None:
+    with pytest.raises(EngineError, match="no device 'gpu'"):
+        engine_for(network, device="gpu")
+    with pytest.raises(EngineError, match="threads must be 0"):
+        engine_for(network, threads=-1)
+
+
+def test_auto_names_an_engine_that_exists() -> None:
+    assert parse_engine(auto_engine("cpu"))
+    assert auto_engine("cuda:1") == "cudagraph/fp16"
+
+
+def metadata_for(network, engine: str, batches: tuple[int, ...] = (1,)) -> ExportMetadata:
+    return ExportMetadata(
+        engine=engine,
+        device="cpu",
+        spec=EngineSpec.of(network.name, network.config),
+        batches=batches,
+        modalities=("thermal",),
+        source="random weights of a test",
+        weights_sha256="0" * 64,
+        thresholds=Thresholds(doubt=0.5),
+        published_geometry=False,
+    )
+
+
+@pytest.mark.parametrize(("name", "batches"), [("onnx/fp32", (1, 2)), ("openvino/bf16", (1,)), ("openvino/int8", (1,))])
+def test_an_export_loads_back_with_the_same_boxes(
+    tmp_path, network, crops, expected, name: str, batches: tuple[int, ...]
+) -> None:
+    metadata = metadata_for(network, name, batches)
+    reference = engine_for(copy.deepcopy(network), engine="torch", device="cpu")
+    template = reference.embed_template(crops[0]).numpy()
+    windows = sharp_windows(reference, 12)
+    items = [(template, crops[1][row : row + 1], windows[row : row + 1]) for row in range(12)]
+    try:
+        write_export(tmp_path / "made", network, metadata, items if name.endswith("int8") else ())
+    except EngineUnavailableError as error:
+        pytest.skip(str(error))
+    engine, read = load_export(tmp_path / "made", threads=1)
+    assert read == metadata
+    assert (engine.name, engine.spec) == (name, metadata.spec)
+    assert median_iou(answers_of(engine, crops), expected) >= MEDIAN_IOU[name.split("/")[1]]
+    if name.startswith("onnx"):
+        np.testing.assert_allclose(answers_of(engine, crops, batch=3), expected, atol=2e-5)  # in parts of 2 and 1
+        tracker = build_tracker(MODEL, tmp_path / "made", Modality.THERMAL)
+        assert (tracker.thresholds.doubt, tracker.config.published_geometry) == (0.5, False)
+        with pytest.raises(EngineError, match="export for onnx/fp32, asked for was torch"):
+            build_tracker(MODEL, tmp_path / "made", engine="torch")
+        with pytest.raises(ExportError, match="exists; give a new folder"):
+            write_export(tmp_path / "made", network, metadata)
+        (tmp_path / "made" / "search_2.onnx").unlink()
+        with pytest.raises(ExportError, match=r"not whole: search_2\.onnx missing"):
+            load_export(tmp_path / "made")
+
+
+def test_a_failed_export_leaves_nothing(tmp_path, network) -> None:
+    with pytest.raises(ExportError, match="no file form"):
+        write_export(tmp_path / "made", network, metadata_for(network, "torch/fp32"))
+    pytest.importorskip("openvino")
+    with pytest.raises(ExportError, match="needs crops to calibrate on"):
+        write_export(tmp_path / "made", network, metadata_for(network, "openvino/int8"))
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"format": "other"}', '{"format": "sdstrack-export-1"}'])
+def test_foreign_metadata_are_refused(tmp_path, text: str) -> None:
+    (tmp_path / "export.json").write_text(text)
+    with pytest.raises(ExportError, match="cannot be used"):
+        read_export_metadata(tmp_path)
+    with pytest.raises(ExportError, match="is no export"):
+        read_export_metadata(tmp_path / "nowhere")
+
+
+def test_build_tracker_takes_thresholds_from_the_weights(tmp_path, network) -> None:
+    metadata = metadata_of(network, [Modality.THERMAL], "random weights of a test")
+    metadata.tracking.update(thresholds={"doubt": 0.45, "unseen": 0.3}, published_geometry=False)
+    save_model(tmp_path / "w.safetensors", network, metadata)
+    tracker = build_tracker(MODEL, tmp_path / "w.safetensors", Modality.THERMAL, engine="torch", device="cpu")
+    assert (tracker.thresholds.doubt, tracker.thresholds.unseen) == (0.45, 0.3)
+    assert tracker.config.published_geometry is False
+    with pytest.raises(CheckpointError, match="not of sdstrack_b256"):
+        build_tracker("sdstrack_b256", tmp_path / "w.safetensors", engine="torch")

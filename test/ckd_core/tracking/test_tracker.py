@@ -1,0 +1,345 @@
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from ckd_core.boxes import iou_xywh
+from ckd_core.errors import TrackingError
+from ckd_core.frame import BoundingBox, FrameError, Modality, MultiModalFrame
+from ckd_core.tracking.confidence import ConfidenceConfig, Thresholds
+from ckd_core.tracking.config import MissingPolicy, TemplateRefresh, TrackerConfig, TrackerConfigError
+from ckd_core.tracking.multi import MultiTracker, TrackerError
+from ckd_core.tracking.result import TrackState
+from ckd_core.tracking.tracker import Tracker
+
+LIMITS = Thresholds(doubt=0.6, unseen=0.5, confirm=0.6, rival=0.85, history=0.5)
+STATES = ConfidenceConfig(lost_after=4, confirm_frames=3)
+
+
+def tracker_of(engine, config: TrackerConfig | None = None) -> Tracker:
+    return Tracker(engine, Modality.THERMAL, config or TrackerConfig(confidence=STATES), LIMITS)
+
+
+def overlap(a: BoundingBox, b: BoundingBox) -> float:
+    return float(iou_xywh(np.array(a), np.array(b)))
+
+
+def path(step: int) -> tuple[int, int]:
+    return 100 + 4 * step, 90 + 2 * step
+
+
+def without_timing(result):
+    return result.stamp, result.box, result.score, result.state, result.rgb_present, result.aux_present
+
+
+def test_follows_what_moves(scene, correlation) -> None:
+    tracker = tracker_of(correlation)
+    tracker.start(scene.frame(0, {"a": path(0)}), scene.box(*path(0)))
+    for step in range(1, 15):
+        result = tracker.update(scene.frame(step / 30, {"a": path(step)}))
+        assert result.state is TrackState.TRACKING
+        assert overlap(result.box, scene.box(*path(step))) > 0.75
+        assert result.timing.total > 0
+        assert (result.stamp, result.rgb_present, result.aux_present) == (step / 30, True, True)
+
+
+def test_a_target_that_leaves_is_lost_and_found_elsewhere(scene, correlation) -> None:
+    tracker = tracker_of(correlation)
+    tracker.start(scene.frame(0, {"a": path(0)}), scene.box(*path(0)))
+    for step in range(1, 6):
+        last = tracker.update(scene.frame(step, {"a": path(step)}))
+    states = []
+    for step in range(6, 30):
+        result = tracker.update(scene.frame(step, {}))
+        states.append(result.state)
+    assert states[:3] == [TrackState.UNCERTAIN] * 3
+    assert set(states[3:]) == {TrackState.LOST}
+    assert overlap(result.box, last.box) > 0.5  # the last believed place, not where the search looked
+    came_back = (20, 180)  # far outside the search region of the last place
+    states = [tracker.update(scene.frame(step, {"a": came_back})) for step in range(30, 70)]
+    found = next(index for index, result in enumerate(states) if result.state is TrackState.TRACKING)
+    assert found >= STATES.confirm_frames - 1
+    assert overlap(states[found].box, scene.box(*came_back)) > 0.6
+    assert all(result.state is TrackState.TRACKING for result in states[found + 2 :])
+
+
+def test_without_reacquisition_a_lost_target_is_searched_where_it_was(scene, correlation) -> None:
+    config = TrackerConfig(confidence=replace(STATES, reacquire=False, growth=1.0))
+    tracker = tracker_of(correlation, config)
+    tracker.start(scene.frame(0, {"a": path(0)}), scene.box(*path(0)))
+    for step in range(1, 10):
+        lost = tracker.update(scene.frame(step, {}))
+    assert lost.state is TrackState.LOST
+    elsewhere = [tracker.update(scene.frame(step, {"a": (20, 190)})).state for step in range(10, 30)]
+    assert set(elsewhere) == {TrackState.LOST}
+
+
+def test_the_grown_search_region_catches_a_target_that_ran(scene, correlation) -> None:
+    jumped = (100 + 78, 90)  # outside the usual search region of 160 px
+    for growth, expected in ((1.0, False), (1.4, True)):
+        config = TrackerConfig(confidence=replace(STATES, growth=growth, lost_after=30, max_jump=5))
+        tracker = tracker_of(correlation, config)
+        tracker.start(scene.frame(0, {"a": path(0)}), scene.box(*path(0)))
+        for step in range(1, 4):
+            tracker.update(scene.frame(step, {}))
+        for step in range(4, 10):
+            result = tracker.update(scene.frame(step, {"a": jumped}))
+        assert (overlap(result.box, scene.box(*jumped)) > 0.6) is expected
+
+
+@pytest.mark.parametrize("policy", list(MissingPolicy))
+def test_one_camera_may_go_and_come_back(scene, correlation, policy: MissingPolicy) -> None:
+    tracker = tracker_of(correlation, TrackerConfig(missing=policy, confidence=replace(STATES, enabled=False)))
+    tracker.start(scene.frame(0, {"a": (100, 90)}), scene.box(100, 90))
+    for step in range(1, 16):
+        rgb, aux = not 5 <= step < 8, not 10 <= step < 13
+        result = tracker.update(scene.frame(step, {"a": (100 + step, 90)}, rgb=rgb, aux=aux))
+        assert (result.rgb_present, result.aux_present) == (rgb, aux)
+    assert overlap(result.box, scene.box(115, 90)) > 0.6
+
+
+def test_missing_policies_show_the_network_what_they_say(scene, tiny) -> None:
+    whole, half = scene.frame(0, {"a": path(0)}), scene.frame(1, {"a": path(1)}, aux=False)
+    seen = {}
+    for policy in MissingPolicy:
+        tracker = Tracker(tiny(), Modality.THERMAL, TrackerConfig(missing=policy))
+        tracker.start(whole, scene.box(*path(0)))
+        tracker.update(half)
+        seen[policy] = tracker.engine.search_crops(1)[0].copy()
+    assert seen[MissingPolicy.ZEROS][1].max() == 0
+    np.testing.assert_array_equal(seen[MissingPolicy.DUPLICATE][1], seen[MissingPolicy.DUPLICATE][0])
+    tracker = Tracker(tiny(), Modality.THERMAL)
+    tracker.start(whole, scene.box(*path(0)))
+    tracker.update(replace(half, aux=whole.aux))
+    np.testing.assert_array_equal(seen[MissingPolicy.LAST], tracker.engine.search_crops(1)[0])
+
+
+def test_can_start_with_either_camera_alone(scene, correlation) -> None:
+    for rgb in (True, False):
+        tracker = tracker_of(correlation)
+        tracker.start(scene.frame(0, {"a": path(0)}, rgb=rgb, aux=not rgb), scene.box(*path(0)))
+        result = tracker.update(scene.frame(1, {"a": path(1)}, rgb=rgb, aux=not rgb))
+        assert overlap(result.box, scene.box(*path(1))) > 0.75
+
+
+BAD_BOXES = [
+    (BoundingBox(10, 10, 0, 5), "more than 1 px"),
+    (BoundingBox(10, 10, 1, 1), "more than 1 px"),
+    (BoundingBox(10, 10, -5, 5), "more than 1 px"),
+    (BoundingBox(float("nan"), 10, 5, 5), "must be finite"),
+    (BoundingBox(10, 10, float("inf"), 5), "must be finite"),
+    (BoundingBox(320, 10, 5, 5), "outside the 320 x 240 frame"),
+    (BoundingBox(10, -30, 5, 5), "outside the 320 x 240 frame"),
+    (("10", 10, 5, 5), "four numbers"),
+    ((10, 10, 5), "four numbers"),
+]
+
+
+@pytest.mark.parametrize(("box", "message"), BAD_BOXES)
+def test_a_bad_box_is_refused_and_the_old_target_kept(scene, tiny, box, message: str) -> None:
+    used, untouched = tracker_of(tiny()), tracker_of(tiny())
+    for tracker in (used, untouched):
+        tracker.start(scene.frame(0, {"a": path(0)}), scene.box(*path(0)))
+    with pytest.raises(TrackerError, match=message):
+        used.start(scene.frame(9, {"b": path(0)}), box)
+    after = [tracker.update(scene.frame(1, {"a": path(1)})) for tracker in (used, untouched)]
+    assert without_timing(after[0]) == without_timing(after[1])
+
+
+def bad_frames(scene) -> dict[str, tuple[object, str]]:
+    good = scene.frame(2, {"a": path(2)})
+    return {
+        "no image": (replace(good, rgb=None, aux=None), "neither"),
+        "nan stamp": (replace(good, stamp=float("nan")), "finite number of seconds"),
+        "stamp back": (replace(good, stamp=0.5), "must not go back"),
+        "other colour size": (replace(good, rgb=np.zeros((100, 100, 3), np.uint8)), "320 x 240 to 100 x 100"),
+        "other thermal size": (replace(good, aux=np.zeros((9, 9, 3), np.uint8)), "thermal image changed its size"),
+        "non-contiguous": (replace(good, rgb=good.rgb[..., ::-1]), "ascontiguousarray"),
+        "wrong dtype": (replace(good, rgb=good.rgb.astype(np.float32)), "uint8, got float32"),
+        "wrong channels": (replace(good, rgb=good.rgb[..., :2]), "3 channels, got 2"),
+        "other modality": (replace(good, modality=Modality.EVENT), "follows thermal streams, got a event"),
+        "no frame": (good.rgb, "must be a MultiModalFrame"),
+    }
+
+
+BAD_FRAMES = (
+    "no image",
+    "nan stamp",
+    "stamp back",
+    "other colour size",
+    "other thermal size",
+    "non-contiguous",
+    "wrong dtype",
+    "wrong channels",
+    "other modality",
+    "no frame",
+)
+
+
+@pytest.mark.parametrize("name", BAD_FRAMES)
+def test_a_bad_frame_is_refused_and_leaves_the_state_as_before(scene, tiny, name: str) -> None:
+    frame, message = bad_frames(scene)[name]
+    used, untouched = tracker_of(tiny()), tracker_of(tiny())
+    for tracker in (used, untouched):
+        tracker.start(scene.frame(0, {"a": path(0)}), scene.box(*path(0)))
+        tracker.update(scene.frame(1, {"a": path(1)}))
+    with pytest.raises(FrameError, match=message):
+        used.update(frame)
+    after = [tracker.update(scene.frame(3, {"a": path(3)})) for tracker in (used, untouched)]
+    assert without_timing(after[0]) == without_timing(after[1])
+
+
+def test_update_before_start_and_after_reset(scene, tiny) -> None:
+    tracker = tracker_of(tiny())
+    with pytest.raises(TrackerError, match="update came before start"):
+        tracker.update(scene.frame(0, {}))
+    tracker.start(scene.frame(5, {"a": path(0)}), scene.box(*path(0)))
+    assert tracker.started
+    tracker.reset()
+    assert not tracker.started
+    with pytest.raises(TrackerError, match="update came before start"):
+        tracker.update(scene.frame(6, {}))
+
+
+def test_a_network_that_answers_nan_leaves_the_state_as_before(scene, correlation) -> None:
+    tracker = tracker_of(correlation)
+    tracker.start(scene.frame(0, {"a": path(0)}), scene.box(*path(0)))
+    answer = correlation._answer
+    correlation._answer = lambda *_: [math.nan] * 7
+    with pytest.raises(TrackerError, match="NaN or infinity"):
+        tracker.update(scene.frame(1, {"a": path(1)}))
+    correlation._answer = answer
+    assert overlap(tracker.update(scene.frame(1, {"a": path(1)})).box, scene.box(*path(1))) > 0.75
+
+
+def test_start_and_reset_leave_no_state_behind(scene, tiny) -> None:
+    used, fresh = tracker_of(tiny()), tracker_of(tiny())
+    used.start(scene.frame(100, {"b": (30, 30)}, aux=False), scene.box(30, 30))
+    for step in range(12):
+        used.update(scene.frame(101 + step, {"b": (30 + step, 30)}, rgb=step % 2 == 0))
+    used.reset()
+    for tracker in (used, fresh):
+        tracker.start(scene.frame(0, {"a": path(0)}), scene.box(*path(0)))
+    for step in range(1, 5):
+        frame = scene.frame(step, {"a": path(step)})
+        assert without_timing(used.update(frame)) == without_timing(fresh.update(frame))
+
+
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.builds(BoundingBox, st.floats(-30, 300), st.floats(-30, 220), st.floats(31, 200), st.floats(31, 200)),
+    st.booleans(),
+    st.booleans(),
+)
+def test_boxes_stay_in_the_frame_and_equal_frames_give_equal_results(
+    scene, tiny, box: BoundingBox, published: bool, enabled: bool
+) -> None:
+    config = TrackerConfig(published_geometry=published, confidence=replace(STATES, enabled=enabled))
+    trackers = [tracker_of(tiny(), config) for _ in range(2)]
+    for tracker in trackers:
+        tracker.start(scene.frame(0, {"a": path(0)}), box)
+    for step in range(1, 4):
+        frame = scene.frame(step, {"a": path(step)})
+        first, second = (tracker.update(frame) for tracker in trackers)
+        assert without_timing(first) == without_timing(second)
+        if enabled and first.box == box:
+            continue  # nothing was believed yet: the user's own box stands
+        x, y, w, h = first.box
+        assert x >= 0
+        assert y >= 0
+        assert x + w <= 320 + 1e-9
+        assert y + h <= 240 + 1e-9
+        assert min(w, h) >= 10 - 1e-9
+
+
+def test_an_auxiliary_camera_of_another_resolution(scene, correlation) -> None:
+    def halved(frame: MultiModalFrame) -> MultiModalFrame:
+        return replace(frame, aux=np.ascontiguousarray(frame.aux[::2, ::2]))
+
+    tracker = tracker_of(correlation)
+    tracker.start(halved(scene.frame(0, {"a": path(0)})), scene.box(*path(0)))
+    for step in range(1, 8):
+        result = tracker.update(halved(scene.frame(step, {"a": path(step)})))
+        assert overlap(result.box, scene.box(*path(step))) > 0.7
+    aux_only = tracker.update(halved(scene.frame(9, {"a": path(8)}, rgb=True)))
+    assert overlap(aux_only.box, scene.box(*path(8))) > 0.7
+
+
+def test_several_targets_are_tracked_like_each_alone(scene, tiny) -> None:
+    places = {"a": (60, 60), "b": (160, 120), "c": (230, 40)}
+    boxes = {index: scene.box(*place) for index, place in enumerate(places.values())}
+    config = TrackerConfig(confidence=STATES)
+    together = MultiTracker(tiny(), Modality.THERMAL, config, LIMITS)
+    together.start(scene.frame(0, places), boxes)
+    alone = {index: tracker_of(tiny(), config) for index in boxes}
+    for index, box in boxes.items():
+        alone[index].start(scene.frame(0, places), box)
+    for step in range(1, 4):
+        frame = scene.frame(step, {name: (x + 2 * step, y) for name, (x, y) in places.items()})
+        results = together.update(frame)
+        for index, tracker in alone.items():
+            single = tracker.update(frame)
+            np.testing.assert_allclose(results[index].box, single.box, atol=1e-3)
+            assert results[index].state is single.state
+
+
+def test_targets_come_and_go(scene, correlation) -> None:
+    places = {"a": (60, 60), "b": (180, 140)}
+    tracker = MultiTracker(correlation, Modality.THERMAL, TrackerConfig(confidence=STATES), LIMITS)
+    with pytest.raises(TrackerError, match="at least one box"):
+        tracker.start(scene.frame(0, places), {})
+    tracker.start(scene.frame(0, places), {7: scene.box(60, 60)})
+    tracker.add(scene.frame(1, places), 9, scene.box(180, 140))
+    results = tracker.update(scene.frame(2, places))
+    assert overlap(results[7].box, scene.box(60, 60)) > 0.8
+    assert overlap(results[9].box, scene.box(180, 140)) > 0.8
+    only_a = [tracker.update(scene.frame(3 + step, {"a": (60, 60)})) for step in range(5)][-1]
+    assert (only_a[7].state, only_a[9].state) == (TrackState.TRACKING, TrackState.LOST)
+    tracker.remove(9)
+    assert tracker.targets == (7,)
+    with pytest.raises(TrackerError, match="no target 9"):
+        tracker.remove(9)
+    assert set(tracker.update(scene.frame(9, places))) == {7}
+
+
+@pytest.mark.parametrize("mode", [TemplateRefresh.REPLACE, TemplateRefresh.SECOND])
+def test_template_refresh_follows_a_target_that_changes(scene, correlation, mode: TemplateRefresh) -> None:
+    """The target fades into another texture; the first template alone loses it."""
+
+    def frame(step: int) -> MultiModalFrame:
+        first, second = (scene.frame(step, {name: path(step)}) for name in ("a", "b"))
+        share = min(1.0, step / 24)
+        blend = [
+            np.rint((1 - share) * p + share * q).astype(np.uint8)
+            for p, q in zip((first.rgb, first.aux), (second.rgb, second.aux), strict=True)
+        ]
+        return MultiModalFrame(float(step), blend[0], blend[1], Modality.THERMAL)
+
+    scores = {}
+    for refresh in (TemplateRefresh.OFF, mode):
+        config = TrackerConfig(
+            confidence=replace(STATES, enabled=False),
+            template_refresh=refresh,
+            template_every=3,
+            template_score=0.6,
+        )
+        tracker = tracker_of(correlation, config)
+        tracker.start(frame(0), scene.box(*path(0)))
+        scores[refresh] = [tracker.update(frame(step)).score for step in range(1, 26)][-1]
+    assert scores[mode] > scores[TemplateRefresh.OFF] + 0.2
+
+
+@pytest.mark.parametrize("wrong", [{"template_every": 0}, {"template_score": 2}, {"clip_margin": 0}])
+def test_impossible_options_are_refused(wrong: dict[str, float]) -> None:
+    with pytest.raises(TrackerConfigError, match=next(iter(wrong))):
+        TrackerConfig(**wrong)
+
+
+def test_all_errors_are_tracking_errors() -> None:
+    assert issubclass(TrackerError, TrackingError)
+    assert issubclass(TrackerConfigError, TrackingError)
