@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import functools
 import gc
+import importlib
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -46,6 +48,7 @@ def build_warm_tracker(settings: Settings) -> WarmTracker:
     from ckd_core.tracking.confidence import ConfidenceConfig
     from ckd_core.tracking.config import MissingPolicy, TemplateRefresh, TrackerConfig
 
+    _freeze_libraries()
     modality = Modality(settings.modality)
     config = TrackerConfig(
         missing=MissingPolicy(settings.missing),
@@ -66,6 +69,16 @@ def build_warm_tracker(settings: Settings) -> WarmTracker:
     own = tracker.thresholds
     tracker.thresholds = tuned(own, settings)
     return WarmTracker(tracker, own, settings.model, tracker.engine.device, tracker.engine.name)
+
+
+@functools.cache
+def _freeze_libraries() -> None:
+    """Take what the libraries keep for ever out of garbage collection: half a second less a collection, and no pause
+    of that length in the middle of tracking.
+    """
+    importlib.import_module("ckd_core.tracking.engines_torch")
+    gc.collect()
+    gc.freeze()
 
 
 def tuned(own: Thresholds, settings: Settings) -> Thresholds:

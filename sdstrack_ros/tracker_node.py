@@ -23,6 +23,7 @@ from sdstrack_ros.faults import FaultLog, guarded
 from sdstrack_ros.frames import History, SourceFrame
 from sdstrack_ros.health import Health, Latency, Situation
 from sdstrack_ros.inputs import Inputs, check_sync_policy
+from sdstrack_ros.lifecycle import answer_impossible_transitions, transition
 from sdstrack_ros.node_parameters import NodeParameters
 from sdstrack_ros.overload import FrameCost, OutputPlan, OverloadPolicy
 from sdstrack_ros.publishers import Publishers
@@ -69,7 +70,7 @@ class TrackerNode(LifecycleNode):  # type: ignore[misc]  # rclpy brings no types
         self._targets: TargetInputs | None = None
         steady = Clock(clock_type=ClockType.STEADY_TIME)
         self._status_timer = self.create_timer(STATUS_PERIOD_S, self._on_status_timer, clock=steady)
-        self._answer_impossible_transitions()
+        answer_impossible_transitions(self, self.faults)
 
     @property
     def settings(self) -> Settings:
@@ -101,12 +102,14 @@ class TrackerNode(LifecycleNode):  # type: ignore[misc]  # rclpy brings no types
         self.get_logger().info(f"configured: {self._warm.model} on {self._warm.device} by {self._warm.engine}")
         return self._entered("inactive", super().on_configure(state))
 
+    @transition
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Free what configure took."""
         result = super().on_cleanup(state)
         self._release()
         return self._entered("unconfigured", result)
 
+    @transition
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Start the worker, then subscribe."""
         assert self._warm is not None  # noqa: S101  # the state machine lets nobody activate before configure
@@ -122,17 +125,25 @@ class TrackerNode(LifecycleNode):  # type: ignore[misc]  # rclpy brings no types
         self._start_on_init_box(settings)
         return self._entered("active", result)
 
+    @transition
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Unsubscribe, then stop the worker; within a second."""
         self._stop(DEACTIVATE_PATIENCE_S)
         return self._entered("inactive", super().on_deactivate(state))
 
+    @transition
     def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Leave from any state."""
         self._stop(DEACTIVATE_PATIENCE_S)
         self._release()
         return self._entered("finalized", super().on_shutdown(state))
 
+    def finish(self) -> None:
+        """Go to the end of the lifecycle from wherever the node is."""
+        if self._label != "finalized":
+            self.trigger_shutdown()
+
+    @transition
     def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Let go of everything; the node may be configured again."""
         self._stop(DEACTIVATE_PATIENCE_S)
@@ -337,23 +348,6 @@ class TrackerNode(LifecycleNode):  # type: ignore[misc]  # rclpy brings no types
         situation = Situation(self._label, target, silences, needed, self._paused, tuple(problems))
         self._reporter.publish(situation, facts, now, periodic)
 
-    def _answer_impossible_transitions(self) -> None:
-        """Answer `success: false` where rclpy would raise out of the executor and leave the caller waiting."""
-        service = getattr(self, "_service_change_state", None)
-        if service is None:
-            return
-        change_state = service.callback
-
-        def answer(request: Any, response: Any) -> Any:
-            try:
-                return change_state(request, response)
-            except Exception as error:  # noqa: BLE001  # RCLError for a transition that the state does not have
-                self.faults.record("change_state", str(error))
-                response.success = False
-                return response
-
-        service.callback = answer
-
 
 def main(args: list[str] | None = None) -> int:
     """Run the node until SIGINT or SIGTERM; returns the exit status, 0 after either."""
@@ -377,7 +371,7 @@ def main(args: list[str] | None = None) -> int:
             node.trigger_activate()
         while not stop and rclpy.ok():
             _spin_once(executor, node)
-        node.trigger_shutdown()
+        node.finish()
     finally:
         executor.remove_node(node)
         executor.shutdown(timeout_sec=1.0)

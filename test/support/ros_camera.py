@@ -19,7 +19,7 @@ from rcl_interfaces.msg import Parameter, ParameterType, ParameterValue
 from rcl_interfaces.srv import SetParametersAtomically
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
-from ros_processes import RosProcess, wait_until
+from ros_processes import ProcessError, RosProcess, wait_until
 from sensor_msgs.msg import CameraInfo, Image
 from vision_msgs.msg import Detection2DArray
 
@@ -57,6 +57,7 @@ class RosTest:
         self.executor.add_node(self.node)
         self.heard = Ears()
         self._publishers: dict[str, Any] = {}
+        self._clients: dict[str, Any] = {}
 
     def close(self) -> None:
         self.executor.shutdown()
@@ -85,14 +86,16 @@ class RosTest:
 
     def call(self, kind: Any, name: str, request: Any, timeout_s: float = 30.0) -> Any:
         """Call a service and return its response."""
-        client = self.node.create_client(kind, name)
-        try:
-            wait_until(lambda: client.service_is_ready(), timeout_s, f"service {name}", self.spin)
-            future = client.call_async(request)
-            wait_until(future.done, timeout_s, f"answer of {name}", self.spin)
-            return future.result()
-        finally:
-            self.node.destroy_client(client)
+        if name not in self._clients:
+            self._clients[name] = self.node.create_client(kind, name)
+        client = self._clients[name]
+        wait_until(client.service_is_ready, timeout_s, f"service {name}", self.spin)
+        future = client.call_async(request)
+        # In one go and not in slices of time: the answer itself wakes the executor.
+        self.executor.spin_until_future_complete(future, timeout_sec=timeout_s)
+        if not future.done():
+            raise ProcessError(f"no answer of {name} within {timeout_s} s")
+        return future.result()
 
     def transition(self, transition: int, timeout_s: float = 60.0) -> bool:
         """Ask the node for a lifecycle transition; whether it succeeded."""

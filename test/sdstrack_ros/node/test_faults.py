@@ -12,7 +12,7 @@ from ros_camera import HEIGHT, WIDTH, image_message, stamp_of
 from sensor_msgs.msg import CameraInfo, Image
 
 if TYPE_CHECKING:
-    from conftest import Rig
+    from ros_rig import Rig
 
 pytestmark = pytest.mark.ros
 

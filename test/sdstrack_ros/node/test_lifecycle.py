@@ -12,7 +12,7 @@ from ros_camera import stamp_of
 from std_srvs.srv import SetBool, Trigger
 
 if TYPE_CHECKING:
-    from conftest import Rig
+    from ros_rig import Rig
 
 pytestmark = pytest.mark.ros
 

@@ -13,7 +13,7 @@ from std_srvs.srv import SetBool, Trigger
 from vision_msgs.msg import Detection2D, Detection2DArray, ObjectHypothesisWithPose
 
 if TYPE_CHECKING:
-    from conftest import Rig
+    from ros_rig import Rig
 
 pytestmark = pytest.mark.ros
 

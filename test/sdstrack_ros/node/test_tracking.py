@@ -13,7 +13,7 @@ from vision_msgs.msg import Detection3DArray
 from visualization_msgs.msg import Marker, MarkerArray
 
 if TYPE_CHECKING:
-    from conftest import Rig
+    from ros_rig import Rig
 
 pytestmark = pytest.mark.ros
 
