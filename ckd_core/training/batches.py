@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+import threading
 from typing import TYPE_CHECKING, Any
 
 import cv2
@@ -72,6 +74,10 @@ def load_batches(pairs: PairDataset, indices: StepIndices, workers: int, pin: bo
         **options,
     )
     iterator = iter(loader)
+    if workers and threading.current_thread() is threading.main_thread():
+        # torch's handler would raise wherever this process is when a worker dies, also half-way through a weight
+        # update; without it the loader notices within 5 s, while waiting for the next batch
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     while True:
         try:
             batch = next(iterator)

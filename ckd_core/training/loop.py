@@ -10,6 +10,7 @@ import contextlib
 import logging
 import math
 import signal
+import threading
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -362,7 +363,7 @@ class Trainer:
     @contextlib.contextmanager
     def _signals(self) -> Iterator[None]:
         """Within: the first SIGINT or SIGTERM asks for a stop after the current step, a second one ends at once."""
-        if not _in_main_thread():
+        if threading.current_thread() is not threading.main_thread():
             yield
             return
         before: dict[int, Any] = {}
@@ -380,9 +381,3 @@ class Trainer:
         finally:
             for signal_number, handler in before.items():
                 signal.signal(signal_number, handler)
-
-
-def _in_main_thread() -> bool:
-    import threading
-
-    return threading.current_thread() is threading.main_thread()

@@ -111,20 +111,24 @@ def test_two_processes_equal_one(uneven: bool, tmp_path: Path) -> None:
     assert state["best"] == pytest.approx(summary.best, abs=1e-3)
 
 
-@pytest.mark.parametrize(("model", "steps"), [("sdstrack_tiny_test", 150), ("ckd_tiny_test", 150)])
-def test_overfitting_one_batch_finds_the_boxes(model: str, steps: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("model", "lr"), [("sdstrack_tiny_test", 1e-3), ("ckd_tiny_test", 1e-2)])
+def test_overfitting_one_batch_finds_the_boxes(model: str, lr: float, tmp_path: Path) -> None:
+    """CKD: unmasked, and a head wide enough that BatchNorm leaves it something to say."""
+    steps, is_ckd = 150, model.startswith("ckd")
+    wide = {"teachers": True, "mask_ratio": 0.0, "head_channels": 128} if is_ckd else {}
     chosen = runs.settings(
         tmp_path,
         model,
+        model__overrides={"drop_path": 0.0, **wide},
         run__epochs=1,
-        run__samples_per_epoch=4 * steps,
+        run__batch_size=2,
+        run__samples_per_epoch=2 * steps,
         run__log_every=1000,
-        optim__schedule={"kind": "cosine", "warmup_steps": 10, "final": 0.01},
-        optim__clip_norm=1.0,
-        optim__groups=[{"contains": [""], "lr": 2e-3}],
+        optim__schedule={"kind": "cosine", "warmup_steps": 10, "final": 0.05},
+        optim__clip_norm=1000.0 if is_ckd else 1.0,
+        optim__groups=[{"contains": [""], "lr": lr}],
     )
-    one = runs.trainer(chosen, runs.BrightSquares(period=4))
-    values = one.run().values
+    values = runs.trainer(chosen, runs.BrightSquares(period=2)).run().values
     assert values["iou"] > 0.95, f"IoU on the one batch is {values['iou']:.3f} after {steps} steps"
 
 
