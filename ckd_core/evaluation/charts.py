@@ -72,7 +72,7 @@ def _ticks(low: float, high: float) -> list[float]:
     power = 10 ** np.floor(np.log10(raw))
     step = float(min((m for m in (1, 2, 2.5, 5, 10) if m * power >= raw), default=10) * power)
     first = np.ceil(low / step - 1e-9) * step
-    return [float(v) for v in np.arange(first, high + step * 1e-6, step)]
+    return [float(v) + 0.0 for v in np.arange(first, high + step * 1e-6, step)]
 
 
 def _axes(frame: _Frame, x_label: str, y_label: str) -> list[str]:

@@ -281,5 +281,8 @@ def _score_long_term(truths: Sequence[Truth], tracks: Mapping[str, Track]) -> Lo
             continue
         if track.confidence is None:
             raise ScoreError(f"{track.name} has no confidences; precision, recall and F need one a frame")
-        prepared.append(long_term_track(track.boxes, truth.boxes, track.confidence, truth.size))
+        # The frame that the tracker was given is no answer of its own; the toolkit still counts it as visible.
+        boxes, confidence = track.boxes.copy(), track.confidence.copy()
+        boxes[0], confidence[0] = np.nan, np.nan
+        prepared.append(long_term_track(boxes, truth.boxes, confidence, truth.size))
     return long_term_score(prepared)

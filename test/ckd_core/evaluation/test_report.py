@@ -109,7 +109,8 @@ def test_sorting_works_in_a_browser(tmp_path: Path) -> None:
     clicks = """<script>
     var heads=document.querySelectorAll('#sequences th');function names(){return Array.prototype.map.call(
     document.querySelectorAll('#sequences tbody tr'),function(r){return r.dataset.name;}).join('|');}
-    var last=heads[heads.length-1];heads[0].click();var byName=names();last.click();var down=names();last.click();var up=names();
+    var last=heads[heads.length-1];heads[0].click();var byName=names();
+    last.click();var down=names();last.click();var up=names();
     document.title=[byName,down,up].join(' / ');</script></body>"""
     probe = tmp_path / "probe.html"
     probe.write_text(page.read_text().replace("</body>", clicks))

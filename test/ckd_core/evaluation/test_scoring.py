@@ -204,7 +204,8 @@ def test_depthtrack_reports_precision_recall_and_f() -> None:
     boxes[3] = np.nan
     confidence = np.array([1.0, 0.9, 0.8, np.nan, 0.7])
     score = score_benchmark(get_rule("depthtrack"), [Truth("a", truth)], {"a": Track("a", boxes, confidence)})
-    assert score.metrics["F"] == score.metrics["Pr"] == score.metrics["Re"] == 1.0
+    assert (score.metrics["Pr"], score.metrics["Re"]) == (1.0, 0.75)  # the given frame is visible, but no answer
+    assert score.metrics["F"] == pytest.approx(2 * 0.75 / 1.75)
     with pytest.raises(ScoreError, match="no confidences"):
         score_benchmark(get_rule("depthtrack"), [Truth("a", truth)], {"a": Track("a", still(5))})
 
