@@ -10,6 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmarks import _published_order as published
 from benchmarks.harness import Row, interleaved, rows_against
 from ckd_core.models.registry import build_model
+from ckd_core.models.vit import plain_attention
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
     Call = Callable[[], object]
 
-TITLE = "Networks: one frame, batch 1 (ratio: published order / ours; random weights)"
+TITLE = "Networks: one frame, batch 1, random weights (ratio: how much faster than the published order)"
 CASES: tuple[tuple[str, str, dict[str, Any]], ...] = (
     ("SDSTrack-B, elimination on", "sdstrack_b256", {}),
     ("SDSTrack-B, elimination off", "sdstrack_b256", {"ce_blocks": ()}),
@@ -28,22 +29,47 @@ CASES: tuple[tuple[str, str, dict[str, Any]], ...] = (
     ("CKD-B, joint elimination", "ckd_b256_mce", {}),
 )
 WARMUP_CALLS = 3
+PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 def run(quick: bool) -> list[Row]:
-    """CPU rows in float32 and bfloat16; where a CUDA device is present, the same there, compiled and as a graph."""
+    """CPU rows in float32 and bfloat16; where a CUDA device is present, the same there, compiled and as a graph.
+
+    All contestants of a network on one device share one interleaved run. `ratio` is against the published order in the
+    same precision, `ratio_f32` against the published order in float32, which is how the published trackers run.
+    """
     rounds = 5 if quick else 21
     rows: list[Row] = []
-    for title, name, overrides in CASES:
-        for dtype in (torch.float32, torch.bfloat16):
-            with torch.inference_mode():
-                rows += _case(title, name, overrides, "cpu", dtype, rounds)
-                if torch.cuda.is_available():
-                    rows += _case(title, name, overrides, "cuda", dtype, 5 * rounds)
+    with torch.inference_mode():
+        for title, name, overrides in CASES:
+            rows += _case(title, name, overrides, "cpu", rounds)
+            if torch.cuda.is_available():
+                rows += _case(title, name, overrides, "cuda", 5 * rounds)
     return rows
 
 
-def _case(title: str, name: str, overrides: dict[str, Any], device: str, dtype: torch.dtype, rounds: int) -> list[Row]:
+def _case(title: str, name: str, overrides: dict[str, Any], device: str, rounds: int) -> list[Row]:
+    calls: dict[str, Call] = {}
+    flops: dict[str, float] = {}
+    for precision, dtype in PRECISIONS.items():
+        for contestant, call in _contestants(name, overrides, device, dtype).items():
+            calls[f"{contestant}, {precision}"] = call if device == "cpu" else _waited(call)
+        for contestant in ("published order", "ours"):
+            key = f"{contestant}, {precision}"
+            flops[key] = _gflop(calls[key])
+    timings = interleaved(calls, rounds)
+    against_f32 = {str(row["name"]): row["ratio"] for row in rows_against(timings, "published order, float32")}
+    rows = []
+    for precision in PRECISIONS:
+        group = {key: timing for key, timing in timings.items() if key.endswith(precision)}
+        for row in rows_against(group, f"published order, {precision}"):
+            key = str(row["name"])
+            gflop = round(flops.get(key, flops[f"ours, {precision}"]), 1)
+            rows.append({"network": title, "on": device, **row, "ratio_f32": against_f32[key], "gflop": gflop})
+    return rows
+
+
+def _contestants(name: str, overrides: dict[str, Any], device: str, dtype: torch.dtype) -> dict[str, Call]:
     model = build_model(name, **overrides).eval().to(device, dtype)
     template, search = _images(model, device, dtype)
     kept = model.embed_template(template)
@@ -52,15 +78,14 @@ def _case(title: str, name: str, overrides: dict[str, Any], device: str, dtype: 
         "published order": lambda: restated(model, template, search),
         "ours": lambda: model.track(kept, search),
     }
-    flops = {contestant: _gflop(call) for contestant, call in calls.items()}
     if device == "cuda":
-        calls = {key: _waited(call) for key, call in _cuda_variants(model, kept, search, calls).items()}
-    timings = interleaved(calls, rounds)
-    where = f"{device} {str(dtype).removeprefix('torch.')}"
-    return [
-        {"network": title, "on": where, **row, "gflop": round(flops.get(str(row["name"]), flops["ours"]), 1)}
-        for row in rows_against(timings, "published order")
-    ]
+        return _cuda_variants(model, kept, search, calls)
+
+    def plain() -> object:
+        with plain_attention():
+            return model.track(kept, search)
+
+    return {**calls, "ours, plain attention": plain}
 
 
 def _images(model: TrackingNetwork, device: str, dtype: torch.dtype) -> tuple[Tensor, Tensor]:

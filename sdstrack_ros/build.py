@@ -73,8 +73,9 @@ def build_warm_tracker(settings: Settings) -> WarmTracker:
 
 @functools.cache
 def _freeze_libraries() -> None:
-    """Take what the libraries keep for ever out of garbage collection: half a second less a collection, and no pause
-    of that length in the middle of tracking.
+    """Take what the libraries keep for ever out of garbage collection.
+
+    A collection then takes half a second less, a pause that would fall into the middle of tracking.
     """
     importlib.import_module("ckd_core.tracking.engines_torch")
     gc.collect()

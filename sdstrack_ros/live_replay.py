@@ -18,6 +18,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from ckd_core.errors import TrackingError
 from ckd_core.frame import BoundingBox
+from sdstrack_ros.bag_storage import CAMERA_INFO, open_bag
 from sdstrack_ros.sync_types import NS_PER_S
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ HIGHEST_DOMAIN = 101  # domains above collide with the ephemeral ports of Linux
 START_PATIENCE_S = 90.0  # loading and warming up a large model on a small machine
 QUIET_S = 1.5  # playback has ended and nothing more came for so long: the node is done
 END_PATIENCE_S = 10.0
+DISCOVERY_PATIENCE_S = 15  # the player waits so long for the node to subscribe
 NODE_NAME = "/tracker"
 
 
@@ -191,17 +193,22 @@ def replay(
     logs.mkdir(parents=True, exist_ok=True)
     # transport compressed: the node itself appends /compressed to the topic names
     compressed = topics.rgb.endswith("/compressed")
+    with open_bag(bag) as opened:
+        infos = [topic.name for topic in opened.topics if topic.type_name == CAMERA_INFO]
+    played = [topic for topic in (topics.rgb, topics.aux, *infos[:1]) if topic]
     node_parameters = {
         "rgb_topic": topics.rgb.removesuffix("/compressed"),
         "aux_topic": topics.aux.removesuffix("/compressed"),
         "events_topic": topics.aux,
         "transport": "compressed" if compressed else "raw",
+        **({"camera_info_topic": infos[0]} if infos else {}),
         "autostart": True,
         **parameters,
     }
     with _free_domain() as domain, _quiet_environment(_private_environment(domain, logs)) as environment:
         node = [sys.executable, "-m", "sdstrack_ros.tracker_node", *_parameter_arguments(node_parameters)]
-        player = [sys.executable, "-m", "sdstrack_ros.cli", "play", str(bag)]
+        player = [sys.executable, "-m", "sdstrack_ros.cli", "play", str(bag), "--wait", str(DISCOVERY_PATIENCE_S)]
+        player += [option for topic in played for option in ("--topic", topic)]
         node_log, player_log = logs / "node.log", logs / "player.log"
         listener = _Listener(domain)
         try:

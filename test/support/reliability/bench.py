@@ -51,6 +51,7 @@ class Camera:
         self._command = [*prefix, sys.executable, "-m", "reliability.camera", *arguments]
         self._environment, self._log = environment, log
         self.rate_hz = 15.0
+        self.base: dict[str, Any] = {}
         self.process: subprocess.Popen[bytes] | None = None
         self.left_behind: set[Path] = set()
 
@@ -69,8 +70,7 @@ class Camera:
 
     def set(self, **script: Any) -> dict[str, Any]:
         """Follow a script (see `camera.Script`); what is not named is healthy. Returns the counts so far."""
-        script.setdefault("rate_hz", self.rate_hz)
-        return self._ask({"set": script})
+        return self._ask({"set": {"rate_hz": self.rate_hz, **self.base, **script}})
 
     def report(self) -> dict[str, Any]:
         """Counts of what was sent, and the last stamp."""
@@ -200,8 +200,12 @@ def bench(
     wait: bool = True,
     rate_hz: float = 15.0,
     extra_environment: dict[str, str] | None = None,
+    healthy_script: dict[str, Any] | None = None,
 ) -> Iterator[Bench]:
-    """Start everything; `prefix` goes before both command lines (a namespace of its own, for example)."""
+    """Start everything and, unless `wait` is off, wait until it is healthy.
+
+    module: the node's. prefix: goes before both command lines. healthy_script: what the cameras do without a fault.
+    """
     with private_domain() as domain:
         environment = {**ros_environment(domain, folder), **(extra_environment or {})}
         environment["PYTHONPATH"] = os.pathsep.join([str(SUPPORT), environment["PYTHONPATH"]])
@@ -220,6 +224,7 @@ def bench(
 
         camera = Camera(environment, folder / "camera.log", camera_arguments, prefix)
         camera.rate_hz = rate_hz
+        camera.base = healthy_script or {}
         made: Bench | None = None
         try:
             with ros_test(domain, environment) as ros:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 # Frames that may be on their way between two counters when they are read.
 IN_FLIGHT = 3
+LEAST_ANSWERS = 3
 MEMORY_LIMIT_MB = 40.0
 PATIENCE_S = 60.0
 
@@ -47,7 +48,7 @@ class Row:
     injected: str
     act: Callable[[Bench], list[Counted] | None]
     shown: str = ""
-    within: int = 15
+    within: int = 30
     boxes_flow: float = 0.0
     short: bool = True
     memory_mb: float = MEMORY_LIMIT_MB
@@ -114,8 +115,13 @@ def _judge(
         problems.append("the node did not stay up")
     if not 0 <= outcome.recovered_frames <= row.within:
         problems.append(f"recovered after {outcome.recovered_frames} frames; expected within {row.within}")
-    if outcome.answers < row.boxes_flow * outcome.frames:
-        problems.append(f"{outcome.answers} answers to {outcome.frames} frames; expected a share of {row.boxes_flow}")
+    # A busy machine drops frames, and that is right: what counts is that each is answered or known to be dropped.
+    known = outcome.answers + number(after, "frames.dropped") - number(before, "frames.dropped")
+    if row.boxes_flow and (known < row.boxes_flow * outcome.frames or outcome.answers < LEAST_ANSWERS):
+        problems.append(
+            f"{outcome.answers} answers and {known - outcome.answers} counted drops for {outcome.frames} frames; "
+            f"expected a share of {row.boxes_flow}"
+        )
     if outcome.memory_mb > row.memory_mb:
         problems.append(f"memory rose by {outcome.memory_mb} MB; expected at most {row.memory_mb}")
     found = re.search(row.shown, shown)

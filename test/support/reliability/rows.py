@@ -174,16 +174,16 @@ def depth_rows(long: bool) -> list[Row]:
             counting(lasting, "sync.color_duplicate", "rgb", 0.5, 2, repeat=True),
             r"sync.color_duplicate=[1-9]",
         ),
-        Row("clock jump forward and back", "+1 h, back, -1 h, back", clock_jumps, r"jump back in time", within=30),
+        Row("clock jump forward and back", "+1 h, back, -1 h, back", clock_jumps, r"jump back in time", within=60),
         Row(
             "bag loop",
             "stamps start again every 1.5 s",
             script(3 * lasting, loop_s=1.5),
             r"frames.rewinds=[1-9]",
             boxes_flow=0.4,
-            within=30,
+            within=60,
         ),
-        Row("size change", "half the size, and back", resize, r"(size|sized?|pixels)", within=30),
+        Row("size change", "half the size, and back", resize, r"(size|sized?|pixels)", within=60),
         Row(
             "encoding change",
             "colour called 32FC1",
@@ -203,7 +203,7 @@ def depth_rows(long: bool) -> list[Row]:
             "images go on, stamps stand still",
             counting(lasting, "sync.color_duplicate", "rgb", 1.0, 3, frozen_stamp=True),
             r"sync.color_duplicate=[1-9]",
-            within=30,
+            within=60,
         ),
         Row(
             "zero stamps",
@@ -245,14 +245,14 @@ def depth_rows(long: bool) -> list[Row]:
             "SIGKILL of the cameras, new ones after 4 s",
             kill_publisher,
             r"nothing on /rgb/image_raw",
-            within=45,
+            within=90,
         ),
         Row(
             "weights deleted",
             "file removed while running; reconfigured without it",
             delete_weights,
             r"configure failed: .*weights.safetensors",
-            within=45,
+            within=90,
         ),
         Row(
             "parameter storm", "changes as fast as they are answered, a third bad", parameter_storm(300 if long else 40)
@@ -261,7 +261,7 @@ def depth_rows(long: bool) -> list[Row]:
             "lifecycle storm",
             "full cycles under load, with impossible transitions",
             lifecycle_storm(15 if long else 2),
-            within=45,
+            within=90,
         ),
     ]
 

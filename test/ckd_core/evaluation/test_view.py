@@ -1,0 +1,51 @@
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+from small_scenes import TINY
+from typer.testing import CliRunner
+
+import ckd_core.commands
+from ckd_core.cli import build_app
+from ckd_core.data.datasets import open_dataset
+from ckd_core.evaluation.conditions import parse_condition
+from ckd_core.evaluation.contestants import ModelContestant
+from ckd_core.evaluation.manifest import ManifestError
+from ckd_core.evaluation.rerun_view import write_recording
+from ckd_core.evaluation.runner import RunPlan, run_benchmark
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+pytest.importorskip("rerun", reason="the optional package rerun-sdk is not installed")
+
+
+def rrd(verb: str, file: Path) -> str:
+    """What rerun's own tool says about a recording."""
+    command = [sys.executable, "-m", "rerun", "rrd", verb, str(file)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_a_recording_holds_images_boxes_and_scores(scenes: Path, tmp_path: Path, tiny_weights: Path) -> None:
+    run = tmp_path / "run"
+    dataset = open_dataset("folder", scenes).select(["a", "d"])
+    condition = parse_condition("full")
+    run_benchmark(RunPlan(dataset, ModelContestant(TINY, tiny_weights), run, condition, devices=("cpu",), threads=1))
+    answer = CliRunner().invoke(build_app(ckd_core.commands), ["view", str(run), "--root", str(scenes)])
+    assert answer.exit_code == 0, answer.output
+    assert "2 sequences" in answer.output
+    rrd("verify", run / "run.rrd")
+    paths = set(re.findall(r"/[ad]/[a-z/]+", rrd("print", run / "run.rrd")))
+    wanted = {"/a/image/colour", "/a/image/auxiliary", "/a/image/tracker", "/a/image/annotation", "/d/plot/score"}
+    assert wanted <= paths
+    assert "/a/plot/overlap" in paths
+    assert write_recording(run, tmp_path / "small.rrd", sequences=["d"]) == ["d"]
+    assert (tmp_path / "small.rrd").stat().st_size < (run / "run.rrd").stat().st_size
+    with pytest.raises(ManifestError, match="is not a run's folder"):
+        write_recording(tmp_path, tmp_path / "x.rrd")

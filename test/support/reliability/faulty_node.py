@@ -1,0 +1,94 @@
+"""The real node, with an engine whose calls can be held up or fail: orders come through a file.
+
+The file named by SDSTRACK_ENGINE_ORDERS holds `block SECONDS` or `oom` while that is wanted. Beside it, `NAME.log` gets
+a line for every order obeyed, and `concurrent` whenever two threads are inside the engine at once.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from ckd_core.tracking import builder
+from ckd_core.tracking.engines import Engine
+from sdstrack_ros.tracker_node import main
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+ORDERS = Path(os.environ["SDSTRACK_ENGINE_ORDERS"])
+
+
+class FaultyEngine(Engine):
+    """Another engine, disturbed."""
+
+    def __init__(self, inner: Engine) -> None:
+        super().__init__(inner.name, inner.device, inner.spec)
+        self._inner = inner
+        self._inside = 0
+        self._lock = threading.Lock()
+
+    def template_crops(self, count: int) -> Any:
+        return self._inner.template_crops(count)
+
+    def search_crops(self, count: int) -> Any:
+        return self._inner.search_crops(count)
+
+    def windows(self, count: int) -> Any:
+        return self._inner.windows(count)
+
+    def embed_template(self, crops: Any) -> Any:
+        return self._inner.embed_template(crops)
+
+    def join(self, templates: Sequence[Any]) -> Any:
+        return self._inner.join(templates)
+
+    def track(self, templates: Any, crops: Any, windows: Any) -> Any:
+        with self._lock:
+            self._inside += 1
+            if self._inside > 1:
+                _note("concurrent")
+        try:
+            self._obey()
+            return self._inner.track(templates, crops, windows)
+        finally:
+            with self._lock:
+                self._inside -= 1
+
+    def _obey(self) -> None:
+        try:
+            order, *rest = ORDERS.read_text().split()
+        except (OSError, ValueError):
+            return
+        _note(order)
+        if order == "block":
+            time.sleep(float(rest[0]))
+        if order == "oom":
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB (simulated)")
+
+
+def _note(line: str) -> None:
+    with ORDERS.with_suffix(".log").open("a") as stream:
+        stream.write(line + "\n")
+
+
+def _disturb_engines() -> None:
+    build = builder.build_engine
+
+    def disturbed(*args: Any, **kwargs: Any) -> Any:
+        built = build(*args, **kwargs)
+        return dataclasses.replace(built, engine=FaultyEngine(built.engine))
+
+    builder.build_engine = disturbed
+
+
+if __name__ == "__main__":
+    _disturb_engines()
+    sys.exit(main())
