@@ -173,6 +173,8 @@ class _Listener:
 def _parameter_arguments(parameters: Mapping[str, object]) -> list[str]:
     arguments = ["--ros-args"]
     for name, value in parameters.items():
+        if value == "":  # rcl cannot parse an empty value; it is every such parameter's default
+            continue
         text = str(value).lower() if isinstance(value, bool) else str(value)
         arguments += ["-p", f"{name}:={text}"]
     return arguments
