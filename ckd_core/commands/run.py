@@ -1,0 +1,65 @@
+"""`sdstrack run`: track one object through recorded files."""
+
+from __future__ import annotations
+
+from pathlib import Path  # noqa: TC003  # typer reads the annotations when it runs
+from typing import Annotated
+
+import typer
+
+
+def command(
+    sources: Annotated[
+        list[str],
+        typer.Argument(
+            help="A sequence folder (visible/ + infrared|depth|event/), or a colour and an auxiliary video, "
+            'or two quoted patterns of images; "" in the place of a camera that is not there.'
+        ),
+    ],
+    init: Annotated[
+        str | None, typer.Option(help="Box x,y,w,h of the object in the first frame; default: the folder's own.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for the results; default: out/run/NAME.")] = None,
+    modality: Annotated[str | None, typer.Option(help="depth, thermal or event; a folder tells it.")] = None,
+    model: Annotated[str, typer.Option(help="Name of the network.")] = "sdstrack_s128",
+    weights: Annotated[
+        Path | None, typer.Option(help="Weights or a folder of sdstrack export; default: those of the package.")
+    ] = None,
+    engine: Annotated[str, typer.Option(help="auto, measure, torch/fp32, openvino/bf16 ...")] = "auto",
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:N or auto.")] = "auto",
+    threads: Annotated[int, typer.Option(min=0, help="CPU threads; 0: the engine's own choice.")] = 0,
+    strict_device: Annotated[
+        bool, typer.Option(help="Fail when the engine or device is not there, instead of falling back.")
+    ] = False,
+    published: Annotated[bool, typer.Option(help="The published tracker: no states, no search growth.")] = False,
+    missing: Annotated[
+        str | None, typer.Option(help="What stands in for a missing image: zeros, last or duplicate.")
+    ] = None,
+    fps: Annotated[float, typer.Option(min=0.1, help="Frames a second of images.")] = 30.0,
+    video: Annotated[bool, typer.Option(help="Write the overlay video.")] = True,
+) -> None:
+    """Track one object; writes boxes.csv, NAME.txt, overlay.mp4 and timeline.png.
+
+    Example: sdstrack run sequences/man --init 131,185,115,295
+    """
+    from ckd_core.replay.session import RunOptions, run_recording
+
+    summary = run_recording(
+        sources,
+        RunOptions(
+            init=init,
+            out=out,
+            modality=modality,
+            model=model,
+            weights=weights,
+            engine=engine,
+            device=device,
+            threads=threads,
+            strict_device=strict_device,
+            published=published,
+            missing=missing,
+            fps=fps,
+            video=video,
+        ),
+    )
+    typer.echo(summary)

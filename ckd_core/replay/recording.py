@@ -1,0 +1,133 @@
+"""Recorded frames from files: a sequence folder, one or two videos, or one or two sets of images."""
+
+from __future__ import annotations
+
+import glob
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+
+from ckd_core.data.sequences import IMAGE_SUFFIXES, Sequence, natural_key, open_sequence
+from ckd_core.errors import TrackingError
+from ckd_core.frame import BoundingBox, Modality, MultiModalFrame
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from ckd_core.frame import Image
+
+VIDEO_SUFFIXES = frozenset({".mp4", ".avi", ".mkv", ".mov", ".webm", ".m4v", ".mpg", ".mpeg"})
+
+
+class ReplayError(TrackingError):
+    """Files that cannot be played."""
+
+
+@dataclass(frozen=True, slots=True)
+class Recording:
+    """Frames to be played. count: how many there should be (a video's own claim). first_box: as annotated, or None."""
+
+    name: str
+    modality: Modality
+    count: int
+    fps: float
+    frames: Callable[[], Iterator[MultiModalFrame]]
+    first_box: BoundingBox | None = None
+
+
+def open_recording(sources: list[str], modality: Modality | None = None, fps: float = 30.0) -> Recording:
+    """Open what the user named.
+
+    sources: a sequence folder (see `open_sequence`); or a colour video and optionally an auxiliary one; or a glob
+    pattern of colour images and optionally one of auxiliary images, paired in the order of their numbers. An empty
+    string in the place of the colour source: the auxiliary stream alone. modality: needed where no folder name tells
+    it. fps: of images.
+    Errors: ReplayError; SequenceError for a folder that is no sequence.
+    """
+    if not 1 <= len(sources) <= 2:
+        raise ReplayError(f"give one or two sources (colour, auxiliary), got {len(sources)}")
+    if len(sources) == 1 and Path(sources[0]).is_dir():
+        return _from_folder(Path(sources[0]), modality, fps)
+    rgb, aux = (*sources, "")[:2]
+    if aux and modality is None:
+        raise ReplayError(f"what kind of images are in {aux}? Give --modality depth, thermal or event")
+    kind = modality or Modality.THERMAL
+    if all(Path(source).suffix.lower() in VIDEO_SUFFIXES for source in (rgb, aux) if source):
+        return _from_videos(rgb, aux, kind)
+    return _from_images(rgb, aux, kind, fps)
+
+
+def _from_folder(folder: Path, modality: Modality | None, fps: float) -> Recording:
+    sequence = open_sequence(folder, ground_truth=False, fps=fps)
+    if modality is not None and sequence.aux_paths and modality is not sequence.modality:
+        raise ReplayError(f"{folder} holds {sequence.modality.value} images, asked for was {modality.value}")
+    box = BoundingBox(*map(float, sequence.boxes[0])) if sequence.present[0] else None
+    return Recording(sequence.name, sequence.modality, len(sequence), fps, sequence.frames, box)
+
+
+def _from_images(rgb: str, aux: str, modality: Modality, fps: float) -> Recording:
+    paths = [_matching(pattern) if pattern else () for pattern in (rgb, aux)]
+    lengths = {len(found) for found in paths if found}
+    if len(lengths) != 1:
+        raise ReplayError(f"{rgb} names {len(paths[0])} images and {aux} names {len(paths[1])}; they must be equal")
+    count = lengths.pop()
+    sequence = Sequence(
+        name=Path(rgb or aux).parent.name or "images",
+        modality=modality,
+        rgb_paths=paths[0],
+        aux_paths=paths[1],
+        boxes=np.full((count, 4), np.nan),
+        labelled=np.zeros(count, dtype=np.bool_),
+        stamps=np.arange(count) / fps,
+    )
+    return Recording(sequence.name, modality, count, fps, sequence.frames)
+
+
+def _matching(pattern: str) -> tuple[Path, ...]:
+    found = (Path(name) for name in glob.glob(pattern, recursive=True))  # noqa: PTH207 - Path.glob takes no absolute
+    images = sorted((path for path in found if path.suffix.lower() in IMAGE_SUFFIXES), key=natural_key)
+    if not images:
+        raise ReplayError(f"{pattern} names no image; give a folder, videos, or a quoted glob pattern of images")
+    return tuple(images)
+
+
+def _from_videos(rgb: str, aux: str, modality: Modality) -> Recording:
+    paths = [Path(source) for source in (rgb, aux) if source]
+    counts, rates = [], []
+    for path in paths:
+        video = _open_video(path)
+        counts.append(int(video.get(cv2.CAP_PROP_FRAME_COUNT)))
+        rates.append(float(video.get(cv2.CAP_PROP_FPS)))
+        video.release()
+    fps = rates[0] if rates[0] > 0 else 30.0
+
+    def frames() -> Iterator[MultiModalFrame]:
+        videos = [_open_video(path) for path in paths]
+        try:
+            for index, images in enumerate(zip(*map(_images_of, videos), strict=False)):  # ends with the shorter one
+                colour = images[0] if rgb else None
+                yield MultiModalFrame(index / fps, colour, images[-1] if aux else None, modality)
+        finally:
+            for video in videos:
+                video.release()
+
+    return Recording(paths[0].stem, modality, min(counts), fps, frames)
+
+
+def _open_video(path: Path) -> cv2.VideoCapture:
+    video = cv2.VideoCapture(str(path))
+    if not path.is_file() or not video.isOpened():
+        raise ReplayError(f"{path} is no video that OpenCV can open")
+    return video
+
+
+def _images_of(video: cv2.VideoCapture) -> Iterator[Image]:
+    """Images [H, W, 3] uint8 RGB to the end."""
+    while True:
+        good, image = video.read()
+        if not good:
+            return
+        yield cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
