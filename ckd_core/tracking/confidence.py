@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 HISTORY_LENGTH = 30  # frames whose scores say what is usual for a target
 MIN_HISTORY = 5  # below this many the history says nothing
+UNSEEN_WEIGHT = 2
 
 
 class ConfidenceError(TrackingError):
@@ -76,10 +77,11 @@ def _number(name: str, value: object) -> float:
 class ConfidenceConfig:
     """Behaviour of the state machine. `enabled` False is the published behaviour: every box is believed.
 
-    lost_after: doubted frames in a row until LOST. recover_after: undoubted frames in a row until TRACKING again.
+    lost_after: doubted frames in a row until LOST; a frame without any sight of the target counts UNSEEN_WEIGHT times.
+    recover_after: undoubted frames in a row until TRACKING again.
     growth, max_growth: search region grows by this factor a doubted frame, up to this; 1 = never.
     max_jump: centre displacement a frame, as a multiple of sqrt(w h), above which a motion is implausible.
-    max_scale: change of sqrt(w h) a frame above which it is implausible.
+    max_scale: change of sqrt(w h) against its recent median above which it is implausible.
     reacquire: search the whole frame while LOST. tiles_per_frame: windows looked at a frame while LOST (the bound on
     its cost). tile_scale: side of such a window as a multiple of the usual search region.
     confirm_frames: frames in a row that a re-acquired target must be seen before it counts.
@@ -124,7 +126,8 @@ class Evidence:
 class Confidence:
     """State of the machine for one target.
 
-    believed: the last box believed. seen: the last box predicted, believed or not. doubted, good: frames in a row.
+    believed: the last box believed. seen: the last box predicted, believed or not. history, sizes: scores and sqrt(w h)
+    of the last undoubted frames. doubted: weight of the doubted frames in a row. good: undoubted frames in a row.
     candidate: a re-acquired box under confirmation, seen for `confirmed` frames. scan: index of the next tile.
     """
 
@@ -132,6 +135,7 @@ class Confidence:
     seen: BoundingBox
     state: TrackState = TrackState.TRACKING
     history: tuple[float, ...] = ()
+    sizes: tuple[float, ...] = ()
     doubted: int = 0
     good: int = 0
     candidate: BoundingBox | None = None
@@ -141,7 +145,12 @@ class Confidence:
     @classmethod
     def begin(cls, box: BoundingBox) -> Confidence:
         """State right after the user said where the target is."""
-        return cls(believed=box, seen=box)
+        return cls(believed=box, seen=box, sizes=(_size(box),))
+
+    @property
+    def usual_size(self) -> float:
+        """Median sqrt(w h) of the last undoubted frames: unlike the last box, a runaway cannot drag it along."""
+        return statistics.median(self.sizes)
 
 
 def observe(before: Confidence, evidence: Evidence, limits: Thresholds, config: ConfidenceConfig) -> Confidence:
@@ -149,20 +158,25 @@ def observe(before: Confidence, evidence: Evidence, limits: Thresholds, config: 
     if not config.enabled:
         return replace(before, believed=evidence.box, seen=evidence.box)
     # a jump is implausible once; a target that stays where it jumped to has moved
-    plausible = _is_plausible(before.believed, evidence.box, config) or (
-        before.seen != before.believed and _is_plausible(before.seen, evidence.box, config)
+    plausible = _is_plausible(before.believed, evidence.box, before.usual_size, config) or (
+        before.seen != before.believed and _is_plausible(before.seen, evidence.box, before.usual_size, config)
     )
     visible = evidence.score >= limits.unseen
     believed = evidence.box if visible and plausible else before.believed
     if not plausible or is_doubtful(evidence, limits, before.history):
-        doubted = before.doubted + 1
+        doubted = before.doubted + (1 if visible else UNSEEN_WEIGHT)
         state = TrackState.LOST if doubted >= config.lost_after else TrackState.UNCERTAIN
         return replace(before, believed=believed, seen=evidence.box, state=state, doubted=doubted, good=0)
     good = before.good + 1
-    if before.state is TrackState.UNCERTAIN and good < config.recover_after:
+    if before.state is not TrackState.TRACKING and good < config.recover_after:
         return replace(before, believed=believed, seen=evidence.box, good=good)
-    history = (*before.history, evidence.score)[-HISTORY_LENGTH:]
-    return Confidence(believed=believed, seen=evidence.box, history=history, good=good)
+    return Confidence(
+        believed=believed,
+        seen=evidence.box,
+        history=(*before.history, evidence.score)[-HISTORY_LENGTH:],
+        sizes=(*before.sizes, _size(evidence.box))[-HISTORY_LENGTH:],
+        good=good,
+    )
 
 
 def observe_lost(
@@ -170,16 +184,17 @@ def observe_lost(
 ) -> Confidence:
     """State after a frame in LOST: `looks` are the windows that `tracking.multi` was told to look at."""
     best = max(looks, key=lambda look: look.score)
-    convincing = best.score >= limits.confirm and best.rival <= limits.rival
+    fits = 1 / config.max_scale <= _size(best.box) / before.usual_size <= config.max_scale
+    convincing = fits and best.score >= limits.confirm and best.rival <= limits.rival
     scan = before.scan + (1 if before.candidate is None else 0)
     if not convincing:
         return replace(before, candidate=None, confirmed=0, scan=scan, good=0)
-    if before.candidate is None or not _is_plausible(before.candidate, best.box, config):
+    if before.candidate is None or not _is_plausible(before.candidate, best.box, before.usual_size, config):
         return replace(before, candidate=best.box, confirmed=1, scan=scan)
     confirmed = before.confirmed + 1
     if confirmed < config.confirm_frames:
         return replace(before, candidate=best.box, confirmed=confirmed, scan=scan)
-    return Confidence(believed=best.box, seen=best.box, history=before.history, good=confirmed)
+    return Confidence(believed=best.box, seen=best.box, history=before.history, sizes=before.sizes, good=confirmed)
 
 
 def is_doubtful(evidence: Evidence, limits: Thresholds, history: tuple[float, ...]) -> bool:
@@ -211,8 +226,10 @@ def _positions(length: float, side: float) -> list[float]:
     return [side / 2 + (length - side) * index / (count - 1) for index in range(count)]
 
 
-def _is_plausible(before: BoundingBox, after: BoundingBox, config: ConfidenceConfig) -> bool:
-    size_before, size_after = math.sqrt(before.w * before.h), math.sqrt(after.w * after.h)
-    jump = math.dist(before.center, after.center) / max(size_before, 1.0)
-    ratio = max(size_after, 1e-6) / max(size_before, 1e-6)
-    return jump <= config.max_jump and 1 / config.max_scale <= ratio <= config.max_scale
+def _size(box: BoundingBox) -> float:
+    return max(math.sqrt(box.w * box.h), 1e-6)
+
+
+def _is_plausible(before: BoundingBox, after: BoundingBox, usual_size: float, config: ConfidenceConfig) -> bool:
+    jump = math.dist(before.center, after.center) / max(_size(before), 1.0)
+    return jump <= config.max_jump and 1 / config.max_scale <= _size(after) / usual_size <= config.max_scale

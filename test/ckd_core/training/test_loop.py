@@ -111,21 +111,12 @@ def test_two_processes_equal_one(uneven: bool, tmp_path: Path) -> None:
     assert state["best"] == pytest.approx(summary.best, abs=1e-3)
 
 
-@pytest.mark.parametrize(
-    ("model", "lr"),
-    [
-        ("sdstrack_tiny_test", 1e-3),
-        pytest.param(
-            "ckd_tiny_test",
-            1e-2,
-            marks=pytest.mark.xfail(reason="reaches IoU 0.81 in 150 steps; needs more steps or a wider network"),
-        ),
-    ],
-)
+@pytest.mark.parametrize(("model", "lr"), [("sdstrack_tiny_test", 1e-3), ("ckd_tiny_test", 1e-2)])
 def test_overfitting_one_batch_finds_the_boxes(model: str, lr: float, tmp_path: Path) -> None:
     """CKD: unmasked, and a head wide enough that BatchNorm leaves it something to say."""
-    steps, is_ckd = 150, model.startswith("ckd")
-    wide = {"teachers": True, "mask_ratio": 0.0, "head_channels": 128} if is_ckd else {}
+    is_ckd = model.startswith("ckd")
+    steps = 220 if is_ckd else 150
+    wide = {"teachers": True, "mask_ratio": 0.0, "head_channels": 256} if is_ckd else {}
     chosen = runs.settings(
         tmp_path,
         model,
@@ -134,7 +125,7 @@ def test_overfitting_one_batch_finds_the_boxes(model: str, lr: float, tmp_path: 
         run__batch_size=2,
         run__samples_per_epoch=2 * steps,
         run__log_every=1000,
-        optim__schedule={"kind": "cosine", "warmup_steps": 10, "final": 0.05},
+        optim__schedule={"kind": "cosine", "warmup_steps": 10, "final": 0.1},
         optim__clip_norm=1000.0 if is_ckd else 1.0,
         optim__groups=[{"contains": [""], "lr": lr}],
     )
