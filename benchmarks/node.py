@@ -23,6 +23,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "test" / "support"))
 TITLE = "Node: 640x480 rgb8 + 16UC1 at 30 Hz from another process"
 RATE_HZ = 30.0
 INIT_BOX = "[200.0, 180.0, 60.0, 60.0]"
+NODE = {"autostart": True, "init_box": INIT_BOX, "confidence": False, "engine": "auto", "model": "sdstrack_s128"}
 STAGES = ("overhead", "network", "total")
 
 
@@ -46,7 +47,7 @@ def live(frames: int) -> Row:
             "confidence": False,
         }
         weights = default_weights("sdstrack_s128")
-        with running_node(weights, Path(folder), **given) as rig:
+        with running_node(weights, Path(folder), **NODE) as rig:
             rig.active()
             rig.film_until(lambda: rig.ros.value("state") != "NONE", "a target")
             rig.cameras.film(frames, RATE_HZ)
