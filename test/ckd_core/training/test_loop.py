@@ -115,7 +115,7 @@ def test_two_processes_equal_one(uneven: bool, tmp_path: Path) -> None:
 def test_overfitting_one_batch_finds_the_boxes(model: str, lr: float, tmp_path: Path) -> None:
     """CKD: unmasked, and a head wide enough that BatchNorm leaves it something to say."""
     is_ckd = model.startswith("ckd")
-    steps = 220 if is_ckd else 150
+    steps = 220 if is_ckd else 120
     wide = {"teachers": True, "mask_ratio": 0.0, "head_channels": 256} if is_ckd else {}
     chosen = runs.settings(
         tmp_path,
