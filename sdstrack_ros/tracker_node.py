@@ -237,7 +237,7 @@ class TrackerNode(LifecycleNode):  # type: ignore[misc]  # rclpy brings no types
         self._note(f"pause taken: {response.message}")
         return response
 
-    @guarded("status")
+    @guarded("status timer")
     def _on_status_timer(self) -> None:
         if self._inputs is not None:
             self._inputs.warn_about_silence(time.monotonic())
@@ -320,6 +320,7 @@ class TrackerNode(LifecycleNode):  # type: ignore[misc]  # rclpy brings no types
         self.get_logger().info(text)
         self._report_status()
 
+    @guarded("status")
     def _report_status(self, periodic: bool = False) -> None:
         now = time.monotonic()
         active = self._inputs is not None

@@ -116,13 +116,42 @@ def _parse_regular(text: str) -> tuple[NDArray[np.float64], str] | None:
         return None
     if found and (np.diff(np.searchsorted(np.flatnonzero(delimiter), breaks)) != width - 1).any():
         return None
+    if "." in text or "e" in text or "E" in text:
+        values = _decimals(text.replace(sign, " "))
+    else:
+        values = _integers(data, starts, np.flatnonzero(number[:-1] & ~number[1:]) + 1)
+    if values is None or values.size != len(starts):
+        return None
+    return values.reshape(-1, width), sign if width > 1 else ""
+
+
+def _decimals(text: str) -> NDArray[np.float64] | None:
+    """Numbers between blanks; None when one of them is none."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error")  # numpy only warns when it stops at a word such as 1.2.3
-            values = np.fromstring(text.replace(sign, " "), dtype=np.float64, sep=" ")
+            return np.fromstring(text, dtype=np.float64, sep=" ")
     except (ValueError, DeprecationWarning):
         return None
-    return (values.reshape(-1, width), sign if width > 1 else "") if values.size == len(starts) else None
+
+
+def _integers(
+    data: NDArray[np.uint8], starts: NDArray[np.int64], ends: NDArray[np.int64]
+) -> NDArray[np.float64] | None:
+    """Whole numbers between `starts` and `ends` of ASCII `data`, digit by digit for all at once; None for a stray sign."""
+    first = data[starts]
+    signed = (first == ord("-")) | (first == ord("+"))
+    digits = ends - starts - signed
+    if digits.min() < 1 or digits.max() > 15:
+        return None
+    values = np.zeros(len(starts), dtype=np.float64)
+    for place in range(int(digits.max()), 0, -1):
+        inside = digits >= place
+        digit = data[ends[inside] - place].astype(np.float64) - ord("0")
+        if digit.min() < 0:
+            return None
+        values[inside] = values[inside] * 10 + digit
+    return np.where(first == ord("-"), -values, values)
 
 
 def _parse_rows(lines: list[str], sign: str, source: str) -> NDArray[np.float64]:

@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from ckd_core.data.box_files import BoxFileError, parse_table, to_xywh
 from ckd_core.data.sequences import SequenceError, open_folder, open_sequence, read_auxiliary
@@ -151,6 +153,9 @@ def test_finds_the_delimiter(text: str, delimiter: str, integers: bool) -> None:
         ("1,2,3,4\n\n1,2,3,4\n", "line 2 is empty"),
         ("1,2,3,4\n1,2,3\n", "line 2 has 3 numbers, line 1 has 4"),
         ("1 2 3 4\n1 2 x 4\n", "line 2 is not numbers"),
+        ("1 2 3 4\n1 2 1.2.3 4\n", "line 2 is not numbers"),
+        ("1,2,3,4\n1,2 3,4\n", "line 2 is not numbers"),
+        ("1,2,3,4\n1-2,3,4,5\n", "line 2 is not numbers"),
     ],
 )
 def test_refuses_what_it_would_have_to_guess(text: str, message: str) -> None:
@@ -170,3 +175,15 @@ def test_corner_layouts() -> None:
     np.testing.assert_array_equal(to_xywh(polygon), [[1, 2, 4, 7]])
     with pytest.raises(BoxFileError, match="6 numbers a line"):
         to_xywh(np.zeros((1, 6)))
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(st.tuples(*[st.floats(-1e6, 1e6) | st.just(float("nan"))] * 4), min_size=1, max_size=20)
+    | st.lists(st.tuples(*[st.integers(-(10**9), 10**9)] * 4), min_size=1, max_size=20),
+    st.sampled_from([",", "\t", " ", ";", ", "]),
+    st.sampled_from(["\n", "\r\n"]),
+)
+def test_any_numbers_come_back_exactly(rows: list[tuple[float, ...]], sign: str, end: str) -> None:
+    text = end.join(sign.join(map(repr, row)) for row in rows) + end
+    np.testing.assert_array_equal(parse_table(text, "f").values, np.array(rows))

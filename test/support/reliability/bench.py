@@ -65,6 +65,7 @@ class Camera:
                 stdout=subprocess.PIPE,
                 stderr=stream,
                 cwd=ROOT,
+                bufsize=0,  # so that `select` sees what `readline` has not read yet
             )
         self._read(60.0)
 
@@ -107,14 +108,18 @@ class Camera:
     def _read(self, timeout_s: float) -> dict[str, Any]:
         assert self.process is not None
         assert self.process.stdout is not None
-        readable, _, _ = select.select([self.process.stdout], [], [], timeout_s)
-        line = self.process.stdout.readline() if readable else b""
-        if not line:
-            raise ProcessError(
-                f"the camera process said nothing within {timeout_s} s:\n{self._log.read_text()[-2000:]}"
-            )
-        report: dict[str, Any] = json.loads(line)
-        return report
+        deadline = time.monotonic() + timeout_s
+        while time.monotonic() < deadline:
+            readable, _, _ = select.select([self.process.stdout], [], [], max(0.0, deadline - time.monotonic()))
+            line = self.process.stdout.readline() if readable else b""
+            if not line:
+                break
+            # Fast DDS writes its complaints to stdout too.
+            if line.startswith(b"{"):
+                report: dict[str, Any] = json.loads(line)
+                return report
+        words = self._log.read_text()[-2000:]
+        raise ProcessError(f"the camera process said nothing within {timeout_s} s:\n{words}")
 
 
 @dataclass
