@@ -39,13 +39,6 @@ def live(frames: int) -> Row:
     from ckd_core.models.checkpoint import default_weights
 
     with tempfile.TemporaryDirectory() as folder:
-        given = {
-            "autostart": True,
-            "init_box": INIT_BOX,
-            "engine": "auto",
-            "model": "sdstrack_s128",
-            "confidence": False,
-        }
         weights = default_weights("sdstrack_s128")
         with running_node(weights, Path(folder), **NODE) as rig:
             rig.active()

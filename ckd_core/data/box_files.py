@@ -138,7 +138,7 @@ def _decimals(text: str) -> NDArray[np.float64] | None:
 def _integers(
     data: NDArray[np.uint8], starts: NDArray[np.int64], ends: NDArray[np.int64]
 ) -> NDArray[np.float64] | None:
-    """Whole numbers between `starts` and `ends` of ASCII `data`, digit by digit for all at once; None for a stray sign."""
+    """Whole numbers between `starts` and `ends` of ASCII `data`, a digit of all at a time; None for a stray sign."""
     first = data[starts]
     signed = (first == ord("-")) | (first == ord("+"))
     digits = ends - starts - signed

@@ -28,6 +28,8 @@ WHEELS = ("jazzy", "kilted")
 # apt's cv_bridge of these distributions is compiled against NumPy 1 and crashes beside NumPy 2.
 ROS_WITH_NUMPY_1 = ("humble", "jazzy", "kilted")
 STAMP = "complete.txt"
+# They name opencv-python, whose files would overwrite those of opencv-python-headless.
+NO_DEPS = ROOT / "requirements" / "no-deps.txt"
 
 
 def fail(message: str) -> NoReturn:
@@ -90,7 +92,7 @@ def fingerprint(files: list[Path], ros: str) -> str:
     """What an environment depends on, as one hash: interpreter, place, ROS, pins, hooks, message packages."""
     digest = hashlib.sha256(f"{sys.executable} {sys.version} {ROOT} {ros}".encode())
     interfaces = (path for path in (ROOT / "test" / "interfaces").rglob("*") if path.is_file())
-    parts = (*files, *ENVIRONMENT.glob("*.py"), ROOT / "setup.py", ROOT / "setup.cfg", *interfaces)
+    parts = (*files, NO_DEPS, *ENVIRONMENT.glob("*.py"), ROOT / "setup.py", ROOT / "setup.cfg", *interfaces)
     for path in sorted(parts):
         digest.update(path.name.encode() + path.read_bytes())
     return digest.hexdigest()
@@ -156,6 +158,8 @@ def build(venv: Path, ros: str, wheels: str, stamp_text: str) -> None:
     if ros in ROS_WITH_NUMPY_1:
         options = numpy_1_options(files, venv)
     run(f"packages ({ros or wheels + ' wheels'})", [python, "-m", "pip", "install", *options], log, environment)
+    alone = [python, "-m", "pip", "install", "--no-deps", "-r", NO_DEPS]
+    run("packages that would bring a second OpenCV", alone, log, environment)
     if not ros:
         run("ROS 2 message packages", [python, ENVIRONMENT / "build_interfaces.py", "--venv", venv], log, environment)
     project = [python, "-m", "pip", "install", "--no-deps", "--no-build-isolation", "-e", ROOT]
