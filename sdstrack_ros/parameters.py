@@ -68,8 +68,9 @@ class Settings:
     missing: str = row(
         "duplicate",
         "Confidence",
-        "What the network is shown for a missing image: black, that camera's last, or the other camera's.",
-        choices=("zeros", "last", "duplicate"),
+        "What the network is shown for a missing image: black, that camera's last, the other camera's, or the other "
+        "camera's in both search region and template.",
+        choices=("zeros", "last", "duplicate", "alone"),
     )
     template_refresh: str = row(
         "off",

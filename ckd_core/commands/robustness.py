@@ -23,7 +23,9 @@ def command(
             "switching, bursts. Spoilt: blackout, noise, blur, overexposed, misaligned (px), offset (ms)."
         ),
     ] = None,
-    missing: Annotated[str, typer.Option(help="Shown for a missing image: duplicate, last or zeros.")] = "duplicate",
+    missing: Annotated[
+        str, typer.Option(help="Shown for a missing image: duplicate, last, zeros or alone.")
+    ] = "duplicate",
     engine: Annotated[str, typer.Option(help="How the network runs, e.g. torch/fp32, openvino/bf16.")] = "torch/fp32",
     device: Annotated[str, typer.Option(help="Devices for the workers in turn, e.g. cuda:0,cuda:1.")] = "auto",
     workers: Annotated[int, typer.Option(min=1, help="Sequences at a time.")] = 1,

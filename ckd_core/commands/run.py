@@ -33,7 +33,7 @@ def command(
     ] = False,
     published: Annotated[bool, typer.Option(help="The published tracker: no states, no search growth.")] = False,
     missing: Annotated[
-        str | None, typer.Option(help="What stands in for a missing image: zeros, last or duplicate.")
+        str | None, typer.Option(help="What stands in for a missing image: zeros, last, duplicate or alone.")
     ] = None,
     fps: Annotated[float, typer.Option(min=0.1, help="Frames a second of images.")] = 30.0,
     video: Annotated[bool, typer.Option(help="Write the overlay video.")] = True,

@@ -18,12 +18,14 @@ class MissingPolicy(str, Enum):
     """What the network is shown in place of an image that did not come.
 
     zeros: black, as outside the frame. last: that camera's last image, cut where the target is believed now.
-    duplicate: the other camera's window.
+    duplicate: the other camera's window. alone: the same, against that camera's template in both places, so that the
+    network sees nothing but the camera that is there.
     """
 
     ZEROS = "zeros"
     LAST = "last"
     DUPLICATE = "duplicate"
+    ALONE = "alone"
 
 
 class TemplateRefresh(str, Enum):

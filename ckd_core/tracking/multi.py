@@ -21,14 +21,16 @@ from ckd_core.tracking.confidence import (
     observe_lost,
     tile_centers,
 )
-from ckd_core.tracking.config import TemplateRefresh, TrackerConfig
+from ckd_core.tracking.config import MissingPolicy, TemplateRefresh, TrackerConfig
 from ckd_core.tracking.crop import CropWindow, window_around
 from ckd_core.tracking.response import hann_window
 from ckd_core.tracking.result import StageTiming, TrackResult, TrackState
-from ckd_core.tracking.view import FrameView, StreamMemory
+from ckd_core.tracking.view import AUX, RGB, FrameView, StreamMemory
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from numpy.typing import NDArray
 
     from ckd_core.frame import Modality
     from ckd_core.tracking.engines import Engine, Templates
@@ -40,12 +42,26 @@ class TrackerError(TrackingError):
     """A call in the wrong order, or a box on which no tracker can start."""
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Template:
+    """A template of both cameras, and (policy `alone`; else the same) of each one in both places."""
+
+    both: Templates
+    rgb: Templates
+    aux: Templates
+
+    def of(self, frame: MultiModalFrame) -> Templates:
+        """What to compare a frame with."""
+        rgb, aux = frame.presence
+        return self.both if rgb and aux else self.rgb if rgb else self.aux
+
+
 @dataclass(frozen=True, slots=True)
 class _Target:
     """One target between frames. templates: first one, then the refreshed one if any; age: frames since the start."""
 
     confidence: Confidence
-    templates: tuple[Templates, ...]
+    templates: tuple[_Template, ...]
     age: int = 0
 
 
@@ -127,7 +143,7 @@ class MultiTracker:
             raise TrackerError("update came before start: there is no target to follow")
         memory = self._view.check(frame, self._memory)
         begin = time.perf_counter()
-        looks = [look for name in self._targets for look in self._looks(name, memory)]
+        looks = [look for name in self._targets for look in self._looks(name, frame, memory)]
         answers, cropped, answered = self._ask(frame, memory, looks)
         evidence: dict[int, list[Evidence]] = {name: [] for name in self._targets}
         for look, answer in zip(looks, answers, strict=True):
@@ -168,10 +184,21 @@ class MultiTracker:
             self._view.begin(frame, memory)
             self._view.cut(window, crops[0])
             start = BoundingBox(*(float(value) for value in box))
-            targets[name] = _Target(Confidence.begin(start), (self.engine.embed_template(crops),))
+            targets[name] = _Target(Confidence.begin(start), (self._template(crops),))
         return targets
 
-    def _looks(self, name: int, memory: StreamMemory) -> list[_Look]:
+    def _template(self, crops: NDArray[np.uint8]) -> _Template:
+        """Template of `crops` [1, 2, T, T, 3], the engine's own buffer, which is written over."""
+        both = self.engine.embed_template(crops)
+        if self.config.missing is not MissingPolicy.ALONE:
+            return _Template(both, both, both)
+        cut, alone = crops.copy(), []
+        for stream in (RGB, AUX):
+            crops[:] = cut[:, stream, None]
+            alone.append(self.engine.embed_template(crops))
+        return _Template(both, *alone)
+
+    def _looks(self, name: int, frame: MultiModalFrame, memory: StreamMemory) -> list[_Look]:
         target = self._targets[name]
         confidence, factor = target.confidence, self.engine.spec.search_factor
         if confidence.state is not TrackState.LOST or not self.config.confidence.reacquire:
@@ -182,7 +209,9 @@ class MultiTracker:
         else:
             windows = self._scan_windows(confidence, memory)
         return [
-            _Look(name, template, window, scanning) for window, scanning in windows for template in target.templates
+            _Look(name, template.of(frame), window, scanning)
+            for window, scanning in windows
+            for template in target.templates
         ]
 
     def _scan_windows(self, confidence: Confidence, memory: StreamMemory) -> list[tuple[CropWindow, bool]]:
@@ -257,7 +286,7 @@ class MultiTracker:
             crops = self.engine.template_crops(1)
             box = target.confidence.believed
             self._view.cut(window_around(box, self.engine.spec.template_factor, self._published), crops[0])
-            newest = self.engine.embed_template(crops)
+            newest = self._template(crops)
             keep = (target.templates[0],) if self.config.template_refresh is TemplateRefresh.SECOND else ()
             refreshed[name] = replace(target, templates=(*keep, newest))
         return refreshed

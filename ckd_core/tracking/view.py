@@ -99,7 +99,7 @@ class FrameView:
             self._sampler.sample(self._aux, window, out[AUX], self._aux_map, self._converter.convert)
         if self._rgb is None or self._aux is None:
             missing, present = (RGB, AUX) if self._rgb is None else (AUX, RGB)
-            if self._policy is MissingPolicy.DUPLICATE:
+            if self._policy in (MissingPolicy.DUPLICATE, MissingPolicy.ALONE):
                 np.copyto(out[missing], out[present])
             else:  # zeros; or the last image, where there never was one
                 out[missing].fill(0)

@@ -14,7 +14,7 @@ from ckd_core.frame import BoundingBox, FrameError, Modality, MultiModalFrame
 from ckd_core.tracking.confidence import ConfidenceConfig, Thresholds
 from ckd_core.tracking.config import MissingPolicy, TemplateRefresh, TrackerConfig, TrackerConfigError
 from ckd_core.tracking.multi import MultiTracker, TrackerError
-from ckd_core.tracking.result import TrackState
+from ckd_core.tracking.result import TrackResult, TrackState
 from ckd_core.tracking.tracker import Tracker
 
 LIMITS = Thresholds(doubt=0.6, unseen=0.5, confirm=0.6, rival=0.85, history=0.5)
@@ -117,6 +117,25 @@ def test_missing_policies_show_the_network_what_they_say(scene, tiny) -> None:
     tracker.start(whole, scene.box(*path(0)))
     tracker.update(replace(half, aux=whole.aux))
     np.testing.assert_array_equal(seen[MissingPolicy.LAST], tracker.engine.search_crops(1)[0])
+
+
+@pytest.mark.parametrize("rgb", [True, False])
+def test_alone_compares_a_camera_with_its_own_template(scene, tiny, rgb: bool) -> None:
+    """The same answer as that of a tracker that never had the other camera; back to both when it returns."""
+
+    def answers(policy: MissingPolicy, *shown: tuple[bool, bool]) -> list[TrackResult]:
+        tracker = Tracker(tiny(), Modality.THERMAL, TrackerConfig(missing=policy).as_published())
+        frames = [scene.frame(step, {"a": path(step)}, rgb=c, aux=a) for step, (c, a) in enumerate(shown)]
+        tracker.start(frames[0], scene.box(*path(0)))
+        return [tracker.update(frame) for frame in frames[1:]]
+
+    both, one = (True, True), (rgb, not rgb)
+    seen = answers(MissingPolicy.ALONE, both, one)[0]
+    never = answers(MissingPolicy.DUPLICATE, one, one)[0]
+    assert (seen.box, seen.score) == (never.box, never.score)
+    assert seen.score != answers(MissingPolicy.DUPLICATE, both, one)[0].score
+    back, kept = (answers(policy, both, both)[-1] for policy in (MissingPolicy.ALONE, MissingPolicy.DUPLICATE))
+    assert (back.box, back.score) == (kept.box, kept.score)
 
 
 def test_can_start_with_either_camera_alone(scene, correlation) -> None:
