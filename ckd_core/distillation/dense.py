@@ -44,7 +44,7 @@ class DenseSettings:
 def dense_loss(output: HeadOutput, box: Tensor, positives: Tensor | None = None) -> TrackLoss:
     """Score, GIoU and L1 terms against normalised `xywh` boxes [B, 4]; a box outside the crop means no target.
 
-    positives: see `focal_loss`. The returned iou and box are those at the predicted peak; iou is 0 without a target.
+    positives: see `focal_loss`. The returned iou and box are those at the predicted peak; iou is nan without a target.
     """
     output = type(output)(*(maps.float() for maps in output))
     grid = output.score_map.shape[-1]
@@ -64,8 +64,9 @@ def dense_loss(output: HeadOutput, box: Tensor, positives: Tensor | None = None)
     l1 = ((corners - wanted).abs().mean(dim=1) * weight).sum() / total
     peak = boxes_at_peak(output).detach()
     _, iou = generalized_iou(cxcywh_to_xyxy(peak), target)
+    present = (target[:, 2:] > target[:, :2]).all(dim=1)
     loss = GIOU_WEIGHT * giou + L1_WEIGHT * l1 + FOCAL_WEIGHT * focal
-    return TrackLoss(giou, l1, focal, loss, iou.detach(), peak)
+    return TrackLoss(giou, l1, focal, loss, torch.where(present, iou.detach(), torch.nan), peak)
 
 
 class DenseObjective:

