@@ -27,6 +27,9 @@ def command(
     seed: Annotated[int, typer.Option(min=0, help="For what is random in a condition.")] = 0,
     table: Annotated[str | None, typer.Option(help="modalities: both cameras, colour alone, auxiliary alone.")] = None,
     nanotrack: Annotated[Path | None, typer.Option(help="With --table: folder of NanoTrack's ONNX files.")] = None,
+    groups: Annotated[
+        Path | None, typer.Option(help="With --table: YAML file with groups to average, see config/benchmarks.")
+    ] = None,
     skip_broken: Annotated[bool, typer.Option(help="Name missing or broken sequences and go on without.")] = False,
     cut: Annotated[bool, typer.Option(help="Ignore surplus images or annotation rows at a sequence's end.")] = False,
     restart: Annotated[bool, typer.Option(help="Replace another run's results in OUT.")] = False,
@@ -64,6 +67,6 @@ def command(
         if table is None:
             written = run_and_report(plan, report, progress)
         else:
-            written = run_modalities(plan, table, nanotrack, progress)
+            written = run_modalities(plan, table, nanotrack, groups, progress)
     for path in written:
         typer.echo(f"wrote {path}")

@@ -7,6 +7,7 @@ import multiprocessing
 import os
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
@@ -155,10 +156,37 @@ def require_whole(
     return dataset.select(kept)
 
 
-def run_benchmark(plan: RunPlan, progress: Callable[[str, int, int], object] = lambda *_: None) -> RunResult:
+@contextmanager
+def worker_pool(plan: RunPlan) -> Iterator[ProcessPoolExecutor | None]:
+    """Worker processes for one or more runs; None where a plan needs none.
+
+    On an error or an interrupt (Ctrl-C, SIGINT) the workers end at once: what is not written is not tracked.
+    """
+    if plan.pool != "local" or plan.workers == 1:
+        yield None
+        return
+    before = set(multiprocessing.active_children())
+    pool = ProcessPoolExecutor(plan.workers, mp_context=multiprocessing.get_context("spawn"))
+    try:
+        yield pool
+    except BaseException:
+        pool.shutdown(wait=False, cancel_futures=True)
+        for worker in set(multiprocessing.active_children()) - before:
+            worker.terminate()
+        raise
+    finally:
+        pool.shutdown()
+
+
+def run_benchmark(
+    plan: RunPlan,
+    progress: Callable[[str, int, int], object] = lambda *_: None,
+    pool: ProcessPoolExecutor | None = None,
+) -> RunResult:
     """Track what is not tracked yet, and score everything.
 
-    progress: called with a sequence's name, how many are done, and how many there are.
+    progress: called with a sequence's name, how many are done, and how many there are. pool: from `worker_pool`, for
+    several runs of one plan's kind; None: workers of this run's own.
     Raises RunError after all other sequences are done when some failed; running again repeats only those.
     """
     rule = get_rule(plan.dataset.layout.name)
@@ -178,13 +206,14 @@ def run_benchmark(plan: RunPlan, progress: Callable[[str, int, int], object] = l
         for i, name in enumerate(open_names)
     ]
     failures: dict[str, str] = {}
-    for job, answer in _execute(plan, jobs):
-        if isinstance(answer, TrackRecord):
-            write_record(answer, plan.out, rule)
-            records[job.name] = read_record(plan.out, job.name)
-            progress(job.name, len(records), len(plan.dataset))
-        else:
-            failures[job.name] = str(answer)
+    with nullcontext(pool) if pool is not None or not jobs else worker_pool(plan) as workers:
+        for job, answer in _execute(plan, jobs, workers):
+            if isinstance(answer, TrackRecord):
+                write_record(answer, plan.out, rule)
+                records[job.name] = read_record(plan.out, job.name)
+                progress(job.name, len(records), len(plan.dataset))
+            else:
+                failures[job.name] = str(answer)
     if failures:
         lines = "\n".join(f"  {name}: {reason}" for name, reason in failures.items())
         raise RunError(f"{len(failures)} of {len(plan.dataset)} sequences failed; the others are kept:\n{lines}")
@@ -202,12 +231,12 @@ def _image_size(dataset: Dataset, name: str) -> tuple[int, int] | None:
     return None if image is None else (image.shape[1], image.shape[0])
 
 
-def _execute(plan: RunPlan, jobs: list[_Job]) -> Iterator[tuple[_Job, TrackRecord | Exception]]:
+def _execute(
+    plan: RunPlan, jobs: list[_Job], pool: ProcessPoolExecutor | None
+) -> Iterator[tuple[_Job, TrackRecord | Exception]]:
     if plan.pool == "ray":
         return _on_ray(plan, jobs)
-    if plan.workers == 1:
-        return _here(jobs)
-    return _in_processes(plan, jobs)
+    return _here(jobs) if pool is None else _in_processes(pool, jobs)
 
 
 def _here(jobs: Iterable[_Job]) -> Iterator[tuple[_Job, TrackRecord | Exception]]:
@@ -219,18 +248,16 @@ def _here(jobs: Iterable[_Job]) -> Iterator[tuple[_Job, TrackRecord | Exception]
     _TRACKERS.clear()
 
 
-def _in_processes(plan: RunPlan, jobs: list[_Job]) -> Iterator[tuple[_Job, TrackRecord | Exception]]:
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(plan.workers, max(len(jobs), 1)), mp_context=context) as pool:
-        waiting: dict[Future[TrackRecord], _Job] = {pool.submit(_work, job): job for job in jobs}
-        for future in as_completed(waiting):
-            try:
-                yield waiting[future], future.result()
-            except TrackingError as error:
-                yield waiting[future], error
-            except BrokenProcessPool as error:
-                message = "a worker process died (out of memory?); what is done is kept, run again to go on"
-                raise RunError(message) from error
+def _in_processes(pool: ProcessPoolExecutor, jobs: list[_Job]) -> Iterator[tuple[_Job, TrackRecord | Exception]]:
+    waiting: dict[Future[TrackRecord], _Job] = {pool.submit(_work, job): job for job in jobs}
+    for future in as_completed(waiting):
+        try:
+            yield waiting[future], future.result()
+        except TrackingError as error:
+            yield waiting[future], error
+        except BrokenProcessPool as error:
+            message = "a worker process died (out of memory?); what is done is kept, run again to go on"
+            raise RunError(message) from error
 
 
 def _on_ray(plan: RunPlan, jobs: list[_Job]) -> Iterator[tuple[_Job, TrackRecord | Exception]]:

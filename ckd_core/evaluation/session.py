@@ -9,14 +9,21 @@ from ckd_core.data.datasets import open_dataset
 from ckd_core.evaluation.contestants import ModelContestant
 from ckd_core.evaluation.runner import RunError, RunPlan, require_whole, run_benchmark
 from ckd_core.evaluation.score_files import print_scores, write_scores
-from ckd_core.evaluation.tables import modality_table, robustness_table, to_markdown, write_table
+from ckd_core.evaluation.table_files import rows_to_markdown, write_table
+from ckd_core.evaluation.tables import (
+    NO_GROUPS,
+    modality_markdown,
+    modality_table,
+    origin_of,
+    read_groups,
+    robustness_table,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     from ckd_core.evaluation.conditions import Condition
-    from ckd_core.evaluation.tables import RobustnessRow, TableRow
 
     Progress = Callable[[str, int, int], object]
 
@@ -107,21 +114,25 @@ def run_and_report(plan: RunPlan, report: bool, progress: Progress) -> list[Path
     return written
 
 
-def _finish(rows: Sequence[TableRow] | Sequence[RobustnessRow], out: Path, name: str) -> list[Path]:
+def _finish(rows: Sequence[object], out: Path, name: str, text: str) -> list[Path]:
     from rich.console import Console
-    from rich.markdown import Markdown
 
-    Console().print(Markdown(to_markdown(rows)))
-    return list(write_table(rows, out, name))
+    Console().print(text, highlight=False, markup=False, soft_wrap=True)
+    return write_table(rows, out, name, text)
 
 
-def run_modalities(plan: RunPlan, table: str, nanotrack: Path | None, progress: Progress) -> list[Path]:
+def run_modalities(
+    plan: RunPlan, table: str, nanotrack: Path | None, groups: Path | None, progress: Progress
+) -> list[Path]:
     """Table over cameras: both, colour alone, auxiliary alone. Raises RunError for another table's name."""
     if table != "modalities":
         raise RunError(f"no table {table!r}; there is modalities")
-    return _finish(modality_table(plan, nanotrack, progress), plan.out, "modalities")
+    kinds = NO_GROUPS if groups is None else read_groups(groups)
+    rows = modality_table(plan, nanotrack, progress, kinds)
+    return _finish(rows, plan.out, "modalities", modality_markdown(rows, origin_of(plan.contestant)))
 
 
 def run_robustness(plan: RunPlan, conditions: Sequence[str], progress: Progress) -> list[Path]:
     """Table over conditions: full -> missing or spoilt."""
-    return _finish(robustness_table(plan, conditions, progress), plan.out, "robustness")
+    rows = robustness_table(plan, conditions, progress)
+    return _finish(rows, plan.out, "robustness", rows_to_markdown(rows))

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from collections import Counter
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ckd_core.errors import TrackingError
 from ckd_core.evaluation.conditions import AUX_ALONE, FULL, PROTOCOL, RGB_ALONE, parse_condition
 from ckd_core.evaluation.contestants import NanoTrackContestant
-from ckd_core.evaluation.files import write_json, write_text
 from ckd_core.evaluation.metrics import TrackSummary, summarize_track
-from ckd_core.evaluation.runner import RunPlan, RunResult, run_benchmark
+from ckd_core.evaluation.runner import RunPlan, RunResult, run_benchmark, worker_pool
+from ckd_core.evaluation.table_files import markdown
+from ckd_core.settings import read_settings
 from ckd_core.tracking.result import TrackState
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Sequence
+    from concurrent.futures import ProcessPoolExecutor
     from pathlib import Path
 
     from ckd_core.data import sequences
@@ -23,12 +27,64 @@ if TYPE_CHECKING:
     from ckd_core.evaluation.contestants import Contestant
     from ckd_core.evaluation.records import TrackRecord
 
+    Progress = Callable[[str, int, int], object]
+
+MEAN, MEAN_OF_TWO = "mean", "mean, two cameras"
+EVERYTHING, OTHER = "all", "other"
+
+
+class TableError(TrackingError):
+    """A table that cannot be made as asked."""
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Sequences that are averaged together."""
+
+    name: str
+    sequences: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Groups:
+    """Which sequences belong together; those in no group are "other"."""
+
+    groups: tuple[Group, ...] = ()
+
+    def __post_init__(self) -> None:
+        counts = Counter(name for group in self.groups for name in group.sequences)
+        twice = sorted(name for name, count in counts.items() if count > 1)
+        if twice:
+            raise TableError(f"sequences that stand in two groups: {', '.join(twice)}")
+
+    @property
+    def names(self) -> list[str]:
+        """All groups in order."""
+        return [*(group.name for group in self.groups), OTHER]
+
+    def of(self, sequence: str) -> str:
+        """Group of a sequence."""
+        return next((group.name for group in self.groups if sequence in group.sequences), OTHER)
+
+
+NO_GROUPS = Groups()
+
+
+def read_groups(path: Path) -> Groups:
+    """Groups from a YAML file like config/benchmarks/real_sequences.yaml. Raises SettingsError, TableError."""
+    return read_settings(path, Groups)
+
 
 @dataclass(frozen=True, slots=True)
 class TableRow:
-    """One tracker on one sequence (or on all: sequence "all") under one condition."""
+    """One tracker on one sequence, or the mean over those of a group, given both cameras or one.
+
+    input: both, rgb or aux. frames: with the object, which AUC, precision and lost_frames count; absent_frames: those
+    without it, false_tracking: how many of them the tracker called TRACKING. In a mean, counts are sums.
+    """
 
     sequence: str
+    group: str
     tracker: str
     input: str
     frames: int
@@ -51,88 +107,143 @@ def summarize_record(record: TrackRecord, sequence: sequences.Sequence) -> Track
     )
 
 
-def _row(sequence: str, tracker: str, shown: str, summary: TrackSummary) -> TableRow:
+def rows_of(result: RunResult, shown: str, groups: Groups = NO_GROUPS) -> list[TableRow]:
+    """One row a sequence."""
+    label, found = result.plan.contestant.label, []
+    for name, record in result.records.items():
+        summary = summarize_record(record, result.plan.dataset.open(name))
+        counts = summary.lost, summary.absent, summary.false_tracking
+        measures = summary.frames, summary.auc, summary.precision
+        found.append(TableRow(name, groups.of(name), label, shown, *measures, *counts))
+    return found
+
+
+def mean_row(rows: Sequence[TableRow], name: str = MEAN, group: str = EVERYTHING) -> TableRow:
+    """Mean AUC and precision over sequences, sums of frames. Raises TableError without rows."""
+    if not rows:
+        raise TableError("no sequences to average over")
     return TableRow(
-        sequence, tracker, shown, summary.frames, round(summary.auc, 4), round(summary.precision, 4), summary.lost,
-        summary.absent, summary.false_tracking,
+        name, group, rows[0].tracker, rows[0].input,
+        sum(row.frames for row in rows),
+        float(np.mean([row.auc for row in rows])),
+        float(np.mean([row.precision_20px for row in rows])),
+        sum(row.lost_frames for row in rows),
+        sum(row.absent_frames for row in rows),
+        sum(row.false_tracking for row in rows),
     )  # fmt: skip
 
 
-def rows_of(result: RunResult, shown: str) -> list[TableRow]:
-    """One row a sequence, and their mean (of AUC and precision; the frames are summed) as sequence "all"."""
-    summaries = {
-        name: summarize_record(record, result.plan.dataset.open(name)) for name, record in result.records.items()
-    }
-    label = result.plan.contestant.label
-    rows = [_row(name, label, shown, summary) for name, summary in summaries.items()]
-    if summaries:
-        values = list(summaries.values())
-        total = TrackSummary(
-            frames=sum(item.frames for item in values),
-            auc=float(np.mean([item.auc for item in values])),
-            precision=float(np.mean([item.precision for item in values])),
-            lost=sum(item.lost for item in values),
-            absent=sum(item.absent for item in values),
-            false_tracking=sum(item.false_tracking for item in values),
-        )
-        rows.append(_row("all", label, shown, total))
-    return rows
+def mean_rows(rows: Sequence[TableRow], double: Sequence[str]) -> list[TableRow]:
+    """Means of one run by group and over all; where it has sequences of one camera, those with two also apart."""
+    means = []
+    groups = list(dict.fromkeys(row.group for row in rows))
+    for group in [*groups, EVERYTHING] if len(groups) > 1 else [EVERYTHING]:
+        part = [row for row in rows if group in (row.group, EVERYTHING)]
+        two = [row for row in part if row.sequence in double]
+        means.append(mean_row(part, MEAN, group))
+        if two and len(two) < len(part):
+            means.append(mean_row(two, MEAN_OF_TWO, group))
+        elif two:
+            means[-1] = replace(means[-1], sequence=MEAN_OF_TWO)
+    return means
 
 
 def modality_table(
-    plan: RunPlan, nanotrack: Path | None = None, progress: Callable[[str, int, int], object] = lambda *_: None
+    plan: RunPlan,
+    nanotrack: Path | None = None,
+    progress: Progress = lambda *_: None,
+    groups: Groups = NO_GROUPS,
 ) -> list[TableRow]:
-    """Colour alone, auxiliary alone, both; beside NanoTrack on each single camera.
+    """Both cameras, colour alone, auxiliary alone; beside NanoTrack on each single camera.
 
     plan: its `out` gets one folder a run. nanotrack: folder with the two ONNX files, None = without NanoTrack.
-    Sequences without an auxiliary camera appear with colour alone. "both" is averaged over the sequences with two
-    cameras, as is "aux"; "rgb" over the same sequences is the row "two cameras".
+    Sequences without an auxiliary camera appear with colour alone: the tracker never gets an auxiliary image, and its
+    policy for a missing one decides what the network is shown. Rows stand by group and sequence, the means at the end.
     """
-    double = [name for name in plan.dataset.names if _has_two(plan.dataset.open(name))]
+    double = two_cameras(plan)
     pairs = plan.dataset.select(double) if double else None
-    rows: list[TableRow] = []
-
-    def add(contestant: Contestant, shown: str, condition: Condition) -> None:
-        dataset = plan.dataset if shown == "rgb" else pairs
-        if dataset is None:
-            return
-        folder = plan.out / _folder_name(contestant.label, shown)
-        run = _with(plan, dataset=dataset, contestant=contestant, condition=condition, out=folder)
-        result = run_benchmark(run, progress)
-        rows.extend(rows_of(result, shown))
-        if shown == "rgb" and pairs is not None and len(pairs) < len(dataset):
-            part = RunResult(run, {name: result.records[name] for name in double}, result.score)
-            rows.append(_renamed(rows_of(part, shown)[-1], "two cameras"))
-
-    for shown, condition in (("both", FULL), ("rgb", RGB_ALONE), ("aux", AUX_ALONE)):
-        add(plan.contestant, shown, condition)
+    wanted: list[tuple[Contestant, str, Condition]] = [
+        (plan.contestant, "both", FULL), (plan.contestant, "rgb", RGB_ALONE), (plan.contestant, "aux", AUX_ALONE),
+    ]  # fmt: skip
     if nanotrack is not None:
-        for stream, condition in (("rgb", RGB_ALONE), ("aux", AUX_ALONE)):
-            add(NanoTrackContestant(nanotrack, stream), stream, condition)
-    return rows
+        wanted += [
+            (NanoTrackContestant(nanotrack, stream), stream, condition)
+            for stream, condition in (("rgb", RGB_ALONE), ("aux", AUX_ALONE))
+        ]
+    rows: list[TableRow] = []
+    means: list[TableRow] = []
+    with worker_pool(plan) as pool:
+        for contestant, shown, condition in wanted:
+            dataset = plan.dataset if shown == "rgb" else pairs
+            if dataset is None:
+                continue
+            folder = plan.out / folder_name(contestant.label, shown)
+            run = replace(plan, dataset=dataset, contestant=contestant, condition=condition, out=folder)
+            found = rows_of(run_benchmark(run, progress, pool), shown, groups)
+            rows += found
+            means += mean_rows(found, double)
+    order = {name: index for index, name in enumerate(plan.dataset.names)}
+    places = [*groups.names, EVERYTHING]
+    rows.sort(key=lambda row: (places.index(row.group), order[row.sequence]))
+    means.sort(key=lambda row: places.index(row.group))
+    return rows + means
 
 
-def _has_two(sequence: sequences.Sequence) -> bool:
-    return bool(sequence.rgb_paths and sequence.aux_paths)
+def origin_of(contestant: Contestant) -> str:
+    """What decides a model's answers, as one line."""
+    about = contestant.describe()
+    config = about["config"]
+    missing = config["missing"].value if isinstance(config, dict) else ""
+    return (
+        f"{contestant.label}: {about['weights']} (SHA-256 {str(about['weights_sha256'])[:12]}), {about['engine']}, "
+        f"missing image: {missing}."
+    )
 
 
-def _renamed(row: TableRow, name: str) -> TableRow:
-    return TableRow(**{**asdict(row), "sequence": name})
+def modality_markdown(rows: Sequence[TableRow], origin: str = "") -> str:
+    """Two markdown tables, a line a sequence and a column a tracker: how well, and how honestly."""
+    columns = list(dict.fromkeys((row.tracker, row.input) for row in rows))
+    lines = list(dict.fromkeys((row.sequence, row.group) for row in rows))
+    cells = {(row.sequence, row.group, row.tracker, row.input): row for row in rows}
+    header = [
+        "sequence",
+        "group",
+        *(tracker if shown in tracker else f"{tracker} ({shown})" for tracker, shown in columns),
+    ]
+
+    def table(cell: Callable[[TableRow], str]) -> str:
+        found = [
+            [*line, *(cell(cells[(*line, *column)]) if (*line, *column) in cells else "" for column in columns)]
+            for line in lines
+        ]
+        return markdown(header, found)
+
+    good = table(lambda row: f"{row.auc:.3f} / {row.precision_20px:.3f}")
+    honest = table(lambda row: f"{row.lost_frames} of {row.frames} / {row.false_tracking} of {row.absent_frames}")
+    return (
+        f"{origin} Sequences of one camera are run on it alone, as those of two in the columns (rgb) and (aux).\n\n"
+        f"AUC / precision at 20 px:\n\n{good}\n"
+        f"Frames lost (no overlap, or LOST) of those with the object / TRACKING of those without it:\n\n{honest}"
+    )
 
 
-def _folder_name(*words: str) -> str:
+def two_cameras(plan: RunPlan) -> list[str]:
+    """Names of the sequences with two cameras."""
+    opened = ((name, plan.dataset.open(name)) for name in plan.dataset.names)
+    return [name for name, sequence in opened if sequence.rgb_paths and sequence.aux_paths]
+
+
+def folder_name(*words: str) -> str:
+    """A run's folder below the table's."""
     return "_".join("".join(c if c.isalnum() or c in "-." else "-" for c in word).strip("-") for word in words)
-
-
-def _with(plan: RunPlan, **changes: object) -> RunPlan:
-    from dataclasses import replace
-
-    return replace(plan, **changes)  # type: ignore[arg-type]  # checked by the dataclass' own fields
 
 
 @dataclass(frozen=True, slots=True)
 class RobustnessRow:
-    """One condition against the full input, over all sequences with two cameras."""
+    """One condition against the full input, over all sequences with two cameras.
+
+    frames_with_both: share of the tracked frames. auc_change, precision_change: against "full".
+    """
 
     condition: str
     tracker: str
@@ -144,59 +255,47 @@ class RobustnessRow:
     lost_frames: int
 
 
+def run_condition(
+    plan: RunPlan, condition: Condition, pool: ProcessPoolExecutor | None, progress: Progress
+) -> tuple[list[TableRow], float]:
+    """Rows of all sequences of a plan under one condition, and the share of frames with both cameras."""
+    run = replace(plan, condition=condition, out=plan.out / folder_name(str(condition)))
+    result = run_benchmark(run, progress, pool)
+    both = np.concatenate([record.presence[record.start + 1 :].all(axis=1) for record in result.records.values()])
+    return rows_of(result, str(condition)), float(both.mean())
+
+
 def robustness_table(
-    plan: RunPlan,
-    conditions: Sequence[str] = PROTOCOL,
-    progress: Callable[[str, int, int], object] = lambda *_: None,
+    plan: RunPlan, conditions: Sequence[str] = PROTOCOL, progress: Progress = lambda *_: None
 ) -> list[RobustnessRow]:
     """Full input -> missing or spoilt input, one row a condition; "full" is always the first row.
 
     conditions: texts as `parse_condition` reads them; their random parts use the seed of the plan's condition.
     """
-    seed = plan.condition.seed
-    wanted = [parse_condition(text, seed) for text in dict.fromkeys(("full", *conditions))]
-    double = [name for name in plan.dataset.names if _has_two(plan.dataset.open(name))]
-    dataset = plan.dataset.select(double)
+    wanted = [parse_condition(text, plan.condition.seed) for text in dict.fromkeys(("full", *conditions))]
+    plan = replace(plan, dataset=plan.dataset.select(_some(two_cameras(plan))))
     rows: list[RobustnessRow] = []
-    for condition in wanted:
-        run = _with(plan, dataset=dataset, condition=condition, out=plan.out / _folder_name(str(condition)))
-        result = run_benchmark(run, progress)
-        total = rows_of(result, "both")[-1]
-        both = np.concatenate([record.presence[record.start + 1 :].all(axis=1) for record in result.records.values()])
-        base = rows[0] if rows else None
-        rows.append(
-            RobustnessRow(
-                condition=str(condition),
-                tracker=plan.contestant.label,
-                frames_with_both=round(float(both.mean()), 4),
-                auc=total.auc,
-                auc_change=round(total.auc - base.auc, 4) if base else 0.0,
-                precision_20px=total.precision_20px,
-                precision_change=round(total.precision_20px - base.precision_20px, 4) if base else 0.0,
-                lost_frames=total.lost_frames,
+    with worker_pool(plan) as pool:
+        for condition in wanted:
+            found, both = run_condition(plan, condition, pool, progress)
+            total = mean_row(found)
+            base = rows[0] if rows else None
+            rows.append(
+                RobustnessRow(
+                    condition=str(condition),
+                    tracker=plan.contestant.label,
+                    frames_with_both=both,
+                    auc=total.auc,
+                    auc_change=total.auc - base.auc if base else 0.0,
+                    precision_20px=total.precision_20px,
+                    precision_change=total.precision_20px - base.precision_20px if base else 0.0,
+                    lost_frames=total.lost_frames,
+                )
             )
-        )
     return rows
 
 
-def to_markdown(rows: Iterable[TableRow] | Iterable[RobustnessRow]) -> str:
-    """Rows as a markdown table."""
-    values = [asdict(row) for row in rows]
-    if not values:
-        return ""
-    columns = list(values[0])
-    lines = ["| " + " | ".join(columns) + " |", "|" + " --- |" * len(columns)]
-    lines += ["| " + " | ".join(_cell(row[name]) for name in columns) + " |" for row in values]
-    return "\n".join(lines) + "\n"
-
-
-def _cell(value: object) -> str:
-    return f"{value:.4f}" if isinstance(value, float) else str(value)
-
-
-def write_table(rows: Sequence[TableRow] | Sequence[RobustnessRow], out: Path, name: str) -> tuple[Path, Path]:
-    """Write `NAME.json` and `NAME.md` into a folder; returns both paths."""
-    data, text = out / f"{name}.json", out / f"{name}.md"
-    write_json(data, {name: [asdict(row) for row in rows]})
-    write_text(text, to_markdown(rows))
-    return data, text
+def _some(names: list[str]) -> list[str]:
+    if not names:
+        raise TableError("no sequence has two cameras, so none can be missing")
+    return names

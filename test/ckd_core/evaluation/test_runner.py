@@ -14,7 +14,17 @@ from ckd_core.evaluation.contestants import ContestantError, ModelContestant, Na
 from ckd_core.evaluation.manifest import ManifestError, read_manifest
 from ckd_core.evaluation.records import RecordError, read_record
 from ckd_core.evaluation.runner import RunError, RunPlan, require_whole, run_benchmark
-from ckd_core.evaluation.tables import modality_table, robustness_table, to_markdown, write_table
+from ckd_core.evaluation.table_files import rows_to_markdown, write_table
+from ckd_core.evaluation.tables import (
+    Group,
+    Groups,
+    TableError,
+    TableRow,
+    modality_markdown,
+    modality_table,
+    origin_of,
+    robustness_table,
+)
 from ckd_core.tracking.result import TrackState
 
 if TYPE_CHECKING:
@@ -127,24 +137,41 @@ def test_unusable_plans(scenes: Path, tmp_path: Path, tiny_weights: Path) -> Non
         read_record(tmp_path, "a")
 
 
-def test_modality_and_robustness_tables(scenes: Path, tmp_path: Path, tiny_weights: Path) -> None:
-    plan = plan_of(scenes, tmp_path / "runs", tiny_weights)
-    rows = modality_table(plan)
-    shown = [(row.sequence, row.input) for row in rows]
-    assert shown.count(("all", "both")) == shown.count(("all", "rgb")) == shown.count(("all", "aux")) == 1
-    assert ("two cameras", "rgb") in shown
-    assert ("d", "rgb") in shown
-    assert ("d", "aux") not in shown
+def test_modality_table_by_group(scenes: Path, tmp_path: Path, tiny_weights: Path) -> None:
+    plan = plan_of(scenes, tmp_path / "runs", tiny_weights, workers=2)
+    groups = Groups((Group("held-out", ("b", "d")), Group("validation", ("a",))))
+    rows = modality_table(plan, groups=groups)
+    shown = [(row.sequence, row.group, row.input) for row in rows]
+    assert shown[:3] == [("b", "held-out", "both"), ("b", "held-out", "rgb"), ("b", "held-out", "aux")]
+    assert shown[3:5] == [("d", "held-out", "rgb"), ("a", "validation", "both")]
+    assert shown.count(("mean, two cameras", "all", "rgb")) == shown.count(("mean", "all", "rgb")) == 1
+    assert ("mean, two cameras", "held-out", "both") in shown
+    assert ("mean", "all", "aux") not in shown
     row = next(row for row in rows if row.sequence == "a" and row.input == "both")
     assert (row.frames, row.absent_frames) == (9, 2)
+    rgb = {row.sequence: row for row in rows if row.input == "rgb" and row.group in ("held-out", "validation")}
+    total = next(row for row in rows if (row.sequence, row.group, row.input) == ("mean, two cameras", "all", "rgb"))
+    assert total.auc == pytest.approx(np.mean([rgb["a"].auc, rgb["b"].auc, _auc(rows, "c")]))
+    text = modality_markdown(rows, origin_of(plan.contestant))
+    assert f"tiny.safetensors (SHA-256 {plan.contestant.describe()['weights_sha256'][:12]})" in text
+    assert text.count("| d | held-out |  | ") == 2
+    with pytest.raises(TableError, match="stand in two groups: a"):
+        Groups((Group("x", ("a",)), Group("y", ("a",))))
+
+
+def _auc(rows: list[TableRow], sequence: str) -> float:
+    return next(row.auc for row in rows if row.sequence == sequence and row.input == "rgb")
+
+
+def test_robustness_table(scenes: Path, tmp_path: Path, tiny_weights: Path) -> None:
     table = robustness_table(plan_of(scenes, tmp_path / "robust", tiny_weights), ["bursts", "misaligned=4"])
     assert [row.condition for row in table] == ["full", "bursts=0.3", "misaligned=4@aux"]
     assert table[0].auc_change == 0.0
     assert table[1].frames_with_both == pytest.approx(0.73, abs=0.01)
     assert table[2].frames_with_both == 1.0
-    data, text = write_table(table, tmp_path, "robustness")
+    text, _, data = write_table(table, tmp_path, "robustness")
     assert len(json.loads(data.read_text())["robustness"]) == 3
-    assert text.read_text() == to_markdown(table)
+    assert text.read_text() == rows_to_markdown(table)
     assert text.read_text().startswith("| condition | tracker |")
 
 

@@ -1,0 +1,57 @@
+"""Rows of tables as markdown, CSV and JSON."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from ckd_core.evaluation.files import write_json, write_text
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+
+def number(value: object) -> str:
+    """A cell's text: four digits after the point for a number that is not whole."""
+    if isinstance(value, float):
+        return f"{value:.4f}" if math.isfinite(value) else "n/a"
+    return str(value)
+
+
+def markdown(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    """A markdown table."""
+    lines = ["| " + " | ".join(header) + " |", "|" + " --- |" * len(header)]
+    lines += ["| " + " | ".join(number(cell) for cell in row) + " |" for row in rows]
+    return "\n".join(lines) + "\n"
+
+
+def rows_to_markdown(rows: Sequence[Any]) -> str:
+    """Dataclasses of one kind as a markdown table, one column a field."""
+    if not rows:
+        return ""
+    values = [asdict(row) for row in rows]
+    return markdown(list(values[0]), [list(row.values()) for row in values])
+
+
+def rows_to_csv(rows: Sequence[Any]) -> str:
+    """Dataclasses of one kind as CSV, one column a field."""
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    values = [asdict(row) for row in rows]
+    if values:
+        writer.writerow(values[0])
+        writer.writerows([number(cell) for cell in row.values()] for row in values)
+    return stream.getvalue()
+
+
+def write_table(rows: Sequence[Any], out: Path, name: str, text: str | None = None) -> list[Path]:
+    """Write `NAME.md` (`text`, else a column a field), `NAME.csv` and `NAME.json` into a folder; returns the paths."""
+    paths = [out / f"{name}.{kind}" for kind in ("md", "csv", "json")]
+    write_text(paths[0], rows_to_markdown(rows) if text is None else text)
+    write_text(paths[1], rows_to_csv(rows))
+    write_json(paths[2], {name: [asdict(row) for row in rows]})
+    return paths
