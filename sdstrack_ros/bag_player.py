@@ -22,6 +22,7 @@ CLOCK_HZ = 100
 NAP_S = 0.02  # longest sleep at a time, so that an interrupt is noticed at once
 QUEUE_DEPTH = 10
 EVENT_QUEUE_DEPTH = 1000
+ACKNOWLEDGED_WITHIN_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,9 +124,13 @@ class _Player:
             self._clock_message = clock_type()
 
     def close(self) -> None:
-        """Leave the network; the mirror image of creation."""
+        """Leave the network, after reliable subscribers have what they were sent; the mirror image of creation."""
         import rclpy
+        from rclpy.duration import Duration
 
+        for publisher in self._publishers.values():
+            if self._context.ok():
+                publisher.wait_for_all_acked(Duration(seconds=ACKNOWLEDGED_WITHIN_S))
         self._node.destroy_node()
         rclpy.try_shutdown(context=self._context)
 

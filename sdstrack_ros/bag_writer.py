@@ -1,4 +1,7 @@
-"""Write frames as a rosbag2 recording: colour, second camera, camera_info and true boxes, one message a frame each."""
+"""Write frames as a rosbag2 recording: colour, second camera, camera_info and true boxes, one message a frame each.
+
+Raw events go as packets, as an event camera's driver sends them: several in the time of a frame.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,16 @@ import cv2
 import numpy as np
 
 from ckd_core.frame import BoundingBox, Modality, MultiModalFrame
-from sdstrack_ros.bag_storage import CAMERA_INFO, COMPRESSED_IMAGE, DETECTIONS, IMAGE, BagError, typestore
+from sdstrack_ros.bag_storage import (
+    CAMERA_INFO,
+    COMPRESSED_IMAGE,
+    DETECTIONS,
+    EVENT_PACKET,
+    IMAGE,
+    BagError,
+    typestore,
+)
+from sdstrack_ros.event_encoder import ENCODING, encode_evt3
 from sdstrack_ros.image_codec import encode
 from sdstrack_ros.sync_types import NS_PER_S
 
@@ -21,6 +33,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from ckd_core.modality import Events
+
 RGB_TOPIC = "/camera/color/image_raw"
 INFO_TOPIC = "/camera/color/camera_info"
 AUX_TOPICS = {
@@ -28,11 +42,13 @@ AUX_TOPICS = {
     Modality.THERMAL: "/thermal/image_raw",
     Modality.EVENT: "/event_camera/image_raw",
 }
+EVENTS_TOPIC = "/event_camera/events"
 TRUTH_TOPIC = "/ground_truth"
 FRAME_ID = "camera_color_optical_frame"
 FIRST_STAMP_S = 1_700_000_000  # where frames count from 0; ROS takes a stamp of 0 for "not set"
 STORAGES = ("mcap", "sqlite3")
 COMPRESSIONS = ("none", "zstd")
+PACKET_S = 0.008  # drivers send what came in some milliseconds
 
 
 def write_bag(
@@ -40,6 +56,7 @@ def write_bag(
     frames: Iterable[MultiModalFrame],
     boxes: Iterable[BoundingBox | None] = (),
     *,
+    events: Iterable[Events] = (),
     storage: str = "mcap",
     compression: str = "none",
     images: str = "raw",
@@ -51,6 +68,8 @@ def write_bag(
 
     frames: their stamps (seconds, rising) count from `first_stamp_s`; a frame may lack either image.
     boxes: the true box of each frame in colour pixels, None where it is absent; shorter or empty: no message.
+    events: for the event modality the raw events between each frame and the one before it (seconds, as the frames'
+    stamps); they are written as packets, and the ready-made event image of such a frame is not.
     storage: mcap or sqlite3. compression: none, or zstd (by chunk in mcap, by message in sqlite3).
     images: raw, or png (CompressedImage on topics ending in /compressed, lossless).
     camera_matrix: 3x3 intrinsics for camera_info; None: a 60 degree camera with its centre in the middle.
@@ -78,7 +97,8 @@ def write_bag(
             mode = CompressionMode.STORAGE if storage == "mcap" else CompressionMode.MESSAGE
             writer.set_compression(mode, CompressionFormat.ZSTD)
         with writer:
-            _Recorder(writer, images == "png", camera_matrix, label, first_stamp_s).write_all(frames, boxes)
+            recorder = _Recorder(writer, images == "png", camera_matrix, label, first_stamp_s)
+            recorder.write_all(frames, boxes, events)
         (staging / path.name).rename(path)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
@@ -97,19 +117,26 @@ class _Recorder:
         self._label = label
         self._first_ns = round(first_stamp_s * NS_PER_S)
         self._connections: dict[str, Any] = {}
+        self._packets = 0
+        self._events_begin_s: float | None = None
 
-    def write_all(self, frames: Iterable[MultiModalFrame], boxes: Iterable[BoundingBox | None]) -> None:
-        remaining = iter(boxes)
+    def write_all(
+        self, frames: Iterable[MultiModalFrame], boxes: Iterable[BoundingBox | None], events: Iterable[Events]
+    ) -> None:
+        remaining, remaining_events = iter(boxes), iter(events)
         last_ns = -1
         for frame in frames:
             stamp_ns = self._first_ns + round(frame.stamp * NS_PER_S)
             if stamp_ns <= last_ns:
                 raise BagError(f"the frame at {frame.stamp} s is not later than the one before it; stamps must rise")
             last_ns = stamp_ns
+            burst = next(remaining_events, None) if frame.modality is Modality.EVENT else None
+            if burst is not None:
+                self._events(burst, frame)
             if frame.rgb is not None:
                 self._image(RGB_TOPIC, stamp_ns, np.asarray(frame.rgb), "rgb8")
                 self._info(stamp_ns, frame.rgb.shape[1], frame.rgb.shape[0])
-            if frame.aux is not None:
+            if frame.aux is not None and burst is None:
                 self._image(AUX_TOPICS[frame.modality], stamp_ns, frame.aux, _aux_encoding(frame))
             try:
                 box = next(remaining)
@@ -146,6 +173,29 @@ class _Recorder:
         self._write(
             f"{topic}/compressed", COMPRESSED_IMAGE, stamp_ns, types[COMPRESSED_IMAGE](header, form, packed.ravel())
         )
+
+    def _events(self, events: Events, frame: MultiModalFrame) -> None:
+        """Write the events as packets of `PACKET_S`, each stamped with its last event's time."""
+        if not len(events.t):
+            return
+        image = frame.aux if frame.aux is not None else frame.rgb
+        if image is None:
+            raise BagError(f"the frame at {frame.stamp} s has events but no image to tell the sensor's size from")
+        if self._events_begin_s is None:
+            self._events_begin_s = float(events.t[0])
+        packets = int((events.t[-1] - events.t[0]) / PACKET_S) + 1
+        starts = np.searchsorted(events.t, events.t[0] + PACKET_S * np.arange(packets)).tolist()
+        make = typestore().types[EVENT_PACKET]
+        for begin, end in zip(starts, [*starts[1:], len(events.t)], strict=True):
+            if begin == end:
+                continue
+            part = type(events)(events.x[begin:end], events.y[begin:end], events.t[begin:end], events.p[begin:end])
+            stamp_ns = self._first_ns + round(float(part.t[-1]) * NS_PER_S)
+            data = encode_evt3(part, self._events_begin_s)
+            height, width = image.shape[:2]
+            packet = make(self._header(stamp_ns), height, width, self._packets, 0, ENCODING, False, data)
+            self._write(EVENTS_TOPIC, EVENT_PACKET, stamp_ns, packet)
+            self._packets += 1
 
     def _info(self, stamp_ns: int, width: int, height: int) -> None:
         types = typestore().types

@@ -11,32 +11,25 @@ import shutil
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
-import cv2
 import numpy as np
 
 from ckd_core.errors import TrackingError
 from ckd_core.evaluation.metrics import center_error, overlap, precision_at, success_auc
 from ckd_core.frame import BoundingBox, Modality
-from ckd_core.tracking.result import TrackResult, TrackState
 from sdstrack_ros.bag import BagFrame, BagTopics, choose_topics, open_bag, read_bag_frames, read_truth, write_bag
 from sdstrack_ros.bag_storage import EVENT_PACKET
+from sdstrack_ros.demo_pictures import Shot, write_sheet, write_video
 from sdstrack_ros.live_replay import LiveBox, LiveReplay, replay
-from sdstrack_ros.overlay import Caption, draw_overlay
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
-
-    from numpy.typing import NDArray
 
 MODALITY_NAMES = {"rgbd": Modality.DEPTH, "rgbt": Modality.THERMAL, "rgbe": Modality.EVENT}
 CLIP_FRAMES = 150
 CLIP_FPS = 15.0
 CLIP_SIZE = (640, 480)
 CLIP_SEED = 20
-SHEET_COLUMNS, SHEET_ROWS = 4, 2
-SHEET_WIDTH = 320
-WHITE = (255, 255, 255)
 
 
 class DemoError(TrackingError):
@@ -93,7 +86,7 @@ def synthetic_recording(modality: Modality, folder: Path) -> Recording:
     boxes = [BoundingBox(*row) if np.isfinite(row).all() else None for row in scene.boxes]
     bag = folder / "recording"
     shutil.rmtree(bag, ignore_errors=True)
-    write_bag(bag, scene.frames, boxes)
+    write_bag(bag, scene.frames, boxes, events=scene.events)
     return open_recording(bag, modality)
 
 
@@ -173,7 +166,7 @@ def run(
     answers = {answer.stamp_ns: answer for answer in live.answers}
     summary = summarize(recording, [frame.stamp_ns for frame in frames], live)
     _write_boxes(out / "boxes.csv", frames, answers, recording.truth)
-    _write_pictures(out, frames, answers, recording)
+    _write_pictures(out, frames, answers, recording, summary)
     temporary = out / "summary.json.part"
     temporary.write_text(json.dumps(asdict(summary), indent=1) + "\n")
     temporary.replace(out / "summary.json")
@@ -238,45 +231,17 @@ def _cells(box: BoundingBox | None) -> list[str]:
     return [""] * 4 if box is None else [f"{value:.2f}" for value in box]
 
 
-def _write_pictures(out: Path, frames: list[BagFrame], answers: Mapping[int, LiveBox], recording: Recording) -> None:
-    """Write overlay.mp4 with every frame and contact_sheet.png with a few, true boxes in white."""
-    chosen = set(np.linspace(0, len(frames) - 1, SHEET_COLUMNS * SHEET_ROWS).round().astype(int))
-    video: cv2.VideoWriter | None = None
-    tiles: list[NDArray[np.uint8]] = []
-    temporary = out / "overlay.part.mp4"
-    for index, frame in enumerate(frames):
-        picture = _picture(frame, answers.get(frame.stamp_ns), recording.truth.get(frame.stamp_ns))
-        if picture is None:
-            continue
-        bgr = picture[..., ::-1]
-        if video is None:
-            size = (picture.shape[1], picture.shape[0])
-            video = cv2.VideoWriter(str(temporary), cv2.VideoWriter.fourcc(*"mp4v"), recording.fps, size)
-            if not video.isOpened():
-                raise DemoError(f"OpenCV cannot write {temporary}; its build has no mp4v encoder")
-        video.write(np.ascontiguousarray(bgr))
-        if index in chosen:
-            height = round(bgr.shape[0] * SHEET_WIDTH / bgr.shape[1])
-            tiles.append(np.asarray(cv2.resize(bgr, (SHEET_WIDTH, height), interpolation=cv2.INTER_AREA), np.uint8))
-    if video is None:
-        raise DemoError(f"{recording.bag}: not one frame with an image")
-    video.release()
-    temporary.replace(out / "overlay.mp4")
-    blank = np.zeros_like(tiles[0])
-    tiles += [blank] * (SHEET_COLUMNS * SHEET_ROWS - len(tiles))
-    rows = [np.hstack(tiles[row * SHEET_COLUMNS : (row + 1) * SHEET_COLUMNS]) for row in range(SHEET_ROWS)]
-    cv2.imwrite(str(out / "contact_sheet.png"), np.vstack(rows))
-
-
-def _picture(frame: BagFrame, answer: LiveBox | None, true: BoundingBox | None) -> NDArray[np.uint8] | None:
-    """Both modalities side by side with the node's box and the true one."""
-    result = None
-    if answer is not None:
-        nothing = BoundingBox(0.0, 0.0, 0.0, 0.0)
-        state = TrackState.LOST if answer.box is None else TrackState.TRACKING
-        result = TrackResult(frame.frame.stamp, answer.box or nothing, answer.score, state, *frame.frame.presence)
-    picture = draw_overlay(frame.frame, result, Caption("target", float("nan")), side_by_side=True)
-    if picture is not None and true is not None:
-        corner = (round(true.x), round(true.y))
-        cv2.rectangle(picture, corner, (round(true.x + true.w), round(true.y + true.h)), WHITE, 1)
-    return picture
+def _write_pictures(
+    out: Path, frames: list[BagFrame], answers: Mapping[int, LiveBox], recording: Recording, summary: Summary
+) -> None:
+    """Write overlay.mp4 with every frame and contact_sheet.png with a few; true boxes in white."""
+    shots = []
+    for frame in frames:
+        answer = answers.get(frame.stamp_ns)
+        box, score = (answer.box, answer.score) if answer is not None else (None, 0.0)
+        shots.append(Shot(frame.frame, answer is not None, box, score, recording.truth.get(frame.stamp_ns)))
+    write_video(out / "overlay.mp4", shots, recording.fps)
+    found = f"{summary.boxes_out} boxes in {summary.frames_in} frames"
+    scored = f", success AUC {summary.success_auc:.2f}" if recording.truth else ""
+    title = f"{summary.model}, colour + {recording.modality.value}: {found}{scored} (green: tracker, white: truth)"
+    write_sheet(out / "contact_sheet.png", shots, title)

@@ -29,10 +29,10 @@ _FAR_PX = 30000
 
 @dataclass(frozen=True, slots=True)
 class Caption:
-    """What the overlay says besides the box."""
+    """What the overlay says besides the box; latency_ms None = unknown."""
 
     label: str
-    latency_ms: float
+    latency_ms: float | None = None
     aux_held: bool = False
     paused: bool = False
 
@@ -77,7 +77,8 @@ def _lines(images: MultiModalFrame, result: TrackResult | None, caption: Caption
     health = f"rgb {'ok' if rgb else 'MISSING'}  {images.modality.value} " + (
         "held" if caption.aux_held else "ok" if aux else "MISSING"
     )
-    return [f"{caption.label}  {state}", health, f"{caption.latency_ms:.1f} ms"]
+    latency = [] if caption.latency_ms is None else [f"{caption.latency_ms:.1f} ms"]
+    return [f"{caption.label}  {state}", health, *latency]
 
 
 def _draw_text(picture: NDArray[np.uint8], lines: list[str]) -> None:

@@ -19,7 +19,13 @@ def command(
     wait: Annotated[float, typer.Option(help="Wait at most so many seconds for subscribers of every topic.")] = 0.0,
 ) -> None:
     """Publish a recording's messages as they were recorded, at their pace; needs rclpy, not rosbag2."""
+    import signal
+
     from sdstrack_ros.bag_player import play
+
+    # Explicitly: a shell that starts this in the background has SIGINT ignored, and SIGTERM ends a robot's processes.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
 
     def say_skipped(name: str, reason: str) -> None:
         typer.echo(f"not played: {name}: {reason}", err=True)
