@@ -52,13 +52,15 @@ class InitSettings:
 class ModelSettings:
     """name: of the registry; overrides: fields of the network's config dataclass; init: weights to start from.
 
-    modalities: what the trained weights are for (written into the exported file).
+    modalities: what the trained weights are for (written into the exported file). notice: what the weights learnt from
+    and under which licences; `sdstrack ship` writes it into the file.
     """
 
     name: str
     modalities: tuple[Literal["depth", "thermal", "event"], ...]
     overrides: dict[str, Any] = field(default_factory=dict)
     init: InitSettings | None = None
+    notice: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +155,19 @@ class RunSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class ChoiceSettings:
+    """What `sdstrack choose` lets checkpoints track: never what the final weights are judged on.
+
+    sequences: folders in the plain layout; those with two cameras also count with each camera alone. clips: painted
+    recordings of `clip_frames` frames.
+    """
+
+    sequences: tuple[Path, ...] = ()
+    clips: int = field(default=6, metadata=limits(0))
+    clip_frames: int = field(default=40, metadata=limits(2))
+
+
+@dataclass(frozen=True, slots=True)
 class TrainSettings:
     """The whole file."""
 
@@ -161,6 +176,7 @@ class TrainSettings:
     data: DataSettings
     optim: OptimSettings
     run: RunSettings
+    choice: ChoiceSettings = field(default_factory=ChoiceSettings)
 
     @property
     def steps_per_epoch(self) -> int:
@@ -189,4 +205,6 @@ FREE_KEYS = (
     "run.max_skipped",
     "optim.accumulation",
     "model.init",
+    "model.notice",
+    "choice",
 )

@@ -83,7 +83,13 @@ def export(path: Path, network: TrackingNetwork, settings: TrainSettings, step: 
     with torch.device("meta"):
         alone = build_model(network.name, **overrides)
     tensors = network.state_dict()
-    reached = ", ".join(f"{name} {value:.4f}" for name, value in values.items() if name.startswith("val/"))
+    reached = ", ".join(f"{name} {value:.4f}" for name, value in values.items() if name.startswith(("val/", "choice/")))
     source = f"trained for {step} steps of {settings.run.batch_size} pairs, seed {settings.run.seed}; {reached}"
     metadata = metadata_of(alone, settings.model.modalities, source.rstrip("; "))
+    metadata = dataclasses.replace(metadata, tracking={"published_geometry": published_crops(settings)})
     save_tensors(path, {name: tensors[name] for name in alone.state_dict()}, metadata)
+
+
+def published_crops(settings: TrainSettings) -> bool:
+    """Whether a run learns from crops on whole pixels, as sequences are cut; painted pairs have exact ones."""
+    return any(source.kind == "sequences" for source in settings.data.train)

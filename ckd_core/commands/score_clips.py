@@ -1,0 +1,44 @@
+"""`sdstrack score-clips`: weights on painted recordings that no training run and no choice has seen."""
+
+from __future__ import annotations
+
+from pathlib import Path  # noqa: TC003 - typer reads annotations at run time
+from typing import Annotated
+
+import typer
+
+
+def command(
+    model: Annotated[str, typer.Option(help="Name of the network.")] = "sdstrack_s128",
+    weights: Annotated[Path | None, typer.Option(help="Weights; default: those that come with the package.")] = None,
+    clips: Annotated[int, typer.Option(min=1, help="How many; modalities, targets and troubles in turn.")] = 27,
+    frames: Annotated[int, typer.Option(min=2, help="Frames of each.")] = 60,
+    one_camera: Annotated[bool, typer.Option(help="Also with each camera alone after the first frame.")] = True,
+    threads: Annotated[int, typer.Option(min=0, help="CPU threads; 0: all cores.")] = 1,
+) -> None:
+    """Success AUC over held-out synthetic recordings, as a Markdown table; the clips are the same every time."""
+    import torch
+
+    from ckd_core.evaluation.conditions import AUX_ALONE, RGB_ALONE
+    from ckd_core.frame import Modality
+    from ckd_core.models.checkpoint import load_model
+    from ckd_core.tracking.builder import tracking_metadata
+    from ckd_core.training.recordings import HELD_OUT_SEED, HELD_OUT_WORLD, masked, mean_success, painted_recordings
+
+    if threads:
+        torch.set_num_threads(threads)
+    network, metadata = load_model(weights or model, model=model)
+    published = tracking_metadata(metadata.tracking)[1]
+    recordings = painted_recordings(clips, frames, HELD_OUT_SEED, HELD_OUT_WORLD)
+    shown = {"both cameras": recordings}
+    if one_camera:
+        for name, condition in (("colour alone", RGB_ALONE), ("second camera alone", AUX_ALONE)):
+            shown[name] = [masked(recording, condition) for recording in recordings]
+    typer.echo(f"{model}: success AUC over {clips} held-out clips of {frames} frames\n")
+    typer.echo("| cameras | " + " | ".join(m.value for m in Modality) + " | all |")
+    typer.echo("|---|" + "---|" * (len(Modality) + 1))
+    for name, group in shown.items():
+        rows = [mean_success(network, [r for r in group if r.modality is m], published) for m in Modality]
+        known = [(value, sum(r.modality is m for r in group)) for value, m in zip(rows, Modality, strict=True)]
+        mean = sum(value * count for value, count in known if count) / len(group)
+        typer.echo(f"| {name} | " + " | ".join(f"{value:.3f}" for value in rows) + f" | {mean:.3f} |")

@@ -1,0 +1,148 @@
+"""Which checkpoint of a run is kept, and how it becomes the weights that ship.
+
+Held-out pairs do not predict tracking, so every checkpoint's averaged weights track whole recordings: the sequences
+that the recipe names, painted clips, and the sequences through one camera alone.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING
+
+import torch
+
+from ckd_core.errors import TrackingError
+from ckd_core.evaluation.files import write_json
+from ckd_core.models.checkpoint import default_weights, load_strictly, load_tensors, save_tensors
+from ckd_core.models.registry import build_model
+from ckd_core.settings import build
+from ckd_core.training import run_state
+from ckd_core.training.checkpoint import load_checkpoint, part
+from ckd_core.training.config import TrainSettings
+from ckd_core.training.recordings import (
+    CHOICE_SEED,
+    CHOICE_WORLD,
+    Recording,
+    folder_recording,
+    painted_recordings,
+    success,
+    with_one_camera,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from ckd_core.models.checkpoint import ModelMetadata
+    from ckd_core.models.network import TrackingNetwork
+
+WEIGHTS = {"sequences": 0.5, "clips": 0.3, "one camera": 0.2}  # of the parts of a score, as far as they are there
+CHOSEN = "chosen.safetensors"
+
+
+class ChoiceError(TrackingError):
+    """A run without anything to choose from, or weights that must not ship."""
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A checkpoint and what it reached: success AUC by recording ("part: name"), and their weighted mean."""
+
+    name: str
+    step: int
+    scores: dict[str, float]
+    total: float
+
+
+def choose(settings: TrainSettings, echo: Callable[[str], object] = lambda _: None) -> list[Candidate]:
+    """Score every `epoch_NNNN` checkpoint of `settings.run.out` and `last`; best first.
+
+    The best one's weights are written to `run.out/chosen.safetensors`, all scores to `run.out/choice.json`.
+    Raises ChoiceError: no checkpoint, or nothing to track; SequenceError; CheckpointError.
+    """
+    folder = settings.run.out / "checkpoints"
+    paths = [*sorted(folder.glob("epoch_*.safetensors")), *sorted(folder.glob("last.safetensors"))]
+    if not paths:
+        raise ChoiceError(f"{folder} holds no epoch_NNNN.safetensors and no last.safetensors; train first")
+    parts = _recordings(settings)
+    found: dict[int, Candidate] = {}
+    for path in paths:
+        network, recipe, step = averaged_network(path)
+        if step in found:  # `last` is often the last epoch's
+            continue
+        scores = {
+            f"{kind}: {recording.name}" + (f" {recording.condition}" if kind == "one camera" else ""): success(
+                network, recording, run_state.published_crops(recipe)
+            )
+            for kind, recordings in parts.items()
+            for recording in recordings
+        }
+        found[step] = Candidate(path.stem, step, scores, _weighted(scores))
+        echo(f"{path.stem}, step {step}: {found[step].total:.4f}  {_by_part(scores)}")
+    ranked = sorted(found.values(), key=lambda c: -c.total)
+    network, recipe, step = averaged_network(folder / f"{ranked[0].name}.safetensors")
+    run_state.export(settings.run.out / CHOSEN, network, recipe, step, {"choice/auc": ranked[0].total})
+    write_json(settings.run.out / "choice.json", {"weights": WEIGHTS, "candidates": [asdict(c) for c in ranked]})
+    return ranked
+
+
+def averaged_network(path: Path) -> tuple[TrackingNetwork, TrainSettings, int]:
+    """Network of a checkpoint without its training parts, moving average in, and the settings and step of its run."""
+    tensors, state = load_checkpoint(path)
+    settings = build(TrainSettings, state["settings"], str(path))
+    overrides = {**settings.model.overrides, **({"teachers": False} if "teachers" in settings.model.overrides else {})}
+    network = build_model(settings.model.name, **overrides)
+    weights = part(tensors, "model") | part(tensors, "average")
+    load_strictly(network, {name: weights[name] for name in network.state_dict() if name in weights}, str(path))
+    return network.eval(), settings, int(state["step"])
+
+
+def ship(settings: TrainSettings, recipe: str, out: Path | None = None) -> tuple[Path, ModelMetadata]:
+    """Write the chosen weights of a run in float16, with recipe and notice in their metadata.
+
+    recipe: name of the recipe for the metadata. out: None = the package's file for this network.
+    Raises ChoiceError: another network, no notice, or numbers that float16 cannot hold; CheckpointError.
+    """
+    source = settings.run.out / CHOSEN
+    tensors, metadata = load_tensors(source)
+    if metadata.model != settings.model.name:
+        raise ChoiceError(f"{source} holds {metadata.model}; {recipe} is a recipe of {settings.model.name}")
+    if not settings.model.notice:
+        raise ChoiceError(f"{recipe} has no model.notice; weights ship with the licences of the data they learnt from")
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor.to(torch.float16)).all()):
+            raise ChoiceError(
+                f"{source}: {name} reaches {float(tensor.abs().max()):g}, more than float16 holds (65504)"
+            )
+    path = out or default_weights(settings.model.name)
+    text = f"{metadata.source}; recipe {recipe}; {settings.model.notice}"
+    return path, save_tensors(path, tensors, replace(metadata, source=text), torch.float16)
+
+
+def _recordings(settings: TrainSettings) -> dict[str, list[Recording]]:
+    choice = settings.choice
+    parts = {
+        "sequences": [folder_recording(folder) for folder in choice.sequences],
+        "clips": painted_recordings(choice.clips, choice.clip_frames, CHOICE_SEED, CHOICE_WORLD),
+        "one camera": [one for folder in choice.sequences for one in with_one_camera(folder)],
+    }
+    if not any(parts.values()):
+        raise ChoiceError("choice.sequences is empty and choice.clips is 0; expected something to track")
+    return parts
+
+
+def _weighted(scores: dict[str, float]) -> float:
+    means = {kind: _mean(scores, kind) for kind in WEIGHTS}
+    there = {kind: mean for kind, mean in means.items() if not math.isnan(mean)}
+    return sum(WEIGHTS[kind] * mean for kind, mean in there.items()) / sum(WEIGHTS[kind] for kind in there)
+
+
+def _mean(scores: dict[str, float], kind: str) -> float:
+    values = [value for name, value in scores.items() if name.startswith(f"{kind}: ")]
+    return sum(values) / len(values) if values else math.nan
+
+
+def _by_part(scores: dict[str, float]) -> str:
+    means = {kind: _mean(scores, kind) for kind in WEIGHTS}
+    return "  ".join(f"{kind} {mean:.3f}" for kind, mean in means.items() if not math.isnan(mean))

@@ -1,0 +1,168 @@
+"""From a run to the weights that ship: scoring by recordings, choosing, writing in float16."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from typer.testing import CliRunner
+
+import ckd_core.commands
+from ckd_core.cli import build_app
+from ckd_core.evaluation.conditions import RGB_ALONE
+from ckd_core.frame import BoundingBox
+from ckd_core.models.checkpoint import CheckpointError as WeightsError
+from ckd_core.models.checkpoint import load_model, load_tensors
+from ckd_core.models.registry import build_model
+from ckd_core.settings import read_settings
+from ckd_core.tracking.tracker import Tracker
+from ckd_core.training.checkpoint import load_checkpoint, part, save_checkpoint
+from ckd_core.training.choice import CHOSEN, ChoiceError, averaged_network, choose, ship
+from ckd_core.training.config import ChoiceSettings, TrainSettings
+from ckd_core.training.recordings import masked, painted_recordings, success
+from ckd_core.training.run_state import export
+
+sys.path.insert(0, str(Path(__file__).parent))
+import runs
+
+FEW = ChoiceSettings(clips=2, clip_frames=5)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> TrainSettings:
+    """A finished run of a small CKD network with two epochs kept."""
+    chosen = runs.settings(
+        tmp_path_factory.mktemp("run"), "ckd_s128", run__checkpoint_every=1, optim__ema_decay=0.5,
+        run__samples_per_epoch=4, run__batch_size=2,
+        optim__groups=[{"contains": ["branch", "teacher", "box_head"], "lr": 1e-3}],
+    )  # fmt: skip
+    chosen = replace(chosen, choice=FEW, model=replace(chosen.model, notice="painted squares, no rights reserved"))
+    runs.run(chosen)
+    return chosen
+
+
+def test_the_best_checkpoint_is_chosen_by_tracking(trained: TrainSettings) -> None:
+    ranked = choose(trained)
+    assert {c.step for c in ranked} == {2, 4}  # `last` is the second epoch's and counts once
+    assert ranked[0].total >= ranked[1].total
+    network, metadata = load_model(trained.run.out / CHOSEN, model="ckd_s128")
+    assert not network.config.teachers
+    assert f"for {ranked[0].step} steps" in metadata.source
+    assert metadata.tracking == {"published_geometry": False}  # painted pairs have exact crops
+    stored, _ = load_checkpoint(trained.run.out / "checkpoints" / f"{ranked[0].name}.safetensors")
+    average = part(stored, "average")["box_head.conv5_ctr.weight"]
+    assert torch.equal(network.state_dict()["box_head.conv5_ctr.weight"], average)
+    clips = painted_recordings(2, 5, 9000, 977)
+    again = np.mean([success(network, clip, published_geometry=False) for clip in clips])
+    assert ranked[0].total == pytest.approx(again)
+
+
+def test_shipped_weights_are_half_as_large_and_say_where_they_come_from(trained: TrainSettings, tmp_path: Path) -> None:
+    if not (trained.run.out / CHOSEN).exists():
+        choose(trained)
+    path, metadata = ship(trained, "a_recipe", tmp_path / "shipped.safetensors")
+    full, _ = load_tensors(trained.run.out / CHOSEN)
+    half, stored = load_tensors(path)
+    assert stored == metadata
+    assert stored.source.endswith("recipe a_recipe; painted squares, no rights reserved")
+    for name, tensor in full.items():
+        assert half[name].dtype == (torch.float16 if tensor.is_floating_point() else tensor.dtype)
+        torch.testing.assert_close(half[name].to(tensor.dtype), tensor, rtol=1e-3, atol=1e-4)
+
+
+def test_what_must_not_ship_is_refused(trained: TrainSettings, tmp_path: Path) -> None:
+    if not (trained.run.out / CHOSEN).exists():
+        choose(trained)
+    target = tmp_path / "shipped.safetensors"
+    with pytest.raises(ChoiceError, match=r"a_recipe has no model.notice"):
+        ship(replace(trained, model=replace(trained.model, notice="")), "a_recipe", target)
+    with pytest.raises(ChoiceError, match="holds ckd_s128; a_recipe is a recipe of sdstrack_s128"):
+        ship(replace(trained, model=replace(trained.model, name="sdstrack_s128")), "a_recipe", target)
+    elsewhere = replace(trained, run=replace(trained.run, out=tmp_path))
+    with pytest.raises(WeightsError, match=r"chosen.safetensors cannot be read"):
+        ship(elsewhere, "a_recipe", target)
+    network, recipe, _ = averaged_network(trained.run.out / "checkpoints" / "last.safetensors")
+    with torch.no_grad():
+        network.get_parameter("rgb_branch.temperature").fill_(1e6)
+    export(tmp_path / CHOSEN, network, recipe, 4, {})
+    with pytest.raises(ChoiceError, match=r"rgb_branch.temperature reaches 1e\+06, more than float16 holds"):
+        ship(elsewhere, "a_recipe", target)
+    assert not target.exists()
+
+
+def test_nothing_to_choose_from_is_an_error(trained: TrainSettings, tmp_path: Path) -> None:
+    with pytest.raises(ChoiceError, match=r"holds no epoch_NNNN.safetensors and no last.safetensors; train first"):
+        choose(replace(trained, run=replace(trained.run, out=tmp_path)))
+    with pytest.raises(ChoiceError, match=r"choice.sequences is empty and choice.clips is 0"):
+        choose(replace(trained, choice=ChoiceSettings(clips=0)))
+    (tmp_path / "checkpoints").mkdir()
+    tensors, state = load_checkpoint(trained.run.out / "checkpoints" / "last.safetensors")
+    lost = {name: value for name, value in tensors.items() if not name.endswith("box_head.conv5_ctr.weight")}
+    save_checkpoint(tmp_path / "checkpoints" / "last.safetensors", lost, state)
+    with pytest.raises(WeightsError, match=r"does not fit ckd_s128: missing box_head.conv5_ctr.weight"):
+        averaged_network(tmp_path / "checkpoints" / "last.safetensors")
+
+
+def test_a_tracker_that_knows_the_truth_scores_highest(monkeypatch: pytest.MonkeyPatch) -> None:
+    (recording,) = painted_recordings(1, 6, 9000, 977)
+    network = build_model("sdstrack_s128")
+    truth = iter(recording.boxes[1:])
+    real = Tracker.update
+
+    def knowing(tracker: Tracker, frame: object) -> object:
+        answer = real(tracker, frame)  # type: ignore[arg-type]  # a frame
+        return replace(answer, box=BoundingBox(*next(truth)))
+
+    monkeypatch.setattr(Tracker, "update", knowing)
+    assert success(network, recording, published_geometry=False) == pytest.approx(20 / 21)  # IoU 1 is not above 1
+
+
+def test_clips_repeat_and_lose_a_camera() -> None:
+    one, two = (painted_recordings(3, 3, 5, 6) for _ in range(2))
+    assert len({r.modality for r in one}) == 3
+    for a, b in zip(one, two, strict=True):
+        assert a.name == b.name
+        assert np.array_equal(a.boxes, b.boxes)
+        assert all(np.array_equal(x.rgb, y.rgb) for x, y in zip(a.frames, b.frames, strict=True))
+    blind = masked(one[0], RGB_ALONE)
+    assert blind.frames[0].aux is not None
+    assert all(frame.aux is None and frame.rgb is not None for frame in blind.frames[1:])
+
+
+def test_the_verbs(trained: TrainSettings, tmp_path: Path) -> None:
+    recipe = Path(__file__).parents[3] / "config" / "train" / "default_ckd_s128.yaml"
+    app, out = build_app(ckd_core.commands), f"run.out={trained.run.out}"
+    less = ["choice.sequences=[]", "choice.clips=1", "choice.clip_frames=3"]
+    chosen = CliRunner().invoke(app, ["choose", str(recipe), out, *less])
+    assert chosen.exit_code == 0, chosen.output
+    assert "best: " in chosen.output
+    shipped = CliRunner().invoke(app, ["ship", str(recipe), out, "--out", str(tmp_path / "a.safetensors")])
+    assert shipped.exit_code == 0, shipped.output
+    assert "recipe default_ckd_s128" in load_tensors(tmp_path / "a.safetensors")[1].source
+    scored = ["score-clips", "--model", "ckd_s128", "--weights", str(tmp_path / "a.safetensors"), "--clips", "3"]
+    table = CliRunner().invoke(app, [*scored, "--frames", "3"])
+    assert table.exit_code == 0, table.output
+    assert table.output.count("\n| ") == 4
+    assert "nan" not in table.output
+
+
+def test_shipped_recipes_name_their_licences_and_never_the_final_sequences() -> None:
+    final = (
+        "0113_1714",
+        "clip_0111_1753",
+        "kitchen7s",
+        "evbench_seq1",
+        "otb_crossing",
+        "vot15_bag",
+        "juicebox",
+        "0117",
+    )
+    for path in (Path(__file__).parents[3] / "config" / "train").glob("default_*.yaml"):
+        settings = read_settings(path, TrainSettings)
+        assert "M3SVD (MIT" in settings.model.notice
+        assert settings.choice.sequences
+        assert not [s for s in settings.choice.sequences if any(name in s.name for name in final)]
