@@ -8,17 +8,16 @@ box that was ready when the frame came, and while the tracker computes, newer fr
 from __future__ import annotations
 
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from ckd_core.data.box_files import read_table, to_xywh
 from ckd_core.errors import TrackingError
-from ckd_core.evaluation.files import finite
 from ckd_core.evaluation.metrics import TrackSummary, summarize_track
 from ckd_core.frame import BoundingBox, Modality, MultiModalFrame
-from ckd_core.tracking.result import TrackResult, TrackState
+from ckd_core.tracking.result import StageTiming, TrackResult, TrackState
 from sdstrack_ros.bag import BagTopics, choose_topics, open_bag, read_bag_frames, read_truth
 from sdstrack_ros.sync_types import NS_PER_S, SyncCounters
 
@@ -70,6 +69,7 @@ class FrameRow:
     """One frame: what it had, and what the tracker said. score, box and state are None where it said nothing.
 
     state: TRACKING, UNCERTAIN, LOST, or INIT on the frame with the given box. refused: why the tracker refused it.
+    timing: seconds that the tracker spent; differs from run to run, so two rows may be equal without it.
     """
 
     stamp_ns: int
@@ -81,13 +81,15 @@ class FrameRow:
     box: BoundingBox | None = None
     score: float | None = None
     refused: str = ""
+    timing: StageTiming = field(default=StageTiming(), compare=False)
 
 
 @dataclass(frozen=True, slots=True)
 class OfflineReport:
-    """Every frame tracked. truth: one a frame, None where nobody says; summary: None without any truth."""
+    """Every frame tracked. truth: (box, labelled) of each frame; summary: None without any truth."""
 
     rows: tuple[FrameRow, ...]
+    truth: tuple[tuple[BoundingBox | None, bool], ...]
     summary: TrackSummary | None
     counters: SyncCounters
     rejections: dict[str, int]
@@ -95,11 +97,14 @@ class OfflineReport:
 
 @dataclass(frozen=True, slots=True)
 class StreamingReport:
-    """As live. dropped: frames replaced by newer ones while the tracker computed; latency_s: of every tracked frame.
+    """As live. rows: every frame with the box that was ready when it came; truth: as in `OfflineReport`.
 
+    dropped: frames replaced by newer ones while the tracker computed; latency_s: of every tracked frame.
     summary: of the boxes that were ready when each frame came. offline_auc - summary.auc is the price of being late.
     """
 
+    rows: tuple[FrameRow, ...]
+    truth: tuple[tuple[BoundingBox | None, bool], ...]
     summary: TrackSummary
     frames: int
     tracked: int
@@ -183,7 +188,9 @@ class _Target:
             result = self.tracker.update(frame)
         except TrackingError as error:
             return FrameRow(**row, refused=str(error))
-        return FrameRow(**row, state=result.state.value, box=result.box, score=float(result.score))
+        return FrameRow(
+            **row, state=result.state.value, box=result.box, score=float(result.score), timing=result.timing
+        )
 
 
 def _frames(
@@ -257,7 +264,7 @@ def evaluate_offline(
         reasons = sorted({row.refused for row in rows if row.refused})
         raise EvaluationError(f"{source.path}: the tracker was never started: {reasons or 'no frame has a true box'}")
     summary = _score(rows, known) if any(labelled for _, labelled in known) else None
-    return OfflineReport(rows, summary, counted[0], rejections)
+    return OfflineReport(rows, tuple(known), summary, counted[0], rejections)
 
 
 def evaluate_streaming(
@@ -294,7 +301,14 @@ def evaluate_streaming(
     known = truth.of(arrivals, [row.rgb for row in arrivals])
     seen = [_ready(row, answers) for row in arrivals]
     return StreamingReport(
-        _score(seen, known), len(arrivals), len(answers), dropped, tuple(a.cost_s for a in answers), latency_s is None
+        tuple(seen),
+        tuple(known),
+        _score(seen, known),
+        len(arrivals),
+        len(answers),
+        dropped,
+        tuple(a.cost_s for a in answers),
+        latency_s is None,
     )
 
 
@@ -344,56 +358,6 @@ def _ready(row: FrameRow, answers: Sequence[_Answer]) -> FrameRow:
         return row
     known = answers[at].row
     return FrameRow(row.stamp_ns, row.released_ns, row.rgb, row.aux, row.aux_held, known.state, known.box, known.score)
-
-
-def offline_json(report: OfflineReport, about: dict[str, Any]) -> dict[str, Any]:
-    """The report as plain values, with nothing in it that differs from run to run."""
-    frames = [
-        {
-            "stamp_ns": row.stamp_ns,
-            "box": None if row.box is None else [round(value, 4) for value in row.box],
-            "score": None if row.score is None else round(row.score, 6),
-            "state": row.state,
-            "rgb": row.rgb,
-            "aux": row.aux,
-            "aux_held": row.aux_held,
-            **({"refused": row.refused} if row.refused else {}),
-        }
-        for row in report.rows
-    ]
-    plain: dict[str, Any] = finite(
-        {
-            **about,
-            "summary": None if report.summary is None else asdict(report.summary),
-            "synchronizer": asdict(report.counters),
-            "rejected": dict(sorted(report.rejections.items())),
-            "frames": frames,
-        }
-    )
-    return plain
-
-
-def streaming_json(report: StreamingReport, offline: TrackSummary | None) -> dict[str, Any]:
-    """The streaming report as plain values, with the gap to offline."""
-    costs = np.array(report.latency_s) * 1000
-    gap = None if offline is None else {
-        "auc": offline.auc - report.summary.auc,
-        "precision": offline.precision - report.summary.precision,
-    }  # fmt: skip
-    plain: dict[str, Any] = finite(
-        {
-            "summary": asdict(report.summary),
-            "offline_minus_streaming": gap,
-            "frames": report.frames,
-            "tracked": report.tracked,
-            "dropped": report.dropped,
-            "latency": {
-                "measured": report.measured,
-                **{f"p{p}_ms": float(np.percentile(costs, p)) for p in (50, 95, 99)},
-            },
-        }
-    )
-    return plain
 
 
 def bag_input(

@@ -17,9 +17,8 @@ from sdstrack_ros.bag_evaluation import (
     bag_input,
     evaluate_offline,
     evaluate_streaming,
-    offline_json,
-    streaming_json,
 )
+from sdstrack_ros.bag_report import offline_json, streaming_json, write_bag_report
 from sdstrack_ros.build import build_warm_tracker
 from sdstrack_ros.parameters import Settings, settings_from, settings_from_yaml
 from sdstrack_ros.sync_types import SyncConfig
@@ -78,6 +77,8 @@ def evaluate(request: EvaluateRequest) -> Iterator[str]:
         write_json(request.out / "result.json", offline_json(offline, about))
         write_text(request.out / "boxes.txt", "".join(_box_line(row.box) for row in offline.rows))
     if not request.realtime:
+        if request.out is not None:
+            yield f"wrote {write_bag_report(request.out, source, offline, None, about)}"
         return
     streaming = evaluate_streaming(source, built.tracker, request.truth_file, init_box, request.latency_s)
     report = streaming_json(streaming, offline.summary)
@@ -91,6 +92,8 @@ def evaluate(request: EvaluateRequest) -> Iterator[str]:
     )
     if offline.summary is not None:
         yield f"price of being late: AUC {offline.summary.auc - streaming.summary.auc:+.4f}"
+    if request.out is not None:
+        yield f"wrote {write_bag_report(request.out, source, offline, streaming, about)}"
 
 
 def _source(request: EvaluateRequest, settings: Settings) -> BagInput:

@@ -26,6 +26,11 @@ def command(
     missing: Annotated[
         str, typer.Option(help="Shown for a missing image: duplicate, last, zeros or alone.")
     ] = "duplicate",
+    policies: Annotated[
+        str | None,
+        typer.Option(help="Instead: compare stand-ins for a missing image, such as zeros,last,duplicate,alone."),
+    ] = None,
+    synthetic: Annotated[bool, typer.Option(help="With --policies: also on synthetic clips.")] = True,
     engine: Annotated[str, typer.Option(help="How the network runs, e.g. torch/fp32, openvino/bf16.")] = "torch/fp32",
     device: Annotated[str, typer.Option(help="Devices for the workers in turn, e.g. cuda:0,cuda:1.")] = "auto",
     workers: Annotated[int, typer.Option(min=1, help="Sequences at a time.")] = 1,
@@ -39,7 +44,7 @@ def command(
     Example: sdstrack robustness -d folder --root sequences/ --out runs/robust --conditions bursts,misaligned=8
     """
     from ckd_core.evaluation.conditions import PROTOCOL, Condition
-    from ckd_core.evaluation.session import open_plan, print_progress, run_robustness
+    from ckd_core.evaluation.session import open_plan, print_progress, run_policies, run_robustness
 
     plan = open_plan(
         dataset=dataset,
@@ -59,7 +64,11 @@ def command(
         skip_broken=skip_broken,
         echo=typer.echo,
     )
+    wanted = conditions.split(",") if conditions else PROTOCOL
     with print_progress() as progress:
-        written = run_robustness(plan, conditions.split(",") if conditions else PROTOCOL, progress)
+        if policies is None:
+            written = run_robustness(plan, wanted, progress)
+        else:
+            written = run_policies(plan, policies.split(","), wanted, synthetic, progress)
     for path in written:
         typer.echo(f"wrote {path}")

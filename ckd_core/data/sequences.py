@@ -20,7 +20,7 @@ from ckd_core.errors import TrackingError
 from ckd_core.frame import Modality, MultiModalFrame
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from numpy.typing import NDArray
 
@@ -217,3 +217,33 @@ def open_folder(root: Path | str) -> list[Sequence]:
     if not folders:
         raise SequenceError(f"{root} holds no sequence (a folder with visible/ and groundtruth.txt)")
     return [open_sequence(path) for path in folders]
+
+
+def write_sequence(folder: Path, frames: Iterable[MultiModalFrame], boxes: NDArray[np.float64]) -> Path:
+    """Write frames and boxes [N, 4] xywh (nan = absent) as a sequence in the plain layout; returns its folder.
+
+    PNG keeps every value of uint8 and uint16 images. `groundtruth.txt` is last, so that its presence means a whole
+    sequence. Raises SequenceError: not as many boxes as frames, or an image that cannot be written.
+    """
+    names = {modality: name for name, modality in AUX_FOLDERS.items()}
+    stamps = []
+    for index, frame in enumerate(frames):
+        stamps.append(f"{frame.stamp:.9f}\n")
+        for name, image in (("visible", frame.rgb), (names[frame.modality], frame.aux)):
+            if image is not None:
+                _write_png(folder / name / f"{index:05d}.png", image)
+    if len(stamps) != len(boxes):
+        raise SequenceError(f"{len(boxes)} boxes for {len(stamps)} frames of {folder}; must be equal")
+    (folder / "timestamps.txt").write_text("".join(stamps))
+    lines = [",".join(f"{value:.4f}" for value in box) + "\n" for box in boxes]
+    (folder / "groundtruth.txt").write_text("".join(lines))
+    return folder
+
+
+def _write_png(path: Path, image: Image) -> None:
+    if image.dtype not in (np.uint8, np.uint16):
+        raise SequenceError(f"cannot write {path}: PNG holds uint8 and uint16 images, this one is {image.dtype}")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    data = cv2.cvtColor(image, cv2.COLOR_RGB2BGR) if image.ndim == 3 else image
+    if not cv2.imwrite(str(path), data):
+        raise SequenceError(f"cannot write {path}")

@@ -51,11 +51,13 @@ class Timeline:
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """A frame worth looking at. jpeg: the image with both boxes drawn."""
+    """A frame worth looking at. overlap: nan where nobody knows; jpeg: the image with both boxes drawn."""
 
     sequence: str
     frame: int
     overlap: float
+    score: float
+    state: str
     jpeg: bytes = field(repr=False)
 
 
@@ -69,9 +71,10 @@ class ReportRun:
     provenance: dict[str, Any] = field(default_factory=dict)
 
     def latency_ms(self) -> NDArray[np.float64]:
-        """Milliseconds of all tracked frames."""
+        """Milliseconds of all frames that were timed."""
         parts = [timeline.record.latency_ms() for timeline in self.timelines]
-        return np.concatenate(parts) if parts else np.zeros(0)
+        values = np.concatenate(parts) if parts else np.zeros(0)
+        return np.asarray(values[values > 0])
 
 
 def draw_moment(frame: MultiModalFrame, truth: NDArray[np.float64] | None, box: NDArray[np.float64]) -> bytes:
@@ -101,29 +104,42 @@ def worst_moments(
     frame_of: Callable[[str, int], tuple[MultiModalFrame, NDArray[np.float64] | None]],
     limit: int = WORST_MOMENTS,
 ) -> tuple[Moment, ...]:
-    """The frame of smallest overlap of each sequence, the worst sequences first.
+    """Frames of smallest overlap (of lowest score in a sequence without annotation), the worst sequences first.
 
+    Every sequence gives about its share of `limit`, at least one, from moments apart.
     frame_of: (sequence, index) -> the frame as the tracker saw it, and the annotated box or None.
     """
-    found = []
-    for timeline in timelines:
-        known = np.flatnonzero(
-            np.isfinite(timeline.overlaps) & (np.arange(len(timeline.overlaps)) > timeline.record.start)
-        )
-        if len(known):
-            index = int(known[np.argmin(timeline.overlaps[known])])
-            found.append((float(timeline.overlaps[index]), index, timeline.record))
+    share = max(limit // max(len(timelines), 1), 1)
+    found = [place for timeline in timelines for place in _worst_frames(timeline, share)]
     moments = []
-    for overlap, index, record in sorted(found, key=lambda item: item[0])[:limit]:
+    for _, index, timeline in sorted(found, key=lambda item: item[0])[:limit]:
+        record = timeline.record
         frame, truth = frame_of(record.name, index)
-        moments.append(Moment(record.name, index, overlap, draw_moment(frame, truth, record.boxes[index])))
+        jpeg = draw_moment(frame, truth, record.boxes[index])
+        overlap, score = float(timeline.overlaps[index]), float(record.scores[index])
+        moments.append(Moment(record.name, index, overlap, score, record.states[index], jpeg))
     return tuple(moments)
+
+
+def _worst_frames(timeline: Timeline, count: int) -> list[tuple[float, int, Timeline]]:
+    """Up to `count` of (how good, frame, timeline), a twentieth of the sequence apart."""
+    measure = timeline.overlaps if np.isfinite(timeline.overlaps).any() else timeline.record.scores
+    tracked = np.arange(len(measure)) > timeline.record.start
+    apart, found = max(len(measure) // 20, 5), list[tuple[float, int, Timeline]]()
+    for index in np.argsort(np.where(tracked, measure, np.nan), kind="stable"):  # nan comes last
+        if len(found) == count or not tracked[index] or not np.isfinite(measure[index]):
+            break
+        if all(abs(int(index) - other) >= apart for _, other, _ in found):
+            found.append((float(measure[index]), int(index), timeline))
+    return found
 
 
 def report_run(result: RunResult) -> ReportRun:
     """A benchmark run with its timelines, worst moments and manifest."""
     scores = {item.name: item for item in result.score.sequences}
-    timelines = tuple(Timeline(record, _on_all_frames(record, scores[name])) for name, record in result.records.items())
+    timelines = tuple(
+        Timeline(record, on_all_frames(len(record), scores[name])) for name, record in result.records.items()
+    )
     opened: dict[str, TrackedSequence] = {}
 
     def frame_of(name: str, index: int) -> tuple[MultiModalFrame, NDArray[np.float64]]:
@@ -136,14 +152,14 @@ def report_run(result: RunResult) -> ReportRun:
     )
 
 
-def _on_all_frames(record: TrackRecord, score: SequenceScore) -> NDArray[np.float64]:
-    """Overlaps of the scored frames, back on the sequence's own frames."""
+def on_all_frames(count: int, score: SequenceScore) -> NDArray[np.float64]:
+    """Overlaps [count] of the scored frames, back on a sequence's own frames; nan where none was scored."""
     rule_overlaps = np.where(score.overlaps < 0, np.nan, score.overlaps)
-    if len(rule_overlaps) == len(record):
+    if len(rule_overlaps) == count:
         return rule_overlaps
-    wide = np.full(len(record), np.nan)
-    every = -(-len(record) // len(rule_overlaps))
-    if len(wide[::every]) == len(rule_overlaps):
+    wide = np.full(count, np.nan)
+    every = -(-count // len(rule_overlaps))
+    if every > 1 and len(wide[::every]) == len(rule_overlaps):
         wide[::every] = rule_overlaps
     else:
         wide[-len(rule_overlaps) :] = rule_overlaps
@@ -151,11 +167,16 @@ def _on_all_frames(record: TrackRecord, score: SequenceScore) -> NDArray[np.floa
 
 
 def write_report(
-    out: Path, scores: Sequence[BenchmarkScore], runs: Sequence[ReportRun] = (), title: str = "Tracking evaluation"
+    out: Path,
+    scores: Sequence[BenchmarkScore],
+    runs: Sequence[ReportRun] = (),
+    title: str = "Tracking evaluation",
+    subtitle: str | None = None,
 ) -> Path:
     """Write `report.html`, `report.json`, `sequences.csv`, `curves.csv` and `attributes.csv` into a folder.
 
-    scores: one a tracker, all of one benchmark; may be empty when `runs` have no ground truth.
+    scores: one a tracker, all of one benchmark; may be empty when `runs` have no ground truth. subtitle: one line below
+    the title; None: what was scored, and by which rule.
     Raises ReportError. Returns the path of the page.
     """
     if not scores and not runs:
@@ -177,7 +198,7 @@ def write_report(
         if len(rows) > 1:
             write_text(out / f"{name}.csv", to_csv(rows))
     path = out / "report.html"
-    write_text(path, _page(scores, runs, title))
+    write_text(path, _page(scores, runs, title, subtitle))
     return path
 
 
@@ -195,22 +216,23 @@ def _run_to_json(run: ReportRun) -> dict[str, Any]:
             for timeline in run.timelines
         },
         "worst_moments": [
-            {"sequence": moment.sequence, "frame": moment.frame, "overlap": moment.overlap} for moment in run.moments
+            {"sequence": moment.sequence, "frame": moment.frame, "overlap": moment.overlap, "score": moment.score}
+            for moment in run.moments
         ],
         "provenance": run.provenance,
     }
 
 
-def _page(scores: Sequence[BenchmarkScore], runs: Sequence[ReportRun], title: str) -> str:
+def _page(scores: Sequence[BenchmarkScore], runs: Sequence[ReportRun], title: str, subtitle: str | None) -> str:
     sections: dict[str, str] = {}
-    subtitle = f"{len(runs)} run(s) without ground truth"
+    about = "No ground truth, so nothing is scored."
     if scores:
         rule = get_rule(scores[0].benchmark)
-        frames = sum(item.frames for item in scores[0].sequences)
-        subtitle = f"{rule.title}: {len(scores[0].sequences)} sequences, {frames} scored frames. Rule: {rule.source}."
+        frames, count = sum(item.frames for item in scores[0].sequences), len(scores[0].sequences)
+        about = f"{rule.title}: {count} sequence{'s' * (count != 1)}, {frames} scored frames. Rule: {rule.source}."
         sections |= _score_sections(scores)
     for run in runs:
-        mark = f" of {run.label}" if len(runs) > 1 else ""
+        mark = f": {run.label}" if len(runs) > 1 else ""
         if run.timelines:
             sections[f"Timelines{mark}"] = _timelines(run)
         if run.moments:
@@ -222,7 +244,7 @@ def _page(scores: Sequence[BenchmarkScore], runs: Sequence[ReportRun], title: st
     if origins:
         sections["Provenance"] = f"<pre>{escape(json.dumps(origins, indent=1, default=str))}</pre>"
     footer = f"sdstrack {ckd_core.__version__}; the numbers are in report.json."
-    return report_page.page(title, subtitle, sections, footer)
+    return report_page.page(title, about if subtitle is None else subtitle, sections, footer)
 
 
 def _score_sections(scores: Sequence[BenchmarkScore]) -> dict[str, str]:
@@ -285,11 +307,15 @@ def _moments(run: ReportRun) -> str:
     figures = [
         f'<figure><img alt="{escape(moment.sequence)} frame {moment.frame}" '
         f'src="data:image/jpeg;base64,{base64.b64encode(moment.jpeg).decode()}">'
-        f"<figcaption>{escape(moment.sequence)}, frame {moment.frame}, overlap {moment.overlap:.2f}"
-        "</figcaption></figure>"
+        f"<figcaption>{escape(moment.sequence)}, frame {moment.frame}, {_how_good(moment)}</figcaption></figure>"
         for moment in run.moments
     ]
     return f'{keys}<div class="moments">{"".join(figures)}</div>'
+
+
+def _how_good(moment: Moment) -> str:
+    overlap = f"overlap {moment.overlap:.2f}, " if np.isfinite(moment.overlap) else ""
+    return f"{overlap}score {moment.score:.2f}, {moment.state}"
 
 
 def _latencies(latencies: Sequence[tuple[ReportRun, NDArray[np.float64]]]) -> str:
@@ -299,6 +325,6 @@ def _latencies(latencies: Sequence[tuple[ReportRun, NDArray[np.float64]]]) -> st
             continue
         chart = charts.histogram(values, "milliseconds a frame", charts.color(index))
         figures.append(f"<figure>{chart}<figcaption>{escape(run.label)}</figcaption></figure>")
-        rows.append([run.label, *(percentiles(values).values()), len(values)])
+        rows.append([run.label, *(f"{value:.1f}" for value in percentiles(values).values()), len(values)])
     table = report_page.table(["run", "p50 ms", "p90 ms", "p99 ms", "max ms", "frames"], rows)
     return f'{table}<div class="grid3">{"".join(figures)}</div>'

@@ -19,7 +19,7 @@ header p{margin:0;color:var(--soft)}
 nav{margin:14px 0 0}nav a{margin-right:18px;color:var(--mark);text-decoration:none}
 section{background:var(--paper);border:1px solid var(--line);border-radius:8px;padding:20px;
  margin:18px 0;overflow-x:auto}
-.grid3{display:grid;grid-template-columns:repeat(auto-fit,minmax(330px,1fr));gap:14px}
+.grid3{display:grid;grid-template-columns:repeat(auto-fill,minmax(330px,1fr));gap:14px}
 figure{margin:0}figcaption{color:var(--soft);font-size:13px;margin-top:4px}
 svg{width:100%;height:auto;display:block}
 svg .grid{stroke:#e6ebf0}svg .axis{stroke:#8c99a6;fill:none}svg .marker{stroke:#8c99a6;stroke-dasharray:3 3}

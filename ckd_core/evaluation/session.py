@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from ckd_core.data.datasets import open_dataset
 from ckd_core.evaluation.contestants import ModelContestant
+from ckd_core.evaluation.policies import policy_markdown, policy_table
 from ckd_core.evaluation.runner import RunError, RunPlan, require_whole, run_benchmark
 from ckd_core.evaluation.score_files import print_scores, write_scores
 from ckd_core.evaluation.table_files import rows_to_markdown, write_table
@@ -136,3 +137,11 @@ def run_robustness(plan: RunPlan, conditions: Sequence[str], progress: Progress)
     """Table over conditions: full -> missing or spoilt."""
     rows = robustness_table(plan, conditions, progress)
     return _finish(rows, plan.out, "robustness", rows_to_markdown(rows))
+
+
+def run_policies(
+    plan: RunPlan, policies: Sequence[str], conditions: Sequence[str], synthetic: bool, progress: Progress
+) -> list[Path]:
+    """Table over stand-ins for a missing image; raises TableError."""
+    rows = policy_table(plan, policies, conditions, progress, synthetic)
+    return _finish(rows, plan.out, "policies", f"{origin_of(plan.contestant)}\n\n{policy_markdown(rows)}")

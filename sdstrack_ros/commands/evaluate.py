@@ -25,7 +25,9 @@ def command(
     latency_ms: Annotated[
         float | None, typer.Option(help="With --realtime: milliseconds a frame, instead of measuring.")
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="Folder for result.json, boxes.txt and streaming.json.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for result.json, boxes.txt, streaming.json, report.html.")
+    ] = None,
 ) -> None:
     """Run the node's path from message to box over every frame of a recording; needs no ROS installation."""
     from sdstrack_ros.evaluate_bag import EvaluateRequest, evaluate

@@ -19,8 +19,8 @@ from sdstrack_ros.bag_evaluation import (
     bag_input,
     evaluate_offline,
     evaluate_streaming,
-    streaming_json,
 )
+from sdstrack_ros.bag_report import streaming_json
 from sdstrack_ros.evaluate_bag import EvaluateRequest, evaluate
 from sdstrack_ros.sync_types import SyncConfig
 

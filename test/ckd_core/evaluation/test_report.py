@@ -3,45 +3,31 @@ from __future__ import annotations
 import csv
 import json
 import re
-import shutil
-import subprocess
+from dataclasses import asdict
 from html.parser import HTMLParser
 from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 import pytest
+from browser import browse
 from small_scenes import TINY
 
 from ckd_core.data.datasets import open_dataset
 from ckd_core.evaluation.conditions import parse_condition
-from ckd_core.evaluation.contestants import ModelContestant, NanoTrackContestant
+from ckd_core.evaluation.contestants import ModelContestant
 from ckd_core.evaluation.raw_results import read_results, read_truths
 from ckd_core.evaluation.report import ReportError, report_run, write_report
 from ckd_core.evaluation.rules import get_rule
 from ckd_core.evaluation.runner import RunPlan, run_benchmark
 from ckd_core.evaluation.scoring import Track, Truth, score_benchmark
+from ckd_core.evaluation.tables import summarize_record
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from ckd_core.evaluation.runner import RunResult
     from ckd_core.evaluation.scoring import BenchmarkScore
-
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-FLAGS = (
-    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-    "--disable-background-networking", "--disable-component-update", "--disable-sync",
-)  # fmt: skip
-
-
-def browse(page: Path, profile: Path, *options: str) -> str:
-    """What headless Chromium says about a page."""
-    if CHROMIUM is None:
-        pytest.skip("no chromium on this machine (Debian package chromium)")
-    command = [CHROMIUM, *FLAGS, f"--user-data-dir={profile}", *options, page.resolve().as_uri()]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
-    assert done.returncode == 0, done.stderr[-2000:]
-    return done.stdout
 
 
 class Links(HTMLParser):
@@ -128,7 +114,8 @@ def test_a_run_with_a_missing_camera_is_shown(scenes: Path, tmp_path: Path, tiny
     plan = RunPlan(dataset, contestant, tmp_path / "run", parse_condition("switching=4"), devices=("cpu",), threads=1)
     result = run_benchmark(plan)
     run = report_run(result)
-    assert len(run.moments) == 3
+    assert {moment.sequence for moment in run.moments} == {"a", "b", "c"}
+    assert [moment.overlap for moment in run.moments] == sorted(moment.overlap for moment in run.moments)
     worst = run.moments[0]
     assert worst.overlap == min(np.nanmin(timeline.overlaps[1:]) for timeline in run.timelines)
     image = cv2.imdecode(np.frombuffer(worst.jpeg, np.uint8), cv2.IMREAD_COLOR)
@@ -169,13 +156,32 @@ def test_published_results_on_one_page_in_a_browser(shared_data: Path, tmp_path:
 
 @pytest.mark.shared
 def test_every_real_sequence_on_one_page(shared_data: Path, tmp_path: Path) -> None:
+    """The default network over all recorded sequences, with the page opened and its table sorted."""
     dataset = open_dataset("folder", shared_data / "sequences")
-    weights = shared_data / "baselines" / "nanotrack" / "nanotrackv2"
-    plan = RunPlan(dataset, NanoTrackContestant(weights), tmp_path / "run", devices=("cpu",), threads=1)
+    plan = RunPlan(dataset, ModelContestant("sdstrack_s128"), tmp_path / "run", devices=("cpu",), workers=2)
     result = run_benchmark(plan)
     page = write_report(tmp_path / "run", [result.score], [report_run(result)])
     assert len(result.records) == 11
-    dom = browse(page, tmp_path / "profile", "--dump-dom")
-    for name in dataset.names:
-        assert name in dom
-    assert dom.count("data:image/jpeg") == 11
+    assert result.score.metrics["AUC"] > 0.25
+    click = """<script>var heads=document.querySelectorAll('#sequences th');heads[heads.length-1].click();
+    document.title=Array.prototype.map.call(document.querySelectorAll('#sequences tbody tr'),
+    function(r){return r.dataset.name;}).join('|');</script></body>"""
+    probe = tmp_path / "probe.html"
+    probe.write_text(page.read_text().replace("</body>", click))
+    dom = browse(probe, tmp_path / "profile", "--dump-dom")
+    title = re.search(r"<title>(.*?)</title>", dom, re.DOTALL)
+    assert title is not None
+    by_auc = sorted(result.score.sequences, key=lambda item: -item.metrics["AUC"])
+    assert title.group(1).split("|") == [item.name for item in by_auc]
+    assert dom.count("<details") == dom.count("data:image/jpeg") == 11
+    assert 'aria-sort="descending"' in dom
+    latency = json.loads((tmp_path / "run" / "report.json").read_text())["runs"]["sdstrack_s128"]["latency_ms"]
+    assert 0 < latency["p50"] <= latency["p99"]
+    assert "false_tracking" in summary_of(result, "rgbd_kitchen7s_magazine")
+
+
+def summary_of(result: RunResult, name: str) -> dict[str, float]:
+    """Frames without the object are counted apart."""
+    summary = asdict(summarize_record(result.records[name], result.plan.dataset.open(name)))
+    assert summary["absent"] == int(result.plan.dataset.open(name).absent.sum()) > 20
+    return summary

@@ -1,0 +1,144 @@
+"""Which stand-in for a missing image is best: every policy under every pattern of the missing-modality protocol."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from ckd_core.data.datasets import Dataset, get_layout
+from ckd_core.data.sequences import write_sequence
+from ckd_core.evaluation.conditions import PROTOCOL, parse_condition
+from ckd_core.evaluation.contestants import ModelContestant
+from ckd_core.evaluation.runner import worker_pool
+from ckd_core.evaluation.table_files import markdown
+from ckd_core.evaluation.tables import TableError, TableRow, run_condition, two_cameras
+from ckd_core.frame import Modality
+from ckd_core.tracking.config import MissingPolicy, TrackerConfig
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from ckd_core.evaluation.runner import RunPlan
+
+RECORDED, SYNTHETIC = "recorded", "synthetic"
+CLIP_FRAMES = 60
+# One scene a row: the modality's name is the name of its folder. Far from the seeds of training, demo and tests.
+CLIPS: tuple[tuple[int, Modality, dict[str, object]], ...] = (
+    (910_001, Modality.THERMAL, {"target": "person", "trouble": "smoke"}),
+    (910_002, Modality.THERMAL, {"target": "person", "trouble": "dark"}),
+    (910_003, Modality.DEPTH, {"target": "rigid"}),
+    (910_004, Modality.DEPTH, {"target": "person", "absent": (0.4, 0.6)}),
+    (910_005, Modality.EVENT, {"target": "deforming"}),
+    (910_006, Modality.EVENT, {"target": "rigid", "trouble": "dark"}),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyRow:
+    """One policy under one pattern on one sequence; `kind` is recorded or synthetic. Numbers as in `TableRow`."""
+
+    policy: str
+    condition: str
+    sequence: str
+    kind: str
+    frames: int
+    auc: float
+    precision_20px: float
+    lost_frames: int
+
+
+def synthetic_sequences(root: Path) -> Dataset:
+    """The clips of `CLIPS` as sequences in the plain layout below `root`; those that are there are kept."""
+    from ckd_core.data.synthetic import clip
+
+    folders = []
+    for seed, modality, options in CLIPS:
+        folder = root / f"synthetic_{modality.value}_{seed}"
+        if not (folder / "groundtruth.txt").is_file():
+            made = clip(seed, modality, CLIP_FRAMES, **options)  # type: ignore[arg-type]  # options of `clip`
+            write_sequence(folder, made.frames, made.boxes)
+        folders.append((folder.name, folder))
+    return Dataset(get_layout("folder"), root, None, tuple(folders), cut=False)
+
+
+def policy_table(
+    plan: RunPlan,
+    policies: Sequence[str],
+    conditions: Sequence[str] = PROTOCOL,
+    progress: Callable[[str, int, int], object] = lambda *_: None,
+    synthetic: bool = True,
+) -> list[PolicyRow]:
+    """Every policy under every condition, on the plan's sequences with two cameras and the synthetic clips.
+
+    "full" needs no policy and is run with the first one. plan: of a `ModelContestant` on the plain layout.
+    Raises TableError for a policy that does not exist, or another contestant or layout.
+    """
+    known = [policy.value for policy in MissingPolicy]
+    unknown = [name for name in policies if name not in known]
+    if unknown or not policies:
+        raise TableError(f"no policy {', '.join(unknown) or 'given'}; known are {', '.join(known)}")
+    contestant = plan.contestant
+    if not isinstance(contestant, ModelContestant) or plan.dataset.layout.name != "folder":
+        raise TableError("policies are compared with a model of this package on folders in the plain layout")
+    recorded = plan.dataset.select(two_cameras(plan)).folders
+    made = synthetic_sequences(plan.out / "clips").folders if synthetic else ()
+    dataset = replace(plan.dataset, folders=(*recorded, *made))
+    wanted = [parse_condition(text, plan.condition.seed) for text in dict.fromkeys(("full", *conditions))]
+    kinds = {name: SYNTHETIC for name, _ in made}
+    config, rows = contestant.config or TrackerConfig(), []
+    with worker_pool(plan) as pool:
+        for policy in policies:
+            run = replace(
+                plan,
+                dataset=dataset,
+                contestant=replace(contestant, config=replace(config, missing=MissingPolicy(policy))),
+                out=plan.out / policy,
+            )
+            for condition in wanted if policy == policies[0] else wanted[1:]:
+                found, _ = run_condition(run, condition, pool, progress)
+                rows += [_row(row, policy, kinds.get(row.sequence, RECORDED)) for row in found]
+    return rows
+
+
+def _row(row: TableRow, policy: str, kind: str) -> PolicyRow:
+    shown = "any" if row.input == "full" else policy
+    return PolicyRow(shown, row.input, row.sequence, kind, row.frames, row.auc, row.precision_20px, row.lost_frames)
+
+
+def best_policy(rows: Sequence[PolicyRow]) -> str:
+    """The policy of the highest mean AUC over all patterns, the recorded and the synthetic sequences counting alike."""
+    policies = [name for name in dict.fromkeys(row.policy for row in rows) if name != "any"]
+    return max(policies, key=lambda policy: _overall(rows, policy))
+
+
+def _overall(rows: Sequence[PolicyRow], policy: str) -> float:
+    kinds = list(dict.fromkeys(row.kind for row in rows))
+    return sum(_mean(rows, policy, None, kind) for kind in kinds) / len(kinds)
+
+
+def _mean(rows: Sequence[PolicyRow], policy: str, condition: str | None, kind: str) -> float:
+    part = [row.auc for row in rows if row.policy == policy and condition in (None, row.condition) and kind == row.kind]
+    return sum(part) / len(part)
+
+
+def policy_markdown(rows: Sequence[PolicyRow]) -> str:
+    """Mean AUC of every policy under every pattern, a table for the recorded and one for the synthetic sequences."""
+    conditions = list(dict.fromkeys(row.condition for row in rows if row.policy != "any"))
+    policies = [name for name in dict.fromkeys(row.policy for row in rows) if name != "any"]
+    parts = []
+    for kind in dict.fromkeys(row.kind for row in rows):
+        names = list(dict.fromkeys(row.sequence for row in rows if row.kind == kind))
+        full = _mean(rows, "any", None, kind)
+        lines = [
+            [policy, *(f"{_mean(rows, policy, name, kind):.3f}" for name in conditions),
+             f"{_mean(rows, policy, None, kind):.3f}"]
+            for policy in policies
+        ]  # fmt: skip
+        table = markdown(["missing image", *conditions, "mean"], lines)
+        parts.append(
+            f"{len(names)} {kind} sequences ({', '.join(names)}); AUC with both cameras {full:.3f}:\n\n{table}"
+        )
+    best = best_policy(rows)
+    parts.append(f"Best over both kinds: {best} (mean AUC {_overall(rows, best):.3f}).\n")
+    return "\n".join(parts)
