@@ -1,0 +1,204 @@
+"""What both distillations change, measured: small networks, synthetic pairs, several seeds, the same budget each.
+
+    python tools/distillation_evidence.py --out out/evidence
+
+For every seed one sdstrack_s128 learns from pairs with two working cameras (its stem is ImageNet's, the rest random).
+From these weights go on, for the same number of pairs each:
+
+- SDSTrack: without distillation; with the masked path but no distillation term; with both. Held-out pairs are then
+  shown whole, without colour, and without the second camera (black in template and search region).
+- CKD: style loss off, as published, ten times as strong. The style gap between the students is measured on held-out
+  pairs, unmasked, with the formula of the loss.
+
+Every run is resumed where it stopped, and every finished measurement is kept in OUT, so the tool can be stopped and
+started again at any time. It ends with two Markdown tables.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from ckd_core.boxes import cxcywh_to_xyxy, iou, xywh_to_xyxy
+from ckd_core.data.pairs import TrainingBatch, collate
+from ckd_core.data.synthetic.pairs import NETWORK_OFFSET
+from ckd_core.distillation.ckd import style_per_block
+from ckd_core.distillation.losses import boxes_at_peak
+from ckd_core.evaluation.files import write_json
+from ckd_core.settings import build
+from ckd_core.training.assembly import build_trainer
+from ckd_core.training.config import TrainSettings
+from ckd_core.training.loop import TrainingInterruptedError
+
+if TYPE_CHECKING:
+    from ckd_core.models.small_ckd import CKDSmall
+
+BOTH_CAMERAS = {"kind": "synthetic", "options": {"drop_rgb": 0.0, "drop_aux": 0.0}}
+HELD_OUT_WORLD, HELD_OUT_SEED = 977, 55
+SDSTRACK: dict[str, dict[str, Any]] = {
+    "not distilled": {"fine_weight": 1.0, "masked_weight": 0.0, "mse_weight": 0.0},
+    "masked path, no distillation term": {"mse_weight": 0.0},
+    "distilled": {},
+}
+CKD = {"off": 0.0, "0.01 (published)": 0.01, "0.1": 0.1}
+SHOWN = {"both cameras": None, "colour black": slice(0, 3), "second camera black": slice(3, 6)}
+
+
+def settings(out: Path, model: str, objective: dict[str, Any], init: dict[str, Any], seed: int, pairs: int,
+             lr: float) -> TrainSettings:  # fmt: skip
+    """Settings of one run of `pairs` pairs."""
+    ckd = model.startswith("ckd")
+    trained = ["branch", "teacher", "box_head"] if ckd else ["encoder", "cross", "weigh.", "trunk", "box_head"]
+    return build(
+        TrainSettings,
+        {
+            "model": {
+                "name": model,
+                "modalities": ["depth", "thermal", "event"],
+                "init": init,
+                "overrides": {"teachers": True} if ckd else {},
+            },
+            "objective": objective,
+            "data": {"train": [BOTH_CAMERAS]},
+            "optim": {
+                "groups": [{"contains": trained, "lr": lr}],
+                "clip_norm": 5.0,
+                "schedule": {"kind": "cosine", "warmup_steps": 20, "final": 0.02},
+                "precision": "bf16",
+            },
+            "run": {
+                "out": str(out),
+                "epochs": 1,
+                "batch_size": 16,
+                "samples_per_epoch": pairs,
+                "val_every": 0,
+                "checkpoint_every": 0,
+                "checkpoint_minutes": 2.0,
+                "images_every": 0,
+                "seed": seed,
+                "workers": 0,
+                "threads": 1,
+            },
+        },
+        "evidence",
+    )
+
+
+def trained(chosen: TrainSettings) -> Any:
+    """The network after its run; done, resumed or started."""
+    trainer = build_trainer(chosen)
+    if trainer.last.exists():
+        trainer.resume()
+    if trainer.step < chosen.total_steps:
+        trainer.run()
+    return trainer.network.eval()
+
+
+def held_out(count: int) -> list[TrainingBatch]:
+    """Pairs of another world and seed, both cameras working."""
+    from ckd_core.data.synthetic import PairSettings, SyntheticPairs, World
+
+    pairs = SyntheticPairs(World(HELD_OUT_WORLD), PairSettings(drop_rgb=0.0, drop_aux=0.0), HELD_OUT_SEED)
+    return [collate([(i, pairs[i]) for i in range(start, start + 32)]) for start in range(0, count, 32)]
+
+
+@torch.no_grad()
+def pair_ious(network: Any, batches: list[TrainingBatch], black: slice | None) -> float:
+    """Mean IoU of the box at the peak, with the channels `black` blacked out in both images."""
+    dark = -torch.tensor(NETWORK_OFFSET, dtype=torch.float32)[:, None, None]  # black, normalised
+    found = []
+    for batch in batches:
+        images = [batch.template.clone(), batch.search.clone()]
+        if black is not None:
+            for image in images:
+                image[:, black] = dark
+        boxes = cxcywh_to_xyxy(boxes_at_peak(network(*images)))
+        found.append(iou(boxes, xywh_to_xyxy(batch.search_box).clamp(0, 1)))
+    return float(torch.cat(found).mean())
+
+
+@torch.no_grad()
+def style_gap(network: CKDSmall, batches: list[TrainingBatch]) -> float:
+    """Sum over blocks of the gap between the students' style, mean over batches."""
+    keep = torch.ones(32, network.config.search_tokens, dtype=torch.bool)
+    gaps = []
+    for batch in batches:
+        output = network.forward_train(batch.template, batch.search, keep_mask=keep[: len(batch)])
+        gaps.append(float(style_per_block(output.student_rgb, output.student_aux).sum()))
+    return statistics.fmean(gaps)
+
+
+def measure(out: Path, seed: int, first_pairs: int, pairs: int, batches: list[TrainingBatch]) -> dict[str, Any]:
+    """Run and measure everything of one seed; what is on disk is not run again."""
+    file = out / f"seed_{seed}.json"
+    done: dict[str, Any] = json.loads(file.read_text()) if file.exists() else {}
+    stem = {"kind": "imagenet_stem"}
+    start = out / f"seed_{seed}" / "start"
+    trained(settings(start, "sdstrack_s128", {"kind": "dense"}, stem, seed, first_pairs, 1e-3))
+    begin = str(start / "final.safetensors")
+    for name, objective in SDSTRACK.items():
+        if name in done:
+            continue
+        folder = out / f"seed_{seed}" / name.replace(" ", "_").replace(",", "")
+        chosen = settings(
+            folder, "sdstrack_s128", {"kind": "sdstrack", **objective}, {"kind": "weights", "file": begin}, seed, pairs,
+            5e-4,
+        )  # fmt: skip
+        network = trained(chosen)
+        done[name] = {shown: pair_ious(network, batches, black) for shown, black in SHOWN.items()}
+        write_json(file, done)
+    for name, weight in CKD.items():
+        key = f"style {name}"
+        if key in done:
+            continue
+        folder = out / f"seed_{seed}" / f"style_{weight:g}"
+        init = {"kind": "shared_encoder", "file": begin}
+        chosen = settings(folder, "ckd_s128", {"kind": "ckd", "style_weight": weight}, init, seed, pairs, 5e-4)
+        network = trained(chosen)
+        done[key] = {"gap": style_gap(network, batches), "iou": pair_ious(network, batches, None)}
+        write_json(file, done)
+    return done
+
+
+def tables(found: dict[int, dict[str, Any]]) -> str:
+    """Mean over seeds, and every seed's value in brackets."""
+
+    def cell(name: str, key: str, digits: int = 3) -> str:
+        values = [one[name][key] for one in found.values()]
+        each = ", ".join(f"{value:.{digits}f}" for value in values)
+        return f"{statistics.fmean(values):.{digits}f} ({each})"
+
+    lines = ["| SDSTrack, held-out pair IoU | " + " | ".join(SHOWN) + " |", "|---|" + "---|" * len(SHOWN)]
+    lines += [f"| {name} | " + " | ".join(cell(name, shown) for shown in SHOWN) + " |" for name in SDSTRACK]
+    lines += ["", "| CKD, style weight | style gap between the students | held-out pair IoU |", "|---|---|---|"]
+    lines += [f"| {name} | {cell(f'style {name}', 'gap')} | {cell(f'style {name}', 'iou')} |" for name in CKD]
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, default=Path("out/evidence"))
+    parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument("--first-pairs", type=int, default=6400, help="of the common start")
+    parser.add_argument("--pairs", type=int, default=1920, help="of every run after it")
+    parser.add_argument("--held-out", type=int, default=256, help="pairs to measure on, a multiple of 32")
+    chosen = parser.parse_args()
+    batches = held_out(chosen.held_out)
+    try:
+        found = {s: measure(chosen.out, s, chosen.first_pairs, chosen.pairs, batches) for s in range(chosen.seeds)}
+    except TrainingInterruptedError as stopped:
+        sys.exit(f"{stopped}; the same command goes on")
+    print(tables(found))
+
+
+if __name__ == "__main__":
+    main()
