@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Literal, NamedTuple, cast
 import torch
 import torch.nn.functional as F
 
-from ckd_core.distillation.dense import dense_loss
 from ckd_core.distillation.losses import TrackLoss, track_loss
 from ckd_core.distillation.objective import StepContext, StepResult, sample_generator, track_terms
 from ckd_core.settings import limits
@@ -37,8 +36,6 @@ class CKDSettings:
     stop_content_gradient: the content term does not reach the teachers (published: True).
     train_teachers: teachers learn by their own tracking losses, as published (section 7, CKD 11); False leaves their
         tracking losses out of the sum.
-    boxes: where the three heads are told boxes: `peak` = at the score map's maximum (published); `center` = around the
-        true centre (`ckd_core.distillation.dense`), which a small network that starts nearly from scratch learns from.
     """
 
     kind: Literal["ckd"] = "ckd"
@@ -47,7 +44,6 @@ class CKDSettings:
     content_normalisation: Normalisation = "channel"
     stop_content_gradient: bool = True
     train_teachers: bool = True
-    boxes: Literal["peak", "center"] = "peak"
 
 
 def draw_sample_keep(network: CKD, index: Tensor, seed: int) -> Tensor | None:
@@ -95,9 +91,8 @@ class CKDObjective:
         tracker = cast("CKD", network)
         keep = self.draw_keep(tracker, batch.index, context.seed)
         output = tracker.forward_train(batch.template, batch.search, keep_rate=context.keep_rate, keep_mask=keep)
-        loss_of = track_loss if self.settings.boxes == "peak" else dense_loss
         fused, teacher_rgb, teacher_aux = (
-            loss_of(head, batch.search_box, context.positives)
+            track_loss(head, batch.search_box, context.positives)
             for head in (output.fused, output.teacher_rgb, output.teacher_aux)
         )
         return CKDLosses(
