@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-pytestmark = [pytest.mark.ros, pytest.mark.timeout(280)]
+pytestmark = [pytest.mark.ros, pytest.mark.timeout(400)]
 only_long = pytest.mark.skipif(not LONG, reason="runs in the long form: make soak")
 
 
@@ -30,6 +30,7 @@ def _parameters(folder: Path, **changes: Any) -> dict[str, Any]:
         "model": "sdstrack_tiny_test",
         "weights": write_tiny_weights(folder / "weights.safetensors"),
         "device": "cpu",
+        "engine": "torch/fp32",  # nothing to compile: configuring takes a second
         "autostart": True,
         "init_box": "[80.0, 60.0, 50.0, 50.0]",
         **changes,

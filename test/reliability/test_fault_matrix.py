@@ -17,7 +17,7 @@ from reliability.weights import write_tiny_weights
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-pytestmark = [pytest.mark.ros, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.ros, pytest.mark.timeout(400)]
 ROWS = [row for row in depth_rows(LONG) if LONG or row.name in SHORT]
 
 
@@ -28,6 +28,7 @@ def depth_bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
         "model": "sdstrack_tiny_test",
         "weights": write_tiny_weights(folder / "weights.safetensors"),
         "device": "cpu",
+        "engine": "torch/fp32",  # nothing to compile: configuring takes a second
         "autostart": True,
         "init_box": "[80.0, 60.0, 50.0, 50.0]",
         "input_reliability": "reliable",

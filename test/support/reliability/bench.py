@@ -134,6 +134,7 @@ class Bench:
     folder: Path
     restart: Callable[[], RosProcess]
     left_behind: set[Path] = field(default_factory=set)
+    aimed: bool = False
 
     def spin(self, seconds: float) -> None:
         self.ros.spin(seconds)
@@ -182,6 +183,16 @@ class Bench:
             if not self.node.alive() or time.monotonic() > deadline:
                 raise ProcessError(f"the node did not recover: {now}\n{self.node.output[-3000:]}")
             before = now
+
+    def aim(self, box: tuple[float, float, float, float]) -> None:
+        """Give the node a target again where it has none, as after images of another size."""
+        if self.ros.value("state") != "NONE":
+            return
+        # Only a change starts a target, so that the box grows and shrinks by a thousandth of a pixel.
+        self.aimed = not self.aimed
+        x, y, w, h = box
+        assert self.ros.set_parameters(init_box=(x, y, w, h + 0.001 * (1 + self.aimed))).successful
+        self.until(lambda: self.ros.value("state") != "NONE", 30, "a target")
 
     def resources(self) -> Resources:
         return Resources.of(self.node.pid)

@@ -54,6 +54,7 @@ def shared_memory_full(folder: Path) -> Outcome:
         "model": "sdstrack_tiny_test",
         "weights": write_tiny_weights(folder / "weights.safetensors"),
         "device": "cpu",
+        "engine": "torch/fp32",  # nothing to compile: configuring takes a second
         "autostart": True,
         "init_box": "[80.0, 60.0, 50.0, 50.0]",
     }

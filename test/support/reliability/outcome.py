@@ -18,6 +18,7 @@ IN_FLIGHT = 3
 LEAST_ANSWERS = 3
 MEMORY_LIMIT_MB = 40.0
 PATIENCE_S = 60.0
+BOX = (80.0, 60.0, 50.0, 50.0)  # where the square of the camera process is at first
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +73,8 @@ class Outcome:
 def run_row(bench: Bench, row: Row) -> Outcome:
     """Run a row and return what was found; problems are listed in `faults`."""
     outcome = Outcome(row.injected)
+    bench.healthy()
+    bench.aim(BOX)
     before, memory, pid = bench.healthy(), bench.resources(), bench.node.pid
     status_before, answers_before = bench.statuses, len(bench.ros.heard["/tracker/detections"])
     sent_before = bench.camera.report()

@@ -183,7 +183,9 @@ def depth_rows(long: bool) -> list[Row]:
             boxes_flow=0.4,
             within=60,
         ),
-        Row("size change", "half the size, and back", resize, r"(size|sized?|pixels)", within=60),
+        Row(
+            "size change", "half the size, and back", resize, r"changed its size from 320 x 240 to 160 x 120", within=60
+        ),
         Row(
             "encoding change",
             "colour called 32FC1",

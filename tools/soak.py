@@ -1,0 +1,98 @@
+"""Prove that the node keeps going: soak, fault matrix, fuzzing and determinism in their long forms.
+
+`make soak MINUTES=10`, or parts of it: `python tools/soak.py --minutes 1 --parts soak`. Results are JSON files below
+--out, one folder a part; what a part found before stays until it runs again. `python tools/reliability_report.py`
+makes docs/reliability.md of them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+sys.path[:0] = [str(ROOT), str(ROOT / "test" / "support")]
+
+PYTEST = [sys.executable, "-m", "pytest", "-q", "--timeout=1800"]
+SUITES = {
+    "matrix": ["test/reliability/test_fault_matrix.py", "test/reliability/test_fault_cases.py"],
+    "fuzz": ["test/reliability/test_fuzz_inputs.py", "test/reliability/test_fuzz_files.py",
+             "test/reliability/test_fuzz_wire.py"],
+    "determinism": ["test/reliability/test_determinism.py"],
+    "overload": ["test/reliability/test_overload.py"],
+    "security": ["test/reliability/test_security.py"],
+}  # fmt: skip
+PARTS = ("soak", *SUITES)
+
+
+def main() -> int:
+    """Run the parts; 0 when all passed."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--minutes", type=float, default=10.0, help="length of the soak itself")
+    parser.add_argument("--model", default="sdstrack_s128", help="network of the soak")
+    parser.add_argument("--engine", default="auto", help="how the network runs")
+    parser.add_argument("--seed", type=int, default=1, help="of the random faults")
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
+    parser.add_argument("--out", type=Path, default=ROOT / "out" / "reliability")
+    options = parser.parse_args()
+    if options.minutes <= 0:
+        parser.error(f"--minutes {options.minutes}; expected more than 0")
+    failed = []
+    for part in options.parts:
+        begin = time.monotonic()
+        print(f"== {part}", flush=True)
+        passed = run_soak(options) if part == "soak" else run_suite(part, options.out)
+        if not passed:
+            failed.append(part)
+        print(f"== {part}: {'passed' if passed else 'FAILED'} after {time.monotonic() - begin:.0f} s", flush=True)
+    print(f"results in {options.out}" + (f"; failed: {', '.join(failed)}" if failed else ""))
+    return 1 if failed else 0
+
+
+def run_soak(options: argparse.Namespace) -> bool:
+    """The soak itself: soak/soak.json and soak/soak.png."""
+    from reliability.about import about
+    from reliability.soak import soak
+    from reliability.soak_figure import draw
+
+    folder: Path = options.out / "soak"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    with tempfile.TemporaryDirectory(prefix="soak-") as scratch:
+        result = soak(
+            Path(scratch),
+            {"model": options.model, "engine": options.engine},
+            options.minutes,
+            options.seed,
+            lambda line: print(line, flush=True),
+        )
+    (folder / "soak.json").write_text(json.dumps({"about": about(), **result.as_json()}))
+    draw(result, folder / "soak.png")
+    for criterion in result.criteria:
+        word = {True: "ok", False: "FAILED", None: "run too short to say"}[criterion.passed]
+        print(f"  {criterion.what:<45} {criterion.value:>10.3f}  {criterion.limit:<8} {word}")
+    return result.passed
+
+
+def run_suite(part: str, out: Path) -> bool:
+    """A part of test/reliability in its long form."""
+    from reliability.about import about
+
+    folder = out / part
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    environment = dict(os.environ, SDSTRACK_LONG="1", SDSTRACK_RELIABILITY_OUT=str(out))
+    done = subprocess.run([*PYTEST, *SUITES[part]], cwd=ROOT, env=environment, check=False)
+    (folder / "_about.json").write_text(json.dumps({"about": about(), "passed": done.returncode == 0}))
+    return done.returncode == 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
