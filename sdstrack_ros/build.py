@@ -9,12 +9,12 @@ import gc
 import importlib
 import sys
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ckd_core.frame import BoundingBox, Modality, MultiModalFrame
+from sdstrack_ros.paths import weights_path
 
 if TYPE_CHECKING:
     from ckd_core.tracking.confidence import Thresholds
@@ -35,6 +35,7 @@ class WarmTracker:
     model: str
     device: str
     engine: str
+    weights: str
 
 
 def build_warm_tracker(settings: Settings) -> WarmTracker:
@@ -50,6 +51,7 @@ def build_warm_tracker(settings: Settings) -> WarmTracker:
 
     _freeze_libraries()
     modality = Modality(settings.modality)
+    weights = weights_path(settings.weights)
     config = TrackerConfig(
         missing=MissingPolicy(settings.missing),
         confidence=ConfidenceConfig(enabled=settings.confidence, reacquire=settings.reacquire),
@@ -57,7 +59,7 @@ def build_warm_tracker(settings: Settings) -> WarmTracker:
     )
     tracker = build_tracker(
         model=settings.model,
-        weights=Path(settings.weights).expanduser() if settings.weights else None,
+        weights=weights,
         modality=modality,
         config=config,
         engine=settings.engine,
@@ -68,7 +70,9 @@ def build_warm_tracker(settings: Settings) -> WarmTracker:
     warm_up(tracker, modality)
     own = tracker.thresholds
     tracker.thresholds = tuned(own, settings)
-    return WarmTracker(tracker, own, settings.model, tracker.engine.device, tracker.engine.name)
+    return WarmTracker(
+        tracker, own, settings.model, tracker.engine.device, tracker.engine.name, str(weights or "the package's own")
+    )
 
 
 @functools.cache

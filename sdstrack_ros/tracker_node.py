@@ -99,7 +99,8 @@ class TrackerNode(LifecycleNode):  # type: ignore[misc]  # rclpy brings no types
             return _FAILURE
         self._table.configured = True
         self._problem = ""
-        self.get_logger().info(f"configured: {self._warm.model} on {self._warm.device} by {self._warm.engine}")
+        warm = self._warm
+        self.get_logger().info(f"configured: {warm.model} ({warm.weights}) on {warm.device} by {warm.engine}")
         return self._entered("inactive", super().on_configure(state))
 
     @transition
@@ -339,6 +340,7 @@ class TrackerNode(LifecycleNode):  # type: ignore[misc]  # rclpy brings no types
             "paused": str(self._paused).lower(),
             "last_request": self._last_request,
             "model": self._warm.model if self._warm is not None else "",
+            "weights": self._warm.weights if self._warm is not None else "",
             "device": self._warm.device if self._warm is not None else "",
             "engine": self._warm.engine if self._warm is not None else "",
             "left_out": ", ".join(shed),
