@@ -16,7 +16,7 @@ from sdstrack_ros.camera import CameraError, PinholeCamera
 from sdstrack_ros.faults import FaultLog, guarded
 from sdstrack_ros.frames import SourceFrame
 from sdstrack_ros.message_filters_compat import SimpleFilter
-from sdstrack_ros.qos import on_incompatible, sensor_qos, why_silent
+from sdstrack_ros.qos import NOT_NAMED_YET, on_incompatible, sensor_qos, why_silent
 from sdstrack_ros.sources import FrameBuilder
 from sdstrack_ros.sync_policies import stamp_of, synchronize
 from sdstrack_ros.sync_types import NS_PER_S, SyncConfig, SyncedSet
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 POLL_S = 0.01
 # A warning about a silent topic is repeated so often while it stays silent.
 SILENCE_WARNING_PERIOD_S = 10.0
+NAMING_PATIENCE = 3  # seconds that a publisher may stay nameless
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +71,7 @@ class Inputs:
         self.camera: PinholeCamera | None = None
         self._sequence = 0
         self._warned_at: dict[str, float] = {}
+        self._incompatible: dict[str, int] = {}  # streams with publishers still to be named, and how often it was tried
         self._frame_id = ""
         self._color_source, self._aux_source = SimpleFilter(), SimpleFilter()
         self._sync = synchronize(
@@ -111,7 +113,8 @@ class Inputs:
         return {topics[name]: seconds for name, seconds in silent.items() if name in topics}
 
     def warn_about_silence(self, now: float) -> None:
-        """Log why topics are silent, each at most every 10 s."""
+        """Log why topics are silent, each at most every 10 s. Call it once a second."""
+        self._tell_incompatible()
         silences = self.silences(now)
         for stream in self._streams:
             if stream.topic not in silences:
@@ -153,14 +156,26 @@ class Inputs:
             resolved,
             callback,
             qos,
-            event_callbacks=on_incompatible(lambda: self._on_incompatible_qos(resolved, qos, type_name)),
+            event_callbacks=on_incompatible(lambda: self._on_incompatible_qos(name)),
         )
         return _Stream(name, resolved, type_name, qos, subscription)
 
     @guarded("incompatible QoS")
-    def _on_incompatible_qos(self, topic: str, qos: QoSProfile, type_name: str) -> None:
+    def _on_incompatible_qos(self, name: str) -> None:
         self._health.count("incompatible_qos")
-        self.faults.record(f"QoS of {topic}", why_silent(self._node, topic, qos, type_name))
+        self._incompatible[name] = 0
+        self._tell_incompatible()
+
+    def _tell_incompatible(self) -> None:
+        """Name the publishers that do not fit, as soon as discovery knows whose they are."""
+        for stream in self._streams:
+            if stream.name not in self._incompatible:
+                continue
+            text = why_silent(self._node, stream.topic, stream.qos, stream.type_name)
+            self._incompatible[stream.name] += 1
+            if NOT_NAMED_YET not in text or self._incompatible[stream.name] > NAMING_PATIENCE:
+                del self._incompatible[stream.name]
+                self.faults.record(f"QoS of {stream.topic}", text)
 
     @guarded("rgb topic")
     def _on_color(self, message: Any) -> None:
@@ -235,7 +250,7 @@ class Inputs:
             frame, rejections = builder.build(synced)
             for rejection in rejections:
                 self._health.rejected(self._aux_name if rejection.stream == "aux" else rejection.stream)
-                self.faults.record(rejection.topic, rejection.reason)
+                self.faults.record(rejection.topic, rejection.reason.removeprefix(f"{rejection.topic}: "))
             if frame is None:
                 raise FrameError(f"the frame of stamp {synced.stamp_ns / NS_PER_S:.3f} has no usable image")
             return frame

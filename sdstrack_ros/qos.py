@@ -17,7 +17,11 @@ if TYPE_CHECKING:
 
     from rclpy.node import Node
 
-__all__ = ["describe", "on_incompatible", "sensor_qos", "why_silent"]
+__all__ = ["NOT_NAMED_YET", "describe", "on_incompatible", "sensor_qos", "why_silent"]
+
+# A topic's publishers are discovered a moment before the nodes that they belong to.
+UNKNOWN_NODE = "_NODE_NAME_UNKNOWN_"
+NOT_NAMED_YET = "a publisher of a node not known yet"
 
 
 def sensor_qos(reliability: str, depth: int) -> QoSProfile:
@@ -42,7 +46,7 @@ def why_silent(node: Node, topic: str, wanted: QoSProfile, type_name: str) -> st
     if not publishers:
         return "nobody publishes it; check the name and the remapping"
     for info in publishers:
-        who = f"publisher '{info.node_namespace.rstrip('/')}/{info.node_name}'"
+        who = _who(info)
         if info.topic_type != type_name:
             return f"{who} sends {info.topic_type}, this node reads {type_name}"
         if not _compatible(info.qos_profile, wanted):
@@ -53,6 +57,12 @@ def why_silent(node: Node, topic: str, wanted: QoSProfile, type_name: str) -> st
     offered = "; ".join(describe(info.qos_profile) for info in publishers)
     asked = describe(wanted)
     return f"{len(publishers)} publisher(s) with {offered}, this node asks for {asked}: they fit, but are silent"
+
+
+def _who(info: Any) -> str:
+    if UNKNOWN_NODE in info.node_name:
+        return NOT_NAMED_YET
+    return f"publisher '{info.node_namespace.rstrip('/')}/{info.node_name}'"
 
 
 def _compatible(offered: QoSProfile, wanted: QoSProfile) -> bool:

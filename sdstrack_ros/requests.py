@@ -94,6 +94,8 @@ class TargetInputs:
         )
         if candidates:
             self._submit(CandidatesRequest("candidates", candidates, _stamp_ns(message.header)))
+        elif message.detections:
+            self._refuse(f"candidates refused: {len(message.detections)} detections without a class and a score")
 
 
 class _Transforms:

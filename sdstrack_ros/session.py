@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from ckd_core.errors import TrackingError
+from ckd_core.frame import FrameError
 from ckd_core.tracking.result import TrackResult, TrackState
 from sdstrack_ros.frames import History, SourceFrame, spread
 from sdstrack_ros.targets import (
@@ -150,6 +151,11 @@ class Session:
                 self._pending = (request, until)
                 return None
             return Reply(False, f"{request.origin} refused: {self._missing_frame(request)}")
+        except _UnusableError as error:
+            if isinstance(request, BoxRequest) and request.patient:
+                self._pending = (request, until)  # a first frame that is broken must not cost the target
+                return None
+            return Reply(False, f"{request.origin} refused: {error}")
         except TrackingError as error:
             return Reply(False, f"{request.origin} refused: {error}")
 
@@ -265,7 +271,10 @@ class Session:
         return Answer(source, images, result, self.target_id, decoded - begin, done - decoded)
 
     def _images(self, source: SourceFrame) -> MultiModalFrame:
-        images = source.images()
+        try:
+            images = source.images()
+        except FrameError as error:
+            raise _UnusableError(str(error)) from error
         if images.rgb is not None:
             self._size = (images.rgb.shape[1], images.rgb.shape[0])
         return images
@@ -287,6 +296,10 @@ class Session:
 
 class _RefusedError(TrackingError):
     """The tracker cannot follow the target into a frame."""
+
+
+class _UnusableError(TrackingError):
+    """A frame whose messages hold no image."""
 
 
 class _NotYetError(TargetError):

@@ -114,6 +114,10 @@ class TrackerNode(LifecycleNode):  # type: ignore[misc]  # rclpy brings no types
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Start the worker, then subscribe."""
         assert self._warm is not None  # noqa: S101  # the state machine lets nobody activate before configure
+        if self._worker is not None and not self._worker.stop(CLEANUP_PATIENCE_S):
+            # Two threads in one tracker would mix up two targets.
+            self.get_logger().error("the network is still busy with a frame of before; activate again")
+            return _FAILURE
         result = super().on_activate(state)
         settings = self.settings
         self._history = History(settings.history_frames)
@@ -122,7 +126,7 @@ class TrackerNode(LifecycleNode):  # type: ignore[misc]  # rclpy brings no types
         self._worker = NewestWorker(self._serve_frame, self._serve_request, self._on_worker_error)
         self._worker.start()
         self._inputs = Inputs(self, settings, self.faults, self._health, self._on_source, self._on_rewind)
-        self._targets = TargetInputs(self, self.faults, lambda: self._camera, self._submit, self._note)
+        self._targets = TargetInputs(self, self.faults, lambda: self._camera, self._submit, self._refuse)
         self._start_on_init_box(settings)
         return self._entered("active", result)
 
@@ -274,7 +278,7 @@ class TrackerNode(LifecycleNode):  # type: ignore[misc]  # rclpy brings no types
     def _serve_reply(self, reply: Reply) -> None:
         if reply.answer is not None:
             self._publish(reply.answer, time.monotonic())
-        self._note(reply.text)
+        (self._note if reply.taken else self._refuse)(reply.text)
 
     def _publish(self, answer: Answer, begin: float) -> None:
         if self._outputs is None or self._worker is None or self._worker.stopping:
@@ -316,10 +320,19 @@ class TrackerNode(LifecycleNode):  # type: ignore[misc]  # rclpy brings no types
     # What is said.
 
     def _note(self, text: str) -> None:
-        """Say the answer to a request, in the log and on ~/status."""
+        """Say that a request was taken, in the log and on ~/status."""
         self._last_request = text
         self.get_logger().info(text)
         self._report_status()
+
+    def _refuse(self, text: str) -> None:
+        """Say the refusal of a request: counted by its topic, the text's first word, and logged as faults are."""
+        self._health.count("refused")
+        cause, _, reason = text.partition(" ")
+        self.faults.record(cause, reason)
+        repeated, self._last_request = text == self._last_request, text
+        if not repeated:  # a detector repeats itself thirty times a second; the next periodic status counts it
+            self._report_status()
 
     @guarded("status")
     def _report_status(self, periodic: bool = False) -> None:

@@ -99,7 +99,9 @@ def test_interrupted_loop_ends_with_status_0_and_went_around(
     test, environment = ros
     test.listen(Image, RGB_TOPIC)
     options = ("--loop", "--rate", "4", "--topic", RGB_TOPIC, "--no-clock", "--wait", "20")
-    with ros_process(player(recording, *options), environment, tmp_path / "play.log") as process:
+    # As a script's background job is started: with SIGINT ignored.
+    ignoring = ["sh", "-c", 'trap "" INT; exec "$0" "$@"', *player(recording, *options)]
+    with ros_process(ignoring, environment, tmp_path / "play.log") as process:
         test.until(lambda: len(test.heard[RGB_TOPIC]) > 2 * COUNT, 40, "two passes", process)
         assert process.interrupt() == 0, process.output
         assert "Traceback" not in process.output

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from ckd_core.errors import TrackingError
-from ckd_core.frame import BoundingBox, Modality, MultiModalFrame
+from ckd_core.frame import BoundingBox, FrameError, Modality, MultiModalFrame
 from ckd_core.tracking.result import TrackResult, TrackState
 from sdstrack_ros.frames import History, SourceFrame, spread
 from sdstrack_ros.parameters import Settings
@@ -26,6 +26,10 @@ from sdstrack_ros.targets import (
 SIZE = (640, 480)
 PERIOD_NS = 33_000_000
 BOX = BoundingBox(200.0, 180.0, 60.0, 40.0)
+
+
+def text_of(box: BoundingBox) -> str:
+    return f"({', '.join(f'{value:.1f}' for value in box)})"
 
 
 def scene(index: int = 0) -> MultiModalFrame:
@@ -165,6 +169,24 @@ def test_the_init_box_parameter_waits_for_the_first_frame_however_long() -> None
     bench.now = 100 * PENDING_S
     replies, _ = bench.frame(0)
     assert replies[0].taken
+
+
+def test_the_init_box_parameter_waits_past_broken_frames_and_other_requests_do_not() -> None:
+    bench = Bench()
+
+    def broken() -> MultiModalFrame:
+        raise FrameError("no usable image")
+
+    first = SourceFrame(0, PERIOD_NS, "optical", 0.0, 0.0, broken)
+    bench.history.append(first)
+    refusal = bench.session.on_request(BoxRequest("init_roi", BOX))
+    assert refusal is not None
+    assert refusal.text == "init_roi refused: no usable image"
+    assert bench.session.on_request(BoxRequest("parameter init_box", BOX, patient=True)) is None
+    with pytest.raises(TrackingError, match="no usable image"):
+        bench.session.on_frame(first)
+    replies, _ = bench.session.on_frame(bench.arrive(1))
+    assert [reply.text for reply in replies] == [f"parameter init_box taken: target 1 at {text_of(BOX)}"]
 
 
 @pytest.mark.parametrize(

@@ -9,12 +9,16 @@ import cv2
 import numpy as np
 import pytest
 from event_camera_msgs.msg import EventPacket
-from ros_camera import HEIGHT, NODE, OPTICAL_FRAME, WIDTH
+from lifecycle_msgs.msg import Transition
+from ros_camera import HEIGHT, NODE, OPTICAL_FRAME, WIDTH, image_message
 from ros_rig import running_node
 from sensor_msgs.msg import CompressedImage, Image
+from vision_msgs.msg import Detection3DArray
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from ros_rig import Rig
 
 pytestmark = pytest.mark.ros
 
@@ -71,22 +75,56 @@ def test_event_packets_become_the_second_image(tiny_weights: Path, tmp_path: Pat
         ros.detections.clear()
         film(20)
         assert any(message.detections for message in ros.detections)
+        reconfigure(rig, event_input="image")
+        begin = int(ros.value("sync.paired") or 0)
+        for index in range(60):
+            stamp = cameras.shoot(aux=False)
+            picture = np.full((HEIGHT, WIDTH, 3), 255, np.uint8)
+            x, y, w, h = cameras.box(index)
+            picture[y : y + h, x : x + w] = (255, 0, 0)
+            cameras.aux.publish(image_message(picture, "rgb8", stamp))
+            ros.spin(0.033)
+        rig.until(lambda: int(ros.value("sync.paired") or 0) > begin + 10, "pairs of colour and ready-made images")
+
+
+def reconfigure(rig: Rig, **parameters: Any) -> None:
+    """Take the node through its lifecycle with other parameters."""
+    down = (Transition.TRANSITION_DEACTIVATE, Transition.TRANSITION_CLEANUP)
+    up = (Transition.TRANSITION_CONFIGURE, Transition.TRANSITION_ACTIVATE)
+    assert all(rig.ros.transition(step) for step in down)
+    result = rig.ros.set_parameters(**parameters)
+    assert result.successful, result.reason
+    assert all(rig.ros.transition(step) for step in up)
+    rig.ros.heard.clear()
+    rig.until(lambda: rig.ros.value("lifecycle") == "active", "an active node")
+
+
+FORMATS = {
+    "jpeg": "bgr8; jpeg compressed bgr8",
+    "png": "mono16; png compressed ",
+    "depth": "16UC1; compressedDepth png",
+}
 
 
 def compressed(pixels: np.ndarray[Any, Any], stamp_ns: int, kind: str) -> CompressedImage:
+    """As image_transport's plugins send it; compressedDepth has twelve bytes of its own before the png."""
     ok, data = cv2.imencode(".jpg" if kind == "jpeg" else ".png", pixels)
     assert ok
-    form = "bgr8; jpeg compressed bgr8" if kind == "jpeg" else "mono16; png compressed "
-    message = CompressedImage(format=form, data=data.tobytes())
+    head = bytes(12) if kind == "depth" else b""
+    message = CompressedImage(format=FORMATS[kind], data=head + data.tobytes())
     message.header.frame_id = OPTICAL_FRAME
     message.header.stamp.sec, message.header.stamp.nanosec = divmod(stamp_ns, 1_000_000_000)
     return message
 
 
 def test_compressed_colour_and_a_thermal_camera_at_a_third_of_the_rate(tiny_weights: Path, tmp_path: Path) -> None:
-    given = {"modality": "thermal", "transport": "compressed", "aux_hold_s": 0.15, "stale_after_s": 5.0}
+    given = {"modality": "thermal", "transport": "compressed", "aux_hold_s": 0.15, "stale_after_s": 0.5}
     with running_node(tiny_weights, tmp_path, **given, **INIT) as rig:
         ros, cameras = rig.ros, rig.cameras
+        wrong = ros.node.create_publisher(Image, "/rgb/image_raw/compressed", 1)
+        mistake = "'/test' sends sensor_msgs/msg/Image, this node reads sensor_msgs/msg/CompressedImage"
+        rig.until(lambda: mistake in rig.process.output, "a publisher of another type named")
+        ros.node.destroy_publisher(wrong)
         rgb = ros.publisher(CompressedImage, "/rgb/image_raw/compressed")
         aux = ros.publisher(CompressedImage, "/aux/image_raw/compressed")
         rig.until(lambda: rgb.get_subscription_count() > 0 and aux.get_subscription_count() > 0, "listeners")
@@ -105,3 +143,16 @@ def test_compressed_colour_and_a_thermal_camera_at_a_third_of_the_rate(tiny_weig
             rgb.publish(CompressedImage(format="jpeg", data=data, header=header))
             ros.spin(0.1)
         rig.until(lambda: int(ros.value("rgb.rejected") or 0) >= 2, "broken pictures counted")
+        reconfigure(rig, modality="depth")
+        cameras.calibrate()
+        depth_topic = ros.publisher(CompressedImage, "/aux/image_raw/compressedDepth")
+        ros.listen(Detection3DArray, f"{NODE}/detections_3d")
+        rig.until(lambda: depth_topic.get_subscription_count() > 0, "a listener for depth")
+        metric = ros.heard[f"{NODE}/detections_3d"]
+        for index in range(60):
+            color, depth = cameras.images(index)
+            stamp = time.time_ns()
+            depth_topic.publish(compressed(depth, stamp, "depth"))
+            rgb.publish(compressed(color, stamp, "jpeg"))
+            ros.spin(0.033)
+        rig.until(lambda: any(message.detections for message in metric), "boxes in metres from compressed depth")
