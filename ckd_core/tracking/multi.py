@@ -66,7 +66,7 @@ class _Target:
 
 
 @dataclass(frozen=True, slots=True)
-class _Look:
+class Look:
     """One row of the batch: a target's template against a window. scanning: anywhere in the window is as likely."""
 
     target: int
@@ -198,7 +198,7 @@ class MultiTracker:
             alone.append(self.engine.embed_template(crops))
         return _Template(both, *alone)
 
-    def _looks(self, name: int, frame: MultiModalFrame, memory: StreamMemory) -> list[_Look]:
+    def _looks(self, name: int, frame: MultiModalFrame, memory: StreamMemory) -> list[Look]:
         target = self._targets[name]
         confidence, factor = target.confidence, self.engine.spec.search_factor
         if confidence.state is not TrackState.LOST or not self.config.confidence.reacquire:
@@ -209,7 +209,7 @@ class MultiTracker:
         else:
             windows = self._scan_windows(confidence, memory)
         return [
-            _Look(name, template.of(frame), window, scanning)
+            Look(name, template.of(frame), window, scanning)
             for window, scanning in windows
             for template in target.templates
         ]
@@ -228,7 +228,7 @@ class MultiTracker:
         return [(window_around(place, factor, self._published), True) for place in places]
 
     def _ask(
-        self, frame: MultiModalFrame, memory: StreamMemory, looks: list[_Look]
+        self, frame: MultiModalFrame, memory: StreamMemory, looks: list[Look]
     ) -> tuple[list[list[float]], float, float]:
         """Answers for all looks, and the moments when the crops and the network were done."""
         crops, windows = self.engine.search_crops(len(looks)), self.engine.windows(len(looks))
@@ -245,7 +245,7 @@ class MultiTracker:
             )
         return answers.tolist(), cropped, time.perf_counter()
 
-    def _join(self, looks: list[_Look]) -> Templates:
+    def _join(self, looks: list[Look]) -> Templates:
         if len(looks) == 1:
             return looks[0].template
         key = tuple(id(look.template) for look in looks)
@@ -253,7 +253,7 @@ class MultiTracker:
             self._joined = key, self.engine.join([look.template for look in looks])
         return self._joined[1]
 
-    def _evidence(self, look: _Look, answer: list[float], memory: StreamMemory) -> Evidence:
+    def _evidence(self, look: Look, answer: list[float], memory: StreamMemory) -> Evidence:
         cx, cy, w, h, score, _, rival = answer
         box = clip_box(look.window.from_crop((cx, cy, w, h)), memory.size, self.config.clip_margin)
         return Evidence(box, score, rival / score if score > 0 else 1.0)

@@ -1,0 +1,48 @@
+"""`sdstrack export`: a network as a program for one engine, in a folder of its own."""
+
+from __future__ import annotations
+
+from pathlib import Path  # noqa: TC003  # typer reads the annotations when it runs
+from typing import Annotated
+
+import typer
+
+
+def command(
+    out: Annotated[Path, typer.Option(help="New folder for program, weights and metadata.")],
+    model: Annotated[str, typer.Option(help="Name of the network.")] = "sdstrack_s128",
+    weights: Annotated[Path | None, typer.Option(help="Weights; default: those that come with the package.")] = None,
+    engine: Annotated[
+        str, typer.Option(help="onnx/fp32, onnx/fp16, tensorrt/fp16, openvino/bf16, openvino/int8, torch/bf16 ...")
+    ] = "openvino/bf16",
+    device: Annotated[str, typer.Option(help="cpu or cuda: where it will run.")] = "cpu",
+    batches: Annotated[str, typer.Option(help="Numbers of targets to make programs for, e.g. 1,2,4,8.")] = "1",
+    sequences: Annotated[
+        list[Path] | None,
+        typer.Option(help="Folder of sequences to calibrate int8 and to compare on; may be given several times."),
+    ] = None,
+    crops: Annotated[int, typer.Option(min=1, help="Crops to calibrate int8 on.")] = 64,
+) -> None:
+    """Export a network; use the folder as `--weights` of run, benchmark and the node.
+
+    Example: sdstrack export --out s128_int8 --engine openvino/int8 --sequences sequences/
+    """
+    from ckd_core.replay.exporting import export_model
+
+    try:
+        counts = [int(part) for part in batches.split(",")]
+    except ValueError:
+        raise typer.BadParameter(f"'{batches}'; expected numbers such as 1,2,4", param_hint="--batches") from None
+    if min(counts) < 1:
+        raise typer.BadParameter(f"'{batches}'; a program is for 1 target or more", param_hint="--batches")
+    report = export_model(
+        out, model, weights, engine, device=device, batches=counts, sequences=sequences or (), crops=crops
+    )
+    typer.echo(f"wrote {out}: {report.metadata.spec.model} for {report.metadata.engine} on {report.metadata.device}")
+    if report.agreement is None:
+        typer.echo(f"not compared with torch/fp32: {report.reason}")
+        return
+    kind = "real" if report.real else "painted"
+    typer.echo(f"median IoU with torch/fp32 on {report.compared} {kind} crops: {report.agreement:.4f}")
+    if report.agreement < report.promised:
+        typer.echo(f"warning: {report.promised} was expected; do not use it", err=True)

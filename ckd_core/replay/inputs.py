@@ -1,0 +1,88 @@
+"""What a network is shown in real footage: int8 is calibrated on it, and engines are compared on it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ckd_core.boxes import cxcywh_to_xyxy, iou
+from ckd_core.errors import TrackingError
+from ckd_core.tracking.config import TrackerConfig
+from ckd_core.tracking.crop import window_around
+from ckd_core.tracking.response import hann_window
+from ckd_core.tracking.view import FrameView
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from ckd_core.replay.footage import Footage
+    from ckd_core.tracking.engines import Engine, EngineSpec
+    from ckd_core.tracking.export import CalibrationItem
+
+
+class InputError(TrackingError):
+    """Footage that shows no target."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class NetworkInput:
+    """One look: template [1, 2, T, T, 3] and search [1, 2, S, S, 3] uint8, window [1, 1, g, g] float32."""
+
+    template: NDArray[np.uint8]
+    search: NDArray[np.uint8]
+    window: NDArray[np.float32]
+
+
+def network_inputs(
+    footage: Sequence[Footage], spec: EngineSpec, published_geometry: bool, count: int
+) -> list[NetworkInput]:
+    """About `count` inputs spread over all footage: the search region lies where a perfect tracker would put it.
+
+    Errors: InputError when the target is seen in no two frames in a row of any footage.
+    """
+    usable = [(item, np.flatnonzero(item.present[1:] & item.present[:-1]) + 1) for item in footage]
+    usable = [(item, frames) for item, frames in usable if len(frames)]
+    if not usable:
+        raise InputError("no footage shows its target in two frames in a row; give sequences with boxes")
+    share = max(1, -(-count // len(usable)))
+    made: list[NetworkInput] = []
+    for item, frames in usable:
+        chosen = frames[np.unique(np.linspace(0, len(frames) - 1, min(share, len(frames))).round().astype(int))]
+        made += _inputs_of(item, chosen.tolist(), spec, published_geometry)
+    return made
+
+
+def _inputs_of(item: Footage, frames: list[int], spec: EngineSpec, published: bool) -> list[NetworkInput]:
+    view = FrameView(item.modality, TrackerConfig())
+    first = int(np.flatnonzero(item.present)[0])
+
+    def crop(index: int, around: int, factor: float, side: int) -> NDArray[np.uint8]:
+        frame = item.frame(index)
+        view.begin(frame, view.check(frame, None))
+        out = np.empty((1, 2, side, side, 3), dtype=np.uint8)
+        view.cut(window_around(item.box(around), factor, published), out[0])
+        return out
+
+    template = crop(first, first, spec.template_factor, spec.template_size)
+    window = hann_window(spec.grid)[None, None]
+    return [
+        NetworkInput(template, crop(index, index - 1, spec.search_factor, spec.search_size), window) for index in frames
+    ]
+
+
+def calibration_items(engine: Engine, inputs: Sequence[NetworkInput]) -> list[CalibrationItem]:
+    """Inputs of a search program: the template as `engine` (torch/fp32 on the CPU) embeds it, crops, windows."""
+    return [(np.asarray(engine.embed_template(item.template)), item.search, item.window) for item in inputs]
+
+
+def median_agreement(engine: Engine, reference: Engine, inputs: Sequence[NetworkInput]) -> float:
+    """Median IoU of the boxes of two engines on the same inputs, 0..1."""
+    answers = [
+        np.concatenate([one.track(one.embed_template(i.template), i.search, i.window).copy() for i in inputs])
+        for one in (engine, reference)
+    ]
+    return float(np.median(iou(*(cxcywh_to_xyxy(values[:, :4].astype(np.float64)) for values in answers))))

@@ -1,0 +1,127 @@
+from __future__ import annotations
+
+import csv
+import json
+import re
+import shutil
+
+import numpy as np
+import pytest
+from small_scenes import TINY
+
+from ckd_core.boxes import iou_xywh
+from ckd_core.frame import Modality
+from ckd_core.models.checkpoint import read_metadata
+from ckd_core.tracking import build_tracker
+from ckd_core.tracking.engines import EngineUnavailableError
+from ckd_core.tracking.export import MEDIAN_IOU, ExportError, load_export, read_export_metadata
+
+
+def boxes_of(folder) -> np.ndarray:
+    with (folder / "boxes.csv").open(newline="") as stream:
+        return np.array([[float(row[key]) for key in "xywh"] for row in csv.DictReader(stream)])
+
+
+@pytest.mark.parametrize("engine", ["torch/bf16", "onnx/fp32", "openvino/int8"])
+def test_an_export_is_made_compared_and_tracked_with(tmp_path, call, scenes, tiny_weights, engine: str) -> None:
+    pytest.importorskip({"torch": "torch", "onnx": "onnxscript", "openvino": "nncf"}[engine.split("/")[0]])
+    common = ["--model", TINY, "--threads", 1]
+    made = tmp_path / "made"
+    said = call(
+        "export", "--out", made, "--model", TINY, "--weights", tiny_weights, "--engine", engine,
+        "--sequences", scenes, "--crops", 12, "--batches", "1,2" if engine.startswith("onnx") else "1",
+    )  # fmt: skip
+    assert f"{TINY} for {engine} on cpu" in said
+    agreement = float(re.search(r"on \d+ real crops: ([\d.]+)", said).group(1))
+    assert (agreement < MEDIAN_IOU[engine.split("/")[1]]) == ("warning" in said)
+    assert list(tmp_path.iterdir()) == [made]
+    metadata = read_export_metadata(made)
+    assert metadata.weights_sha256 == read_metadata(tiny_weights).sha256
+    assert (metadata.engine, metadata.batches, metadata.modalities) == (
+        engine,
+        (1, 2) if engine.startswith("onnx") else (1,),
+        ("thermal", "depth"),
+    )
+
+    said = call("run", scenes / "a", "--weights", made, "--out", tmp_path / "by_export", "--no-video", *common)
+    assert f"{engine} on cpu" in said
+    call("run", scenes / "a", "--weights", tiny_weights, "--engine", "torch/fp32", "--device", "cpu",
+         "--out", tmp_path / "by_torch", "--no-video", *common)  # fmt: skip
+    first, second = boxes_of(tmp_path / "by_export"), boxes_of(tmp_path / "by_torch")
+    if engine.endswith("fp32"):
+        np.testing.assert_allclose(first[:2], second[:2], atol=0.01)
+    if not engine.endswith("int8"):  # what int8 does to random weights says nothing; see test_real_sequences.py
+        assert iou_xywh(first[:2], second[:2]).min() > 0.9  # later frames: random weights amplify any difference
+    if engine.startswith("onnx"):
+        said = call(
+            "benchmark", "--dataset", "folder", "--root", scenes, "--out", tmp_path / "bench", "--weights", made,
+            "--engine", engine, "--device", "cpu", "--sequences", "a", "--no-report", *common,
+        )  # fmt: skip
+        manifest = json.loads((tmp_path / "bench" / "manifest.json").read_text())
+        assert manifest["run"]["tracker"]["engine"] == engine
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory, call, tiny_weights):
+    made = tmp_path_factory.mktemp("exported") / "made"
+    call("export", "--out", made, "--model", TINY, "--weights", tiny_weights, "--engine", "torch/bf16")
+    return made
+
+
+def test_without_sequences_painted_frames_are_compared(tmp_path, call, tiny_weights) -> None:
+    said = call("export", "--out", tmp_path / "m", "--model", TINY, "--weights", tiny_weights, "--engine", "torch")
+    assert re.search(r"on \d+ painted crops: 1\.0000", said)
+    assert read_export_metadata(tmp_path / "m").engine == "torch/fp32"
+
+
+def test_a_damaged_export_is_refused(tmp_path, exported) -> None:
+    for name, damage, message in (
+        ("cut", lambda path: path.write_bytes(path.read_bytes()[:-9]), "was changed after it was written: weights"),
+        ("gone", lambda path: path.unlink(), r"not whole: weights\.safetensors missing"),
+    ):
+        copy = shutil.copytree(exported, tmp_path / name)
+        damage(copy / "weights.safetensors")
+        with pytest.raises(ExportError, match=message):
+            load_export(copy)
+    copy = shutil.copytree(exported, tmp_path / "emptied")
+    text = json.loads((copy / "export.json").read_text())
+    (copy / "export.json").write_text(json.dumps({**text, "files": {}}))
+    with pytest.raises(ExportError, match="was changed after it was written"):
+        load_export(copy)
+
+
+def test_an_export_for_another_device_says_so(exported) -> None:
+    with pytest.raises(EngineUnavailableError, match="not available here"):
+        build_tracker(TINY, exported, Modality.THERMAL, device="cuda:7")
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--engine", "openvino/int8"], "int8 is calibrated on real crops; give --sequences"),
+        (["--engine", "compile"], "compile/fp32 has no file form; export to one of torch, onnx"),
+        (["--engine", "caffe"], "no engine 'caffe'"),
+        (["--engine", "torch", "--sequences", "nowhere"], "no folder nowhere"),
+        (["--engine", "torch", "--batches", "1,x"], "expected numbers such as 1,2,4"),
+        (["--engine", "torch", "--batches", "0"], "a program is for 1 target or more"),
+        (["--engine", "torch", "--model", "sdstrack_b256"], "holds weights of sdstrack_tiny_test, not of"),
+        (["--engine", "torch", "--weights", "nowhere.safetensors"], "nowhere.safetensors cannot be read"),
+    ],
+)
+def test_bad_wishes_are_refused_and_nothing_is_left(tmp_path, call, tiny_weights, words, message: str) -> None:
+    common = ["export", "--out", tmp_path / "made", "--model", TINY, "--weights", tiny_weights]
+    said = " ".join(call(*common, *words).replace("│", " ").split())
+    assert message in said
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_existing_folder_is_left_alone(tmp_path, call, tiny_weights) -> None:
+    (tmp_path / "kept.txt").write_text("mine")
+    said = call("export", "--out", tmp_path, "--model", TINY, "--weights", tiny_weights, "--engine", "torch")
+    assert "exists; give a new folder" in said
+    assert [path.name for path in tmp_path.iterdir()] == ["kept.txt"]
+
+
+def test_a_folder_that_is_no_export_is_refused(tmp_path) -> None:
+    with pytest.raises(ExportError, match=r"has no export\.json"):
+        build_tracker(TINY, tmp_path, Modality.THERMAL)
