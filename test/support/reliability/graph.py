@@ -1,0 +1,138 @@
+"""What the real node offers and asks for on the network, from its own graph; as an SROS2 policy.
+
+Policy: https://design.ros2.org/articles/ros2_access_control_policies.html, schema version 0.2.0.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import xml.etree.ElementTree as ET
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ros_camera import NODE
+from ros_rig import running_node
+
+from reliability.weights import write_tiny_weights
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+VERSION = "0.2.0"
+ENCLAVE = NODE
+POLICY = Path(__file__).parents[3] / "config" / "sros2_policy.xml"
+_COMMENT = """
+  Permissions of tracker_node, made from the running node's own graph by `python tools/security_report.py`.
+  Remap the topics of the sensors here as you remap them for the node.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Graph:
+    """Names of the node's topics and services; its own begin with ~."""
+
+    publish: tuple[str, ...]
+    subscribe: tuple[str, ...]
+    reply: tuple[str, ...]
+    request: tuple[str, ...]
+
+
+def node_graph(**parameters: Any) -> Graph:
+    """Start the node, activate it, and ask the graph."""
+    with tempfile.TemporaryDirectory(prefix="graph-") as name:
+        folder = Path(name)
+        weights = write_tiny_weights(folder / "weights.safetensors")
+        with running_node(weights, folder, autostart=True, **parameters) as rig:
+            rig.ros.until(lambda: rig.ros.value("lifecycle") == "active", 90, "an active node", rig.process)
+            node, own = rig.ros.node, NODE.strip("/")
+
+            def names(query: Any) -> tuple[str, ...]:
+                return _relative(topic for topic, _ in query(own, "/"))
+
+            rig.ros.until(lambda: "~/reset" in names(node.get_service_names_and_types_by_node), 20, "services",
+                          rig.process)  # fmt: skip
+            return Graph(
+                names(node.get_publisher_names_and_types_by_node),
+                names(node.get_subscriber_names_and_types_by_node),
+                names(node.get_service_names_and_types_by_node),
+                names(node.get_client_names_and_types_by_node),
+            )
+
+
+def merged(graphs: Iterable[Graph]) -> Graph:
+    """All that the node uses in any of its settings."""
+    found = list(graphs)
+
+    def union(name: str) -> tuple[str, ...]:
+        return tuple(sorted({topic for graph in found for topic in getattr(graph, name)}))
+
+    return Graph(union("publish"), union("subscribe"), union("reply"), union("request"))
+
+
+def full_graph() -> Graph:
+    """Of the modalities that differ in their topics, with and without compressed images."""
+    return merged([node_graph(), node_graph(modality="event"), node_graph(transport="compressed")])
+
+
+def _relative(names: Iterable[str]) -> tuple[str, ...]:
+    found = {f"~{name.removeprefix(NODE)}" if name.startswith(f"{NODE}/") else name.lstrip("/") for name in names}
+    return tuple(sorted(found))
+
+
+def policy_xml(graph: Graph) -> str:
+    """The policy as text."""
+    policy = ET.Element("policy", version=VERSION)
+    enclave = ET.SubElement(ET.SubElement(policy, "enclaves"), "enclave", path=ENCLAVE)
+    profile = ET.SubElement(ET.SubElement(enclave, "profiles"), "profile", ns="/", node=ENCLAVE.strip("/"))
+    for group, item, rights in (
+        ("topics", "topic", {"subscribe": graph.subscribe, "publish": graph.publish}),
+        ("services", "service", {"reply": graph.reply, "request": graph.request}),
+    ):
+        for right, names in rights.items():
+            if names:
+                parent = ET.SubElement(profile, group, {right: "ALLOW"})
+                for name in names:
+                    ET.SubElement(parent, item).text = name
+    ET.indent(policy, "  ")
+    body = ET.tostring(policy, encoding="unicode")
+    return f'<?xml version="1.0" encoding="UTF-8"?>\n<!--{_COMMENT}-->\n{body}\n'
+
+
+# What the schema allows: element -> (attributes and their values, children).
+_RIGHT = {"ALLOW", "DENY"}
+_SCHEMA: dict[str, tuple[dict[str, set[str] | None], set[str]]] = {
+    "policy": ({"version": {VERSION}}, {"enclaves"}),
+    "enclaves": ({}, {"enclave"}),
+    "enclave": ({"path": None}, {"profiles"}),
+    "profiles": ({}, {"profile"}),
+    "profile": ({"ns": None, "node": None}, {"topics", "services", "actions"}),
+    "topics": ({"publish": _RIGHT, "subscribe": _RIGHT}, {"topic"}),
+    "services": ({"reply": _RIGHT, "request": _RIGHT}, {"service"}),
+    "topic": ({}, set()),
+    "service": ({}, set()),
+}
+
+
+def parse_policy(text: str) -> Graph:
+    """Read a policy back; AssertionError for whatever the schema does not allow."""
+    root = ET.fromstring(text)  # our own file
+    assert root.tag == "policy"
+    for element in root.iter():
+        attributes, children = _SCHEMA[element.tag]
+        for name, value in element.attrib.items():
+            allowed = attributes[name]
+            assert allowed is None or value in allowed, f"{element.tag} {name}={value}"
+        assert {child.tag for child in element} <= children, element.tag
+        if not children:
+            assert element.text, element.tag
+            assert element.text.strip() == element.text, element.tag
+
+    def names(group: str, right: str) -> tuple[str, ...]:
+        found = [item.text or "" for parent in root.iter(group) if parent.get(right) == "ALLOW" for item in parent]
+        return tuple(sorted(found))
+
+    return Graph(
+        names("topics", "publish"), names("topics", "subscribe"), names("services", "reply"),
+        names("services", "request"),
+    )  # fmt: skip

@@ -1,0 +1,32 @@
+"""Write config/sros2_policy.xml from the running node's graph, and put it into docs/security.md."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+sys.path[:0] = [str(ROOT), str(ROOT / "test" / "support")]
+
+FENCE = "```xml\n"
+
+
+def main() -> None:
+    """Start the node a few times and write both files."""
+    from reliability.graph import POLICY, full_graph, parse_policy, policy_xml
+
+    from ckd_core.evaluation.files import write_text
+
+    graph = full_graph()
+    policy = policy_xml(graph)
+    assert parse_policy(policy) == graph  # noqa: S101  # what is written can be read
+    write_text(POLICY, policy)
+    page = ROOT / "docs" / "security.md"
+    before, _, rest = page.read_text().partition(FENCE)
+    _, _, after = rest.partition("```")
+    write_text(page, f"{before}{FENCE}{policy.strip()}\n```{after}")
+    print(f"wrote {POLICY.relative_to(ROOT)} and docs/security.md")
+
+
+if __name__ == "__main__":
+    main()
