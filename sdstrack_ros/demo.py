@@ -151,8 +151,12 @@ def run(
     out: Path,
     parameters: Mapping[str, object],
     progress: Callable[[int], object] = int,
+    rate: float = 1.0,
 ) -> Summary:
-    """Play the recording through the node, score what came back, write boxes, video, picture and summary to `out`."""
+    """Play the recording through the node, score what came back, write boxes, video, picture and summary to `out`.
+
+    parameters: of the node, over those that the recording gives. rate: speed of play.
+    """
     x, y, w, h = recording.init
     settings = {
         "modality": recording.modality.value,
@@ -160,7 +164,7 @@ def run(
         "event_input": recording.event_input,
         **parameters,
     }
-    live = replay(recording.bag, recording.topics, settings, out, progress)
+    live = replay(recording.bag, recording.topics, settings, out, progress, rate)
     with open_bag(recording.bag) as opened:
         frames = list(read_bag_frames(opened, recording.topics, recording.modality))
     answers = {answer.stamp_ns: answer for answer in live.answers}

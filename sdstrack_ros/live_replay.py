@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from sdstrack_ros.bag import BagTopics
 
 HIGHEST_DOMAIN = 101  # domains above collide with the ephemeral ports of Linux
-START_PATIENCE_S = 90.0  # loading and warming up a large model on a small machine
+START_PATIENCE_S = 240.0  # loading and warming up a large model on a small machine that has other things to do
 QUIET_S = 1.5  # playback has ended and nothing more came for so long: the node is done
 END_PATIENCE_S = 10.0
 DISCOVERY_PATIENCE_S = 15  # the player waits so long for the node to subscribe
@@ -186,10 +186,12 @@ def replay(
     parameters: Mapping[str, object],
     logs: Path,
     progress: Callable[[int], object] = int,
+    rate: float = 1.0,
 ) -> LiveReplay:
     """Play `bag` through a node started with `parameters` and collect its answers.
 
     topics: what the node subscribes to. logs: folder for both processes' output. progress: told the answers so far.
+    rate: speed of play; slower than 1 gives a small machine the time to answer every frame.
     Errors: LiveReplayError when the node does not become active, or a process fails; the message carries its output.
     """
     logs.mkdir(parents=True, exist_ok=True)
@@ -209,7 +211,8 @@ def replay(
     }
     with _free_domain() as domain, _quiet_environment(_private_environment(domain, logs)) as environment:
         node = [sys.executable, "-m", "sdstrack_ros.tracker_node", *_parameter_arguments(node_parameters)]
-        player = [sys.executable, "-m", "sdstrack_ros.cli", "play", str(bag), "--wait", str(DISCOVERY_PATIENCE_S)]
+        player = [sys.executable, "-m", "sdstrack_ros.cli", "play", str(bag), "--rate", str(rate)]
+        player += ["--wait", str(DISCOVERY_PATIENCE_S)]
         player += [option for topic in played for option in ("--topic", topic)]
         node_log, player_log = logs / "node.log", logs / "player.log"
         listener = _Listener(domain)

@@ -18,6 +18,7 @@ def command(
     truth: Annotated[Path | None, typer.Option(help="True boxes, one line a frame, if the bag has none.")] = None,
     model: Annotated[str, typer.Option(help="Network.")] = "sdstrack_s128",
     weights: Annotated[str, typer.Option(help="Weights file; default: the shipped one.")] = "",
+    rate: Annotated[float, typer.Option(help="Speed of play; slower spares a small machine dropped frames.")] = 1.0,
     out: Annotated[Path, typer.Option(help="Folder for recording, boxes, video, picture.")] = Path("out/demo"),
 ) -> None:
     """Write or take a recording, play it through the real node, print a table, write an overlay video and a picture."""
@@ -48,7 +49,7 @@ def command(
         total = len(recording.truth) or None
         bars.update(task, description="tracking", total=total, completed=0)
         parameters = {"model": model, "weights": weights}
-        summary = demo.run(recording, folder, parameters, lambda count: bars.update(task, completed=count))
+        summary = demo.run(recording, folder, parameters, lambda count: bars.update(task, completed=count), rate)
         bars.update(task, description="done", completed=total)
     table = Table("", "", title=f"{modality}: {recording.bag.name}", show_header=False)
     for name in summary.__dataclass_fields__:
