@@ -20,6 +20,7 @@ import numpy as np
 
 from ckd_core.data.box_files import BoxFileError, BoxTable, parse_table, to_xywh
 from ckd_core.errors import TrackingError
+from ckd_core.evaluation.manifest import MANIFEST
 from ckd_core.evaluation.scoring import Track, Truth
 
 if TYPE_CHECKING:
@@ -158,7 +159,8 @@ def read_results(
 ) -> ResultSet:
     """Read one tracker's results.
 
-    path: folder or archive. names: the benchmark's sequences; files of others are not read.
+    path: folder or archive, or the folder of a run of `sdstrack benchmark`, whose name is then the tracker's.
+    names: the benchmark's sequences; files of others are not read.
     layout: how four or eight numbers are meant; None: four are xywh, eight are corner points.
     tracker: its name; None: that of the folder or archive.
     rounded: numbers are rounded as they stand in the file, corner points before they become boxes (`round_results`).
@@ -167,6 +169,9 @@ def read_results(
     path = Path(path)
     if not path.exists():
         raise ResultsError(f"no file or folder {path}")
+    label = stem_of(path)
+    if (path / MANIFEST).is_file():
+        path = path / "results"
     texts = read_texts(path)
     wanted = list(names)
     picked, prefix = _pick_files(texts, wanted, path)
@@ -181,7 +186,7 @@ def read_results(
         track, found = _track(name, text, layout, source, scores, rounded)
         tracks[name] = track
         formats[found] += 1
-    return ResultSet(tracker or stem_of(path), tracks, formats, prefix)
+    return ResultSet(tracker or label, tracks, formats, prefix)
 
 
 def _track(

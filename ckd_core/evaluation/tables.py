@@ -235,7 +235,7 @@ def two_cameras(plan: RunPlan) -> list[str]:
 
 def folder_name(*words: str) -> str:
     """A run's folder below the table's."""
-    return "_".join("".join(c if c.isalnum() or c in "-." else "-" for c in word).strip("-") for word in words)
+    return "_".join("".join(c if c.isalnum() or c in "-_." else "-" for c in word).strip("-") for word in words)
 
 
 @dataclass(frozen=True, slots=True)

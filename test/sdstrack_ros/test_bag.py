@@ -197,6 +197,27 @@ def test_ambiguous_and_unrecognisable_topics_are_asked_for(tmp_path: Path) -> No
     assert len(list(read_frames(unnamed, Modality.DEPTH, BagTopics(rgb="/a")))) == 1
 
 
+def test_message_types_that_nobody_knows_are_named_and_harm_nothing(tmp_path: Path) -> None:
+    from rosbags.rosbag2 import Writer
+
+    kind = "odd_msgs/msg/Thing"
+    for name, images in (("mixed", 3), ("odd", 0)):
+        with Writer(tmp_path / name, version=9) as writer:
+            odd = writer.add_connection("/camera/color/odd", kind, msgdef="uint8 x\n", rihs01="RIHS01_" + "0" * 64)
+            good = writer.add_connection("/camera/color/image_raw", IMAGE, typestore=typestore())
+            for i in range(3):
+                writer.write(odd, i * 10**8, b"\x00\x01\x00\x00\x07")
+            for i in range(images):
+                data = typestore().serialize_cdr(picture(i * 10**8), IMAGE)
+                writer.write(good, i * 10**8, bytes(data))
+    assert len(list(read_frames(tmp_path / "mixed", Modality.DEPTH))) == 3
+    wrong = BagTopics(rgb="/camera/color/odd")
+    with pytest.raises(BagError, match=rf"'/camera/color/odd' is {kind}; expected sensor_msgs/msg/Image or"):
+        list(read_frames(tmp_path / "mixed", Modality.DEPTH, wrong))
+    with pytest.raises(BagError, match=rf"name them; there are: .*/camera/color/odd \({kind}, 3\)"):
+        list(read_frames(tmp_path / "odd", Modality.DEPTH))
+
+
 def test_images_that_cannot_be_used_are_reported_and_the_rest_goes_on(tmp_path: Path) -> None:
     messages = [("/rgb", IMAGE, i * 10**8, picture(i * 10**8, "mono8", 12 if i != 2 else 5)) for i in range(1, 5)]
     refused: list[Rejection] = []

@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 
 from ckd_core.data.box_files import BoxFileError, parse_table, to_xywh
 from ckd_core.data.sequences import SequenceError, open_folder, open_sequence, read_auxiliary
-from ckd_core.frame import Modality
+from ckd_core.data.sequences import write_sequence as save_sequence
+from ckd_core.data.synthetic import clip
+from ckd_core.frame import Modality, MultiModalFrame
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -187,3 +189,27 @@ def test_corner_layouts() -> None:
 def test_any_numbers_come_back_exactly(rows: list[tuple[float, ...]], sign: str, end: str) -> None:
     text = end.join(sign.join(map(repr, row)) for row in rows) + end
     np.testing.assert_array_equal(parse_table(text, "f").values, np.array(rows))
+
+
+@pytest.mark.parametrize("modality", list(Modality))
+def test_a_written_sequence_reads_back_exactly(tmp_path: Path, modality: Modality) -> None:
+    made = clip(5, modality, frames=4, size=(96, 80), absent=(0.5, 1.0))
+    folder = save_sequence(tmp_path / "walk", made.frames, made.boxes)
+    sequence = open_sequence(folder)
+    assert (sequence.modality, len(sequence)) == (modality, 4)
+    np.testing.assert_allclose(sequence.boxes, made.boxes, atol=1e-4)
+    for index, frame in enumerate(made.frames):
+        again = sequence.frame(index)
+        assert again.stamp == pytest.approx(frame.stamp)
+        np.testing.assert_array_equal(again.rgb, frame.rgb)
+        np.testing.assert_array_equal(again.aux, frame.aux)
+
+
+def test_what_cannot_be_written_as_a_sequence(tmp_path: Path) -> None:
+    rgb = np.zeros((8, 8, 3), np.uint8)
+    frame = MultiModalFrame(0.0, rgb, np.zeros((8, 8), np.float32), Modality.DEPTH)
+    with pytest.raises(SequenceError, match=r"00000\.png: PNG holds uint8 and uint16 images, this one is float32"):
+        save_sequence(tmp_path / "a", [frame], np.zeros((1, 4)))
+    with pytest.raises(SequenceError, match="2 boxes for 1 frames"):
+        save_sequence(tmp_path / "b", [MultiModalFrame(0.0, rgb, None, Modality.DEPTH)], np.zeros((2, 4)))
+    assert not (tmp_path / "b" / "groundtruth.txt").exists()

@@ -34,6 +34,14 @@ def test_benchmark_and_robustness(scenes: Path, tmp_path: Path, tiny_weights: Pa
     call("benchmark", *common, "--out", tmp_path / "mod", "--sequences", "a", "--table", "modalities")
     rows = json.loads((tmp_path / "mod" / "modalities.json").read_text())["modalities"]
     assert [row["input"] for row in rows] == ["both", "both", "rgb", "rgb", "aux", "aux"]
+    runs = [tmp_path / "mod" / f"{TINY}_{shown}" for shown in ("both", "aux")]
+    truth = ["--truth", scenes, "--missing", "skip", "--report", tmp_path / "compared"]
+    said = call("score", *runs, "--benchmark", "folder", *truth)
+    assert f"{TINY}_aux: 1 files comma delimited, xywh, decimals" in said
+    compared = json.loads((tmp_path / "compared" / "report.json").read_text())["trackers"]
+    own = json.loads((runs[0] / "manifest.json").read_text())
+    assert set(compared) == {run.name for run in runs}
+    assert own["run"]["tracker"]["model"] == TINY
     assert "no table 'x'" in call("benchmark", *common, "--out", tmp_path / "mod", "--table", "x")
     assert "no sequence e" in call("benchmark", *common, "--out", tmp_path / "mod", "--sequences", "e")
     (scenes / "b" / "groundtruth.txt").unlink()

@@ -2,11 +2,15 @@ from __future__ import annotations
 
 import csv
 import json
+import signal
+import subprocess
+import sys
+import time
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from small_scenes import TINY
+from small_scenes import TINY, write_scene
 
 from ckd_core.data.datasets import open_dataset
 from ckd_core.evaluation.conditions import parse_condition
@@ -25,6 +29,7 @@ from ckd_core.evaluation.tables import (
     origin_of,
     robustness_table,
 )
+from ckd_core.tracking.config import TrackerConfig
 from ckd_core.tracking.result import TrackState
 
 if TYPE_CHECKING:
@@ -183,3 +188,49 @@ def test_nanotrack_follows_a_real_object(shared_data: Path, tmp_path: Path) -> N
     result = run_benchmark(plan)
     assert result.score.metrics["AUC"] > 0.5
     assert set(result.records["rgb_otb_crossing"].states) == {TrackState.TRACKING.value}
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_an_interrupted_run_goes_on_to_the_same_result(
+    scenes: Path, tmp_path: Path, tiny_weights: Path, workers: int
+) -> None:
+    """SIGINT, as Ctrl-C sends it, in the middle; the same command again; byte for byte the uninterrupted run."""
+    for index in range(4, 12):
+        write_scene(scenes / f"more{index:02d}", frames=60, seed=index)
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    words = [
+        sys.executable,
+        "-m",
+        "ckd_core.cli",
+        "benchmark",
+        "-d",
+        "folder",
+        "--root",
+        str(scenes),
+        "--out",
+        str(cut),
+    ]
+    words += ["--model", TINY, "--weights", str(tiny_weights), "--device", "cpu", "--threads", "1", "--no-report"]
+    process = subprocess.Popen([*words, "--workers", str(workers)], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    deadline = time.monotonic() + 300
+    while len(list(cut.glob("tracks/*.csv"))) < 3:
+        assert process.poll() is None, process.stderr.read() if process.stderr else ""
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=60)
+    assert process.returncode != 0
+    kept = {path.stem: path.stat().st_mtime_ns for path in cut.glob("tracks/*.csv")}
+    assert 3 <= len(kept) < 12
+    config = TrackerConfig()
+
+    def plan(out: Path) -> RunPlan:
+        contestant = ModelContestant(TINY, tiny_weights, config=config)
+        return RunPlan(open_dataset("folder", scenes), contestant, out, devices=("cpu",), threads=1)
+
+    again, uninterrupted = run_benchmark(plan(cut)), run_benchmark(plan(whole))
+    assert set(again.resumed) == set(kept)
+    assert uninterrupted.resumed == ()
+    assert files_of(cut) == files_of(whole)
+    assert again.score.metrics == uninterrupted.score.metrics
+    assert all((cut / "tracks" / f"{name}.csv").stat().st_mtime_ns == stamp for name, stamp in kept.items())
