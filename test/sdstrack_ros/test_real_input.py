@@ -22,7 +22,7 @@ LEAST_BOXES, LEAST_MEAN_OVERLAP = 10, 0.25
 
 
 def scored(recording: demo.Recording, out: Path, rate: float) -> demo.Summary:
-    """Run and check what every replay has to leave behind; `rate` is slow enough for a busy core, speed is no matter."""
+    """Run and check what every replay has to leave behind; `rate` is slow enough for a busy core."""
     summary = demo.run(recording, out, {"threads": 1}, rate=rate)
     assert summary.frames_answered + summary.dropped_by_node + summary.lost_in_transport == summary.frames_in
     assert summary.boxes_out >= LEAST_BOXES
