@@ -1,0 +1,126 @@
+"""Damaged CDR bytes over DDS into every subscription of the running node: it stays, counts them, and goes on."""
+
+from __future__ import annotations
+
+import random
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from geometry_msgs.msg import Point, PointStamped
+from rclpy.qos import QoSProfile
+from rclpy.serialization import serialize_message
+from reliability.bench import Bench, bench, number
+from reliability.lengths import LONG, examples, record
+from reliability.messages import corpus, messages, mutations
+from reliability.outcome import BOX, MEMORY_LIMIT_MB
+from reliability.weights import write_tiny_weights
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image, RegionOfInterest
+from vision_msgs.msg import Detection2D, Detection2DArray
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+pytestmark = [pytest.mark.ros, pytest.mark.timeout(1800)]
+# Topics whose messages the status counts one by one, and the name it counts them by.
+COUNTED = {"/rgb/image_raw": "rgb", "/aux/image_raw": "aux", "/camera_info": "camera_info"}
+SUBSCRIPTIONS: dict[str, Any] = {
+    "/rgb/image_raw": Image,
+    "/aux/image_raw": Image,
+    "/camera_info": CameraInfo,
+    "/tracker/init_box": Detection2D,
+    "/tracker/init_roi": RegionOfInterest,
+    "/tracker/init_pixel": Point,
+    "/tracker/init_point": PointStamped,
+    "/tracker/candidates": Detection2DArray,
+}
+BATCH = 20
+
+
+@pytest.fixture(scope="module")
+def wire(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
+    folder = tmp_path_factory.mktemp("wire")
+    parameters = {
+        "model": "sdstrack_tiny_test",
+        "weights": write_tiny_weights(folder / "weights.safetensors"),
+        "device": "cpu",
+        "engine": "torch/fp32",
+        "autostart": True,
+        "init_box": str(list(BOX)),
+        "adopt_candidates": True,
+        "input_reliability": "reliable",
+        "input_depth": 1000,
+    }
+    with bench(folder, parameters) as running:
+        yield running
+
+
+def _executor_faults(bench: Bench) -> int:
+    return int(bench.ros.value("fault.executor").partition(" ")[0] or 0)
+
+
+@pytest.mark.parametrize("topic", SUBSCRIPTIONS)
+def test_damaged_bytes_on_the_wire(wire: Bench, topic: str) -> None:
+    kind = SUBSCRIPTIONS[topic]
+    count = examples(150)
+    source = random.Random(f"wire {topic}")
+    seeds = [serialize_message(message) for message in corpus(messages(kind), 40)]
+    # The cameras are silent, so that every message of the topic is one of these.
+    wire.camera.set(rate_hz=0.001)
+    publisher = wire.ros.publisher(kind, topic, QoSProfile(depth=1000))
+    wire.until(lambda: publisher.get_subscription_count() > 0, 30, f"the node's subscription to {topic}")
+    wire.spin(0.3)
+    before, faults, memory, pid = wire.values(), _executor_faults(wire), wire.resources(), wire.node.pid
+    sent = 0
+    while sent < count:
+        for _ in range(min(BATCH, count - sent)):
+            publisher.publish(next(iter(mutations(seeds[sent % len(seeds)], source, 1))))
+            sent += 1
+        wire.spin(0.02)
+    name = COUNTED.get(topic)
+
+    def accounted() -> int:
+        values = wire.values()
+        received = number(values, f"{name}.received") - number(before, f"{name}.received")
+        return received + _executor_faults(wire) - faults
+
+    if name is not None:
+        # Used, refused by its reader, or not even deserialised: each message is one of them and is counted.
+        wire.until(lambda: accounted() >= sent, 120, f"all {sent} messages of {topic} accounted for")
+        assert accounted() == sent
+    refused = _executor_faults(wire) - faults
+    wire.camera.set()
+    wire.healthy(90)
+    wire.aim(BOX)
+    assert wire.node.alive()
+    assert wire.node.pid == pid
+    grown = wire.resources().rss_mb - memory.rss_mb
+    assert grown < MEMORY_LIMIT_MB
+    assert refused > 0
+    record("fuzz", f"wire {topic.replace('/', ' ').strip()}",
+           {"sent": sent, "not deserialised": refused, "memory_mb": round(grown, 1)})  # fmt: skip
+
+
+@pytest.mark.skipif(not LONG, reason="runs in the long form: make soak")
+def test_damaged_bytes_on_compressed_topics(tmp_path: Any) -> None:
+    parameters = {
+        "model": "sdstrack_tiny_test",
+        "weights": write_tiny_weights(tmp_path / "weights.safetensors"),
+        "device": "cpu",
+        "engine": "torch/fp32",
+        "autostart": True,
+        "transport": "compressed",
+    }
+    with bench(tmp_path, parameters, wait=False) as running:
+        running.until(lambda: running.ros.value("lifecycle") == "active", 90, "an active node")
+        for topic in ("/rgb/image_raw/compressed", "/aux/image_raw/compressedDepth"):
+            source = random.Random(f"wire {topic}")
+            seeds = [serialize_message(message) for message in corpus(messages(CompressedImage), 40)]
+            publisher = running.ros.publisher(CompressedImage, topic, QoSProfile(depth=1000))
+            for number_of in range(examples(150)):
+                publisher.publish(next(iter(mutations(seeds[number_of % len(seeds)], source, 1))))
+                if number_of % BATCH == 0:
+                    running.spin(0.02)
+            running.values()
+            assert running.node.alive()
+            record("fuzz", f"wire {topic.replace('/', ' ').strip()}",
+                   {"sent": examples(150), "not deserialised": _executor_faults(running)})  # fmt: skip
