@@ -101,7 +101,7 @@ def start(context: LaunchContext) -> list[Any]:
 def config_file(share: Path, config: str, modality: str) -> Path:
     """Parameter file of an argument: a path, a name in config/, or by modality (depth when nothing is said)."""
     name = config or CONFIG_OF_MODALITY.get(modality, "rgbd")
-    shipped = share / "config" / f"{name}.yaml"
+    shipped = share / "config" / f"{name.removesuffix('.yaml')}.yaml"
     path = shipped if shipped.is_file() else Path(name).expanduser()
     if not path.is_file():
         names = ", ".join(sorted(file.stem for file in (share / "config").glob("*.yaml")))

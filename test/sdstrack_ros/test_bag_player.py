@@ -86,7 +86,7 @@ def test_everything_recorded_arrives_as_it_was_with_clock_and_pace(
     stamps = [m.clock.sec + m.clock.nanosec * 1e-9 for m in test.heard["/clock"]]
     assert stamps == sorted(stamps)
     assert stamps[-1] - stamps[0] == pytest.approx((COUNT - 1) / 30, abs=0.1)
-    assert len(stamps) >= 40, "0.93 s at half the speed, 100 times a second, on a busy machine"
+    assert len(stamps) >= 20, "0.93 s at half the speed, 100 times a second, on a busy machine"
 
 
 @pytest.mark.ros

@@ -13,8 +13,10 @@ from ckd_core.models.checkpoint import metadata_of, save_model
 from ckd_core.models.registry import build_model
 from sdstrack_ros import demo
 from sdstrack_ros.bag import BagTopics
+from sdstrack_ros.bag_writer import EVENTS_TOPIC
 from sdstrack_ros.live_replay import LiveBox, LiveReplay, LiveReplayError, replay
 
+EVENTS = ("packets", EVENTS_TOPIC)
 TRUTH = {stamp: BoundingBox(10.0 * stamp, 0, 40, 40) for stamp in range(5)}
 
 
@@ -72,7 +74,8 @@ def test_demo_runs_on_the_real_node(
     modality = demo.MODALITY_NAMES[name]
     made = demo.synthetic_recording(modality, tmp_path)
     parameters = {"model": "sdstrack_tiny_test", "weights": str(tiny_weights), "engine": "torch/fp32", "threads": 1}
-    summary = demo.run(made, tmp_path / "out", parameters)
+    summary = demo.run(made, tmp_path / "out", parameters, rate=0.5)
+    assert (made.event_input, made.topics.aux) == EVENTS if name == "rgbe" else made.event_input == "image"
     assert summary.frames_in == 20
     assert summary.frames_answered + summary.dropped_by_node + summary.lost_in_transport == 20
     assert summary.frames_answered >= 10

@@ -99,6 +99,12 @@ def test_rviz_is_told_the_names_in_use() -> None:
     }
 
 
+@pytest.mark.parametrize("config", ["realsense", "realsense.yaml", str(ROOT / "config" / "realsense.yaml")])
+def test_a_config_may_be_given_by_name_with_or_without_its_ending_or_as_a_path(config: str) -> None:
+    launched = fake.launched(LAUNCH / "rgbd.launch.py", {"config": config})
+    assert tracker(launched).parameters[0] == str(ROOT / "config" / "realsense.yaml")
+
+
 def test_an_unknown_config_is_refused_with_the_names_there_are() -> None:
     with pytest.raises(FileNotFoundError, match="realsense"):
         fake.launched(LAUNCH / "tracker.launch.py", {"config": "realsens"})

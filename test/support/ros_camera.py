@@ -84,7 +84,7 @@ class RosTest:
             self._publishers[topic] = self.node.create_publisher(kind, topic, qos)
         return self._publishers[topic]
 
-    def call(self, kind: Any, name: str, request: Any, timeout_s: float = 30.0) -> Any:
+    def call(self, kind: Any, name: str, request: Any, timeout_s: float = 60.0) -> Any:
         """Call a service and return its response."""
         if name not in self._clients:
             self._clients[name] = self.node.create_client(kind, name)

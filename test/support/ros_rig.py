@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+# On an idle machine all of this takes a second or two; a busy one may be twenty times slower.
+PATIENCE_S = 60.0
+START_PATIENCE_S = 240.0
+
 
 @dataclass
 class Rig:
@@ -23,11 +27,13 @@ class Rig:
     cameras: Cameras
     process: RosProcess
 
-    def until(self, condition: Callable[[], bool], what: str, timeout_s: float = 20.0) -> None:
+    def until(self, condition: Callable[[], bool], what: str, timeout_s: float = PATIENCE_S) -> None:
         """Handle callbacks until the condition holds; fails when the node has ended."""
         self.ros.until(condition, timeout_s, what, self.process)
 
-    def film_until(self, condition: Callable[[], bool], what: str, timeout_s: float = 20.0, **options: Any) -> None:
+    def film_until(
+        self, condition: Callable[[], bool], what: str, timeout_s: float = PATIENCE_S, **options: Any
+    ) -> None:
         """Publish frames at 30 Hz until the condition holds."""
         deadline = time.monotonic() + timeout_s
         while not condition():
@@ -49,9 +55,15 @@ class Rig:
 
     def active(self) -> None:
         """Wait until the node is active and sees the cameras."""
-        self.ros.until(lambda: self.ros.value("lifecycle") == "active", 60, "an active node", self.process)
-        self.ros.until(lambda: self.cameras.rgb.get_subscription_count() > 0, 20, "rgb subscription", self.process)
-        self.ros.until(lambda: self.cameras.aux.get_subscription_count() > 0, 20, "aux subscription", self.process)
+        self.ros.until(
+            lambda: self.ros.value("lifecycle") == "active", START_PATIENCE_S, "an active node", self.process
+        )
+        self.ros.until(
+            lambda: self.cameras.rgb.get_subscription_count() > 0, PATIENCE_S, "rgb subscription", self.process
+        )
+        self.ros.until(
+            lambda: self.cameras.aux.get_subscription_count() > 0, PATIENCE_S, "aux subscription", self.process
+        )
 
 
 @contextmanager

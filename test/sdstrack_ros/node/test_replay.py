@@ -72,7 +72,7 @@ def test_a_looped_bag_in_sim_time_with_namespace_and_remappings(walk: Path, tiny
             def value(key: str) -> str:
                 return next((pair.value for pair in said[-1].values if pair.key == key), "") if said else ""
 
-            ros.until(lambda: value("lifecycle") == "active", 60, "an active node", node)
+            ros.until(lambda: value("lifecycle") == "active", 240, "an active node", node)
             assert value("rgb.topic") == RGB_TOPIC
             with ros_process(player, environment, tmp_path / "player.log") as played:
                 ros.until(lambda: int(value("frames.rewinds") or 0) >= 2, 60, "two jumps back", node)

@@ -35,7 +35,7 @@ def without_target(rig: Rig) -> None:
 def send(rig: Rig, kind: Any, name: str, message: Any) -> None:
     topic = f"{NODE}/{name}"
     publisher = rig.ros.publisher(kind, topic)
-    rig.until(lambda: publisher.get_subscription_count() > 0, f"a listener on {topic}", 10)
+    rig.until(lambda: publisher.get_subscription_count() > 0, f"a listener on {topic}")
     publisher.publish(message)
 
 
@@ -89,7 +89,7 @@ def test_a_click_on_the_picture(rig: Rig) -> None:
     x, y, w, h = rig.cameras.box(rig.cameras.index - 1)
     send(rig, Point, "init_pixel", Point(x=float(x + w / 2), y=float(y + h / 2), z=0.0))
     rig.until(lambda: rig.says("init_pixel taken"), "the answer")
-    rig.until(lambda: rig.says(f"at ({x}.0, {y}.0, {w}.0, {h}.0)"), "the extent of the surface under the click", 5)
+    rig.until(lambda: rig.says(f"at ({x}.0, {y}.0, {w}.0, {h}.0)"), "the extent of the surface under the click")
     send(rig, Point, "init_pixel", Point(x=-5.0, y=float("nan")))
     rig.until(lambda: rig.says("init_pixel refused: pixel (-5.0, nan) is not finite"), "the refusal")
 

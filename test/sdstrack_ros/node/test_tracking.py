@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -34,7 +35,7 @@ def test_every_frame_is_answered_or_counted_and_lag_does_not_grow(rig: Rig) -> N
     rig.active()
     stamps = rig.cameras.film(90)
     # The newest frame wins, so the last one is answered soon after it came, whatever was dropped before.
-    rig.until(lambda: stamps[-1] in {stamp_of(message) for message in rig.ros.detections}, "the last frame's answer", 5)
+    rig.until(lambda: stamps[-1] in {stamp_of(message) for message in rig.ros.detections}, "the last frame's answer")
     rig.ros.spin(1.5)
     answered = [stamp_of(message) for message in rig.ros.detections]
     counts = {name: rig.ros.count(name) for name in ("frames", "answered", "dropped", "rejected")}
@@ -75,7 +76,7 @@ def test_extras_are_published_while_someone_listens(rig: Rig) -> None:
     for name, kind in topics.items():
         ros.listen(kind, f"{NODE}/{name}")
     rig.cameras.calibrate()
-    rig.until(lambda: int(ros.value("camera_info.received") or 0) > 0, "camera_info", 10)
+    rig.until(lambda: int(ros.value("camera_info.received") or 0) > 0, "camera_info")
     heard = {name: ros.heard[f"{NODE}/{name}"] for name in topics}
     rig.film_until(lambda: all(heard.values()) and heard["detections_3d"][-1].detections, "all outputs")
     picture = heard["overlay"][-1]
@@ -92,9 +93,10 @@ def test_extras_are_published_while_someone_listens(rig: Rig) -> None:
 
 def test_diagnostics_come_once_a_second(rig: Rig) -> None:
     rig.ros.listen(DiagnosticArray, "/diagnostics")
-    rig.ros.spin(3.3)
     messages = rig.ros.heard["/diagnostics"]
-    assert 2 <= len(messages) <= 5
+    begin = time.monotonic()
+    rig.until(lambda: len(messages) >= 3, "three reports")
+    assert time.monotonic() - begin > 1.5, "not faster than once a second"
     assert messages[-1].status[0].name == NODE
 
 
