@@ -190,14 +190,9 @@ def modality_table(
 
 
 def origin_of(contestant: Contestant) -> str:
-    """What decides a model's answers, as one line."""
+    """Which weights and engine made a table, as one line."""
     about = contestant.describe()
-    config = about["config"]
-    missing = config["missing"].value if isinstance(config, dict) else ""
-    return (
-        f"{contestant.label}: {about['weights']} (SHA-256 {str(about['weights_sha256'])[:12]}), {about['engine']}, "
-        f"missing image: {missing}."
-    )
+    return f"{contestant.label}: {about['weights']} (SHA-256 {str(about['weights_sha256'])[:12]}), {about['engine']}."
 
 
 def modality_markdown(rows: Sequence[TableRow], origin: str = "") -> str:
