@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import tempfile
 from typing import TYPE_CHECKING, Any
 
 from safetensors import SafetensorError, safe_open
@@ -61,6 +62,16 @@ def load_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     except (OSError, SafetensorError) as error:
         raise CheckpointError(f"cannot read the checkpoint {path}: {error}") from error
     return tensors, json.loads(metadata[STATE_KEY])
+
+
+def require_writable(folder: Path) -> None:
+    """Make `folder` and a file in it, which goes again. Raises CheckpointError: that cannot be done."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise CheckpointError(f"cannot write to {folder}: {error.strerror or error}") from error
 
 
 def also_as(path: Path, other: Path) -> None:

@@ -25,7 +25,7 @@ from ckd_core.errors import TrackingError
 from ckd_core.models.elimination import keep_rate_at
 from ckd_core.training import optim, processes, run_state
 from ckd_core.training.batches import BatchError, StepIndices, load_batches
-from ckd_core.training.checkpoint import CheckpointError, also_as
+from ckd_core.training.checkpoint import CheckpointError, also_as, require_writable
 from ckd_core.training.module import TrainingModule
 from ckd_core.training.reporting import ProgressLine, Reporter, Stopwatch
 from ckd_core.training.validation import mean_iou
@@ -86,7 +86,9 @@ class Trainer:
         self.processes = processes.join(settings.run.device)
         if settings.run.threads:
             torch.set_num_threads(settings.run.threads)
+        # channels last: a quarter less time for the small networks' convolutions on a CPU
         self.network = network.to(self.processes.device)
+        self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch types only some forms
         self.grid = network.config.grid
         self.optimizer, self.names = optim.build_optimizer(self.network, settings.optim)
         self.average = (
@@ -128,6 +130,8 @@ class Trainer:
 
     def run(self) -> TrainingSummary:
         """Train to the end. Raises TrainingInterruptedError, TrainingDivergedError, BatchError, CheckpointError."""
+        if self.processes.is_main:
+            require_writable(self.last.parent)
         reporter = Reporter(self.folder / "tensorboard", self.processes.is_main)
         try:
             with self._signals(), reporter.bar(self.settings.total_steps, self.step) as line:

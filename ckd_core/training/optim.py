@@ -68,6 +68,7 @@ def optimizer_tensors(optimizer: torch.optim.Optimizer, names: list[list[str]]) 
     return found
 
 
+@torch.no_grad()
 def restore_optimizer(optimizer: torch.optim.Optimizer, names: list[list[str]], tensors: dict[str, Tensor]) -> None:
     """Put back what `optimizer_tensors` returned. Raises OptimError where it belongs to other groups."""
     expected = {name for group in names for name in group}
@@ -86,7 +87,7 @@ def restore_optimizer(optimizer: torch.optim.Optimizer, names: list[list[str]], 
                     f"stored state of {name} is {list(state['exp_avg'].shape)}; expected {list(parameter.shape)}"
                 )
             optimizer.state[parameter] = {
-                kind: value.clone() if kind == "step" else value.to(parameter.device, copy=True)
+                kind: value.clone() if kind == "step" else torch.empty_like(parameter).copy_(value)
                 for kind, value in state.items()
             }
 

@@ -112,6 +112,11 @@ def _synthetic(source: SyntheticSource, geometry: CropGeometry, seed: int) -> Pa
     from ckd_core.data.synthetic.pairs import PairSettings, SyntheticPairs
     from ckd_core.data.synthetic.world import World
 
+    needed = [folder / side for folder in source.rgbt_folders for side in ("visible", "infrared")]
+    needed += [Path(f"{stem}_{side}.mp4") for stem in source.rgbt_videos for side in ("visible", "infrared")]
+    absent = [str(path) for path in needed if not path.exists()]
+    if absent:  # read only when the first pair is painted, perhaps in a worker; so looked for here
+        raise PairError(f"data source synthetic: no {', '.join(absent)} (rgbt_folders, rgbt_videos)")
     world = World(source.world_seed, source.textures, source.rgbt_folders, source.rgbt_videos)
     shape = {
         "template_size": geometry.template_size,
