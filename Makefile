@@ -26,9 +26,12 @@ test: lint  ## ruff, mypy, pytest
 bench: setup  ## speed, as ratios; BENCH=part OUT=file.json
 	@$(RUN) -m benchmarks $(BENCH) $(if $(OUT),--out $(OUT))
 
+soak: setup  ## faults, fuzzing, endurance, in their long forms; MINUTES=10
+	@$(RUN) tools/soak.py --minutes $(MINUTES)
+
 clean:  ## remove environments, caches and outputs
 	rm -rf .venv .venv-* .cache build install log out *.egg-info .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help setup demo lint test bench clean
+.PHONY: help setup demo lint test bench soak clean
 .DEFAULT_GOAL := help

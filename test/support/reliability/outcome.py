@@ -38,7 +38,7 @@ class Counted:
 class Row:
     """One line of the fault matrix.
 
-    name; injected: in words. shown: pattern that the node's status must match while the fault lasts ('' = nothing).
+    name; injected: in words. shown: pattern that the node's status must match while the fault lasts.
     act: injects the fault and returns while it still lasts; what it returns is checked as injected = counted.
     within: frames after the fault's end in which an answer must come.
     boxes_flow: least share of the frames sent while the fault lasts that are answered.
@@ -48,7 +48,7 @@ class Row:
     name: str
     injected: str
     act: Callable[[Bench], list[Counted] | None]
-    shown: str = ""
+    shown: str = r"state=\w+"
     within: int = 30
     boxes_flow: float = 0.0
     short: bool = True
@@ -128,9 +128,9 @@ def _judge(
     if outcome.memory_mb > row.memory_mb:
         problems.append(f"memory rose by {outcome.memory_mb} MB; expected at most {row.memory_mb}")
     found = re.search(row.shown, shown)
-    if row.shown and found is None:
+    if found is None:
         problems.append(f"the status never said /{row.shown}/; it said:\n{shown[-3000:]}")
-    outcome.shown = found.group(0)[:90] if row.shown and found else ""
+    outcome.shown = found.group(0)[:90] if found else ""
     accounts = _accounts(before, after)
     for item in [*counted, *([accounts] if accounts else [])]:
         if not item.holds():

@@ -1,0 +1,195 @@
+"""Write docs/reliability.md from what `make soak` found: every row with its test, date, machine and versions."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[1]
+sys.path[:0] = [str(ROOT), str(ROOT / "test" / "support")]
+
+DOCS = ROOT / "docs"
+MARK = "<!-- tables -->"  # what is above is written by hand
+MATRIX, CASES = "test_fault_matrix.py", "test_fault_cases.py"
+CASE_TESTS = {
+    "network blocked": "test_network_blocked_two_seconds",
+    "reactivated while blocked": "test_engine_is_never_entered_twice",
+    "device out of memory": "test_device_out_of_memory",
+    "event storm": "test_event_storm",
+    "QoS mismatch": "test_qos_mismatch",
+    "node killed": "test_node_killed_and_restarted_under_load",
+    "two nodes with one name": "test_two_nodes_with_one_name",
+    "shared memory full": "test_shared_memory_full",
+    "disk full for recordings": "test_disk_full_for_recordings",
+}
+FUZZ_TESTS = {"(files)": "test_fuzz_files.py", "wire": "test_fuzz_wire.py"}
+
+
+def read(folder: Path) -> tuple[dict[str, Any] | None, list[dict[str, Any]]]:
+    """(about the run, its rows by name); None where the part has not run."""
+    note = folder / "_about.json"
+    rows = [json.loads(path.read_text()) for path in sorted(folder.glob("*.json")) if path != note]
+    return (json.loads(note.read_text()) if note.exists() else None), rows
+
+
+def link(file: str, text: str = "") -> str:
+    """Markdown link to a test file."""
+    return f"[{text or file}](../test/reliability/{file})"
+
+
+def cell(value: object) -> str:
+    """One cell: no bars, no line ends, no folders of the machine it ran on."""
+    words = str(value).replace("|", "/").replace("\n", " ").split()
+    return " ".join(Path(word).name if word.startswith("/tmp/") else word for word in words)  # noqa: S108  # as read
+
+
+def table(head: tuple[str, ...], rows: list[tuple[object, ...]]) -> list[str]:
+    """Markdown table."""
+    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
+    return [*lines, *("| " + " | ".join(cell(value) for value in row) + " |" for row in rows), ""]
+
+
+def stated(note: dict[str, Any] | None, folder: str) -> list[str]:
+    """When and on what a part ran."""
+    if note is None:
+        return [f"Not run here yet: `python tools/soak.py --parts {folder}`.", ""]
+    about, verdict = note["about"], "passed" if note["passed"] else "**failed**"
+    return [f"{about['date']}, {about['machine']}; {about['versions']}: {verdict}.", ""]
+
+
+def matrix(folder: Path) -> list[str]:
+    """The fault matrix."""
+    note, rows = read(folder)
+    lines = ["## Fault matrix", "", *stated(note, "matrix")]
+    head = ("fault", "injected", "stayed up", "back after", "boxes / frames", "injected / counted", "memory", "shown",
+            "test")  # fmt: skip
+    cells = []
+    for row in rows:
+        alone = row["name"] in CASE_TESTS
+        test = link(CASES if alone else MATRIX, CASE_TESTS.get(row["name"], "test_fault"))
+        wrong = "; **" + "; ".join(row["faults"]) + "**" if row["faults"] else ""
+        back = f"{row['recovered_frames']} frames" if row["recovered_frames"] > 0 else "-"
+        boxes = f"{row['answers']} / {row['frames']}" if row["frames"] else "-"
+        cells.append(
+            (
+                row["name"],
+                row["injected"],
+                "yes" if row["stayed_up"] else "**no**",
+                back,
+                boxes,
+                row["counted"] or "-",
+                f"{row['memory_mb']:+.1f} MB" if row["frames"] else "-",
+                f"`{row['shown']}`{wrong}" if row["shown"] else wrong or "-",
+                test,
+            )
+        )
+    return [*lines, *table(head, cells)] if cells else lines
+
+
+def fuzzing(folder: Path) -> list[str]:
+    """Fuzzing, one line an input."""
+    note, rows = read(folder)
+    lines = ["## Fuzzing", "", *stated(note, "fuzz")]
+    cells: list[tuple[object, ...]] = []
+    for row in rows:
+        name = row.pop("name")
+        file = next((file for mark, file in FUZZ_TESTS.items() if mark in name), "test_fuzz_inputs.py")
+        found = ", ".join(f"{key} {value}" for key, value in row.items())
+        cells.append((name.replace("wire ", "over DDS: "), found, link(file)))
+    return [*lines, *table(("input", "what became of it", "test"), cells)] if cells else lines
+
+
+def soak(folder: Path) -> list[str]:
+    """The soak with its picture."""
+    path = folder / "soak.json"
+    lines = ["## Soak", ""]
+    if not path.exists():
+        return [*lines, "Not run here yet: `make soak MINUTES=10`.", ""]
+    found = json.loads(path.read_text())
+    about = found["about"]
+    shutil.copyfile(folder / "soak.png", DOCS / "soak.png")
+    lines += [
+        f"{about['date']}, {about['machine']}; {about['versions']}.",
+        f"{found['model']} by {found['engine']}, 640x480 rgb8 + 16UC1 at 30 Hz from another process, "
+        f"{found['minutes']:g} minutes, {len(found['faults'])} random faults (seed {found['seed']}), "
+        f"{found['answers']} boxes: {'passed' if found['passed'] else '**failed**'}. "
+        f"Short form: {link('test_soak.py')}.",
+        "",
+        "![soak](soak.png)",
+        "",
+    ]
+    words = {True: "ok", False: "**failed**", None: "run too short to say"}
+    lines += table(
+        ("criterion", "found", "limit", ""),
+        [(c["what"], f"{c['value']:g}", c["limit"], words[c["passed"]]) for c in found["criteria"]],
+    )
+    lines += table(
+        ("image's stamp to box, quiet stretch", "frames", "p50 ms", "p95 ms", "p99 ms"),
+        [
+            (name, s["frames"], *(f"{s[f'p{p}_ms']:.1f}" for p in (50, 95, 99)))
+            for name, s in (("beginning", found["begin"]), ("end", found["end"]))
+        ],
+    )
+    worst: dict[str, list[float]] = {}
+    for fault in found["faults"]:
+        worst.setdefault(fault["name"], []).append(fault["recovered_s"])
+    return [
+        *lines,
+        *table(
+            ("fault", "times", "all boxes and pairs back after at most"),
+            [(name, len(v), "**never**" if min(v) < 0 else f"{max(v):g} s") for name, v in sorted(worst.items())],
+        ),
+    ]
+
+
+def plain(title: str, part: str, folder: Path, file: str) -> list[str]:
+    """A part whose rows are just named values."""
+    note, rows = read(folder)
+    lines = [f"## {title}", "", *stated(note, part)]
+    cells: list[tuple[object, ...]] = []
+    for row in rows:
+        name = row.pop("name")
+        cells.append((name, "; ".join(f"{key}: {_short(value)}" for key, value in row.items()), link(file)))
+    return [*lines, *table(("", "found", "test"), cells)] if cells else lines
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {_short(item)}" for key, item in value.items()) or "none"
+    if isinstance(value, list):
+        return ", ".join(map(str, value)) or "none"
+    return value[:12] if isinstance(value, str) and len(value) == 64 else str(value)
+
+
+def main() -> None:
+    """Write the page."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--results", type=Path, default=ROOT / "out" / "reliability")
+    options = parser.parse_args()
+    from ckd_core.evaluation.files import write_text
+
+    results: Path = options.results
+    page = DOCS / "reliability.md"
+    written, _, _ = page.read_text().partition(MARK)
+    lines = [
+        written.rstrip(),
+        "",
+        MARK,
+        "",
+        *soak(results / "soak"),
+        *matrix(results / "matrix"),
+        *fuzzing(results / "fuzz"),
+        *plain("Determinism", "determinism", results / "determinism", "test_determinism.py"),
+        *plain("Overload", "overload", results / "overload", "test_overload.py"),
+        *plain("Security", "security", results / "security", "test_security.py"),
+    ]
+    write_text(page, "\n".join(lines).rstrip() + "\n")
+    print("wrote docs/reliability.md")
+
+
+if __name__ == "__main__":
+    main()
