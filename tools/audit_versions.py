@@ -21,8 +21,8 @@ from pip._internal.models.index import PyPI
 
 ROOT = Path(__file__).parents[1]
 TIMEOUT_S = 20.0
-# An index without the JSON interface answers 404 to everything; it is not asked a second time.
-KNOWN = "pip"
+# An index without the JSON interface answers 404 to everything; it is asked about this and not a second time.
+KNOWN = "pip/23.0"
 
 
 def pip_report(requirements: Path) -> tuple[list[dict[str, Any]], str]:
@@ -40,7 +40,7 @@ def pip_report(requirements: Path) -> tuple[list[dict[str, Any]], str]:
 
 
 def vulnerabilities(path: str) -> list[dict[str, Any]] | None:
-    """Published ones of NAME or NAME/VERSION; None where the index has no such interface."""
+    """Published ones of NAME/VERSION; None where the index has no such interface."""
     url = f"{PyPI.url.rstrip('/')}/pypi/{path}/json"
     try:
         with urllib.request.urlopen(url, timeout=TIMEOUT_S) as answer:  # noqa: S310  # https, the index pip names
