@@ -26,6 +26,7 @@ def node_parameters() -> dict[str, Any]:
         "candidate_class": "cup",
         "readopt_after_s": READOPT_AFTER_S,
         "reacquire": False,
+        "shed_outputs": False,  # a busy machine would leave out markers
     }
 
 

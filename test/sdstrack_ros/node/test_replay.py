@@ -54,6 +54,7 @@ def test_a_looped_bag_in_sim_time_with_namespace_and_remappings(walk: Path, tiny
         "autostart": True,
         "confidence": False,
         "use_sim_time": True,
+        "shed_outputs": False,
         "init_box": str([float(v) for v in BOX]),
     }
     topics = [word for name in (RGB_TOPIC, AUX_TOPICS[Modality.DEPTH], INFO_TOPIC) for word in ("--topic", name)]
