@@ -1,0 +1,152 @@
+"""The whole tracker: milliseconds by stage, memory, and its crops against the published preprocessing."""
+
+from __future__ import annotations
+
+import math
+import os
+import statistics
+import tempfile
+import time
+import tracemalloc
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+import torch
+
+from benchmarks.harness import Row, interleaved, rows_against
+from ckd_core.data.sequences import read_auxiliary, read_color
+from ckd_core.data.synthetic import clip
+from ckd_core.frame import BoundingBox, Modality, MultiModalFrame
+from ckd_core.modality import to_network_image
+from ckd_core.tracking import build_tracker
+from ckd_core.tracking.config import TrackerConfig
+from ckd_core.tracking.crop import window_around
+from ckd_core.tracking.programs import MEAN, STD
+from ckd_core.tracking.view import FrameView
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+TITLE = "Tracker: stages of a frame, 640 x 480 (decode: two image files), and crops against the published steps"
+MODEL = "sdstrack_s128"
+SIZE = (640, 480)
+SEARCH_SIZE, SEARCH_FACTOR = 256, 4.0
+
+
+def run(quick: bool) -> list[Row]:
+    """Rows of the stages by modality, then of the crops by modality."""
+    frames = 15 if quick else 60
+    rows: list[Row] = []
+    for modality in Modality:
+        film = clip(77, modality, frames, SIZE)
+        rows += _stages(modality, film.frames, BoundingBox(*map(float, film.boxes[0])))
+        rows += _crops(modality, film.frames[0], rounds=40 if quick else 300)
+    return rows
+
+
+def _stages(modality: Modality, frames: list[MultiModalFrame], box: BoundingBox) -> list[Row]:
+    """Medians of a run from files by stage, and memory.
+
+    resident_mb: of the whole process. grown_mb: over this run. python_kept_mb: Python and NumPy allocations that the
+    frames after the second one left behind.
+    """
+    tracker = build_tracker(MODEL, modality=modality, threads=len(os.sched_getaffinity(0)))
+    timings, decoded = [], []
+    with tempfile.TemporaryDirectory() as folder:
+        paths = [_write(Path(folder), index, frame) for index, frame in enumerate(frames)]
+        before_mb = _resident_mb()
+        tracker.start(frames[0], box)
+        tracker.update(frames[1])
+        tracemalloc.start()
+        for index, (color, aux) in enumerate(paths[2:], start=2):
+            begin = time.perf_counter()
+            frame = MultiModalFrame(frames[index].stamp, read_color(color), read_auxiliary(aux, modality), modality)
+            decoded.append(time.perf_counter() - begin)
+            timings.append(tracker.update(frame).timing)
+        kept, _ = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+    engine = f"{MODEL} by {tracker.engine.name}"
+    rows: list[Row] = [{"name": "decode", "modality": modality.value, "median_ms": _ms(decoded)}]
+    for stage in ("crop", "network", "post"):
+        name = f"network, {engine}" if stage == "network" else stage
+        rows.append({"name": name, "modality": modality.value, "median_ms": _ms([getattr(t, stage) for t in timings])})
+    memory = {"resident_mb": round(_resident_mb()), "grown_mb": round(_resident_mb() - before_mb, 1)}
+    name = f"memory, {len(frames)} frames"
+    return [*rows, {"name": name, "modality": modality.value, **memory, "python_kept_mb": round(kept / 2**20, 2)}]
+
+
+def _write(folder: Path, index: int, frame: MultiModalFrame) -> tuple[Path, Path]:
+    color, aux = folder / f"{index:04d}.jpg", folder / f"{index:04d}_aux.png"
+    assert frame.rgb is not None
+    assert frame.aux is not None
+    cv2.imwrite(str(color), cv2.cvtColor(frame.rgb, cv2.COLOR_RGB2BGR))
+    cv2.imwrite(str(aux), frame.aux)
+    return color, aux
+
+
+def _ms(seconds: list[float]) -> float:
+    return round(statistics.median(seconds) * 1e3, 3)
+
+
+def _resident_mb() -> float:
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+
+def _crops(modality: Modality, frame: MultiModalFrame, rounds: int) -> list[Row]:
+    """Raw frame to normalised network input, 256 px, for a middle-sized box."""
+    box = BoundingBox(300.0, 200.0, 60.0, 80.0)
+    view = FrameView(modality, TrackerConfig())
+    memory = view.check(frame, None)
+    out = np.empty((1, 2, SEARCH_SIZE, SEARCH_SIZE, 3), dtype=np.uint8)
+    scale = torch.tensor([1 / (255 * s) for s in STD]).repeat(2).view(1, 6, 1, 1)
+    shift = torch.tensor([-m / s for m, s in zip(MEAN, STD, strict=True)]).repeat(2).view(1, 6, 1, 1)
+
+    @torch.inference_mode()
+    def ours() -> object:
+        view.begin(frame, memory)
+        view.cut(window_around(box, SEARCH_FACTOR), out[0])
+        planes = torch.from_numpy(out).permute(0, 1, 4, 2, 3).flatten(1, 2)
+        return torch.addcmul(shift, planes.float(), scale)
+
+    # depth arrives raw; thermal and event images came as three colours from their files
+    ready = None if modality is Modality.DEPTH else to_network_image(frame.aux, modality)
+
+    @torch.inference_mode()
+    def theirs() -> object:
+        return published_steps(frame, box, ready)
+
+    difference = float((ours() - theirs()).abs().max())  # type: ignore[operator]  # both are tensors
+    rows = rows_against(interleaved({"published steps": theirs, "ours": ours}, rounds, warmup=5), "published steps")
+    for row in rows:
+        row["name"] = f"crop + normalise, {row['name']}"
+        row["modality"] = modality.value
+        row["largest_difference"] = round(difference, 4)
+    return rows
+
+
+def published_steps(frame: MultiModalFrame, box: BoundingBox, ready: NDArray[np.uint8] | None) -> torch.Tensor:
+    """The published order of preprocessing, restated from the specification (TRACKERS.md section 3).
+
+    The whole auxiliary image becomes three colours (`ready`: it has them), both images become one six-channel frame, the window is cut out and
+    padded with zeros on all six channels, resized, moved to a float tensor and normalised there.
+    """
+    assert frame.rgb is not None
+    assert frame.aux is not None
+    aux = to_network_image(frame.aux, frame.modality) if ready is None else ready
+    six = np.concatenate((frame.rgb, aux), axis=2)
+    height, width = six.shape[:2]
+    x, y, w, h = box
+    side = math.ceil(math.sqrt(w * h) * SEARCH_FACTOR)
+    x1, y1 = round(x + 0.5 * w - side * 0.5), round(y + 0.5 * h - side * 0.5)
+    x2, y2 = x1 + side, y1 + side
+    left, right = max(0, -x1), max(x2 - width + 1, 0)
+    top, bottom = max(0, -y1), max(y2 - height + 1, 0)
+    part = six[y1 + top : y2 - bottom, x1 + left : x2 - right]
+    padded: NDArray[np.uint8] = np.pad(part, ((top, bottom), (left, right), (0, 0)))
+    resized = cv2.resize(padded, (SEARCH_SIZE, SEARCH_SIZE))
+    tensor = torch.tensor(resized).float().permute(2, 0, 1).unsqueeze(0)
+    mean, std = (torch.tensor(values).repeat(2).view(1, 6, 1, 1) for values in (MEAN, STD))
+    return ((tensor / 255.0) - mean) / std
