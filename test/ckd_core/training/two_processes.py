@@ -9,6 +9,5 @@ sys.path.insert(0, str(Path(__file__).parent))
 import runs
 
 if __name__ == "__main__":
-    pairs = runs.SomeAbsent() if "--absent" in sys.argv else runs.BrightSquares()
     chosen = runs.settings(Path(sys.argv[1]), run__val_every=1)
-    runs.run(chosen, pairs=pairs, val_pairs=runs.BrightSquares(7))
+    runs.run(chosen, pairs=runs.SomeAbsent(), val_pairs=runs.BrightSquares(7))
