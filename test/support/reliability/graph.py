@@ -72,7 +72,14 @@ def merged(graphs: Iterable[Graph]) -> Graph:
 
 def full_graph() -> Graph:
     """Of the modalities that differ in their topics, with and without compressed images."""
-    return merged([node_graph(), node_graph(modality="event"), node_graph(transport="compressed")])
+    return merged(
+        [
+            node_graph(use_sim_time=True),
+            node_graph(modality="event"),
+            node_graph(transport="compressed"),
+            node_graph(modality="thermal", transport="compressed"),
+        ]
+    )
 
 
 def _relative(names: Iterable[str]) -> tuple[str, ...]:
