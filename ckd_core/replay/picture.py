@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from ckd_core.frame import MultiModalFrame
+    from ckd_core.frame import Image, MultiModalFrame
 
 # RGB
 STATE_COLOURS = {
@@ -65,19 +65,26 @@ def draw(frame: MultiModalFrame, result: TrackResult) -> NDArray[np.uint8]:
     shape = frame.rgb.shape if frame.rgb is not None else aux.shape if aux is not None else (1, 1, 3)
     size = shape[1], shape[0]
     panels = []
-    for image in (frame.rgb, aux):
+    for name, image in (("colour", frame.rgb), (frame.modality.value, aux)):
         panel = np.zeros(shape, dtype=np.uint8) if image is None else cv2.resize(image, size)
         if result.state is not TrackState.LOST:
             x, y, w, h = result.box
             corners = (round(x), round(y)), (round(x + w), round(y + h))
             cv2.rectangle(panel, *corners, STATE_COLOURS[result.state], max(1, shape[0] // 200))
+        if image is None:
+            _write(panel, f"no {name} image", (200, 200, 200))
         panels.append(panel)
     both = np.hstack(panels)
-    text = f"{result.state.value} {result.score:.2f}"
-    scale = max(0.4, shape[0] / 600)
-    for colour, thickness in (((0, 0, 0), 3), (STATE_COLOURS[result.state], 1)):
-        cv2.putText(both, text, (6, round(22 * scale)), cv2.FONT_HERSHEY_SIMPLEX, scale, colour, thickness, cv2.LINE_AA)
+    _write(both, f"{result.state.value} {result.score:.2f}", STATE_COLOURS[result.state])
     return np.asarray(both, dtype=np.uint8)
+
+
+def _write(picture: Image, text: str, colour: tuple[int, int, int]) -> None:
+    """Text on a dark ground in the upper left corner."""
+    scale = max(0.4, picture.shape[0] / 700)
+    (width, height), below = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, scale, 1)
+    cv2.rectangle(picture, (0, 0), (width + 2 * below, height + 2 * below), (20, 20, 20), cv2.FILLED)
+    cv2.putText(picture, text, (below, height + below), cv2.FONT_HERSHEY_SIMPLEX, scale, colour, 1, cv2.LINE_AA)
 
 
 class OverlayVideo:
@@ -136,7 +143,7 @@ def write_timeline(path: Path, results: Sequence[TrackResult], title: str) -> No
         spans = [(begin, end - begin) for begin, end, this in zip(stamps, ends, chosen, strict=True) if this]
         upper.broken_barh(spans, (0, 1), facecolors=ground, alpha=0.25, label=f"{state.value} ({sum(chosen)} frames)")
     upper.plot(stamps, [result.score for result in results], color="black", linewidth=1, label="score")
-    upper.set(ylim=(0, 1), ylabel="score", title=title)
+    upper.set(xlim=(0, ends[-1]), ylim=(0, 1), ylabel="score", title=title)
     upper.legend(loc="lower left", ncols=4, fontsize=8)
     for row, (name, seen) in enumerate(
         (("auxiliary", [result.aux_present for result in results]), ("colour", [r.rgb_present for r in results]))

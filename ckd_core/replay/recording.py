@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from ckd_core.frame import Image
 
 VIDEO_SUFFIXES = frozenset({".mp4", ".avi", ".mkv", ".mov", ".webm", ".m4v", ".mpg", ".mpeg"})
+SAME_RATE = 0.01  # relative difference of two videos' frame rates that is rounding
 
 
 class ReplayError(TrackingError):
@@ -102,6 +103,8 @@ def _from_videos(rgb: str, aux: str, modality: Modality) -> Recording:
         counts.append(int(video.get(cv2.CAP_PROP_FRAME_COUNT)))
         rates.append(float(video.get(cv2.CAP_PROP_FPS)))
         video.release()
+    if len(set(rates)) > 1 and abs(rates[0] - rates[1]) > SAME_RATE * max(rates):
+        raise ReplayError(f"{rgb} has {rates[0]:g} frames a second and {aux} {rates[1]:g}; a pair must have one rate")
     fps = rates[0] if rates[0] > 0 else 30.0
 
     def frames() -> Iterator[MultiModalFrame]:

@@ -1,0 +1,64 @@
+"""`sdstrack calibrate`: find when a network's answers may be called TRACKING, UNCERTAIN or LOST."""
+
+from __future__ import annotations
+
+from pathlib import Path  # noqa: TC003  # typer reads the annotations when it runs
+from typing import Annotated
+
+import typer
+
+
+def command(
+    model: Annotated[str, typer.Option(help="Name of the network.")] = "sdstrack_s128",
+    weights: Annotated[
+        Path | None, typer.Option(help="Weights to calibrate; default: those that come with the package.")
+    ] = None,
+    sequences: Annotated[
+        list[Path] | None,
+        typer.Option(help="Folder of sequences with absences (nan boxes); may be given several times."),
+    ] = None,
+    scenes: Annotated[int, typer.Option(min=0, help="Painted clips a modality to use beside them.")] = 3,
+    out: Annotated[Path | None, typer.Option(help="File to write; default: the weights themselves.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only print.")] = False,
+) -> None:
+    """Find the thresholds of TRACKING, UNCERTAIN and LOST, and write them into the weights' metadata.
+
+    Example: sdstrack calibrate --weights mine.safetensors --sequences sequences/
+    """
+    from rich.console import Console
+    from rich.progress import Progress
+    from rich.table import Table
+
+    from ckd_core.replay.thresholds import calibrate
+
+    with Progress(transient=True) as progress:
+        task = progress.add_task("thresholds", total=None)
+        report = calibrate(
+            model,
+            weights,
+            sequences=sequences or (),
+            scenes=scenes,
+            out=out,
+            write=not dry_run,
+            progress=lambda done, total: progress.update(task, completed=done, total=total),
+        )
+    console = Console(width=120, highlight=False)
+    changes = Table("threshold", "before", "after")
+    for name, value in report.before.as_mapping().items():
+        changes.add_row(name, f"{value:.2f}", f"{report.after.as_mapping()[name]:.2f}")
+    console.print(changes)
+    table = Table(
+        "footage", "absent", "false TRACKING", "present", "missed", "beside the target", title="before -> after"
+    )
+    for name, before, after in report.table:
+        table.add_row(
+            name,
+            str(before.absent),
+            f"{before.false_share:.1%} -> {after.false_share:.1%}",
+            str(before.present),
+            f"{before.missed_share:.1%} -> {after.missed_share:.1%}",
+            f"{before.beside_share:.1%} -> {after.beside_share:.1%}",
+        )
+    console.print(table)
+    if report.path is not None:
+        console.print(f"wrote {report.path} (SHA-256 {report.sha256})", soft_wrap=True)

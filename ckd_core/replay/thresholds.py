@@ -1,0 +1,265 @@
+"""The work of `sdstrack calibrate`: what a network's scores mean, found on footage in which targets come and go.
+
+Thresholds act on what the tracker looks at next, so every set of them is tried by tracking all footage with it. As long
+as two sets believe the same, they look at the same windows: answers are kept, and the network is asked once.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ckd_core.boxes import iou_xywh
+from ckd_core.errors import TrackingError
+from ckd_core.frame import Modality
+from ckd_core.models.checkpoint import default_weights, load_model, load_tensors, save_tensors
+from ckd_core.replay.footage import folder_footage, painted_footage
+from ckd_core.tracking.builder import tracking_metadata
+from ckd_core.tracking.confidence import Thresholds
+from ckd_core.tracking.config import TrackerConfig
+from ckd_core.tracking.engines_torch import TorchEngine
+from ckd_core.tracking.multi import MultiTracker
+from ckd_core.tracking.result import TrackState
+from ckd_core.tracking.tracker import TARGET
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
+
+    from ckd_core.frame import MultiModalFrame
+    from ckd_core.models.checkpoint import ModelMetadata
+    from ckd_core.replay.footage import Footage
+    from ckd_core.tracking.crop import CropWindow
+    from ckd_core.tracking.engines import Engine
+    from ckd_core.tracking.multi import Look
+    from ckd_core.tracking.view import StreamMemory
+
+    # Answers by frame (its stamp) and by the windows looked at.
+    Memory = dict[tuple[float, tuple[tuple[CropWindow, bool], ...]], list[list[float]]]
+
+TOUCHING_IOU = 0.1  # below it a box on a present target is beside it
+CALIBRATION_SEED, HELD_OUT_SEED = 5100, 7300  # of painted clips; training and its validation use others
+FRAMES_A_CLIP = 50
+HELD_OUT_SCENES = 2
+TRIED: dict[str, tuple[float, ...]] = {
+    "doubt": (0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6),
+    "confirm": (0.3, 0.4, 0.5, 0.55, 0.6, 0.65, 0.7),
+    "history": (0.0, 0.4, 0.5, 0.6, 0.7, 0.8),
+    "rival": (0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0),
+    "unseen": (0.1, 0.15, 0.2, 0.25, 0.3, 0.35),
+}
+ORDER = ("doubt", "history", "rival", "confirm", "unseen", "doubt", "confirm")
+
+
+class CalibrationError(TrackingError):
+    """Footage or weights on which no thresholds can be found."""
+
+
+@dataclass(frozen=True, slots=True)
+class Claims:
+    """How often a tracker's TRACKING was right, counted in frames.
+
+    absent: the target was not to be seen. false_tracking: TRACKING among these. present: it was to be seen.
+    missed: not TRACKING among these. beside: TRACKING among these with a box that does not touch the target.
+    """
+
+    absent: int = 0
+    false_tracking: int = 0
+    present: int = 0
+    missed: int = 0
+    beside: int = 0
+
+    def __add__(self, other: Claims) -> Claims:
+        return Claims(
+            self.absent + other.absent,
+            self.false_tracking + other.false_tracking,
+            self.present + other.present,
+            self.missed + other.missed,
+            self.beside + other.beside,
+        )
+
+    @property
+    def false_share(self) -> float:
+        """Share of the frames without the target that claim TRACKING."""
+        return self.false_tracking / max(self.absent, 1)
+
+    @property
+    def missed_share(self) -> float:
+        """Share of the frames with the target that do not claim TRACKING."""
+        return self.missed / max(self.present, 1)
+
+    @property
+    def beside_share(self) -> float:
+        """Share of the frames with the target that claim TRACKING with a box beside it."""
+        return self.beside / max(self.present, 1)
+
+    @property
+    def cost(self) -> float:
+        """Sum of the three shares: 1 for claiming TRACKING always or never."""
+        return self.false_share + self.missed_share + self.beside_share
+
+
+class RememberingTracker(MultiTracker):
+    """A tracker that looks at a window of a frame once. seen: of one footage and one network."""
+
+    def __init__(
+        self, engine: Engine, modality: Modality, config: TrackerConfig, limits: Thresholds, seen: Memory
+    ) -> None:
+        super().__init__(engine, modality, config, limits)
+        self._seen = seen
+
+    def _ask(
+        self, frame: MultiModalFrame, memory: StreamMemory, looks: list[Look]
+    ) -> tuple[list[list[float]], float, float]:
+        key = frame.stamp, tuple((look.window, look.scanning) for look in looks)
+        if key not in self._seen:
+            self._seen[key] = super()._ask(frame, memory, looks)[0]
+        now = time.perf_counter()
+        return self._seen[key], now, now
+
+
+def claims_of(engine: Engine, footage: Footage, config: TrackerConfig, thresholds: Thresholds, seen: Memory) -> Claims:
+    """Track footage from its first box on and count. Errors: what the tracker raises."""
+    first = int(np.flatnonzero(footage.present)[0])
+    tracker = RememberingTracker(engine, footage.modality, config, thresholds, seen)
+    tracker.start(footage.frame(first), {TARGET: footage.box(first)})
+    answers = [tracker.update(footage.frame(index))[TARGET] for index in range(first + 1, len(footage))]
+    tracking = np.array([answer.state is TrackState.TRACKING for answer in answers])
+    boxes = np.array([answer.box for answer in answers])
+    present, absent = footage.present[first + 1 :], footage.absent[first + 1 :]
+    overlap = np.nan_to_num(iou_xywh(boxes, footage.boxes[first + 1 :]))
+    return Claims(
+        absent=int(absent.sum()),
+        false_tracking=int((absent & tracking).sum()),
+        present=int(present.sum()),
+        missed=int((present & ~tracking).sum()),
+        beside=int((present & tracking & (overlap < TOUCHING_IOU)).sum()),
+    )
+
+
+@dataclass(slots=True)
+class Trial:
+    """Tries sets of thresholds on the same footage; every set once, every look at a frame once."""
+
+    engine: Engine
+    footage: Sequence[Footage]
+    config: TrackerConfig
+    _known: dict[Thresholds, Claims] = field(default_factory=dict)
+    _seen: list[Memory] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._seen = [{} for _ in self.footage]
+
+    def claims(self, thresholds: Thresholds) -> Claims:
+        """Claims over all footage."""
+        if thresholds not in self._known:
+            parts = (
+                claims_of(self.engine, item, self.config, thresholds, seen)
+                for item, seen in zip(self.footage, self._seen, strict=True)
+            )
+            self._known[thresholds] = sum(parts, Claims())
+        return self._known[thresholds]
+
+
+def find_thresholds(
+    trial: Trial, start: Thresholds, progress: Callable[[int, int], object] = lambda *_: None
+) -> Thresholds:
+    """Thresholds of the lowest cost along `ORDER`, one at a time; the same for the same network and footage.
+
+    Among equals the value nearest to the one so far wins.
+    """
+    best = start
+    total = sum(len(TRIED[name]) for name in ORDER)
+    done = 0
+    for name in ORDER:
+        chosen = best
+        for candidate in _variants(best, name):
+            if (trial.claims(candidate).cost, _distance(candidate, best)) < (
+                trial.claims(chosen).cost,
+                _distance(chosen, best),
+            ):
+                chosen = candidate
+        best = chosen
+        done += len(TRIED[name])
+        progress(done, total)
+    return best
+
+
+def _variants(around: Thresholds, name: str) -> Iterator[Thresholds]:
+    """`around` with other values of one threshold; doubt takes unseen down with it where they would cross."""
+    for value in TRIED[name]:
+        if name == "doubt":
+            yield replace(around, doubt=value, unseen=min(around.unseen, value))
+        elif name != "unseen" or value <= around.doubt:
+            yield replace(around, **{name: value})
+
+
+def _distance(a: Thresholds, b: Thresholds) -> float:
+    return sum(abs(value - b.as_mapping()[name]) for name, value in a.as_mapping().items())
+
+
+@dataclass(frozen=True, slots=True)
+class CalibrationReport:
+    """Thresholds before and after, what they claim on the footage they were found on and on held-out painted clips.
+
+    path: the file they were written to, None when nothing was written.
+    """
+
+    before: Thresholds
+    after: Thresholds
+    table: tuple[tuple[str, Claims, Claims], ...]
+    path: Path | None
+    sha256: str
+
+
+def calibrate(
+    model: str,
+    weights: Path | None = None,
+    *,
+    sequences: Sequence[Path] = (),
+    scenes: int = 3,
+    out: Path | None = None,
+    write: bool = True,
+    progress: Callable[[int, int], object] = lambda *_: None,
+) -> CalibrationReport:
+    """Find the thresholds of a weights file and write them into its metadata.
+
+    weights: None = those of the package. sequences: folders to use beside the painted clips. scenes: painted clips a
+    modality of the weights, 0 = none. out: file to write, None = `weights` itself.
+    Errors: CalibrationError when there is nothing to calibrate on; CheckpointError, SequenceError.
+    """
+    if scenes < 0:
+        raise CalibrationError(f"scenes must be 0 or more painted clips a modality, got {scenes}")
+    path = weights or default_weights(model)
+    network, metadata = load_model(path, model=model)
+    before, published = tracking_metadata(metadata.tracking)
+    modalities = [Modality(name) for name in metadata.modalities]
+    folders = folder_footage(sequences)
+    painted = painted_footage(CALIBRATION_SEED, modalities, scenes, FRAMES_A_CLIP)
+    if not any(item.absent.any() for item in folders + painted):
+        raise CalibrationError("no footage in which the target is absent for a while; give some, or painted scenes")
+    config = TrackerConfig(published_geometry=published)
+    engine = TorchEngine(network, "fp32", "cpu")
+    after = find_thresholds(Trial(engine, folders + painted, config), Thresholds(), progress)
+    groups = {
+        "painted, calibrated on": painted,
+        "painted, held out": painted_footage(HELD_OUT_SEED, modalities, min(scenes, HELD_OUT_SCENES), FRAMES_A_CLIP),
+        **{f"{item.name}, calibrated on": [item] for item in folders},
+    }
+    trials = {name: Trial(engine, items, config) for name, items in groups.items() if items}
+    table = tuple((name, trial.claims(before), trial.claims(after)) for name, trial in trials.items())
+    if not write:
+        return CalibrationReport(before, after, table, None, metadata.sha256)
+    names = [item.name for item in folders]
+    written = write_thresholds(path, out or path, after, {"painted_scenes": scenes, "sequences": names})
+    return CalibrationReport(before, after, table, out or path, written.sha256)
+
+
+def write_thresholds(path: Path, out: Path, thresholds: Thresholds, calibration: dict[str, Any]) -> ModelMetadata:
+    """Copy the weights of `path` to `out` with other thresholds and a new checksum, all or nothing; may be one file."""
+    tensors, metadata = load_tensors(path)
+    tracking = {**metadata.tracking, "thresholds": thresholds.as_mapping(), "calibration": calibration}
+    return save_tensors(out, tensors, replace(metadata, tracking=tracking))
