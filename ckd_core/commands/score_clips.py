@@ -14,6 +14,7 @@ def command(
     clips: Annotated[int, typer.Option(min=1, help="How many; modalities, targets and troubles in turn.")] = 27,
     frames: Annotated[int, typer.Option(min=2, help="Frames of each.")] = 60,
     one_camera: Annotated[bool, typer.Option(help="Also with each camera alone after the first frame.")] = True,
+    at_least: Annotated[float, typer.Option(help="Exit status 1 below this mean with both cameras.")] = 0.0,
     threads: Annotated[int, typer.Option(min=0, help="CPU threads; 0: all cores.")] = 1,
 ) -> None:
     """Success AUC over held-out synthetic recordings, as a Markdown table; the clips are the same every time."""
@@ -37,8 +38,12 @@ def command(
     typer.echo(f"{model}: success AUC over {clips} held-out clips of {frames} frames\n")
     typer.echo("| cameras | " + " | ".join(m.value for m in Modality) + " | all |")
     typer.echo("|---|" + "---|" * (len(Modality) + 1))
+    means = {}
     for name, group in shown.items():
         rows = [mean_success(network, [r for r in group if r.modality is m], published) for m in Modality]
         known = [(value, sum(r.modality is m for r in group)) for value, m in zip(rows, Modality, strict=True)]
-        mean = sum(value * count for value, count in known if count) / len(group)
-        typer.echo(f"| {name} | " + " | ".join(f"{value:.3f}" for value in rows) + f" | {mean:.3f} |")
+        means[name] = sum(value * count for value, count in known if count) / len(group)
+        typer.echo(f"| {name} | " + " | ".join(f"{value:.3f}" for value in rows) + f" | {means[name]:.3f} |")
+    if means["both cameras"] < at_least:
+        typer.echo(f"error: {means['both cameras']:.3f} with both cameras; expected at least {at_least:g}", err=True)
+        raise typer.Exit(1)

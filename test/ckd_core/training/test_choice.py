@@ -18,7 +18,7 @@ from ckd_core.frame import BoundingBox
 from ckd_core.models.checkpoint import CheckpointError as WeightsError
 from ckd_core.models.checkpoint import load_model, load_tensors
 from ckd_core.models.registry import build_model
-from ckd_core.settings import read_settings
+from ckd_core.settings import load_yaml, read_settings
 from ckd_core.tracking.tracker import Tracker
 from ckd_core.training.checkpoint import load_checkpoint, part, save_checkpoint
 from ckd_core.training.choice import CHOSEN, ChoiceError, averaged_network, choose, ship
@@ -148,21 +148,16 @@ def test_the_verbs(trained: TrainSettings, tmp_path: Path) -> None:
     assert table.exit_code == 0, table.output
     assert table.output.count("\n| ") == 4
     assert "nan" not in table.output
+    demanding = CliRunner().invoke(app, [*scored, "--frames", "3", "--no-one-camera", "--at-least", "0.99"])
+    assert demanding.exit_code == 1
+    assert "expected at least 0.99" in demanding.output
 
 
-def test_shipped_recipes_name_their_licences_and_never_the_final_sequences() -> None:
-    final = (
-        "0113_1714",
-        "clip_0111_1753",
-        "kitchen7s",
-        "evbench_seq1",
-        "otb_crossing",
-        "vot15_bag",
-        "juicebox",
-        "0117",
-    )
-    for path in (Path(__file__).parents[3] / "config" / "train").glob("default_*.yaml"):
+def test_shipped_recipes_name_their_licences_and_never_choose_by_the_final_sequences() -> None:
+    config = Path(__file__).parents[3] / "config"
+    named = load_yaml(config / "benchmarks" / "real_sequences.yaml")["groups"]
+    validation = next(set(group["sequences"]) for group in named if group["name"] == "validation")
+    for path in (config / "train").glob("default_*.yaml"):
         settings = read_settings(path, TrainSettings)
         assert "M3SVD (MIT" in settings.model.notice
-        assert settings.choice.sequences
-        assert not [s for s in settings.choice.sequences if any(name in s.name for name in final)]
+        assert {folder.name for folder in settings.choice.sequences} == validation
