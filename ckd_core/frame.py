@@ -5,14 +5,12 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from enum import Enum
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
+import numpy as np
 from numpy.typing import NDArray
 
 from ckd_core.errors import TrackingError
-
-if TYPE_CHECKING:
-    import numpy as np
 
 Image = NDArray[Any]
 
@@ -92,7 +90,7 @@ def check_frame(frame: MultiModalFrame) -> None:
     Errors: FrameError for a stamp or homography that is not finite, both images missing, an empty image, a wrong dtype
     or channel count, or a non-contiguous array.
     """
-    if not math.isfinite(frame.stamp):
+    if not isinstance(frame.stamp, (int, float)) or not math.isfinite(frame.stamp):
         message = f"the frame's stamp must be a finite number of seconds, got {frame.stamp}"
         raise FrameError(message)
     if frame.rgb is None and frame.aux is None:
@@ -111,6 +109,10 @@ def check_frame(frame: MultiModalFrame) -> None:
 
 
 def _check_image(image: Image, name: str, dtypes: tuple[str, ...], channels: tuple[int, ...]) -> None:
+    given: object = image  # whatever the types say, a caller may have passed anything
+    if not isinstance(given, np.ndarray):
+        message = f"the {name} image must be a numpy array, got {type(given).__name__}"
+        raise FrameError(message)
     shape = "x".join(str(length) for length in image.shape)
     if image.ndim not in (2, 3) or (image.ndim == 2 and 1 not in channels):
         message = f"the {name} image must be [H, W{', C' if 1 not in channels else ''}], got shape {shape}"
@@ -140,6 +142,6 @@ def _check_image(image: Image, name: str, dtypes: tuple[str, ...], channels: tup
 def _check_homography(matrix: NDArray[np.float64] | None, name: str) -> None:
     if matrix is None:
         return
-    if matrix.shape != (3, 3) or not all(math.isfinite(value) for value in matrix.ravel().tolist()):
-        message = f"{name} must be a finite 3x3 matrix, got {matrix.tolist()}"
+    if not isinstance(matrix, np.ndarray) or matrix.shape != (3, 3) or not np.isfinite(matrix).all():
+        message = f"{name} must be a finite 3x3 matrix, got {np.asarray(matrix).tolist()}"
         raise FrameError(message)

@@ -16,7 +16,7 @@ import torch
 from ckd_core.models.checkpoint import default_weights, load_model
 from ckd_core.tracking.confidence import Thresholds
 from ckd_core.tracking.config import TrackerConfig
-from ckd_core.tracking.engines import KINDS, Engine, EngineError, EngineUnavailableError, parse_engine
+from ckd_core.tracking.engines import KINDS, Engine, EngineError, EngineUnavailableError, cpu_flags, parse_engine
 from ckd_core.tracking.engines_torch import CompiledEngine, CudaGraphEngine, TorchEngine
 from ckd_core.tracking.export import METADATA_FILE, ExportError, engine_from_network, load_export, read_export_metadata
 
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-CPU_FLAGS = Path("/proc/cpuinfo")
 MEASURED_RUNS = 5
 SMALL_NETWORK = 10_000_000  # parameters
 
@@ -140,15 +139,6 @@ def auto_engine(device: str, parameters: int) -> str:
     if importlib.util.find_spec("openvino") is not None:
         return "openvino/bf16" if native_bf16 else "openvino/fp32"
     return "torch/bf16" if native_bf16 and "amx_bf16" in cpu_flags() else "torch/fp32"
-
-
-def cpu_flags() -> frozenset[str]:
-    """Instruction sets the kernel reports for this CPU; empty where it does not say."""
-    try:
-        lines = CPU_FLAGS.read_text().splitlines()
-    except OSError:
-        return frozenset()
-    return frozenset(next((line.partition(":")[2].split() for line in lines if line.startswith("flags")), ()))
 
 
 def candidates(device: str, parameters: int) -> list[str]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -43,6 +44,7 @@ KINDS: dict[str, tuple[str, ...]] = {
     "openvino": ("fp32", "bf16", "int8"),
 }
 CHOICES = ("auto", "measure")
+CPU_FLAGS = Path("/proc/cpuinfo")
 
 
 def parse_engine(name: str) -> tuple[str, str]:
@@ -52,6 +54,15 @@ def parse_engine(name: str) -> tuple[str, str]:
         return kind, precision or KINDS[kind][0]
     known = [f"{kind}/{precision}" for kind, precisions in KINDS.items() for precision in precisions]
     raise EngineError(f"no engine {name!r}; there are {', '.join((*CHOICES, *known))}")
+
+
+def cpu_flags() -> frozenset[str]:
+    """Instruction sets the kernel reports for this CPU; empty where it does not say."""
+    try:
+        lines = CPU_FLAGS.read_text().splitlines()
+    except OSError:
+        return frozenset()
+    return frozenset(next((line.partition(":")[2].split() for line in lines if line.startswith("flags")), ()))
 
 
 @dataclass(frozen=True, slots=True)

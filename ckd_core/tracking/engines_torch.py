@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 import torch
 
-from ckd_core.tracking.engines import Engine, EngineSpec, EngineUnavailableError
+from ckd_core.models.vit import plain_attention
+from ckd_core.tracking.engines import Engine, EngineSpec, EngineUnavailableError, cpu_flags
 from ckd_core.tracking.programs import ANSWER_LENGTH, SearchProgram, TemplateProgram
 
 if TYPE_CHECKING:
@@ -35,6 +36,9 @@ class TorchEngine(Engine):
         network = network.to(device=self._device, dtype=dtype).eval().requires_grad_(False)
         self._embed: Callable[..., Tensor] = TemplateProgram(network, dtype).to(self._device).eval()
         self._search: Callable[..., Tensor] = SearchProgram(network, dtype).to(self._device).eval()
+        # Measured (`make bench BENCH=networks`): on a CPU without AMX the fused attention is the slower one in bf16.
+        # A rule, not a timing at start: a run must give the same boxes every time.
+        self._plain = precision == "bf16" and self._device.type == "cpu" and "amx_bf16" not in cpu_flags()
 
     def _allocate(self, shape: tuple[int, ...], dtype: type) -> NDArray[Any]:
         array: NDArray[Any] = np.zeros(shape, dtype=dtype)
@@ -51,7 +55,9 @@ class TorchEngine(Engine):
     def track(self, templates: Tensor, crops: NDArray[np.uint8], windows: NDArray[np.float32]) -> NDArray[np.float32]:
         """See `Engine`."""
         search = torch.from_numpy(crops).to(self._device, non_blocking=True)
-        answers = self._search(templates, search, torch.from_numpy(windows).to(self._device, non_blocking=True))
+        laid_over = torch.from_numpy(windows).to(self._device, non_blocking=True)
+        with plain_attention(self._plain):
+            answers = self._search(templates, search, laid_over)
         return cast("NDArray[np.float32]", answers.cpu().numpy())
 
     def join(self, templates: Sequence[Tensor]) -> Tensor:
@@ -67,6 +73,7 @@ class CompiledEngine(TorchEngine):
     def __init__(self, network: TrackingNetwork, precision: str, device: str) -> None:
         super().__init__(network, precision, device)
         self._search = torch.compile(self._search, fullgraph=True, dynamic=False)
+        self._plain = False  # the compiler makes its own attention
 
     @torch.no_grad()  # inference tensors would make the compiler guard on them anew
     def embed_template(self, crops: NDArray[np.uint8]) -> Tensor:

@@ -51,6 +51,9 @@ def test_usable_frames_pass(good: MultiModalFrame) -> None:
         (frame(aux=np.zeros((10, 15, 2), dtype=np.uint8), modality=Modality.THERMAL), "1 or 3 channels, got 2"),
         (frame(aux=DEPTH.T), "ascontiguousarray"),
         (frame(aux_from_reference=np.eye(2)), "aux_from_reference must be a finite 3x3"),
+        (frame(aux_from_reference=[[1, 0, 0], [0, 1, 0], [0, 0, 1]]), "aux_from_reference must be a finite 3x3"),
+        (frame(rgb=RGB.tolist()), "colour image must be a numpy array, got list"),
+        (frame(stamp=None), "finite number of seconds, got None"),
         (frame(rgb_from_reference=np.full((3, 3), np.nan)), "rgb_from_reference must be a finite 3x3"),
     ],
 )

@@ -104,6 +104,18 @@ def test_every_engine_gives_the_same_boxes(network, crops, expected, name: str) 
         assert median_iou(together, expected) >= MEDIAN_IOU[precision]
 
 
+def test_bf16_takes_the_attention_that_is_faster_on_this_cpu(network, monkeypatch, tmp_path) -> None:
+    seen = []
+    monkeypatch.setattr("ckd_core.models.vit.F.scaled_dot_product_attention", lambda q, *_: seen.append(1) or q)
+    for flags, fused in (("avx512_bf16", False), ("avx512_bf16 amx_bf16", True)):
+        (tmp_path / "cpuinfo").write_text(f"flags\t\t: {flags}\n")
+        monkeypatch.setattr("ckd_core.tracking.engines.CPU_FLAGS", tmp_path / "cpuinfo")
+        engine = engine_for(copy.deepcopy(network), engine="torch/bf16", device="cpu")
+        seen.clear()
+        engine.track(engine.embed_template(engine.template_crops(1)), engine.search_crops(1), engine.windows(1))
+        assert bool(seen) is fused
+
+
 def test_a_batch_answers_like_its_targets_alone(network, crops, expected) -> None:
     engine = engine_for(copy.deepcopy(network), engine="torch/fp32", device="cpu")
     np.testing.assert_allclose(answers_of(engine, crops, batch=3), expected, atol=2e-5)

@@ -57,8 +57,8 @@ def test_a_target_that_leaves_is_lost_and_found_elsewhere(scene, correlation) ->
     for step in range(6, 30):
         result = tracker.update(scene.frame(step, {}))
         states.append(result.state)
-    assert states[:3] == [TrackState.UNCERTAIN] * 3
-    assert set(states[3:]) == {TrackState.LOST}
+    assert states[0] is TrackState.UNCERTAIN
+    assert set(states[1:]) == {TrackState.LOST}  # a frame without any sight of the target counts twice: 2 x 2 = 4
     assert overlap(result.box, last.box) > 0.5  # the last believed place, not where the search looked
     came_back = (20, 180)  # far outside the search region of the last place
     states = [tracker.update(scene.frame(step, {"a": came_back})) for step in range(30, 70)]
@@ -211,6 +211,32 @@ def test_a_bad_frame_is_refused_and_leaves_the_state_as_before(scene, tiny, name
         used.update(frame)
     after = [tracker.update(scene.frame(3, {"a": path(3)})) for tracker in (used, untouched)]
     assert without_timing(after[0]) == without_timing(after[1])
+
+
+@pytest.mark.parametrize("name", [name for name in BAD_FRAMES if name not in ("stamp back", "other colour size")])
+def test_a_bad_first_frame_is_refused_and_the_old_target_kept(scene, tiny, name: str) -> None:
+    frame, message = bad_frames(scene)[name]
+    if name == "other thermal size":  # a new start may bring images of another size
+        frame, message = replace(frame, aux=frame.aux[:1]), "at least 2 x 2 pixels"
+    used, untouched = tracker_of(tiny()), tracker_of(tiny())
+    for tracker in (used, untouched):
+        tracker.start(scene.frame(0, {"a": path(0)}), scene.box(*path(0)))
+    with pytest.raises(FrameError, match=message):
+        used.start(frame, scene.box(*path(1)))
+    after = [tracker.update(scene.frame(1, {"a": path(1)})) for tracker in (used, untouched)]
+    assert without_timing(after[0]) == without_timing(after[1])
+
+
+@pytest.mark.parametrize(("box", "message"), BAD_BOXES[:6])
+def test_a_bad_added_target_leaves_the_others_as_before(scene, tiny, box, message: str) -> None:
+    used, untouched = (MultiTracker(tiny(), Modality.THERMAL, TrackerConfig(confidence=STATES), LIMITS) for _ in "ab")
+    for tracker in (used, untouched):
+        tracker.start(scene.frame(0, {"a": path(0)}), {4: scene.box(*path(0))})
+    with pytest.raises(TrackerError, match=f"target 5 .*{message}"):
+        used.add(scene.frame(1, {"a": path(1)}), 5, box)
+    assert used.targets == (4,)
+    frame = scene.frame(0.5, {"a": path(1)})  # also the stamp of the refused frame is forgotten
+    assert without_timing(used.update(frame)[4]) == without_timing(untouched.update(frame)[4])
 
 
 def test_update_before_start_and_after_reset(scene, tiny) -> None:
