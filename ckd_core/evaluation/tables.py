@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     Progress = Callable[[str, int, int], object]
 
 MEAN, MEAN_OF_TWO = "mean", "mean, two cameras"
+INPUTS = ("both", "rgb", "aux")
 EVERYTHING, OTHER = "all", "other"
 
 
@@ -197,7 +198,15 @@ def origin_of(contestant: Contestant) -> str:
 
 def modality_markdown(rows: Sequence[TableRow], origin: str = "") -> str:
     """Two markdown tables, a line a sequence and a column a tracker: how well, and how honestly."""
-    columns = list(dict.fromkeys((row.tracker, row.input) for row in rows))
+    trackers = list(dict.fromkeys(row.tracker for row in rows))
+    columns = sorted(
+        {(row.tracker, row.input) for row in rows},
+        key=lambda column: (
+            not any(row.input == "both" for row in rows if row.tracker == column[0]),
+            INPUTS.index(column[1]),
+            trackers.index(column[0]),
+        ),
+    )
     lines = list(dict.fromkeys((row.sequence, row.group) for row in rows))
     cells = {(row.sequence, row.group, row.tracker, row.input): row for row in rows}
     header = [

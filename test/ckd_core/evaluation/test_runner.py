@@ -159,6 +159,7 @@ def test_modality_table_by_group(scenes: Path, tmp_path: Path, tiny_weights: Pat
     assert total.auc == pytest.approx(np.mean([rgb["a"].auc, rgb["b"].auc, _auc(rows, "c")]))
     text = modality_markdown(rows, origin_of(plan.contestant))
     assert f"tiny.safetensors (SHA-256 {plan.contestant.describe()['weights_sha256'][:12]})" in text
+    assert f"| sequence | group | {TINY} (both) | {TINY} (rgb) | {TINY} (aux) |" in text
     assert text.count("| d | held-out |  | ") == 2
     with pytest.raises(TableError, match="stand in two groups: a"):
         Groups((Group("x", ("a",)), Group("y", ("a",))))
