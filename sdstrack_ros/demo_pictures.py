@@ -81,7 +81,7 @@ def write_sheet(path: Path, shots: Sequence[Shot], title: str) -> None:
 
     Errors: PictureError for a frame without any image, or a file that cannot be written.
     """
-    chosen = [shots[i] for i in np.linspace(0, len(shots) - 1, SHEET_FRAMES).round().astype(int)]
+    chosen = [_near(shots, at) for at in np.linspace(0, len(shots) - 1, SHEET_FRAMES).round().astype(int).tolist()]
     begin = shots[0].frame.stamp
     columns = [_column(shot, shot.frame.stamp - begin) for shot in chosen]
     height, width = columns[0].shape[:2]
@@ -95,6 +95,14 @@ def write_sheet(path: Path, shots: Sequence[Shot], title: str) -> None:
     if not cv2.imwrite(str(temporary), np.ascontiguousarray(sheet[..., ::-1])):
         raise PictureError(f"OpenCV cannot write {temporary}")
     temporary.replace(path)
+
+
+def _near(shots: Sequence[Shot], at: int) -> Shot:
+    """The answered frame nearest to a place, within a quarter of the way to the next column; else the one there."""
+    reach = len(shots) // (4 * SHEET_FRAMES)
+    around = range(max(0, at - reach), min(len(shots), at + reach + 1))
+    answered = [index for index in around if shots[index].answered]
+    return shots[min(answered, key=lambda index: abs(index - at), default=at)]
 
 
 def _column(shot: Shot, seconds: float) -> Picture:
