@@ -42,16 +42,16 @@ if TYPE_CHECKING:
 
 TOUCHING_IOU = 0.1  # below it a box on a present target is beside it
 CALIBRATION_SEED, HELD_OUT_SEED = 5100, 7300  # of painted clips; training and its validation use others
-FRAMES_A_CLIP = 50
+FRAMES_A_CLIP = 45
 HELD_OUT_SCENES = 2
 TRIED: dict[str, tuple[float, ...]] = {
-    "doubt": (0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6),
-    "confirm": (0.3, 0.4, 0.5, 0.55, 0.6, 0.65, 0.7),
-    "history": (0.0, 0.4, 0.5, 0.6, 0.7, 0.8),
-    "rival": (0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0),
-    "unseen": (0.1, 0.15, 0.2, 0.25, 0.3, 0.35),
+    "doubt": (0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.55),
+    "confirm": (0.4, 0.5, 0.55, 0.6, 0.65, 0.7),
+    "history": (0.0, 0.5, 0.6, 0.7),
+    "rival": (0.5, 0.6, 0.7, 0.8, 1.0),
+    "unseen": (0.1, 0.15, 0.2, 0.25, 0.3),
 }
-ORDER = ("doubt", "history", "rival", "confirm", "unseen", "doubt", "confirm")
+ORDER = ("doubt", "history", "rival", "confirm", "unseen", "doubt")
 
 
 class CalibrationError(TrackingError):

@@ -1,0 +1,107 @@
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from small_scenes import TINY, write_scene
+
+from ckd_core.data.sequences import open_sequence
+from ckd_core.frame import Modality
+from ckd_core.models.checkpoint import CheckpointError, load_model, load_tensors, read_metadata
+from ckd_core.replay.footage import painted_footage
+from ckd_core.replay.thresholds import (
+    CalibrationError,
+    Claims,
+    Trial,
+    calibrate,
+    find_thresholds,
+    write_thresholds,
+)
+from ckd_core.tracking import build_tracker
+from ckd_core.tracking.confidence import Thresholds
+from ckd_core.tracking.config import TrackerConfig
+from ckd_core.tracking.engines_torch import TorchEngine
+from ckd_core.tracking.result import TrackState
+
+CREDULOUS = Thresholds(doubt=0.02, unseen=0.02, confirm=0.02, rival=1.0, history=0.0)
+
+
+def test_calibrated_thresholds_are_read_back_and_used(tmp_path, call, scenes, tiny_weights) -> None:
+    out = tmp_path / "calibrated.safetensors"
+    untouched = tiny_weights.read_bytes()
+    said = call(
+        "calibrate", "--model", TINY, "--weights", tiny_weights, "--sequences", scenes, "--scenes", 0, "--out", out
+    )
+    assert tiny_weights.read_bytes() == untouched
+    tensors, metadata = load_tensors(out)  # verifies the checksum
+    assert metadata.sha256 in said.replace("\n", "")
+    assert metadata.tracking["calibration"] == {"painted_scenes": 0, "sequences": ["a", "b"]}
+    before, _ = load_tensors(tiny_weights)
+    assert all((tensors[name] == before[name]).all() for name in before)
+
+    tracker = build_tracker(TINY, out, Modality.THERMAL, engine="torch/fp32", device="cpu")
+    assert tracker.thresholds == Thresholds.from_mapping(metadata.tracking["thresholds"])
+    assert tracker.thresholds != Thresholds()
+    # the table counts what a tracker of these weights really claims, although it asks the network only once
+    sequence = open_sequence(scenes / "a")
+    tracker.start(sequence.frame(0), sequence_box(sequence))
+    states = [tracker.update(sequence.frame(i)).state is TrackState.TRACKING for i in range(1, len(sequence))]
+    missed = 1 - np.mean(np.array(states)[sequence.present[1:]])
+    row = next(line for line in said.splitlines() if "a, calibrated" in line)
+    assert f"{missed:.1%}" in re.split("[│|]", row)[5]
+
+
+def sequence_box(sequence):
+    from ckd_core.frame import BoundingBox
+
+    return BoundingBox(*map(float, sequence.boxes[0]))
+
+
+def test_the_shipped_network_learns_to_doubt() -> None:
+    network, metadata = load_model("sdstrack_s128")
+    footage = painted_footage(11, [Modality.THERMAL], 1, 36)
+    config = TrackerConfig(published_geometry=bool(metadata.tracking["published_geometry"]))
+    trial = Trial(TorchEngine(network, "fp32", "cpu"), footage, config)
+    found = find_thresholds(trial, CREDULOUS)
+    before, after = trial.claims(CREDULOUS), trial.claims(found)
+    assert before.absent == after.absent > 5
+    assert before.false_share > 0.7
+    assert after.false_share <= before.false_share - 0.3
+    assert after.cost < before.cost
+    assert find_thresholds(trial, CREDULOUS) == found
+
+
+def test_claims_add_up() -> None:
+    both = Claims(4, 1, 10, 2, 1) + Claims(0, 0, 10, 0, 0)
+    assert (both.false_share, both.missed_share, both.beside_share) == (0.25, 0.1, 0.05)
+    assert both.cost == pytest.approx(0.4)
+    assert Claims().cost == 0
+
+
+def test_nothing_is_written_on_a_dry_run_and_in_place_otherwise(tmp_path, scenes, tiny_weights) -> None:
+    path = tmp_path / "w.safetensors"
+    path.write_bytes(tiny_weights.read_bytes())
+    report = calibrate(TINY, path, sequences=[scenes], scenes=0, write=False)
+    assert report.path is None
+    assert path.read_bytes() == tiny_weights.read_bytes()
+    written = write_thresholds(path, path, replace(report.after, history=0.25), {})
+    assert list(tmp_path.iterdir()) == [path]
+    assert read_metadata(path) == written
+    assert build_tracker(TINY, path, engine="torch", device="cpu").thresholds.history == 0.25
+
+
+def test_what_cannot_be_calibrated_is_refused(tmp_path, call, tiny_weights) -> None:
+    always = tmp_path / "always"
+    write_scene(always, frames=6)
+    with pytest.raises(CalibrationError, match="no footage in which the target is absent"):
+        calibrate(TINY, tiny_weights, sequences=[always], scenes=0)
+    with pytest.raises(CalibrationError, match="scenes must be 0 or more"):
+        calibrate(TINY, tiny_weights, scenes=-1)
+    with pytest.raises(CheckpointError, match="not of sdstrack_s128"):
+        calibrate("sdstrack_s128", tiny_weights)
+    with pytest.raises(CheckpointError, match="cannot be written"):
+        write_thresholds(tiny_weights, always / "groundtruth.txt" / "w.safetensors", Thresholds(), {})
+    said = call("calibrate", "--model", TINY, "--weights", tiny_weights, "--sequences", tmp_path / "nowhere")
+    assert "no folder" in said
