@@ -189,7 +189,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("out/evidence"))
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--first-pairs", type=int, default=6400, help="of the common start")
-    parser.add_argument("--pairs", type=int, default=1920, help="of every run after it")
+    parser.add_argument("--pairs", type=int, default=1280, help="of every run after it")
     parser.add_argument("--held-out", type=int, default=256, help="pairs to measure on, a multiple of 32")
     chosen = parser.parse_args()
     batches = held_out(chosen.held_out)
