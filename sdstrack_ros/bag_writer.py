@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sqlite3
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -73,7 +74,8 @@ def write_bag(
     storage: mcap or sqlite3. compression: none, or zstd (by chunk in mcap, by message in sqlite3).
     images: raw, or png (CompressedImage on topics ending in /compressed, lossless).
     camera_matrix: 3x3 intrinsics for camera_info; None: a 60 degree camera with its centre in the middle.
-    Errors: BagError for a path that exists, unknown options, images that no message can carry, or no frames.
+    Errors: BagError for a path that exists, unknown options, images that no message can carry, no frames,
+    or a folder or disk that does not take it.
     """
     from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer
 
@@ -100,6 +102,8 @@ def write_bag(
             recorder = _Recorder(writer, images == "png", camera_matrix, label, first_stamp_s)
             recorder.write_all(frames, boxes, events)
         (staging / path.name).rename(path)
+    except (OSError, sqlite3.Error) as error:
+        raise BagError(f"{path} cannot be written: {error}; nothing of it was kept") from error
     finally:
         shutil.rmtree(staging, ignore_errors=True)
     return path

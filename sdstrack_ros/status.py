@@ -19,6 +19,13 @@ if TYPE_CHECKING:
     from sdstrack_ros.health import Health
 
 
+def namesakes(node: Node) -> str:
+    """Say when several nodes have this node's name, each of which answers every request; '' when it is alone."""
+    name, namespace = node.get_name(), node.get_namespace()
+    count = node.get_node_names_and_namespaces().count((name, namespace))
+    return f"{count} nodes are called {node.get_fully_qualified_name()}" if count > 1 else ""
+
+
 class StatusReporter:
     """Publishes the node's status; lives as long as the node, whatever its lifecycle state."""
 

@@ -29,7 +29,7 @@ from sdstrack_ros.overload import FrameCost, OutputPlan, OverloadPolicy
 from sdstrack_ros.publishers import Publishers
 from sdstrack_ros.requests import TargetInputs
 from sdstrack_ros.session import Answer, Reply, Session
-from sdstrack_ros.status import StatusReporter
+from sdstrack_ros.status import StatusReporter, namesakes
 from sdstrack_ros.targets import BoxRequest, ResetRequest, TargetRequest
 from sdstrack_ros.worker import NewestWorker
 
@@ -57,6 +57,7 @@ class TrackerNode(LifecycleNode):  # type: ignore[misc]  # rclpy brings no types
         self._reporter = StatusReporter(self, self._health, self.faults)
         self._label = "unconfigured"
         self._problem = ""
+        self._namesakes = ""
         self._last_request = ""
         self._paused = False
         self._warm: WarmTracker | None = None
@@ -246,6 +247,7 @@ class TrackerNode(LifecycleNode):  # type: ignore[misc]  # rclpy brings no types
     def _on_status_timer(self) -> None:
         if self._inputs is not None:
             self._inputs.warn_about_silence(time.monotonic())
+        self._namesakes = namesakes(self)
         self._report_status(periodic=True)
 
     # What happens on the worker's thread.
@@ -340,7 +342,7 @@ class TrackerNode(LifecycleNode):  # type: ignore[misc]  # rclpy brings no types
         active = self._inputs is not None
         silences = self._inputs.silences(now) if self._inputs is not None else {}
         shed = self._policy.plan.shed if active and self.settings.shed_outputs else ()
-        problems = [self._problem] if self._problem else []
+        problems = [problem for problem in (self._problem, self._namesakes) if problem]
         if shed:
             problems.append(f"overload: left out {', '.join(shed)}")
         session = self._session if active else None
