@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from dataclasses import asdict
@@ -92,7 +93,7 @@ def disk_full(folder: Path) -> Outcome:
         left = [str(path) for path in disk.rglob("*")]
         if left:
             outcome.faults.append(f"{storage}: left behind {left}")
-        write_bag(disk / f"{storage}_small", frames(4), storage=storage)
+        shutil.rmtree(write_bag(disk / f"{storage}_small", frames(4), storage=storage))
     outcome.stayed_up = True
     return outcome
 
