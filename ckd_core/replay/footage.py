@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from ckd_core.data.synthetic.clips import TargetKind, Trouble
     from ckd_core.frame import Modality, MultiModalFrame
 
-# What happens in painted clips, in turn. The target walks out of the picture for about the middle third of the clip.
+# What happens in painted clips, in turn. The target walks out early and has time to be found again.
 SCENES: tuple[tuple[TargetKind, Trouble], ...] = (("person", "none"), ("rigid", "dark"), ("deforming", "smoke"))
-ABSENT = (0.25, 0.85)
+ABSENT = (0.2, 0.6)
 CLIP_SIZE = (320, 240)
 CLIP_FPS = 15.0
 

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
 TOUCHING_IOU = 0.1  # below it a box on a present target is beside it
 CALIBRATION_SEED, HELD_OUT_SEED = 5100, 7300  # of painted clips; training and its validation use others
-FRAMES_A_CLIP = 45
+FRAMES_A_CLIP = 60
 HELD_OUT_SCENES = 2
 TRIED: dict[str, tuple[float, ...]] = {
     "doubt": (0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.55),
