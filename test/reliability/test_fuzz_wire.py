@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from geometry_msgs.msg import Point, PointStamped
+from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.qos import QoSProfile
 from rclpy.serialization import serialize_message
 from reliability.bench import Bench, bench, number
@@ -54,6 +55,15 @@ def wire(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
         yield running
 
 
+def _send(publisher: Any, seed: bytes, source: random.Random) -> None:
+    """Publish a damaged copy; a type of fixed size does not leave DDS when it has grown, so it keeps its length."""
+    damaged = next(iter(mutations(seed, source, 1)))
+    try:
+        publisher.publish(damaged)
+    except rclpy_implementation.RCLError:
+        publisher.publish(damaged[: len(seed)])
+
+
 def _executor_faults(bench: Bench) -> int:
     return int(bench.ros.value("fault.executor").partition(" ")[0] or 0)
 
@@ -73,7 +83,7 @@ def test_damaged_bytes_on_the_wire(wire: Bench, topic: str) -> None:
     sent = 0
     while sent < count:
         for _ in range(min(BATCH, count - sent)):
-            publisher.publish(next(iter(mutations(seeds[sent % len(seeds)], source, 1))))
+            _send(publisher, seeds[sent % len(seeds)], source)
             sent += 1
         wire.spin(0.02)
     name = COUNTED.get(topic)
@@ -117,7 +127,7 @@ def test_damaged_bytes_on_compressed_topics(tmp_path: Any) -> None:
             seeds = [serialize_message(message) for message in corpus(messages(CompressedImage), 40)]
             publisher = running.ros.publisher(CompressedImage, topic, QoSProfile(depth=1000))
             for number_of in range(examples(150)):
-                publisher.publish(next(iter(mutations(seeds[number_of % len(seeds)], source, 1))))
+                _send(publisher, seeds[number_of % len(seeds)], source)
                 if number_of % BATCH == 0:
                     running.spin(0.02)
             running.values()
