@@ -61,7 +61,8 @@ def _evaluate(python: Path, bag: Path, weights: Path, engine: str, out: Path) ->
     done = subprocess.run(
         [
             str(python), "-m", "sdstrack_ros.cli", "evaluate", str(bag), "--model", "sdstrack_tiny_test",
-            "--weights", str(weights), "--device", "cpu", "--engine", engine, "--config", str(config), "--latency-ms", "45", "--out", str(out),
+            "--weights", str(weights), "--device", "cpu", "--engine", engine,
+            "--config", str(config), "--latency-ms", "45", "--out", str(out),
         ],
         env=environment, cwd=ROOT, capture_output=True, text=True, timeout=280, check=False,
     )  # fmt: skip
