@@ -71,6 +71,7 @@ def test_network_blocked_two_seconds(disturbed: Bench) -> None:
     )
 
 
+@only_long
 def test_engine_is_never_entered_twice(disturbed: Bench) -> None:
     """Deactivated and activated again while the network is still busy with a frame of before."""
     orders = disturbed.folder / "orders"
@@ -111,6 +112,7 @@ def test_device_out_of_memory(disturbed: Bench) -> None:
     )
 
 
+@only_long
 def test_event_storm(tmp_path: Path) -> None:
     """20 M events in a second beside colour at 15 Hz: boxes go on, memory stays, the event stream is used again."""
     parameters = _parameters(tmp_path, modality="event")
@@ -165,6 +167,7 @@ def test_node_killed_and_restarted_under_load(tmp_path: Path) -> None:
     finish("matrix", "node killed", outcome)
 
 
+@only_long
 def test_two_nodes_with_one_name(tmp_path: Path) -> None:
     """Both stay up and both answer; each says that there are two."""
     outcome = Outcome("a second node with the same name")

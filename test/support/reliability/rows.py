@@ -270,16 +270,10 @@ def depth_rows(long: bool) -> list[Row]:
 
 SHORT = {
     "second sensor dies and returns",
-    "colour dies and returns",
     "clock jump forward and back",
-    "bag loop",
-    "duplicates",
     "size change",
     "unknown encoding",
-    "NaN frames",
-    "camera_info wrong",
     "publisher killed",
     "weights deleted",
-    "parameter storm",
     "lifecycle storm",
 }
