@@ -29,9 +29,16 @@ bench: setup  ## speed, as ratios; BENCH=part OUT=file.json
 soak: setup  ## faults, fuzzing, endurance, in their long forms; MINUTES=10
 	@$(RUN) tools/soak.py --minutes $(MINUTES)
 
+weights: setup  ## train the default weights again (hours; needs the training material that the recipes name)
+	@for name in sdstrack_s128 ckd_s128; do \
+	  for verb in train choose ship; do \
+	    $(RUN) -m sdstrack_ros.cli $$verb config/train/default_$$name.yaml || exit 1; \
+	  done; \
+	done
+
 clean:  ## remove environments, caches and outputs
 	rm -rf .venv .venv-* .cache build install log out *.egg-info .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help setup demo lint test bench soak clean
+.PHONY: help setup demo lint test bench weights soak clean
 .DEFAULT_GOAL := help
