@@ -61,7 +61,7 @@ def sequence_box(sequence):
 
 def test_the_shipped_network_learns_to_doubt() -> None:
     network, metadata = load_model("sdstrack_s128")
-    footage = painted_footage(11, [Modality.THERMAL], 1, 36)
+    footage = painted_footage(17, [Modality.THERMAL], 1, 36)
     config = TrackerConfig(published_geometry=bool(metadata.tracking["published_geometry"]))
     trial = Trial(TorchEngine(network, "fp32", "cpu"), footage, config)
     found = find_thresholds(trial, CREDULOUS)
