@@ -29,7 +29,7 @@ MODALITY_NAMES = {"rgbd": Modality.DEPTH, "rgbt": Modality.THERMAL, "rgbe": Moda
 CLIP_FRAMES = 150
 CLIP_FPS = 15.0
 CLIP_SIZE = (640, 480)
-CLIP_SEED = 20
+CLIP_SEED = 6
 
 
 class DemoError(TrackingError):
