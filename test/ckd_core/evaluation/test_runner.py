@@ -212,7 +212,12 @@ def test_an_interrupted_run_goes_on_to_the_same_result(
         str(cut),
     ]
     words += ["--model", TINY, "--weights", str(tiny_weights), "--device", "cpu", "--threads", "1", "--no-report"]
-    process = subprocess.Popen([*words, "--workers", str(workers)], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    process = subprocess.Popen(
+        [*words, "--workers", str(workers)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # background jobs of a shell ignore it
+    )
     deadline = time.monotonic() + 300
     while len(list(cut.glob("tracks/*.csv"))) < 3:
         assert process.poll() is None, process.stderr.read() if process.stderr else ""
