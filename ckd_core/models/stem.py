@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from ckd_core.errors import TrackingError
+from ckd_core.models.foreign import read_foreign, state_dict_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -94,7 +95,7 @@ def load_imagenet(stem: FrozenStem) -> None:
         )
         raise StemError(message)
     path = Path(spec.origin).parent / SOURCE_FILE
-    weights: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
+    weights: dict[str, Tensor] = state_dict_of(read_foreign(path)[0])
     convs = [module for module in stem.modules() if isinstance(module, nn.Conv2d)]
     names = [
         name.removesuffix(".weight") for name, value in weights.items() if name.endswith("weight") and value.ndim == 4

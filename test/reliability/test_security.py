@@ -82,9 +82,8 @@ def problems_in(path: Path, source: str) -> list[str]:
         pickled = given.get("allow_pickle")
         if pickled is not None and not (isinstance(pickled, ast.Constant) and pickled.value is False):
             found.append(f"allow_pickle, line {node.lineno}")
-        only = given.get("weights_only")
-        if name == "torch.load" and not (isinstance(only, ast.Constant) and only.value is True):
-            found.append(f"torch.load without weights_only=True, line {node.lineno}")
+        if name == "torch.load":
+            found.append(f"torch.load instead of ckd_core.models.foreign, line {node.lineno}")
         pretrained = given.get("pretrained")
         downloads = isinstance(pretrained, ast.Constant) and pretrained.value is True
         if downloads and path != DOWNLOADER:
