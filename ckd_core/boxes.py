@@ -123,6 +123,11 @@ def iou_xywh(a: Boxes, b: Boxes) -> Boxes:
     return iou(xywh_to_xyxy(a), xywh_to_xyxy(b))
 
 
+def is_present(boxes: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """[N] bool: which rows of annotated `xywh` boxes [N, 4] show the object (finite, with an area)."""
+    return np.asarray(np.isfinite(boxes).all(axis=1) & (boxes[:, 2:] > 0).all(axis=1))
+
+
 def parse_box(text: str) -> BoundingBox:
     """Box from "x,y,w,h" in pixels, as typed on a command line. Errors: BoxError for anything else."""
     parts = text.replace(" ", "").split(",")

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
+from ckd_core.boxes import is_present
 from ckd_core.data.box_files import BoxFileError, read_table, to_xywh
 from ckd_core.errors import TrackingError
 from ckd_core.frame import Modality, MultiModalFrame
@@ -66,7 +67,7 @@ class Sequence:
     @property
     def present(self) -> NDArray[np.bool_]:
         """[N] bool: the object is annotated in this frame."""
-        return np.asarray(np.isfinite(self.boxes).all(axis=1) & (self.boxes[:, 2:] > 0).all(axis=1))
+        return is_present(self.boxes)
 
     @property
     def absent(self) -> NDArray[np.bool_]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ckd_core.boxes import iou_xywh
+from ckd_core.boxes import iou_xywh, is_present
 from ckd_core.errors import TrackingError
 
 if TYPE_CHECKING:
@@ -139,7 +139,7 @@ def summarize_track(
     if not len(claimed) == len(gone) == len(known) == len(boxes):
         raise MetricError(f"flags of {len(claimed)}, {len(gone)}, {len(known)} frames for {len(boxes)} boxes")
     known[:1] = False
-    here = np.isfinite(truth).all(axis=1) & (truth[:, 2:] > 0).all(axis=1)
+    here = is_present(truth)
     present, absent = known & here, known & ~here
     overlaps = np.nan_to_num(overlap(boxes[present], truth[present]), nan=0.0)
     return TrackSummary(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from ckd_core.boxes import is_present
 from ckd_core.errors import TrackingError
 from ckd_core.evaluation.metrics import (
     LongTermScore,
@@ -108,7 +109,7 @@ def _fit_length(rule: BenchmarkRule, truth: Truth, track: Track) -> tuple[Truth,
         confidence = None if track.confidence is None else track.confidence[:want]
         return truth, Track(track.name, track.boxes[:want], confidence), f"{said}; the surplus is ignored"
     if have < want and rule.shorter == "late_start":
-        present = _present(truth.boxes)
+        present = is_present(truth.boxes)
         leading = int(np.argmax(present)) if present.any() else want
         if leading == want - have:
             labelled = None if truth.labelled is None else truth.labelled[leading:]
@@ -117,10 +118,6 @@ def _fit_length(rule: BenchmarkRule, truth: Truth, track: Track) -> tuple[Truth,
             return late, track, f"{said}; it starts at the first frame with the object"
         raise ScoreError(f"{said}; {rule.title} allows {want} rows or, from the first present frame, {want - leading}")
     raise ScoreError(f"{said}; {rule.title} needs one row for every frame")
-
-
-def _present(boxes: Floats) -> Flags:
-    return np.asarray(np.isfinite(boxes).all(axis=1) & (boxes[:, 2:] > 0).all(axis=1))
 
 
 def _prepare(rule: BenchmarkRule, truth: Truth, track: Track) -> tuple[Floats, Floats]:
@@ -174,7 +171,7 @@ def score_sequence(rule: BenchmarkRule, truth: Truth, track: Track) -> tuple[Seq
         for values in (errors, normalized, overlaps):
             values[invalid] = -1.0
     elif rule.absent == "excluded":
-        counted = counted & _present(gt)
+        counted = counted & is_present(gt)
     frames = int(counted.sum())
     if not frames:
         raise ScoreError(f"{truth.name} has no annotated frame with the object; leave it out")

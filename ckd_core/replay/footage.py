@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ckd_core.boxes import is_present
 from ckd_core.data.sequences import open_folder
 from ckd_core.data.synthetic import World, clip
 from ckd_core.frame import BoundingBox
@@ -50,7 +51,7 @@ class Footage:
     @property
     def present(self) -> NDArray[np.bool_]:
         """[N] bool: the target's box is known."""
-        return np.asarray(np.isfinite(self.boxes).all(axis=1) & (self.boxes[:, 2:] > 0).all(axis=1))
+        return is_present(self.boxes)
 
     @property
     def absent(self) -> NDArray[np.bool_]:
