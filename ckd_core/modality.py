@@ -155,17 +155,15 @@ class ModalityConverter:
         elif image.dtype != np.uint16:
             message = f"depth must be uint16 millimetres or float32 metres, got {image.dtype}"
             raise ModalityError(message)
-        histogram = cv2.calcHist([image], [0], None, [UINT16_LEVELS], [0, UINT16_LEVELS]).ravel()
+        lowest, highest = int(image.min()), int(image.max())
+        histogram = _histogram(image, highest)
         median = _median_of_histogram(histogram)
         if median == 0:  # more than half is invalid: the published rule would make the whole image black
             histogram[0] = 0
             median = _median_of_histogram(histogram)
         limit = min(self.options.depth_median_factor * median, self.options.depth_max_mm)
-        levels = np.flatnonzero(histogram)
-        lowest = 0.0 if len(levels) == 0 or (image.min() == 0) else float(levels[0])
-        highest = float(levels[-1]) if len(levels) else 0.0
         self._high = float(int(min(highest, limit)))
-        self._low = min(lowest, self._high)
+        self._low = min(float(lowest), self._high)
         return image
 
     def _to_millimetres(self, metres: Image) -> Image:
@@ -184,11 +182,10 @@ class ModalityConverter:
         if self.options.thermal_range is not None:
             low, high = self.options.thermal_range
             return max(0.0, low), min(float(UINT16_LEVELS - 1), high)
-        histogram = cv2.calcHist([image], [0], None, [UINT16_LEVELS], [0, UINT16_LEVELS]).ravel()
-        counts = np.cumsum(histogram, dtype=np.float64)
+        counts = np.cumsum(_histogram(image, int(image.max())), dtype=np.float64)
         shares = np.asarray(self.options.thermal_percentiles) / 100.0 * counts[-1]
         low_level, high_level = np.searchsorted(counts, shares, side="left")
-        return float(low_level), float(min(high_level, UINT16_LEVELS - 1))
+        return float(low_level), float(min(high_level, len(counts) - 1))
 
 
 def to_network_image(raw: Image, modality: Modality, options: ModalityOptions | None = None) -> NDArray[np.uint8]:
@@ -201,6 +198,12 @@ def to_network_image(raw: Image, modality: Modality, options: ModalityOptions | 
     if image.ndim == 3:
         return np.ascontiguousarray(image)
     return np.repeat(image[..., None], 3, axis=2)
+
+
+def _histogram(image: NDArray[np.uint16], highest: int) -> NDArray[Any]:
+    """Count the values 0..highest; as short as the image allows, since OpenCV's time grows with the count of levels."""
+    levels = highest + 1
+    return cv2.calcHist([image], [0], None, [levels], [0, levels]).ravel()
 
 
 def _median_of_histogram(histogram: NDArray[Any]) -> float:

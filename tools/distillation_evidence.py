@@ -29,7 +29,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from ckd_core.boxes import cxcywh_to_xyxy, iou, xywh_to_xyxy
 from ckd_core.data.pairs import TrainingBatch, collate
-from ckd_core.data.synthetic.pairs import NETWORK_OFFSET
+from ckd_core.data.synthetic.pairs import MEAN, STD
 from ckd_core.distillation.ckd import style_per_block
 from ckd_core.distillation.losses import boxes_at_peak
 from ckd_core.evaluation.files import write_json
@@ -113,7 +113,7 @@ def held_out(count: int) -> list[TrainingBatch]:
 @torch.no_grad()
 def pair_ious(network: Any, batches: list[TrainingBatch], black: slice | None) -> float:
     """Mean IoU of the box at the peak, with the channels `black` blacked out in both images."""
-    dark = -torch.tensor(NETWORK_OFFSET, dtype=torch.float32)[:, None, None]  # black, normalised
+    dark = -torch.tensor(MEAN / STD, dtype=torch.float32)[:, None, None]  # black, normalised
     found = []
     for batch in batches:
         images = [batch.template.clone(), batch.search.clone()]

@@ -202,7 +202,7 @@ class _Studio:
         if seen.cover is None:
             message = "a clip was painted without its target's cover"
             raise SyntheticError(message)
-        clean = np.ascontiguousarray(seen.colours_heat[..., :3])
+        clean = seen.rgb()
         rgb = sensors.colour_image(rng, clean, self._light(index))
         if self.trouble == "smoke":
             rgb = self._smoke(rgb, index)

@@ -36,8 +36,8 @@ if TYPE_CHECKING:
 
 MEAN = np.array((0.485, 0.456, 0.406), dtype=np.float32)
 STD = np.array((0.229, 0.224, 0.225), dtype=np.float32)
-NETWORK_FRACTION = 255 * STD
-NETWORK_OFFSET = MEAN / STD
+# [3, 256]: what each level of each channel becomes; looking it up is several times faster than computing it a pixel.
+_NORMALISED = (np.arange(256, dtype=np.float32) / (255 * STD)[:, None] - (MEAN / STD)[:, None]).astype(np.float32)
 ABSENT_BOX = (2.0, 2.0, 0.25, 0.25)  # wholly outside the search region
 TARGET_SIDE = 60.0  # world pixels; the world has no other scale
 LEAST_SEEN = 0.35  # share of the target that must be visible for a pair to be a positive one
@@ -305,7 +305,7 @@ class _PairPainter:
     ) -> torch.Tensor:  # fmt: skip
         rng = self.rng
         seen = render(moment.backdrop, moment.placed, view, (size, size), depth=self.modality is Modality.DEPTH)
-        rgb = sensors.colour_image(rng, seen.colours_heat[..., :3], look)
+        rgb = sensors.colour_image(rng, seen.rgb(), look)
         aux = self._aux(seen, moment, view, size)
         if rng.random() < 0.12:  # the window reaches over the picture's edge
             self._cut(rgb, aux)
@@ -319,7 +319,7 @@ class _PairPainter:
     def _aux(self, seen: Rendered, moment: _Moment, view: NDArray[np.float64], size: int) -> NDArray[np.uint8]:
         rng = self.rng
         if self.modality is Modality.THERMAL:
-            heat = sensors.thermal_image(rng, np.ascontiguousarray(seen.colours_heat[..., 3]), self.thermal)
+            heat = sensors.thermal_image(rng, seen.heat(), self.thermal)
             return cv2.merge((heat, heat, heat)).astype(np.uint8, copy=False)
         if self.modality is Modality.DEPTH:
             if seen.depth_mm is None:
@@ -330,8 +330,7 @@ class _PairPainter:
             grey = cv2.convertScaleAbs(np.minimum(raw, np.uint16(self.depth_limit)), alpha=255.0 / self.depth_limit)
             return cv2.applyColorMap(grey, cv2.COLORMAP_JET).astype(np.uint8, copy=False)
         before = render(moment.before[0], moment.before[1], view, (size, size))
-        greys = [cv2.cvtColor(image[..., :3], cv2.COLOR_RGB2GRAY) for image in (before.colours_heat, seen.colours_heat)]
-        polarity = sensors.event_polarity(rng, greys[0].astype(np.uint8), greys[1].astype(np.uint8), self.event)
+        polarity = sensors.event_polarity(rng, before.grey(), seen.grey(), self.event)
         return sensors.event_picture(polarity)
 
     def _cut(self, rgb: NDArray[np.uint8], aux: NDArray[np.uint8]) -> None:
@@ -349,10 +348,10 @@ class _PairPainter:
 
 def normalise(rgb: NDArray[np.uint8], aux: NDArray[np.uint8]) -> torch.Tensor:
     """Stack two [h, w, 3] uint8 images to the networks' [6, h, w] float32."""
-    both = np.concatenate((rgb, aux), axis=2).astype(np.float32)
-    both /= np.tile(NETWORK_FRACTION, 2)
-    both -= np.tile(NETWORK_OFFSET, 2)
-    return torch.from_numpy(np.ascontiguousarray(both.transpose(2, 0, 1)))
+    planes = np.empty((6, *rgb.shape[:2]), dtype=np.float32)
+    for index, plane in enumerate((*cv2.split(rgb), *cv2.split(aux))):
+        cv2.LUT(plane, _NORMALISED[index % 3], dst=planes[index])
+    return torch.from_numpy(planes)
 
 
 def _covers(other: NDArray[np.float64], box: NDArray[np.float64]) -> bool:

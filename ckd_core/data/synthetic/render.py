@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -49,10 +50,24 @@ class Rendered:
     depth_mm: NDArray[np.float32] | None
     cover: NDArray[np.uint8] | None
 
+    def rgb(self) -> NDArray[np.uint8]:
+        """[h, w, 3] colours alone; OpenCV copies channels several times faster than a strided view is read."""
+        return cv2.cvtColor(self.colours_heat, cv2.COLOR_RGBA2RGB).astype(np.uint8, copy=False)
+
+    def grey(self) -> NDArray[np.uint8]:
+        """[h, w] brightness."""
+        return cv2.cvtColor(self.colours_heat, cv2.COLOR_RGBA2GRAY).astype(np.uint8, copy=False)
+
+    def heat(self) -> NDArray[np.uint8]:
+        """[h, w] warmth alone."""
+        return cv2.extractChannel(self.colours_heat, 3).astype(np.uint8, copy=False)
+
 
 def compose(outer: NDArray[np.float64], inner: NDArray[np.float64]) -> NDArray[np.float64]:
     """2x3 affine map that applies `inner`, then `outer`."""
-    return np.hstack((outer[:, :2] @ inner[:, :2], outer[:, :2] @ inner[:, 2:] + outer[:, 2:]))
+    both = outer[:, :2] @ inner
+    both[:, 2] += outer[:, 2]
+    return both
 
 
 def similarity(
@@ -61,8 +76,16 @@ def similarity(
     """2x3 map that scales and turns about `center` and takes it to `target`."""
     c, s = float(np.cos(angle)), float(np.sin(angle))
     linear = np.array(((c * scale_x, -s * scale_y), (s * scale_x, c * scale_y)))
-    shift = np.array(target) - linear @ np.array(center)
-    return np.hstack((linear, shift[:, None]))
+    matrix = np.empty((2, 3))
+    matrix[:, :2] = linear
+    matrix[:, 2] = np.array(target) - linear @ np.array(center)
+    return matrix
+
+
+def scale_of(matrix: NDArray[np.float64]) -> float:
+    """Pixels out a pixel in, on average over directions."""
+    (a, b, _), (c, d, _) = matrix.tolist()
+    return math.sqrt(abs(a * d - b * c))
 
 
 def apply(matrix: NDArray[np.float64], points: NDArray[np.floating]) -> NDArray[np.float64]:
@@ -87,7 +110,7 @@ def pixel_view(left: float, top: float, side: float, out: int) -> NDArray[np.flo
 
 def _background(backdrop: Backdrop, view: NDArray[np.float64], size: tuple[int, int]) -> NDArray[np.uint8]:
     matrix = compose(view, backdrop.matrix)
-    scale = float(np.sqrt(abs(np.linalg.det(matrix[:, :2]))))
+    scale = scale_of(matrix)
     level = int(np.clip(np.floor(np.log2(max(1e-6, 1 / scale)) + 0.3), 0, len(backdrop.surface.levels) - 1))
     if level:
         # pyrDown keeps pixel (2i, 2j): coarse pixel k stands at fine pixel 2^level k
@@ -151,7 +174,7 @@ def _paint(
     if x2 <= x1 or y2 <= y1:
         return
     colours, alpha = canvas.colours_heat, canvas.alpha
-    scale = float(np.sqrt(abs(np.linalg.det(matrix[:, :2]))))
+    scale = scale_of(matrix)
     if scale < 0.6:  # shrink first, or small actors would flicker
         factor = max(scale * 1.2, 0.08)
         small = (max(2, round(w * factor)), max(2, round(h * factor)))

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 EVENT_ON = (255, 0, 0)
 EVENT_OFF = (0, 0, 255)
+_EVENT_COLOURS = np.zeros((1, 256, 3), dtype=np.uint8)  # of polarity + 1
+_EVENT_COLOURS[0, :3] = (EVENT_OFF, (255, 255, 255), EVENT_ON)
+_LOG_LEVELS = np.log(np.arange(256, dtype=np.float32) + 8)
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,8 +199,7 @@ def event_polarity(
     rng: np.random.Generator, before: NDArray[np.uint8], after: NDArray[np.uint8], look: EventLook
 ) -> NDArray[np.int8]:
     """[h, w] int8: +1 brighter, -1 darker, 0 no event; `before` and `after` are grey [h, w] uint8."""
-    log = np.log(np.arange(256, dtype=np.float32) + 8)
-    step = cv2.LUT(after, log) - cv2.LUT(before, log)
+    step = cv2.LUT(after, _LOG_LEVELS) - cv2.LUT(before, _LOG_LEVELS)
     polarity = (step > look.threshold).astype(np.int8) - (step < -look.threshold).astype(np.int8)
     count = int(look.noise * polarity.size)
     if count:
@@ -210,9 +212,8 @@ def event_polarity(
 
 def event_picture(polarity: NDArray[np.int8]) -> NDArray[np.uint8]:
     """[h, w, 3] uint8 on white: red where brighter, blue where darker (as `ckd_core.modality.events_to_image`)."""
-    table = np.array((EVENT_OFF, (255, 255, 255), EVENT_ON), dtype=np.uint8)
-    picture: NDArray[np.uint8] = table[polarity + 1]
-    return picture
+    index = (polarity + 1).view(np.uint8)
+    return cv2.LUT(cv2.merge((index, index, index)), _EVENT_COLOURS).astype(np.uint8, copy=False)
 
 
 def events_of(rng: np.random.Generator, polarity: NDArray[np.int8], begin: float, end: float) -> Events:
