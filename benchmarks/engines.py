@@ -19,7 +19,6 @@ from ckd_core.tracking.builder import engine_for
 from ckd_core.tracking.engines import EngineSpec, EngineUnavailableError, parse_engine
 from ckd_core.tracking.engines_exported import OnnxEngine, OpenVinoEngine, onnx_program, openvino_program
 from ckd_core.tracking.export import (
-    head_convolutions,
     quantise,
     search_program,
     template_program,
@@ -147,10 +146,12 @@ class _Programs:
             sessions = [onnx_program(to_onnx(program), kind, "cpu", _threads()) for program in self.exported]
             return OnnxEngine(name, "cpu", self.spec, sessions[0], {1: sessions[1]})
         template, search = self.openvino
-        compiled = openvino_program(template, precision, _threads())
+        exact = self._network.config.exact_convolutions > 0
+        compiled = openvino_program(template, precision, _threads(), exact)
         if precision == "int8":
             search = self._quantised(compiled)
-        return OpenVinoEngine(name, "cpu", self.spec, compiled, {1: openvino_program(search, precision, _threads())})
+        program = openvino_program(search, precision, _threads(), exact)
+        return OpenVinoEngine(name, "cpu", self.spec, compiled, {1: program})
 
     def _quantised(self, template: Any) -> Any:
         """As `sdstrack export` makes it, but calibrated on noise: its speed, not its boxes, is looked at."""
@@ -161,7 +162,7 @@ class _Programs:
         side = (1, 2, config.search_size, config.search_size, 3)
         window = np.ones((1, 1, config.grid, config.grid), dtype=np.float32)
         items = [(tokens, _noise(side, seed), window) for seed in range(CALIBRATION_CROPS)]
-        return quantise(self.openvino[1].clone(), items, head_convolutions(self._network))
+        return quantise(self.openvino[1].clone(), items, self._network)
 
 
 def _engine(network: TrackingNetwork, programs: _Programs, name: str, device: str) -> Engine:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from ckd_core.errors import TrackingError
 from ckd_core.models.elimination import TEMPLATE_MASK_MODES
@@ -28,8 +29,11 @@ class NetworkConfig:
     template_mask: which template tokens rank the search tokens where a caller gives no mask:
         `all`, `ctr_point` (the centre cell), `ctr_rec` (the centre 2 x 2) or `gt_box` (the caller must give the mask,
         see `elimination.box_template_mask`).
+    exact_convolutions: the first so many convolutions compute in float32 in every engine, because rounding them would
+        move boxes by more than a precision may; a constant of the family.
     """
 
+    exact_convolutions: ClassVar[int] = 0
     template_size: int = 128
     search_size: int = 256
     template_factor: float = 2.0

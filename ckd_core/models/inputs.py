@@ -65,5 +65,5 @@ def is_eager(tensor: Tensor) -> bool:
 
 
 def compute_dtype(model: nn.Module) -> torch.dtype:
-    """Dtype of the weights."""
+    """Dtype of the images that a network takes: that of its first weights."""
     return next(model.parameters()).dtype

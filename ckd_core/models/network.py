@@ -10,6 +10,7 @@ from ckd_core.models import inputs
 from ckd_core.models.elimination import ranking_for
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
     from ckd_core.models.config import NetworkConfig
@@ -31,6 +32,10 @@ class TrackingNetwork(nn.Module):
         super().__init__()
         self.name = name
         self.config = config
+
+    def lower(self, dtype: torch.dtype) -> None:
+        """Compute in `dtype` (bfloat16, float16) from now on, except in `config.exact_convolutions`."""
+        self.to(dtype)
 
     def embed_template(self, template: Tensor) -> Tensor:
         """Template tokens [B, 2, template_tokens, width] (colour, auxiliary), kept for all frames of a target.

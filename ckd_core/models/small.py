@@ -7,8 +7,9 @@ adapters in the auxiliary one, cross-modal stages, masked-patch self-distillatio
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, ClassVar, cast
 
 import torch
 import torch.nn.functional as F
@@ -19,7 +20,7 @@ from ckd_core.models.head import CenterHead
 from ckd_core.models.inputs import compute_dtype, require_image
 from ckd_core.models.network import TrackingNetwork
 from ckd_core.models.sdstrack import PathOutput, SDSTrackTraining, TokenMasks
-from ckd_core.models.stem import STEM_CHANNELS, FrozenStem
+from ckd_core.models.stem import EXACT_CONVOLUTIONS, STEM_CHANNELS, FrozenStem
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -45,6 +46,7 @@ class SmallConfig(NetworkConfig):
     template_size: int = 64
     search_size: int = 128
     stride: int = 8
+    exact_convolutions: ClassVar[int] = EXACT_CONVOLUTIONS
     width: int = 192
     depth: int = 2
     heads: int = 1
@@ -192,7 +194,22 @@ def expect_few_targets(head: CenterHead) -> None:
     nn.init.constant_(cast("Tensor", head.get_submodule("conv5_ctr").bias), PRIOR_LOGIT)
 
 
-class SDSTrackSmall(TrackingNetwork):
+class StemNetwork(TrackingNetwork):
+    """Base of the small networks: one frozen stem for both streams."""
+
+    def __init__(self, name: str, config: SmallConfig) -> None:
+        super().__init__(name, config)
+        self.stem = FrozenStem()
+
+    def lower(self, dtype: torch.dtype) -> None:
+        """See `TrackingNetwork`."""
+        stem = copy.deepcopy(self.stem)
+        self.to(dtype)
+        stem.lower(dtype)
+        self.stem = stem
+
+
+class SDSTrackSmall(StemNetwork):
     """SDSTrack's plan at 64 / 128 px: one trained encoder over a frozen stem serves both streams."""
 
     config: SmallConfig
@@ -200,7 +217,6 @@ class SDSTrackSmall(TrackingNetwork):
     def __init__(self, name: str, config: SmallConfig) -> None:
         super().__init__(name, config)
         mix = config.mix_channels
-        self.stem = FrozenStem()
         self.encoder = StreamEncoder(config, adapted=True)
         self.cross = nn.ModuleList(CrossStage(mix, config.adapter_ratio) for _ in range(config.depth))
         self.weigh = nn.Conv2d(2 * mix, mix, 1)

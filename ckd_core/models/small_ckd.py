@@ -14,9 +14,7 @@ import torch
 from ckd_core.models.ckd import CKDError, CKDTraining
 from ckd_core.models.head import CenterHead
 from ckd_core.models.inputs import compute_dtype, require_image
-from ckd_core.models.network import TrackingNetwork
-from ckd_core.models.small import SmallConfig, StreamEncoder, expect_few_targets
-from ckd_core.models.stem import FrozenStem
+from ckd_core.models.small import SmallConfig, StemNetwork, StreamEncoder, expect_few_targets
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -41,7 +39,7 @@ class SmallCKDConfig(SmallConfig):
     mask_probability: float = 1.0
 
 
-class CKDSmall(TrackingNetwork):
+class CKDSmall(StemNetwork):
     """`rgb_branch` and `tir_branch` are the students (`tir` is the auxiliary modality, whatever it is)."""
 
     config: SmallCKDConfig
@@ -49,7 +47,6 @@ class CKDSmall(TrackingNetwork):
     def __init__(self, name: str, config: SmallCKDConfig) -> None:
         super().__init__(name, config)
         mix, wide = config.mix_channels, config.head_channels
-        self.stem = FrozenStem()
         self.rgb_branch = StreamEncoder(config, adapted=False)
         self.tir_branch = StreamEncoder(config, adapted=False)
         self.box_head = CenterHead(2 * mix, wide)

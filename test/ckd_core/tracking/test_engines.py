@@ -10,8 +10,9 @@ import torch
 
 from ckd_core.boxes import cxcywh_to_xyxy, iou
 from ckd_core.frame import Modality
-from ckd_core.models.checkpoint import CheckpointError, metadata_of, save_model
+from ckd_core.models.checkpoint import CheckpointError, load_model, metadata_of, save_model
 from ckd_core.models.registry import build_model
+from ckd_core.models.stem import EXACT_BLOCKS
 from ckd_core.tracking import build_tracker
 from ckd_core.tracking.builder import auto_engine, engine_for
 from ckd_core.tracking.confidence import Thresholds
@@ -184,7 +185,7 @@ def test_nonsense_devices_and_threads_are_refused(network) -> None:
 
 def test_auto_names_an_engine_that_exists() -> None:
     assert parse_engine(auto_engine("cpu", 90_000_000))
-    assert parse_engine(auto_engine("cpu", 1_000_000))[1] == "fp32"  # a small network's boxes suffer from bf16
+    assert parse_engine(auto_engine("cpu", 1_000_000))[1] == "fp32"  # bf16 gains a small network nothing
     assert auto_engine("cuda:1", 1_000_000) == "cudagraph/fp16"
 
 
@@ -231,6 +232,27 @@ def test_an_export_loads_back_with_the_same_boxes(
         (tmp_path / "made" / "search_2.onnx").unlink()
         with pytest.raises(ExportError, match=r"not whole: search_2\.onnx missing"):
             load_export(tmp_path / "made")
+
+
+def test_a_small_network_keeps_its_first_layers_exact_in_bf16(tmp_path) -> None:
+    network, _ = load_model("sdstrack_s128")
+    engine = engine_for(copy.deepcopy(network), engine="torch/bf16", device="cpu", strict_device=True)
+    stem = engine._search.network.stem
+    assert torch.equal(stem.first.weight, network.stem.first.weight)
+    kinds = [next(block.parameters()).dtype for block in stem.blocks]
+    assert kinds == [torch.float32] * EXACT_BLOCKS + [torch.bfloat16] * (len(kinds) - EXACT_BLOCKS)
+    write_export(tmp_path / "made", network, metadata_for(network, "torch/bf16"))
+    loaded, _ = load_export(tmp_path / "made", threads=0)
+    seen = np.random.default_rng(3).integers(0, 256, (1, 2, 128, 128, 3), dtype=np.uint8)
+    template = seen[:, :, 32:96, 32:96].copy()
+    found = [one.track(one.embed_template(template), seen, one.windows(1)) for one in (engine, loaded)]
+    np.testing.assert_array_equal(*found)
+    pytest.importorskip("openvino")
+    with pytest.raises(EngineUnavailableError, match="must keep its first layers in fp32"):
+        engine_for(network, engine="openvino/bf16", device="cpu", strict_device=True)
+    with pytest.raises(EngineUnavailableError, match="must keep its first layers in fp32"):
+        write_export(tmp_path / "other", network, metadata_for(network, "openvino/bf16"))
+    assert not (tmp_path / "other").exists()
 
 
 def test_a_failed_export_leaves_nothing(tmp_path, network) -> None:

@@ -22,7 +22,6 @@ from ckd_core.tracking.engines_exported import OpenVinoEngine, openvino_program
 from ckd_core.tracking.engines_torch import TorchEngine
 from ckd_core.tracking.export import (
     MEDIAN_IOU,
-    head_convolutions,
     quantise,
     search_program,
     template_program,
@@ -31,12 +30,16 @@ from ckd_core.tracking.export import (
 from ckd_core.tracking.tracker import Tracker
 
 pytestmark = pytest.mark.shared
-SEQUENCES = ("rgbt_m3svd_clip_0111_1753", "rgbe_evbench_seq1", "rgbe_evbench_seq2", "rgbd_kitchen7s_magazine")
+SEQUENCES = (
+    "rgbt_m3svd_clip_0111_1753",
+    "rgbe_evbench_seq1",
+    "rgbe_evbench_seq2",
+    "rgbd_kitchen7s_magazine",
+    "rgb_otb_crossing",  # bf16 throughout leaves 0.971 here
+)
 FRAMES = 30  # of the longer ones
 CROPS = 32
 AUC_TOLERANCE = 0.01
-# A network of 1.6 million numbers keeps less of its boxes in bf16 than the promise; `auto` therefore never takes it.
-PROMISED = {**MEDIAN_IOU, "bf16": 0.98}
 
 
 @pytest.fixture(scope="module")
@@ -64,10 +67,10 @@ def reference(shipped):
 def int8_engine(network, reference, inputs):
     """As `sdstrack export` makes it; calibrated on every other input, so that half of them are new to it."""
     try:
-        template = openvino_program(to_openvino(template_program(network)), "int8", 1)
+        template = openvino_program(to_openvino(template_program(network)), "int8", 1, exact=True)
         model = to_openvino(search_program(network, 1))
-        quantised = quantise(model, calibration_items(reference, inputs[::2]), head_convolutions(network))
-        program = openvino_program(quantised, "int8", 1)
+        quantised = quantise(model, calibration_items(reference, inputs[::2]), network)
+        program = openvino_program(quantised, "int8", 1, exact=True)
     except EngineUnavailableError as error:
         pytest.skip(str(error))
     return OpenVinoEngine("openvino/int8", "cpu", reference.spec, template, {1: program})
@@ -94,5 +97,5 @@ def test_a_precision_keeps_boxes_and_auc(name: str, footage, shipped, inputs, re
         engine = int8_engine(copy.deepcopy(shipped[0]), reference, inputs)
     else:
         engine = TorchEngine(copy.deepcopy(shipped[0]), precision, "cpu")
-    assert median_agreement(engine, reference, inputs) >= PROMISED[precision]
+    assert median_agreement(engine, reference, inputs) >= MEDIAN_IOU[precision]
     assert auc(engine, shipped, footage) == pytest.approx(auc(reference, shipped, footage), abs=AUC_TOLERANCE)
