@@ -1,12 +1,14 @@
-"""`python -m benchmarks [PART ...] [--out FILE] [--quick]`: run the parts and print their tables.
+"""`python -m benchmarks [PART ...] [--out FILE] [--page DOCUMENT] [--quick]`: run the parts and print their tables.
 
 A part is a module of this package with `TITLE: str` and `run(quick: bool) -> list[Row]`; a new part needs no
-registration. The JSON file maps each part's name to its rows.
+registration. The JSON file maps each part's name to its rows; the document (docs/benchmarks.md) gets each part's tables
+between `<!-- PART -->` and `<!-- end -->`, with date and machine.
 """
 
 from __future__ import annotations
 
 import argparse
+import datetime as dt
 import importlib
 import json
 import os
@@ -19,6 +21,7 @@ from rich.console import Console
 from rich.table import Table
 
 import benchmarks
+from tools.paste_table import paste
 
 
 def part_names() -> list[str]:
@@ -36,23 +39,52 @@ def print_table(console: Console, title: str, rows: list[dict[str, object]]) -> 
     console.print(table)
 
 
+def machine() -> str:
+    """Processor, cores, GPU, Python and torch, in words."""
+    import torch
+
+    cpu = platform.processor() or platform.machine()
+    info = Path("/proc/cpuinfo")
+    if info.is_file():
+        models = [line.partition(":")[2].strip() for line in info.read_text().splitlines() if "model name" in line]
+        cpu = models[0] if models else cpu
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
+    return f"{cpu}, {os.cpu_count()} threads, {gpu}, Python {platform.python_version()}, torch {torch.__version__}"
+
+
+def markdown(title: str, rows: list[dict[str, object]], rounds: str) -> str:
+    """Heading, date, machine, and a table for each run of rows with the same columns."""
+    lines = [f"## {title}", "", f"{dt.datetime.now(dt.timezone.utc):%Y-%m-%d}, {machine()}; {rounds}."]
+    columns: list[str] = []
+    for row in rows:
+        if list(row) != columns:
+            columns = list(row)
+            lines += ["", "| " + " | ".join(columns) + " |", "|---" * len(columns) + "|"]
+        lines.append("| " + " | ".join(str(row[key]) for key in columns) + " |")
+    return "\n".join(lines)
+
+
 def main() -> None:
     """Parse the command line, run the parts, print and write."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=benchmarks.__doc__)
     parser.add_argument("parts", nargs="*", help=f"any of: {', '.join(part_names())}")
     parser.add_argument("--out", type=Path, help="write the rows as JSON")
+    parser.add_argument("--page", type=Path, help="put the tables into this Markdown document")
     parser.add_argument("--quick", action="store_true", help="fewer rounds")
     options = parser.parse_args()
     unknown = sorted(set(options.parts) - set(part_names()))
     if unknown:
         parser.error(f"no such part: {', '.join(unknown)}; there are {', '.join(part_names())}")
     console = Console(width=160)
-    console.print(f"{platform.platform()}, {os.cpu_count()} cores, Python {platform.python_version()}")
+    console.print(machine())
     results: dict[str, list[dict[str, object]]] = {}
     for name in options.parts or part_names():
         part = importlib.import_module(f"benchmarks.{name}")
         results[name] = part.run(options.quick)
         print_table(console, part.TITLE, results[name])
+        if options.page:
+            rounds = "few rounds" if options.quick else "all rounds"
+            paste(options.page, name, markdown(part.TITLE, results[name], rounds))
     if options.out:
         options.out.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile("w", dir=options.out.parent, delete=False) as stream:

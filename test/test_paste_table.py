@@ -11,9 +11,8 @@ if TYPE_CHECKING:
 
 
 def test_a_table_takes_its_marked_place(tmp_path: Path) -> None:
-    document, table = tmp_path / "doc.md", tmp_path / "table.md"
+    document, table = tmp_path / "doc.md", "| x \\1 |\n"
     document.write_text("before\n<!-- a -->\nold\n<!-- end -->\nbetween\n<!-- b -->\n<!-- end -->\nafter\n")
-    table.write_text("| x \\1 |\n")
     for _ in range(2):
         paste(document, "a", table)
         expected = "before\n<!-- a -->\n| x \\1 |\n<!-- end -->\nbetween\n<!-- b -->\n<!-- end -->\nafter\n"

@@ -136,7 +136,9 @@ def style_gap(network: CKDSmall, batches: list[TrainingBatch]) -> float:
     return statistics.fmean(gaps)
 
 
-def measure(out: Path, seed: int, first_pairs: int, pairs: int, batches: list[TrainingBatch]) -> dict[str, Any]:
+def measure(
+    out: Path, seed: int, first_pairs: int, pairs: int, batches: list[TrainingBatch], trackers: list[str]
+) -> dict[str, Any]:
     """Run and measure everything of one seed; what is on disk is not run again."""
     file = out / f"seed_{seed}.json"
     done: dict[str, Any] = json.loads(file.read_text()) if file.exists() else {}
@@ -145,7 +147,7 @@ def measure(out: Path, seed: int, first_pairs: int, pairs: int, batches: list[Tr
     trained(settings(start, "sdstrack_s128", {"kind": "dense"}, stem, seed, first_pairs, 1e-3))
     begin = str(start / "final.safetensors")
     for name, objective in SDSTRACK.items():
-        if name in done:
+        if name in done or "sdstrack" not in trackers:
             continue
         folder = out / f"seed_{seed}" / name.replace(" ", "_").replace(",", "")
         chosen = settings(
@@ -157,7 +159,7 @@ def measure(out: Path, seed: int, first_pairs: int, pairs: int, batches: list[Tr
         write_json(file, done)
     for name, weight in CKD.items():
         key = f"style {name}"
-        if key in done:
+        if key in done or "ckd" not in trackers:
             continue
         folder = out / f"seed_{seed}" / f"style_{weight:g}"
         init = {"kind": "shared_encoder", "file": begin}
@@ -171,15 +173,22 @@ def measure(out: Path, seed: int, first_pairs: int, pairs: int, batches: list[Tr
 def tables(found: dict[int, dict[str, Any]]) -> str:
     """Mean over seeds, and every seed's value in brackets."""
 
-    def cell(name: str, key: str, digits: int = 3) -> str:
+    def cell(name: str, key: str) -> str:
         values = [one[name][key] for one in found.values()]
-        each = ", ".join(f"{value:.{digits}f}" for value in values)
-        return f"{statistics.fmean(values):.{digits}f} ({each})"
+        each = ", ".join(f"{value:.3f}" for value in values)
+        return f"{statistics.fmean(values):.3f} ({each})"
 
-    lines = ["| SDSTrack, held-out pair IoU | " + " | ".join(SHOWN) + " |", "|---|" + "---|" * len(SHOWN)]
-    lines += [f"| {name} | " + " | ".join(cell(name, shown) for shown in SHOWN) + " |" for name in SDSTRACK]
-    lines += ["", "| CKD, style weight | style gap between the students | held-out pair IoU |", "|---|---|---|"]
-    lines += [f"| {name} | {cell(f'style {name}', 'gap')} | {cell(f'style {name}', 'iou')} |" for name in CKD]
+    def table(head: str, names: dict[str, str], columns: dict[str, str]) -> list[str]:
+        """Rows of what was measured; `names` and `columns` map what is shown to what it is called in the file."""
+        lines = [f"| {head} | " + " | ".join(columns) + " |", "|---|" + "---|" * len(columns)]
+        measured = {shown: name for shown, name in names.items() if all(name in one for one in found.values())}
+        for shown, name in measured.items():
+            lines.append(f"| {shown} | " + " | ".join(cell(name, key) for key in columns.values()) + " |")
+        return [*lines, ""] if measured else []
+
+    lines = table("SDSTrack, held-out pair IoU", {name: name for name in SDSTRACK}, {shown: shown for shown in SHOWN})
+    gap = {"style gap between the students": "gap", "held-out pair IoU": "iou"}
+    lines += table("CKD, style weight", {name: f"style {name}" for name in CKD}, gap)
     return "\n".join(lines)
 
 
@@ -190,11 +199,15 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--first-pairs", type=int, default=6400, help="of the common start")
     parser.add_argument("--pairs", type=int, default=1280, help="of every run after it")
+    parser.add_argument("--trackers", nargs="+", choices=("sdstrack", "ckd"), default=["sdstrack", "ckd"])
     parser.add_argument("--held-out", type=int, default=256, help="pairs to measure on, a multiple of 32")
     chosen = parser.parse_args()
     batches = held_out(chosen.held_out)
     try:
-        found = {s: measure(chosen.out, s, chosen.first_pairs, chosen.pairs, batches) for s in range(chosen.seeds)}
+        found = {
+            seed: measure(chosen.out, seed, chosen.first_pairs, chosen.pairs, batches, chosen.trackers)
+            for seed in range(chosen.seeds)
+        }
     except TrainingInterruptedError as stopped:
         sys.exit(f"{stopped}; the same command goes on")
     print(tables(found))

@@ -10,19 +10,19 @@ import sys
 from pathlib import Path
 
 
-def paste(document: Path, name: str, table: Path) -> None:
-    """Replace the marked part of a document by a file's text. Raises SystemExit when it has no such part, or two."""
+def paste(document: Path, name: str, table: str) -> None:
+    """Replace the marked part of a document. Raises SystemExit when it has no such part, or two."""
     begin, end = f"<!-- {name} -->\n", "<!-- end -->"
     pattern = re.compile(re.escape(begin) + r".*?" + re.escape(end), re.DOTALL)
     text = document.read_text()
     found = len(pattern.findall(text))
     if found != 1:
         raise SystemExit(f"{document} has {found} parts between {begin.strip()} and {end}; expected one")
-    part = begin + table.read_text().strip() + "\n" + end
+    part = begin + table.strip() + "\n" + end
     document.write_text(pattern.sub(lambda _: part, text))
 
 
 if __name__ == "__main__":
     if len(sys.argv) != 4:
         raise SystemExit(__doc__)
-    paste(Path(sys.argv[1]), sys.argv[2], Path(sys.argv[3]))
+    paste(Path(sys.argv[1]), sys.argv[2], Path(sys.argv[3]).read_text())

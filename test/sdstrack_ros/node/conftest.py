@@ -30,6 +30,7 @@ def node_parameters() -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def rig(tiny_weights: Path, node_parameters: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
-    """One node for all tests of a module."""
-    with running_node(tiny_weights, tmp_path_factory.mktemp("node"), **node_parameters) as running:
+    """One node for all tests of a module; of the smallest network unless its parameters name other weights."""
+    parameters = {"weights": tiny_weights, **node_parameters}
+    with running_node(folder=tmp_path_factory.mktemp("node"), **parameters) as running:
         yield running
