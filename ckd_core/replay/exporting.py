@@ -6,8 +6,8 @@ import copy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from ckd_core.data.footage import folder_footage, painted_footage
 from ckd_core.models.checkpoint import default_weights, load_model
-from ckd_core.replay.footage import folder_footage, painted_footage
 from ckd_core.replay.inputs import calibration_items, median_agreement, network_inputs
 from ckd_core.tracking.builder import tracking_metadata
 from ckd_core.tracking.engines import EngineSpec, EngineUnavailableError, parse_engine

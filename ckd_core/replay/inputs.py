@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from ckd_core.replay.footage import Footage
+    from ckd_core.data.footage import Footage
     from ckd_core.tracking.engines import Engine, EngineSpec
     from ckd_core.tracking.export import CalibrationItem
 

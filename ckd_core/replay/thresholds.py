@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ckd_core.boxes import iou_xywh
+from ckd_core.data.footage import folder_footage, painted_footage
 from ckd_core.errors import TrackingError
 from ckd_core.frame import Modality
 from ckd_core.models.checkpoint import default_weights, load_model, load_tensors, save_tensors
-from ckd_core.replay.footage import folder_footage, painted_footage
 from ckd_core.tracking.builder import tracking_metadata
 from ckd_core.tracking.confidence import Thresholds
 from ckd_core.tracking.config import TrackerConfig
@@ -29,9 +29,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
+    from ckd_core.data.footage import Footage
     from ckd_core.frame import MultiModalFrame
     from ckd_core.models.checkpoint import ModelMetadata
-    from ckd_core.replay.footage import Footage
     from ckd_core.tracking.crop import CropWindow
     from ckd_core.tracking.engines import Engine
     from ckd_core.tracking.multi import Look

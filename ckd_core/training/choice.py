@@ -23,7 +23,6 @@ from ckd_core.training.config import TrainSettings
 from ckd_core.training.recordings import (
     CHOICE_SEED,
     CHOICE_WORLD,
-    Recording,
     folder_recording,
     painted_recordings,
     success,
@@ -34,6 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from ckd_core.data.footage import Footage
     from ckd_core.models.checkpoint import ModelMetadata
     from ckd_core.models.network import TrackingNetwork
 
@@ -72,9 +72,7 @@ def choose(settings: TrainSettings, echo: Callable[[str], object] = lambda _: No
         if step in found:  # `last` is often the last epoch's
             continue
         scores = {
-            f"{kind}: {recording.name}" + (f" {recording.condition}" if kind == "one camera" else ""): success(
-                network, recording, run_state.published_crops(recipe)
-            )
+            f"{kind}: {recording.name}": success(network, recording, run_state.published_crops(recipe))
             for kind, recordings in parts.items()
             for recording in recordings
         }
@@ -120,7 +118,7 @@ def ship(settings: TrainSettings, recipe: str, out: Path | None = None) -> tuple
     return path, save_tensors(path, tensors, replace(metadata, source=text), torch.float16)
 
 
-def _recordings(settings: TrainSettings) -> dict[str, list[Recording]]:
+def _recordings(settings: TrainSettings) -> dict[str, list[Footage]]:
     choice = settings.choice
     parts = {
         "sequences": [folder_recording(folder) for folder in choice.sequences],

@@ -1,19 +1,21 @@
-"""How well a network tracks: whole recordings, painted ones and folders, held in memory and scored by success AUC."""
+"""How well a network tracks: whole recordings, painted ones and folders, scored by success AUC."""
 
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from functools import cache, partial
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ckd_core.data.footage import of_clip, of_sequence
 from ckd_core.data.sequences import open_sequence
 from ckd_core.data.synthetic.clips import clip
 from ckd_core.data.synthetic.world import World
-from ckd_core.evaluation.conditions import AUX_ALONE, FULL, RGB_ALONE
+from ckd_core.evaluation.conditions import AUX_ALONE, RGB_ALONE
 from ckd_core.evaluation.metrics import overlap, success_auc
-from ckd_core.frame import BoundingBox, Modality
+from ckd_core.frame import Modality
 from ckd_core.tracking.confidence import ConfidenceConfig
 from ckd_core.tracking.config import TrackerConfig
 from ckd_core.tracking.engines_torch import TorchEngine
@@ -23,8 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
-    from numpy.typing import NDArray
-
+    from ckd_core.data.footage import Footage
     from ckd_core.data.synthetic.clips import TargetKind, Trouble
     from ckd_core.evaluation.conditions import Condition
     from ckd_core.frame import MultiModalFrame
@@ -45,21 +46,7 @@ SCENES: tuple[tuple[TargetKind, Trouble], ...] = (
 )
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Recording:
-    """name; frames in order; boxes [N, 4] xywh pixels, nan = absent; the first frame has a box.
-
-    condition: which cameras the tracker is shown, from the first frame on.
-    """
-
-    name: str
-    modality: Modality
-    frames: tuple[MultiModalFrame, ...]
-    boxes: NDArray[np.float64]
-    condition: str = FULL.name
-
-
-def painted_recordings(count: int, frames: int, seed: int, world_seed: int) -> list[Recording]:
+def painted_recordings(count: int, frames: int, seed: int, world_seed: int) -> list[Footage]:
     """`count` synthetic clips: modalities in turn, then targets and troubles in turn; the same for the same numbers.
 
     A clip whose target is not seen in its first frame begins where it is.
@@ -69,51 +56,55 @@ def painted_recordings(count: int, frames: int, seed: int, world_seed: int) -> l
         modality = kinds[number % len(kinds)]
         target, trouble = SCENES[number // len(kinds) % len(SCENES)]
         found = clip(seed + number, modality, frames, target=target, trouble=trouble, world=world)
-        begin = int(np.flatnonzero(np.isfinite(found.boxes[:, 0]))[0])
-        name = f"clip {seed + number} {modality.value} {target} {trouble}"
-        made.append(Recording(name, modality, tuple(found.frames[begin:]), found.boxes[begin:]))
+        footage = of_clip(f"clip {seed + number} {modality.value} {target} {trouble}", found)
+        made.append(footage.since(int(np.flatnonzero(footage.present)[0])))
     return made
 
 
-def folder_recording(folder: Path, condition: Condition = FULL) -> Recording:
-    """One sequence in the plain layout, read whole. Raises SequenceError, ConditionError (a camera that it lacks)."""
+def folder_recording(folder: Path) -> Footage:
+    """One sequence in the plain layout, from its first box on. Raises SequenceError."""
     sequence = open_sequence(folder)
-    present = condition.presence(sequence)
-    start = sequence.start
-    frames = tuple(condition.frame(sequence, index, present) for index in range(start, len(sequence)))
-    return Recording(sequence.name, sequence.modality, frames, sequence.boxes[start:], condition.name)
+    return of_sequence(sequence).since(sequence.start)
 
 
-def with_one_camera(folder: Path) -> list[Recording]:
-    """The same sequence through each of its cameras alone; nothing where it has only one."""
+def with_one_camera(folder: Path) -> list[Footage]:
+    """The same sequence through each of its cameras alone, from its first frame on; nothing where it has only one."""
     sequence = open_sequence(folder)
     if not (sequence.rgb_paths and sequence.aux_paths):
         return []
-    return [folder_recording(folder, condition) for condition in (RGB_ALONE, AUX_ALONE)]
+    whole = of_sequence(sequence)
+    found = []
+    for condition in (RGB_ALONE, AUX_ALONE):
+        show = partial(condition.frame, sequence, present=condition.presence(sequence))
+        found.append(replace(whole, name=f"{whole.name} {condition.name}", frame=cache(show)).since(sequence.start))
+    return found
 
 
-def masked(recording: Recording, condition: Condition) -> Recording:
+def masked(footage: Footage, condition: Condition) -> Footage:
     """The same without one camera after the first frame (`rgb_only` or `aux_only`)."""
-    first, *rest = recording.frames
-    without_aux = condition.name == RGB_ALONE.name
-    shown = [replace(frame, aux=None) if without_aux else replace(frame, rgb=None) for frame in rest]
-    return replace(recording, frames=(first, *shown), condition=condition.name)
+    missing: dict[str, Any] = {"aux": None} if condition.name == RGB_ALONE.name else {"rgb": None}
+
+    def frame(index: int) -> MultiModalFrame:
+        whole = footage.frame(index)
+        return replace(whole, **missing) if index else whole
+
+    return replace(footage, name=f"{footage.name} {condition.name}", frame=frame)
 
 
-def success(network: TrackingNetwork, recording: Recording, published_geometry: bool) -> float:
+def success(network: TrackingNetwork, footage: Footage, published_geometry: bool) -> float:
     """Success AUC 0..1 over the annotated frames after the first, with the tracker's defaults on one CPU engine.
 
     The confidence states stay out: their thresholds belong to finished weights, not to a checkpoint.
     """
     config = TrackerConfig(published_geometry=published_geometry, confidence=ConfidenceConfig(enabled=False))
-    tracker = Tracker(TorchEngine(copy.deepcopy(network), "fp32", "cpu"), recording.modality, config)
-    tracker.start(recording.frames[0], BoundingBox(*(float(v) for v in recording.boxes[0])))
-    boxes = np.array([tracker.update(frame).box for frame in recording.frames[1:]], dtype=np.float64).reshape(-1, 4)
-    seen = np.isfinite(recording.boxes[1:]).all(axis=1)
-    return success_auc(overlap(boxes[seen], recording.boxes[1:][seen]))
+    tracker = Tracker(TorchEngine(copy.deepcopy(network), "fp32", "cpu"), footage.modality, config)
+    tracker.start(footage.frame(0), footage.box(0))
+    boxes = np.array([tracker.update(footage.frame(index)).box for index in range(1, len(footage))], dtype=np.float64)
+    seen = footage.present[1:]
+    return success_auc(overlap(boxes.reshape(-1, 4)[seen], footage.boxes[1:][seen]))
 
 
-def mean_success(network: TrackingNetwork, recordings: Iterable[Recording], published_geometry: bool) -> float:
+def mean_success(network: TrackingNetwork, recordings: Iterable[Footage], published_geometry: bool) -> float:
     """Mean of `success`; nan without recordings."""
     found = [success(network, recording, published_geometry) for recording in recordings]
     return float(np.mean(found)) if found else float("nan")

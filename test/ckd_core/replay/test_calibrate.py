@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from small_scenes import TINY, write_scene
 
+from ckd_core.data.footage import painted_footage
 from ckd_core.data.sequences import open_sequence
 from ckd_core.frame import Modality
 from ckd_core.models.checkpoint import CheckpointError, load_model, load_tensors, read_metadata
-from ckd_core.replay.footage import painted_footage
 from ckd_core.replay.thresholds import (
     CalibrationError,
     Claims,

@@ -127,10 +127,10 @@ def test_clips_repeat_and_lose_a_camera() -> None:
     for a, b in zip(one, two, strict=True):
         assert a.name == b.name
         assert np.array_equal(a.boxes, b.boxes)
-        assert all(np.array_equal(x.rgb, y.rgb) for x, y in zip(a.frames, b.frames, strict=True))
+        assert all(np.array_equal(a.frame(i).rgb, b.frame(i).rgb) for i in range(len(a)))
     blind = masked(one[0], RGB_ALONE)
-    assert blind.frames[0].aux is not None
-    assert all(frame.aux is None and frame.rgb is not None for frame in blind.frames[1:])
+    assert blind.frame(0).aux is not None
+    assert all(blind.frame(i).aux is None and blind.frame(i).rgb is not None for i in range(1, len(blind)))
 
 
 def test_the_verbs(trained: TrainSettings, tmp_path: Path) -> None:

@@ -1,8 +1,8 @@
-"""Frames with the truth about them, from folders or painted: what exports are checked on and thresholds found on."""
+"""Frames with the truth about them, from folders or painted: to choose weights, find thresholds and check exports."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -57,6 +57,15 @@ class Footage:
     def absent(self) -> NDArray[np.bool_]:
         """[N] bool: the target is known not to be seen."""
         return self.labelled & ~self.present
+
+    def since(self, first: int) -> Footage:
+        """The same without the frames before `first`."""
+        return replace(
+            self,
+            boxes=self.boxes[first:],
+            labelled=self.labelled[first:],
+            frame=lambda index: self.frame(first + index),
+        )
 
     def box(self, index: int) -> BoundingBox:
         """True box of a frame in which the target is present."""
