@@ -36,9 +36,9 @@ bench: setup  ## speed, as ratios; BENCH=part OUT=file.json
 soak: setup  ## faults, fuzzing, endurance, in their long forms; MINUTES=10
 	@$(RUN) tools/soak.py --minutes $(MINUTES)
 
-weights: setup  ## train the default weights again (hours; needs the training material that the recipes name)
+weights: setup  ## train the default weights again (hours; goes on where it was stopped; needs the material that the recipes name)
 	@for name in sdstrack_s128 ckd_s128; do \
-	  for verb in train choose ship; do \
+	  for verb in "train --resume" choose ship; do \
 	    $(RUN) -m sdstrack_ros.cli $$verb config/train/default_$$name.yaml || exit 1; \
 	  done; \
 	done

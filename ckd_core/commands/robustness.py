@@ -7,15 +7,17 @@ from typing import Annotated
 
 import typer
 
+from ckd_core.commands import _options as options  # noqa: TC001 - typer reads annotations at run time
+
 
 def command(
-    root: Annotated[Path, typer.Option(help="Folder of the dataset.")],
-    dataset: Annotated[str, typer.Option("--dataset", "-d", help="lasher, rgbt234, gtot, depthtrack, folder, ...")],
+    root: options.Root,
+    dataset: options.Dataset,
     out: Annotated[Path, typer.Option(help="Folder for the runs and the table.")],
-    model: Annotated[str, typer.Option(help="Name of the network.")] = "sdstrack_s128",
-    weights: Annotated[Path | None, typer.Option(help="Weights; default: those that come with the package.")] = None,
-    split: Annotated[str | None, typer.Option(help="Split of the dataset; default: test.")] = None,
-    sequences: Annotated[str | None, typer.Option(help="Only these sequences, separated by commas.")] = None,
+    model: options.Model = "sdstrack_s128",
+    weights: options.Weights = None,
+    split: options.Split = None,
+    sequences: options.Sequences = None,
     conditions: Annotated[
         str | None,
         typer.Option(
@@ -31,13 +33,13 @@ def command(
         typer.Option(help="Instead: compare stand-ins for a missing image, such as zeros,last,duplicate,alone."),
     ] = None,
     synthetic: Annotated[bool, typer.Option(help="With --policies: also on synthetic clips.")] = True,
-    engine: Annotated[str, typer.Option(help="How the network runs, e.g. torch/fp32, openvino/bf16.")] = "torch/fp32",
-    device: Annotated[str, typer.Option(help="Devices for the workers in turn, e.g. cuda:0,cuda:1.")] = "auto",
-    workers: Annotated[int, typer.Option(min=1, help="Sequences at a time.")] = 1,
-    threads: Annotated[int, typer.Option(min=0, help="CPU threads a worker; 0: cores / workers.")] = 0,
-    seed: Annotated[int, typer.Option(min=0, help="For what is random in a condition.")] = 0,
-    skip_broken: Annotated[bool, typer.Option(help="Name missing or broken sequences and go on without.")] = False,
-    restart: Annotated[bool, typer.Option(help="Replace other runs' results in OUT.")] = False,
+    engine: options.Engine = "torch/fp32",
+    device: options.Devices = "auto",
+    workers: options.Workers = 1,
+    threads: options.Threads = 0,
+    seed: options.Seed = 0,
+    skip_broken: options.SkipBroken = False,
+    restart: options.Restart = False,
 ) -> None:
     """Table "full -> missing": every sequence with two cameras, under every condition.
 

@@ -16,7 +16,9 @@ def command(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Check data, shapes and memory, print the plan, stop.")
     ] = False,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint of this run.")] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on from the last checkpoint of this run, where there is one.")
+    ] = False,
 ) -> None:
     """Train a tracker. Under torchrun: torchrun --nproc-per-node N -m ckd_core.cli train CONFIG."""
     import logging
@@ -40,10 +42,11 @@ def command(
         if trainer.processes.is_main:
             console.print(table)
         return
-    if resume:
-        trainer.resume()
-    elif trainer.last.exists():
-        raise CheckpointError(f"{trainer.last} exists already; go on with --resume, or choose another run.out")
+    if trainer.last.exists():
+        if resume:
+            trainer.resume()
+        else:
+            raise CheckpointError(f"{trainer.last} exists already; go on with --resume, or choose another run.out")
     summary = trainer.run()
     if trainer.processes.is_main:
         best = "" if summary.best is None else f", best {settings.run.best_metric} {summary.best:.4f}"

@@ -160,7 +160,7 @@ def test_ctrl_c_then_resume_on_the_command_line(tmp_path: Path) -> None:
     assert build(TrainSettings, plain, "again") == chosen
     config = tmp_path / "run.yaml"
     config.write_text(yaml.safe_dump(plain))
-    first = sdstrack(config)
+    first = sdstrack(config, "--resume")  # nothing to go on from yet: it begins
     deadline = time.monotonic() + 240
     last = tmp_path / "run" / "checkpoints" / "last.safetensors"
     while not last.exists() and first.poll() is None and time.monotonic() < deadline:
