@@ -30,13 +30,22 @@ def part_names() -> list[str]:
     return sorted(name for name in names if name not in {"__main__", "harness"} and not name.startswith("_"))
 
 
-def print_table(console: Console, title: str, rows: list[dict[str, object]]) -> None:
-    """Print rows of one part; the columns are the keys of all rows in order of appearance."""
-    columns = list(dict.fromkeys(key for row in rows for key in row))
-    table = Table(*columns, title=title)
+def tables(rows: list[dict[str, object]]) -> list[list[dict[str, object]]]:
+    """Put rows with the same columns together, in order of appearance."""
+    groups: dict[tuple[str, ...], list[dict[str, object]]] = {}
     for row in rows:
-        table.add_row(*(str(row.get(key, "")) for key in columns))
-    console.print(table)
+        groups.setdefault(tuple(row), []).append(row)
+    return list(groups.values())
+
+
+def print_tables(console: Console, title: str, rows: list[dict[str, object]]) -> None:
+    """Print the rows of one part."""
+    console.print(f"\n{title}")
+    for group in tables(rows):
+        table = Table(*group[0])
+        for row in group:
+            table.add_row(*map(str, row.values()))
+        console.print(table)
 
 
 def machine() -> str:
@@ -53,14 +62,12 @@ def machine() -> str:
 
 
 def markdown(title: str, rows: list[dict[str, object]], rounds: str) -> str:
-    """Heading, date, machine, and a table for each run of rows with the same columns."""
+    """Heading, date, machine, and a table for each group of rows with the same columns."""
     lines = [f"## {title}", "", f"{dt.datetime.now(dt.timezone.utc):%Y-%m-%d}, {machine()}; {rounds}."]
-    columns: list[str] = []
-    for row in rows:
-        if list(row) != columns:
-            columns = list(row)
-            lines += ["", "| " + " | ".join(columns) + " |", "|---" * len(columns) + "|"]
-        lines.append("| " + " | ".join(str(row[key]) for key in columns) + " |")
+    for group in tables(rows):
+        columns = list(group[0])
+        lines += ["", "| " + " | ".join(columns) + " |", "|---" * len(columns) + "|"]
+        lines += ["| " + " | ".join(map(str, row.values())) + " |" for row in group]
     return "\n".join(lines)
 
 
@@ -81,7 +88,7 @@ def main() -> None:
     for name in options.parts or part_names():
         part = importlib.import_module(f"benchmarks.{name}")
         results[name] = part.run(options.quick)
-        print_table(console, part.TITLE, results[name])
+        print_tables(console, part.TITLE, results[name])
         if options.page:
             rounds = "few rounds" if options.quick else "all rounds"
             paste(options.page, name, markdown(part.TITLE, results[name], rounds))

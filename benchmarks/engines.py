@@ -20,6 +20,7 @@ from ckd_core.tracking.engines import EngineSpec, EngineUnavailableError, parse_
 from ckd_core.tracking.engines_exported import OnnxEngine, OpenVinoEngine, onnx_program, openvino_program
 from ckd_core.tracking.export import (
     quantise,
+    require_roundable,
     search_program,
     template_program,
     to_onnx,
@@ -145,6 +146,7 @@ class _Programs:
         if kind == "onnx":
             sessions = [onnx_program(to_onnx(program), kind, "cpu", _threads()) for program in self.exported]
             return OnnxEngine(name, "cpu", self.spec, sessions[0], {1: sessions[1]})
+        require_roundable(self._network, precision)
         template, search = self.openvino
         exact = self._network.config.exact_convolutions > 0
         compiled = openvino_program(template, precision, _threads(), exact)

@@ -184,7 +184,7 @@ def engine_from_network(network: TrackingNetwork, kind: str, precision: str, dev
             raise EngineUnavailableError("openvino/int8 must be calibrated first: give a folder of sdstrack export")
         if device != "cpu":
             raise EngineUnavailableError(f"OpenVINO runs on the CPU here, asked for was {device}")
-        _require_roundable(network, precision)
+        require_roundable(network, precision)
 
         def make_openvino(batch: int) -> Any:
             return openvino_program(to_openvino(search_program(network, batch)), precision, threads)
@@ -201,8 +201,11 @@ def engine_from_network(network: TrackingNetwork, kind: str, precision: str, dev
     return OnnxEngine(name, device, spec, template, {1: make_onnx(1)}, make_onnx)
 
 
-def _require_roundable(network: TrackingNetwork, precision: str) -> None:
-    """Refuse what OpenVINO cannot do: it rounds a whole program to bf16, or nothing of it."""
+def require_roundable(network: TrackingNetwork, precision: str) -> None:
+    """Refuse what OpenVINO cannot do: it rounds a whole program to bf16, or nothing of it.
+
+    Errors: EngineUnavailableError for bf16 with a network that has exact convolutions.
+    """
     if precision == "bf16" and network.config.exact_convolutions:
         raise EngineUnavailableError(
             f"{network.name} must keep its first layers in fp32, which openvino/bf16 cannot; "
@@ -229,7 +232,7 @@ def write_export(
     if 1 not in metadata.batches or min(metadata.batches) < 1:
         raise ExportError(f"batches must be positive and have 1 among them, got {metadata.batches}")
     if kind == "openvino":
-        _require_roundable(network, precision)
+        require_roundable(network, precision)
     items = list(calibration)
     if precision == "int8" and not items:
         raise ExportError("int8 needs crops to calibrate on; give sequences")
