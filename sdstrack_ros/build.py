@@ -1,15 +1,12 @@
-"""From settings to a warm tracker, and back to free memory. No ROS import; torch only inside."""
+"""From settings to a warm tracker. No ROS import; torch only inside."""
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
 import functools
 import gc
 import importlib
-import sys
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -108,15 +105,3 @@ def warm_up(tracker: TrackerLike, modality: Modality) -> None:
     for frame in frames[1:]:
         tracker.update(frame)
     tracker.reset()
-
-
-def free_memory() -> None:
-    """Give back what a tracker held, to the device and to the system, after the last reference to it is gone."""
-    gc.collect()
-    torch: Any = sys.modules.get("torch")
-    if torch is not None and torch.cuda.is_available():
-        torch.cuda.empty_cache()
-    if sys.platform == "linux":
-        # glibc keeps freed arenas; a node that was cleaned up gives them back. musl has no such call.
-        with contextlib.suppress(OSError, AttributeError):
-            ctypes.CDLL("libc.so.6").malloc_trim(0)

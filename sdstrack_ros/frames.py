@@ -34,13 +34,15 @@ class SourceFrame:
         self.frame_id = frame_id
         self.arrived = arrived
         self.released = released
-        self._decode = decode
+        self._decode: Callable[[], MultiModalFrame] | None = decode
         self._decoded: MultiModalFrame | None = None
 
     def images(self) -> MultiModalFrame:
         """The decoded frame. Only the tracking thread calls this."""
         if self._decoded is None:
+            assert self._decode is not None  # noqa: S101 - given up only for what it made
             self._decoded = self._decode()
+            self._decode = None  # it holds the messages; a storm's window of events is twenty times its image
         return self._decoded
 
 

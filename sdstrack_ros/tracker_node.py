@@ -18,12 +18,13 @@ from std_srvs.srv import SetBool, Trigger
 
 from ckd_core.errors import TrackingError
 from ckd_core.frame import BoundingBox
-from sdstrack_ros.build import WarmTracker, build_warm_tracker, free_memory, tuned
+from sdstrack_ros.build import WarmTracker, build_warm_tracker, tuned
 from sdstrack_ros.faults import FaultLog, guarded
 from sdstrack_ros.frames import History, SourceFrame
 from sdstrack_ros.health import Health, Latency, Situation
 from sdstrack_ros.inputs import Inputs, check_sync_policy
 from sdstrack_ros.lifecycle import answer_impossible_transitions, transition
+from sdstrack_ros.memory import free_memory, steady_heap
 from sdstrack_ros.node_parameters import NodeParameters
 from sdstrack_ros.overload import FrameCost, OutputPlan, OverloadPolicy
 from sdstrack_ros.publishers import Publishers
@@ -369,6 +370,7 @@ class TrackerNode(LifecycleNode):  # type: ignore[misc]  # rclpy brings no types
 
 def main(args: list[str] | None = None) -> int:
     """Run the node until SIGINT or SIGTERM; returns the exit status, 0 after either."""
+    steady_heap()
     rclpy.init(args=args, signal_handler_options=rclpy.signals.SignalHandlerOptions.NO)
     node = TrackerNode()
     executor = SingleThreadedExecutor()

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+import weakref
 from dataclasses import replace
 
 import numpy as np
@@ -314,3 +315,18 @@ def test_spread_keeps_the_last_and_the_order(count: int, limit: int) -> None:
     assert len(chosen) == min(count, limit)
     assert chosen == sorted(set(chosen))
     assert not count or chosen[-1] == count - 1
+
+
+def test_a_decoded_frame_lets_go_of_what_it_was_decoded_from() -> None:
+    class Messages:
+        def decode(self) -> MultiModalFrame:
+            return scene()
+
+    messages = Messages()
+    held = weakref.ref(messages)
+    source = SourceFrame(0, PERIOD_NS, "", 0.0, 0.0, messages.decode)
+    del messages
+    assert held() is not None
+    images = source.images()
+    assert held() is None
+    assert source.images() is images
