@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.timeout(600)
 ROOT = Path(__file__).parents[2]
 FRAMES = 40
-ENGINES = ("torch/fp32", "openvino/fp32", "onnxruntime/fp32") if LONG else ("torch/fp32",)
+ENGINES = ("torch/fp32", "openvino/fp32", "onnx/fp32") if LONG else ("torch/fp32",)
 FILES = ("result.json", "boxes.txt", "streaming.json")
 
 
