@@ -89,7 +89,7 @@ def disk_full(folder: Path) -> Outcome:
             write_bag(disk / storage, frames(50), storage=storage)
             outcome.faults.append(f"{storage}: no error")
         except TrackingError as error:
-            outcome.shown = str(error)[:90]
+            outcome.shown = str(error).replace(f"{disk}/", "")[:90]
         left = [str(path) for path in disk.rglob("*")]
         if left:
             outcome.faults.append(f"{storage}: left behind {left}")
