@@ -47,7 +47,6 @@ class _Inverted(nn.Module):
         self.residual = stride == 1 and inputs == outputs
 
     def forward(self, x: Tensor) -> Tensor:
-        x = x.to(next(self.parameters()).dtype)  # the block before may be an exact one, see FrozenStem
         y = x
         for layer in self.layers[:-1]:
             y = F.relu6(layer(y))
@@ -75,12 +74,14 @@ class FrozenStem(nn.Module):
                 blocks.append(_Inverted(inputs, channels, stride if i == 0 else 1, expansion))
                 inputs = channels
         self.blocks = nn.ModuleList(blocks)
+        self.lowered: torch.dtype | None = None  # what the blocks after the exact ones were lowered to
         self.requires_grad_(requires_grad=False)
 
     def lower(self, dtype: torch.dtype) -> None:
         """Compute in `dtype` from block `EXACT_BLOCKS` on."""
         for block in self.blocks[EXACT_BLOCKS:]:
             block.to(dtype)
+        self.lowered = dtype
 
     def forward(self, x: Tensor) -> Tensor:
         """Features of all taps at stride 8."""
@@ -88,6 +89,8 @@ class FrozenStem(nn.Module):
         taps = []
         for number, block in enumerate(self.blocks, start=1):
             x = block(x)
+            if number == EXACT_BLOCKS and self.lowered is not None:
+                x = x.to(self.lowered)
             if number in TAPS:
                 taps.append(x)
         fine, *coarse = taps

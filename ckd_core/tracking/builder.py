@@ -208,8 +208,11 @@ def _start(network: TrackingNetwork, kind: str, precision: str, device: str, thr
 
 
 def _compiled(network: TrackingNetwork, precision: str, device: str) -> Engine:
-    """The compiled engine after its first frame, so that a missing compiler shows now."""
-    engine = CompiledEngine(network, precision, device)
+    """The compiled engine after its first frame, so that a missing compiler shows now.
+
+    It takes a copy: the network must be whole for the engine that takes its place, and lowering rounds it.
+    """
+    engine = CompiledEngine(copy.deepcopy(network), precision, device)
     try:
         engine.track(engine.embed_template(engine.template_crops(1)), engine.search_crops(1), engine.windows(1))
     except (RuntimeError, torch._dynamo.exc.TorchDynamoException) as error:

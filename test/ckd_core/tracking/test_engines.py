@@ -17,6 +17,7 @@ from ckd_core.tracking import build_tracker
 from ckd_core.tracking.builder import auto_engine, engine_for
 from ckd_core.tracking.confidence import Thresholds
 from ckd_core.tracking.engines import EngineError, EngineSpec, EngineUnavailableError, parse_engine
+from ckd_core.tracking.engines_torch import CompiledEngine
 from ckd_core.tracking.export import ExportError, ExportMetadata, load_export, read_export_metadata, write_export
 
 MODEL = "sdstrack_tiny_test"
@@ -253,6 +254,21 @@ def test_a_small_network_keeps_its_first_layers_exact_in_bf16(tmp_path) -> None:
     with pytest.raises(EngineUnavailableError, match="must keep its first layers in fp32"):
         write_export(tmp_path / "other", network, metadata_for(network, "openvino/bf16"))
     assert not (tmp_path / "other").exists()
+
+
+def test_a_compiler_that_fails_costs_no_precision(monkeypatch) -> None:
+    def broken(*_: object) -> None:
+        raise RuntimeError("no compiler")
+
+    network, _ = load_model("sdstrack_s128")
+    reference = engine_for(copy.deepcopy(network), engine="torch/fp32", device="cpu")
+    monkeypatch.setattr(CompiledEngine, "track", broken)
+    engine = engine_for(copy.deepcopy(network), engine="compile/bf16", device="cpu")
+    assert engine.name == "torch/fp32"
+    seen = np.random.default_rng(3).integers(0, 256, (1, 2, 128, 128, 3), dtype=np.uint8)
+    template = seen[:, :, 32:96, 32:96].copy()
+    found = [one.track(one.embed_template(template), seen, one.windows(1)) for one in (engine, reference)]
+    np.testing.assert_array_equal(*found)
 
 
 def test_a_failed_export_leaves_nothing(tmp_path, network) -> None:
