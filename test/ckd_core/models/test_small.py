@@ -51,7 +51,7 @@ def test_a_few_steps_on_one_batch_lower_the_loss(kind: str) -> None:
     trained = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=2e-3)
     losses = []
-    for _ in range(8):
+    for _ in range(16):
         result = objective(model, batch, CONTEXT)
         optimizer.zero_grad()
         result.loss.backward()
