@@ -20,7 +20,7 @@ lint: setup  ## ruff and mypy
 	@$(RUN) -m ruff format --check .
 	@$(RUN) -m mypy
 
-# Each part has a process of its own: training forks data workers, which crashes beside the engines' native threads.
+# Each part has a process of its own: one process for all ended in a segmentation fault of unknown cause in training.
 test: lint  ## ruff, mypy, pytest; ARGS=what pytest is to do instead of everything
 ifdef ARGS
 	@$(RUN) -m pytest $(ARGS)

@@ -8,12 +8,10 @@ between `<!-- PART -->` and `<!-- end -->`, with date and machine.
 from __future__ import annotations
 
 import argparse
-import datetime as dt
 import importlib
 import json
-import os
 import pkgutil
-import platform
+import sys
 import tempfile
 from pathlib import Path
 
@@ -22,6 +20,10 @@ from rich.table import Table
 
 import benchmarks
 from tools.paste_table import paste
+
+# The reliability tables name date, machine and versions; so do these.
+sys.path.insert(0, str(Path(__file__).parents[1] / "test" / "support"))
+from reliability.about import about
 
 
 def part_names() -> list[str]:
@@ -48,22 +50,9 @@ def print_tables(console: Console, title: str, rows: list[dict[str, object]]) ->
         console.print(table)
 
 
-def machine() -> str:
-    """Processor, cores, GPU, Python and torch, in words."""
-    import torch
-
-    cpu = platform.processor() or platform.machine()
-    info = Path("/proc/cpuinfo")
-    if info.is_file():
-        models = [line.partition(":")[2].strip() for line in info.read_text().splitlines() if "model name" in line]
-        cpu = models[0] if models else cpu
-    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
-    return f"{cpu}, {os.cpu_count()} threads, {gpu}, Python {platform.python_version()}, torch {torch.__version__}"
-
-
 def markdown(title: str, rows: list[dict[str, object]], rounds: str) -> str:
     """Heading, date, machine, and a table for each group of rows with the same columns."""
-    lines = [f"## {title}", "", f"{dt.datetime.now(dt.timezone.utc):%Y-%m-%d}, {machine()}; {rounds}."]
+    lines = [f"## {title}", "", f"{', '.join(about().values())}; {rounds}."]
     for group in tables(rows):
         columns = list(group[0])
         lines += ["", "| " + " | ".join(columns) + " |", "|---" * len(columns) + "|"]
@@ -83,7 +72,7 @@ def main() -> None:
     if unknown:
         parser.error(f"no such part: {', '.join(unknown)}; there are {', '.join(part_names())}")
     console = Console(width=160)
-    console.print(machine())
+    console.print(", ".join(about().values()))
     results: dict[str, list[dict[str, object]]] = {}
     for name in options.parts or part_names():
         part = importlib.import_module(f"benchmarks.{name}")

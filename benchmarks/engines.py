@@ -12,9 +12,7 @@ import numpy as np
 import torch
 
 from benchmarks import _published_order as published
-from benchmarks.harness import Row, interleaved, rows_against
-from ckd_core.models.checkpoint import default_weights, load_model
-from ckd_core.models.registry import build_model
+from benchmarks.harness import Row, interleaved, network_of, rows_against
 from ckd_core.tracking.builder import engine_for
 from ckd_core.tracking.engines import EngineSpec, EngineUnavailableError, parse_engine
 from ckd_core.tracking.engines_exported import OnnxEngine, OpenVinoEngine, onnx_program, openvino_program
@@ -75,7 +73,7 @@ def _row(model: str, engine: str, device: str, **values: object) -> Row:
 
 
 def _side_by_side(name: str, device: str, engines: tuple[str, ...], rounds: int) -> list[Row]:
-    network = _network(name)
+    network = network_of(name)
     programs = _Programs(network)
     calls: dict[str, Call] = {}
     if name.endswith("b256"):
@@ -98,14 +96,6 @@ def _side_by_side(name: str, device: str, engines: tuple[str, ...], rounds: int)
             rows.append({**_row(name, engine, device, **row), **({"note": note} if note else {})})
     threads = torch.get_num_threads() if device == "cpu" else None
     return [*rows, *missing] if threads is None else [*({**row, "threads": threads} for row in rows), *missing]
-
-
-def _network(name: str) -> TrackingNetwork:
-    """Shipped weights where there are some: speed depends on the weights only through denormal numbers."""
-    if default_weights(name).is_file():
-        return load_model(name)[0]
-    torch.manual_seed(0)
-    return build_model(name).eval()
 
 
 def _published_order(network: TrackingNetwork, device: str) -> Call:

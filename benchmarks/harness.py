@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from ckd_core.models.network import TrackingNetwork
+
 Row = dict[str, object]
 
 
@@ -46,6 +48,14 @@ def interleaved(
             if index >= warmup:
                 samples[name].append(elapsed_ms)
     return {name: Timing(tuple(values)) for name, values in samples.items()}
+
+
+def network_of(name: str) -> TrackingNetwork:
+    """Shipped weights where there are some, else random ones: speed depends on them only through denormal numbers."""
+    from ckd_core.models.checkpoint import default_weights, load_model
+    from ckd_core.models.registry import build_model
+
+    return load_model(name)[0] if default_weights(name).is_file() else build_model(name).eval()
 
 
 def rows_against(timings: Mapping[str, Timing], reference: str) -> list[Row]:

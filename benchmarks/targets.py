@@ -7,11 +7,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from benchmarks.harness import Row, interleaved
+from benchmarks.harness import Row, interleaved, network_of
 from ckd_core.data.synthetic import clip
 from ckd_core.frame import BoundingBox, Modality, MultiModalFrame
-from ckd_core.models.checkpoint import default_weights, load_model
-from ckd_core.models.registry import build_model
 from ckd_core.tracking.builder import engine_for
 from ckd_core.tracking.config import TrackerConfig
 from ckd_core.tracking.multi import MultiTracker
@@ -19,7 +17,6 @@ from ckd_core.tracking.multi import MultiTracker
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ckd_core.models.network import TrackingNetwork
     from ckd_core.tracking.engines import Engine
 
 TITLE = "Targets: a frame with N targets against N = 1 (ratio: times the cost of one; N if nothing were shared)"
@@ -45,7 +42,7 @@ def run(quick: bool) -> list[Row]:
 
 def _case(name: str, engine: str, device: str, rounds: int) -> list[Row]:
     threads = len(os.sched_getaffinity(0))
-    built = engine_for(_network(name), engine=engine, device=device, threads=threads)
+    built = engine_for(network_of(name), engine=engine, device=device, threads=threads)
     frames = clip(78, Modality.THERMAL, 2, SIZE).frames
     calls = {f"{count} targets": _tracking(built, frames[0], count) for count in COUNTS}
     timings = interleaved(calls, rounds)
@@ -62,15 +59,6 @@ def _case(name: str, engine: str, device: str, rounds: int) -> list[Row]:
         }
         for label, timing in timings.items()
     ]
-
-
-def _network(name: str) -> TrackingNetwork:
-    if default_weights(name).is_file():
-        return load_model(name)[0]
-    import torch
-
-    torch.manual_seed(0)
-    return build_model(name).eval()
 
 
 def _tracking(engine: Engine, frame: MultiModalFrame, count: int) -> Callable[[], object]:

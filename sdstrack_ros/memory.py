@@ -18,8 +18,7 @@ KEEP_FREE_BYTES = 16 << 20
 def steady_heap() -> None:
     """Let the heap keep what a few images need, instead of returning and fetching it with every frame.
 
-    glibc gives the end of the heap back as soon as it is free. An image buffer there costs hundreds of page faults a
-    frame, and makes resident memory jump by megabytes.
+    glibc gives the end of the heap back as soon as it is free: resident memory then jumps by megabytes (`make soak`).
     """
     libc = _glibc()
     if libc is not None:

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ckd_core.boxes import is_present
-from ckd_core.data.sequences import open_folder
+from ckd_core.data.sequences import Truth, open_folder
 from ckd_core.data.synthetic import World, clip
 from ckd_core.frame import BoundingBox
 
@@ -32,7 +31,7 @@ CLIP_FPS = 15.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Footage:
+class Footage(Truth):
     """A recording whose truth is known.
 
     boxes: [N, 4] float64 xywh in reference pixels, nan where the target cannot be seen. labelled: [N] bool, False where
@@ -44,19 +43,6 @@ class Footage:
     boxes: NDArray[np.float64]
     labelled: NDArray[np.bool_]
     frame: Callable[[int], MultiModalFrame]
-
-    def __len__(self) -> int:
-        return len(self.boxes)
-
-    @property
-    def present(self) -> NDArray[np.bool_]:
-        """[N] bool: the target's box is known."""
-        return is_present(self.boxes)
-
-    @property
-    def absent(self) -> NDArray[np.bool_]:
-        """[N] bool: the target is known not to be seen."""
-        return self.labelled & ~self.present
 
     def since(self, first: int) -> Footage:
         """The same without the frames before `first`."""

@@ -36,8 +36,41 @@ class SequenceError(TrackingError):
     """A sequence that is missing, broken, or does not hold what its layout promises."""
 
 
+class Truth:
+    """What is known of the target in each frame; for classes with `name`, `boxes` and `labelled`.
+
+    boxes: [N, 4] float64 xywh in pixels. labelled: [N] bool, False where nobody knows.
+    """
+
+    __slots__ = ()
+    name: str
+    boxes: NDArray[np.float64]
+    labelled: NDArray[np.bool_]
+
+    def __len__(self) -> int:
+        return len(self.boxes)
+
+    @property
+    def present(self) -> NDArray[np.bool_]:
+        """[N] bool: the target is annotated in this frame."""
+        return is_present(self.boxes)
+
+    @property
+    def absent(self) -> NDArray[np.bool_]:
+        """[N] bool: an annotator says that the target cannot be seen in this frame."""
+        return self.labelled & ~self.present
+
+    @property
+    def start(self) -> int:
+        """Index of the first frame with a box, where a tracker starts. Errors: SequenceError without one."""
+        found = np.flatnonzero(self.present)
+        if not len(found):
+            raise SequenceError(f"sequence {self.name} has no frame with a box, so no tracker can start on it")
+        return int(found[0])
+
+
 @dataclass(frozen=True, slots=True, eq=False)
-class Sequence:
+class Sequence(Truth):
     """Paths and boxes of one sequence; images are read when asked for.
 
     name: the folder's name.
@@ -60,27 +93,6 @@ class Sequence:
     stamps: NDArray[np.float64]
     aux_boxes: NDArray[np.float64] | None = None
     attributes: tuple[str, ...] = ()
-
-    def __len__(self) -> int:
-        return len(self.boxes)
-
-    @property
-    def present(self) -> NDArray[np.bool_]:
-        """[N] bool: the object is annotated in this frame."""
-        return is_present(self.boxes)
-
-    @property
-    def absent(self) -> NDArray[np.bool_]:
-        """[N] bool: an annotator says that the object cannot be seen in this frame."""
-        return self.labelled & ~self.present
-
-    @property
-    def start(self) -> int:
-        """Index of the first frame with a box, where a tracker starts."""
-        found = np.flatnonzero(self.present)
-        if not len(found):
-            raise SequenceError(f"sequence {self.name} has no frame with a box, so no tracker can start on it")
-        return int(found[0])
 
     def rgb(self, index: int) -> Image | None:
         """Colour image [H, W, 3] uint8 RGB, or None without a colour camera."""

@@ -57,7 +57,7 @@ def painted_recordings(count: int, frames: int, seed: int, world_seed: int) -> l
         target, trouble = SCENES[number // len(kinds) % len(SCENES)]
         found = clip(seed + number, modality, frames, target=target, trouble=trouble, world=world)
         footage = of_clip(f"clip {seed + number} {modality.value} {target} {trouble}", found)
-        made.append(footage.since(int(np.flatnonzero(footage.present)[0])))
+        made.append(footage.since(footage.start))
     return made
 
 

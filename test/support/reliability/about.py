@@ -8,6 +8,8 @@ import platform
 import time
 from pathlib import Path
 
+import torch
+
 PACKAGES = ("ros-rclpy", "ros-rmw-fastrtps-cpp", "torch", "openvino", "numpy", "hypothesis", "rosbags")
 
 
@@ -19,9 +21,10 @@ def about() -> dict[str, str]:
             versions[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
             continue
+    gpu = f", {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ", no GPU"
     return {
         "date": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
-        "machine": f"{_processor()}, {os.cpu_count()} cores, {platform.system()} {platform.machine()}",
+        "machine": f"{_processor()}, {os.cpu_count()} cores, {platform.system()} {platform.machine()}{gpu}",
         "versions": ", ".join(f"{name} {version}" for name, version in versions.items()),
     }
 
