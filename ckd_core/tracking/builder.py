@@ -23,12 +23,12 @@ from ckd_core.tracking.export import METADATA_FILE, ExportError, engine_from_net
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from ckd_core.models.config import NetworkConfig
     from ckd_core.models.network import TrackingNetwork
 
 logger = logging.getLogger(__name__)
 
 MEASURED_RUNS = 5
-SMALL_NETWORK = 10_000_000  # parameters
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +111,7 @@ def engine_for(
         torch.set_num_threads(threads)
     if engine == "measure":
         return measured_engine(network, device, threads)
-    chosen = auto_engine(device, parameter_count(network)) if engine == "auto" else engine
+    chosen = auto_engine(device, network.config) if engine == "auto" else engine
     kind, precision = parse_engine(chosen)
     try:
         return _start(network, kind, precision, device, threads)
@@ -122,39 +122,34 @@ def engine_for(
         return TorchEngine(network.float(), "fp32", device)
 
 
-def parameter_count(network: TrackingNetwork) -> int:
-    """Numbers a network has learnt."""
-    return sum(parameter.numel() for parameter in network.parameters())
-
-
-def auto_engine(device: str, parameters: int) -> str:
+def auto_engine(device: str, config: NetworkConfig) -> str:
     """The engine that is usually fastest on a device, by what is installed and by the CPU's instructions.
 
-    parameters: of the network. A small one stays in float32 on a CPU: bf16 would save it next to nothing.
+    config: the network's. One with `exact_convolutions` cannot have OpenVINO's bf16.
     """
     if device.startswith("cuda"):
         return "cudagraph/fp16"
-    native_bf16 = bool(cpu_flags() & {"amx_bf16", "avx512_bf16"}) and parameters >= SMALL_NETWORK
+    native_bf16 = bool(cpu_flags() & {"amx_bf16", "avx512_bf16"})
     if importlib.util.find_spec("openvino") is not None:
-        return "openvino/bf16" if native_bf16 else "openvino/fp32"
-    return "torch/bf16" if native_bf16 and "amx_bf16" in cpu_flags() else "torch/fp32"
+        return "openvino/bf16" if native_bf16 and not config.exact_convolutions else "openvino/fp32"
+    return "torch/bf16" if native_bf16 else "torch/fp32"
 
 
-def candidates(device: str, parameters: int) -> list[str]:
-    """Engines worth measuring on a device for a network of so many parameters (see `auto_engine`).
+def candidates(device: str, config: NetworkConfig) -> list[str]:
+    """Engines worth measuring on a device for a network (see `auto_engine`).
 
     int8 is not among them, it needs calibration.
     """
     if device.startswith("cuda"):
         return ["cudagraph/fp16", "cudagraph/bf16", "compile/fp16", "tensorrt/fp16", "torch/fp32"]
-    full = ["openvino/fp32", "onnx/fp32", "torch/fp32"]
-    return full if parameters < SMALL_NETWORK else ["openvino/bf16", "torch/bf16", *full]
+    names = ["openvino/bf16", "torch/bf16", "openvino/fp32", "onnx/fp32", "torch/fp32"]
+    return names[1:] if config.exact_convolutions else names
 
 
 def measured_engine(network: TrackingNetwork, device: str, threads: int) -> Engine:
     """The fastest of `candidates` that start here, by the median of a few frames."""
     best: tuple[float, Engine] | None = None
-    for name in candidates(device, parameter_count(network)):
+    for name in candidates(device, network.config):
         kind, precision = parse_engine(name)
         try:
             engine = _start(copy.deepcopy(network), kind, precision, device, threads)

@@ -11,10 +11,10 @@ import torch
 from ckd_core.boxes import cxcywh_to_xyxy, iou
 from ckd_core.frame import Modality
 from ckd_core.models.checkpoint import CheckpointError, load_model, metadata_of, save_model
-from ckd_core.models.registry import build_model
+from ckd_core.models.registry import build_model, model_config
 from ckd_core.models.stem import EXACT_BLOCKS
 from ckd_core.tracking import build_tracker
-from ckd_core.tracking.builder import auto_engine, engine_for
+from ckd_core.tracking.builder import auto_engine, candidates, engine_for
 from ckd_core.tracking.confidence import Thresholds
 from ckd_core.tracking.engines import EngineError, EngineSpec, EngineUnavailableError, parse_engine
 from ckd_core.tracking.engines_torch import CompiledEngine
@@ -185,9 +185,14 @@ def test_nonsense_devices_and_threads_are_refused(network) -> None:
 
 
 def test_auto_names_an_engine_that_exists() -> None:
-    assert parse_engine(auto_engine("cpu", 90_000_000))
-    assert parse_engine(auto_engine("cpu", 1_000_000))[1] == "fp32"  # bf16 gains a small network nothing
-    assert auto_engine("cuda:1", 1_000_000) == "cudagraph/fp16"
+    large, small = model_config("sdstrack_b256"), model_config("sdstrack_s128")
+    assert parse_engine(auto_engine("cpu", large))
+    assert auto_engine("cuda:1", small) == "cudagraph/fp16"
+    # OpenVINO cannot keep single convolutions in float32
+    assert auto_engine("cpu", small) != "openvino/bf16"
+    assert "openvino/bf16" in candidates("cpu", large)
+    assert "openvino/bf16" not in candidates("cpu", small)
+    assert "torch/bf16" in candidates("cpu", small)
 
 
 def metadata_for(network, engine: str, batches: tuple[int, ...] = (1,)) -> ExportMetadata:
