@@ -61,6 +61,9 @@ def generate_launch_description() -> LaunchDescription:
             DeclareLaunchArgument("namespace", default_value="", description="namespace of the node"),
             DeclareLaunchArgument("lifecycle", default_value="true", description="configure and activate the node"),
             DeclareLaunchArgument("rviz", default_value="false", description="start RViz"),
+            DeclareLaunchArgument(
+                "fixed_frame", default_value="", description="RViz's fixed frame; empty: camera_color_optical_frame"
+            ),
             DeclareLaunchArgument("use_sim_time", default_value="false", description="take time from /clock"),
             OpaqueFunction(function=start),
         ]
@@ -76,7 +79,7 @@ def start(context: LaunchContext) -> list[Any]:
     sim_time = is_true(LaunchConfiguration("use_sim_time").perform(context))
     parameters["use_sim_time"] = sim_time
     config = config_file(share, LaunchConfiguration("config").perform(context), given["modality"])
-    namespace = LaunchConfiguration("namespace").perform(context)
+    namespace, frame = (LaunchConfiguration(name).perform(context) for name in ("namespace", "fixed_frame"))
     node = LifecycleNode(
         package="sdstrack_ros",
         executable="tracker_node",
@@ -89,9 +92,9 @@ def start(context: LaunchContext) -> list[Any]:
         package="rviz2",
         executable="rviz2",
         name="rviz2",
-        arguments=["-d", str(share / "config" / "sdstrack.rviz")],
+        arguments=["-d", str(share / "config" / "sdstrack.rviz"), *(["-f", frame] if frame else [])],
         parameters=[{"use_sim_time": sim_time}],
-        remappings=rviz_remappings(namespace, given["rgb_topic"] or topic_in(config)),
+        remappings=rviz_remappings(namespace, settings_in(config) | {k: v for k, v in given.items() if v}),
         condition=IfCondition(LaunchConfiguration("rviz")),
     )
     transitions = lifecycle_transitions(node) if is_true(LaunchConfiguration("lifecycle").perform(context)) else []
@@ -109,18 +112,26 @@ def config_file(share: Path, config: str, modality: str) -> Path:
     return path
 
 
-def topic_in(config: Path) -> str:
-    """Colour topic that a parameter file names, or nothing."""
+def settings_in(config: Path) -> dict[str, Any]:
+    """Parameters that a parameter file sets."""
     sections = yaml.safe_load(config.read_text()) or {}
-    return next((section["ros__parameters"].get("rgb_topic", "") for section in sections.values()), "")
+    return {name: value for section in sections.values() for name, value in section["ros__parameters"].items()}
 
 
-def rviz_remappings(namespace: str, rgb_topic: str) -> list[tuple[str, str]]:
-    """From the names in sdstrack.rviz to those in use."""
+def rviz_remappings(namespace: str, settings: dict[str, Any]) -> list[tuple[str, str]]:
+    """From the names in sdstrack.rviz, and those that RViz derives from them, to those in use."""
     prefix = f"/{namespace.strip('/')}" if namespace.strip("/") else ""
-    topic = rgb_topic if rgb_topic.startswith("/") else f"{prefix}/{rgb_topic or 'rgb/image_raw'}"
-    own = [(f"/tracker/{name}", f"{prefix}/tracker/{name}") for name in ("overlay", "markers", "init_point")]
-    return [*own, ("/rgb/image_raw", topic)]
+
+    def resolved(parameter: str, default: str) -> str:
+        name = settings.get(parameter) or default
+        return name if name.startswith("/") else f"{prefix}/{name}"
+
+    calibration = resolved("camera_info_topic", "camera_info")
+    names = [(f"/tracker/{name}", f"{prefix}/tracker/{name}") for name in ("overlay", "markers", "init_point")]
+    names += [("/rgb/image_raw", resolved("rgb_topic", "rgb/image_raw")), ("/rgb/camera_info", calibration)]
+    if settings.get("modality", "depth") == "depth":  # registered to colour, so it has colour's calibration
+        names += [("/aux/image_raw", resolved("aux_topic", "aux/image_raw")), ("/aux/camera_info", calibration)]
+    return names
 
 
 def lifecycle_transitions(node: LifecycleNode) -> list[Any]:

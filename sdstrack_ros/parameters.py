@@ -26,7 +26,7 @@ _IDENTITY = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
 class Settings:
     """Validated values of all parameters; the fields are the table's rows."""
 
-    model: str = row("sdstrack_s128", "Model", "Network to run; `sdstrack models` lists the names.")
+    model: str = row("sdstrack_s128", "Model", "Network to run; sdstrack_b256, ckd_b256, sdstrack_s128 or ckd_s128.")
     weights: str = row("", "Model", "Weights file (safetensors); empty takes the file shipped with the model.")
     modality: str = row("depth", "Model", "What the second camera sees.", choices=("depth", "thermal", "event"))
     engine: str = row("auto", "Model", "How the network runs; auto takes the fastest that the device offers.")

@@ -12,6 +12,7 @@ from ckd_core.errors import TrackingError
 from ckd_core.frame import BoundingBox
 from sdstrack_ros.faults import FaultLog, guarded
 from sdstrack_ros.outputs import box_of
+from sdstrack_ros.qos import on_incompatible, sensor_qos
 from sdstrack_ros.targets import BoxRequest, Candidate, CandidatesRequest, PixelRequest, TargetError
 
 if TYPE_CHECKING:
@@ -44,12 +45,21 @@ class TargetInputs:
         self._refuse = refuse
         self._transforms = _Transforms(node)
         self._subscriptions = [
-            node.create_subscription(Detection2D, "~/init_box", self._on_box, QUEUE),
-            node.create_subscription(RegionOfInterest, "~/init_roi", self._on_roi, QUEUE),
-            node.create_subscription(Point, "~/init_pixel", self._on_pixel, QUEUE),
-            node.create_subscription(PointStamped, "~/init_point", self._on_point, QUEUE),
-            node.create_subscription(Detection2DArray, "~/candidates", self._on_candidates, QUEUE),
+            self._subscribe(Detection2D, "init_box", self._on_box),
+            self._subscribe(RegionOfInterest, "init_roi", self._on_roi),
+            self._subscribe(Point, "init_pixel", self._on_pixel),
+            self._subscribe(PointStamped, "init_point", self._on_point),
+            # A stream like an image: the next one makes up for a lost one.
+            node.create_subscription(
+                Detection2DArray, "~/candidates", self._on_candidates, sensor_qos("best_effort", QUEUE)
+            ),
         ]
+
+    def _subscribe(self, kind: Any, name: str, callback: Callable[[Any], None]) -> Any:
+        """A single request must not get lost: reliable. A publisher that does not offer it is told about."""
+        unfit = f"a publisher offers best effort; one request must not get lost, publish ~/{name} reliably"
+        told = on_incompatible(lambda: self.faults.record(f"QoS of {name}", unfit))
+        return self._node.create_subscription(kind, f"~/{name}", callback, QUEUE, event_callbacks=told)
 
     def destroy(self) -> None:
         """Remove the topics; the mirror image of creation."""

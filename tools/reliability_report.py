@@ -65,7 +65,7 @@ def matrix(folder: Path) -> list[str]:
     """The fault matrix."""
     note, rows = read(folder)
     lines = ["## Fault matrix", "", *stated(note, "matrix")]
-    head = ("fault", "injected", "stayed up", "back after", "boxes / frames", "injected / counted", "memory", "shown",
+    head = ("fault", "injected", "stayed up", "back after", "answers / frames", "injected / counted", "memory", "shown",
             "test")  # fmt: skip
     cells = []
     for row in rows:

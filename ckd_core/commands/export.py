@@ -13,8 +13,11 @@ def command(
     model: Annotated[str, typer.Option(help="Name of the network.")] = "sdstrack_s128",
     weights: Annotated[Path | None, typer.Option(help="Weights; default: those that come with the package.")] = None,
     engine: Annotated[
-        str, typer.Option(help="onnx/fp32, onnx/fp16, tensorrt/fp16, openvino/bf16, openvino/int8, torch/bf16 ...")
-    ] = "openvino/bf16",
+        str,
+        typer.Option(
+            help="openvino/fp32, openvino/bf16, openvino/int8, onnx/fp32, onnx/fp16, tensorrt/fp16, torch/bf16 ..."
+        ),
+    ] = "openvino/fp32",
     device: Annotated[str, typer.Option(help="cpu or cuda: where it will run.")] = "cpu",
     batches: Annotated[str, typer.Option(help="Numbers of targets to make programs for, e.g. 1,2,4,8.")] = "1",
     sequences: Annotated[

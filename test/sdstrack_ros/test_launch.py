@@ -47,7 +47,7 @@ def test_tracker_launch_passes_arguments_as_parameters_and_keeps_the_config_for_
 
 def test_every_argument_that_becomes_a_parameter_is_in_the_table() -> None:
     launched = fake.launched(LAUNCH / "tracker.launch.py", {})
-    own = {"config", "namespace", "lifecycle", "rviz", "use_sim_time"}
+    own = {"config", "namespace", "lifecycle", "rviz", "fixed_frame", "use_sim_time"}
     assert set(launched.declared) - own <= set(TABLE)
 
 
@@ -96,7 +96,21 @@ def test_rviz_is_told_the_names_in_use() -> None:
         "/tracker/markers": "/arm/tracker/markers",
         "/tracker/init_point": "/arm/tracker/init_point",
         "/rgb/image_raw": "/zed/zed_node/rgb/color/rect/image",
+        "/rgb/camera_info": "/zed/zed_node/rgb/color/rect/camera_info",
+        "/aux/image_raw": "/zed/zed_node/depth/depth_registered",
+        "/aux/camera_info": "/zed/zed_node/rgb/color/rect/camera_info",
     }
+    assert "-f" not in rviz.arguments
+
+
+def test_rviz_makes_points_of_depth_only() -> None:
+    given = {"rviz": "true", "modality": "thermal", "rgb_topic": "left", "fixed_frame": "map"}
+    (rviz,) = fake.launched(LAUNCH / "tracker.launch.py", given).of(fake.Node)
+    names = dict(rviz.remappings)
+    assert names["/rgb/image_raw"] == "/left"
+    assert names["/rgb/camera_info"] == "/camera_info"
+    assert "/aux/image_raw" not in names
+    assert rviz.arguments[-2:] == ["-f", "map"]
 
 
 @pytest.mark.parametrize("config", ["realsense", "realsense.yaml", str(ROOT / "config" / "realsense.yaml")])
@@ -133,6 +147,8 @@ def test_rviz_file_shows_what_the_node_publishes() -> None:
     topics = {display["Class"].rpartition("/")[2]: display.get("Topic", {}) for display in manager["Displays"]}
     assert topics["Image"]["Value"] == "/tracker/overlay"
     assert topics["MarkerArray"]["Value"] == "/tracker/markers"
+    (cloud,) = (display for display in manager["Displays"] if display["Class"].endswith("/DepthCloud"))
+    assert (cloud["Color Image Topic"], cloud["Depth Map Topic"]) == ("/rgb/image_raw", "/aux/image_raw")
     required = {"Depth", "Durability Policy", "History Policy", "Reliability Policy", "Value"}
     assert all(set(topics[name]) == required for name in ("Image", "MarkerArray", "Camera"))
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from geometry_msgs.msg import Point, PointStamped
+from rclpy.qos import QoSProfile, ReliabilityPolicy
 from ros_camera import NODE, OPTICAL_FRAME, stamp_of
 from sensor_msgs.msg import RegionOfInterest
 from std_srvs.srv import SetBool, Trigger
@@ -128,6 +129,23 @@ def test_a_detector_takes_over(rig: Rig) -> None:
     send(rig, Detection2DArray, "candidates", candidates(rig.cameras.film(3)[-1]))
     rig.until(lambda: rig.says("candidates (cup, score 0.80) taken"), "the adoption")
     assert rig.ros.set_parameters(adopt_candidates=False).successful
+
+
+def test_a_request_that_may_get_lost_is_told_about(rig: Rig) -> None:
+    qos = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
+    publisher = rig.ros.node.create_publisher(Detection2D, f"{NODE}/init_box", qos)
+    rig.until(lambda: "publish ~/init_box reliably" in rig.fault("QoS of init_box"), "word of the QoS")
+    rig.ros.node.destroy_publisher(publisher)
+
+
+def test_a_detector_of_any_reliability_is_heard(rig: Rig) -> None:
+    qos = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
+    publisher = rig.ros.node.create_publisher(Detection2DArray, f"{NODE}/candidates", qos)
+    rig.until(lambda: publisher.get_subscription_count() > 0, "a listener")
+    found = [detection((5, 5, 30, 30), rig.cameras.film(3)[-1], "dog", 0.99)]
+    publisher.publish(Detection2DArray(header=found[0].header, detections=found))
+    rig.until(lambda: rig.says("candidates refused: adopt_candidates is false"), "the refusal")
+    rig.ros.node.destroy_publisher(publisher)
 
 
 def test_pause_and_reset(rig: Rig) -> None:

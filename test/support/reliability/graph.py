@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 VERSION = "0.2.0"
 ENCLAVE = NODE
+# What tf2_ros listens to for `~/init_point`. It has no wheel, so the node under test may run without it.
+TRANSFORMS = ("tf", "tf_static")
 POLICY = Path(__file__).parents[3] / "config" / "sros2_policy.xml"
 _COMMENT = """
   Permissions of tracker_node, made from the running node's own graph by `python tools/security_report.py`.
@@ -71,9 +73,10 @@ def merged(graphs: Iterable[Graph]) -> Graph:
 
 
 def full_graph() -> Graph:
-    """Of the modalities that differ in their topics, with and without compressed images."""
+    """Of the modalities that differ in their topics, with and without compressed images; and of tf2_ros."""
     return merged(
         [
+            Graph((), TRANSFORMS, (), ()),
             node_graph(use_sim_time=True),
             node_graph(modality="event"),
             node_graph(transport="compressed"),
