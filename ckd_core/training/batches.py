@@ -55,6 +55,7 @@ class _BatchMaker:
 
 
 def _prepare_worker(_: int) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that trains; it ends the workers
     cv2.setNumThreads(0)
     torch.set_num_threads(1)
 

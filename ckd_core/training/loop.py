@@ -9,11 +9,9 @@ from __future__ import annotations
 import contextlib
 import logging
 import math
-import signal
-import threading
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -26,6 +24,7 @@ from ckd_core.models.elimination import keep_rate_at
 from ckd_core.training import optim, processes, run_state
 from ckd_core.training.batches import BatchError, StepIndices, load_batches
 from ckd_core.training.checkpoint import CheckpointError, also_as, require_writable
+from ckd_core.training.interruption import StopRequest
 from ckd_core.training.module import TrainingModule
 from ckd_core.training.reporting import ProgressLine, Reporter, Stopwatch
 from ckd_core.training.validation import mean_iou
@@ -33,7 +32,6 @@ from ckd_core.training.validation import mean_iou
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
-    from types import FrameType
 
     from ckd_core.data.pairs import PairDataset, TrainingBatch
     from ckd_core.models.network import TrackingNetwork
@@ -41,6 +39,7 @@ if TYPE_CHECKING:
 
 LOGGER = logging.getLogger(__name__)
 MIN_PAIRS_BEFORE_SKIP_LIMIT = 200
+MOST_OVERFLOWS = 25  # steps in a row that fp16 may skip while its scale settles
 
 
 class TrainingError(TrackingError):
@@ -104,9 +103,11 @@ class Trainer:
         self.model = self._distributed()
         self.train_pairs, self.val_pairs, self.evaluate = train_pairs, val_pairs, evaluate
         self.step = 0
+        self.closed = 0  # epochs that are validated and exported
         self.best: float | None = None
         self.skipped = 0
-        self._stop_reason = ""
+        self._overflows = 0
+        self._stop = StopRequest()
         self._parts = self.processes.count * settings.optim.accumulation
         if settings.run.batch_size % self._parts:
             raise BatchError(
@@ -128,22 +129,33 @@ class Trainer:
         """Go back to a checkpoint (`last` of this run by default). Raises CheckpointError."""
         state = run_state.restore(path or self.last, self.settings, self._live())
         self.step, self.best, self.skipped = int(state["step"]), state["best"], int(state["skipped"])
+        self.closed = int(state["epochs_closed"])
 
     def run(self) -> TrainingSummary:
         """Train to the end. Raises TrainingInterruptedError, TrainingDivergedError, BatchError, CheckpointError."""
         if self.processes.is_main:
             require_writable(self.last.parent)
+        if not self.processes.agree_on(self.step):
+            raise CheckpointError(
+                f"this process resumed at step {self.step}, another one elsewhere; every machine must see the same "
+                f"{self.last}"
+            )
         reporter = Reporter(self.folder / "tensorboard", self.processes.is_main)
         try:
-            with self._signals(), reporter.bar(self.settings.total_steps, self.step) as line:
+            with self._stop.on_signals(), reporter.bar(self.settings.total_steps, self.step) as line:
                 values = self._run(reporter, line)
         except CheckpointError:
             raise
         except TrackingError as error:
             if isinstance(error, TrainingInterruptedError):
                 raise
-            saved = self._save()
-            raise type(error)(f"{error}. State of step {self.step} saved; go on with --resume ({saved})") from error
+            raise type(error)(f"{error}{self._rescued()}") from error
+        except RuntimeError as error:
+            if self.processes.count == 1:
+                raise
+            # torch.distributed says so when the process at the other end is gone.
+            told = str(error).splitlines()[0]
+            raise TrainingError(f"the exchange with another process failed ({told}){self._rescued()}") from error
         finally:
             reporter.close()
             processes.leave()
@@ -158,31 +170,48 @@ class Trainer:
         batches = load_batches(self.train_pairs, indices, run.workers, self.processes.device.type == "cuda")
         watch = Stopwatch()
         values: dict[str, float] = {}
-        while self.step < self.settings.total_steps:
+        begun = self.step
+        while True:
+            if self.step == (self.closed + 1) * self.settings.steps_per_epoch:
+                values |= self._end_of_epoch(reporter)
+                saved = time.monotonic()
+            if self.step >= self.settings.total_steps:
+                return values
+            if self.step > begun and self.processes.any(bool(self._stop.reason)):
+                raise self._interrupted()
             with watch.measure("data"):
-                batch = next(batches)
+                batch = self._next_batch(batches)
             with watch.measure("compute"):
                 batch_on_device = batch.to(self.processes.device)
                 values, result = self.train_step(batch_on_device)
-            self._count_skipped(batch)
             self.step += 1
             watch.steps += 1
             self._report(reporter, line, values, watch, batch, result)
-            if self.step % self.settings.steps_per_epoch == 0:
-                values |= self._end_of_epoch(reporter)
-                saved = time.monotonic()
-            elif time.monotonic() - saved > run.checkpoint_minutes * 60:
+            if time.monotonic() - saved > run.checkpoint_minutes * 60:
                 self._save()
                 saved = time.monotonic()
             limit = run.stop_after_minutes
             if limit is not None and time.monotonic() - started > limit * 60:
-                self._stop_reason = f"run.stop_after_minutes {limit:g} are over"
-            if self.step < self.settings.total_steps and self.processes.any(bool(self._stop_reason)):
-                raise TrainingInterruptedError(
-                    f"training stopped at step {self.step} of {self.settings.total_steps} "
-                    f"({self._stop_reason or 'another process was told to stop'}); go on with --resume ({self._save()})"
-                )
-        return values
+                self._stop.reason = f"run.stop_after_minutes {limit:g} are over"
+
+    def _interrupted(self) -> TrainingInterruptedError:
+        reason = self._stop.reason or "another process was told to stop"
+        return TrainingInterruptedError(
+            f"training stopped at step {self.step} of {self.settings.total_steps} ({reason}); go on with --resume "
+            f"({self._save()})"
+        )
+
+    def _next_batch(self, batches: Iterator[TrainingBatch]) -> TrainingBatch:
+        """Share of the next step. An error in one process ends the run in all of them, before that step."""
+        failure: TrackingError | None = None
+        try:
+            batch = next(batches)
+            self._count_skipped(batch)
+        except TrackingError as error:
+            # A batch system's SIGTERM takes the workers with it.
+            failure = self._interrupted() if self._stop.reason else error
+        self.processes.fail_together(failure)
+        return batch
 
     def train_step(self, batch: TrainingBatch) -> tuple[dict[str, float], StepResult]:
         """Do one optimiser step with this process' share of a global batch.
@@ -207,14 +236,15 @@ class Trainer:
         clip = self.settings.optim.clip_norm
         norm = nn.utils.clip_grad_norm_([p for p in self.network.parameters() if p.requires_grad], clip or math.inf)
         values = self._gather(results, norm)
-        gradient_matters = not self.scaler.is_enabled()  # with fp16, the scaler skips a step that overflowed
-        if not math.isfinite(values["loss"]) or (gradient_matters and not math.isfinite(values["gradient_norm"])):
+        self._overflows = 0 if math.isfinite(values["gradient_norm"]) else self._overflows + 1
+        # With fp16, the scaler skips a step that overflowed and halves its scale.
+        if not math.isfinite(values["loss"]) or self._overflows > (MOST_OVERFLOWS if self.scaler.is_enabled() else 0):
             reason = f"loss is {values['loss']}, gradient norm {values['gradient_norm']}; expected finite numbers"
             raise self._diverged(reason, batch)
         self.scaler.step(self.optimizer)
         self.scaler.update()
         if self.average is not None:
-            self.average.update(self.network)
+            self.average.update(self.network, self.step)
         return values, results[0]
 
     def _prepare_step(self, batch: TrainingBatch) -> StepContext:
@@ -269,14 +299,15 @@ class Trainer:
     def _count_skipped(self, batch: TrainingBatch) -> None:
         for frame in batch.skipped:
             LOGGER.warning("skipped a frame: %s", frame)
-        self.skipped += len(batch.skipped)
+        skipped = self.skipped + len(batch.skipped)
         pairs = (self.step + 1) * len(batch)
         limit = self.settings.run.max_skipped
-        if pairs >= MIN_PAIRS_BEFORE_SKIP_LIMIT and self.skipped > limit * pairs:
+        if pairs >= MIN_PAIRS_BEFORE_SKIP_LIMIT and skipped > limit * pairs:
             raise TrainingError(
-                f"{self.skipped} frames of the last {pairs} pairs could not be used; expected at most "
+                f"{skipped} frames of the last {pairs} pairs could not be used; expected at most "
                 f"run.max_skipped = {limit:g} of them ({batch.skipped[-1:] or 'see the log'})"
             )
+        self.skipped = skipped
 
     def _report(
         self,
@@ -305,9 +336,13 @@ class Trainer:
             reporter.examples("train/pairs", batch, result.box_cxcywh, self.step)
 
     def _end_of_epoch(self, reporter: Reporter) -> dict[str, float]:
-        run, epoch = self.settings.run, self.step // self.settings.steps_per_epoch
+        """Validate and export. What stops it half-way is made up for on resuming: the epoch is closed last of all."""
+        run, epoch = self.settings.run, self.closed + 1
         values: dict[str, float] = {}
         last = self.step == self.settings.total_steps
+        saved = self._save()
+        if self.processes.is_main and run.checkpoint_every and epoch % run.checkpoint_every == 0:
+            also_as(saved, saved.with_name(f"epoch_{epoch:04d}.safetensors"))
         if run.val_every and (epoch % run.val_every == 0 or last):
             values = self._validate()
             reporter.scalars(values, self.step)
@@ -315,27 +350,28 @@ class Trainer:
                 LOGGER.info("epoch %d  %s", epoch, "  ".join(f"{k} {v:.4f}" for k, v in values.items()))
         metric = values.get(run.best_metric)
         is_best = metric is not None and (self.best is None or metric > self.best)
-        if is_best:
-            self.best = metric
-        saved = self._save()
         if self.processes.is_main:
             if is_best:
                 also_as(saved, saved.with_name("best.safetensors"))
                 self._export("best", values)
-            if run.checkpoint_every and epoch % run.checkpoint_every == 0:
-                also_as(saved, saved.with_name(f"epoch_{epoch:04d}.safetensors"))
             if last:
                 self._export("final", values)
+        self.best, self.closed = (metric if is_best else self.best), epoch
+        self._save()
         return values
 
     def _validate(self) -> dict[str, float]:
         run, values = self.settings.run, {}
+        failure: TrackingError | None = None
         with self._averaged_weights():
             if self.val_pairs is not None:
                 values = mean_iou(self.network, self.val_pairs, run, self.processes, self.module.dtype)
             if self.evaluate is not None and self.processes.is_main:
-                values |= self.evaluate(self.network, self.step)
-            self.processes.wait()
+                try:
+                    values |= self.evaluate(self.network, self.step)
+                except TrackingError as error:
+                    failure = error
+            self.processes.fail_together(failure)
         self.train_mode()
         return values
 
@@ -358,31 +394,15 @@ class Trainer:
 
     def _save(self) -> Path:
         if self.processes.is_main:
-            state = {"step": self.step, "best": self.best, "skipped": self.skipped}
+            state = {"step": self.step, "epochs_closed": self.closed, "best": self.best, "skipped": self.skipped}
             run_state.save(self.last, self.settings, self._live(), state)
         return self.last
 
+    def _rescued(self) -> str:
+        """Save after an error; the end of its message. Only the main process writes."""
+        if not self.processes.is_main:
+            return ""
+        return f". State of step {self.step} saved; go on with --resume ({self._save()})"
+
     def _live(self) -> run_state.LiveState:
         return run_state.LiveState(self.network, self.optimizer, self.names, self.average, self.scaler)
-
-    @contextlib.contextmanager
-    def _signals(self) -> Iterator[None]:
-        """Within: the first SIGINT or SIGTERM asks for a stop after the current step, a second one ends at once."""
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-        before: dict[int, Any] = {}
-
-        def ask(number: int, _: FrameType | None) -> None:
-            self._stop_reason = signal.Signals(number).name
-            LOGGER.warning("%s: stopping after this step (again: at once, from the last checkpoint)", self._stop_reason)
-            for signal_number, handler in before.items():
-                signal.signal(signal_number, handler)
-
-        for one in (signal.SIGINT, signal.SIGTERM):
-            before[one] = signal.signal(one, ask)
-        try:
-            yield
-        finally:
-            for signal_number, handler in before.items():
-                signal.signal(signal_number, handler)

@@ -112,7 +112,11 @@ def freeze_batch_norm(network: nn.Module) -> None:
 
 
 class MovingAverage:
-    """Exponential moving average of a network's trained parameters and of its BatchNorm statistics."""
+    """Exponential moving average of a network's trained parameters and of its BatchNorm statistics.
+
+    Over the first 1 / (1 - decay) steps it is their plain mean, so that a short run is not mostly an average with the
+    weights that it began with.
+    """
 
     def __init__(self, network: nn.Module, decay: float) -> None:
         self.decay = decay
@@ -124,10 +128,11 @@ class MovingAverage:
         return followed | {n: b for n, b in network.named_buffers() if b.is_floating_point()}
 
     @torch.no_grad()
-    def update(self, network: nn.Module) -> None:
-        """Move the average towards the network by 1 - decay."""
+    def update(self, network: nn.Module, step: int) -> None:
+        """Move the average towards the network after step `step` (0-based)."""
         now = self._followed(network)
-        torch._foreach_lerp_(list(self.values.values()), [now[n] for n in self.values], 1 - self.decay)
+        decay = min(self.decay, step / (1 + step))
+        torch._foreach_lerp_(list(self.values.values()), [now[n] for n in self.values], 1 - decay)
 
     @torch.no_grad()
     def swap(self, network: nn.Module) -> None:

@@ -44,10 +44,14 @@ class Processes:
         """Whether `flag` is set in any process."""
         return bool(self.mean(torch.tensor([float(flag)], device=self.device)) > 0)
 
-    def wait(self) -> None:
-        """Wait until all processes are here."""
-        if self.count > 1:
-            dist.barrier()
+    def agree_on(self, number: int) -> bool:
+        """Whether all processes have the same number."""
+        return bool(self.mean(torch.tensor(float(number), dtype=torch.float64, device=self.device)) == number)
+
+    def fail_together(self, failure: TrackingError | None) -> None:
+        """Raise in all processes when one of them failed: its own error there, elsewhere that another one failed."""
+        if self.any(failure is not None):
+            raise failure or ProcessError("another process failed; its own message says why")
 
 
 def choose_device(wanted: str) -> torch.device:

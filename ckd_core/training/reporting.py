@@ -62,20 +62,27 @@ class Reporter:
 
     def close(self) -> None:
         """Flush and close the TensorBoard file."""
-        if self.writer is not None:
-            self.writer.close()
+        self._write("close")
 
     def scalars(self, values: dict[str, float], step: int) -> None:
         """Write scalars by name."""
-        if self.writer is not None:
-            for name, value in values.items():
-                self.writer.add_scalar(name, value, step)
+        for name, value in values.items():
+            self._write("add_scalar", name, value, step)
 
     def examples(self, name: str, batch: TrainingBatch, box_cxcywh: Tensor, step: int) -> None:
         """Write the first pairs as an image: template and search of both modalities, true box green, predicted red."""
         if self.writer is not None:
-            image = draw_examples(batch, box_cxcywh)
-            self.writer.add_image(name, image, step, dataformats="HWC")
+            self._write("add_image", name, draw_examples(batch, box_cxcywh), step, dataformats="HWC")
+
+    def _write(self, method: str, *values: Any, **options: Any) -> None:
+        """Call the writer. A full disk ends the pictures of a run, not the run."""
+        if self.writer is None:
+            return
+        try:
+            getattr(self.writer, method)(*values, **options)
+        except OSError as error:
+            LOGGER.warning("no TensorBoard file from here on, %s: %s", self.writer.log_dir, error)
+            self.writer = None
 
     @contextmanager
     def bar(self, total: int, done: int) -> Iterator[ProgressLine]:
@@ -109,9 +116,9 @@ class ProgressLine:
 
 
 def draw_examples(batch: TrainingBatch, box_cxcywh: Tensor) -> NDArray[np.uint8]:
-    """Draw up to four pairs, one a row: [H, W, 3] uint8."""
+    """Draw up to four pairs that have a predicted box, one a row: [H, W, 3] uint8."""
     rows = []
-    for i in range(min(EXAMPLES, len(batch))):
+    for i in range(min(EXAMPLES, len(batch), len(box_cxcywh))):
         side = int(batch.search.shape[-1])
         x, y, w, h = batch.template_box[i].tolist()
         template = _pictures(batch.template[i], side, [((x, y, x + w, y + h), GREEN)])

@@ -8,6 +8,7 @@ import torch
 
 from ckd_core.boxes import cxcywh_to_xyxy, iou, xywh_to_xyxy
 from ckd_core.distillation.losses import boxes_at_peak
+from ckd_core.errors import TrackingError
 from ckd_core.training.batches import BatchError, StepIndices, load_batches
 
 if TYPE_CHECKING:
@@ -27,16 +28,21 @@ def mean_iou(
     steps = max(1, run.val_samples // batch_size)
     indices = StepIndices(0, steps, batch_size, processes.rank, processes.count)
     found = []
-    for batch in load_batches(pairs, indices, run.workers, processes.device.type == "cuda"):
-        here = batch.to(processes.device)
-        with torch.autocast(processes.device.type, dtype=dtype, enabled=dtype is not None):
-            output = network(here.template, here.search)
-        boxes = boxes_at_peak(type(output)(*(m.float() for m in output)))
-        target = xywh_to_xyxy(here.search_box).clamp(0, 1)
-        present = (target[:, 2:] > target[:, :2]).all(dim=1)
-        found.append(iou(cxcywh_to_xyxy(boxes), target)[present])
-    overlaps = torch.cat(found)
-    if not len(overlaps):
-        raise BatchError(f"none of the {run.val_samples} validation pairs shows its target; expected most of them to")
+    failure: TrackingError | None = None
+    try:
+        for batch in load_batches(pairs, indices, run.workers, processes.device.type == "cuda"):
+            here = batch.to(processes.device)
+            with torch.autocast(processes.device.type, dtype=dtype, enabled=dtype is not None):
+                output = network(here.template, here.search)
+            boxes = boxes_at_peak(type(output)(*(m.float() for m in output)))
+            target = xywh_to_xyxy(here.search_box).clamp(0, 1)
+            present = (target[:, 2:] > target[:, :2]).all(dim=1)
+            found.append(iou(cxcywh_to_xyxy(boxes), target)[present])
+        overlaps = torch.cat(found)
+        if not len(overlaps):
+            raise BatchError(f"none of {run.val_samples} validation pairs shows its target; expected most of them to")
+    except TrackingError as error:
+        failure = error
+    processes.fail_together(failure)
     summary = processes.mean(torch.stack([overlaps.mean(), (overlaps > 0.5).float().mean()])).tolist()
     return {"val/iou": summary[0], "val/success50": summary[1]}
