@@ -8,6 +8,7 @@ of dataclasses told apart by their `kind: Literal["..."]` field.
 from __future__ import annotations
 
 import dataclasses
+import math
 import types
 import typing
 from pathlib import Path
@@ -66,6 +67,21 @@ def build(cls: type[T], raw: Any, file: str, key: str = "") -> T:
     return typing.cast("T", _dataclass(cls, raw, file, key))
 
 
+def typed_fields(cls: Any, raw: Any, file: str, key: str) -> dict[str, Any]:
+    """Values of those fields of a dataclass that a mapping names. Errors as `build`."""
+    if not isinstance(raw, dict):
+        raise SettingsError(f"{file}: {key or 'the file'} is {_kind(raw)}; expected a mapping with keys {_names(cls)}")
+    hints = typing.get_type_hints(cls)
+    known = {f.name: f for f in dataclasses.fields(cls)}
+    values = {}
+    for name, value in raw.items():
+        if name not in known:
+            raise SettingsError(f"{file}: unknown key '{_join(key, str(name))}'; expected one of {_names(cls)}")
+        values[name] = _value(hints[name], value, file, _join(key, name))
+        _check_range(known[name], values[name], file, _join(key, name))
+    return values
+
+
 def to_plain(value: Any) -> Any:
     """Turn settings into plain dicts, lists and scalars, as JSON and YAML know them."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
@@ -97,18 +113,21 @@ def _apply_change(raw: dict[str, Any], change: str, path: Path) -> None:
         raise SettingsError(f"the value of '{change}' is not valid YAML: {error}") from error
     *parents, leaf = dotted.split(".")
     node: Any = raw
-    for name in parents:
-        node = node[int(name)] if isinstance(node, list) and name.isdigit() else node.setdefault(name, {})
+    for i, name in enumerate(parents):
+        within = isinstance(node, list)
+        node = node[_index(node, name, change, parents[:i])] if within else node.setdefault(name, {})
         if not isinstance(node, dict | list):
             raise SettingsError(f"'{change}': {name} of {path} is {_kind(node)}; expected a mapping")
     if isinstance(node, list):
-        if not leaf.isdigit() or int(leaf) >= len(node):
-            raise SettingsError(
-                f"'{change}': {'.'.join(parents)} has {len(node)} entries; expected an index below that"
-            )
-        node[int(leaf)] = value
+        node[_index(node, leaf, change, parents)] = value
     else:
         node[leaf] = value
+
+
+def _index(node: list[Any], name: str, change: str, parents: list[str]) -> int:
+    if not name.isdigit() or int(name) >= len(node):
+        raise SettingsError(f"'{change}': {'.'.join(parents)} has {len(node)} entries; expected an index below that")
+    return int(name)
 
 
 def _kind(value: Any) -> str:
@@ -117,28 +136,16 @@ def _kind(value: Any) -> str:
 
 
 def _dataclass(cls: Any, raw: Any, file: str, key: str) -> Any:
-    where = key or "the file"
-    if raw is None:
-        raw = {}
-    if not isinstance(raw, dict):
-        raise SettingsError(f"{file}: {where} is {_kind(raw)}; expected a mapping with keys {_names(cls)}")
-    hints = typing.get_type_hints(cls)
-    known = {f.name: f for f in dataclasses.fields(cls)}
-    for name in raw:
-        if name not in known:
-            raise SettingsError(f"{file}: unknown key '{_join(key, str(name))}'; expected one of {_names(cls)}")
-    values = {}
-    for name, field in known.items():
-        full = _join(key, name)
-        if name in raw:
-            values[name] = _value(hints[name], raw[name], file, full)
-            _check_range(field, values[name], file, full)
-        elif field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
-            raise SettingsError(f"{file}: key '{full}' is missing; expected {_type_name(hints[name])}")
+    values = typed_fields(cls, {} if raw is None else raw, file, key)
+    for field in dataclasses.fields(cls):
+        needed = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+        if needed and field.name not in values:
+            expected = _type_name(typing.get_type_hints(cls)[field.name])
+            raise SettingsError(f"{file}: key '{_join(key, field.name)}' is missing; expected {expected}")
     try:
         return cls(**values)
     except SettingsError as error:
-        raise SettingsError(f"{file}: {where}: {error}") from error
+        raise SettingsError(f"{file}: {key or 'the file'}: {error}") from error
 
 
 def _join(key: str, name: str) -> str:
@@ -174,7 +181,7 @@ def _value(hint: Any, raw: Any, file: str, key: str) -> Any:
         return tuple(_value(args[0], item, file, f"{key}.{i}") for i, item in enumerate(raw))
     if origin is dict and isinstance(raw, dict):
         return dict(raw)
-    if origin is typing.Literal and raw in args:
+    if origin is typing.Literal and any(type(raw) is type(known) and raw == known for known in args):
         return raw
     if hint is float and isinstance(raw, int | float) and not isinstance(raw, bool):
         return float(raw)
@@ -198,7 +205,7 @@ def _union(args: tuple[Any, ...], raw: Any, file: str, key: str) -> Any:
         return _value(choices[0], raw, file, key)
     kinds = {typing.get_args(typing.get_type_hints(c)["kind"])[0]: c for c in choices}
     kind = raw.get("kind") if isinstance(raw, dict) else None
-    if kind not in kinds:
+    if not isinstance(kind, str) or kind not in kinds:
         raise SettingsError(f"{file}: '{key}.kind' is {kind!r}; expected one of {', '.join(kinds)}")
     return _dataclass(kinds[kind], raw, file, key)
 
@@ -208,6 +215,8 @@ def _check_range(field: dataclasses.Field[Any], value: Any, file: str, key: str)
     for one in value if isinstance(value, tuple) else (value,):
         if not isinstance(one, int | float) or isinstance(one, bool):
             continue
+        if not math.isfinite(one):
+            raise SettingsError(f"{file}: '{key}' is {one}; expected a finite number")
         if (low is not None and one < low) or (high is not None and one > high):
             span = f"{low} or more" if high is None else f"{high} or less" if low is None else f"{low} to {high}"
             raise SettingsError(f"{file}: '{key}' is {one}; expected {span}")

@@ -6,6 +6,8 @@ sequences, or the folders of its splits; a list file picks and orders them where
 
 from __future__ import annotations
 
+import logging
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,6 +20,10 @@ from ckd_core.frame import Modality
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+
+logger = logging.getLogger(__name__)
+MOST_CUT, FEW_FRAMES = 0.1, 5  # of a sequence; OTB's David has a third more images than lines, at its beginning
 
 
 class DatasetError(SequenceError):
@@ -308,13 +314,21 @@ def read_sequence(folder: Path, layout: DatasetLayout, cut: bool = False) -> Seq
     aux_boxes = _read_boxes(aux_file, layout) if aux_file else None
     if aux_boxes is not None and len(aux_boxes) != len(boxes):
         raise SequenceError(f"{aux_file} has {len(aux_boxes)} lines, {truth.name} has {len(boxes)}; must be equal")
-    if aux and len(aux) != len(rgb) and not cut:
-        raise SequenceError(f"{folder} has {len(rgb)} images in {layout.rgb}/ and {len(aux)} in {layout.aux}/")
+    if aux and len(aux) != len(rgb):
+        if not cut:
+            raise SequenceError(f"{folder} has {len(rgb)} images in {layout.rgb}/ and {len(aux)} in {layout.aux}/")
+        _require_same_numbers(rgb, aux)
     count = min(len(rgb), len(aux)) if aux else len(rgb)
     boxes, aux_boxes, labelled = _spread(boxes, aux_boxes, count, layout.every)
     if len(boxes) != count:
         if not cut:
             raise SequenceError(f"{truth} has {len(boxes)} lines for {count} images")
+        if abs(len(boxes) - count) > max(FEW_FRAMES, MOST_CUT * count):
+            raise SequenceError(
+                f"{truth} has {len(boxes)} lines for {count} images; at most {MOST_CUT:.0%} are cut off an end, "
+                "a larger surplus says that both begin at different frames"
+            )
+        logger.warning("%s: %d lines for %d images; the surplus at the end is cut", truth, len(boxes), count)
         count = min(count, len(boxes))
         boxes, labelled = boxes[:count], labelled[:count]
         aux_boxes = None if aux_boxes is None else aux_boxes[:count]
@@ -323,6 +337,18 @@ def read_sequence(folder: Path, layout: DatasetLayout, cut: bool = False) -> Seq
     return Sequence(
         folder.resolve().name, layout.modality, rgb[:count], aux[:count], boxes, labelled, stamps, aux_boxes
     )
+
+
+def _require_same_numbers(rgb: tuple[Path, ...], aux: tuple[Path, ...]) -> None:
+    """Where one camera has fewer images, those that are paired must be of one frame."""
+    numbers = [[re.findall(r"\d+", path.stem)[-1:] for path in side] for side in (rgb, aux)]
+    for i, (one, other) in enumerate(zip(*numbers, strict=False)):
+        if [int(n) for n in one] != [int(n) for n in other]:
+            raise SequenceError(
+                f"{rgb[i].parent} has {len(rgb)} images, {aux[i].parent} has {len(aux)}, and number {i + 1} is "
+                f"{rgb[i].name} beside {aux[i].name}; expected one frame's images, a frame is missing"
+            )
+    logger.warning("%s: %d images beside %d; the surplus at the end is cut", rgb[0].parent, len(rgb), len(aux))
 
 
 def _spread(
@@ -355,8 +381,7 @@ def _hide_absent(boxes: NDArray[np.float64], folder: Path, layout: DatasetLayout
     return np.where((flags[: len(boxes)] == layout.present_flag)[:, None], boxes, np.nan)
 
 
-def visible_frames(sequence: Sequence, layout: DatasetLayout | str = "folder") -> NDArray[np.bool_]:
+def visible_frames(sequence: Sequence, min_size: float) -> NDArray[np.bool_]:
     """[N] bool: frames that training may use: annotated, present, both sides above the dataset's least size."""
-    least = (get_layout(layout) if isinstance(layout, str) else layout).min_size
     with np.errstate(invalid="ignore"):
-        return np.asarray(sequence.present & sequence.labelled & (sequence.boxes[:, 2:] > least).all(axis=1))
+        return np.asarray(sequence.present & sequence.labelled & (sequence.boxes[:, 2:] > min_size).all(axis=1))

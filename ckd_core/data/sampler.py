@@ -17,6 +17,7 @@ from ckd_core.data.augmentation import (
     jitter_box,
     mirror_box,
 )
+from ckd_core.data.datasets import visible_frames
 from ckd_core.data.pairs import PairError, TrainingSample
 from ckd_core.data.pseudo import PseudoSensor, draw_sensor
 from ckd_core.errors import TrackingError
@@ -61,7 +62,6 @@ class CropGeometry:
     search_size: int
     template_factor: float
     search_factor: float
-    published: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +133,7 @@ class SequencePairs:
         frames = [_with_sensor(sequence.frame(i), sensor) for i in (first, second)]
         for frame, box in zip(frames, (true_first, true_second), strict=True):
             _require_overlap(frame, box)
-        window = window_around(true_first, geometry.template_factor, geometry.published)
+        window = window_around(true_first, geometry.template_factor, published=True)
         template, template_box = self._crop(frames[0], window, true_first, geometry.template_size, changes[0])
         window = self._search_window(frames[1], true_second, rng)
         search, search_box = self._crop(frames[1], window, true_second, geometry.search_size, changes[1])
@@ -146,7 +146,7 @@ class SequencePairs:
             jittered = jitter_box(box, augmentation.center_jitter, augmentation.scale_jitter, rng)
             if math.ceil((jittered.w * jittered.h) ** 0.5 * factor) < 1:
                 continue
-            window = window_around(jittered, factor, self.geometry.published)
+            window = window_around(jittered, factor, published=True)
             cx, cy, w, h = window.to_crop(box)
             inside = abs(cx - 0.5) < (1 + w) / 2 and abs(cy - 0.5) < (1 + h) / 2
             if inside and _touches(window, frame):
@@ -190,8 +190,7 @@ def draw_frames(visible: NDArray[np.int64], max_gap: int, rng: np.random.Generat
 def _usable(group: SequenceGroup) -> list[_Usable]:
     found = []
     for sequence in group.sequences:
-        large = (np.nan_to_num(sequence.boxes[:, 2:], nan=-1.0) > group.min_size).all(axis=1)
-        visible = np.flatnonzero(sequence.present & large)
+        visible = np.flatnonzero(visible_frames(sequence, group.min_size))
         if len(sequence) >= MIN_FRAMES and len(visible) >= MIN_VISIBLE:
             found.append(_Usable(sequence, visible))
     return found

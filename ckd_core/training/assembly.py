@@ -17,12 +17,12 @@ from ckd_core.distillation.sdstrack import SDSTrackObjective, SDSTrackSettings
 from ckd_core.models.checkpoint import default_weights, load_strictly
 from ckd_core.models.ckd import CKD
 from ckd_core.models.pretrained import read_weights, start_training_from
-from ckd_core.models.registry import build_model, list_models
+from ckd_core.models.registry import build_model, list_models, model_config
 from ckd_core.models.sdstrack import SDSTrack
 from ckd_core.models.small import SDSTrackSmall
 from ckd_core.models.small_ckd import CKDSmall, weights_from_shared_encoder
 from ckd_core.models.stem import load_imagenet
-from ckd_core.settings import SettingsError
+from ckd_core.settings import SettingsError, typed_fields
 from ckd_core.training.batches import StepIndices, load_batches
 from ckd_core.training.checkpoint import load_checkpoint, part
 from ckd_core.training.loop import Trainer
@@ -30,10 +30,6 @@ from ckd_core.training.optim import describe_groups
 from ckd_core.training.sources import build_pairs
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from torch import nn
-
     from ckd_core.models.network import TrackingNetwork
     from ckd_core.training.config import InitSettings, TrainSettings
 
@@ -42,7 +38,9 @@ VAL_SEED_OFFSET = 1_000_003  # validation pairs are not the training ones
 
 def build_network(settings: TrainSettings) -> TrackingNetwork:
     """Build the network and give it its first weights. Raises ConfigError, PretrainedError, CheckpointError."""
-    network = build_model(settings.model.name, seed=settings.run.seed, **settings.model.overrides)
+    name = settings.model.name
+    overrides = typed_fields(type(model_config(name)), settings.model.overrides, f"model {name}", "model.overrides")
+    network = build_model(name, seed=settings.run.seed, **overrides)
     needs = {SDSTrackSettings: (SDSTrack, SDSTrackSmall), CKDSettings: (CKD, CKDSmall)}.get(type(settings.objective))
     if needs is not None and not isinstance(network, needs):
         raise SettingsError(
@@ -87,15 +85,13 @@ def build_objective(settings: TrainSettings) -> Objective:
     return DenseObjective() if isinstance(chosen, DenseSettings) else TrackingObjective()
 
 
-def build_trainer(
-    settings: TrainSettings, evaluate: Callable[[nn.Module, int], dict[str, float]] | None = None
-) -> Trainer:
+def build_trainer(settings: TrainSettings) -> Trainer:
     """Everything a run needs, ready to `run()` or `resume()`."""
     network = build_network(settings)
     seed, data = settings.run.seed, settings.data
     train = build_pairs(data.train, data, network.config, seed)
     val = build_pairs(data.val, data, network.config, seed + VAL_SEED_OFFSET) if data.val else None
-    return Trainer(settings, network, build_objective(settings), train, val, evaluate)
+    return Trainer(settings, network, build_objective(settings), train, val)
 
 
 def rehearse(trainer: Trainer) -> dict[str, str]:

@@ -16,7 +16,7 @@ from ckd_core.errors import TrackingError
 from ckd_core.evaluation.files import write_json
 from ckd_core.models.checkpoint import default_weights, load_strictly, load_tensors, save_tensors
 from ckd_core.models.registry import build_model
-from ckd_core.settings import build
+from ckd_core.settings import build, to_plain
 from ckd_core.training import run_state
 from ckd_core.training.checkpoint import load_checkpoint, part
 from ckd_core.training.config import TrainSettings
@@ -59,7 +59,8 @@ def choose(settings: TrainSettings, echo: Callable[[str], object] = lambda _: No
     """Score every `epoch_NNNN` checkpoint of `settings.run.out` and `last`; best first.
 
     The best one's weights are written to `run.out/chosen.safetensors`, all scores to `run.out/choice.json`.
-    Raises ChoiceError: no checkpoint, or nothing to track; SequenceError; CheckpointError.
+    Raises ChoiceError: no checkpoint, or nothing to track; SequenceError; CheckpointError, also for a checkpoint that
+    learnt by other settings than these, which would ship under their name.
     """
     folder = settings.run.out / "checkpoints"
     paths = [*sorted(folder.glob("epoch_*.safetensors")), *sorted(folder.glob("last.safetensors"))]
@@ -69,6 +70,7 @@ def choose(settings: TrainSettings, echo: Callable[[str], object] = lambda _: No
     found: dict[int, Candidate] = {}
     for path in paths:
         network, recipe, step = averaged_network(path)
+        run_state.require_same(path, to_plain(recipe), settings)
         if step in found:  # `last` is often the last epoch's
             continue
         scores = {
@@ -91,8 +93,14 @@ def averaged_network(path: Path) -> tuple[TrackingNetwork, TrainSettings, int]:
     settings = build(TrainSettings, state["settings"], str(path))
     overrides = {**settings.model.overrides, **({"teachers": False} if "teachers" in settings.model.overrides else {})}
     network = build_model(settings.model.name, **overrides)
-    weights = part(tensors, "model") | part(tensors, "average")
+    weights = part(tensors, "model")
     load_strictly(network, {name: weights[name] for name in network.state_dict() if name in weights}, str(path))
+    # In place, because one tensor may have several names, and the average knows one of them.
+    followed = dict(network.named_parameters()) | dict(network.named_buffers())
+    with torch.no_grad():
+        for name, value in part(tensors, "average").items():
+            if name in followed:
+                followed[name].copy_(value)
     return network.eval(), settings, int(state["step"])
 
 

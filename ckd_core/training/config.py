@@ -117,6 +117,10 @@ class OptimSettings:
     ema_decay: float | None = field(default=None, metadata=limits(0.0, 0.99999))
     freeze_batch_norm: bool = False
 
+    def __post_init__(self) -> None:
+        if not self.groups:
+            raise SettingsError("'groups' is empty; expected at least one group of parameters to train")
+
 
 @dataclass(frozen=True, slots=True)
 class RunSettings:

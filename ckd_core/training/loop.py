@@ -27,10 +27,10 @@ from ckd_core.training.checkpoint import CheckpointError, also_as, require_writa
 from ckd_core.training.interruption import StopRequest
 from ckd_core.training.module import TrainingModule
 from ckd_core.training.reporting import ProgressLine, Reporter, Stopwatch
-from ckd_core.training.validation import mean_iou
+from ckd_core.training.validation import METRICS, mean_iou
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
     from pathlib import Path
 
     from ckd_core.data.pairs import PairDataset, TrainingBatch
@@ -68,8 +68,6 @@ class Trainer:
 
     network: of the registry, on any device; moved to the run's.
     train_pairs, val_pairs: see `ckd_core.data.pairs`; validation takes indices 0 .. val_samples - 1.
-    evaluate: called in the main process after each validation with the averaged network in eval mode and the step;
-        its numbers are logged and can be the metric of `best`.
     """
 
     def __init__(
@@ -79,7 +77,6 @@ class Trainer:
         objective: Objective,
         train_pairs: PairDataset,
         val_pairs: PairDataset | None = None,
-        evaluate: Callable[[nn.Module, int], dict[str, float]] | None = None,
     ) -> None:
         self.settings = settings
         self.processes = processes.join(settings.run.device)
@@ -89,6 +86,8 @@ class Trainer:
         if settings.optim.precision != "fp32":
             # A quarter less time for small networks' convolutions on a CPU; in fp32 its sums round five times worse.
             self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch types other forms
+        if settings.run.best_metric not in METRICS:
+            raise TrainingError(f"run.best_metric is '{settings.run.best_metric}'; expected {' or '.join(METRICS)}")
         self.grid = network.config.grid
         self.optimizer, self.names = optim.build_optimizer(self.network, settings.optim)
         self.average = (
@@ -101,7 +100,7 @@ class Trainer:
         )
         self.module = TrainingModule(self.network, objective, settings.optim.precision)
         self.model = self._distributed()
-        self.train_pairs, self.val_pairs, self.evaluate = train_pairs, val_pairs, evaluate
+        self.train_pairs, self.val_pairs = train_pairs, val_pairs
         self.step = 0
         self.closed = 0  # epochs that are validated and exported
         self.best: float | None = None
@@ -361,17 +360,10 @@ class Trainer:
         return values
 
     def _validate(self) -> dict[str, float]:
-        run, values = self.settings.run, {}
-        failure: TrackingError | None = None
-        with self._averaged_weights():
-            if self.val_pairs is not None:
-                values = mean_iou(self.network, self.val_pairs, run, self.processes, self.module.dtype)
-            if self.evaluate is not None and self.processes.is_main:
-                try:
-                    values |= self.evaluate(self.network, self.step)
-                except TrackingError as error:
-                    failure = error
-            self.processes.fail_together(failure)
+        values: dict[str, float] = {}
+        if self.val_pairs is not None:
+            with self._averaged_weights():
+                values = mean_iou(self.network, self.val_pairs, self.settings.run, self.processes, self.module.dtype)
         self.train_mode()
         return values
 

@@ -46,11 +46,7 @@ def save(path: Path, settings: TrainSettings, live: LiveState, state: dict[str, 
 def restore(path: Path, settings: TrainSettings, live: LiveState) -> dict[str, Any]:
     """Put a checkpoint back into `live` and return its state. Raises CheckpointError where it is of another run."""
     tensors, state = load_checkpoint(path)
-    found = differences(state["settings"], to_plain(settings))
-    changed = {k: v for k, v in found.items() if not k.startswith(FREE_KEYS)}
-    if changed:
-        listed = "; ".join(f"{key}: {old!r} there, {new!r} here" for key, (old, new) in list(changed.items())[:5])
-        raise CheckpointError(f"{path} is of a run with another configuration ({listed}); expected the same settings")
+    require_same(path, state["settings"], settings)
     try:
         live.network.load_state_dict(part(tensors, "model"), strict=True)
     except RuntimeError as error:
@@ -61,6 +57,15 @@ def restore(path: Path, settings: TrainSettings, live: LiveState) -> dict[str, A
             live.average.values[name].copy_(value)
     live.scaler.load_state_dict(state["scaler"])
     return state
+
+
+def require_same(path: Path, stored: dict[str, Any], settings: TrainSettings) -> None:
+    """Raise CheckpointError where the settings stored in `path` would learn something else than these."""
+    found = differences(stored, to_plain(settings))
+    changed = {k: v for k, v in found.items() if not k.startswith(FREE_KEYS)}
+    if changed:
+        listed = "; ".join(f"{key}: {old!r} there, {new!r} here" for key, (old, new) in list(changed.items())[:5])
+        raise CheckpointError(f"{path} is of a run with another configuration ({listed}); expected the same settings")
 
 
 def save_batch(path: Path, batch: TrainingBatch, step: int, reason: str) -> None:

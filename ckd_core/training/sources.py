@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from ckd_core.data.datasets import open_dataset
+from ckd_core.data.datasets import get_layout, open_dataset
 from ckd_core.data.pairs import PairDataset, PairError, TrainingSample
 from ckd_core.data.sampler import CropGeometry, SamplerSettings, SequenceGroup, SequencePairs
 from ckd_core.frame import Modality
@@ -21,8 +21,9 @@ class SequenceSource:
     """Sequences of a dataset on disk.
 
     dataset: `lasher`, `rgbt234`, `depthtrack`, `visevent`, `vtuav`, `otb`, `got10k` or `folder` (the plain layout).
-    split: of the dataset; null: as it lies. aux: which second modality to invent for colour-only sequences
-    (`ckd_core.data.pseudo`). only, without: sequence names to take or to leave out. ratio: weight in the mixture.
+    split: of the dataset; required where it has splits, so that test sequences are not trained on unasked. aux: which
+    second modality to invent for colour-only sequences (`ckd_core.data.pseudo`). only, without: sequence names to take
+    or to leave out. ratio: weight in the mixture.
     """
 
     dataset: str
@@ -88,13 +89,18 @@ def build_pairs(sources: tuple[Source, ...], settings: DataSettings, network: Ne
     parts: list[tuple[float, PairDataset]] = []
     on_disk = [s for s in sources if isinstance(s, SequenceSource)]
     if on_disk:
-        groups = [_group(source) for source in on_disk]
-        parts.append((sum(s.ratio for s in on_disk), SequencePairs(groups, geometry, settings.sampler, seed)))
+        weight = sum(source.ratio for source in on_disk)
+        if weight <= 0:
+            raise PairError("every source of sequences has the ratio 0; expected one above 0")
+        parts.append((weight, SequencePairs([_group(s) for s in on_disk], geometry, settings.sampler, seed)))
     parts += [(s.ratio, _synthetic(s, geometry, seed)) for s in sources if isinstance(s, SyntheticSource)]
     return parts[0][1] if len(parts) == 1 else MixedPairs(parts, seed)
 
 
 def _group(source: SequenceSource) -> SequenceGroup:
+    splits = [name for name, _ in get_layout(source.dataset).folders]
+    if source.split is None and splits:
+        raise PairError(f"{source.dataset} at {source.root} has no 'split'; expected one of {', '.join(splits)}")
     dataset = open_dataset(source.dataset, source.root, source.split, cut=True)
     unknown = sorted({*source.only, *source.without} - set(dataset.names))
     if unknown:
@@ -110,13 +116,16 @@ def _group(source: SequenceSource) -> SequenceGroup:
 
 def _synthetic(source: SyntheticSource, geometry: CropGeometry, seed: int) -> PairDataset:
     from ckd_core.data.synthetic.pairs import PairSettings, SyntheticPairs
+    from ckd_core.data.synthetic.textures import missing_packages
     from ckd_core.data.synthetic.world import World
 
     needed = [folder / side for folder in source.rgbt_folders for side in ("visible", "infrared")]
     needed += [Path(f"{stem}_{side}.mp4") for stem in source.rgbt_videos for side in ("visible", "infrared")]
     absent = [str(path) for path in needed if not path.exists()]
+    if source.textures == "packages":
+        absent += missing_packages()
     if absent:  # read only when the first pair is painted, perhaps in a worker; so looked for here
-        raise PairError(f"data source synthetic: no {', '.join(absent)} (rgbt_folders, rgbt_videos)")
+        raise PairError(f"data source synthetic: no {', '.join(absent)} (rgbt_folders, rgbt_videos, textures)")
     world = World(source.world_seed, source.textures, source.rgbt_folders, source.rgbt_videos)
     shape = {
         "template_size": geometry.template_size,

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from ckd_core.training.config import RunSettings
     from ckd_core.training.processes import Processes
 
+METRICS = ("val/iou", "val/success50")
+
 
 @torch.no_grad()
 def mean_iou(
@@ -45,4 +47,4 @@ def mean_iou(
         failure = error
     processes.fail_together(failure)
     summary = processes.mean(torch.stack([overlaps.mean(), (overlaps > 0.5).float().mean()])).tolist()
-    return {"val/iou": summary[0], "val/success50": summary[1]}
+    return dict(zip(METRICS, summary, strict=True))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import cv2
@@ -25,6 +25,7 @@ from ckd_core.data.synthetic.render import (
 )
 from ckd_core.data.synthetic.textures import SyntheticError
 from ckd_core.frame import Modality
+from ckd_core.settings import limits
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -52,25 +53,25 @@ class PairSettings:
     the others stay within what a tracker that follows well leaves. scale_jitter: standard deviation of the log side.
     attached_share: targets that are a part of the backdrop (a picture on a wall) instead of a thing before it.
     real_share: real people in aligned colour and thermal pictures, where the world has such pictures.
-    absent_share: pairs without the target in the search region
-    (only for an objective that knows them, such as `dense`). drop_rgb, drop_aux: share of pairs in which that
-    stream is dead in both images (black, or the other stream's images in its place).
+    absent_share: pairs without the target in the search region; their boxes are no part of a loss.
+    drop_rgb, drop_aux: share of pairs in which that stream is dead in both images (black, or the other stream's images
+    in its place).
     hard: share of pairs with darkness, smoke or blur.
     """
 
-    template_size: int = 64
-    search_size: int = 128
-    template_factor: float = 2.0
-    search_factor: float = 4.0
-    center_jitter: float = 1.4
-    wide_share: float = 0.5
-    scale_jitter: float = 0.22
-    attached_share: float = 0.25
-    real_share: float = 0.15
-    absent_share: float = 0.0
-    drop_rgb: float = 0.1
-    drop_aux: float = 0.2
-    hard: float = 0.35
+    template_size: int = field(default=64, metadata=limits(16))
+    search_size: int = field(default=128, metadata=limits(16))
+    template_factor: float = field(default=2.0, metadata=limits(1.0, 16.0))
+    search_factor: float = field(default=4.0, metadata=limits(1.0, 16.0))
+    center_jitter: float = field(default=1.4, metadata=limits(0.0, 8.0))
+    wide_share: float = field(default=0.5, metadata=limits(0.0, 1.0))
+    scale_jitter: float = field(default=0.22, metadata=limits(0.0, 1.0))
+    attached_share: float = field(default=0.25, metadata=limits(0.0, 1.0))
+    real_share: float = field(default=0.15, metadata=limits(0.0, 1.0))
+    absent_share: float = field(default=0.0, metadata=limits(0.0, 1.0))
+    drop_rgb: float = field(default=0.1, metadata=limits(0.0, 1.0))
+    drop_aux: float = field(default=0.2, metadata=limits(0.0, 1.0))
+    hard: float = field(default=0.35, metadata=limits(0.0, 1.0))
     modalities: tuple[Modality, ...] = (Modality.THERMAL, Modality.DEPTH, Modality.EVENT)
 
 

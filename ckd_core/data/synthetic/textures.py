@@ -42,6 +42,7 @@ PACKAGE_IMAGES = {
     ),
     "sklearn": ("datasets/images/china.jpg", "datasets/images/flower.jpg"),
 }
+PACKAGES = {"skimage": "scikit-image", "sklearn": "scikit-learn"}
 
 
 class SyntheticError(TrackingError):
@@ -172,17 +173,23 @@ def _fit(image: NDArray[np.uint8], longest: int) -> NDArray[np.uint8]:
     return cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA).astype(np.uint8)
 
 
+def missing_packages() -> list[str]:
+    """What `package_surfaces` needs and is not installed."""
+    return [f"package {PACKAGES[name]}" for name in PACKAGE_IMAGES if importlib.util.find_spec(name) is None]
+
+
 def package_surfaces(seed: int) -> list[Surface]:
-    """Photographs inside the scikit-image and scikit-learn wheels, as far as those packages are installed."""
+    """Photographs inside the scikit-image and scikit-learn wheels. Raises SyntheticError for a missing one."""
     found = []
+    if missing := missing_packages():
+        raise SyntheticError(f"no {' and no '.join(missing)}, whose photographs are to be surfaces; install them")
     for package, names in PACKAGE_IMAGES.items():
         spec = importlib.util.find_spec(package)
-        if spec is None or spec.origin is None:
-            continue
+        assert spec is not None and spec.origin is not None  # noqa: S101 - looked for above
         for i, name in enumerate(names):
             image = cv2.imread(str(Path(spec.origin).parent / name), cv2.IMREAD_COLOR)
             if image is None:
-                continue
+                raise SyntheticError(f"{package} has no {name}; expected the photographs of a known version")
             rgb = _fit(cv2.cvtColor(image, cv2.COLOR_BGR2RGB).astype(np.uint8), 512)
             found.append(make_surface(rgb, heat_of(np.random.default_rng((seed, 12, i)), rgb)))
     return found

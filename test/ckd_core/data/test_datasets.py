@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from ckd_core.data.datasets import DatasetError, open_dataset, visible_frames
+from ckd_core.data.datasets import DatasetError, get_layout, open_dataset, visible_frames
 from ckd_core.data.sequences import SequenceError
 from ckd_core.frame import Modality
 
@@ -91,7 +91,7 @@ def test_vtuav_annotates_every_tenth_frame(tmp_path: Path) -> None:
     sequence = dataset.open("bus_001")
     assert np.flatnonzero(sequence.labelled).tolist() == [0, 10, 20]
     assert np.flatnonzero(sequence.absent).tolist() == [10]
-    assert np.flatnonzero(visible_frames(sequence, "vtuav")).tolist() == [0, 20]
+    assert np.flatnonzero(visible_frames(sequence, get_layout("vtuav").min_size)).tolist() == [0, 20]
 
 
 def test_visevent_absences(tmp_path: Path) -> None:
@@ -104,7 +104,7 @@ def test_visevent_absences(tmp_path: Path) -> None:
     assert sequence.modality is Modality.EVENT
     assert sequence.start == 1
     assert sequence.absent.tolist() == [True, False, False, True]
-    assert visible_frames(sequence, "visevent").tolist() == [False, True, False, False]
+    assert visible_frames(sequence, get_layout("visevent").min_size).tolist() == [False, True, False, False]
     assert sequence.frame(1).aux is not None
     (folder / "absent_label.txt").write_text("0\n1\n")
     with pytest.raises(SequenceError, match="2 flags for 4 boxes"):
@@ -119,7 +119,7 @@ def test_depthtrack(tmp_path: Path) -> None:
     sequence = open_dataset("depthtrack", tmp_path).open("ball")
     assert sequence.aux(0).dtype == np.uint16  # type: ignore[union-attr]
     assert sequence.absent.tolist() == [False, True, False]
-    assert visible_frames(sequence, "depthtrack").tolist() == [True, False, False]
+    assert visible_frames(sequence, get_layout("depthtrack").min_size).tolist() == [True, False, False]
 
 
 def test_otb_and_got10k(tmp_path: Path) -> None:
@@ -153,6 +153,27 @@ def test_broken_sequences_are_all_named(tmp_path: Path) -> None:
     lenient = {p.sequence for p in open_dataset("rgbt210", tmp_path, cut=True).problems()}
     assert lenient == {"words", "one", "empty"}
     assert len(open_dataset("rgbt210", tmp_path, cut=True).open("short")) == 2
+
+
+def test_a_missing_frame_is_no_surplus_to_cut(tmp_path: Path) -> None:
+    """The images after it would be paired with those of another frame."""
+    folder = tmp_path / "walk"
+    images(folder / "visible", 25)
+    images(folder / "infrared", 25)
+    (folder / "init.txt").write_text(rows(25))
+    sorted((folder / "visible").iterdir())[3].unlink()
+    with pytest.raises(SequenceError, match=r"number 4 is .* beside .*; expected one frame's images"):
+        open_dataset("rgbt210", tmp_path, cut=True).open("walk")
+    sorted((folder / "infrared").iterdir())[3].unlink()
+    with pytest.raises(SequenceError, match="25 lines for 24 images"):
+        open_dataset("rgbt210", tmp_path).open("walk")
+
+
+def test_annotations_of_another_beginning_are_not_cut(tmp_path: Path) -> None:
+    images(tmp_path / "David" / "img", 30)
+    (tmp_path / "David" / "groundtruth_rect.txt").write_text(rows(20))
+    with pytest.raises(SequenceError, match="20 lines for 30 images; at most 10% are cut"):
+        open_dataset("otb", tmp_path, cut=True).open("David")
 
 
 def test_what_is_not_there(tmp_path: Path) -> None:

@@ -183,4 +183,4 @@ def test_sources_open_by_configuration(folder: Path) -> None:
     with pytest.raises((PairError, SettingsError), match="unknown options speed"):
         build_pairs((SyntheticSource(options={"speed": 3}),), data, network, 0)
     with pytest.raises(Exception, match=r"no folder .*nowhere"):
-        build_pairs((SequenceSource("lasher", folder / "nowhere"),), data, network, 0)
+        build_pairs((SequenceSource("lasher", folder / "nowhere", "train"),), data, network, 0)

@@ -24,7 +24,7 @@ from ckd_core.data.pairs import PairError, TrainingSample
 from ckd_core.data.sequences import SequenceError
 from ckd_core.errors import TrackingError
 from ckd_core.models.checkpoint import CheckpointError as WeightsError
-from ckd_core.settings import build, to_plain
+from ckd_core.settings import SettingsError, build, read_settings, to_plain
 from ckd_core.training.assembly import build_trainer
 from ckd_core.training.batches import BatchError
 from ckd_core.training.checkpoint import CheckpointError, load_checkpoint
@@ -59,7 +59,7 @@ def changed(out: Path, **changes: Any) -> TrainSettings:
     [
         ({**FOLDER, "root": "nowhere"}, DatasetError, r"no folder nowhere for dataset folder"),
         (
-            {"kind": "sequences", "dataset": "lasher", "root": "."},
+            {"kind": "sequences", "dataset": "lasher", "root": ".", "split": "train"},
             DatasetError,
             r"holds no sequence of lasher|no folder",
         ),
@@ -100,6 +100,50 @@ def test_an_output_that_cannot_be_written_is_named_before_training(tmp_path: Pat
     with pytest.raises(TrackingError, match=r"cannot write to .*file"):
         runs.trainer(changed(tmp_path / "file" / "run"), Counting()).run()
     assert not asked
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("optim.groups.9.lr=1e-4", "optim.groups has 1 entries; expected an index below"),
+        ("optim.groups.first.lr=1e-4", "optim.groups has 1 entries; expected an index below"),
+        ("optim.groups=[]", "'groups' is empty; expected at least one"),
+        ("objective.kind=[x]", r"'objective.kind' is \['x'\]; expected one of"),
+        ("optim.groups.0.lr=.nan", "lr' is nan; expected a finite number"),
+    ],
+)
+def test_changes_that_fit_nothing_are_one_line(change: str, message: str, tmp_path: Path) -> None:
+    config = tmp_path / "run.yaml"
+    config.write_text(yaml.safe_dump(to_plain(changed(tmp_path))))
+    with pytest.raises(SettingsError, match=message):
+        read_settings(config, TrainSettings, [change])
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        ({"drop_path": "abc"}, "'model.overrides.drop_path' is 'abc' .*expected a number"),
+        ({"width": "nine"}, "'model.overrides.width' is 'nine' .*expected an integer"),
+        ({1: 2}, "unknown key 'model.overrides.1'"),
+    ],
+)
+def test_overrides_of_a_wrong_type(overrides: dict[Any, Any], message: str, tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=message):
+        build_trainer(changed(tmp_path, model__overrides=overrides, data__train=[{"kind": "synthetic"}]))
+
+
+def test_sources_that_give_nothing_or_too_much(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sequence(tmp_path / "data" / "walk")
+    with pytest.raises(PairError, match="every source of sequences has the ratio 0"):
+        build_trainer(changed(tmp_path, data__train=[{**FOLDER, "root": str(tmp_path / "data"), "ratio": 0}]))
+    with pytest.raises(PairError, match=r"lasher at .* has no 'split'; expected one of train, test"):
+        build_trainer(changed(tmp_path, data__train=[{**FOLDER, "dataset": "lasher", "root": str(tmp_path)}]))
+    with pytest.raises(SettingsError, match=r"options.center_jitter' is -1.0; expected 0.0 to 8.0"):
+        build_trainer(changed(tmp_path, data__train=[{"kind": "synthetic", "options": {"center_jitter": -1}}]))
+    monkeypatch.setattr("ckd_core.data.synthetic.textures.PACKAGE_IMAGES", {"no_such_package": ()})
+    monkeypatch.setattr("ckd_core.data.synthetic.textures.PACKAGES", {"no_such_package": "no-such-package"})
+    with pytest.raises(PairError, match="no package no-such-package"):
+        build_trainer(changed(tmp_path, data__train=[{"kind": "synthetic", "textures": "packages"}]))
 
 
 def test_empty_datasets_are_refused(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import yaml
 from typer.testing import CliRunner
 
 import ckd_core.commands
@@ -18,8 +19,9 @@ from ckd_core.frame import BoundingBox
 from ckd_core.models.checkpoint import CheckpointError as WeightsError
 from ckd_core.models.checkpoint import load_model, load_tensors
 from ckd_core.models.registry import build_model
-from ckd_core.settings import load_yaml, read_settings
+from ckd_core.settings import load_yaml, read_settings, to_plain
 from ckd_core.tracking.tracker import Tracker
+from ckd_core.training.checkpoint import CheckpointError as TrainingCheckpointError
 from ckd_core.training.checkpoint import load_checkpoint, part, save_checkpoint
 from ckd_core.training.choice import CHOSEN, ChoiceError, averaged_network, choose, ship
 from ckd_core.training.config import ChoiceSettings, TrainSettings
@@ -134,7 +136,8 @@ def test_clips_repeat_and_lose_a_camera() -> None:
 
 
 def test_the_verbs(trained: TrainSettings, tmp_path: Path) -> None:
-    recipe = Path(__file__).parents[3] / "config" / "train" / "default_ckd_s128.yaml"
+    recipe = tmp_path / "squares.yaml"
+    recipe.write_text(yaml.safe_dump(to_plain(trained)))
     app, out = build_app(ckd_core.commands), f"run.out={trained.run.out}"
     less = ["choice.sequences=[]", "choice.clips=1", "choice.clip_frames=3"]
     chosen = CliRunner().invoke(app, ["choose", str(recipe), out, *less])
@@ -142,7 +145,7 @@ def test_the_verbs(trained: TrainSettings, tmp_path: Path) -> None:
     assert "best: " in chosen.output
     shipped = CliRunner().invoke(app, ["ship", str(recipe), out, "--out", str(tmp_path / "a.safetensors")])
     assert shipped.exit_code == 0, shipped.output
-    assert "recipe default_ckd_s128" in load_tensors(tmp_path / "a.safetensors")[1].source
+    assert "recipe squares" in load_tensors(tmp_path / "a.safetensors")[1].source
     scored = ["score-clips", "--model", "ckd_s128", "--weights", str(tmp_path / "a.safetensors"), "--clips", "3"]
     table = CliRunner().invoke(app, [*scored, "--frames", "3"])
     assert table.exit_code == 0, table.output
@@ -151,6 +154,23 @@ def test_the_verbs(trained: TrainSettings, tmp_path: Path) -> None:
     demanding = CliRunner().invoke(app, [*scored, "--frames", "3", "--no-one-camera", "--at-least", "0.99"])
     assert demanding.exit_code == 1
     assert "expected at least 0.99" in demanding.output
+
+
+def test_a_run_is_not_chosen_from_under_the_name_of_another_recipe(trained: TrainSettings) -> None:
+    other = replace(trained, optim=replace(trained.optim, weight_decay=0.5))
+    with pytest.raises(TrainingCheckpointError, match=r"another configuration .*optim.weight_decay: 0.0001 there, 0.5"):
+        choose(other)
+
+
+def test_an_average_of_tied_students_is_loaded(tmp_path: Path) -> None:
+    chosen = runs.settings(tmp_path, "ckd_tiny_test", model__overrides={"shared_student": True, "teachers": True},
+                           optim__ema_decay=0.5, run__epochs=1)  # fmt: skip
+    one, _ = runs.run(chosen)
+    assert one.average is not None
+    network, _, step = averaged_network(one.last)
+    assert step == 3
+    for name, parameter in network.named_parameters():
+        assert torch.equal(parameter, one.average.values[name]), name
 
 
 def test_shipped_recipes_name_their_licences_and_never_choose_by_the_final_sequences() -> None:

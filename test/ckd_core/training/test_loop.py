@@ -104,6 +104,20 @@ def test_two_processes_equal_one(tmp_path: Path) -> None:
     assert state["best"] == pytest.approx(summary.best, abs=1e-3)
 
 
+def test_an_error_in_one_process_ends_both_with_a_state(tmp_path: Path) -> None:
+    script = Path(__file__).parent / "two_processes.py"
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[3])}
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    both = subprocess.run(
+        [*launch, str(script), str(tmp_path), "11"], env=environment, capture_output=True, text=True, timeout=400
+    )
+    told = dict(line.split(": ", 1) for line in both.stdout.splitlines() if line.startswith("rank "))
+    assert "another process failed" in told["rank 0"], both.stdout + both.stderr
+    assert "State of step 2 saved; go on with --resume" in told["rank 0"]
+    assert told["rank 1"] == "pair 11 is broken"
+    assert load_checkpoint(tmp_path / "checkpoints" / "last.safetensors")[1]["step"] == 2
+
+
 @pytest.mark.parametrize(("model", "lr"), [("sdstrack_tiny_test", 1e-3), ("ckd_tiny_test", 1e-2)])
 def test_overfitting_one_batch_finds_the_boxes(model: str, lr: float, tmp_path: Path) -> None:
     """CKD: unmasked, and a head wide enough that BatchNorm leaves it something to say."""
@@ -223,6 +237,75 @@ def test_skipped_frames_are_named_and_limited(tmp_path: Path, caplog: pytest.Log
     )
     one, _ = runs.run(calm, pairs=Skipping())
     assert one.skipped == 12
+
+
+def test_a_run_over_the_limit_of_skipped_frames_resumes_as_if_it_had_been_higher(tmp_path: Path) -> None:
+    common: dict[str, Any] = {"run__samples_per_epoch": 240, "run__batch_size": 8, "run__epochs": 1}
+    whole, _ = runs.run(runs.settings(tmp_path / "a", run__max_skipped=0.06, **common), pairs=Skipping())
+    with pytest.raises(TrainingError, match="max_skipped"):
+        runs.run(runs.settings(tmp_path / "b", run__max_skipped=0.02, **common), pairs=Skipping())
+    again = runs.trainer(runs.settings(tmp_path / "b", run__max_skipped=0.06, **common), Skipping())
+    again.resume()
+    again.run()
+    assert_equal_weights(runs.weights(whole), runs.weights(again))
+    assert again.skipped == whole.skipped
+
+
+@pytest.mark.parametrize("at", ["validation", "export"])
+def test_what_the_end_of_an_epoch_did_not_do_is_made_up_for(
+    at: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options: dict[str, Any] = {"run__epochs": 1, "run__val_every": 1, "run__checkpoint_every": 1}
+    pairs = {"val_pairs": Broken() if at == "validation" else runs.BrightSquares(7)}
+    with monkeypatch.context() as patch:
+        if at == "export":
+
+            def full(*_: object) -> None:
+                raise CheckpointError("no space left on device")
+
+            patch.setattr("ckd_core.training.run_state.export", full)
+        with pytest.raises((BatchError, CheckpointError)):
+            runs.run(runs.settings(tmp_path, **options), **pairs)
+    assert not (tmp_path / "final.safetensors").exists()
+    again = runs.trainer(runs.settings(tmp_path, **options), val_pairs=runs.BrightSquares(7))
+    again.resume()
+    assert again.step == 3
+    summary = again.run()
+    assert summary.best is not None
+    for name in ("final", "best", "checkpoints/epoch_0001", "checkpoints/best"):
+        assert (tmp_path / f"{name}.safetensors").is_file(), name
+
+
+def test_pictures_of_a_batch_in_parts(tmp_path: Path) -> None:
+    one, _ = runs.run(runs.settings(tmp_path, optim__accumulation=4, run__images_every=1, run__epochs=1))
+    assert one.step == 3
+
+
+def test_the_average_of_a_short_run_is_the_mean_of_its_weights(tmp_path: Path) -> None:
+    name, seen = "box_head.conv5_ctr.weight", []
+    one = runs.trainer(runs.settings(tmp_path, optim__ema_decay=0.99, run__epochs=1))
+    update = one.average.update
+
+    def watched(network: torch.nn.Module, step: int) -> None:
+        seen.append(network.state_dict()[name].clone())
+        update(network, step)
+
+    one.average.update = watched  # type: ignore[method-assign]
+    one.run()
+    torch.testing.assert_close(one.average.values[name], torch.stack(seen).mean(dim=0))
+
+
+def test_gradients_that_stay_infinite_in_fp16_end_the_run(tmp_path: Path) -> None:
+    one = runs.trainer(runs.settings(tmp_path, optim__precision="fp16", run__samples_per_epoch=160, run__epochs=1))
+    dict(one.network.named_parameters())["box_head.conv5_ctr.weight"].register_hook(lambda g: g * float("nan"))
+    with pytest.raises(TrainingDivergedError, match="gradient norm nan"):
+        one.run()
+    assert one.step < 40
+
+
+def test_an_unknown_metric_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match=r"run.best_metric is 'val/typo'; expected val/iou or val/success50"):
+        runs.trainer(runs.settings(tmp_path, run__best_metric="val/typo"))
 
 
 def test_full_disk_keeps_the_previous_checkpoint(tmp_path: Path) -> None:
