@@ -12,13 +12,13 @@ import cv2
 import numpy as np
 
 from ckd_core.frame import BoundingBox
+from ckd_core.models.inputs import IMAGE_MEAN, IMAGE_STD
 from ckd_core.settings import limits
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-MEAN = np.array((0.485, 0.456, 0.406) * 2, dtype=np.float32)
-STD = np.array((0.229, 0.224, 0.225) * 2, dtype=np.float32)
+MEAN, STD = np.array(IMAGE_MEAN * 2, dtype=np.float32), np.array(IMAGE_STD * 2, dtype=np.float32)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,16 +11,13 @@ import torch
 from torch import nn
 
 from ckd_core.models.head import decode_boxes
-from ckd_core.models.inputs import compute_dtype
+from ckd_core.models.inputs import IMAGE_MEAN, IMAGE_STD, compute_dtype
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from ckd_core.models.network import TrackingNetwork
 
-# ImageNet statistics, the same for the auxiliary image (TRACKERS.md section 0)
-MEAN = (0.485, 0.456, 0.406)
-STD = (0.229, 0.224, 0.225)
 # Columns of an answer: cx, cy, w, h as shares of the window, and three heights of the response map.
 SCORE, RAW_SCORE, RIVAL = 4, 5, 6
 ANSWER_LENGTH = 7
@@ -34,8 +31,8 @@ class Normalise(nn.Module):
 
     def __init__(self, dtype: torch.dtype) -> None:
         super().__init__()
-        mean = torch.tensor(MEAN).repeat(2).view(1, 6, 1, 1)
-        std = torch.tensor(STD).repeat(2).view(1, 6, 1, 1)
+        mean = torch.tensor(IMAGE_MEAN).repeat(2).view(1, 6, 1, 1)
+        std = torch.tensor(IMAGE_STD).repeat(2).view(1, 6, 1, 1)
         self.register_buffer("scale", 1 / (255 * std))
         self.register_buffer("shift", -mean / std)
         self.dtype = dtype

@@ -13,6 +13,8 @@ import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from ckd_core.models.inputs import IMAGE_MEAN, IMAGE_STD
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
@@ -23,7 +25,6 @@ if TYPE_CHECKING:
     from ckd_core.data.pairs import TrainingBatch
 
 LOGGER = logging.getLogger(__name__)
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 EXAMPLES = 4
 GREEN, RED = (0, 220, 0), (235, 40, 40)
 
@@ -135,7 +136,7 @@ def _pictures(
     crop: Tensor, side: int, boxes: list[tuple[tuple[float, ...], tuple[int, int, int]]]
 ) -> NDArray[np.uint8]:
     """Colour and auxiliary crop [6, h, w] side by side as [side, 2 side, 3] uint8, with boxes (xyxy, normalised)."""
-    std, mean = torch.tensor(STD * 2).view(6, 1, 1), torch.tensor(MEAN * 2).view(6, 1, 1)
+    std, mean = torch.tensor(IMAGE_STD * 2).view(6, 1, 1), torch.tensor(IMAGE_MEAN * 2).view(6, 1, 1)
     pixels = ((crop.detach().float().cpu() * std + mean).clamp(0, 1) * 255).byte().permute(1, 2, 0).numpy()
     shown = []
     for part in (pixels[..., :3], pixels[..., 3:]):

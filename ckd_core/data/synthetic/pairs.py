@@ -25,6 +25,7 @@ from ckd_core.data.synthetic.render import (
 )
 from ckd_core.data.synthetic.textures import SyntheticError
 from ckd_core.frame import Modality
+from ckd_core.models.inputs import IMAGE_MEAN, IMAGE_STD
 from ckd_core.settings import limits
 
 if TYPE_CHECKING:
@@ -35,8 +36,7 @@ if TYPE_CHECKING:
     from ckd_core.data.synthetic.textures import Surface
     from ckd_core.data.synthetic.world import Sighting, World
 
-MEAN = np.array((0.485, 0.456, 0.406), dtype=np.float32)
-STD = np.array((0.229, 0.224, 0.225), dtype=np.float32)
+MEAN, STD = np.array(IMAGE_MEAN, dtype=np.float32), np.array(IMAGE_STD, dtype=np.float32)
 # [3, 256]: what each level of each channel becomes; looking it up is several times faster than computing it a pixel.
 _NORMALISED = (np.arange(256, dtype=np.float32) / (255 * STD)[:, None] - (MEAN / STD)[:, None]).astype(np.float32)
 ABSENT_BOX = (2.0, 2.0, 0.25, 0.25)  # wholly outside the search region
