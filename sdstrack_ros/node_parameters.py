@@ -9,7 +9,7 @@ from rcl_interfaces.msg import SetParametersResult
 from ckd_core.errors import TrackingError
 from sdstrack_ros.parameter_docs import descriptor, ros_value
 from sdstrack_ros.parameter_spec import ParameterError
-from sdstrack_ros.parameters import TABLE, Settings, changed, nearest_name, settings_from
+from sdstrack_ros.parameters import TABLE, Settings, changed, contradictions, nearest_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,8 +24,9 @@ _ROS_OWN = ("use_sim_time", "start_type_description_service", "qos_overrides")
 class NodeParameters:
     """Declares all parameters of a node that was created with `automatically_declare_parameters_from_overrides`.
 
-    A start value that the table refuses does not keep the node from starting: `checked` says why, until a good value is
-    set. `configured`: whether values that need reconfigure are locked.
+    Start values that the table refuses, or that contradict each other, do not keep the node from starting: `refusal`
+    says why, until good ones are set. `settings`: all values, the default in place of a refused one; possibly
+    contradictory. `configured`: whether values that need reconfigure are locked.
     """
 
     def __init__(self, node: Node, on_change: Callable[[Settings, Settings], object]) -> None:
@@ -41,27 +42,30 @@ class NodeParameters:
                 values[name] = TABLE[name].check(value)
             except ParameterError as error:
                 self._refused[name] = str(error)
-        try:
-            self.settings = settings_from(values)
-        except ParameterError as error:
-            self._refused["parameters"] = str(error)
-            self.settings = Settings()
+        self.settings = Settings(**values)
         for name, spec in TABLE.items():
             node.declare_parameter(name, ros_value(values[name]), descriptor(spec), ignore_override=True)
         for name in node.get_parameters_by_prefix(""):
             if name not in TABLE and not name.startswith(_ROS_OWN):
                 node.get_logger().warning(f"there is no parameter '{name}'{nearest_name(name)}; it has no effect")
+        if self.refusal:
+            node.get_logger().error(self.refusal)
         node.add_on_set_parameters_callback(self._on_set)
+
+    @property
+    def refusal(self) -> str:
+        """Why the values cannot be used as they are; '' when they can."""
+        return "; ".join([*self._refused.values(), *contradictions(self.settings)])
 
     def checked(self) -> Settings:
         """Return the settings.
 
         Raises:
-            ParameterError: start values were refused and have not been set since.
+            ParameterError: start values were refused, or contradict each other, and have not been set since.
 
         """
-        if self._refused:
-            raise ParameterError("; ".join(self._refused.values()))
+        if self.refusal:
+            raise ParameterError(self.refusal)
         return self.settings
 
     def _on_set(self, parameters: list[Parameter]) -> SetParametersResult:
@@ -75,6 +79,6 @@ class NodeParameters:
         except TrackingError as error:
             return SetParametersResult(successful=False, reason=str(error))
         self.settings = after
-        for name in (*values, "parameters"):
+        for name in values:
             self._refused.pop(name, None)
         return SetParametersResult(successful=True)

@@ -245,6 +245,13 @@ def settings_from(values: Mapping[str, Value]) -> Settings:
         ParameterError: unknown name, or any unusable value; lists all of them.
 
     """
+    settings = _checked_one_by_one(values)
+    if reasons := contradictions(settings):
+        raise ParameterError("; ".join(reasons))
+    return settings
+
+
+def _checked_one_by_one(values: Mapping[str, Value]) -> Settings:
     checked: dict[str, Value] = {}
     reasons: list[str] = []
     for name, value in values.items():
@@ -257,32 +264,39 @@ def settings_from(values: Mapping[str, Value]) -> Settings:
             reasons.append(str(error))
     if reasons:
         raise ParameterError("; ".join(reasons))
-    settings = Settings(**checked)
-    _check_together(settings)
-    return settings
+    return Settings(**checked)
 
 
-def _check_together(settings: Settings) -> None:
+def contradictions(settings: Settings) -> tuple[str, ...]:
+    """Why values that are allowed one by one cannot be used together; empty when they can."""
+    reasons = []
     if settings.min_depth_m >= settings.max_depth_m:
-        raise ParameterError(f"min_depth_m {settings.min_depth_m} must be below max_depth_m {settings.max_depth_m}")
+        reasons.append(f"min_depth_m {settings.min_depth_m} must be below max_depth_m {settings.max_depth_m}")
     a, b, c, d, e, f, g, h, i = settings.aux_homography
     determinant = a * (e * i - f * h) - b * (d * i - f * g) + c * (d * h - e * g)
     if abs(determinant) < 1e-12:
-        raise ParameterError(f"aux_homography {settings.aux_homography} cannot be inverted; its determinant is 0")
+        reasons.append(f"aux_homography {settings.aux_homography} cannot be inverted; its determinant is 0")
     width, height = settings.init_box[2:]
     if width < 0 or height < 0:
-        raise ParameterError(f"init_box {settings.init_box} has a negative size; expected x, y, width, height")
+        reasons.append(f"init_box {settings.init_box} has a negative size; expected x, y, width, height")
+    return tuple(reasons)
 
 
 def changed(settings: Settings, values: Mapping[str, Value], configured: bool) -> Settings:
     """Return the settings after a change at run time.
 
+    Values of `settings` that contradict each other already may stay so: several are mended one after the other.
+
     Raises:
-        ParameterError: an unusable value, or one that needs reconfigure while the node is configured.
+        ParameterError: an unusable value, one that contradicts another, or one that needs reconfigure while the node is
+            configured.
 
     """
     merged = dataclasses.asdict(settings)
-    updated = settings_from({**merged, **values})
+    updated = _checked_one_by_one({**merged, **values})
+    known = contradictions(settings)
+    if reasons := [reason for reason in contradictions(updated) if reason not in known]:
+        raise ParameterError("; ".join(reasons))
     if not configured:
         return updated
     stuck = [

@@ -343,7 +343,7 @@ class TrackerNode(LifecycleNode):  # type: ignore[misc]  # rclpy brings no types
         active = self._inputs is not None
         silences = self._inputs.silences(now) if self._inputs is not None else {}
         shed = self._policy.plan.shed if active and self.settings.shed_outputs else ()
-        problems = [problem for problem in (self._problem, self._namesakes) if problem]
+        problems = [problem for problem in (self._problem or self._table.refusal, self._namesakes) if problem]
         if shed:
             problems.append(f"overload: left out {', '.join(shed)}")
         session = self._session if active else None
