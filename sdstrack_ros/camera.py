@@ -35,11 +35,11 @@ class PinholeCamera:
 
     @classmethod
     def from_message(cls, info: Any) -> PinholeCamera:
-        """Read a CameraInfo.
+        """Read a CameraInfo: the camera of its region of interest, without its binning; `scaled` does that.
 
         Raises:
             CameraError: focal length 0, not finite, or no size (drivers send such messages when uncalibrated); a
-                number of distortion coefficients that no model has.
+                number of distortion coefficients that no model has; a region of interest outside the image.
 
         """
         numbers = [float(v) for v in info.k]
@@ -56,20 +56,11 @@ class PinholeCamera:
         if distortion and len(distortion) not in allowed:
             wanted = " or ".join(map(str, allowed))
             raise CameraError(f"camera_info has {len(distortion)} '{model}' distortion coefficients; expected {wanted}")
-        return cls(
-            int(info.width),
-            int(info.height),
-            fx,
-            fy,
-            cx,
-            cy,
-            distortion,
-            model,
-            str(info.header.frame_id),
-        )
+        left, top, width, height = _region_of_interest(info)
+        return cls(width, height, fx, fy, cx - left, cy - top, distortion, model, str(info.header.frame_id))
 
     def scaled(self, width: int, height: int) -> PinholeCamera:
-        """The same camera for an image of another size (a driver's binning)."""
+        """The same view as an image of another size (a driver's binning, a calibration of another resolution)."""
         if (width, height) == (self.width, self.height):
             return self
         sx, sy = width / self.width, height / self.height
@@ -120,3 +111,17 @@ class PinholeCamera:
                 pixels, _ = cv2.projectPoints(points, zero, zero, matrix, coefficients)
             return float(pixels[0, 0, 0]), float(pixels[0, 0, 1])
         return x / z * self.fx + self.cx, y / z * self.fy + self.cy
+
+
+def _region_of_interest(info: Any) -> tuple[int, int, int, int]:
+    """Left, top, width, height of the part that the images show, in pixels of the calibration; size 0 means all."""
+    roi = info.roi
+    left, top, width, height = int(roi.x_offset), int(roi.y_offset), int(roi.width), int(roi.height)
+    if width == 0 or height == 0:
+        return 0, 0, int(info.width), int(info.height)
+    if left + width > info.width or top + height > info.height:
+        raise CameraError(
+            f"camera_info's roi of {width} x {height} at ({left}, {top}) is not within its {info.width} x"
+            f" {info.height}; expected a part of the full resolution, or all 0"
+        )
+    return left, top, width, height

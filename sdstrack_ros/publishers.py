@@ -41,7 +41,7 @@ class Publishers:
         self._detections_3d = node.create_lifecycle_publisher(Detection3DArray, "~/detections_3d", qos)
         self._markers = node.create_lifecycle_publisher(MarkerArray, "~/markers", qos)
         self._overlay = node.create_lifecycle_publisher(Image, "~/overlay", qos)
-        self._size: tuple[int, int] | None = None
+        self._size: tuple[int, int] | None = None  # width and height of the image that boxes refer to
 
     def destroy(self) -> None:
         """Remove the topics; the mirror image of creation."""
@@ -57,8 +57,10 @@ class Publishers:
     ) -> FrameCost:
         """Publish what the settings, the plan and the subscribers ask for; returns what it took, without tracking."""
         begin = time.perf_counter()
+        self._note_size(answer)
         box = self._metric_box(answer, settings, camera) if self._wants_metric_box(settings, plan) else None
-        if settings.publish_3d and plan.detections_3d and camera is not None and answer.images.aux is not None:
+        depth = answer.images.aux is not None and answer.images.modality is Modality.DEPTH
+        if settings.publish_3d and plan.detections_3d and camera is not None and depth:
             self._detections_3d.publish(outputs.detections_3d(answer, settings.label, box))
         after_3d = time.perf_counter()
         markers = settings.publish_markers and plan.markers and self._markers.get_subscription_count() > 0
@@ -86,12 +88,18 @@ class Publishers:
         images, result = answer.images, outputs.visible(answer)
         if result is None or camera is None or images.aux is None or images.modality is not Modality.DEPTH:
             return None
-        if images.rgb is not None:
-            self._size = (images.rgb.shape[1], images.rgb.shape[0])
         size = self._size or (camera.width, camera.height)
         readings = readings_in(images.aux, result.box, size, settings.depth_unit_m, images.aux_from_reference)
         depth = robust_depth(readings, settings.min_depth_m, settings.max_depth_m)
         return None if depth is None else metric_box(result.box, depth, camera.scaled(*size))
+
+    def _note_size(self, answer: Answer) -> None:
+        """Colour's size, which stays while colour is dead; before the first colour image the second camera's."""
+        images = answer.images
+        if images.rgb is not None:
+            self._size = (images.rgb.shape[1], images.rgb.shape[0])
+        elif self._size is None and images.aux is not None and images.aux_from_reference is None:
+            self._size = (images.aux.shape[1], images.aux.shape[0])
 
     def _fitting(self, camera: PinholeCamera) -> PinholeCamera:
         return camera if self._size is None else camera.scaled(*self._size)

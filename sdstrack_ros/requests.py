@@ -93,7 +93,7 @@ class TargetInputs:
         except TrackingError as error:
             self._refuse(f"init_point refused: {error}")
             return
-        self._submit(PixelRequest("init_point", column, row))
+        self._submit(PixelRequest("init_point", column, row, (camera.width, camera.height)))
 
     @guarded("candidates")
     def _on_candidates(self, message: Detection2DArray) -> None:

@@ -42,12 +42,16 @@ class BoxRequest:
 
 @dataclass(frozen=True, slots=True)
 class PixelRequest:
-    """Start on what is at a pixel of the newest frame; `depth_m` is the point's distance where it is known."""
+    """Start on what is at a pixel of the newest frame.
+
+    size: width and height of the image that x and y count in, where that may be another resolution of the same view
+    (a calibration's); None: the frame's own.
+    """
 
     origin: str
     x: float
     y: float
-    depth_m: float | None = None
+    size: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,19 +117,23 @@ def box_at_pixel(
 
     """
     width, height = size
-    if not (math.isfinite(request.x) and math.isfinite(request.y)):
-        raise TargetError(f"pixel ({request.x}, {request.y}) is not finite")
-    if not (0 <= request.x < width and 0 <= request.y < height):
-        raise TargetError(f"pixel ({request.x:.0f}, {request.y:.0f}) is outside the {width} x {height} image")
+    x, y = request.x, request.y
+    if not (math.isfinite(x) and math.isfinite(y)):
+        raise TargetError(f"pixel ({x}, {y}) is not finite")
+    if request.size is not None and request.size != size:
+        # Pixels are counted at their centres, as PinholeCamera.scaled does.
+        x, y = (x + 0.5) * width / request.size[0] - 0.5, (y + 0.5) * height / request.size[1] - 0.5
+    if not (0 <= x < width and 0 <= y < height):
+        raise TargetError(f"pixel ({x:.0f}, {y:.0f}) is outside the {width} x {height} image")
     extent = None
     if frame.modality is Modality.DEPTH and frame.aux is not None and frame.aux_from_reference is None:
         metres = depth_in_metres(frame.aux, depth_unit_m)
-        extent = surface_extent(metres, request.x * metres.shape[1] / width, request.y * metres.shape[0] / height)
+        extent = surface_extent(metres, x * metres.shape[1] / width, y * metres.shape[0] / height)
         if extent is not None:
             sx, sy = width / metres.shape[1], height / metres.shape[0]
             return BoundingBox(extent.x * sx, extent.y * sy, extent.w * sx, extent.h * sy)
     w, h = default_size
-    return BoundingBox(request.x - w / 2, request.y - h / 2, w, h)
+    return BoundingBox(x - w / 2, y - h / 2, w, h)
 
 
 def depth_in_metres(depth: NDArray[np.generic], unit_m: float) -> NDArray[np.float32]:

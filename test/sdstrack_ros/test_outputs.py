@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sensor_msgs.msg import CameraInfo
+from sensor_msgs.msg import CameraInfo, RegionOfInterest
 from visualization_msgs.msg import Marker
 
 from ckd_core.frame import BoundingBox, Modality, MultiModalFrame
@@ -16,6 +18,9 @@ from sdstrack_ros.box_depth import BoxDepth, metric_box, readings_in, robust_dep
 from sdstrack_ros.camera import CameraError, PinholeCamera
 from sdstrack_ros.frames import SourceFrame
 from sdstrack_ros.overlay import Caption, draw_overlay
+from sdstrack_ros.overload import OutputPlan
+from sdstrack_ros.parameters import Settings
+from sdstrack_ros.publishers import Publishers
 from sdstrack_ros.session import Answer
 
 SIZE = (640, 480)
@@ -167,6 +172,23 @@ def test_pixel_and_ray_are_inverse(model: str, distortion: list[float], x: float
     assert camera.pixel((a * z, b * z, z)) == pytest.approx((x, y), abs=0.05)
 
 
+def test_a_region_of_interest_shifts_the_optical_axis_and_keeps_the_focal_length() -> None:
+    whole = PinholeCamera.from_message(info(width=1280, height=960))
+    part = PinholeCamera.from_message(
+        info(width=1280, height=960, roi=RegionOfInterest(x_offset=100, y_offset=50, width=640, height=480))
+    )
+    assert (part.width, part.height, part.fx, part.fy) == (640, 480, 500.0, 500.0)
+    assert part.scaled(640, 480).ray(10.0, 20.0) == pytest.approx(whole.ray(110.0, 70.0))
+    binned = part.scaled(320, 240)
+    assert binned.fx == 250.0
+    assert binned.ray(4.5, 9.5) == pytest.approx(whole.ray(109.5, 69.5))
+
+
+def test_a_region_of_interest_outside_the_calibration_is_refused() -> None:
+    with pytest.raises(CameraError, match=r"roi of 640 x 480 at \(1, 0\) is not within its 640 x 480"):
+        PinholeCamera.from_message(info(roi=RegionOfInterest(x_offset=1, width=640, height=480)))
+
+
 def test_a_point_behind_the_camera_has_no_pixel() -> None:
     with pytest.raises(CameraError, match="not in front"):
         CAMERA.pixel((0.0, 0.0, -1.0))
@@ -176,6 +198,61 @@ def test_a_binned_image_sees_the_same_rays() -> None:
     # Centres of pixels: (319.5, 239.5) of 640 x 480 is (159.5, 119.5) of 320 x 240 seen from the corner, minus half.
     half = CAMERA.scaled(320, 240)
     assert half.ray(99.75, 79.75) == pytest.approx(CAMERA.ray(200.0, 160.0))
+
+
+class Topic:
+    """A publisher with a subscriber that keeps everything."""
+
+    def __init__(self) -> None:
+        self.sent: list[Any] = []
+        self.publish = self.sent.append
+
+    def get_subscription_count(self) -> int:
+        return 1
+
+
+class Topics(dict[str, Topic]):
+    """The part of a node that makes publishers."""
+
+    def create_lifecycle_publisher(self, _: type, name: str, __: object) -> Topic:
+        return self.setdefault(name, Topic())
+
+
+def published(camera: PinholeCamera, *shown: Answer, **changes: object) -> Topics:
+    topics = Topics()
+    settings = replace(Settings(publish_markers=True, publish_overlay=True), **changes)
+    publishers = Publishers(topics, settings)
+    for each in shown:
+        publishers.publish_extras(each, settings, camera, OutputPlan(), 1.0)
+    return topics
+
+
+def of_modality(modality: Modality, rgb: bool = True) -> Answer:
+    aux = np.full((480, 640), 128, np.uint8) if modality is Modality.THERMAL else np.full((480, 640), 2000, np.uint16)
+    frame = replace(images(rgb), modality=modality, aux=aux)
+    return replace(answer(), images=frame)
+
+
+@pytest.mark.parametrize("rgb", [True, False])
+def test_a_frustum_fits_the_image_when_the_calibration_is_of_another_size(rgb: bool) -> None:
+    shown = of_modality(Modality.THERMAL, rgb)
+    exact, doubled = (
+        published(camera, shown)["~/markers"].sent[0].markers[0].points for camera in (CAMERA, CAMERA.scaled(1280, 960))
+    )
+    assert [(p.x, p.y, p.z) for p in doubled] == [pytest.approx((p.x, p.y, p.z)) for p in exact]
+
+
+def test_while_colour_is_dead_its_size_stays() -> None:
+    dead = replace(of_modality(Modality.DEPTH, rgb=False), images=replace(images(rgb=False), aux=scene()[::2, ::2]))
+    both, alone = published(CAMERA, of_modality(Modality.DEPTH), dead)["~/detections_3d"].sent
+    assert both.detections[0].bbox.center.position.x / 2.0 == pytest.approx(
+        alone.detections[0].bbox.center.position.x / 1.5, abs=1e-3
+    )
+
+
+def test_3d_boxes_come_with_depth_only() -> None:
+    assert len(published(CAMERA, of_modality(Modality.DEPTH))["~/detections_3d"].sent) == 1
+    assert not published(CAMERA, of_modality(Modality.THERMAL))["~/detections_3d"].sent
 
 
 @pytest.mark.parametrize("side_by_side", [False, True])

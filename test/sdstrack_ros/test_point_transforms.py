@@ -14,8 +14,10 @@ from geometry_msgs.msg import PointStamped, Transform
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sdstrack_ros.requests import _transformed, _Transforms
-from sdstrack_ros.targets import TargetError
+from sdstrack_ros.camera import PinholeCamera
+from sdstrack_ros.faults import FaultLog
+from sdstrack_ros.requests import TargetInputs, _transformed, _Transforms
+from sdstrack_ros.targets import PixelRequest, TargetError
 
 FINITE = st.floats(-50, 50)
 VECTOR = st.tuples(FINITE, FINITE, FINITE)
@@ -90,3 +92,13 @@ def test_without_tf2_only_the_cameras_own_frame_is_understood(monkeypatch: pytes
     assert transforms.in_camera(point_in(""), "camera") == (0.5, 0.0, 2.0)
     with pytest.raises(TargetError, match=r"the point is in frame 'map'.*tf2_ros is not installed"):
         transforms.in_camera(point_in("map"), "camera")
+
+
+def test_a_points_pixel_says_which_size_of_image_it_counts_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "tf2_ros", None)
+    camera = PinholeCamera(1280, 960, 1000.0, 1000.0, 640.0, 480.0, frame_id="camera")
+    taken: list[Any] = []
+    node = SimpleNamespace(create_subscription=lambda *_, **__: None)
+    inputs = TargetInputs(node, FaultLog(print), lambda: camera, taken.append, pytest.fail)
+    inputs._on_point(point_in("camera"))
+    assert taken == [PixelRequest("init_point", 890.0, 480.0, (1280, 960))]
