@@ -208,9 +208,12 @@ def is_doubtful(evidence: Evidence, limits: Thresholds, history: tuple[float, ..
 
 def growth_of(state: Confidence, config: ConfidenceConfig) -> float:
     """Factor on the search region for the next frame."""
-    if not config.enabled or state.doubted == 0:
+    if not config.enabled or state.doubted == 0 or config.growth == 1:
         return 1.0
-    return float(min(config.max_growth, config.growth**state.doubted))
+    # Without re-acquisition doubt has no end, and a power of it would overflow.
+    if state.doubted >= math.log(config.max_growth) / math.log(config.growth):
+        return float(config.max_growth)
+    return float(config.growth**state.doubted)
 
 
 def tile_centers(frame_size: tuple[int, int], side: float) -> list[tuple[float, float]]:

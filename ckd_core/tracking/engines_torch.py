@@ -120,14 +120,15 @@ class CudaGraphEngine(TorchEngine):
         for own, given in ((self.search_crops(count), crops), (self.windows(count), windows)):
             if own is not given:
                 np.copyto(own, given)
-        capture = self._captures.get(count)
-        if capture is None:
-            capture = self._captures[count] = self._capture(templates, count)
-        if capture.loaded is not templates:
-            capture.tokens.copy_(templates)
-            capture.loaded = templates
-        capture.graph.replay()
-        torch.cuda.current_stream(self._device).synchronize()
+        with torch.cuda.device(self._device):  # graphs belong to the current device, whatever their tensors say
+            capture = self._captures.get(count)
+            if capture is None:
+                capture = self._captures[count] = self._capture(templates, count)
+            if capture.loaded is not templates:
+                capture.tokens.copy_(templates)
+                capture.loaded = templates
+            capture.graph.replay()
+            torch.cuda.current_stream().synchronize()
         return cast("NDArray[np.float32]", capture.answers.numpy())
 
     def _capture(self, templates: Tensor, count: int) -> _Capture:
@@ -141,14 +142,14 @@ class CudaGraphEngine(TorchEngine):
             windows_there.copy_(windows, non_blocking=True)
             answers.copy_(self._search(tokens, crops_there, windows_there), non_blocking=True)
 
-        side = torch.cuda.Stream(self._device)  # type: ignore[no-untyped-call]  # torch's own gap
-        side.wait_stream(torch.cuda.current_stream(self._device))
+        side = torch.cuda.Stream()  # type: ignore[no-untyped-call]  # torch's own gap
+        side.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(side):
             for _ in range(WARMUP_RUNS):
                 frame()
-        torch.cuda.current_stream(self._device).wait_stream(side)
+        torch.cuda.current_stream().wait_stream(side)
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
+        with torch.cuda.graph(graph, stream=side):
             frame()
         # replaying reads and writes these for ever; the closure would be collected otherwise
         self._kept = [*getattr(self, "_kept", []), (crops_there, windows_there)]

@@ -59,6 +59,11 @@ class FrameView:
         rgb_size = None if frame.rgb is None else _size(frame.rgb)
         aux_size = None if frame.aux is None else _size(frame.aux)
         if memory is None:
+            if frame.rgb is None and frame.aux_from_reference is not None:
+                raise FrameError(
+                    f"no target can start without the colour image: boxes are in its pixels, and the "
+                    f"{self.modality.value} image is only mapped to it; wait for a frame with colour"
+                )
             return StreamMemory(_reference_size(frame), frame.stamp, rgb_size, aux_size)
         if frame.stamp < memory.stamp:
             raise FrameError(

@@ -90,6 +90,11 @@ def test_search_grows_step_by_step_up_to_its_limit() -> None:
     assert growth_of(run(state, look(0.9), look(0.9), config=config), config) == 1
 
 
+def test_growth_stays_finite_however_long_a_target_is_away() -> None:
+    assert growth_of(replace(Confidence.begin(BOX), doubted=1_000_000), CONFIG) == CONFIG.max_growth
+    assert growth_of(replace(Confidence.begin(BOX), doubted=3), replace(CONFIG, growth=1.0)) == 1
+
+
 @given(st.lists(st.tuples(st.floats(0, 1), st.floats(-500, 500), st.floats(0, 1)), max_size=20))
 def test_switched_off_every_box_is_believed(frames: list[tuple[float, float, float]]) -> None:
     off = replace(CONFIG, enabled=False)

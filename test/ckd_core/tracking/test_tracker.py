@@ -315,6 +315,13 @@ def test_an_auxiliary_camera_of_another_resolution(scene, correlation) -> None:
     assert overlap(aux_only.box, scene.box(*path(8))) > 0.7
 
 
+def test_without_colour_no_target_starts_in_the_pixels_of_another_camera(scene, tiny) -> None:
+    """The box would be one of the smaller image, and stay one when colour comes back."""
+    frame = replace(scene.frame(0, {"a": path(0)}), rgb=None, aux_from_reference=np.diag((0.5, 0.5, 1.0)))
+    with pytest.raises(FrameError, match="no target can start without the colour image"):
+        tracker_of(tiny()).start(frame, scene.box(*path(0)))
+
+
 def test_several_targets_are_tracked_like_each_alone(scene, tiny) -> None:
     places = {"a": (60, 60), "b": (160, 120), "c": (230, 40)}
     boxes = {index: scene.box(*place) for index, place in enumerate(places.values())}
