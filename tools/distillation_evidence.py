@@ -6,7 +6,8 @@ For every seed one sdstrack_s128 learns from pairs with two working cameras (its
 From these weights go on, for the same number of pairs each:
 
 - SDSTrack: without distillation; with the masked path but no distillation term; with both. Held-out pairs are then
-  shown whole, without colour, and without the second camera (black in template and search region).
+  shown whole, and without either camera, in both ways: "masked" blanks all its patch tokens as the masked path of
+  training blanks some, "black" is a black image. Both in template and search region.
 - CKD: style loss off, as published, ten times as strong. The style gap between the students is measured on held-out
   pairs, unmasked, with the formula of the loss.
 
@@ -33,12 +34,14 @@ from ckd_core.data.synthetic.pairs import MEAN, STD
 from ckd_core.distillation.ckd import style_per_block
 from ckd_core.distillation.losses import boxes_at_peak
 from ckd_core.evaluation.files import write_json
+from ckd_core.models.sdstrack import TokenMasks
 from ckd_core.settings import build
 from ckd_core.training.assembly import build_trainer
 from ckd_core.training.config import TrainSettings
 from ckd_core.training.loop import TrainingInterruptedError
 
 if TYPE_CHECKING:
+    from ckd_core.models.config import NetworkConfig
     from ckd_core.models.small_ckd import CKDSmall
 
 BOTH_CAMERAS = {"kind": "synthetic", "options": {"drop_rgb": 0.0, "drop_aux": 0.0}}
@@ -48,8 +51,9 @@ SDSTRACK: dict[str, dict[str, Any]] = {
     "masked path, no distillation term": {"mse_weight": 0.0},
     "distilled": {},
 }
-CKD = {"off": 0.0, "0.01 (published)": 0.01, "0.1": 0.1}
-SHOWN = {"both cameras": None, "colour black": slice(0, 3), "second camera black": slice(3, 6)}
+CKD = {"off": 0.0, "0.01 (published)": 0.01, "0.1": 0.1}  # style weights
+CAMERAS = {"colour": slice(0, 3), "second camera": slice(3, 6)}  # channels
+SHOWN = ("both cameras", *(f"{camera} {how}" for how in ("masked", "black") for camera in CAMERAS))
 
 
 def settings(out: Path, model: str, objective: dict[str, Any], init: dict[str, Any], seed: int, pairs: int,
@@ -111,18 +115,33 @@ def held_out(count: int) -> list[TrainingBatch]:
 
 
 @torch.no_grad()
-def pair_ious(network: Any, batches: list[TrainingBatch], black: slice | None) -> float:
-    """Mean IoU of the box at the peak, with the channels `black` blacked out in both images."""
+def pair_ious(network: Any, batches: list[TrainingBatch], shown: str = "both cameras") -> float:
+    """Mean IoU of the box at the peak on pairs that are shown as one of `SHOWN` says."""
+    camera, how = shown.rsplit(" ", 1)
     dark = -torch.tensor(MEAN / STD, dtype=torch.float32)[:, None, None]  # black, normalised
     found = []
     for batch in batches:
         images = [batch.template.clone(), batch.search.clone()]
-        if black is not None:
-            for image in images:
-                image[:, black] = dark
-        boxes = cxcywh_to_xyxy(boxes_at_peak(network(*images)))
-        found.append(iou(boxes, xywh_to_xyxy(batch.search_box).clamp(0, 1)))
+        if how == "masked":
+            head = network.forward_train(*images, masks=all_of(camera, len(batch), network.config)).masked.head
+        else:
+            if how == "black":
+                for image in images:
+                    image[:, CAMERAS[camera]] = dark
+            head = network(*images)
+        found.append(iou(cxcywh_to_xyxy(boxes_at_peak(head)), xywh_to_xyxy(batch.search_box).clamp(0, 1)))
     return float(torch.cat(found).mean())
+
+
+def all_of(camera: str, count: int, config: NetworkConfig) -> TokenMasks:
+    """Masks that blank every token of one camera, and none of the other."""
+    return TokenMasks(
+        *(
+            torch.full((count, tokens), camera == masked)
+            for tokens in (config.template_tokens, config.search_tokens)
+            for masked in CAMERAS
+        )
+    )
 
 
 @torch.no_grad()
@@ -137,17 +156,21 @@ def style_gap(network: CKDSmall, batches: list[TrainingBatch]) -> float:
 
 
 def measure(
-    out: Path, seed: int, first_pairs: int, pairs: int, batches: list[TrainingBatch], trackers: list[str]
+    out: Path, seed: int, first_pairs: int, pairs: int, batches: list[TrainingBatch], variants: list[str]
 ) -> dict[str, Any]:
     """Run and measure everything of one seed; what is on disk is not run again."""
     file = out / f"seed_{seed}.json"
-    done: dict[str, Any] = json.loads(file.read_text()) if file.exists() else {}
+    asked = {"first_pairs": first_pairs, "pairs": pairs, "held_out": 32 * len(batches)}
+    done: dict[str, Any] = json.loads(file.read_text()) if file.exists() else {"asked": asked}
+    if done.get("asked", asked) != asked:
+        sys.exit(f"{file} was measured with {done['asked']}, not {asked}; give another --out")
     stem = {"kind": "imagenet_stem"}
     start = out / f"seed_{seed}" / "start"
     trained(settings(start, "sdstrack_s128", {"kind": "dense"}, stem, seed, first_pairs, 1e-3))
     begin = str(start / "final.safetensors")
     for name, objective in SDSTRACK.items():
-        if name in done or "sdstrack" not in trackers:
+        missing = [shown for shown in SHOWN if shown not in done.get(name, {})]
+        if not missing or name not in variants:
             continue
         folder = out / f"seed_{seed}" / name.replace(" ", "_").replace(",", "")
         chosen = settings(
@@ -155,17 +178,17 @@ def measure(
             5e-4,
         )  # fmt: skip
         network = trained(chosen)
-        done[name] = {shown: pair_ious(network, batches, black) for shown, black in SHOWN.items()}
+        done[name] = done.get(name, {}) | {shown: pair_ious(network, batches, shown) for shown in missing}
         write_json(file, done)
     for name, weight in CKD.items():
         key = f"style {name}"
-        if key in done or "ckd" not in trackers:
+        if key in done or name not in variants:
             continue
         folder = out / f"seed_{seed}" / f"style_{weight:g}"
         init = {"kind": "shared_encoder", "file": begin}
         chosen = settings(folder, "ckd_s128", {"kind": "ckd", "style_weight": weight}, init, seed, pairs, 5e-4)
         network = trained(chosen)
-        done[key] = {"gap": style_gap(network, batches), "iou": pair_ious(network, batches, None)}
+        done[key] = {"gap": style_gap(network, batches), "iou": pair_ious(network, batches)}
         write_json(file, done)
     return done
 
@@ -199,13 +222,13 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--first-pairs", type=int, default=6400, help="of the common start")
     parser.add_argument("--pairs", type=int, default=1280, help="of every run after it")
-    parser.add_argument("--trackers", nargs="+", choices=("sdstrack", "ckd"), default=["sdstrack", "ckd"])
+    parser.add_argument("--variants", nargs="+", choices=(*SDSTRACK, *CKD), default=[*SDSTRACK, *CKD])
     parser.add_argument("--held-out", type=int, default=256, help="pairs to measure on, a multiple of 32")
     chosen = parser.parse_args()
     batches = held_out(chosen.held_out)
     try:
         found = {
-            seed: measure(chosen.out, seed, chosen.first_pairs, chosen.pairs, batches, chosen.trackers)
+            seed: measure(chosen.out, seed, chosen.first_pairs, chosen.pairs, batches, chosen.variants)
             for seed in range(chosen.seeds)
         }
     except TrainingInterruptedError as stopped:
