@@ -23,7 +23,7 @@ from sdstrack_ros.bag_storage import (
 )
 from sdstrack_ros.bag_writer import write_bag
 from sdstrack_ros.event_window import EventDecodeError
-from sdstrack_ros.sources import FrameBuilder, Rejection, make_synchronizer
+from sdstrack_ros.sources import MILLIMETRE_M, FrameBuilder, Rejection, make_synchronizer
 from sdstrack_ros.sync_types import NS_PER_S, SyncConfig, SyncCounters, SyncedSet
 
 if TYPE_CHECKING:
@@ -122,6 +122,7 @@ def read_bag_frames(
     *,
     rgb_from_reference: NDArray[np.float64] | None = None,
     aux_from_reference: NDArray[np.float64] | None = None,
+    depth_unit_m: float = MILLIMETRE_M,
     on_reject: Callable[[Rejection], object] | None = None,
     counters: Callable[[SyncCounters], object] | None = None,
     start_s: float = 0.0,
@@ -131,10 +132,11 @@ def read_bag_frames(
 
     on_reject is told of images that cannot be used (the node counts and reports them, and goes on; so do we);
     counters gets the synchronizer's when the recording ends. start_s, duration_s: the part to read, by recording time.
+    Homographies and depth_unit_m: see `FrameBuilder`.
     """
     kinds = {topic.name: topic.type_name for topic in bag.topics}
     sync = make_synchronizer(config or SyncConfig(), kinds.get(topics.aux) == EVENT_PACKET)
-    builder = FrameBuilder(modality, topics.rgb, topics.aux, rgb_from_reference, aux_from_reference)
+    builder = FrameBuilder(modality, topics.rgb, topics.aux, rgb_from_reference, aux_from_reference, depth_unit_m)
 
     def built(sets: list[SyncedSet]) -> Iterator[BagFrame]:
         for synced in sets:

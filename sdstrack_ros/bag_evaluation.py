@@ -19,6 +19,7 @@ from ckd_core.evaluation.metrics import TrackSummary, summarize_track
 from ckd_core.frame import BoundingBox, Modality, MultiModalFrame
 from ckd_core.tracking.result import StageTiming, TrackResult, TrackState
 from sdstrack_ros.bag import BagTopics, choose_topics, open_bag, read_bag_frames, read_truth
+from sdstrack_ros.sources import MILLIMETRE_M
 from sdstrack_ros.sync_types import NS_PER_S, SyncCounters
 
 if TYPE_CHECKING:
@@ -62,6 +63,19 @@ class BagInput:
     topics: BagTopics
     sync: SyncConfig
     aux_from_reference: NDArray[np.float64] | None = None
+    depth_unit_m: float = MILLIMETRE_M
+
+    def frames(self, bag: Bag, **options: Any) -> Iterator[BagFrame]:
+        """Frames of the open recording; options: further ones of `read_bag_frames`."""
+        return read_bag_frames(
+            bag,
+            self.topics,
+            self.modality,
+            self.sync,
+            aux_from_reference=self.aux_from_reference,
+            depth_unit_m=self.depth_unit_m,
+            **options,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,10 +213,7 @@ def _frames(
     def note(rejection: Rejection) -> None:
         rejections[rejection.reason] = rejections.get(rejection.reason, 0) + 1
 
-    return read_bag_frames(
-        bag, source.topics, source.modality, source.sync,
-        aux_from_reference=source.aux_from_reference, on_reject=note, counters=counters,
-    )  # fmt: skip
+    return source.frames(bag, on_reject=note, counters=counters)
 
 
 def _start_finder(truth: Truth, given: BoundingBox | None) -> Callable[[BagFrame], BoundingBox | None]:
@@ -366,7 +377,9 @@ def bag_input(
     topics: BagTopics,
     sync: SyncConfig,
     aux_from_reference: NDArray[np.float64] | None = None,
+    depth_unit_m: float = MILLIMETRE_M,
 ) -> BagInput:
     """Find the topics that are not named. Errors: BagError, listing what is there."""
     with open_bag(path) as bag:
-        return BagInput(path, modality, choose_topics(bag, modality, topics), sync, aux_from_reference)
+        chosen = choose_topics(bag, modality, topics)
+    return BagInput(path, modality, chosen, sync, aux_from_reference, depth_unit_m)

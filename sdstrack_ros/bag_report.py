@@ -13,7 +13,7 @@ from ckd_core.evaluation.report import ReportRun, Timeline, on_all_frames, worst
 from ckd_core.evaluation.rules import get_rule
 from ckd_core.evaluation.scoring import BenchmarkScore, Track, Truth, score_benchmark
 from ckd_core.tracking.result import TrackState
-from sdstrack_ros.bag import open_bag, read_bag_frames
+from sdstrack_ros.bag import open_bag
 from sdstrack_ros.sync_types import NS_PER_S
 
 if TYPE_CHECKING:
@@ -169,8 +169,5 @@ class _Frames:
         box = self._truth[index][0]
         source = self._source
         with open_bag(source.path) as bag:
-            frames = read_bag_frames(
-                bag, source.topics, source.modality, source.sync, aux_from_reference=source.aux_from_reference
-            )
-            found = next(frame for at, frame in enumerate(frames) if at == index)
+            found = next(frame for at, frame in enumerate(source.frames(bag)) if at == index)
         return found.frame, None if box is None else np.array(box, dtype=np.float64)

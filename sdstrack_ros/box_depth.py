@@ -53,12 +53,12 @@ def readings_in(
     depth: NDArray[np.generic],
     box: BoundingBox,
     size: tuple[int, int],
-    unit_m: float,
     aux_from_reference: NDArray[np.float64] | None = None,
 ) -> NDArray[np.float32]:
     """Depth readings [m] inside the part of a box that lies in the image; 0 invalid; may be empty.
 
-    box: in pixels of the reference image of `size` (width, height); the depth image may be of another size.
+    depth: integer millimetres or float metres, may be of another size than the reference image.
+    box: in pixels of the reference image of `size` (width, height).
     """
     height, width = depth.shape[:2]
     corners = np.array([[box.x, box.y], [box.x + box.w, box.y + box.h]], dtype=np.float64)
@@ -72,7 +72,7 @@ def readings_in(
     high = np.clip(np.ceil(corners.max(axis=0)), 0, (width, height)).astype(int)
     inside = depth[low[1] : high[1], low[0] : high[0]]
     step = max(1, -(-max(inside.shape[:2], default=1) // MAX_SIDE_PX))
-    return depth_in_metres(inside[::step, ::step], unit_m)
+    return depth_in_metres(inside[::step, ::step])
 
 
 def robust_depth(metres: NDArray[np.float32], min_m: float, max_m: float) -> BoxDepth | None:

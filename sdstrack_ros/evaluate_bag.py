@@ -110,6 +110,7 @@ def _source(request: EvaluateRequest, settings: Settings) -> BagInput:
         BagTopics(rgb, aux, request.truth),
         SyncConfig(settings.max_skew_s, settings.max_wait_s, settings.aux_hold_s),
         None if np.array_equal(matrix, np.eye(3)) else matrix,
+        settings.depth_unit_m,
     )
 
 

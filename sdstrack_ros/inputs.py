@@ -264,6 +264,7 @@ class Inputs:
             self._topic("rgb"),
             self._topic(self._aux_name),
             aux_from_reference=None if np.array_equal(matrix, np.eye(3)) else matrix,
+            depth_unit_m=settings.depth_unit_m,
         )
 
     def _topic(self, name: str) -> str:

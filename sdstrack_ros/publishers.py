@@ -89,7 +89,7 @@ class Publishers:
         if result is None or camera is None or images.aux is None or images.modality is not Modality.DEPTH:
             return None
         size = self._size or (camera.width, camera.height)
-        readings = readings_in(images.aux, result.box, size, settings.depth_unit_m, images.aux_from_reference)
+        readings = readings_in(images.aux, result.box, size, images.aux_from_reference)
         depth = robust_depth(readings, settings.min_depth_m, settings.max_depth_m)
         return None if depth is None else metric_box(result.box, depth, camera.scaled(*size))
 

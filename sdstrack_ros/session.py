@@ -211,7 +211,7 @@ class Session:
         frames = self._frames_since(None)
         images = self._images(frames[-1])
         width, height = settings.init_size
-        box = box_at_pixel(images, self._image_size(images), request, (width, height), settings.depth_unit_m)
+        box = box_at_pixel(images, self._image_size(images), request, (width, height))
         return self._start(request.origin, box, frames)
 
     def _frames_since(self, stamp_ns: int | None) -> tuple[SourceFrame, ...]:

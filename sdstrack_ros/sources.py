@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
     from sdstrack_ros.sync_types import SyncConfig, SyncedSet
 
+MILLIMETRE_M = 0.001
+
 
 @dataclass(frozen=True, slots=True)
 class Rejection:
@@ -58,7 +60,8 @@ def auxiliary_image(payload: Any, modality: Modality, topic: str) -> NDArray[Any
 class FrameBuilder:
     """Decodes synchronized messages.
 
-    rgb_topic, aux_topic: for error messages. Homographies: see `MultiModalFrame`.
+    rgb_topic, aux_topic: for error messages. Homographies: see `MultiModalFrame`. depth_unit_m: metres per count of
+    integer depth; other units than millimetres become float32 metres here, so that nothing behind has to know them.
     """
 
     modality: Modality
@@ -66,6 +69,7 @@ class FrameBuilder:
     aux_topic: str = "aux"
     rgb_from_reference: NDArray[np.float64] | None = None
     aux_from_reference: NDArray[np.float64] | None = None
+    depth_unit_m: float = MILLIMETRE_M
 
     def build(self, synced: SyncedSet) -> tuple[MultiModalFrame | None, tuple[Rejection, ...]]:
         """Return the frame (None when nothing of it can be used) and what was refused. Never raises TrackingError."""
@@ -77,7 +81,7 @@ class FrameBuilder:
         except TrackingError as error:
             rejections.append(Rejection("rgb", self.rgb_topic, str(error)))
         try:
-            aux = None if synced.aux is None else auxiliary_image(synced.aux.payload, self.modality, self.aux_topic)
+            aux = None if synced.aux is None else self._aux(synced.aux.payload)
         except TrackingError as error:
             rejections.append(Rejection("aux", self.aux_topic, str(error)))
         if rgb is None and aux is None:
@@ -92,3 +96,10 @@ class FrameBuilder:
             synced.aux_held and aux is not None,
         )
         return frame, tuple(rejections)
+
+    def _aux(self, payload: Any) -> NDArray[Any]:
+        image = auxiliary_image(payload, self.modality, self.aux_topic)
+        counts = self.modality is Modality.DEPTH and np.issubdtype(image.dtype, np.integer)
+        if counts and self.depth_unit_m != MILLIMETRE_M:
+            return image.astype(np.float32) * np.float32(self.depth_unit_m)
+        return image

@@ -11,6 +11,7 @@ import numpy as np
 
 from ckd_core.errors import TrackingError
 from ckd_core.frame import BoundingBox, Modality
+from ckd_core.modality import METRES_TO_MM
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -108,7 +109,6 @@ def box_at_pixel(
     size: tuple[int, int],
     request: PixelRequest,
     default_size: tuple[float, float],
-    depth_unit_m: float,
 ) -> BoundingBox:
     """Box of the target at a pixel: the extent of the surface there, else `default_size` around it.
 
@@ -127,7 +127,7 @@ def box_at_pixel(
         raise TargetError(f"pixel ({x:.0f}, {y:.0f}) is outside the {width} x {height} image")
     extent = None
     if frame.modality is Modality.DEPTH and frame.aux is not None and frame.aux_from_reference is None:
-        metres = depth_in_metres(frame.aux, depth_unit_m)
+        metres = depth_in_metres(frame.aux)
         extent = surface_extent(metres, x * metres.shape[1] / width, y * metres.shape[0] / height)
         if extent is not None:
             sx, sy = width / metres.shape[1], height / metres.shape[0]
@@ -136,10 +136,13 @@ def box_at_pixel(
     return BoundingBox(x - w / 2, y - h / 2, w, h)
 
 
-def depth_in_metres(depth: NDArray[np.generic], unit_m: float) -> NDArray[np.float32]:
-    """Depth image [h, w] as float32 metres; invalid readings (0, negative, NaN, infinite) become 0."""
+def depth_in_metres(depth: NDArray[np.generic]) -> NDArray[np.float32]:
+    """Depth image [h, w], integer millimetres or float metres, as float32 metres; invalid readings become 0.
+
+    Invalid are 0, negative, NaN and infinite.
+    """
     if np.issubdtype(depth.dtype, np.integer):
-        return depth.astype(np.float32) * np.float32(unit_m)
+        return depth.astype(np.float32) / np.float32(METRES_TO_MM)
     metres = np.nan_to_num(depth.astype(np.float32), nan=0.0, posinf=0.0, neginf=0.0)
     return np.where(metres > 0, metres, np.float32(0))
 

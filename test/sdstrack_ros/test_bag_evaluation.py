@@ -12,7 +12,7 @@ from ckd_core.errors import TrackingError
 from ckd_core.evaluation.metrics import summarize_track
 from ckd_core.frame import BoundingBox, Modality, MultiModalFrame
 from ckd_core.tracking.result import TrackResult, TrackState
-from sdstrack_ros.bag import BagTopics, write_bag
+from sdstrack_ros.bag import BagTopics, open_bag, write_bag
 from sdstrack_ros.bag_evaluation import (
     BagInput,
     EvaluationError,
@@ -88,6 +88,15 @@ def test_every_frame_is_tracked_and_scored_against_the_truth_topic(recording: Pa
     assert report.summary.precision == 1.0
     assert report.summary.auc == pytest.approx(20 / 21)
     assert report.counters.paired == COUNT
+
+
+def test_depth_recorded_in_another_unit_is_read_as_metres(tmp_path: Path) -> None:
+    frames = [MultiModalFrame(i / 30, None, np.full((8, 8), 15_000, np.uint16), Modality.DEPTH) for i in range(3)]
+    path = write_bag(tmp_path / "tenths", frames, [None] * 3)
+    source = bag_input(path, Modality.DEPTH, BagTopics(), SyncConfig(), depth_unit_m=0.0001)
+    with open_bag(path) as bag:
+        found = list(source.frames(bag))
+    assert [np.unique(frame.frame.aux).tolist() for frame in found] == [[pytest.approx(1.5)]] * 3
 
 
 def test_truth_from_a_file_scores_the_same(recording: Path, tmp_path: Path) -> None:

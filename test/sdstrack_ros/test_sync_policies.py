@@ -7,12 +7,14 @@ import numpy as np
 import pytest
 
 from ckd_core.frame import Modality
+from ckd_core.modality import ModalityOptions, to_network_image
 from sdstrack_ros import message_filters_compat
 from sdstrack_ros.image_codec import encode
 from sdstrack_ros.message_filters_compat import SimpleFilter, Subscriber
 from sdstrack_ros.sources import FrameBuilder, make_synchronizer
 from sdstrack_ros.sync_policies import POLICIES, StockFilter, synchronize
-from sdstrack_ros.sync_types import SyncConfig, SyncedSet, SyncError
+from sdstrack_ros.sync_types import Sample, SyncConfig, SyncedSet, SyncError
+from sdstrack_ros.targets import depth_in_metres
 
 MS = 1_000_000
 
@@ -96,6 +98,22 @@ def test_subscriber_is_a_nodes_subscription() -> None:
     made[0][3]("message")
     assert made[0][:3] == (int, "rgb", 5)
     assert got == ["message"]
+
+
+@pytest.mark.parametrize("unit_m", [0.0001, 0.00025, 0.001, 0.01])
+def test_depth_in_any_unit_is_the_same_view_for_the_network_and_for_3d(unit_m: float) -> None:
+    metres = np.linspace(0.7, 6.0, 24, dtype=np.float32).reshape(4, 6)
+    metres[0, 0] = 0  # no return
+    counts = np.round(metres / unit_m).astype(np.uint16)
+    builder = FrameBuilder(Modality.DEPTH, depth_unit_m=unit_m)
+    for depth, encoding in ((counts, "16UC1"), (metres, "32FC1")):
+        left = SyncedSet(1, None, Sample(1, 1, image(1000, depth, encoding)), False, 0, 0, 1)
+        frame, refused = builder.build(left)
+        assert not refused
+        np.testing.assert_allclose(depth_in_metres(frame.aux), metres, atol=unit_m)
+        shown = to_network_image(frame.aux, Modality.DEPTH, ModalityOptions(depth_colormap=False))[..., 0]
+        expected = to_network_image(metres, Modality.DEPTH, ModalityOptions(depth_colormap=False))[..., 0]
+        assert np.abs(shown.astype(int) - expected).max() <= np.ceil(255 * unit_m / 6.0)
 
 
 def test_frames_are_built_whole_degraded_or_refused_with_a_reason() -> None:

@@ -212,7 +212,7 @@ def test_impossible_boxes_are_refused_and_the_target_stays(box: BoundingBox, rea
 
 
 def test_a_click_takes_the_extent_of_the_surface_under_it() -> None:
-    box = box_at_pixel(scene(), SIZE, PixelRequest("init_pixel", 230, 200), (64, 64), 0.001)
+    box = box_at_pixel(scene(), SIZE, PixelRequest("init_pixel", 230, 200), (64, 64))
     assert box == pytest.approx((200, 180, 60, 40), abs=2)
 
 
@@ -225,18 +225,18 @@ def test_a_click_takes_the_default_size_where_depth_does_not_tell(spoil: str) ->
     elif spoil == "everything":
         depth[:] = 1500
     frame = replace(frame, aux=None if spoil == "no depth" else depth)
-    box = box_at_pixel(frame, SIZE, PixelRequest("init_pixel", 230, 200), (64, 32), 0.001)
+    box = box_at_pixel(frame, SIZE, PixelRequest("init_pixel", 230, 200), (64, 32))
     assert box == BoundingBox(198, 184, 64, 32)
 
 
 def test_a_pixel_of_a_calibration_of_another_size_is_found_in_the_image() -> None:
     near = PixelRequest("init_point", 460.5, 400.5, (1280, 960))
-    assert box_at_pixel(scene(), SIZE, near, (64, 64), 0.001) == pytest.approx((200, 180, 60, 40), abs=2)
+    assert box_at_pixel(scene(), SIZE, near, (64, 64)) == pytest.approx((200, 180, 60, 40), abs=2)
     frame = replace(scene(), aux=None)
-    assert box_at_pixel(frame, SIZE, near, (64, 32), 0.001) == BoundingBox(198, 184, 64, 32)
+    assert box_at_pixel(frame, SIZE, near, (64, 32)) == BoundingBox(198, 184, 64, 32)
     outside = PixelRequest("init_point", 639.9, 5.0, (320, 240))
     with pytest.raises(TargetError, match=r"pixel \(1280, 10\) is outside the 640 x 480 image"):
-        box_at_pixel(frame, SIZE, outside, (64, 32), 0.001)
+        box_at_pixel(frame, SIZE, outside, (64, 32))
 
 
 @pytest.mark.parametrize("pixel", [(-1.0, 5.0), (640.0, 5.0), (math.nan, 5.0), (5.0, math.inf)])
