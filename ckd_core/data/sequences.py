@@ -160,6 +160,14 @@ def list_images(folder: Path) -> tuple[Path, ...]:
     return tuple(sorted(found, key=natural_key))
 
 
+def image_bytes(path: Path) -> int:
+    """Size of an image's file in bytes. Raises SequenceError where there is none, as behind a link to nothing."""
+    try:
+        return path.stat().st_size
+    except OSError as error:
+        raise SequenceError(f"cannot read image {path}: {error.strerror or error}") from error
+
+
 def read_ground_truth(path: Path) -> NDArray[np.float64]:
     """Boxes [N, 4] xywh from a plain file (four numbers, or eight polygon numbers); nan = absent."""
     try:

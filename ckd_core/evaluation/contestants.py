@@ -78,10 +78,13 @@ class ModelContestant:
         return build_tracker(self.model, self.weights, modality, self.config, self.engine, device, threads)
 
     def describe(self) -> dict[str, object]:
-        """Model, weights' checksum, engine and options."""
+        """Model, weights' checksum, engine and options. Raises EngineError for an engine that does not exist."""
         from ckd_core.models.checkpoint import default_weights
         from ckd_core.tracking.config import TrackerConfig
+        from ckd_core.tracking.engines import CHOICES, parse_engine
 
+        if self.engine not in CHOICES:
+            parse_engine(self.engine)
         path = Path(self.weights) if self.weights is not None else default_weights(self.model)
         if not path.exists():
             raise ContestantError(f"no weights {path} for {self.model}")

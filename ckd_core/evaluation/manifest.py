@@ -5,20 +5,28 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import json
+import logging
 import os
 import platform
 import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 import ckd_core
+from ckd_core.data.sequences import image_bytes
 from ckd_core.errors import TrackingError
 from ckd_core.evaluation.files import write_json
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from ckd_core.data.sequences import Sequence
+
+logger = logging.getLogger(__name__)
 MANIFEST = "manifest.json"
+RECORD_FILES = (("tracks", "csv"), ("timing", "csv"), ("results", "txt"))  # of one sequence: FOLDER/SEQUENCE.SUFFIX
 PACKAGES = (
     "numpy", "torch", "timm", "opencv-python-headless", "opencv-python", "openvino", "onnxruntime", "safetensors",
 )  # fmt: skip
@@ -78,30 +86,90 @@ def fingerprint(decisive: Mapping[str, object]) -> str:
     return hashlib.sha256(json.dumps(decisive, sort_keys=True, default=str).encode()).hexdigest()
 
 
-def claim_folder(out: Path, decisive: Mapping[str, object], circumstances: Mapping[str, object], restart: bool) -> bool:
+def sequence_digest(sequence: Sequence) -> str:
+    """SHA-256 over what a tracker is shown of a sequence: boxes, stamps, names and byte counts of the images.
+
+    Raises SequenceError for an image that is not there.
+    """
+    digest = hashlib.sha256(sequence.modality.value.encode())
+    for values in (sequence.boxes, sequence.stamps):
+        digest.update(np.ascontiguousarray(values, dtype="<f8").tobytes())
+    for paths in (sequence.rgb_paths, sequence.aux_paths):
+        digest.update(json.dumps([(path.name, image_bytes(path)) for path in paths]).encode())
+    return digest.hexdigest()
+
+
+def claim_folder(
+    out: Path,
+    decisive: Mapping[str, object],
+    circumstances: Mapping[str, object],
+    inputs: Mapping[str, str],
+    restart: bool,
+) -> bool:
     """Write the manifest of a run into its folder, or recognise the run that is there. Returns whether it resumes.
 
-    decisive: what the boxes depend on; circumstances: what else is worth keeping. restart: replace another run, whose
-    tracks are then deleted.
+    decisive: what the boxes depend on; circumstances: what else is worth keeping. inputs: `sequence_digest` by name;
+    what was tracked on another sequence of the same name is deleted. restart: replace another run, whose tracks are
+    then deleted.
+    A run that goes on under other versions or another revision says so in the log, and `earlier` keeps the former ones.
     Raises ManifestError when the folder holds another run, and names what differs.
     """
     run: dict[str, Any] = json.loads(json.dumps(decisive, default=str))
-    mark, resuming = fingerprint(run), False
-    if (out / MANIFEST).is_file():
-        old = read_manifest(out)
-        resuming = old.get("fingerprint") == mark and not restart
-        if not resuming and not restart:
+    mark = fingerprint(run)
+    old = read_manifest(out) if (out / MANIFEST).is_file() else {}
+    resuming = old.get("fingerprint") == mark and not restart
+    if not resuming:
+        # A run without a result, such as one whose engine did not start, is in nobody's way.
+        if not restart and any(_record_names(out)):
             before = old.get("run", {})
             differs = [key for key in {**before, **run} if before.get(key) != run.get(key)]
-            raise ManifestError(
-                f"{out} holds another run (differs in {', '.join(differs) or 'its format'}); choose another folder, or "
-                "restart to replace it"
-            )
-    if not resuming:
-        for track in (out / "tracks").glob("*.csv"):
-            track.unlink()
-    write_json(out / MANIFEST, {"format": 1, "fingerprint": mark, "run": run, **circumstances})
+            how = f"differs in {', '.join(differs) or 'its format'}" if old else f"without {MANIFEST}"
+            raise ManifestError(f"{out} holds another run ({how}); choose another folder, or restart to replace it")
+        old = {}
+    known: dict[str, str] = old.get("inputs", {})
+    changed = [
+        name for name in _record_names(out) if not resuming or known.get(name) != inputs.get(name, known.get(name))
+    ]
+    _forget(out, changed)
+    if resuming and changed:
+        logger.warning(
+            "%s: boxes, stamps or images are not those of the first time, so these are tracked again: %s",
+            out,
+            ", ".join(changed),
+        )
+    manifest = {"format": 1, "fingerprint": mark, "run": run, "inputs": {**known, **inputs}, **circumstances}
+    write_json(out / MANIFEST, manifest | {"earlier": _earlier(out, old, circumstances)})
     return resuming
+
+
+def _record_names(out: Path) -> list[str]:
+    """Sequences of which there is any file of a record."""
+    return sorted({path.stem for folder, suffix in RECORD_FILES for path in (out / folder).glob(f"*.{suffix}")})
+
+
+def _forget(out: Path, names: list[str]) -> None:
+    for name in names:
+        for folder, suffix in RECORD_FILES:
+            (out / folder / f"{name}.{suffix}").unlink(missing_ok=True)
+
+
+def _earlier(out: Path, old: Mapping[str, Any], now: Mapping[str, object]) -> list[dict[str, object]]:
+    """Under what else the tracks that are kept were made: `started`, `versions`, `git_revision` of former calls."""
+    earlier: list[dict[str, object]] = list(old.get("earlier", []))
+    if not old or not _record_names(out):
+        return []
+    differs = [f"{name} {before} -> {after}" for name, before, after in _versions_of(old, now) if before != after]
+    if differs:
+        logger.warning("%s goes on under other versions: %s; the manifest names both", out, ", ".join(differs))
+        earlier.append({key: old.get(key) for key in ("started", "versions", "git_revision")})
+    return earlier
+
+
+def _versions_of(old: Mapping[str, Any], now: Mapping[str, Any]) -> list[tuple[str, object, object]]:
+    """(name, then, now) of every package and of this package's revision."""
+    then, today = old.get("versions", {}), now.get("versions", {})
+    rows = [(name, then.get(name), today.get(name)) for name in {**then, **today}]
+    return [*rows, ("git revision", old.get("git_revision"), now.get("git_revision"))]
 
 
 def read_manifest(out: Path) -> dict[str, Any]:

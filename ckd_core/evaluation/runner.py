@@ -14,7 +14,13 @@ from typing import TYPE_CHECKING, Any
 
 from ckd_core.errors import TrackingError
 from ckd_core.evaluation.conditions import FULL, Condition
-from ckd_core.evaluation.manifest import claim_folder, device_name, git_revision, installed_versions
+from ckd_core.evaluation.manifest import (
+    claim_folder,
+    device_name,
+    git_revision,
+    installed_versions,
+    sequence_digest,
+)
 from ckd_core.evaluation.raw_results import read_truth
 from ckd_core.evaluation.records import (
     RecordError,
@@ -190,7 +196,8 @@ def run_benchmark(
     Raises RunError after all other sequences are done when some failed; running again repeats only those.
     """
     rule = get_rule(plan.dataset.layout.name)
-    resuming = claim_folder(plan.out, plan.decisive(), plan.circumstances(), plan.restart)
+    inputs = {name: sequence_digest(plan.dataset.open(name)) for name in plan.dataset.names}
+    resuming = claim_folder(plan.out, plan.decisive(), plan.circumstances(), inputs, plan.restart)
     records: dict[str, TrackRecord] = {}
     if resuming:
         for name in plan.dataset.names:

@@ -1,0 +1,109 @@
+from __future__ import annotations
+
+import shutil
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+from small_scenes import TINY
+
+from ckd_core.data.datasets import open_dataset
+from ckd_core.evaluation.contestants import ModelContestant
+from ckd_core.evaluation.manifest import ManifestError, claim_folder, read_manifest, sequence_digest
+from ckd_core.evaluation.runner import RunPlan, run_benchmark
+from ckd_core.tracking.engines import EngineError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+RUN = {"dataset": "folder"}
+NOW = {"started": "today", "versions": {"torch": "2"}, "git_revision": "b"}
+
+
+def plan_of(scenes: Path, out: Path, weights: Path, engine: str = "torch/fp32") -> RunPlan:
+    contestant = ModelContestant(TINY, weights, engine)
+    return RunPlan(open_dataset("folder", scenes), contestant, out, devices=("cpu",), threads=1)
+
+
+def finish(out: Path, name: str) -> None:
+    """Files as of a sequence that is tracked."""
+    for folder, suffix in (("results", "txt"), ("timing", "csv"), ("tracks", "csv")):
+        (out / folder).mkdir(parents=True, exist_ok=True)
+        (out / folder / f"{name}.{suffix}").write_text("1\n")
+
+
+def files(out: Path) -> list[str]:
+    return sorted(str(path.relative_to(out)) for path in out.rglob("*") if path.is_file())
+
+
+def test_another_sequence_of_the_same_name_is_tracked_again(
+    scenes: Path, tmp_path: Path, tiny_weights: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    run_benchmark(plan_of(scenes, tmp_path / "out", tiny_weights))
+    other = shutil.copytree(scenes, tmp_path / "elsewhere")
+    assert run_benchmark(plan_of(other, tmp_path / "out", tiny_weights)).resumed == ("a", "b", "c", "d")
+    truth = other / "b" / "groundtruth.txt"
+    truth.write_text(truth.read_text().replace("10,20,24,20", "12,22,20,16", 1))
+    (other / "c" / "visible" / "0004.png").write_bytes((other / "d" / "visible" / "0000.png").read_bytes())
+    result = run_benchmark(plan_of(other, tmp_path / "out", tiny_weights))
+    assert result.resumed == ("a", "d")
+    np.testing.assert_array_equal(result.records["b"].boxes[0], [12, 22, 20, 16])
+    assert "tracked again: b, c" in caplog.text
+
+
+def test_digests_see_boxes_stamps_and_images(scenes: Path) -> None:
+    dataset = open_dataset("folder", scenes)
+    seen = {sequence_digest(dataset.open(name)) for name in dataset.names}
+    assert len(seen) == 4
+    (scenes / "a" / "timestamps.txt").write_text("".join(f"{index}\n" for index in range(12)))
+    seen.add(sequence_digest(dataset.open("a")))
+    (scenes / "a" / "infrared" / "0011.png").rename(scenes / "a" / "infrared" / "0012.png")
+    seen.add(sequence_digest(dataset.open("a")))
+    assert len(seen) == 6
+
+
+def test_what_was_tracked_before_digests_were_kept_is_tracked_again(tmp_path: Path) -> None:
+    claim_folder(tmp_path, RUN, NOW, {}, restart=False)
+    finish(tmp_path, "a")
+    finish(tmp_path, "b")
+    assert claim_folder(tmp_path, RUN, NOW, {"a": "1"}, restart=False)
+    assert files(tmp_path) == ["manifest.json", "results/b.txt", "timing/b.csv", "tracks/b.csv"]
+
+
+def test_a_part_of_a_run_leaves_the_rest_as_it_was(tmp_path: Path) -> None:
+    claim_folder(tmp_path, RUN, NOW, {"a": "1", "b": "2"}, restart=False)
+    finish(tmp_path, "a")
+    assert claim_folder(tmp_path, RUN, NOW, {"b": "2"}, restart=False)
+    assert claim_folder(tmp_path, RUN, NOW, {"a": "1", "b": "2"}, restart=False)
+    assert "tracks/a.csv" in files(tmp_path)
+    assert read_manifest(tmp_path)["inputs"] == {"a": "1", "b": "2"}
+
+
+def test_a_run_that_goes_on_with_other_versions_says_so(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    before = {"started": "yesterday", "versions": {"torch": "1"}, "git_revision": "a"}
+    claim_folder(tmp_path, RUN, before, {"a": "1"}, restart=False)
+    finish(tmp_path, "a")
+    for _ in range(2):
+        claim_folder(tmp_path, RUN, NOW, {"a": "1"}, restart=False)
+    manifest = read_manifest(tmp_path)
+    assert manifest["earlier"] == [before]
+    assert manifest["git_revision"] == "b"
+    assert caplog.text.count("goes on under other versions: torch 1 -> 2, git revision a -> b") == 1
+    claim_folder(tmp_path, RUN, NOW, {"a": "2"}, restart=False)
+    assert read_manifest(tmp_path)["earlier"] == [], "nothing of yesterday is left"
+
+
+def test_a_run_that_never_started_is_in_nobodys_way(scenes: Path, tmp_path: Path, tiny_weights: Path) -> None:
+    with pytest.raises(EngineError, match="no engine 'opnvino/fp32'"):
+        run_benchmark(plan_of(scenes, tmp_path / "typo", tiny_weights, "opnvino/fp32"))
+    assert not (tmp_path / "typo").exists()
+    assert not claim_folder(tmp_path / "x", {"dataset": "gtot"}, NOW, {}, restart=False)
+    assert not claim_folder(tmp_path / "x", RUN, NOW, {}, restart=False)
+    assert read_manifest(tmp_path / "x")["run"] == RUN
+
+
+def test_results_of_nobody_knows_whom_are_kept(tmp_path: Path) -> None:
+    finish(tmp_path, "a")
+    with pytest.raises(ManifestError, match=r"holds another run \(without manifest\.json\)"):
+        claim_folder(tmp_path, RUN, NOW, {"a": "1"}, restart=False)
+    assert len(files(tmp_path)) == 3
