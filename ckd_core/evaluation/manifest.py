@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 MANIFEST = "manifest.json"
 RECORD_FILES = (("tracks", "csv"), ("timing", "csv"), ("results", "txt"))  # of one sequence: FOLDER/SEQUENCE.SUFFIX
+SUMMARIES = (
+    "score.json", "report.html", "report.json", "sequences.csv", "curves.csv", "attributes.csv", "run.rrd",
+)  # fmt: skip
 PACKAGES = (
     "numpy", "torch", "timm", "opencv-python-headless", "opencv-python", "openvino", "onnxruntime", "safetensors",
 )  # fmt: skip
@@ -109,8 +112,8 @@ def claim_folder(
     """Write the manifest of a run into its folder, or recognise the run that is there. Returns whether it resumes.
 
     decisive: what the boxes depend on; circumstances: what else is worth keeping. inputs: `sequence_digest` by name;
-    what was tracked on another sequence of the same name is deleted. restart: replace another run, whose tracks are
-    then deleted.
+    what was tracked on another sequence of the same name is deleted. restart: replace another run, of which every file
+    is then deleted.
     A run that goes on under other versions or another revision says so in the log, and `earlier` keeps the former ones.
     Raises ManifestError when the folder holds another run, and names what differs.
     """
@@ -148,9 +151,10 @@ def _record_names(out: Path) -> list[str]:
 
 
 def _forget(out: Path, names: list[str]) -> None:
-    for name in names:
-        for folder, suffix in RECORD_FILES:
-            (out / folder / f"{name}.{suffix}").unlink(missing_ok=True)
+    """Delete all files of these sequences, and the numbers over them."""
+    files = [out / folder / f"{name}.{suffix}" for name in names for folder, suffix in RECORD_FILES]
+    for path in [*files, *(out / name for name in SUMMARIES if names)]:
+        path.unlink(missing_ok=True)
 
 
 def _earlier(out: Path, old: Mapping[str, Any], now: Mapping[str, object]) -> list[dict[str, object]]:

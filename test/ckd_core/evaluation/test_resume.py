@@ -107,3 +107,15 @@ def test_results_of_nobody_knows_whom_are_kept(tmp_path: Path) -> None:
     with pytest.raises(ManifestError, match=r"holds another run \(without manifest\.json\)"):
         claim_folder(tmp_path, RUN, NOW, {"a": "1"}, restart=False)
     assert len(files(tmp_path)) == 3
+
+
+def test_a_restart_leaves_nothing_of_the_other_run(tmp_path: Path) -> None:
+    claim_folder(tmp_path, RUN, NOW, {"a": "1", "b": "2"}, restart=False)
+    finish(tmp_path, "a")
+    finish(tmp_path, "b")
+    (tmp_path / "results" / "gone.txt").write_text("1\n")
+    for name in ("score.json", "report.html", "report.json", "curves.csv", "run.rrd", "my notes.txt"):
+        (tmp_path / name).write_text("{}")
+    assert not claim_folder(tmp_path, RUN, NOW, {"a": "1"}, restart=True)
+    assert files(tmp_path) == ["manifest.json", "my notes.txt"]
+    assert read_manifest(tmp_path)["inputs"] == {"a": "1"}
