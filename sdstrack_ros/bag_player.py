@@ -11,7 +11,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from sdstrack_ros.bag_storage import Bag, BagError, open_bag
+from sdstrack_ros.bag_storage import Bag, BagError, BagTopic, open_bag
 from sdstrack_ros.sync_types import NS_PER_S
 
 if TYPE_CHECKING:
@@ -22,12 +22,14 @@ CLOCK_HZ = 100
 NAP_S = 0.02  # longest sleep at a time, so that an interrupt is noticed at once
 QUEUE_DEPTH = 10
 EVENT_QUEUE_DEPTH = 1000
+LATCHED_QUEUE_DEPTH = 100  # of tf2's listener for /tf_static, where every part of a robot sends a message of its own
+CLOCK_TOPIC = "/clock"
 ACKNOWLEDGED_WITHIN_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class PlayReport:
-    """What was played: messages by topic, whole passes through the recording, and topics whose types are unknown."""
+    """What was played: messages by topic, whole passes through the recording, and topics that were left out."""
 
     messages: dict[str, int]
     passes: int
@@ -59,8 +61,9 @@ def play(
     """Publish a recording until it ends, is interrupted (SIGINT), or for ever with `loop`.
 
     rate: speed, 2 = twice as fast. start_s, duration_s: the part to play, in the recording's time. clock: publish
-    /clock at 100 Hz, for nodes with use_sim_time. topics: only these; empty = all. wait_s: wait so long for a
-    subscriber of every topic (goes on without). on_skip: told of topics whose message type is not installed.
+    /clock at 100 Hz, for nodes with use_sim_time, and leave out a recorded one. topics: only these; empty = all.
+    wait_s: wait so long for a subscriber of every topic (goes on without). on_skip: told of topics that are left out
+    and why: their message type is not installed, or the player's own clock.
     Errors: BagError for recordings that cannot be read, topics that are not there, impossible options.
     """
     for name, value, good in (
@@ -85,7 +88,7 @@ def play(
         try:
             for topic in chosen:
                 try:
-                    player.advertise(topic.name, topic.type_name)
+                    player.advertise(topic)
                 except BagError as error:
                     if topic.name in topics:
                         raise
@@ -120,7 +123,7 @@ class _Player:
         self._clock: Any = None
         if clock:
             clock_type = message_type("rosgraph_msgs/msg/Clock")
-            self._clock = self._node.create_publisher(clock_type, "/clock", 1)
+            self._clock = self._node.create_publisher(clock_type, CLOCK_TOPIC, 1)
             self._clock_message = clock_type()
 
     def close(self) -> None:
@@ -134,11 +137,20 @@ class _Player:
         self._node.destroy_node()
         rclpy.try_shutdown(context=self._context)
 
-    def advertise(self, topic: str, type_name: str) -> None:
-        """Announce a topic, reliable, as publishers of a robot should be (REP 2003)."""
-        depth = EVENT_QUEUE_DEPTH if type_name.endswith("/EventPacket") else QUEUE_DEPTH
-        self._publishers[topic] = self._node.create_publisher(message_type(type_name), topic, depth)
-        self.counts[topic] = 0
+    def advertise(self, topic: BagTopic) -> None:
+        """Announce a topic, reliable, as publishers of a robot should be (REP 2003), and latched as it was recorded.
+
+        Errors: BagError where its type is not installed, or it is the clock that the player publishes itself.
+        """
+        from rclpy.qos import DurabilityPolicy, QoSProfile
+
+        if self._clock is not None and topic.name == CLOCK_TOPIC:
+            raise BagError(f"{CLOCK_TOPIC} comes from the player; for the recorded one play without its clock")
+        qos = QoSProfile(depth=EVENT_QUEUE_DEPTH if topic.type_name.endswith("/EventPacket") else QUEUE_DEPTH)
+        if topic.latched:
+            qos = QoSProfile(depth=LATCHED_QUEUE_DEPTH, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+        self._publishers[topic.name] = self._node.create_publisher(message_type(topic.type_name), topic.name, qos)
+        self.counts[topic.name] = 0
 
     def wait_for_subscribers(self, seconds: float) -> None:
         """Wait until every topic has one, at most so long."""

@@ -22,6 +22,8 @@ COMPRESSED_IMAGE = "sensor_msgs/msg/CompressedImage"
 CAMERA_INFO = "sensor_msgs/msg/CameraInfo"
 EVENT_PACKET = "event_camera_msgs/msg/EventPacket"
 DETECTIONS = "vision_msgs/msg/Detection2DArray"
+# Latched by convention; recordings that were converted or written by hand hold no QoS.
+LATCHED_TOPICS = ("/tf_static", "/robot_description")
 
 # Messages that rosbags does not know, in the order of dependence; fields of vision_msgs 4.x, event_camera_msgs 1.x.
 _DEFINITIONS = {
@@ -50,11 +52,12 @@ class BagError(TrackingError):
 
 @dataclass(frozen=True, slots=True)
 class BagTopic:
-    """One topic of a recording."""
+    """One topic of a recording; latched: late subscribers were sent its last messages too (transient local)."""
 
     name: str
     type_name: str
     count: int
+    latched: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,10 +88,16 @@ class Bag:
         self.path = path
         self._reader = reader
         counts: dict[tuple[str, str], int] = {}
+        latched = set(LATCHED_TOPICS)
         for connection in reader.connections:
             key = (connection.topic, connection.msgtype)
             counts[key] = counts.get(key, 0) + connection.msgcount
-        self.topics = tuple(BagTopic(name, kind, count) for (name, kind), count in sorted(counts.items()))
+            offered = getattr(connection.ext, "offered_qos_profiles", ())
+            if any(qos.durability.name == "TRANSIENT_LOCAL" for qos in offered):
+                latched.add(connection.topic)
+        self.topics = tuple(
+            BagTopic(name, kind, count, name in latched) for (name, kind), count in sorted(counts.items())
+        )
         self.start_ns = reader.start_time if reader.message_count else 0
         self.end_ns = reader.end_time if reader.message_count else 0
 

@@ -14,7 +14,9 @@ def command(
     loop: Annotated[bool, typer.Option("--loop", help="Begin anew at the end.")] = False,
     start: Annotated[float, typer.Option(help="Seconds of the recording to leave out at its beginning.")] = 0.0,
     duration: Annotated[float | None, typer.Option(help="Seconds of the recording to play.")] = None,
-    clock: Annotated[bool, typer.Option(help="Publish /clock for nodes with use_sim_time.")] = True,
+    clock: Annotated[
+        bool, typer.Option(help="Publish /clock for nodes with use_sim_time, instead of a recorded one.")
+    ] = True,
     topic: Annotated[list[str] | None, typer.Option(help="Play only this topic; repeat for several.")] = None,
     wait: Annotated[float, typer.Option(help="Wait at most so many seconds for subscribers of every topic.")] = 0.0,
 ) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from ckd_core.frame import BoundingBox, Modality, MultiModalFrame
-from sdstrack_ros.bag import BagError, play, write_bag
+from sdstrack_ros.bag import BagError, open_bag, play, write_bag
 from sdstrack_ros.bag_writer import AUX_TOPICS, INFO_TOPIC, RGB_TOPIC, TRUTH_TOPIC
 
 if TYPE_CHECKING:
@@ -117,6 +117,64 @@ def test_a_part_is_played_in_its_own_time(ros: tuple[RosTest, dict[str, str]], r
     assert report.messages == {RGB_TOPIC: 6}
     assert report.passes == 1
     assert time.monotonic() - started >= 0.2
+
+
+def robots_bag(path: Path) -> Path:
+    """Two messages on a latched topic and on one that is not, and a clock of its own that starts at 7 s."""
+    from rosbags.interfaces import Qos, QosDurability, QosHistory, QosLiveliness, QosReliability, QosTime
+    from rosbags.rosbag2 import Writer
+
+    from sdstrack_ros.bag_storage import typestore
+
+    endless, store = QosTime(0, 0), typestore()
+    offered = Qos(
+        QosHistory.UNKNOWN, 0, QosReliability.RELIABLE, QosDurability.TRANSIENT_LOCAL, endless, endless,
+        QosLiveliness.AUTOMATIC, endless, False,
+    )  # fmt: skip
+    text, clock = "std_msgs/msg/String", "rosgraph_msgs/msg/Clock"
+    with Writer(path, version=9) as writer:
+        latched = writer.add_connection("/map", text, typestore=store, offered_qos_profiles=[offered])
+        others = [writer.add_connection(name, text, typestore=store) for name in ("/tf_static", "/words")]
+        ticks = writer.add_connection("/clock", clock, typestore=store)
+        for at in range(2):
+            for connection in (latched, *others):
+                data = store.serialize_cdr(store.types[text](f"{connection.topic} {at}"), text)
+                writer.write(connection, 10**8 * (at + 1), bytes(data))
+            tick = store.types[clock](store.types["builtin_interfaces/msg/Time"](7 + at, 0))
+            writer.write(ticks, 10**8 * (at + 1), bytes(store.serialize_cdr(tick, clock)))
+    return path
+
+
+def test_a_recording_says_which_topics_were_latched(tmp_path: Path) -> None:
+    with open_bag(robots_bag(tmp_path / "robot")) as bag:
+        latched = {topic.name: topic.latched for topic in bag.topics}
+    assert latched == {"/map": True, "/tf_static": True, "/words": False, "/clock": False}
+
+
+@pytest.mark.ros
+def test_latched_topics_are_latched_and_the_recorded_clock_stays_silent(
+    ros: tuple[RosTest, dict[str, str]], tmp_path: Path
+) -> None:
+    from rclpy.qos import DurabilityPolicy, QoSProfile
+    from ros_processes import wait_until
+    from rosgraph_msgs.msg import Clock
+    from std_msgs.msg import String
+
+    test, _ = ros
+    bag = robots_bag(tmp_path / "robot")
+    for topic in ("/map", "/tf_static"):
+        test.listen(String, topic, QoSProfile(depth=10, durability=DurabilityPolicy.TRANSIENT_LOCAL))
+    test.listen(String, "/words")
+    test.listen(Clock, "/clock")
+    skipped: list[tuple[str, str]] = []
+    report = play(bag, wait_s=20, rate=0.5, on_skip=lambda *what: skipped.append(what))
+    wait_until(lambda: all(len(test.heard[t]) == 2 for t in ("/map", "/tf_static", "/words")), 20, "all", test.spin)
+    assert report.skipped == ("/clock",)
+    assert "/clock comes from the player" in skipped[0][1]
+    assert all(tick.clock.sec == 0 for tick in test.heard["/clock"])
+    with pytest.raises(BagError, match="for the recorded one play without its clock"):
+        play(bag, topics=["/clock"])
+    assert play(bag, topics=["/clock"], clock=False).messages == {"/clock": 2}
 
 
 @pytest.mark.parametrize(
