@@ -6,8 +6,6 @@ sequences, or the folders of its splits; a list file picks and orders them where
 
 from __future__ import annotations
 
-import logging
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,15 +13,22 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ckd_core.data.box_files import BoxFileError, Layout, read_table, to_xywh
-from ckd_core.data.sequences import DEFAULT_FPS, Sequence, SequenceError, list_images, open_sequence
+from ckd_core.data.sequences import (
+    DEFAULT_FPS,
+    Sequence,
+    SequenceError,
+    annotated_frames,
+    list_images,
+    open_sequence,
+    paired_frames,
+)
+from ckd_core.errors import TrackingError
 from ckd_core.frame import Modality
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from numpy.typing import NDArray
-
-
-logger = logging.getLogger(__name__)
-MOST_CUT, FEW_FRAMES = 0.1, 5  # of a sequence; OTB's David has a third more images than lines, at its beginning
 
 
 class DatasetError(SequenceError):
@@ -182,14 +187,18 @@ class Dataset:
             raise DatasetError(f"{self.layout.name} at {self.root} has no sequence {name!r}")
         return read_sequence(folder, self.layout, self.cut)
 
-    def problems(self) -> list[Problem]:
-        """Every sequence that is missing or broken; images are counted and looked at for size, not decoded."""
+    def problems(self, check: Callable[[str, Path, Sequence], object] = lambda *_: None) -> list[Problem]:
+        """Every sequence that is missing or broken; images are counted and looked at for size, not decoded.
+
+        check: called with name, folder and sequence; what it raises is a problem too.
+        """
         found = []
         for name, folder in self.folders:
             try:
                 sequence = read_sequence(folder, self.layout, self.cut)
                 _check_frames(sequence)
-            except SequenceError as error:
+                check(name, folder, sequence)
+            except TrackingError as error:
                 found.append(Problem(name, str(error)))
         return found
 
@@ -299,7 +308,7 @@ def _read_boxes(path: Path, layout: DatasetLayout) -> NDArray[np.float64]:
 def read_sequence(folder: Path, layout: DatasetLayout, cut: bool = False) -> Sequence:
     """Open one sequence of a dataset. Raises SequenceError with the path and what is wrong."""
     if layout.name == "folder":
-        return open_sequence(folder)
+        return open_sequence(folder, cut=cut)
     if not folder.is_dir():
         raise SequenceError(f"no folder {folder}")
     rgb = list_images(folder / layout.rgb)
@@ -314,41 +323,15 @@ def read_sequence(folder: Path, layout: DatasetLayout, cut: bool = False) -> Seq
     aux_boxes = _read_boxes(aux_file, layout) if aux_file else None
     if aux_boxes is not None and len(aux_boxes) != len(boxes):
         raise SequenceError(f"{aux_file} has {len(aux_boxes)} lines, {truth.name} has {len(boxes)}; must be equal")
-    if aux and len(aux) != len(rgb):
-        if not cut:
-            raise SequenceError(f"{folder} has {len(rgb)} images in {layout.rgb}/ and {len(aux)} in {layout.aux}/")
-        _require_same_numbers(rgb, aux)
-    count = min(len(rgb), len(aux)) if aux else len(rgb)
+    count = paired_frames(rgb, aux, cut)
     boxes, aux_boxes, labelled = _spread(boxes, aux_boxes, count, layout.every)
-    if len(boxes) != count:
-        if not cut:
-            raise SequenceError(f"{truth} has {len(boxes)} lines for {count} images")
-        if abs(len(boxes) - count) > max(FEW_FRAMES, MOST_CUT * count):
-            raise SequenceError(
-                f"{truth} has {len(boxes)} lines for {count} images; at most {MOST_CUT:.0%} are cut off an end, "
-                "a larger surplus says that both begin at different frames"
-            )
-        logger.warning("%s: %d lines for %d images; the surplus at the end is cut", truth, len(boxes), count)
-        count = min(count, len(boxes))
-        boxes, labelled = boxes[:count], labelled[:count]
-        aux_boxes = None if aux_boxes is None else aux_boxes[:count]
-    boxes = _hide_absent(boxes, folder, layout)
+    count = annotated_frames(truth, len(boxes), count, cut)
+    boxes, labelled = _hide_absent(boxes[:count], folder, layout), labelled[:count]
+    aux_boxes = None if aux_boxes is None else aux_boxes[:count]
     stamps = np.arange(count) / DEFAULT_FPS
     return Sequence(
         folder.resolve().name, layout.modality, rgb[:count], aux[:count], boxes, labelled, stamps, aux_boxes
     )
-
-
-def _require_same_numbers(rgb: tuple[Path, ...], aux: tuple[Path, ...]) -> None:
-    """Where one camera has fewer images, those that are paired must be of one frame."""
-    numbers = [[re.findall(r"\d+", path.stem)[-1:] for path in side] for side in (rgb, aux)]
-    for i, (one, other) in enumerate(zip(*numbers, strict=False)):
-        if [int(n) for n in one] != [int(n) for n in other]:
-            raise SequenceError(
-                f"{rgb[i].parent} has {len(rgb)} images, {aux[i].parent} has {len(aux)}, and number {i + 1} is "
-                f"{rgb[i].name} beside {aux[i].name}; expected one frame's images, a frame is missing"
-            )
-    logger.warning("%s: %d images beside %d; the surplus at the end is cut", rgb[0].parent, len(rgb), len(aux))
 
 
 def _spread(

@@ -7,6 +7,7 @@ their readers in `datasets.py`.
 
 from __future__ import annotations
 
+import logging
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 
     from ckd_core.frame import Image
 
+logger = logging.getLogger(__name__)
+MOST_CUT, FEW_FRAMES = 0.1, 5  # of a sequence; OTB's David has a third more images than lines, at its beginning
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".pgm", ".ppm"})
 AUX_FOLDERS = {"infrared": Modality.THERMAL, "depth": Modality.DEPTH, "event": Modality.EVENT}
 DEFAULT_FPS = 30.0
@@ -168,6 +171,48 @@ def image_bytes(path: Path) -> int:
         raise SequenceError(f"cannot read image {path}: {error.strerror or error}") from error
 
 
+def paired_frames(rgb: tuple[Path, ...], aux: tuple[Path, ...], cut: bool) -> int:
+    """Number of frames that two cameras have, or the only one has.
+
+    Raises SequenceError when one has more images, unless `cut` allows a surplus at the end.
+    """
+    if not rgb or not aux or len(rgb) == len(aux):
+        return len(rgb) or len(aux)
+    folders = rgb[0].parent, aux[0].parent
+    if not cut:
+        raise SequenceError(
+            f"{folders[0].parent} has {len(rgb)} images in {folders[0].name}/ and {len(aux)} in {folders[1].name}/; "
+            "must be equal"
+        )
+    numbers = [[re.findall(r"\d+", path.stem)[-1:] for path in side] for side in (rgb, aux)]
+    for i, (one, other) in enumerate(zip(*numbers, strict=False)):
+        if [int(n) for n in one] != [int(n) for n in other]:
+            raise SequenceError(
+                f"{folders[0]} has {len(rgb)} images, {folders[1]} has {len(aux)}, and number {i + 1} is "
+                f"{rgb[i].name} beside {aux[i].name}; expected one frame's images, a frame is missing"
+            )
+    logger.warning("%s: %d images beside %d; the surplus at the end is cut", folders[0], len(rgb), len(aux))
+    return min(len(rgb), len(aux))
+
+
+def annotated_frames(truth: Path, rows: int, count: int, cut: bool) -> int:
+    """Number of frames that have both images (`count`) and a row of the annotation.
+
+    Raises SequenceError when one has more, unless `cut` allows a small surplus at the end.
+    """
+    if rows == count:
+        return count
+    if not cut:
+        raise SequenceError(f"{truth} has {rows} lines for {count} images; must be equal")
+    if abs(rows - count) > max(FEW_FRAMES, MOST_CUT * count):
+        raise SequenceError(
+            f"{truth} has {rows} lines for {count} images; at most {MOST_CUT:.0%} are cut off an end, "
+            "a larger surplus says that both begin at different frames"
+        )
+    logger.warning("%s: %d lines for %d images; the surplus at the end is cut", truth, rows, count)
+    return min(rows, count)
+
+
 def read_ground_truth(path: Path) -> NDArray[np.float64]:
     """Boxes [N, 4] xywh from a plain file (four numbers, or eight polygon numbers); nan = absent."""
     try:
@@ -179,12 +224,15 @@ def read_ground_truth(path: Path) -> NDArray[np.float64]:
     return boxes
 
 
-def read_stamps(path: Path, count: int, fps: float) -> NDArray[np.float64]:
-    """Stamps [count] in seconds from `path` (one number a line), or `index / fps` where there is no such file."""
+def read_stamps(path: Path, count: int, fps: float, cut: bool = False) -> NDArray[np.float64]:
+    """Stamps [count] in seconds from `path` (one number a line), or `index / fps` where there is no such file.
+
+    cut: ignore further lines. Raises SequenceError for another number of lines, or stamps that do not rise.
+    """
     if not path.is_file():
         return np.arange(count) / fps
     try:
-        stamps = read_table(path).values[:, 0]
+        stamps = read_table(path).values[: count if cut else None, 0]
     except BoxFileError as error:
         raise SequenceError(str(error)) from error
     if len(stamps) != count or not np.isfinite(stamps).all() or (np.diff(stamps) <= 0).any():
@@ -192,12 +240,15 @@ def read_stamps(path: Path, count: int, fps: float) -> NDArray[np.float64]:
     return stamps
 
 
-def open_sequence(folder: Path | str, *, ground_truth: bool = True, fps: float = DEFAULT_FPS) -> Sequence:
+def open_sequence(
+    folder: Path | str, *, ground_truth: bool = True, fps: float = DEFAULT_FPS, cut: bool = False
+) -> Sequence:
     """Open a sequence in the plain layout.
 
     folder: holds `visible/` and/or one of `infrared/`, `depth/`, `event/`; `groundtruth.txt`; optionally
         `timestamps.txt` (seconds, one a line; `index / fps` without it).
     ground_truth: False allows a missing `groundtruth.txt`: all boxes are then nan and unlabelled.
+    cut: surplus images or rows at the end are ignored instead of refused.
     Raises SequenceError with the folder's name for anything missing or of unequal length.
     """
     folder = Path(folder)
@@ -208,23 +259,21 @@ def open_sequence(folder: Path | str, *, ground_truth: bool = True, fps: float =
     if len(kinds) > 1:
         raise SequenceError(f"{folder} has {' and '.join(kinds)}; a sequence has one auxiliary stream")
     aux = list_images(folder / kinds[0]) if kinds else ()
-    count = len(rgb) or len(aux)
-    if not count:
+    if not rgb and not aux:
         raise SequenceError(f"{folder} has no images in visible/, infrared/, depth/ or event/")
-    if rgb and aux and len(rgb) != len(aux):
-        raise SequenceError(f"{folder} has {len(rgb)} images in visible/ and {len(aux)} in {kinds[0]}/; must be equal")
+    count = paired_frames(rgb, aux, cut)
     truth = folder / "groundtruth.txt"
     if ground_truth or truth.is_file():
         boxes = read_ground_truth(truth)
-        if len(boxes) != count:
-            raise SequenceError(f"{truth} has {len(boxes)} lines for {count} images; must be equal")
+        count = annotated_frames(truth, len(boxes), count, cut)
+        boxes = boxes[:count]
         labelled = np.ones(count, dtype=np.bool_)
     else:
         boxes = np.full((count, 4), np.nan)
         labelled = np.zeros(count, dtype=np.bool_)
     modality = AUX_FOLDERS[kinds[0]] if kinds else Modality.THERMAL
-    stamps = read_stamps(folder / "timestamps.txt", count, fps)
-    return Sequence(folder.resolve().name, modality, rgb, aux, boxes, labelled, stamps)
+    stamps = read_stamps(folder / "timestamps.txt", count, fps, cut)
+    return Sequence(folder.resolve().name, modality, rgb[:count], aux[:count], boxes, labelled, stamps)
 
 
 def open_folder(root: Path | str) -> list[Sequence]:

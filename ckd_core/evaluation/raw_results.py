@@ -265,30 +265,41 @@ def read_truths(path: Path | str, rule: BenchmarkRule, attributes: Path | None =
     return truths
 
 
-def read_truth(folder: Path, name: str, rule: BenchmarkRule) -> Truth:
-    """Read the annotation of one sequence folder as the benchmark's own numbers (a dataset reader blanks absences)."""
+def read_truth(folder: Path, name: str, rule: BenchmarkRule, frames: int | None = None) -> Truth:
+    """Read the annotation of one sequence folder as the benchmark's own numbers (a dataset reader blanks absences).
+
+    frames: of the sequence as it was opened; rows beyond them are ignored (`Dataset.cut`). None: no row is.
+    Raises ResultsError.
+    """
     known = (*rule.layout.truth, *rule.layout.aux_truth, rule.layout.absent_file or "")
     texts = {file: (folder / file).read_text() for file in known if file and (folder / file).is_file()}
     found = _collect({PurePosixPath(name) / file: text for file, text in texts.items()}, rule)
     if name not in found or not found[name].main:
         raise ResultsError(f"{folder} has no {' or '.join(rule.layout.truth)}")
-    return _truth(name, found[name], rule, str(folder), ())
+    return _truth(name, found[name], rule, str(folder), (), frames)
 
 
-def _truth(name: str, files: _TruthFiles, rule: BenchmarkRule, source: str, attributes: tuple[str, ...]) -> Truth:
+def _truth(
+    name: str,
+    files: _TruthFiles,
+    rule: BenchmarkRule,
+    source: str,
+    attributes: tuple[str, ...],
+    frames: int | None = None,
+) -> Truth:
     def boxes_of(text: str) -> NDArray[np.float64]:
         table = parse_table(text, f"{source}: {name}")
         layout = rule.layout.boxes if table.columns == 4 else None
-        return to_xywh(table.values, layout, f"{source}: {name}")
+        return to_xywh(table.values, layout, f"{source}: {name}")[:frames]
 
     try:
         boxes = boxes_of(files.main or "")
         aux = boxes_of(files.aux) if files.aux else None
         if "absent" in files.extra:
             flags = parse_table(files.extra["absent"], f"{source}: {name}/{rule.layout.absent_file}").values[:, 0]
-            seen = flags == rule.layout.present_flag
-            if len(seen) != len(boxes):
-                raise ResultsError(f"{source}: {name}: {len(seen)} absence flags for {len(boxes)} boxes")
+            if len(flags) < len(boxes):
+                raise ResultsError(f"{source}: {name}: {len(flags)} absence flags for {len(boxes)} boxes")
+            seen = flags[: len(boxes)] == rule.layout.present_flag  # as the dataset's reader takes them
             boxes = np.where(seen[:, None], boxes, np.nan)
     except BoxFileError as error:
         raise ResultsError(str(error)) from error

@@ -31,13 +31,14 @@ from ckd_core.evaluation.records import (
     write_record,
 )
 from ckd_core.evaluation.rules import get_rule
-from ckd_core.evaluation.scoring import BenchmarkScore, score_benchmark
+from ckd_core.evaluation.scoring import BenchmarkScore, require_scorable, score_benchmark
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
     from ckd_core.data.datasets import Dataset
+    from ckd_core.data.sequences import Sequence
     from ckd_core.evaluation.contestants import Contestant
     from ckd_core.evaluation.records import FrameTracker
 
@@ -143,11 +144,16 @@ def _work(job: _Job) -> TrackRecord:
 def require_whole(
     dataset: Dataset, skip_broken: bool = False, echo: Callable[[str], object] = logger.warning
 ) -> Dataset:
-    """Check every sequence before any work starts.
+    """Check every sequence before any work starts, and that the benchmark can score it.
 
     Raises RunError that names all missing or broken sequences; with `skip_broken` they are told to `echo` and left out.
     """
-    problems = dataset.problems()
+    rule = get_rule(dataset.layout.name)
+
+    def check_truth(name: str, folder: Path, sequence: Sequence) -> None:
+        require_scorable(rule, read_truth(folder, name, rule, len(sequence)))
+
+    problems = dataset.problems(check_truth)
     if not problems:
         return dataset
     lines = "\n".join(f"  {problem.sequence}: {problem.reason}" for problem in problems)
@@ -225,7 +231,7 @@ def run_benchmark(
         lines = "\n".join(f"  {name}: {reason}" for name, reason in failures.items())
         raise RunError(f"{len(failures)} of {len(plan.dataset)} sequences failed; the others are kept:\n{lines}")
     ordered = {name: records[name] for name in plan.dataset.names}
-    truths = [read_truth(folder, name, rule) for name, folder in plan.dataset.folders]
+    truths = [read_truth(folder, name, rule, len(ordered[name])) for name, folder in plan.dataset.folders]
     if rule.long_term:
         truths = [replace(truth, size=_image_size(plan.dataset, truth.name)) for truth in truths]
     tracks = {name: benchmark_track(record, rule) for name, record in ordered.items()}

@@ -190,6 +190,11 @@ def score_sequence(rule: BenchmarkRule, truth: Truth, track: Track) -> tuple[Seq
     return score, note
 
 
+def require_scorable(rule: BenchmarkRule, truth: Truth) -> None:
+    """Raise ScoreError for an annotation that the benchmark's rule takes no result for, whatever a tracker answers."""
+    score_sequence(rule, truth, Track(truth.name, np.ones((len(truth.boxes), 4))))
+
+
 def _numbers(rule: BenchmarkRule, precision: Floats, normalized: Floats, success: Floats) -> dict[str, float]:
     at = int(np.argmin(np.abs(rule.thresholds - rule.precision_px)))
     numbers = {rule.precision_name: float(precision[at])}

@@ -1,0 +1,79 @@
+"""What can be known of a dataset before anything is tracked is known then, and what is cut is cut everywhere."""
+
+from __future__ import annotations
+
+import shutil
+from typing import TYPE_CHECKING
+
+import pytest
+from small_scenes import TINY
+
+from ckd_core.data.datasets import open_dataset
+from ckd_core.evaluation.contestants import ModelContestant
+from ckd_core.evaluation.runner import RunError, RunPlan, RunResult, require_whole, run_benchmark
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from ckd_core.data.datasets import Dataset
+
+
+def run(dataset: Dataset, out: Path, weights: Path) -> RunResult:
+    return run_benchmark(RunPlan(dataset, ModelContestant(TINY, weights), out, devices=("cpu",), threads=1))
+
+
+def as_rgbt(scene: Path, place: Path, truth: tuple[str, ...]) -> Path:
+    """A scene in the layout of RGBT234 and RGBT210; frames without the object get the box 0,0,0,0."""
+    for folder in ("visible", "infrared"):
+        shutil.copytree(scene / folder, place / folder)
+    for file in truth:
+        text = (scene / "groundtruth.txt").read_text().replace("nan,nan,nan,nan", "0,0,0,0")
+        (place / file).write_text(text)
+    return place
+
+
+def as_visevent(scene: Path, place: Path, flags: int) -> Path:
+    """A scene in the layout of VisEvent, with so many absence flags."""
+    shutil.copytree(scene / "visible", place / "vis_imgs")
+    shutil.copytree(scene / "event", place / "event_imgs")
+    shutil.copy(scene / "groundtruth.txt", place / "groundtruth.txt")
+    (place / "absent_label.txt").write_text("".join(f"{int(index not in (7, 8))}\n" for index in range(flags)))
+    return place
+
+
+def append(path: Path, line: str) -> None:
+    path.write_text(path.read_text() + line + "\n")
+
+
+def test_surplus_rows_are_cut_for_the_tracker_and_for_the_score(
+    scenes: Path, tmp_path: Path, tiny_weights: Path
+) -> None:
+    append(scenes / "a" / "groundtruth.txt", "1,2,3,4")
+    (scenes / "a" / "timestamps.txt").write_text("".join(f"{index}\n" for index in range(13)))
+    (scenes / "b" / "depth" / "0011.png").unlink()
+    with pytest.raises(RunError, match=r"(?s)2 of 4 sequences cannot be used.*13 lines for 12 images"):
+        require_whole(open_dataset("folder", scenes))
+    whole = require_whole(open_dataset("folder", scenes, cut=True))
+    result = run(whole, tmp_path / "folder", tiny_weights)
+    assert [len(record) for record in result.records.values()] == [12, 11, 12, 12]
+    assert [item.frames for item in result.score.sequences] == [10, 9, 10, 10]
+
+    place = as_rgbt(scenes / "a", tmp_path / "rgbt210" / "a", ("init.txt",))
+    assert len((place / "init.txt").read_text().splitlines()) == 13
+    result = run(require_whole(open_dataset("rgbt210", place.parent, cut=True)), tmp_path / "o", tiny_weights)
+    assert result.score.sequences[0].frames == 12
+
+
+def test_surplus_absence_flags_are_read_alike_everywhere(scenes: Path, tmp_path: Path, tiny_weights: Path) -> None:
+    place = as_visevent(scenes / "c", tmp_path / "test", 14)
+    dataset = require_whole(open_dataset("visevent", place))
+    assert run(dataset, tmp_path / "out", tiny_weights).score.sequences[0].frames == 10
+
+
+def test_a_missing_second_annotation_is_named_before_anything_is_tracked(scenes: Path, tmp_path: Path) -> None:
+    as_rgbt(scenes / "a", tmp_path / "rgbt234" / "fine", ("visible.txt", "infrared.txt"))
+    as_rgbt(scenes / "a", tmp_path / "rgbt234" / "half", ("visible.txt",))
+    dataset = open_dataset("rgbt234", tmp_path / "rgbt234")
+    with pytest.raises(RunError, match="half: half has one annotation; RGBT234 compares with both modalities'"):
+        require_whole(dataset)
+    assert require_whole(dataset, skip_broken=True, echo=lambda _: None).names == ("fine",)
