@@ -52,10 +52,13 @@ class StreamHealth:
         self.started = started
         self.received = 0
         self.rejected = 0
+        self.flows_since: float | None = None
         self._times: deque[float] = deque(maxlen=2048)
 
     def arrived(self, now: float) -> None:
         """Note a message, `now` in seconds of a steady clock."""
+        if self.flows_since is None or self.silent_for(now) > RATE_WINDOW_S:
+            self.flows_since = now
         self.received += 1
         self._times.append(now)
 
@@ -98,6 +101,8 @@ class Health:
         self._counts: Counter[str] = Counter()
         self._skews: deque[float] = deque(maxlen=LATENCY_WINDOW_FRAMES)
         self._latencies: deque[Latency] = deque(maxlen=LATENCY_WINDOW_FRAMES)
+        self._answers_due_since: float | None = None
+        self._last_refusal = self._last_rejection = ""
 
     def watch(self, name: str, topic: str, now: float) -> None:
         """Begin to watch the stream `name` ('rgb', 'aux', 'events', 'camera_info')."""
@@ -115,16 +120,52 @@ class Health:
             if name in self._streams:
                 self._streams[name].arrived(now)
 
-    def rejected(self, name: str) -> None:
-        """Note that a message of a stream could not be used."""
+    def rejected(self, name: str, reason: str = "") -> None:
+        """Note that a message of a stream could not be used, and why, where that keeps frames from being made."""
         with self._lock:
             if name in self._streams:
                 self._streams[name].rejected += 1
+            self._last_rejection = reason or self._last_rejection
 
     def count(self, what: str, number: int = 1) -> None:
         """Add to a counter: 'frames', 'answered', 'dropped', 'degraded', 'held', ..."""
         with self._lock:
             self._counts[what] += number
+
+    def expect_answers(self, since: float | None) -> None:
+        """Frames should be answered from `since` on, in seconds of a steady clock; None: not now."""
+        with self._lock:
+            self._answers_due_since, self._last_refusal, self._last_rejection = since, "", ""
+
+    def answered(self, now: float) -> None:
+        """Note that a frame was answered, with or without a box."""
+        with self._lock:
+            self._counts["answered"] += 1
+            self._last_refusal = self._last_rejection = ""
+            if self._answers_due_since is not None:
+                self._answers_due_since = now
+
+    def refused_frame(self, reason: str) -> None:
+        """Note that a frame could not be answered, and why."""
+        with self._lock:
+            self._counts["rejected"] += 1
+            self._last_refusal = reason
+
+    def unanswered(self, now: float, names: Iterable[str], limit_s: float) -> str:
+        """That no frame was answered for longer than `limit_s` though messages come on one of `names`, and why.
+
+        '' while frames are answered, while nothing comes, and while no answers are expected.
+        """
+        with self._lock:
+            flows = [self._streams[name] for name in names if name in self._streams]
+            begins = [s.flows_since for s in flows if s.flows_since is not None and s.silent_for(now) <= limit_s]
+            if self._answers_due_since is None or not begins:
+                return ""
+            seconds = now - max(self._answers_due_since, min(begins))
+            reasons = "; ".join(filter(None, [self._last_refusal, self._last_rejection]))
+        if seconds <= limit_s:
+            return ""
+        return f"no frame answered for {seconds:.1f} s though images come" + (f": {reasons}" if reasons else "")
 
     def paired(self, skew_s: float) -> None:
         """Note how far the stamps of a pair are apart."""
@@ -189,6 +230,7 @@ class Situation:
     target: TRACKING, UNCERTAIN, LOST, or NONE.
     silences: silent streams by topic, in seconds.
     needed: topics without any of which nothing can be tracked.
+    unanswered: that frames come and none is answered, and why; '' while they are.
     """
 
     lifecycle: str
@@ -197,6 +239,7 @@ class Situation:
     needed: tuple[str, ...] = ()
     paused: bool = False
     problems: tuple[str, ...] = ()
+    unanswered: str = ""
 
 
 def judge(situation: Situation) -> Verdict:
@@ -214,6 +257,9 @@ def judge(situation: Situation) -> Verdict:
         return Verdict(Level.ERROR, "; ".join(["no input", *notes]))
     if situation.paused:
         return Verdict(Level.WARN, "; ".join(["paused", *notes]))
+    if situation.unanswered:
+        # The target's state is that of the last answer; nothing is known of it now.
+        return Verdict(Level.ERROR, "; ".join([situation.unanswered, *notes]))
     certain = situation.target in {"TRACKING", "NONE"}
     state = "no target" if situation.target == "NONE" else situation.target
     return Verdict(Level.OK if certain and not notes else Level.WARN, "; ".join([state, *notes]))

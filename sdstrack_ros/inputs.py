@@ -112,19 +112,32 @@ class Inputs:
         silent = self._health.silent(now, self._settings.stale_after_s)
         return {topics[name]: seconds for name, seconds in silent.items() if name in topics}
 
+    def unanswered(self, now: float) -> str:
+        """Why images come and no frame is answered for longer than a topic may be silent; '' while they are."""
+        return self._health.unanswered(now, ("rgb", self._aux_name), self._settings.stale_after_s)
+
     def warn_about_silence(self, now: float) -> None:
-        """Log why topics are silent, each at most every 10 s. Call it once a second."""
+        """Log why topics are silent or nothing is made of them, each at most every 10 s. Call it once a second."""
         self._tell_incompatible()
         silences = self.silences(now)
         for stream in self._streams:
-            if stream.topic not in silences:
-                self._warned_at.pop(stream.topic, None)
-            elif now - self._warned_at.get(stream.topic, -SILENCE_WARNING_PERIOD_S) >= SILENCE_WARNING_PERIOD_S:
-                self._warned_at[stream.topic] = now
+            if self._warning_due(stream.topic, stream.topic in silences, now):
                 reason = why_silent(self._node, stream.topic, stream.qos, stream.type_name)
                 self._node.get_logger().warning(
                     f"nothing on {stream.topic} for {silences[stream.topic]:.1f} s: {reason}"
                 )
+        unanswered = self.unanswered(now)
+        if self._warning_due("answers", bool(unanswered), now):
+            self._node.get_logger().warning(unanswered)
+
+    def _warning_due(self, what: str, wrong: bool, now: float) -> bool:
+        if not wrong:
+            self._warned_at.pop(what, None)
+            return False
+        if now - self._warned_at.get(what, -SILENCE_WARNING_PERIOD_S) < SILENCE_WARNING_PERIOD_S:
+            return False
+        self._warned_at[what] = now
+        return True
 
     def _subscribe(self, settings: Settings) -> tuple[_Stream, ...]:
         depth = settings.input_depth
@@ -201,8 +214,9 @@ class Inputs:
     def _take(self, name: str, message: Any, source: SimpleFilter) -> None:
         self._health.arrived(name, time.monotonic())
         if stamp_of(message) <= 0:
-            self._health.rejected(name)
-            self.faults.record(self._topic(name), "header.stamp is 0; the driver has to fill it in, frames pair by it")
+            topic, reason = self._topic(name), "header.stamp is 0; the driver has to fill it in, frames pair by it"
+            self._health.rejected(name, f"{topic}: {reason}")
+            self.faults.record(topic, reason)
             return
         source.signalMessage(message)
 
@@ -249,8 +263,10 @@ class Inputs:
         def images() -> MultiModalFrame:
             frame, rejections = builder.build(synced)
             for rejection in rejections:
-                self._health.rejected(self._aux_name if rejection.stream == "aux" else rejection.stream)
-                self.faults.record(rejection.topic, rejection.reason.removeprefix(f"{rejection.topic}: "))
+                reason = rejection.reason.removeprefix(f"{rejection.topic}: ")
+                name = self._aux_name if rejection.stream == "aux" else rejection.stream
+                self._health.rejected(name, f"{rejection.topic}: {reason}")
+                self.faults.record(rejection.topic, reason)
             if frame is None:
                 raise FrameError(f"the frame of stamp {synced.stamp_ns / NS_PER_S:.3f} has no usable image")
             return frame

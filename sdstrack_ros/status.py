@@ -15,8 +15,10 @@ if TYPE_CHECKING:
 
     from rclpy.node import Node
 
+    from sdstrack_ros.build import WarmTracker
     from sdstrack_ros.faults import FaultLog
     from sdstrack_ros.health import Health
+    from sdstrack_ros.session import Session
 
 
 def namesakes(node: Node) -> str:
@@ -24,6 +26,21 @@ def namesakes(node: Node) -> str:
     name, namespace = node.get_name(), node.get_namespace()
     count = node.get_node_names_and_namespaces().count((name, namespace))
     return f"{count} nodes are called {node.get_fully_qualified_name()}" if count > 1 else ""
+
+
+def target_facts(session: Session | None) -> dict[str, str]:
+    """State of the target as the key-value pairs of a status message."""
+    return {
+        "state": session.state if session is not None else "NONE",
+        "score": f"{session.score if session is not None else 0.0:.3f}",
+        "target_id": session.target_id if session is not None else "",
+    }
+
+
+def engine_facts(warm: WarmTracker | None) -> dict[str, str]:
+    """What the tracker runs and on what, as the key-value pairs of a status message; empty while it does not."""
+    names = ("model", "weights", "device", "engine")
+    return {name: str(getattr(warm, name)) if warm is not None else "" for name in names}
 
 
 class StatusReporter:

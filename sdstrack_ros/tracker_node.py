@@ -30,7 +30,7 @@ from sdstrack_ros.overload import FrameCost, OutputPlan, OverloadPolicy
 from sdstrack_ros.publishers import Publishers
 from sdstrack_ros.requests import TargetInputs
 from sdstrack_ros.session import Answer, Reply, Session
-from sdstrack_ros.status import StatusReporter, namesakes
+from sdstrack_ros.status import StatusReporter, engine_facts, namesakes, target_facts
 from sdstrack_ros.targets import BoxRequest, ResetRequest, TargetRequest
 from sdstrack_ros.worker import NewestWorker
 
@@ -129,6 +129,7 @@ class TrackerNode(LifecycleNode):  # type: ignore[misc]  # rclpy brings no types
         self._worker.start()
         self._inputs = Inputs(self, settings, self.faults, self._health, self._on_source, self._on_rewind)
         self._targets = TargetInputs(self, self.faults, lambda: self._camera, self._submit, self._refuse)
+        self._health.expect_answers(time.monotonic())
         self._start_on_init_box(settings)
         return self._entered("active", result)
 
@@ -170,6 +171,7 @@ class TrackerNode(LifecycleNode):  # type: ignore[misc]  # rclpy brings no types
             self._inputs.destroy()
         if self._worker is not None and not self._worker.stop(patience_s):
             self.get_logger().warning("the network is still busy with a frame; its answer will be thrown away")
+        self._health.expect_answers(None)
         self._targets = self._inputs = None
         self._paused = False
 
@@ -240,6 +242,7 @@ class TrackerNode(LifecycleNode):  # type: ignore[misc]  # rclpy brings no types
             response.message = f"refused: the node is {self._label}"
             return response
         self._paused = bool(request.data)
+        self._health.expect_answers(None if self._paused else time.monotonic())
         response.success, response.message = True, "paused" if self._paused else "running"
         self._note(f"pause taken: {response.message}")
         return response
@@ -260,7 +263,7 @@ class TrackerNode(LifecycleNode):  # type: ignore[misc]  # rclpy brings no types
         try:
             replies, answer = self._session.on_frame(source)
         except TrackingError as error:
-            self._health.count("rejected")
+            self._health.refused_frame(str(error))
             self.faults.record("frame", str(error))
             return
         for reply in replies:
@@ -291,7 +294,7 @@ class TrackerNode(LifecycleNode):  # type: ignore[misc]  # rclpy brings no types
         now = time.monotonic()
         source = answer.source
         total = now - source.arrived
-        self._count(answer)
+        self._count(answer, now)
         plan = self._policy.plan if settings.shed_outputs else OutputPlan()
         cost = self._outputs.publish_extras(answer, settings, self._camera, plan, total * 1e3)
         done = time.monotonic()
@@ -309,16 +312,17 @@ class TrackerNode(LifecycleNode):  # type: ignore[misc]  # rclpy brings no types
         )
         self._policy.spent(FrameCost(now - begin, cost.detections_3d, cost.markers, cost.overlay))
 
-    def _count(self, answer: Answer) -> None:
-        self._health.count("answered")
+    def _count(self, answer: Answer, now: float) -> None:
+        self._health.answered(now)
         if not all(answer.images.presence):
             self._health.count("degraded")
         if answer.images.aux_held:
             self._health.count("held")
 
     def _on_worker_error(self, error: BaseException) -> None:
-        self._health.count("rejected")
-        self.faults.record("tracking thread", f"{type(error).__name__}: {error}")
+        text = f"{type(error).__name__}: {error}"
+        self._health.refused_frame(text)
+        self.faults.record("tracking thread", text)
 
     # What is said.
 
@@ -347,24 +351,19 @@ class TrackerNode(LifecycleNode):  # type: ignore[misc]  # rclpy brings no types
         if shed:
             problems.append(f"overload: left out {', '.join(shed)}")
         session = self._session if active else None
-        target = session.state if session is not None else "NONE"
         facts = {
             "lifecycle": self._label,
-            "state": target,
-            "score": f"{session.score if session is not None else 0.0:.3f}",
-            "target_id": session.target_id if session is not None else "",
+            **target_facts(session),
             "paused": str(self._paused).lower(),
             "last_request": self._last_request,
-            "model": self._warm.model if self._warm is not None else "",
-            "weights": self._warm.weights if self._warm is not None else "",
-            "device": self._warm.device if self._warm is not None else "",
-            "engine": self._warm.engine if self._warm is not None else "",
+            **engine_facts(self._warm),
             "left_out": ", ".join(shed),
         }
         if self._inputs is not None:
             facts.update({f"sync.{name}": str(number) for name, number in self._inputs.counters.items()})
         needed = self._inputs.image_topics if self._inputs is not None else ()
-        situation = Situation(self._label, target, silences, needed, self._paused, tuple(problems))
+        unanswered = self._inputs.unanswered(now) if self._inputs is not None else ""
+        situation = Situation(self._label, facts["state"], silences, needed, self._paused, tuple(problems), unanswered)
         self._reporter.publish(situation, facts, now, periodic)
 
 

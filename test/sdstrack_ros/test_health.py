@@ -63,12 +63,76 @@ def test_values_name_every_stage_and_counter() -> None:
         (Situation("active", "TRACKING", paused=True), Level.WARN, "paused"),
         (Situation("unconfigured", "NONE", problems=("no such model",)), Level.ERROR, "no such model"),
         (Situation("inactive", "NONE"), Level.OK, "inactive"),
+        (Situation("active", "TRACKING", unanswered="no frame answered: x"), Level.ERROR, "no frame answered: x"),
+        (Situation("active", "TRACKING", paused=True, unanswered="no frame answered"), Level.WARN, "paused"),
+        (
+            Situation("active", "TRACKING", {"/aux": 3.0}, ("/rgb", "/aux"), unanswered="no frame answered"),
+            Level.ERROR,
+            "no frame answered; nothing on /aux",
+        ),
     ],
 )
 def test_the_verdict_is_honest(situation: Situation, level: Level, words: str) -> None:
     verdict = judge(situation)
     assert verdict.level is level
     assert words in verdict.message
+
+
+class Flow:
+    """Two streams watched from second 100 on, answers expected; `run` lets colour come at 10 Hz."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+        self.health = Health()
+        for name in ("rgb", "aux", "camera_info"):
+            self.health.watch(name, f"/{name}", self.now)
+        self.health.expect_answers(self.now)
+
+    def run(self, seconds: float, answered: bool, reason: str = "") -> str:
+        """Returns what is said at the end of it."""
+        for _ in range(round(seconds * 10)):
+            self.now += 0.1
+            self.health.arrived("rgb", self.now)
+            if answered:
+                self.health.answered(self.now)
+            elif reason:
+                self.health.refused_frame(reason)
+        return self.said()
+
+    def said(self) -> str:
+        return self.health.unanswered(self.now, ("rgb", "aux"), 2.0)
+
+
+def test_images_that_lead_to_no_answer_are_told_with_the_last_reason() -> None:
+    flow = Flow()
+    assert flow.run(5.0, answered=True) == ""
+    assert flow.run(1.9, answered=False, reason="no usable image") == ""
+    assert flow.run(1.1, answered=False, reason="no usable image") == (
+        "no frame answered for 3.0 s though images come: no usable image"
+    )
+    assert flow.health.counts() == {"answered": 50, "rejected": 30}
+    assert flow.run(0.1, answered=True) == ""
+    assert flow.run(3.0, answered=False) == "no frame answered for 3.0 s though images come", "stamps that stand still"
+    flow.health.rejected("rgb", "/rgb: header.stamp is 0")
+    assert flow.said().endswith("though images come: /rgb: header.stamp is 0")
+
+
+def test_no_answer_is_missed_while_nothing_comes_or_none_is_expected() -> None:
+    flow = Flow()
+    flow.now += 60.0
+    flow.health.arrived("camera_info", flow.now)
+    assert flow.said() == "", "no images: that is another warning"
+    assert flow.run(0.2, answered=False) == "", "cameras that come late owe nothing for the time before"
+    assert flow.run(2.5, answered=False) != ""
+    flow.health.expect_answers(None)
+    assert flow.run(5.0, answered=False) == "", "paused"
+    flow.health.expect_answers(flow.now)
+    assert flow.run(1.0, answered=False) == ""
+    flow.run(5.0, answered=True)
+    flow.now += 60.0
+    assert flow.said() == ""
+    assert flow.run(0.2, answered=False) == "", "cameras that return"
+    assert flow.run(2.5, answered=False) != ""
 
 
 def test_a_cause_is_logged_at_most_once_a_second_and_always_counted() -> None:

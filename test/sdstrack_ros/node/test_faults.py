@@ -170,6 +170,23 @@ def test_wrong_encoding_and_contradicting_sizes_are_named(rig: Rig) -> None:
     rig.until(lambda: "carries no depth" in rig.fault(AUX), "a depth image without depth")
 
 
+def test_frames_without_a_usable_image_are_an_error_and_keep_the_target(rig: Rig) -> None:
+    ros = rig.ros
+    rig.film_until(lambda: ros.value("target_id") != "", "a target")
+    target = ros.value("target_id")
+    message = image_message(rig.cameras.images(0)[0], "no_such_encoding", 1)
+    deadline = time.monotonic() + PATIENCE_S
+    while "no frame answered" not in (ros.status.message if ros.status else "") and time.monotonic() < deadline:
+        message.header.stamp.sec, message.header.stamp.nanosec = divmod(time.time_ns(), 1_000_000_000)
+        rig.cameras.rgb.publish(message)
+        ros.spin(0.05)
+    assert "though images come" in ros.status.message
+    assert "unknown encoding 'no_such_encoding'" in ros.status.message
+    assert ros.status.level == bytes([2])
+    rig.film_until(lambda: ros.status.level != bytes([2]), "answers again")
+    assert (ros.value("state"), ros.value("target_id")) == ("TRACKING", target)
+
+
 def test_faults_are_logged_at_most_once_a_second(rig: Rig) -> None:
     message = image_message(rig.cameras.images(0)[0], "no_such_encoding", 1)
     begin, lines = time.monotonic(), rig.process.output.count("no_such_encoding'")
