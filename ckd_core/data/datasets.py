@@ -6,7 +6,7 @@ sequences, or the folders of its splits; a list file picks and orders them where
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +18,7 @@ from ckd_core.data.sequences import (
     Sequence,
     SequenceError,
     annotated_frames,
+    image_bytes,
     list_images,
     open_sequence,
     paired_frames,
@@ -185,7 +186,8 @@ class Dataset:
         folder = dict(self.folders).get(name)
         if folder is None:
             raise DatasetError(f"{self.layout.name} at {self.root} has no sequence {name!r}")
-        return read_sequence(folder, self.layout, self.cut)
+        # A link's folder has the name of what it leads to; lists, results and tables know the link's.
+        return replace(read_sequence(folder, self.layout, self.cut), name=name)
 
     def problems(self, check: Callable[[str, Path, Sequence], object] = lambda *_: None) -> list[Problem]:
         """Every sequence that is missing or broken; images are counted and looked at for size, not decoded.
@@ -217,7 +219,7 @@ def _check_frames(sequence: Sequence) -> None:
     if sequence.start == len(sequence) - 1:
         raise SequenceError(f"{sequence.name} shows its object in the last frame only; nothing is left to track")
     for path in sequence.rgb_paths + sequence.aux_paths:
-        if path.stat().st_size == 0:
+        if image_bytes(path) == 0:
             raise SequenceError(f"{path} is empty (0 bytes)")
 
 

@@ -142,7 +142,7 @@ def read_auxiliary(path: Path, modality: Modality) -> Image:
     if image.ndim == 3 and image.shape[2] == 4:
         image = image[:, :, :3]
     if modality is Modality.DEPTH:
-        return image[:, :, 0] if image.ndim == 3 else image
+        return np.ascontiguousarray(image[:, :, 0]) if image.ndim == 3 else image
     if image.ndim == 3:
         return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
     return cv2.cvtColor(image, cv2.COLOR_GRAY2RGB) if modality is Modality.EVENT else image

@@ -155,6 +155,28 @@ def test_broken_sequences_are_all_named(tmp_path: Path) -> None:
     assert len(open_dataset("rgbt210", tmp_path, cut=True).open("short")) == 2
 
 
+def test_links_keep_their_own_names(tmp_path: Path) -> None:
+    images(tmp_path / "stored" / "000123" / "visible", 2)
+    images(tmp_path / "stored" / "000123" / "infrared", 2)
+    (tmp_path / "stored" / "000123" / "init.txt").write_text(rows(2))
+    (tmp_path / "rgbt210").mkdir()
+    (tmp_path / "rgbt210" / "walk").symlink_to(tmp_path / "stored" / "000123")
+    dataset = open_dataset("rgbt210", tmp_path / "rgbt210")
+    assert dataset.names == ("walk",)
+    assert dataset.open("walk").name == "walk"
+
+
+def test_an_image_that_is_a_link_to_nothing_is_a_problem(tmp_path: Path) -> None:
+    images(tmp_path / "walk" / "visible", 2)
+    images(tmp_path / "walk" / "infrared", 2)
+    (tmp_path / "walk" / "init.txt").write_text(rows(2))
+    image = tmp_path / "walk" / "infrared" / "00000002.jpg"
+    image.unlink()
+    image.symlink_to(tmp_path / "gone.jpg")
+    (problem,) = open_dataset("rgbt210", tmp_path).problems()
+    assert f"cannot read image {image}: No such file" in problem.reason
+
+
 def test_a_missing_frame_is_no_surplus_to_cut(tmp_path: Path) -> None:
     """The images after it would be paired with those of another frame."""
     folder = tmp_path / "walk"

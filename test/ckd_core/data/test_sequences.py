@@ -12,7 +12,7 @@ from ckd_core.data.box_files import BoxFileError, parse_table, to_xywh
 from ckd_core.data.sequences import SequenceError, open_folder, open_sequence, read_auxiliary
 from ckd_core.data.sequences import write_sequence as save_sequence
 from ckd_core.data.synthetic import clip
-from ckd_core.frame import Modality, MultiModalFrame
+from ckd_core.frame import Modality, MultiModalFrame, check_frame
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -67,6 +67,15 @@ def test_a_thermal_grey_file_stays_one_channel(tmp_path: Path) -> None:
     cv2.imwrite(str(path), np.full((5, 6), 900, dtype=np.uint16))
     assert read_auxiliary(path, Modality.THERMAL).shape == (5, 6)
     assert read_auxiliary(path, Modality.THERMAL).dtype == np.uint16
+
+
+def test_depth_in_a_colour_file_is_an_image_that_trackers_take(tmp_path: Path) -> None:
+    folder = write_sequence(tmp_path / "walk", aux="depth")
+    image = np.full((24, 32, 3), 900, dtype=np.uint16)
+    cv2.imwrite(str(folder / "depth" / "8.png"), image)
+    frame = open_sequence(folder).frame(0)
+    check_frame(frame)
+    np.testing.assert_array_equal(frame.aux, image[:, :, 0])
 
 
 def test_colour_only_and_no_ground_truth(tmp_path: Path) -> None:
