@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING, Literal, cast
 
 import numpy as np
 
 from ckd_core.data.box_files import LAYOUTS, Layout
 from ckd_core.evaluation.files import write_json
-from ckd_core.evaluation.raw_results import ResultsError, find_truth, read_results, read_truths
+from ckd_core.evaluation.raw_results import ResultsError, find_truth, read_results, read_truths, stem_of
 from ckd_core.evaluation.rules import get_rule
 from ckd_core.evaluation.scoring import BenchmarkScore, score_benchmark
 
@@ -31,6 +32,7 @@ def score_files(
     """Score several trackers' raw files; `echo` hears what was found in them.
 
     truth: annotations; None: `groundtruth` beside the first results. layout, missing: as in `sdstrack score --help`.
+    A tracker is called as its folder or archive; those of one name get their parent folder's before it.
     Raises ResultsError or ScoreError.
     """
     rule = get_rule(benchmark)
@@ -41,12 +43,14 @@ def score_files(
     absent = next((path for path in results if not path.exists()), None)
     if absent:
         raise ResultsError(f"no file or folder {absent}")
+    labels = _labels(results)
     truths = read_truths(truth or find_truth(results[0]), rule, attributes)
     frames = sum(len(item.boxes) for item in truths)
     echo(f"{rule.title}: {len(truths)} sequences, {frames} frames; {rule.source}")
     scores = []
-    for path in results:
-        found = read_results(path, [t.name for t in truths], cast("Layout | None", layout), rounded=rule.round_results)
+    names, form = [t.name for t in truths], cast("Layout | None", layout)
+    for path, label in zip(results, labels, strict=True):
+        found = read_results(path, names, form, label, rounded=rule.round_results)
         echo(found.describe())
         choice = cast("Literal['error', 'skip', 'zero']", missing)
         score = score_benchmark(rule, truths, found.tracks, found.tracker, choice)
@@ -59,6 +63,20 @@ def score_files(
             echo(f"  {len(score.missing)} sequences without results, {how}: {', '.join(score.missing[:5])}")
         scores.append(score)
     return scores
+
+
+def _labels(results: Sequence[Path]) -> list[str]:
+    """A name of its own for every tracker. Raises ResultsError where there is none."""
+    stems = [stem_of(path) for path in results]
+    found = [
+        stem if stems.count(stem) == 1 else f"{path.absolute().parent.name}/{stem}"
+        for path, stem in zip(results, stems, strict=True)
+    ]
+    label, count = Counter(found).most_common(1)[0]
+    if count > 1:
+        same = [str(path) for path, name in zip(results, found, strict=True) if name == label]
+        raise ResultsError(f"{' and '.join(same)} would both be called {label}; give each tracker a name of its own")
+    return found
 
 
 def print_scores(scores: Sequence[BenchmarkScore]) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from typing import TYPE_CHECKING
 
 from small_scenes import TINY
@@ -60,5 +61,15 @@ def test_score_says_what_is_wrong(tmp_path: Path) -> None:
     said = call("score", tmp_path / "t", "--benchmark", "lasher", "--missing", "skip")
     assert "t: 1 files space delimited, xywh, integers" in said
     assert "1 sequences without results, left out: b" in said
+    for place in ("x", "y"):
+        shutil.copytree(tmp_path / "t", tmp_path / place / "t")
+    said = call(
+        "score", tmp_path / "x" / "t", tmp_path / "y" / "t", "-b", "lasher", "--missing", "skip", "--out",
+        tmp_path / "two.json", "--truth", tmp_path / "groundtruth",
+    )  # fmt: skip
+    assert "x/t: 1 files space delimited" in said
+    assert set(json.loads((tmp_path / "two.json").read_text())["trackers"]) == {"x/t", "y/t"}
+    said = call("score", tmp_path / "t", tmp_path / "t", "-b", "lasher")
+    assert f"would both be called {tmp_path.name}/t; give each tracker a name of its own" in said
     assert "no layout 'ltrb'" in call("score", tmp_path / "t", "--benchmark", "lasher", "--layout", "ltrb")
     assert "no benchmark 'x'" in call("score", tmp_path / "t", "--benchmark", "x")
