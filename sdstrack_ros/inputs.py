@@ -11,6 +11,7 @@ import numpy as np
 from rclpy.clock import Clock, ClockType
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
+from ckd_core.errors import TrackingError
 from ckd_core.frame import FrameError, Modality, MultiModalFrame
 from sdstrack_ros.camera import CameraError, PinholeCamera
 from sdstrack_ros.faults import FaultLog, guarded
@@ -34,6 +35,10 @@ POLL_S = 0.01
 # A warning about a silent topic is repeated so often while it stays silent.
 SILENCE_WARNING_PERIOD_S = 10.0
 NAMING_PATIENCE = 3  # seconds that a publisher may stay nameless
+
+
+class InputError(TrackingError):
+    """A topic that cannot be subscribed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +71,7 @@ class Inputs:
         self._on_rewind = on_rewind
         self._settings = settings
         self._modality = Modality(settings.modality)
-        self._packets = self._modality is Modality.EVENT and settings.event_input == "packets"
+        self._packets = _reads_packets(settings)
         self._aux_name = "events" if self._packets else "aux"
         self.camera: PinholeCamera | None = None
         self._sequence = 0
@@ -83,17 +88,19 @@ class Inputs:
             self._on_broken_packet,
         )
         self._sync.registerCallback(self._release)
-        self._streams = self._subscribe(settings)
-        self._builder = self._frame_builder(settings)
+        self._streams: list[_Stream] = []
+        try:
+            self._subscribe(settings)
+            self._builder = self._frame_builder(settings)
+        except Exception:
+            self._unsubscribe()  # nobody else knows of them
+            raise
         self._timer = node.create_timer(POLL_S, self._on_poll, clock=Clock(clock_type=ClockType.STEADY_TIME))
 
     def destroy(self) -> None:
         """Unsubscribe; the mirror image of creation."""
         self._node.destroy_timer(self._timer)
-        for stream in reversed(self._streams):
-            self._node.destroy_subscription(stream.subscription)
-        self._streams = ()
-        self._health.unwatch_all()
+        self._unsubscribe()
 
     def apply(self, settings: Settings) -> None:
         """Take over what may change at run time."""
@@ -139,26 +146,27 @@ class Inputs:
         self._warned_at[what] = now
         return True
 
-    def _subscribe(self, settings: Settings) -> tuple[_Stream, ...]:
+    def _unsubscribe(self) -> None:
+        for stream in reversed(self._streams):
+            self._node.destroy_subscription(stream.subscription)
+        self._streams = []
+        self._health.unwatch_all()
+
+    def _subscribe(self, settings: Settings) -> None:
         depth = settings.input_depth
         compressed = settings.transport == "compressed"
         kind = CompressedImage if compressed else Image
         aux_suffix = "/compressedDepth" if self._modality is Modality.DEPTH else "/compressed"
-        streams = [self._stream("rgb", kind, settings.rgb_topic, "/compressed" * compressed, depth, self._on_color)]
+        self._stream("rgb", kind, settings.rgb_topic, "/compressed" * compressed, depth, self._on_color)
         if self._packets:
-            from event_camera_msgs.msg import EventPacket
-
-            streams.append(
-                self._stream("events", EventPacket, settings.events_topic, "", settings.events_depth, self._on_aux)
-            )
+            self._stream("events", _event_packet(), settings.events_topic, "", settings.events_depth, self._on_aux)
         else:
-            streams.append(self._stream("aux", kind, settings.aux_topic, aux_suffix * compressed, depth, self._on_aux))
-        streams.append(self._stream("camera_info", CameraInfo, settings.camera_info_topic, "", depth, self._on_info))
-        return tuple(streams)
+            self._stream("aux", kind, settings.aux_topic, aux_suffix * compressed, depth, self._on_aux)
+        self._stream("camera_info", CameraInfo, settings.camera_info_topic, "", depth, self._on_info)
 
     def _stream(
         self, name: str, kind: Any, topic: str, suffix: str, depth: int, callback: Callable[[Any], None]
-    ) -> _Stream:
+    ) -> None:
         # image_transport's rule: the base name is remapped, then the transport's name is appended.
         resolved = self._node.resolve_topic_name(topic) + suffix
         qos = sensor_qos(self._settings.input_reliability, depth)
@@ -171,7 +179,7 @@ class Inputs:
             qos,
             event_callbacks=on_incompatible(lambda: self._on_incompatible_qos(name)),
         )
-        return _Stream(name, resolved, type_name, qos, subscription)
+        self._streams.append(_Stream(name, resolved, type_name, qos, subscription))
 
     @guarded("incompatible QoS")
     def _on_incompatible_qos(self, name: str) -> None:
@@ -287,15 +295,39 @@ class Inputs:
         return next((stream.topic for stream in self._streams if stream.name == name), name)
 
 
-def check_sync_policy(settings: Settings) -> None:
-    """Try whether the streams can be paired as asked.
+def check_inputs(node: LifecycleNode, settings: Settings) -> None:
+    """Try whether the streams can be subscribed and paired as asked.
 
     Raises:
         SyncError: a policy of message_filters where that is not installed, or for event packets.
+        InputError: a topic's name that ROS does not allow, or event packets without event_camera_msgs.
 
     """
-    packets = settings.modality == Modality.EVENT.value and settings.event_input == "packets"
+    packets = _reads_packets(settings)
     synchronize(SimpleFilter(), SimpleFilter(), settings.sync_policy, _sync_config(settings), packets)
+    for parameter in ("rgb_topic", "events_topic" if packets else "aux_topic", "camera_info_topic"):
+        topic = getattr(settings, parameter)
+        try:
+            node.resolve_topic_name(topic)
+        except (RuntimeError, ValueError) as error:
+            raise InputError(f"{parameter} '{topic}' is no name of a topic: {error}") from error
+    if packets:
+        _event_packet()
+
+
+def _reads_packets(settings: Settings) -> bool:
+    return bool(settings.modality == Modality.EVENT.value and settings.event_input == "packets")
+
+
+def _event_packet() -> Any:
+    try:
+        from event_camera_msgs.msg import EventPacket
+    except ImportError as error:
+        raise InputError(
+            f"event packets need the package event_camera_msgs ({error}; apt: ros-$ROS_DISTRO-event-camera-msgs);"
+            " or take ready-made event images with event_input 'image'"
+        ) from error
+    return EventPacket
 
 
 def _sync_config(settings: Settings) -> SyncConfig:

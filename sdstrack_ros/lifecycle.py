@@ -5,6 +5,8 @@ from __future__ import annotations
 import functools
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from ckd_core.errors import TrackingError
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -15,15 +17,24 @@ if TYPE_CHECKING:
 _NodeT = TypeVar("_NodeT")
 
 
+def named(error: Exception) -> str:
+    """What an exception says; with its class, unless it is one of ours, whose messages stand by themselves."""
+    return str(error) if isinstance(error, TrackingError) else f"{type(error).__name__}: {error}"
+
+
 def transition(method: Callable[[_NodeT, Any], Any]) -> Callable[[_NodeT, Any], Any]:
-    """Log why a transition's callback fails: rclpy turns its exception into ERROR without a word."""
+    """Say why a transition's callback fails, in the log and as the node's `problem`.
+
+    rclpy turns the exception into ERROR without a word.
+    """
 
     @functools.wraps(method)
     def told(self: Any, state: Any) -> Any:
         try:
             return method(self, state)
         except Exception as error:
-            self.get_logger().error(f"{method.__name__} failed: {type(error).__name__}: {error}")
+            self.problem = f"{method.__name__.removeprefix('on_')} failed: {named(error)}"
+            self.get_logger().error(self.problem)
             raise
 
     return told

@@ -22,8 +22,8 @@ from sdstrack_ros.build import WarmTracker, build_warm_tracker, tuned
 from sdstrack_ros.faults import FaultLog, guarded
 from sdstrack_ros.frames import History, SourceFrame
 from sdstrack_ros.health import Health, Latency, Situation
-from sdstrack_ros.inputs import Inputs, check_sync_policy
-from sdstrack_ros.lifecycle import answer_impossible_transitions, transition
+from sdstrack_ros.inputs import Inputs, check_inputs
+from sdstrack_ros.lifecycle import answer_impossible_transitions, named, transition
 from sdstrack_ros.memory import free_memory, steady_heap
 from sdstrack_ros.node_parameters import NodeParameters
 from sdstrack_ros.overload import FrameCost, OutputPlan, OverloadPolicy
@@ -57,7 +57,7 @@ class TrackerNode(LifecycleNode):  # type: ignore[misc]  # rclpy brings no types
         self._health = Health()
         self._reporter = StatusReporter(self, self._health, self.faults)
         self._label = "unconfigured"
-        self._problem = ""
+        self.problem = ""
         self._namesakes = ""
         self._last_request = ""
         self._paused = False
@@ -85,7 +85,7 @@ class TrackerNode(LifecycleNode):  # type: ignore[misc]  # rclpy brings no types
         """Load and warm up the model, create outputs and services; FAILURE with the reason, and may be tried again."""
         try:
             settings = self._table.checked()
-            check_sync_policy(settings)
+            check_inputs(self, settings)
             self._warm = build_warm_tracker(settings)
             self._outputs = Publishers(self, settings)
             self._own_services = [
@@ -93,14 +93,13 @@ class TrackerNode(LifecycleNode):  # type: ignore[misc]  # rclpy brings no types
                 self.create_service(SetBool, "~/pause", self._on_pause),
             ]
         except Exception as error:  # noqa: BLE001  # whatever a file, a device or a library does: FAILURE, not ERROR
-            named = str(error) if isinstance(error, TrackingError) else f"{type(error).__name__}: {error}"
-            self._problem = f"configure failed: {named}"
-            self.get_logger().error(self._problem)
+            self.problem = f"configure failed: {named(error)}"
+            self.get_logger().error(self.problem)
             self._release()
             self._report_status()
             return _FAILURE
         self._table.configured = True
-        self._problem = ""
+        self.problem = ""
         warm = self._warm
         self.get_logger().info(f"configured: {warm.model} ({warm.weights}) on {warm.device} by {warm.engine}")
         return self._entered("inactive", super().on_configure(state))
@@ -118,7 +117,9 @@ class TrackerNode(LifecycleNode):  # type: ignore[misc]  # rclpy brings no types
         assert self._warm is not None  # noqa: S101  # the state machine lets nobody activate before configure
         if self._worker is not None and not self._worker.stop(CLEANUP_PATIENCE_S):
             # Two threads in one tracker would mix up two targets.
-            self.get_logger().error("the network is still busy with a frame of before; activate again")
+            self.problem = "activate failed: the network is still busy with a frame of before; activate again"
+            self.get_logger().error(self.problem)
+            self._report_status()
             return _FAILURE
         result = super().on_activate(state)
         settings = self.settings
@@ -131,6 +132,7 @@ class TrackerNode(LifecycleNode):  # type: ignore[misc]  # rclpy brings no types
         self._targets = TargetInputs(self, self.faults, lambda: self._camera, self._submit, self._refuse)
         self._health.expect_answers(time.monotonic())
         self._start_on_init_box(settings)
+        self.problem = ""
         return self._entered("active", result)
 
     @transition
@@ -347,7 +349,7 @@ class TrackerNode(LifecycleNode):  # type: ignore[misc]  # rclpy brings no types
         active = self._inputs is not None
         silences = self._inputs.silences(now) if self._inputs is not None else {}
         shed = self._policy.plan.shed if active and self.settings.shed_outputs else ()
-        problems = [problem for problem in (self._problem or self._table.refusal, self._namesakes) if problem]
+        problems = [problem for problem in (self.problem or self._table.refusal, self._namesakes) if problem]
         if shed:
             problems.append(f"overload: left out {', '.join(shed)}")
         session = self._session if active else None
