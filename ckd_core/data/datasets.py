@@ -189,6 +189,11 @@ class Dataset:
         # A link's folder has the name of what it leads to; lists, results and tables know the link's.
         return replace(read_sequence(folder, self.layout, self.cut), name=name)
 
+    def image_size(self, name: str) -> tuple[int, int] | None:
+        """(width, height) of a sequence's colour images, None without a colour camera. Errors as `open`."""
+        image = self.open(name).rgb(0)
+        return None if image is None else (image.shape[1], image.shape[0])
+
     def problems(self, check: Callable[[str, Path, Sequence], object] = lambda *_: None) -> list[Problem]:
         """Every sequence that is missing or broken; images are counted and looked at for size, not decoded.
 

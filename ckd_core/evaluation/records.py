@@ -166,8 +166,10 @@ def _benchmark_rows(record: TrackRecord, rule: BenchmarkRule) -> tuple[NDArray[n
 def benchmark_text(record: TrackRecord, rule: BenchmarkRule) -> str:
     """Boxes as the benchmark takes them: comma, x,y,w,h (and the confidence where it scores that)."""
     boxes, scores = _benchmark_rows(record, rule)
-    table = np.concatenate([boxes, scores[:, None]], axis=1) if rule.long_term else boxes
-    return "".join(",".join(f"{value:.4f}" for value in row) + "\n" for row in table)
+    lines = [",".join(f"{value:.4f}" for value in box) for box in boxes]
+    if rule.long_term:
+        lines = [f"{line},{score:.6f}" for line, score in zip(lines, scores, strict=True)]
+    return "".join(line + "\n" for line in lines)
 
 
 def benchmark_track(record: TrackRecord, rule: BenchmarkRule) -> Track:

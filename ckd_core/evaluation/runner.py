@@ -232,16 +232,10 @@ def run_benchmark(
         raise RunError(f"{len(failures)} of {len(plan.dataset)} sequences failed; the others are kept:\n{lines}")
     ordered = {name: records[name] for name in plan.dataset.names}
     truths = [read_truth(folder, name, rule, len(ordered[name])) for name, folder in plan.dataset.folders]
-    if rule.long_term:
-        truths = [replace(truth, size=_image_size(plan.dataset, truth.name)) for truth in truths]
+    if rule.long_term:  # whose toolkit cuts boxes at the border
+        truths = [replace(truth, size=plan.dataset.image_size(truth.name)) for truth in truths]
     tracks = {name: benchmark_track(record, rule) for name, record in ordered.items()}
     return RunResult(plan, ordered, score_benchmark(rule, truths, tracks, plan.contestant.label), resumed)
-
-
-def _image_size(dataset: Dataset, name: str) -> tuple[int, int] | None:
-    """(width, height) of a sequence's colour images: the toolkit cuts boxes at the border."""
-    image = dataset.open(name).rgb(0)
-    return None if image is None else (image.shape[1], image.shape[0])
 
 
 def _execute(

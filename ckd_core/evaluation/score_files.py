@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from typing import TYPE_CHECKING, Literal, cast
 
 import numpy as np
 
 from ckd_core.data.box_files import LAYOUTS, Layout
+from ckd_core.data.datasets import open_dataset
+from ckd_core.data.sequences import SequenceError
 from ckd_core.evaluation.files import write_json
 from ckd_core.evaluation.raw_results import ResultsError, find_truth, read_results, read_truths, stem_of
 from ckd_core.evaluation.rules import get_rule
@@ -16,6 +19,9 @@ from ckd_core.evaluation.scoring import BenchmarkScore, score_benchmark
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
+
+    from ckd_core.evaluation.rules import BenchmarkRule
+    from ckd_core.evaluation.scoring import Truth
 
 MISSING = ("error", "skip", "zero")
 
@@ -44,7 +50,11 @@ def score_files(
     if absent:
         raise ResultsError(f"no file or folder {absent}")
     labels = _labels(results)
-    truths = read_truths(truth or find_truth(results[0]), rule, attributes)
+    place = truth or find_truth(results[0])
+    truths = read_truths(place, rule, attributes)
+    unsized: tuple[str, ...] = ()
+    if rule.long_term:
+        truths, unsized = _with_sizes(truths, place, rule)
     frames = sum(len(item.boxes) for item in truths)
     echo(f"{rule.title}: {len(truths)} sequences, {frames} frames; {rule.source}")
     scores = []
@@ -54,6 +64,7 @@ def score_files(
         echo(found.describe())
         choice = cast("Literal['error', 'skip', 'zero']", missing)
         score = score_benchmark(rule, truths, found.tracks, found.tracker, choice)
+        score = replace(score, notes=(*unsized, *score.notes))
         for note in score.notes[:5]:
             echo(f"  note: {note}")
         if len(score.notes) > 5:
@@ -65,9 +76,28 @@ def score_files(
     return scores
 
 
+def _with_sizes(truths: Sequence[Truth], place: Path, rule: BenchmarkRule) -> tuple[list[Truth], tuple[str, ...]]:
+    """The annotations with the sizes of their images where `place` is a dataset, and a note where it is not."""
+    sized = [replace(item, size=_image_size(item.name, place, rule)) for item in truths]
+    unknown = sum(item.size is None for item in sized)
+    note = (
+        f"boxes that leave the image are not cut at its border in {unknown} of {len(truths)} sequences, unlike in "
+        f"{rule.title}'s toolkit and in `sdstrack benchmark`: --truth has no images of them, give the dataset's folder"
+    )
+    return sized, (note,) if unknown else ()
+
+
+def _image_size(name: str, place: Path, rule: BenchmarkRule) -> tuple[int, int] | None:
+    """(width, height) of a sequence's images; None where `place` holds annotations alone, as most people have them."""
+    try:
+        return open_dataset(rule.layout.name, place, cut=True).image_size(name)
+    except SequenceError:
+        return None
+
+
 def _labels(results: Sequence[Path]) -> list[str]:
     """A name of its own for every tracker. Raises ResultsError where there is none."""
-    stems = [stem_of(path) for path in results]
+    stems = [stem_of(path.absolute()) for path in results]
     found = [
         stem if stems.count(stem) == 1 else f"{path.absolute().parent.name}/{stem}"
         for path, stem in zip(results, stems, strict=True)

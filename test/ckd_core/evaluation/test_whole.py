@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
 from small_scenes import TINY
 
 from ckd_core.data.datasets import open_dataset
 from ckd_core.evaluation.contestants import ModelContestant
+from ckd_core.evaluation.raw_results import read_truth
+from ckd_core.evaluation.records import benchmark_track, read_record, write_record
+from ckd_core.evaluation.rules import get_rule
 from ckd_core.evaluation.runner import RunError, RunPlan, RunResult, require_whole, run_benchmark
+from ckd_core.evaluation.score_files import score_files
+from ckd_core.evaluation.scoring import score_benchmark
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -41,6 +48,14 @@ def as_visevent(scene: Path, place: Path, flags: int) -> Path:
     return place
 
 
+def as_depthtrack(scene: Path, place: Path) -> Path:
+    """A scene in the layout of DepthTrack."""
+    shutil.copytree(scene / "visible", place / "color")
+    shutil.copytree(scene / "depth", place / "depth")
+    shutil.copy(scene / "groundtruth.txt", place / "groundtruth.txt")
+    return place
+
+
 def append(path: Path, line: str) -> None:
     path.write_text(path.read_text() + line + "\n")
 
@@ -68,6 +83,32 @@ def test_surplus_absence_flags_are_read_alike_everywhere(scenes: Path, tmp_path:
     place = as_visevent(scenes / "c", tmp_path / "test", 14)
     dataset = require_whole(open_dataset("visevent", place))
     assert run(dataset, tmp_path / "out", tiny_weights).score.sequences[0].frames == 10
+
+
+def test_raw_files_of_a_run_score_as_the_run(scenes: Path, tmp_path: Path, tiny_weights: Path) -> None:
+    """DepthTrack counts confidences, and cuts boxes at the image's border."""
+    dataset = open_dataset("depthtrack", as_depthtrack(scenes / "b", tmp_path / "data" / "test" / "b").parents[1])
+    result, out = run(dataset, tmp_path / "out", tiny_weights), tmp_path / "out"
+    record, rule = result.records["b"], get_rule("depthtrack")
+    # A tracker that sees the half of the object beyond the border, and is sure of it to the sixth digit.
+    boxes, scores = record.boxes.copy(), np.linspace(0.12341, 0.12345, len(record))
+    truth = read_truth(dataset.folders[0][1], "b", rule)
+    boxes[1:] = np.nan_to_num(truth.boxes[1:], nan=1.0) + np.array([-40, 0, 40, 0])
+    record = replace(record, boxes=boxes, scores=scores)
+    write_record(record, out, rule)
+    track = benchmark_track(read_record(out, "b"), rule)
+    own = score_benchmark(rule, [replace(truth, size=(128, 96))], {"b": track}).metrics
+    without = score_benchmark(rule, [truth], {"b": track}).metrics
+    assert own["F"] > without["F"] + 0.05
+    (score,) = score_files([out], "depthtrack", dataset.root)
+    assert score.metrics == own
+    assert score.notes == ()
+    (tmp_path / "flat").mkdir()
+    shutil.copy(scenes / "b" / "groundtruth.txt", tmp_path / "flat" / "b.txt")
+    said: list[str] = []
+    (score,) = score_files([out], "depthtrack", tmp_path / "flat", echo=said.append)
+    assert score.metrics == without
+    assert "note: boxes that leave the image are not cut at its border in 1 of 1 sequences" in "".join(said)
 
 
 def test_a_missing_second_annotation_is_named_before_anything_is_tracked(scenes: Path, tmp_path: Path) -> None:
