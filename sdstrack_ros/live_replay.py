@@ -17,8 +17,9 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from ckd_core.errors import TrackingError
-from ckd_core.frame import BoundingBox
-from sdstrack_ros.bag_storage import CAMERA_INFO, open_bag
+from ckd_core.frame import BoundingBox, Modality
+from sdstrack_ros.bag_storage import CAMERA_INFO, COMPRESSED_IMAGE, EVENT_PACKET, open_bag
+from sdstrack_ros.parameters import Settings
 from sdstrack_ros.sync_types import NS_PER_S
 
 if TYPE_CHECKING:
@@ -170,6 +171,34 @@ class _Listener:
         self._context.try_shutdown()
 
 
+def _input_arguments(
+    topics: BagTopics, types: Mapping[str, str], modality: Modality
+) -> tuple[dict[str, object], list[str]]:
+    """Parameters that give the node its topics, and remappings of those not named as their transport names them.
+
+    types: of all recorded topics by name. Errors: LiveReplayError where one camera is recorded raw, the other not.
+    """
+    compressed = {name: types[name] == COMPRESSED_IMAGE for name in (topics.rgb, topics.aux) if name in types}
+    if types.get(topics.aux) == EVENT_PACKET:
+        del compressed[topics.aux]  # packets have no transport
+    if len(set(compressed.values())) > 1:
+        said = ", ".join(f"{name} is {'compressed' if packed else 'raw'}" for name, packed in compressed.items())
+        raise LiveReplayError(
+            f"{said}; the node reads both cameras by one transport: record both raw or both compressed"
+        )
+    parameters: dict[str, object] = {"transport": "compressed" if any(compressed.values()) else "raw"}
+    remappings: list[str] = []
+    suffixes = ("/compressed", "/compressedDepth" if modality is Modality.DEPTH else "/compressed")
+    for parameter, name, suffix in zip(("rgb_topic", "aux_topic"), (topics.rgb, topics.aux), suffixes, strict=True):
+        base = name
+        if compressed.get(name):
+            base = name.removesuffix("/compressed").removesuffix("/compressedDepth")
+            if base + suffix != name:
+                remappings += ["-r", f"{base}{suffix}:={name}"]
+        parameters[parameter] = base
+    return {**parameters, "events_topic": topics.aux}, remappings
+
+
 def _parameter_arguments(parameters: Mapping[str, object]) -> list[str]:
     arguments = ["--ros-args"]
     for name, value in parameters.items():
@@ -192,25 +221,24 @@ def replay(
 
     topics: what the node subscribes to. logs: folder for both processes' output. progress: told the answers so far.
     rate: speed of play; slower than 1 gives a small machine the time to answer every frame.
-    Errors: LiveReplayError when the node does not become active, or a process fails; the message carries its output.
+    Errors: LiveReplayError when the node cannot read such topics, does not become active, or a process fails; the
+    message carries its output.
     """
     logs.mkdir(parents=True, exist_ok=True)
-    # transport compressed: the node itself appends /compressed to the topic names
-    compressed = topics.rgb.endswith("/compressed")
     with open_bag(bag) as opened:
-        infos = [topic.name for topic in opened.topics if topic.type_name == CAMERA_INFO]
+        types = {topic.name: topic.type_name for topic in opened.topics}
+    infos = [name for name, type_name in types.items() if type_name == CAMERA_INFO]
     played = [topic for topic in (topics.rgb, topics.aux, *infos[:1]) if topic]
+    modality = Modality(str(parameters.get("modality", Settings().modality)))
+    inputs, remappings = _input_arguments(topics, types, modality)
     node_parameters = {
-        "rgb_topic": topics.rgb.removesuffix("/compressed"),
-        "aux_topic": topics.aux.removesuffix("/compressed"),
-        "events_topic": topics.aux,
-        "transport": "compressed" if compressed else "raw",
+        **inputs,
         **({"camera_info_topic": infos[0]} if infos else {}),
         "autostart": True,
         **parameters,
     }
     with _free_domain() as domain, _quiet_environment(_private_environment(domain, logs)) as environment:
-        node = [sys.executable, "-m", "sdstrack_ros.tracker_node", *_parameter_arguments(node_parameters)]
+        node = [sys.executable, "-m", "sdstrack_ros.tracker_node", *_parameter_arguments(node_parameters), *remappings]
         player = [sys.executable, "-m", "sdstrack_ros.cli", "play", str(bag), "--rate", str(rate)]
         player += ["--wait", str(DISCOVERY_PATIENCE_S)]
         player += [option for topic in played for option in ("--topic", topic)]

@@ -13,8 +13,9 @@ from ckd_core.models.checkpoint import metadata_of, save_model
 from ckd_core.models.registry import build_model
 from sdstrack_ros import demo
 from sdstrack_ros.bag import BagTopics
+from sdstrack_ros.bag_storage import COMPRESSED_IMAGE, EVENT_PACKET, IMAGE
 from sdstrack_ros.bag_writer import EVENTS_TOPIC
-from sdstrack_ros.live_replay import LiveBox, LiveReplay, LiveReplayError, replay
+from sdstrack_ros.live_replay import LiveBox, LiveReplay, LiveReplayError, _input_arguments, replay
 
 EVENTS = ("packets", EVENTS_TOPIC)
 TRUTH = {stamp: BoundingBox(10.0 * stamp, 0, 40, 40) for stamp in range(5)}
@@ -62,6 +63,37 @@ def test_frames_without_a_true_box_are_not_scored() -> None:
     far = [LiveBox(1, TRUTH[1], 0.9), LiveBox(2, BoundingBox(900, 900, 9, 9), 0.9), LiveBox(4, TRUTH[4], 0.9)]
     summary = demo.summarize(recording(truth), list(truth), LiveReplay(far, {}))
     assert summary.precision_20px == 1.0
+
+
+@pytest.mark.parametrize(
+    ("modality", "rgb", "aux", "bases", "remapped"),
+    [
+        (Modality.DEPTH, "/c/image", "/d/image", ("/c/image", "/d/image"), []),
+        (Modality.DEPTH, "/c/compressed", "/d/compressedDepth", ("/c", "/d"), []),
+        (Modality.DEPTH, "/c/compressed", "/d/compressed", ("/c", "/d"), ["-r", "/d/compressedDepth:=/d/compressed"]),
+        (Modality.THERMAL, "/c/compressed", "/t/compressed", ("/c", "/t"), []),
+        (Modality.THERMAL, "/c/jpeg", "/t/compressed", ("/c/jpeg", "/t"), ["-r", "/c/jpeg/compressed:=/c/jpeg"]),
+        (Modality.EVENT, "/c/compressed", "/events", ("/c", "/events"), []),
+    ],
+)
+def test_the_node_is_told_to_read_what_is_recorded(
+    modality: Modality, rgb: str, aux: str, bases: tuple[str, str], remapped: list[str]
+) -> None:
+    compressed = rgb != "/c/image"
+    kind = COMPRESSED_IMAGE if compressed else IMAGE
+    types = {rgb: kind, aux: EVENT_PACKET if aux == "/events" else kind}
+    parameters, remappings = _input_arguments(BagTopics(rgb, aux), types, modality)
+    assert (parameters["rgb_topic"], parameters["aux_topic"]) == bases
+    assert parameters["transport"] == ("compressed" if compressed else "raw")
+    assert parameters["events_topic"] == aux
+    assert remappings == remapped
+
+
+@pytest.mark.parametrize("packed", ["/c", "/d"])
+def test_a_raw_and_a_compressed_camera_are_refused(packed: str) -> None:
+    types = {name: COMPRESSED_IMAGE if name == packed else IMAGE for name in ("/c", "/d")}
+    with pytest.raises(LiveReplayError, match=f"{packed} is compressed.*both raw or both compressed"):
+        _input_arguments(BagTopics("/c", "/d"), types, Modality.DEPTH)
 
 
 @pytest.mark.ros
