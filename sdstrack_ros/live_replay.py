@@ -31,6 +31,7 @@ HIGHEST_DOMAIN = 101  # domains above collide with the ephemeral ports of Linux
 START_PATIENCE_S = 240.0  # loading and warming up a large model on a small machine that has other things to do
 QUIET_S = 1.5  # playback has ended and nothing more came for so long: the node is done
 END_PATIENCE_S = 10.0
+LONGEST_WAIT_S = 10.0  # the highest value of max_wait_s
 DISCOVERY_PATIENCE_S = 15  # the player waits so long for the node to subscribe
 NODE_NAME = "/tracker"
 
@@ -199,6 +200,12 @@ def _input_arguments(
     return {**parameters, "events_topic": topics.aux}, remappings
 
 
+def _wait_for_partner(parameters: Mapping[str, object], rate: float) -> float:
+    """max_wait_s [s] for this rate: the node waits by the wall's clock, played slowly partners arrive further apart."""
+    asked = float(str(parameters.get("max_wait_s", Settings().max_wait_s)))
+    return min(asked / min(rate, 1.0), LONGEST_WAIT_S)
+
+
 def _parameter_arguments(parameters: Mapping[str, object]) -> list[str]:
     arguments = ["--ros-args"]
     for name, value in parameters.items():
@@ -230,12 +237,14 @@ def replay(
     infos = [name for name, type_name in types.items() if type_name == CAMERA_INFO]
     played = [topic for topic in (topics.rgb, topics.aux, *infos[:1]) if topic]
     modality = Modality(str(parameters.get("modality", Settings().modality)))
+    max_wait_s = _wait_for_partner(parameters, rate)
     inputs, remappings = _input_arguments(topics, types, modality)
     node_parameters = {
         **inputs,
         **({"camera_info_topic": infos[0]} if infos else {}),
         "autostart": True,
         **parameters,
+        "max_wait_s": max_wait_s,
     }
     with _free_domain() as domain, _quiet_environment(_private_environment(domain, logs)) as environment:
         node = [sys.executable, "-m", "sdstrack_ros.tracker_node", *_parameter_arguments(node_parameters), *remappings]
@@ -248,7 +257,7 @@ def replay(
             with _process(node, environment, node_log) as node_process:
                 _wait_active(listener, node_process, node_log)
                 with _process(player, environment, player_log) as player_process:
-                    _collect(listener, node_process, player_process, progress)
+                    _collect(listener, node_process, player_process, progress, QUIET_S + max_wait_s)
                     if player_process.poll():
                         raise LiveReplayError(f"the player failed:\n{_tail(player_log)}")
                 if node_process.poll() is not None:
@@ -291,7 +300,9 @@ def _collect(
     node: subprocess.Popen[bytes],
     player: subprocess.Popen[bytes],
     progress: Callable[[int], object],
+    quiet_s: float,
 ) -> None:
+    """Listen until playback has ended and nothing came for `quiet_s`, or the node has ended."""
     ended = None
     while node.poll() is None:
         listener.spin()
@@ -299,7 +310,7 @@ def _collect(
         if player.poll() is None:
             continue
         ended = ended or time.monotonic()
-        if time.monotonic() - max(ended, listener.heard) > QUIET_S:
+        if time.monotonic() - max(ended, listener.heard) > quiet_s:
             return
 
 

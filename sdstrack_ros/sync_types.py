@@ -8,6 +8,9 @@ from typing import Any
 from ckd_core.errors import TrackingError
 
 NS_PER_S = 1_000_000_000
+# The defaults' ratios: 0.3 s and 0.5 s to a wait of 0.05 s.
+COLOR_TIMEOUT_WAITS = 6
+AUX_TIMEOUT_WAITS = 10
 
 
 class SyncError(TrackingError):
@@ -23,6 +26,7 @@ class SyncConfig:
     aux_hold_s: the last auxiliary frame serves again while it is no older than this; 0 never.
     color_timeout_s: colour silent for longer counts as dead; the auxiliary stream drives then.
     aux_timeout_s: the second sensor silent for longer counts as dead; colour frames no longer wait for it.
+        Both at least 6 and 10 times max_wait_s, see `color_dead_s` and `aux_dead_s`.
     jump_back_s: a colour stamp so far before the newest one is a jump of the clock, less is a late frame.
     max_pending: frames of either stream kept at most.
     """
@@ -43,8 +47,18 @@ class SyncConfig:
         if self.max_pending < 1:
             raise SyncError(f"max_pending = {self.max_pending}; expected at least 1")
 
+    @property
+    def color_dead_s(self) -> float:
+        """When colour counts as dead. A long wait says that streams are slow (a recording played slowly), not dead."""
+        return max(self.color_timeout_s, COLOR_TIMEOUT_WAITS * self.max_wait_s)
+
+    @property
+    def aux_dead_s(self) -> float:
+        """When the second sensor counts as dead; see `color_dead_s`."""
+        return max(self.aux_timeout_s, AUX_TIMEOUT_WAITS * self.max_wait_s)
+
     def ns(self, name: str) -> int:
-        """One of the times in nanoseconds, by its field's name."""
+        """One of the times in nanoseconds, by its name."""
         seconds: float = getattr(self, name)
         return round(seconds * NS_PER_S)
 

@@ -111,7 +111,7 @@ class Synchronizer:
         waiting = self._aux.first_alone(self._last_left_ns) if self._color_alive_ns is not None else None
         if waiting is None or self._color_alive_ns is None:
             return None
-        dead_ns = self._color_alive_ns + self.config.ns("color_timeout_s") + 1
+        dead_ns = self._color_alive_ns + self.config.ns("color_dead_s") + 1
         return max(dead_ns, waiting.arrival_ns + self.config.ns("max_wait_s"))
 
     def _advance(self, now_ns: int) -> int:
@@ -133,10 +133,10 @@ class Synchronizer:
         return waiting or stamp_ns == self._last_color_ns
 
     def _color_is_dead(self, now_ns: int) -> bool:
-        return self._color_alive_ns is not None and now_ns - self._color_alive_ns > self.config.ns("color_timeout_s")
+        return self._color_alive_ns is not None and now_ns - self._color_alive_ns > self.config.ns("color_dead_s")
 
     def _aux_is_dead(self, now_ns: int) -> bool:
-        return self._aux_alive_ns is not None and now_ns - self._aux_alive_ns > self.config.ns("aux_timeout_s")
+        return self._aux_alive_ns is not None and now_ns - self._aux_alive_ns > self.config.ns("aux_dead_s")
 
     def _begin_epoch(self, back_ns: int) -> None:
         self.epoch += 1

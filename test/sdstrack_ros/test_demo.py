@@ -15,7 +15,7 @@ from sdstrack_ros import demo
 from sdstrack_ros.bag import BagTopics
 from sdstrack_ros.bag_storage import COMPRESSED_IMAGE, EVENT_PACKET, IMAGE
 from sdstrack_ros.bag_writer import EVENTS_TOPIC
-from sdstrack_ros.live_replay import LiveBox, LiveReplay, LiveReplayError, _input_arguments, replay
+from sdstrack_ros.live_replay import LiveBox, LiveReplay, LiveReplayError, _input_arguments, _wait_for_partner, replay
 
 EVENTS = ("packets", EVENTS_TOPIC)
 TRUTH = {stamp: BoundingBox(10.0 * stamp, 0, 40, 40) for stamp in range(5)}
@@ -94,6 +94,14 @@ def test_a_raw_and_a_compressed_camera_are_refused(packed: str) -> None:
     types = {name: COMPRESSED_IMAGE if name == packed else IMAGE for name in ("/c", "/d")}
     with pytest.raises(LiveReplayError, match=f"{packed} is compressed.*both raw or both compressed"):
         _input_arguments(BagTopics("/c", "/d"), types, Modality.DEPTH)
+
+
+@pytest.mark.parametrize(
+    ("rate", "asked", "wait_s"), [(1.0, {}, 0.05), (4.0, {}, 0.05), (0.1, {}, 0.5), (0.5, {"max_wait_s": 0.1}, 0.2)]
+)
+def test_played_slowly_partners_are_waited_for_longer(rate: float, asked: dict[str, object], wait_s: float) -> None:
+    assert _wait_for_partner(asked, rate) == pytest.approx(wait_s)
+    assert _wait_for_partner(asked, 1e-4) == 10.0, "the parameter allows no more"
 
 
 @pytest.mark.ros

@@ -66,6 +66,15 @@ def test_steady_streams_pair_and_hardly_wait() -> None:
     assert max(s.waited_ns for s in left[8:]) <= 1 * MS
 
 
+@pytest.mark.parametrize("rate", [1.0, 0.25, 0.1, 0.02])
+def test_a_recording_played_slowly_pairs_with_a_wait_that_is_as_much_longer(rate: float) -> None:
+    arrivals = stream("color", 66.7, 30) + stream("aux", 66.7, 30, phase=12)
+    slowed = [replace(arrival, now_ms=arrival.now_ms / rate) for arrival in arrivals]
+    sync = Synchronizer(replace(CONFIG, max_wait_s=CONFIG.max_wait_s / rate))
+    left = play(sync, slowed, until_ms=3e3 / rate)
+    assert len(left) == sync.counters.paired == 30
+
+
 def test_slower_second_sensor_serves_again_only_while_it_may_be_held() -> None:
     arrivals = stream("color", 33.3, 90) + stream("aux", 111.1, 27)
     held = Synchronizer(replace(CONFIG, aux_hold_s=0.12))
