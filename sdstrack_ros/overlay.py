@@ -13,7 +13,7 @@ from ckd_core.tracking.result import TrackState
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from ckd_core.frame import BoundingBox, MultiModalFrame
+    from ckd_core.frame import MultiModalFrame
     from ckd_core.tracking.result import TrackResult
 
 _COLORS = {
@@ -34,15 +34,19 @@ class Caption:
     label: str
     latency_ms: float | None = None
     aux_held: bool = False
-    paused: bool = False
 
 
 def draw_overlay(
-    images: MultiModalFrame, result: TrackResult | None, caption: Caption, side_by_side: bool
+    images: MultiModalFrame,
+    result: TrackResult | None,
+    caption: Caption,
+    side_by_side: bool,
+    size: tuple[int, int] | None = None,
 ) -> NDArray[np.uint8] | None:
     """Return an RGB picture [H, W, 3] uint8, or None when the frame has no image at all.
 
     The picture is the colour image, or the auxiliary one while colour is dead; `side_by_side` shows both.
+    size: width and height of the image whose pixels boxes are in, for frames without it; None: the picture's own.
     """
     from ckd_core.modality import to_network_image
 
@@ -56,23 +60,25 @@ def draw_overlay(
     else:
         return None
     height, width = main.shape[:2]
-    _draw_box(main, result)
+    if images.rgb is not None and images.rgb_from_reference is None:
+        size = (width, height)
+    main_map = images.aux_from_reference if images.rgb is None else images.rgb_from_reference
+    _draw_box(main, result, _picture_from_reference(main_map, (width, height), size, main))
     _draw_text(main, _lines(images, result, caption))
     if not side_by_side:
         return main
     other = np.zeros_like(main)
     if aux is not None:
         other = np.array(cv2.resize(aux, (width, height), interpolation=cv2.INTER_NEAREST), dtype=np.uint8)
-        _draw_box(other, result)
+        aux_size = (aux.shape[1], aux.shape[0])
+        _draw_box(other, result, _picture_from_reference(images.aux_from_reference, aux_size, size, other))
     else:
         _draw_text(other, [f"no {images.modality.value}"])
     return np.hstack([main, other])
 
 
 def _lines(images: MultiModalFrame, result: TrackResult | None, caption: Caption) -> list[str]:
-    state = (
-        "PAUSED" if caption.paused else "no target" if result is None else f"{result.state.value} {result.score:.2f}"
-    )
+    state = "no target" if result is None else f"{result.state.value} {result.score:.2f}"
     rgb, aux = images.presence
     health = f"rgb {'ok' if rgb else 'MISSING'}  {images.modality.value} " + (
         "held" if caption.aux_held else "ok" if aux else "MISSING"
@@ -91,13 +97,29 @@ def _draw_text(picture: NDArray[np.uint8], lines: list[str]) -> None:
         cv2.putText(picture, line, place, _FONT, scale, _WHITE, max(1, round(1.5 * scale)), cv2.LINE_AA)
 
 
-def _draw_box(picture: NDArray[np.uint8], result: TrackResult | None) -> None:
+def _picture_from_reference(
+    homography: NDArray[np.float64] | None,
+    image_size: tuple[int, int],
+    size: tuple[int, int] | None,
+    picture: NDArray[np.uint8],
+) -> NDArray[np.float64]:
+    """3x3 matrix from pixels of boxes to a picture's, which shows an image of `image_size` (width, height) resized.
+
+    homography: from boxes to the image; None: the same view as an image of `size`, scaled.
+    """
+    if homography is None:
+        image_size, homography = size or image_size, np.eye(3)
+    resized = np.diag([picture.shape[1] / image_size[0], picture.shape[0] / image_size[1], 1.0])
+    return np.asarray(resized @ homography, dtype=np.float64)
+
+
+def _draw_box(picture: NDArray[np.uint8], result: TrackResult | None, mapping: NDArray[np.float64]) -> None:
     if result is None or not result.box.is_finite() or result.state is TrackState.LOST:
         return
-    color = _COLORS[result.state]
-    cv2.rectangle(picture, *_corners(result.box), color, max(1, picture.shape[0] // 240))
-
-
-def _corners(box: BoundingBox) -> tuple[tuple[int, int], tuple[int, int]]:
-    x0, y0, x1, y1 = (round(min(max(v, -_FAR_PX), _FAR_PX)) for v in (box.x, box.y, box.x + box.w, box.y + box.h))
-    return (x0, y0), (x1, y1)
+    x, y, w, h = result.box
+    corners = np.array([[[x, y], [x + w, y], [x + w, y + h], [x, y + h]]], dtype=np.float64)
+    seen = cv2.perspectiveTransform(corners, mapping)
+    if not np.all(np.isfinite(seen)):
+        return
+    points = np.round(np.clip(seen, -_FAR_PX, _FAR_PX)).astype(np.int32)
+    cv2.polylines(picture, [points], True, _COLORS[result.state], max(1, picture.shape[0] // 240))

@@ -106,7 +106,7 @@ class Publishers:
 
     def _publish_overlay(self, answer: Answer, settings: Settings, latency_ms: float) -> None:
         caption = Caption(settings.label, latency_ms, answer.images.aux_held)
-        picture = draw_overlay(answer.images, answer.result, caption, settings.overlay_side_by_side)
+        picture = draw_overlay(answer.images, answer.result, caption, settings.overlay_side_by_side, self._size)
         if picture is None:
             return
         message = Image(header=outputs.header_of(answer))
