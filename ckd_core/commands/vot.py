@@ -12,7 +12,9 @@ def command(
     model: Annotated[str, typer.Option(help="Name of the network.")] = "sdstrack_s128",
     weights: Annotated[Path | None, typer.Option(help="Weights; default: those that come with the package.")] = None,
     modality: Annotated[str, typer.Option(help="The second channel: depth or thermal.")] = "depth",
-    engine: Annotated[str, typer.Option(help="How the network runs, e.g. torch/fp32, openvino/bf16.")] = "torch/fp32",
+    engine: Annotated[
+        str, typer.Option(help="How the network runs, e.g. torch/fp32, openvino/bf16, auto; no fallback.")
+    ] = "torch/fp32",
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:N or auto.")] = "auto",
     threads: Annotated[int, typer.Option(min=0, help="CPU threads; 0: the engine's own choice.")] = 0,
     registry: Annotated[
@@ -26,12 +28,15 @@ def command(
     """
     from ckd_core.evaluation.vot_server import VotError, channel_of, registry_entry, serve, write_registry
     from ckd_core.frame import Modality
+    from ckd_core.tracking import build_tracker
+    from ckd_core.tracking.builder import resolve_engine
 
     known = [item.value for item in Modality]
     if modality not in known:
         raise VotError(f"modality={modality!r}; expected one of {', '.join(known)}")
     kind = Modality(modality)
     channel_of(kind)
+    engine = resolve_engine(model, weights, engine, device)
     if registry is not None:
         arguments = ["--model", model, "--modality", modality, "--engine", engine, "--device", device]
         arguments += ["--threads", str(threads)]
@@ -39,6 +44,5 @@ def command(
         write_registry(registry, registry_entry(name, f"{model} {modality}", arguments))
         typer.echo(f"wrote {name} into {registry}")
         return
-    from ckd_core.tracking import build_tracker
-
-    serve(build_tracker(model, weights, kind, engine=engine, device=device, threads=threads), kind, model)
+    tracker = build_tracker(model, weights, kind, engine=engine, device=device, threads=threads, strict_device=True)
+    serve(tracker, kind, model)

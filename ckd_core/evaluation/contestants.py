@@ -57,7 +57,8 @@ def file_sha256(path: Path) -> str:
 class ModelContestant:
     """One of our networks with its weights.
 
-    weights: None = those that come with the package. config: options of the tracker, None = its defaults.
+    weights: None = those that come with the package. engine: a name, no choice such as `auto` (see `resolve_engine`):
+    numbers are those of one engine. config: options of the tracker, None = its defaults.
     """
 
     model: str
@@ -72,19 +73,20 @@ class ModelContestant:
         return self.name or self.model
 
     def build(self, modality: Modality, device: str, threads: int) -> FrameTracker:
-        """Build the tracker; errors as `ckd_core.tracking.build_tracker`."""
+        """Build the tracker on that very engine and device; errors as `ckd_core.tracking.build_tracker`."""
         from ckd_core.tracking import build_tracker
 
-        return build_tracker(self.model, self.weights, modality, self.config, self.engine, device, threads)
+        return build_tracker(
+            self.model, self.weights, modality, self.config, self.engine, device, threads, strict_device=True
+        )
 
     def describe(self) -> dict[str, object]:
-        """Model, weights' checksum, engine and options. Raises EngineError for an engine that does not exist."""
+        """Model, weights' checksum, engine and options. Raises EngineError for anything but an engine's name."""
         from ckd_core.models.checkpoint import default_weights
         from ckd_core.tracking.config import TrackerConfig
-        from ckd_core.tracking.engines import CHOICES, parse_engine
+        from ckd_core.tracking.engines import parse_engine
 
-        if self.engine not in CHOICES:
-            parse_engine(self.engine)
+        parse_engine(self.engine)
         path = Path(self.weights) if self.weights is not None else default_weights(self.model)
         if not path.exists():
             raise ContestantError(f"no weights {path} for {self.model}")

@@ -54,7 +54,7 @@ def open_plan(
 ) -> RunPlan:
     """Check everything that can be checked before work starts; parameters as the options of `sdstrack benchmark`.
 
-    Raises DatasetError, RunError (naming every missing or broken sequence), TrackerConfigError.
+    Raises DatasetError, RunError (naming every missing or broken sequence), TrackerConfigError, EngineError.
     """
     from dataclasses import replace
 
@@ -66,25 +66,45 @@ def open_plan(
         if missing not in known:
             raise RunError(f"missing={missing!r}; expected one of {', '.join(known)}")
         config = replace(config, missing=MissingPolicy(missing))
+    devices = tuple(part.strip() for part in device.split(",") if part.strip())
+    named = _engine_of_all(model, weights, engine, devices, pool)
     found = open_dataset(dataset, root, split, cut)
     if sequences:
         found = found.select([name.strip() for name in sequences.split(",")])
     found = require_whole(found, skip_broken, echo)
     plan = RunPlan(
         dataset=found,
-        contestant=ModelContestant(model, weights, engine, config),
+        contestant=ModelContestant(model, weights, named, config),
         out=out,
         condition=condition,
         workers=workers,
-        devices=tuple(part.strip() for part in device.split(",") if part.strip()),
+        devices=devices,
         threads=threads,
         pool=pool,
         ray_address=ray_address,
         restart=restart,
     )
     frames = "one worker" if workers == 1 else f"{workers} workers"
-    echo(f"{found.layout.name}: {len(found)} sequences, {frames}, {plan.worker_threads} threads each, {device}")
+    echo(
+        f"{found.layout.name}: {len(found)} sequences, {frames}, {plan.worker_threads} threads each, {device}, {named}"
+    )
     return plan
+
+
+def _engine_of_all(model: str, weights: Path | None, engine: str, devices: Sequence[str], pool: str) -> str:
+    """Name of the one engine that every worker has: a table's numbers are those of one engine.
+
+    Raises RunError where `auto` would be several, and what `resolve_engine` raises.
+    """
+    from ckd_core.tracking.builder import resolve_engine
+
+    if engine == "auto" and pool != "local":
+        raise RunError(f"engine 'auto' may differ between the machines of the pool {pool!r}; name one, e.g. torch/fp32")
+    found = {device: resolve_engine(model, weights, engine, device) for device in devices or ("auto",)}
+    if len(set(found.values())) > 1:
+        chosen = ", ".join(f"{name} on {device}" for device, name in found.items())
+        raise RunError(f"engine 'auto' would be {chosen}; name one for all, e.g. torch/fp32")
+    return next(iter(found.values()))
 
 
 @contextmanager

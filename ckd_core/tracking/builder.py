@@ -14,9 +14,18 @@ import numpy as np
 import torch
 
 from ckd_core.models.checkpoint import default_weights, load_model
+from ckd_core.models.registry import model_config
 from ckd_core.tracking.confidence import Thresholds
 from ckd_core.tracking.config import TrackerConfig
-from ckd_core.tracking.engines import KINDS, Engine, EngineError, EngineUnavailableError, cpu_flags, parse_engine
+from ckd_core.tracking.engines import (
+    CHOICES,
+    KINDS,
+    Engine,
+    EngineError,
+    EngineUnavailableError,
+    cpu_flags,
+    parse_engine,
+)
 from ckd_core.tracking.engines_torch import CompiledEngine, CudaGraphEngine, TorchEngine
 from ckd_core.tracking.export import METADATA_FILE, ExportError, engine_from_network, load_export, read_export_metadata
 
@@ -25,6 +34,7 @@ if TYPE_CHECKING:
 
     from ckd_core.models.config import NetworkConfig
     from ckd_core.models.network import TrackingNetwork
+    from ckd_core.tracking.export import ExportMetadata
 
 logger = logging.getLogger(__name__)
 
@@ -72,6 +82,20 @@ def build_engine(
     return BuiltEngine(built, thresholds, published)
 
 
+def resolve_engine(model: str, weights: Path | None, engine: str, device: str) -> str:
+    """`kind/precision` of the engine that `build_engine` would start with `strict_device`, found without starting it.
+
+    Parameters as `build_engine`. Errors: EngineError for an engine that does not exist, for `measure`, whose answer may
+    be another every time, and where `auto` cannot choose because the device is not there; ExportError, ConfigError.
+    """
+    path = Path(weights) if weights is not None else default_weights(model)
+    if (path / METADATA_FILE).is_file():
+        return _exported_for(model, path, engine).engine
+    if engine == "auto":
+        return auto_engine(_resolve_device(device, strict=True), model_config(model))
+    return "/".join(parse_engine(engine))
+
+
 def tracking_metadata(values: Mapping[str, Any]) -> tuple[Thresholds, bool]:
     """Thresholds and crop geometry out of a weight file's `tracking` metadata."""
     return Thresholds.from_mapping(values.get("thresholds", {})), bool(values.get("published_geometry", True))
@@ -81,15 +105,21 @@ def _build_exported(model: str, folder: Path, *, engine: str, device: str, threa
     """The engine an export was made for; there is no other to fall back to."""
     if threads < 0:
         raise EngineError(f"threads must be 0 (the engine's own choice) or more, got {threads}")
-    metadata = read_export_metadata(folder)
-    if metadata.spec.model != model:
-        raise EngineError(f"{folder} is an export of {metadata.spec.model}, asked for was {model}")
-    if engine not in ("auto", "measure", metadata.engine, metadata.engine.split("/")[0]):
-        raise EngineError(f"{folder} is an export for {metadata.engine}, asked for was {engine}; export again for that")
+    _exported_for(model, folder, engine)
     if threads > 0:
         torch.set_num_threads(threads)
     loaded, metadata = load_export(folder, threads, None if device == "auto" else device)
     return BuiltEngine(loaded, metadata.thresholds, metadata.published_geometry)
+
+
+def _exported_for(model: str, folder: Path, engine: str) -> ExportMetadata:
+    """An export's metadata. Errors: EngineError when it is of another model or for another engine."""
+    metadata = read_export_metadata(folder)
+    if metadata.spec.model != model:
+        raise EngineError(f"{folder} is an export of {metadata.spec.model}, asked for was {model}")
+    if engine not in (*CHOICES, metadata.engine, metadata.engine.split("/")[0]):
+        raise EngineError(f"{folder} is an export for {metadata.engine}, asked for was {engine}; export again for that")
+    return metadata
 
 
 def engine_for(

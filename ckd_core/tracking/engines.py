@@ -52,8 +52,10 @@ def parse_engine(name: str) -> tuple[str, str]:
     kind, slash, precision = name.partition("/")
     if kind in KINDS and (not slash or precision in KINDS[kind]):
         return kind, precision or KINDS[kind][0]
-    known = [f"{kind}/{precision}" for kind, precisions in KINDS.items() for precision in precisions]
-    raise EngineError(f"no engine {name!r}; there are {', '.join((*CHOICES, *known))}")
+    known = ", ".join(f"{kind}/{precision}" for kind, precisions in KINDS.items() for precision in precisions)
+    if name in CHOICES:
+        raise EngineError(f"{name!r} is a choice between engines, here one must be named: {known}")
+    raise EngineError(f"no engine {name!r}; there are {', '.join(CHOICES)}, {known}")
 
 
 def cpu_flags() -> frozenset[str]:

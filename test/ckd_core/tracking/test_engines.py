@@ -14,7 +14,7 @@ from ckd_core.models.checkpoint import CheckpointError, load_model, metadata_of,
 from ckd_core.models.registry import build_model, model_config
 from ckd_core.models.stem import EXACT_BLOCKS
 from ckd_core.tracking import build_tracker
-from ckd_core.tracking.builder import auto_engine, candidates, engine_for
+from ckd_core.tracking.builder import auto_engine, candidates, engine_for, resolve_engine
 from ckd_core.tracking.confidence import Thresholds
 from ckd_core.tracking.engines import EngineError, EngineSpec, EngineUnavailableError, parse_engine
 from ckd_core.tracking.engines_torch import CompiledEngine
@@ -195,6 +195,15 @@ def test_auto_names_an_engine_that_exists() -> None:
     assert "torch/bf16" in candidates("cpu", small)
 
 
+def test_engines_are_named_without_being_started() -> None:
+    assert resolve_engine(MODEL, None, "openvino", "cpu") == "openvino/fp32"
+    assert resolve_engine(MODEL, None, "auto", "cpu") == auto_engine("cpu", model_config(MODEL))
+    with pytest.raises(EngineError, match="'measure' is a choice between engines, here one must be named: torch/fp32"):
+        resolve_engine(MODEL, None, "measure", "cpu")
+    with pytest.raises(EngineError, match="no engine 'opnvino'"):
+        resolve_engine(MODEL, None, "opnvino", "cpu")
+
+
 def metadata_for(network, engine: str, batches: tuple[int, ...] = (1,)) -> ExportMetadata:
     return ExportMetadata(
         engine=engine,
@@ -231,6 +240,7 @@ def test_an_export_loads_back_with_the_same_boxes(
         np.testing.assert_allclose(answers_of(engine, crops, batch=3), expected, atol=2e-5)  # in parts of 2 and 1
         tracker = build_tracker(MODEL, tmp_path / "made", Modality.THERMAL)
         assert (tracker.thresholds.doubt, tracker.config.published_geometry) == (0.5, False)
+        assert resolve_engine(MODEL, tmp_path / "made", "auto", "cpu") == name
         with pytest.raises(EngineError, match="export for onnx/fp32, asked for was torch"):
             build_tracker(MODEL, tmp_path / "made", engine="torch")
         with pytest.raises(ExportError, match="exists; give a new folder"):

@@ -1,0 +1,53 @@
+"""A run's numbers are those of the engine that its manifest names."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+from small_scenes import TINY
+
+from ckd_core.evaluation.conditions import FULL
+from ckd_core.evaluation.contestants import ModelContestant
+from ckd_core.evaluation.runner import RunError
+from ckd_core.evaluation.session import open_plan
+from ckd_core.frame import Modality
+from ckd_core.tracking import builder
+from ckd_core.tracking.engines import EngineError, EngineUnavailableError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from ckd_core.evaluation.runner import RunPlan
+
+
+def plan_of(scenes: Path, weights: Path, **changes: str) -> RunPlan:
+    options = {"engine": "auto", "device": "cpu"} | changes
+    out = scenes / "never"
+    return open_plan(
+        dataset="folder", root=scenes, out=out, model=TINY, weights=weights, condition=FULL, threads=1, **options
+    )  # type: ignore[arg-type]  # options of `open_plan`
+
+
+def test_auto_is_chosen_once(scenes: Path, tiny_weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(builder, "auto_engine", lambda device, _: "torch/bf16" if device == "cpu" else "torch/fp16")
+    assert plan_of(scenes, tiny_weights).contestant.describe()["engine"] == "torch/bf16"
+    monkeypatch.setattr(builder, "_resolve_device", lambda device, strict: device)
+    with pytest.raises(RunError, match="'auto' would be torch/bf16 on cpu, torch/fp16 on cuda:0; name one for all"):
+        plan_of(scenes, tiny_weights, device="cpu, cuda:0")
+    with pytest.raises(RunError, match="'auto' may differ between the machines of the pool 'ray'"):
+        plan_of(scenes, tiny_weights, pool="ray")
+
+
+def test_what_is_no_engine_is_refused_before_anything_is_read(tmp_path: Path) -> None:
+    for engine, message in (("measure", "'measure' is a choice"), ("opnvino", "no engine 'opnvino'")):
+        with pytest.raises(EngineError, match=message):
+            plan_of(tmp_path / "nowhere", tmp_path, engine=engine)
+    with pytest.raises(EngineError, match="'auto' is a choice"):
+        ModelContestant(TINY, __file__, "auto").describe()  # type: ignore[arg-type]  # any file
+
+
+def test_nothing_stands_in_for_an_engine(tiny_weights: Path) -> None:
+    contestant = ModelContestant(TINY, tiny_weights, "cudagraph/fp16")
+    with pytest.raises(EngineUnavailableError, match="CUDA graphs need a CUDA device"):
+        contestant.build(Modality.DEPTH, "cpu", 1)
