@@ -137,10 +137,13 @@ class Health:
         with self._lock:
             self._answers_due_since, self._last_refusal, self._last_rejection = since, "", ""
 
-    def answered(self, now: float) -> None:
-        """Note that a frame was answered, with or without a box."""
+    def answered(self, now: float, degraded: bool = False, held: bool = False) -> None:
+        """Note that a frame was answered, with or without a box.
+
+        degraded: with one image only. held: with an earlier frame of the second sensor.
+        """
         with self._lock:
-            self._counts["answered"] += 1
+            self._counts.update(answered=1, degraded=int(degraded), held=int(held))
             self._last_refusal = self._last_rejection = ""
             if self._answers_due_since is not None:
                 self._answers_due_since = now

@@ -117,40 +117,62 @@ class Session:
         return str(self._targets) if self._tracking else ""
 
     def on_frame(self, source: SourceFrame) -> tuple[list[Reply], Answer | None]:
-        """Track into a frame.
+        """Track into a frame, after `on_waiting`.
 
-        Returns the replies to requests that had waited for it, and the answer; no answer when the frame was already
-        used to start or to catch up.
+        Returns what there is to say, and the answer; no answer when the frame was already used to start or to catch up.
 
         Raises:
             TrackingError: the frame cannot be used; the target's state stays as it was.
 
         """
-        replies = [reply] if (reply := self._retry_pending()) is not None else []
         if source.sequence <= self._answered:
-            return replies, None
+            return [], None
         try:
-            return replies, self._answer(source)
+            return [], self._answer(source)
         except _RefusedError as error:
             if self._refusals < GIVE_UP_AFTER_FRAMES:
                 raise
             self._forget()
             text = f"target forgotten: {self._refusals} frames in a row could not be used, the last because {error}"
-            return [*replies, Reply(False, text)], Answer(source, source.images(), None, "")
+            return [Reply(False, text)], Answer(source, source.images(), None, "")
 
-    def on_request(self, request: TargetRequest) -> Reply | None:
-        """Meet a request; None: it waits for its frame, or needs no reply."""
+    def on_request(self, request: TargetRequest) -> list[Reply]:
+        """Meet a request; returns the replies to it and to the one whose place it took.
+
+        No reply: it waits for its frame, or needs none.
+        """
+        replies = self.on_waiting()
+        waiting = self._pending
+        streamed = waiting is not None and isinstance(waiting[0], CandidatesRequest)
+        if isinstance(request, CandidatesRequest) and waiting is not None and not streamed:
+            return replies  # a detector does not overrule what somebody asked for; its next message is on its way
         patient = isinstance(request, BoxRequest) and request.patient
-        return self._try(request, float("inf") if patient else self._clock() + PENDING_S)
+        reply = self._try(request, float("inf") if patient else self._clock() + PENDING_S)
+        if waiting is not None and not streamed and self._pending is not waiting:
+            reason = f"a newer request ({request.origin}) took its place before its frame came"
+            replies.append(Reply(False, f"{waiting[0].origin} refused: {reason}"))
+        return replies if reply is None else [*replies, reply]
+
+    def on_waiting(self) -> list[Reply]:
+        """Meet the request that waits for its frame, or refuse it when its time is up.
+
+        Call it before every frame, and now and then while none comes.
+        """
+        if self._pending is None:
+            return []
+        request, until = self._pending
+        self._pending = None
+        if self._clock() > until:
+            return [Reply(False, f"{request.origin} refused: {_missing_frame(request)}")]
+        reply = self._try(request, until)
+        return [] if reply is None else [reply]
 
     def _try(self, request: TargetRequest, until: float) -> Reply | None:
         try:
             return self._meet(request)
         except _NotYetError:
-            if self._clock() <= until:
-                self._pending = (request, until)
-                return None
-            return Reply(False, f"{request.origin} refused: {self._missing_frame(request)}")
+            self._pending = (request, until)
+            return None
         except _UnusableError as error:
             if isinstance(request, BoxRequest) and request.patient:
                 self._pending = (request, until)  # a first frame that is broken must not cost the target
@@ -158,13 +180,8 @@ class Session:
             return Reply(False, f"{request.origin} refused: {error}")
         except TrackingError as error:
             return Reply(False, f"{request.origin} refused: {error}")
-
-    def _retry_pending(self) -> Reply | None:
-        if self._pending is None:
-            return None
-        request, until = self._pending
-        self._pending = None
-        return self._try(request, until)
+        except Exception as error:  # noqa: BLE001  # whatever a library raises, who asked gets an answer
+            return Reply(False, f"{request.origin} refused: {type(error).__name__}: {error}")
 
     def _meet(self, request: TargetRequest) -> Reply | None:
         if isinstance(request, ResetRequest):
@@ -178,11 +195,12 @@ class Session:
     def _reset(self, request: ResetRequest) -> Reply:
         had = self._tracking
         self._forget()
+        self._pending = None
         return Reply(True, f"{request.origin} taken: " + ("target forgotten" if had else "there was no target"))
 
     def _forget(self) -> None:
         self._tracker.reset()
-        self._tracking, self._last, self._lost_since, self._pending = False, None, None, None
+        self._tracking, self._last, self._lost_since = False, None, None
 
     def _adopt(self, request: CandidatesRequest) -> Reply | None:
         settings = self._settings()
@@ -244,9 +262,15 @@ class Session:
         self._last = TrackResult(images.stamp, box, 1.0, TrackState.TRACKING, rgb_present, aux_present)
         answer = Answer(first, images, self._last, self.target_id, tracker_s=self._clock() - begin)
         self._answered = max(self._answered, first.sequence)
-        for source in spread(tuple(rest), self._settings().catch_up_frames):
-            answer = self._answer(source)
         caught_up = f", caught up through {len(rest)} frames" if rest else ""
+        left_out, reason = 0, ""
+        for source in spread(tuple(rest), self._settings().catch_up_frames):
+            try:
+                answer = self._answer(source)
+            except Exception as error:  # noqa: BLE001  # the target has begun; what one frame brings does not undo that
+                left_out, reason = left_out + 1, str(error)
+        if left_out:
+            caught_up += f", {left_out} left out: {reason}"
         return Reply(True, f"{origin} taken: target {self.target_id} at {_text(box)}{caught_up}", answer)
 
     def _answer(self, source: SourceFrame) -> Answer:
@@ -287,12 +311,6 @@ class Session:
             raise TargetError("the frame has no image")
         return images.aux.shape[1], images.aux.shape[0]
 
-    def _missing_frame(self, request: TargetRequest) -> str:
-        if self._history.newest() is None:
-            return "no frame has come yet"
-        stamp_ns = getattr(request, "stamp_ns", None) or 0
-        return f"no frame of stamp {stamp_ns / 1e9:.3f} came within {PENDING_S} s"
-
 
 class _RefusedError(TrackingError):
     """The tracker cannot follow the target into a frame."""
@@ -304,6 +322,12 @@ class _UnusableError(TrackingError):
 
 class _NotYetError(TargetError):
     """The frame that a request refers to has not come yet."""
+
+
+def _missing_frame(request: TargetRequest) -> str:
+    stamp_ns = getattr(request, "stamp_ns", None)
+    frame = "frame" if stamp_ns is None else f"frame of stamp {stamp_ns / 1e9:.3f}"
+    return f"no {frame} came within {PENDING_S:g} s"
 
 
 def _text(box: BoundingBox) -> str:

@@ -31,8 +31,8 @@ from sdstrack_ros.publishers import Publishers
 from sdstrack_ros.requests import TargetInputs
 from sdstrack_ros.session import Answer, Reply, Session
 from sdstrack_ros.status import StatusReporter, engine_facts, namesakes, target_facts
-from sdstrack_ros.targets import BoxRequest, ResetRequest, TargetRequest
-from sdstrack_ros.worker import NewestWorker
+from sdstrack_ros.targets import BoxRequest, CandidatesRequest, ResetRequest, TargetRequest
+from sdstrack_ros.worker import MAX_REQUESTS, NewestWorker
 
 if TYPE_CHECKING:
     from sdstrack_ros.parameters import Settings
@@ -126,7 +126,7 @@ class TrackerNode(LifecycleNode):  # type: ignore[misc]  # rclpy brings no types
         self._history = History(settings.history_frames)
         self._policy = OverloadPolicy()
         self._session = Session(self._warm.tracker, self._history, lambda: self.settings)
-        self._worker = NewestWorker(self._serve_frame, self._serve_request, self._on_worker_error)
+        self._worker = NewestWorker(self._serve_frame, self._serve_request, self._on_worker_error, self._serve_waiting)
         self._worker.start()
         self._inputs = Inputs(self, settings, self.faults, self._health, self._on_source, self._on_rewind)
         self._targets = TargetInputs(self, self.faults, lambda: self._camera, self._submit, self._refuse)
@@ -213,8 +213,11 @@ class TrackerNode(LifecycleNode):  # type: ignore[misc]  # rclpy brings no types
         self._start_on_init_box(self.settings)
 
     def _submit(self, request: TargetRequest) -> None:
-        if self._worker is not None:
-            self._worker.submit(request)
+        if self._worker is None:
+            return
+        gone = self._worker.submit(request, newest_only=isinstance(request, CandidatesRequest))
+        if gone is not None:
+            self._refuse(f"{gone.origin} refused: {MAX_REQUESTS} newer requests came before it could be looked at")
 
     def _start_on_init_box(self, settings: Settings) -> None:
         box = BoundingBox(*settings.init_box)
@@ -262,6 +265,7 @@ class TrackerNode(LifecycleNode):  # type: ignore[misc]  # rclpy brings no types
         assert self._session is not None  # noqa: S101  # the worker lives only while there is a session
         begin = time.monotonic()
         before = self._session.state
+        self._serve_waiting()
         try:
             replies, answer = self._session.on_frame(source)
         except TrackingError as error:
@@ -279,8 +283,12 @@ class TrackerNode(LifecycleNode):  # type: ignore[misc]  # rclpy brings no types
 
     def _serve_request(self, request: TargetRequest) -> None:
         assert self._session is not None  # noqa: S101  # the worker lives only while there is a session
-        reply = self._session.on_request(request)
-        if reply is not None:
+        for reply in self._session.on_request(request):
+            self._serve_reply(reply)
+
+    def _serve_waiting(self) -> None:
+        assert self._session is not None  # noqa: S101  # the worker lives only while there is a session
+        for reply in self._session.on_waiting():
             self._serve_reply(reply)
 
     def _serve_reply(self, reply: Reply) -> None:
@@ -296,7 +304,7 @@ class TrackerNode(LifecycleNode):  # type: ignore[misc]  # rclpy brings no types
         now = time.monotonic()
         source = answer.source
         total = now - source.arrived
-        self._count(answer, now)
+        self._health.answered(now, degraded=not all(answer.images.presence), held=answer.images.aux_held)
         plan = self._policy.plan if settings.shed_outputs else OutputPlan()
         cost = self._outputs.publish_extras(answer, settings, self._camera, plan, total * 1e3)
         done = time.monotonic()
@@ -313,13 +321,6 @@ class TrackerNode(LifecycleNode):  # type: ignore[misc]  # rclpy brings no types
             )
         )
         self._policy.spent(FrameCost(now - begin, cost.detections_3d, cost.markers, cost.overlay))
-
-    def _count(self, answer: Answer, now: float) -> None:
-        self._health.answered(now)
-        if not all(answer.images.presence):
-            self._health.count("degraded")
-        if answer.images.aux_held:
-            self._health.count("held")
 
     def _on_worker_error(self, error: BaseException) -> None:
         text = f"{type(error).__name__}: {error}"

@@ -11,15 +11,17 @@ if TYPE_CHECKING:
 
 FrameT = TypeVar("FrameT")
 RequestT = TypeVar("RequestT")
-# More requests than this waiting means that nobody listens to the answers; the oldest are dropped.
+# More requests than this waiting means that nobody listens to the answers; the oldest are given back.
 MAX_REQUESTS = 32
+IDLE_S = 0.5
 
 
 class NewestWorker(Generic[FrameT, RequestT]):
     """A thread with a one-slot mailbox for frames and a short queue for requests.
 
     A frame that waits when a newer one comes is dropped and counted. Requests are served before the next frame, in
-    order. Neither handler may raise; what it raises all the same goes to `on_error` and the thread lives on.
+    order. `handle_idle` is called about twice a second while there is neither. No handler may raise; what it raises all
+    the same goes to `on_error` and the thread lives on.
     """
 
     def __init__(
@@ -27,13 +29,15 @@ class NewestWorker(Generic[FrameT, RequestT]):
         handle_frame: Callable[[FrameT], object],
         handle_request: Callable[[RequestT], object],
         on_error: Callable[[BaseException], object],
+        handle_idle: Callable[[], object] = lambda: None,
     ) -> None:
         self._handle_frame = handle_frame
         self._handle_request = handle_request
         self._on_error = on_error
+        self._handle_idle = handle_idle
         self._wake = threading.Condition()
         self._frame: FrameT | None = None
-        self._requests: deque[RequestT] = deque(maxlen=MAX_REQUESTS)
+        self._requests: deque[tuple[RequestT, bool]] = deque()
         self._stopping = False
         self._dropped = 0
         self._thread = threading.Thread(target=self._run, name="tracking", daemon=True)
@@ -51,11 +55,18 @@ class NewestWorker(Generic[FrameT, RequestT]):
             self._wake.notify()
         return replaced
 
-    def submit(self, request: RequestT) -> None:
-        """Queue a request."""
+    def submit(self, request: RequestT, newest_only: bool = False) -> RequestT | None:
+        """Queue a request; returns the oldest one when it had to go for that.
+
+        newest_only: it belongs to a stream of which only the newest counts, and replaces those of it that still wait.
+        """
         with self._wake:
-            self._requests.append(request)
+            if newest_only:
+                self._requests = deque(waiting for waiting in self._requests if not waiting[1])
+            self._requests.append((request, newest_only))
+            gone = self._requests.popleft()[0] if len(self._requests) > MAX_REQUESTS else None
             self._wake.notify()
+        return gone
 
     @property
     def dropped(self) -> int:
@@ -85,10 +96,10 @@ class NewestWorker(Generic[FrameT, RequestT]):
     def _run(self) -> None:
         while True:
             with self._wake:
-                self._wake.wait_for(lambda: self._stopping or self._requests or self._frame is not None)
+                self._wake.wait_for(lambda: self._stopping or self._requests or self._frame is not None, IDLE_S)
                 if self._stopping:
                     return
-                request = self._requests.popleft() if self._requests else None
+                request = self._requests.popleft()[0] if self._requests else None
                 frame = None
                 if request is None:
                     frame, self._frame = self._frame, None
@@ -97,5 +108,7 @@ class NewestWorker(Generic[FrameT, RequestT]):
                     self._handle_request(request)
                 elif frame is not None:
                     self._handle_frame(frame)
+                else:
+                    self._handle_idle()
             except Exception as error:  # noqa: BLE001  # one bad frame must not end the thread
                 self._on_error(error)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from sdstrack_ros.faults import FaultLog, guarded
 from sdstrack_ros.health import Health, Latency, Level, Situation, judge, percentile
 from sdstrack_ros.overload import FrameCost, OverloadPolicy
-from sdstrack_ros.worker import NewestWorker
+from sdstrack_ros.worker import MAX_REQUESTS, NewestWorker
 
 
 @given(st.lists(st.floats(0, 1e3), min_size=1, max_size=200), st.sampled_from([1, 50, 95, 99, 100]))
@@ -110,7 +110,7 @@ def test_images_that_lead_to_no_answer_are_told_with_the_last_reason() -> None:
     assert flow.run(1.1, answered=False, reason="no usable image") == (
         "no frame answered for 3.0 s though images come: no usable image"
     )
-    assert flow.health.counts() == {"answered": 50, "rejected": 30}
+    assert flow.health.counts() == {"answered": 50, "degraded": 0, "held": 0, "rejected": 30}
     assert flow.run(0.1, answered=True) == ""
     assert flow.run(3.0, answered=False) == "no frame answered for 3.0 s though images come", "stamps that stand still"
     flow.health.rejected("rgb", "/rgb: header.stamp is 0")
@@ -252,6 +252,28 @@ def test_requests_come_first_and_errors_do_not_end_the_thread() -> None:
     assert worker.stop(5)
     assert order == ["a", "b", 7]
     assert [str(error) for error in errors] == ["a", "b"]
+
+
+def test_of_a_stream_of_requests_only_the_newest_waits_and_what_has_to_go_is_given_back() -> None:
+    order: list[str] = []
+    worker: NewestWorker[int, str] = NewestWorker(lambda _: None, order.append, lambda _: None)
+    assert worker.submit("asked 0") is None
+    assert {worker.submit(f"candidates {index}", newest_only=True) for index in range(100)} == {None}
+    gone = [worker.submit(f"asked {index}") for index in range(1, MAX_REQUESTS)]
+    assert gone == [None] * (MAX_REQUESTS - 2) + ["asked 0"]
+    worker.start()
+    while len(order) < MAX_REQUESTS:
+        time.sleep(0.001)
+    assert worker.stop(5)
+    assert order == ["candidates 99", *(f"asked {index}" for index in range(1, MAX_REQUESTS))]
+
+
+def test_idle_is_told_while_nothing_comes() -> None:
+    idle = threading.Event()
+    worker: NewestWorker[int, str] = NewestWorker(lambda _: None, lambda _: None, lambda _: None, idle.set)
+    worker.start()
+    assert idle.wait(10)
+    assert worker.stop(5)
 
 
 def test_stop_does_not_wait_longer_than_asked() -> None:
