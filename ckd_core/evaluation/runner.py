@@ -34,7 +34,7 @@ from ckd_core.evaluation.rules import get_rule
 from ckd_core.evaluation.scoring import BenchmarkScore, require_scorable, score_benchmark
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Container, Iterable, Iterator
     from pathlib import Path
 
     from ckd_core.data.datasets import Dataset
@@ -54,8 +54,9 @@ class RunError(TrackingError):
 class RunPlan:
     """One run: who, on what, under which condition, into which folder.
 
-    workers: processes (local) or tasks at a time (ray). devices: given to the workers in turn. threads: CPU threads a
-    worker, 0 = the cores divided by the workers. pool: "local" or "ray"; ray_address: of a running cluster.
+    workers: processes (local) or tasks at a time (ray). devices: given to the dataset's sequences in turn; for Ray
+    cuda:N means any GPU of the cluster. threads: CPU threads a worker, 0 = the cores divided by the workers. pool:
+    "local" or "ray"; ray_address: of a running cluster.
     """
 
     dataset: Dataset
@@ -212,12 +213,7 @@ def run_benchmark(
             except RecordError:
                 continue
     resumed = tuple(records)
-    open_names = [name for name in plan.dataset.names if name not in records]
-    threads, devices = plan.worker_threads, plan.devices
-    jobs = [
-        _Job(plan.dataset, name, plan.contestant, plan.condition, devices[i % len(devices)], threads)
-        for i, name in enumerate(open_names)
-    ]
+    jobs = _open_jobs(plan, resumed)
     failures: dict[str, str] = {}
     with nullcontext(pool) if pool is not None or not jobs else worker_pool(plan) as workers:
         for job, answer in _execute(plan, jobs, workers):
@@ -236,6 +232,16 @@ def run_benchmark(
         truths = [replace(truth, size=plan.dataset.image_size(truth.name)) for truth in truths]
     tracks = {name: benchmark_track(record, rule) for name, record in ordered.items()}
     return RunResult(plan, ordered, score_benchmark(rule, truths, tracks, plan.contestant.label), resumed)
+
+
+def _open_jobs(plan: RunPlan, done: Container[str]) -> list[_Job]:
+    """What is left to do. A sequence's device goes by its place in the dataset: it is the same in a resumed run."""
+    devices, threads = plan.devices, plan.worker_threads
+    return [
+        _Job(plan.dataset, name, plan.contestant, plan.condition, devices[place % len(devices)], threads)
+        for place, name in enumerate(plan.dataset.names)
+        if name not in done
+    ]
 
 
 def _execute(
@@ -267,6 +273,20 @@ def _in_processes(pool: ProcessPoolExecutor, jobs: list[_Job]) -> Iterator[tuple
             raise RunError(message) from error
 
 
+def _in_ray_task(device: str, gpus: float) -> tuple[str, int]:
+    """What a device is called inside a Ray task, which sees the GPU reserved for it alone, and how many to reserve.
+
+    gpus: in the cluster. Raises RunError for a GPU where there is none: Ray would wait for one forever.
+    """
+    if device == "auto":
+        device = "cuda" if gpus else "cpu"
+    if not device.startswith("cuda"):
+        return device, 0
+    if not gpus:
+        raise RunError(f"device {device} was asked for, the Ray cluster has no GPU; give --device cpu")
+    return "cuda", 1
+
+
 def _on_ray(plan: RunPlan, jobs: list[_Job]) -> Iterator[tuple[_Job, TrackRecord | Exception]]:
     """One task a sequence; every machine of the cluster needs the dataset under the same path."""
     try:
@@ -279,9 +299,12 @@ def _on_ray(plan: RunPlan, jobs: list[_Job]) -> Iterator[tuple[_Job, TrackRecord
         options |= {"include_dashboard": False, "log_to_driver": False, "configure_logging": False}
         ray.init(address=plan.ray_address, **options)
     try:
-        gpus = 1 if any(device.startswith("cuda") for device in plan.devices) else 0
-        remote = ray.remote(num_cpus=plan.worker_threads, num_gpus=gpus, max_retries=1)(_work)
-        waiting = {remote.remote(job): job for job in jobs}
+        there = ray.cluster_resources().get("GPU", 0)
+        tasks = [ray.remote(num_cpus=plan.worker_threads, num_gpus=count, max_retries=1)(_work) for count in (0, 1)]
+        waiting = {}
+        for job in jobs:
+            device, gpus = _in_ray_task(job.device, there)
+            waiting[tasks[gpus].remote(replace(job, device=device))] = job
         while waiting:
             (done,), _ = ray.wait(list(waiting), num_returns=1)
             job = waiting.pop(done)

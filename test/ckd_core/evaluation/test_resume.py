@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,7 +11,7 @@ from small_scenes import TINY
 from ckd_core.data.datasets import open_dataset
 from ckd_core.evaluation.contestants import ModelContestant
 from ckd_core.evaluation.manifest import ManifestError, claim_folder, read_manifest, sequence_digest
-from ckd_core.evaluation.runner import RunPlan, run_benchmark
+from ckd_core.evaluation.runner import RunError, RunPlan, _in_ray_task, _open_jobs, run_benchmark
 from ckd_core.tracking.engines import EngineError
 
 if TYPE_CHECKING:
@@ -119,3 +120,17 @@ def test_a_restart_leaves_nothing_of_the_other_run(tmp_path: Path) -> None:
     assert not claim_folder(tmp_path, RUN, NOW, {"a": "1"}, restart=True)
     assert files(tmp_path) == ["manifest.json", "my notes.txt"]
     assert read_manifest(tmp_path)["inputs"] == {"a": "1"}
+
+
+def test_a_sequence_keeps_its_device_when_a_run_goes_on(scenes: Path, tmp_path: Path, tiny_weights: Path) -> None:
+    plan = replace(plan_of(scenes, tmp_path / "out", tiny_weights), devices=("cuda:0", "cuda:1"))
+    dealt = {job.name: job.device for job in _open_jobs(plan, ())}
+    assert dealt == {"a": "cuda:0", "b": "cuda:1", "c": "cuda:0", "d": "cuda:1"}
+    assert {job.name: job.device for job in _open_jobs(plan, ("a",))} == {name: dealt[name] for name in "bcd"}
+
+
+def test_a_ray_task_sees_its_own_gpu_alone() -> None:
+    assert _in_ray_task("cuda:1", 4) == _in_ray_task("auto", 4) == ("cuda", 1)
+    assert _in_ray_task("auto", 0) == _in_ray_task("cpu", 4) == ("cpu", 0)
+    with pytest.raises(RunError, match="device cuda:1 was asked for, the Ray cluster has no GPU"):
+        _in_ray_task("cuda:1", 0)
