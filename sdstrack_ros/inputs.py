@@ -7,7 +7,6 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from rclpy.clock import Clock, ClockType
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
@@ -18,9 +17,9 @@ from sdstrack_ros.faults import FaultLog, guarded
 from sdstrack_ros.frames import SourceFrame
 from sdstrack_ros.message_filters_compat import SimpleFilter
 from sdstrack_ros.qos import NOT_NAMED_YET, on_incompatible, sensor_qos, why_silent
-from sdstrack_ros.sources import FrameBuilder
+from sdstrack_ros.sources import FrameBuilder, aux_homography, sync_config
 from sdstrack_ros.sync_policies import stamp_of, synchronize
-from sdstrack_ros.sync_types import NS_PER_S, SyncConfig, SyncedSet
+from sdstrack_ros.sync_types import NS_PER_S, SyncedSet
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -83,7 +82,7 @@ class Inputs:
             self._color_source,
             self._aux_source,
             settings.sync_policy,
-            _sync_config(settings),
+            sync_config(settings),
             self._packets,
             self._on_broken_packet,
         )
@@ -106,7 +105,7 @@ class Inputs:
         """Take over what may change at run time."""
         self._settings = settings
         self._builder = self._frame_builder(settings)
-        self._sync.configure(_sync_config(settings))
+        self._sync.configure(sync_config(settings))
 
     @property
     def image_topics(self) -> tuple[str, ...]:
@@ -114,8 +113,12 @@ class Inputs:
         return tuple(stream.topic for stream in self._streams if stream.name != "camera_info")
 
     def silences(self, now: float) -> Mapping[str, float]:
-        """Image topics that are silent for longer than the parameter says, and for how long."""
-        topics = {stream.name: stream.topic for stream in self._streams if stream.name != "camera_info"}
+        """Topics that are silent for longer than the parameter says, and for how long.
+
+        camera_info counts among them while 3-D boxes wait for the first one; a calibration holds until the next.
+        """
+        wanted = self._modality is Modality.DEPTH and self._settings.publish_3d and self.camera is None
+        topics = {stream.name: stream.topic for stream in self._streams if stream.name != "camera_info" or wanted}
         silent = self._health.silent(now, self._settings.stale_after_s)
         return {topics[name]: seconds for name, seconds in silent.items() if name in topics}
 
@@ -130,6 +133,8 @@ class Inputs:
         for stream in self._streams:
             if self._warning_due(stream.topic, stream.topic in silences, now):
                 reason = why_silent(self._node, stream.topic, stream.qos, stream.type_name)
+                if stream.name == "camera_info":
+                    reason += "; no 3-D boxes come without it, set publish_3d to false if none are wanted"
                 self._node.get_logger().warning(
                     f"nothing on {stream.topic} for {silences[stream.topic]:.1f} s: {reason}"
                 )
@@ -282,12 +287,11 @@ class Inputs:
         return images
 
     def _frame_builder(self, settings: Settings) -> FrameBuilder:
-        matrix = np.array(settings.aux_homography, dtype=np.float64).reshape(3, 3)
         return FrameBuilder(
             self._modality,
             self._topic("rgb"),
             self._topic(self._aux_name),
-            aux_from_reference=None if np.array_equal(matrix, np.eye(3)) else matrix,
+            aux_from_reference=aux_homography(settings),
             depth_unit_m=settings.depth_unit_m,
         )
 
@@ -304,7 +308,7 @@ def check_inputs(node: LifecycleNode, settings: Settings) -> None:
 
     """
     packets = _reads_packets(settings)
-    synchronize(SimpleFilter(), SimpleFilter(), settings.sync_policy, _sync_config(settings), packets)
+    synchronize(SimpleFilter(), SimpleFilter(), settings.sync_policy, sync_config(settings), packets)
     for parameter in ("rgb_topic", "events_topic" if packets else "aux_topic", "camera_info_topic"):
         topic = getattr(settings, parameter)
         try:
@@ -328,7 +332,3 @@ def _event_packet() -> Any:
             " or take ready-made event images with event_input 'image'"
         ) from error
     return EventPacket
-
-
-def _sync_config(settings: Settings) -> SyncConfig:
-    return SyncConfig(settings.max_skew_s, settings.max_wait_s, settings.aux_hold_s)

@@ -103,7 +103,13 @@ class Settings:
         1000, "Input", "QoS history depth of the event subscription.", unit="messages", low=1, high=100000
     )
     stale_after_s: float = row(
-        2.0, "Input", "A topic silent for longer is warned about by name.", live=True, unit="s", low=0.1, high=3600.0
+        2.0,
+        "Input",
+        "A topic silent for longer is warned about by name; images that lead to no answer for longer are an error.",
+        live=True,
+        unit="s",
+        low=0.1,
+        high=3600.0,
     )
     aux_homography: tuple[float, ...] = row(
         _IDENTITY,
@@ -208,7 +214,12 @@ class Settings:
         20.0, "Depth", "Farther readings are ignored in 3-D.", live=True, unit="m", low=0.1, high=1000.0
     )
 
-    publish_3d: bool = row(True, "Output", "Publish ~/detections_3d when depth and camera_info are there.", live=True)
+    publish_3d: bool = row(
+        True,
+        "Output",
+        "Publish ~/detections_3d when depth and camera_info are there; a missing camera_info is warned about.",
+        live=True,
+    )
     publish_markers: bool = row(True, "Output", "Publish ~/markers for RViz.", live=True)
     publish_overlay: bool = row(True, "Output", "Draw ~/overlay while someone subscribes to it.", live=True)
     overlay_side_by_side: bool = row(False, "Output", "Show both modalities in the overlay.", live=True)

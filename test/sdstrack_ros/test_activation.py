@@ -1,9 +1,11 @@
-"""A node that cannot subscribe as asked: in the test's own process, with a tracker that needs no network."""
+"""A node that cannot subscribe as asked, or hears nothing: in the test's own process, with a tracker of no network."""
 
 from __future__ import annotations
 
 import sys
+import time
 from contextlib import contextmanager
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -11,9 +13,11 @@ import pytest
 from diagnostic_msgs.msg import DiagnosticStatus
 from rclpy.lifecycle import TransitionCallbackReturn
 from rclpy.parameter import Parameter
+from sensor_msgs.msg import CameraInfo
 
 from sdstrack_ros import tracker_node
 from sdstrack_ros.build import WarmTracker
+from sdstrack_ros.health import Level, Situation, judge
 from sdstrack_ros.inputs import Inputs
 
 if TYPE_CHECKING:
@@ -117,3 +121,45 @@ def test_an_activation_that_fails_halfway_leaves_nothing_and_says_why(told: Any)
     assert (node.status.message, node.status.level) == ("inactive", OK)
     assert node.node.trigger_activate() == SUCCESS
     assert node.subscribed() == sorted(TOPICS)
+
+
+class Lines:
+    """A logger's warnings."""
+
+    def __init__(self) -> None:
+        self.warnings: list[str] = []
+
+    def warning(self, text: str) -> None:
+        self.warnings.append(text)
+
+
+def test_a_missing_camera_info_is_told_while_3d_boxes_wait_for_it(told: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    node = told(camera_info_topic="/wrong/camera_info")
+    assert node.node.trigger_configure() == SUCCESS
+    assert node.node.trigger_activate() == SUCCESS
+    inputs, lines = node.node._inputs, Lines()
+    monkeypatch.setattr(node.node, "get_logger", lambda: lines)
+    later = time.monotonic() + 3.0
+    for name in ("rgb", "aux"):
+        node.node._health.arrived(name, later)
+    assert list(inputs.silences(later)) == ["/wrong/camera_info"]
+    situation = Situation("active", "TRACKING", inputs.silences(later), inputs.image_topics)
+    verdict = judge(situation)
+    assert verdict.level is Level.WARN
+    assert verdict.message.startswith("TRACKING; nothing on /wrong/camera_info for 3.")
+    inputs.warn_about_silence(later)
+    assert len(lines.warnings) == 1
+    assert "nobody publishes it; check the name and the remapping; no 3-D boxes come without it" in lines.warnings[0]
+    inputs.apply(replace(node.node.settings, publish_3d=False))
+    assert not inputs.silences(later)
+    inputs.apply(node.node.settings)
+    inputs._on_info(CameraInfo(width=640, height=480, k=[500.0, 0.0, 320.0, 0.0, 500.0, 240.0, 0.0, 0.0, 1.0]))
+    assert not inputs.silences(later + 1.0).keys() - {"/rgb/image_raw", "/aux/image_raw"}, "a calibration holds"
+
+
+def test_other_sensors_than_depth_need_no_camera_info(told: Any) -> None:
+    node = told(modality="thermal")
+    assert node.node.trigger_configure() == SUCCESS
+    assert node.node.trigger_activate() == SUCCESS
+    silences = node.node._inputs.silences(time.monotonic() + 3.0)
+    assert sorted(silences) == ["/aux/image_raw", "/rgb/image_raw"]
