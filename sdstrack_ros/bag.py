@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ckd_core.frame import BoundingBox, Modality, MultiModalFrame
+from ckd_core.frame import Modality, MultiModalFrame
 from sdstrack_ros.bag_player import play
 from sdstrack_ros.bag_storage import (
     COMPRESSED_IMAGE,
@@ -25,6 +25,7 @@ from sdstrack_ros.bag_writer import write_bag
 from sdstrack_ros.event_window import EventDecodeError
 from sdstrack_ros.sources import MILLIMETRE_M, FrameBuilder, Rejection, make_synchronizer
 from sdstrack_ros.sync_types import NS_PER_S, SyncConfig, SyncCounters, SyncedSet
+from sdstrack_ros.targets import box_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
 
     import numpy as np
     from numpy.typing import NDArray
+
+    from ckd_core.frame import BoundingBox
 
 __all__ = [
     "BagError", "BagFrame", "BagTopics", "TruthBox", "choose_topics", "open_bag", "play", "read_bag_frames",
@@ -205,7 +208,5 @@ def read_truth(bag: Bag, topic: str) -> tuple[TruthBox, ...]:
         stamp_ns = int(array.header.stamp.sec) * NS_PER_S + int(array.header.stamp.nanosec)
         boxes[stamp_ns] = None
         if array.detections:
-            found = array.detections[0].bbox
-            center, w, h = found.center.position, float(found.size_x), float(found.size_y)
-            boxes[stamp_ns] = BoundingBox(float(center.x) - w / 2, float(center.y) - h / 2, w, h)
+            boxes[stamp_ns] = box_of(array.detections[0])
     return tuple(TruthBox(stamp_ns, boxes[stamp_ns]) for stamp_ns in sorted(boxes))

@@ -34,11 +34,10 @@ MAX_SIDE_PX = 96
 
 @dataclass(frozen=True, slots=True)
 class BoxDepth:
-    """Distance along the optical axis [m], its spread [m] (10 to 90 % of the target's readings), share of readings."""
+    """Distance along the optical axis [m], and its spread [m] (10 to 90 % of the target's readings)."""
 
     z: float
     spread: float
-    valid_share: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +93,7 @@ def robust_depth(metres: NDArray[np.float32], min_m: float, max_m: float) -> Box
     target = values[np.abs(bins - mode) <= MODE_WIDTH_BINS]
     low, high = np.quantile(target, [TRIM, 1 - TRIM])
     kept = target[(target >= low) & (target <= high)]
-    return BoxDepth(float(np.median(kept)), float(high - low), count / metres.size)
+    return BoxDepth(float(np.median(kept)), float(high - low))
 
 
 def _foreground_mode(weights: NDArray[np.floating]) -> int:

@@ -6,8 +6,7 @@ import dataclasses
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
+from ckd_core.boxes import parse_box
 from ckd_core.evaluation.files import write_json, write_text
 from ckd_core.frame import BoundingBox, Modality
 from sdstrack_ros.bag import BagTopics, open_bag
@@ -21,7 +20,7 @@ from sdstrack_ros.bag_evaluation import (
 from sdstrack_ros.bag_report import offline_json, streaming_json, write_bag_report
 from sdstrack_ros.build import build_warm_tracker
 from sdstrack_ros.parameters import Settings, settings_from, settings_from_yaml
-from sdstrack_ros.sync_types import SyncConfig
+from sdstrack_ros.sources import aux_homography, sync_config
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -59,7 +58,7 @@ def evaluate(request: EvaluateRequest) -> Iterator[str]:
         raise EvaluationError(f"sync_policy '{settings.sync_policy}' cannot be replayed; recordings need 'tolerant'")
     source = _source(request, settings)
     yield f"{request.bag}: colour {source.topics.rgb or '-'}, {settings.modality} {source.topics.aux or '-'}"
-    init_box = _box_of(request.init_box) if request.init_box is not None else _init_box(settings)
+    init_box = parse_box(request.init_box) if request.init_box is not None else _init_box(settings)
     built = build_warm_tracker(settings)
     offline = evaluate_offline(source, built.tracker, request.truth_file, init_box)
     yield from _describe(offline)
@@ -103,13 +102,12 @@ def _source(request: EvaluateRequest, settings: Settings) -> BagInput:
     # Topics of a parameter file count where they are recorded under that name; relative names were remapped.
     rgb = request.rgb or _recorded(settings.rgb_topic, recorded)
     aux = request.aux or _recorded(settings.events_topic if packets else settings.aux_topic, recorded)
-    matrix = np.array(settings.aux_homography, dtype=np.float64).reshape(3, 3)
     return bag_input(
         request.bag,
         Modality(settings.modality),
         BagTopics(rgb, aux, request.truth),
-        SyncConfig(settings.max_skew_s, settings.max_wait_s, settings.aux_hold_s),
-        None if np.array_equal(matrix, np.eye(3)) else matrix,
+        sync_config(settings),
+        aux_homography(settings),
         settings.depth_unit_m,
     )
 
@@ -122,14 +120,6 @@ def _recorded(topic: str, recorded: set[str]) -> str:
 def _init_box(settings: Settings) -> BoundingBox | None:
     x, y, w, h = settings.init_box
     return BoundingBox(x, y, w, h) if w > 0 and h > 0 else None
-
-
-def _box_of(text: str) -> BoundingBox:
-    try:
-        x, y, w, h = (float(part) for part in text.split(","))
-    except ValueError as error:
-        raise EvaluationError(f"init box '{text}'; expected four numbers x,y,w,h") from error
-    return BoundingBox(x, y, w, h)
 
 
 def _box_line(box: BoundingBox | None) -> str:

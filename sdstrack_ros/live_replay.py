@@ -17,14 +17,16 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from ckd_core.errors import TrackingError
-from ckd_core.frame import BoundingBox, Modality
+from ckd_core.frame import Modality
 from sdstrack_ros.bag_storage import CAMERA_INFO, COMPRESSED_IMAGE, EVENT_PACKET, open_bag
 from sdstrack_ros.parameters import Settings
 from sdstrack_ros.sync_types import NS_PER_S
+from sdstrack_ros.targets import box_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
+    from ckd_core.frame import BoundingBox
     from sdstrack_ros.bag import BagTopics
 
 HIGHEST_DOMAIN = 101  # domains above collide with the ephemeral ports of Linux
@@ -153,8 +155,7 @@ class _Listener:
         box, score = None, 0.0
         if message.detections:
             found = message.detections[0]
-            center, w, h = found.bbox.center.position, found.bbox.size_x, found.bbox.size_y
-            box = BoundingBox(center.x - w / 2, center.y - h / 2, w, h)
+            box = box_of(found)
             score = found.results[0].hypothesis.score if found.results else 0.0
         self.answers.append(LiveBox(stamp.sec * NS_PER_S + stamp.nanosec, box, score))
         self.heard = time.monotonic()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING
 
 from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
@@ -17,12 +16,12 @@ from vision_msgs.msg import (
 )
 from visualization_msgs.msg import Marker, MarkerArray
 
-from ckd_core.frame import BoundingBox
 from ckd_core.tracking.result import TrackResult, TrackState
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from ckd_core.frame import BoundingBox
     from sdstrack_ros.box_depth import MetricBox
     from sdstrack_ros.camera import PinholeCamera
     from sdstrack_ros.health import Verdict
@@ -141,11 +140,3 @@ def status(name: str, verdict: Verdict, values: Mapping[str, str], hardware_id: 
         hardware_id=hardware_id,
         values=[KeyValue(key=key, value=value) for key, value in values.items()],
     )
-
-
-def box_of(detection: Detection2D) -> BoundingBox:
-    """Box of a Detection2D; its angle is ignored."""
-    bbox = detection.bbox
-    w, h = float(bbox.size_x), float(bbox.size_y)
-    box = BoundingBox(bbox.center.position.x - w / 2, bbox.center.position.y - h / 2, w, h)
-    return box if math.isfinite(sum(box)) else BoundingBox(math.nan, math.nan, math.nan, math.nan)

@@ -11,9 +11,8 @@ from vision_msgs.msg import Detection2D, Detection2DArray
 from ckd_core.errors import TrackingError
 from ckd_core.frame import BoundingBox
 from sdstrack_ros.faults import FaultLog, guarded
-from sdstrack_ros.outputs import box_of
 from sdstrack_ros.qos import on_incompatible, sensor_qos
-from sdstrack_ros.targets import BoxRequest, Candidate, CandidatesRequest, PixelRequest, TargetError
+from sdstrack_ros.targets import BoxRequest, Candidate, CandidatesRequest, PixelRequest, TargetError, box_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable

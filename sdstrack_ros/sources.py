@@ -14,13 +14,14 @@ from sdstrack_ros.aux_events import EventBuffer
 from sdstrack_ros.aux_frames import FrameBuffer
 from sdstrack_ros.event_window import EventSlice
 from sdstrack_ros.image_codec import decode
-from sdstrack_ros.sync_types import NS_PER_S
+from sdstrack_ros.sync_types import NS_PER_S, SyncConfig
 from sdstrack_ros.synchronizer import Synchronizer
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from sdstrack_ros.sync_types import SyncConfig, SyncedSet
+    from sdstrack_ros.parameters import Settings
+    from sdstrack_ros.sync_types import SyncedSet
 
 MILLIMETRE_M = 0.001
 
@@ -37,6 +38,17 @@ class Rejection:
 def make_synchronizer(config: SyncConfig, packets: bool) -> Synchronizer:
     """Build the tolerant synchronizer for auxiliary images, or for event packets."""
     return Synchronizer(config, EventBuffer if packets else FrameBuffer)
+
+
+def sync_config(settings: Settings) -> SyncConfig:
+    """How the settings pair the streams."""
+    return SyncConfig(settings.max_skew_s, settings.max_wait_s, settings.aux_hold_s)
+
+
+def aux_homography(settings: Settings) -> NDArray[np.float64] | None:
+    """3x3 from a colour pixel to the second image's, or None where both show the same view."""
+    matrix = np.array(settings.aux_homography, dtype=np.float64).reshape(3, 3)
+    return None if np.array_equal(matrix, np.eye(3)) else matrix
 
 
 def color_image(payload: Any, topic: str) -> NDArray[np.uint8]:

@@ -93,20 +93,9 @@ class SyncedSet:
     left_ns: int
 
     @property
-    def degraded(self) -> bool:
-        """Whether one of the two is missing or an old one stands in for it."""
-        return self.color is None or self.aux is None or self.aux_held
-
-    @property
     def skew_ns(self) -> int | None:
         """Auxiliary stamp minus colour stamp, None unless both are there."""
         return None if self.color is None or self.aux is None else self.aux.stamp_ns - self.color.stamp_ns
-
-    @property
-    def waited_ns(self) -> int:
-        """How long the leading message waited here."""
-        leader = self.color or self.aux
-        return 0 if leader is None else self.left_ns - leader.arrival_ns
 
 
 @dataclass(slots=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
@@ -81,6 +81,13 @@ class ResetRequest:
 
 
 TargetRequest = BoxRequest | PixelRequest | CandidatesRequest | ResetRequest
+
+
+def box_of(detection: Any) -> BoundingBox:
+    """Box of a Detection2D, whoever deserialised it; its angle is ignored, a value that is not finite makes all nan."""
+    center, w, h = detection.bbox.center.position, float(detection.bbox.size_x), float(detection.bbox.size_y)
+    box = BoundingBox(float(center.x) - w / 2, float(center.y) - h / 2, w, h)
+    return box if math.isfinite(sum(box)) else BoundingBox(math.nan, math.nan, math.nan, math.nan)
 
 
 def checked_box(box: BoundingBox, size: tuple[int, int]) -> BoundingBox:

@@ -34,9 +34,8 @@ from sdstrack_ros.aux_events import EventBuffer  # noqa: E402
 from sdstrack_ros.camera import CameraError, PinholeCamera  # noqa: E402
 from sdstrack_ros.event_window import EventDecodeError, EventWindow  # noqa: E402
 from sdstrack_ros.image_codec import ENCODINGS, CodecError, decode  # noqa: E402
-from sdstrack_ros.outputs import box_of  # noqa: E402
 from sdstrack_ros.synchronizer import SyncConfig, SyncedSet, Synchronizer  # noqa: E402
-from sdstrack_ros.targets import TargetError, checked_box  # noqa: E402
+from sdstrack_ros.targets import TargetError, box_of, checked_box  # noqa: E402
 
 SUBSCRIBED = (
     Image,

@@ -186,7 +186,7 @@ def test_frames_get_the_events_since_the_frame_before() -> None:
     sync = Synchronizer(SyncConfig(), EventBuffer)
     left = feed(sync, 500, 500, 500)
     assert [s.color.payload for s in left] == [f"color {ms}" for ms in range(20, 500, 40)]
-    assert all(s.aux is not None and s.waited_ns <= 3 * MS for s in left)
+    assert all(s.aux is not None and s.left_ns - s.color.arrival_ns <= 3 * MS for s in left)
     for s in left[1:]:
         assert s.aux.payload.start_ns == s.stamp_ns - 40 * MS
         assert s.aux.payload.x.tolist() == list(range(s.stamp_ns // MS - 38, s.stamp_ns // MS + 1, 2))

@@ -22,6 +22,7 @@ from sdstrack_ros.overload import OutputPlan
 from sdstrack_ros.parameters import Settings
 from sdstrack_ros.publishers import Publishers
 from sdstrack_ros.session import Answer
+from sdstrack_ros.targets import box_of
 
 SIZE = (640, 480)
 CAMERA = PinholeCamera(640, 480, 500.0, 500.0, 320.0, 240.0, frame_id="optical")
@@ -52,7 +53,7 @@ def test_a_detection_has_the_source_frames_header_and_the_users_label() -> None:
     assert detection.results[0].hypothesis.score == 0.75
     assert (detection.bbox.center.position.x, detection.bbox.center.position.y) == (230.0, 200.0)
     assert (detection.bbox.size_x, detection.bbox.size_y) == (60.0, 40.0)
-    assert outputs.box_of(detection) == BOX
+    assert box_of(detection) == BOX
 
 
 @pytest.mark.parametrize("state", [TrackState.LOST, None])
@@ -70,7 +71,7 @@ def test_a_box_that_is_not_finite_is_never_published() -> None:
 
 
 def test_3d_box_is_metric_in_the_optical_frame() -> None:
-    box = metric_box(BOX, BoxDepth(2.0, 0.1, 1.0), CAMERA)
+    box = metric_box(BOX, BoxDepth(2.0, 0.1), CAMERA)
     (detection,) = outputs.detections_3d(answer(), "cup", box).detections
     position, size = detection.bbox.center.position, detection.bbox.size
     assert (position.x, position.y, position.z) == pytest.approx(((230 - 320) / 250, (200 - 240) / 250, 2.0))
@@ -79,7 +80,7 @@ def test_3d_box_is_metric_in_the_optical_frame() -> None:
 
 
 def test_markers_are_a_cube_with_distance_or_a_frustum_without() -> None:
-    cube, text = outputs.markers(answer(), "cup", metric_box(BOX, BoxDepth(2.0, 0.1, 1.0), CAMERA), CAMERA).markers
+    cube, text = outputs.markers(answer(), "cup", metric_box(BOX, BoxDepth(2.0, 0.1), CAMERA), CAMERA).markers
     assert cube.type == Marker.CUBE
     assert "2.00 m" in text.text
     frustum, _ = outputs.markers(answer(), "cup", None, CAMERA).markers

@@ -38,7 +38,7 @@ def test_tolerant_takes_sources_and_offers_register_callback() -> None:
     assert pairs.next_deadline_ns == 50 * MS
     now[0] = 50 * MS
     pairs.poll()
-    assert seen[1][0].degraded
+    assert seen[1][0].aux is None
     assert pairs.counters.color_alone == 1
 
 

@@ -48,6 +48,13 @@ def color_stamps(left: list[SyncedSet]) -> list[float]:
     return [s.color.stamp_ns / MS for s in left if s.color]
 
 
+def waited_ns(synced: SyncedSet) -> int:
+    """How long the leading message waited."""
+    leader = synced.color or synced.aux
+    assert leader is not None
+    return synced.left_ns - leader.arrival_ns
+
+
 def check_accounts(sync: Synchronizer, left: list[SyncedSet]) -> None:
     count = sync.counters
     assert count.color_in == count.paired + count.held + count.color_alone + count.color_late + count.color_duplicate
@@ -63,7 +70,7 @@ def test_steady_streams_pair_and_hardly_wait() -> None:
     assert len(left) == 60
     assert all(s.aux and abs(s.skew_ns or 0) <= 15 * MS for s in left[1:])
     # The auxiliary frame is always earlier: only its rhythm says that no nearer one will come.
-    assert max(s.waited_ns for s in left[8:]) <= 1 * MS
+    assert max(waited_ns(s) for s in left[8:]) <= 1 * MS
 
 
 @pytest.mark.parametrize("rate", [1.0, 0.25, 0.1, 0.02])
@@ -83,15 +90,14 @@ def test_slower_second_sensor_serves_again_only_while_it_may_be_held() -> None:
     assert held.counters.held > 50
     assert all(s.aux for s in left[1:])
     assert all(s.color.stamp_ns - s.aux.stamp_ns <= 120 * MS for s in left if s.color and s.aux_held)
-    waits = sorted(s.waited_ns for s in left[30:80])
+    waits = sorted(waited_ns(s) for s in left[30:80])
     assert waits[len(waits) // 2] <= 1 * MS, "a rhythm that is known is not waited for"
     # A frame waits only while the next auxiliary one, at 0.8 periods or later, could still be within the skew.
     assert waits[-1] <= (0.2 * 111.1 + 15 + 2) * MS
     plain = Synchronizer(CONFIG)
-    alone = play(plain, arrivals)
+    play(plain, arrivals)
     assert plain.counters.held == 0
     assert 20 <= plain.counters.paired <= 30
-    assert all(s.degraded for s in alone if s.aux is None)
 
 
 def test_dead_second_sensor_costs_no_waiting_and_comes_back() -> None:
@@ -101,7 +107,7 @@ def test_dead_second_sensor_costs_no_waiting_and_comes_back() -> None:
     assert color_stamps(left) == [round(i * 33.3 * MS) / MS for i in range(150)]
     dead = [s for s in left if 1600 * MS < s.stamp_ns < 2900 * MS]
     assert dead
-    assert all(s.aux is None and s.degraded and s.waited_ns == 0 for s in dead)
+    assert all(s.aux is None and waited_ns(s) == 0 for s in dead)
     assert all(s.aux for s in left if s.stamp_ns > 3100 * MS)
 
 
@@ -123,7 +129,7 @@ def test_second_sensor_drives_when_colour_never_comes() -> None:
     sync = Synchronizer(CONFIG)
     left = play(sync, stream("aux", 33.3, 60), until_ms=3000)
     assert [s.stamp_ns for s in left] == [round(i * 33.3 * MS) for i in range(60)]
-    assert all(s.color is None and s.degraded for s in left)
+    assert all(s.color is None for s in left)
 
 
 def test_looped_bag_begins_an_epoch_and_pairs_again() -> None:
@@ -207,6 +213,7 @@ def steady_scenes(draw: st.DrawFn) -> tuple[SyncConfig, list[Arrival]]:
         count = draw(st.integers(0, 40))
         stamps = np.arange(count) * period + rng.uniform(-jitter, jitter, count) + rng.uniform(0, period)
         arrived = np.maximum.accumulate(stamps + rng.exponential(draw(st.sampled_from([0.1, 5.0, 30.0])), count))
+        arrived += 1e-3 * np.arange(count)  # one after the other, also in a burst: what leaves cannot know the next
         lost = rng.random(count) < draw(st.sampled_from([0.0, 0.2]))
         gap = rng.uniform(0, period * 30) if kind == "aux" and draw(st.booleans()) else None
         for stamp, now in zip(np.sort(stamps), arrived, strict=True):
@@ -229,7 +236,7 @@ def test_every_colour_frame_leaves_once_in_order_in_time_with_its_nearest_partne
     check_accounts(sync, left)
     expected = [a for a in sorted(arrivals, key=lambda a: a.stamp_ms) if a.kind == "color"]
     assert [s.color.payload for s in left if s.color] == expected, "each colour frame exactly once, in order"
-    assert all(s.waited_ns <= config.ns("max_wait_s") for s in left)
+    assert all(waited_ns(s) <= config.ns("max_wait_s") for s in left)
 
     fresh = [s for s in left if s.aux is not None and not s.aux_held]
     assert len({id(s.aux) for s in fresh}) == len(fresh), "no partner twice unless held"
