@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -148,7 +148,7 @@ class NanoTrackContestant:
 
     folder: Path
     stream: str = "rgb"
-    files: tuple[str, str] = field(default=("nanotrack_backbone_sim.onnx", "nanotrack_head_sim.onnx"))
+    files: tuple[str, str] = NANOTRACK_FILES
 
     @property
     def label(self) -> str:

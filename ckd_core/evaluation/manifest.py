@@ -68,12 +68,15 @@ def _git(home: Path, *arguments: str) -> str:
     return subprocess.run(command, capture_output=True, text=True, check=True, timeout=20).stdout.strip()  # noqa: S603  # fixed words
 
 
-def device_name(device: str) -> str:
-    """The device in words: the GPU's name, or the CPU's model."""
+def device_name(device: str) -> str | None:
+    """The device in words: the GPU's name, or the CPU's model. None for a CUDA device that this machine has not."""
     import torch
 
     if device.startswith("cuda") or (device == "auto" and torch.cuda.is_available()):
-        return torch.cuda.get_device_name(device if device.startswith("cuda:") else None)
+        number = device.partition(":")[2]
+        if int(number or 0) >= torch.cuda.device_count():
+            return None
+        return torch.cuda.get_device_name(int(number) if number else None)
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
@@ -102,6 +105,13 @@ def sequence_digest(sequence: Sequence) -> str:
     return digest.hexdigest()
 
 
+def require_folder(out: Path) -> None:
+    """Raise ManifestError where no folder `out` can be, because it or one above it is a file."""
+    there = next(path for path in (out.absolute(), *out.absolute().parents) if path.exists())
+    if not there.is_dir():
+        raise ManifestError(f"{there} is a file; a run needs a folder of its own")
+
+
 def claim_folder(
     out: Path,
     decisive: Mapping[str, object],
@@ -115,8 +125,9 @@ def claim_folder(
     what was tracked on another sequence of the same name is deleted. restart: replace another run, of which every file
     is then deleted.
     A run that goes on under other versions or another revision says so in the log, and `earlier` keeps the former ones.
-    Raises ManifestError when the folder holds another run, and names what differs.
+    Raises ManifestError when the folder holds another run, and names what differs, or `out` is no folder.
     """
+    require_folder(out)
     run: dict[str, Any] = json.loads(json.dumps(decisive, default=str))
     mark = fingerprint(run)
     old = read_manifest(out) if (out / MANIFEST).is_file() else {}

@@ -11,7 +11,7 @@ from ckd_core.evaluation.conditions import PROTOCOL, parse_condition
 from ckd_core.evaluation.contestants import ModelContestant
 from ckd_core.evaluation.runner import worker_pool
 from ckd_core.evaluation.table_files import markdown
-from ckd_core.evaluation.tables import TableError, TableRow, run_condition, two_cameras
+from ckd_core.evaluation.tables import TableError, TableRow, mean_of, run_condition, two_cameras
 from ckd_core.frame import Modality
 from ckd_core.tracking.config import MissingPolicy, TrackerConfig
 
@@ -72,7 +72,7 @@ def policy_table(
     """Every policy under every condition, on the plan's sequences with two cameras and the synthetic clips.
 
     "full" needs no policy and is run with the first one. plan: of a `ModelContestant` on the plain layout.
-    Raises TableError for a policy that does not exist, or another contestant or layout.
+    Raises TableError for a policy that does not exist, another contestant or layout, or no condition but "full".
     """
     known = [policy.value for policy in MissingPolicy]
     unknown = [name for name in policies if name not in known]
@@ -85,6 +85,8 @@ def policy_table(
     made = synthetic_sequences(plan.out / "clips").folders if synthetic else ()
     dataset = replace(plan.dataset, folders=(*recorded, *made))
     wanted = [parse_condition(text, plan.condition.seed) for text in dict.fromkeys(("full", *conditions))]
+    if len(wanted) < 2:
+        raise TableError(f"no condition but full: no image is missing; give some, such as {', '.join(PROTOCOL[1:])}")
     kinds = {name: SYNTHETIC for name, _ in made}
     config, rows = contestant.config or TrackerConfig(), []
     with worker_pool(plan) as pool:
@@ -114,12 +116,13 @@ def best_policy(rows: Sequence[PolicyRow]) -> str:
 
 def _overall(rows: Sequence[PolicyRow], policy: str) -> float:
     kinds = list(dict.fromkeys(row.kind for row in rows))
-    return sum(_mean(rows, policy, None, kind) for kind in kinds) / len(kinds)
+    return mean_of([_mean(rows, policy, None, kind) for kind in kinds])
 
 
 def _mean(rows: Sequence[PolicyRow], policy: str, condition: str | None, kind: str) -> float:
+    """Mean AUC; sequences without the object after the start have none."""
     part = [row.auc for row in rows if row.policy == policy and condition in (None, row.condition) and kind == row.kind]
-    return sum(part) / len(part)
+    return mean_of(part)
 
 
 def policy_markdown(rows: Sequence[PolicyRow]) -> str:

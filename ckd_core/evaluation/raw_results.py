@@ -211,7 +211,10 @@ def _track(
 def _confidence_values(text: str, count: int, source: str) -> NDArray[np.float64]:
     """Confidences [count] of a VOT `.value` file; its first row, of the given frame, may be empty."""
     rows = text.splitlines()
-    values = np.array([float(row) if row.strip() else np.nan for row in rows], dtype=np.float64)
+    try:
+        values = np.array([float(row) if row.strip() else np.nan for row in rows], dtype=np.float64)
+    except ValueError as error:
+        raise ResultsError(f"{source}: its _confidence.value is not one number a line: {error}") from error
     if len(values) != count:
         raise ResultsError(f"{source}: {len(values)} confidences for {count} boxes; must be equal")
     return values

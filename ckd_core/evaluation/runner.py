@@ -32,6 +32,7 @@ from ckd_core.evaluation.records import (
 )
 from ckd_core.evaluation.rules import get_rule
 from ckd_core.evaluation.scoring import BenchmarkScore, require_scorable, score_benchmark
+from ckd_core.tracking.engines import device_family
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Iterable, Iterator
@@ -77,6 +78,8 @@ class RunPlan:
             raise RunError(f"no pool {self.pool!r}; known are {', '.join(POOLS)}")
         if not self.devices:
             raise RunError("devices is empty; name at least one, such as cpu or cuda:0")
+        for device in self.devices:
+            device_family(device)
 
     @property
     def worker_threads(self) -> int:
@@ -84,7 +87,15 @@ class RunPlan:
         return self.threads or max((os.cpu_count() or 1) // self.workers, 1)
 
     def decisive(self) -> dict[str, object]:
-        """Everything that the boxes depend on. Raises what the contestant raises when its weights are missing."""
+        """Everything that the boxes depend on.
+
+        Raises RunError for a device that this machine has not (the machines of a Ray cluster may have it), and what the
+        contestant raises when its weights are missing.
+        """
+        devices = {device: device_name(device) for device in self.devices}
+        absent = [device for device, name in devices.items() if name is None]
+        if absent and self.pool == "local":
+            raise RunError(f"device {', '.join(absent)} is not available here; give --device cpu, or auto")
         return {
             "dataset": self.dataset.layout.name,
             "split": self.dataset.split,
@@ -92,7 +103,7 @@ class RunPlan:
             "tracker": self.contestant.describe(),
             "condition": str(self.condition),
             "seed": self.condition.seed,
-            "devices": {device: device_name(device) for device in self.devices},
+            "devices": devices,
             "threads": self.worker_threads,
             "start_full": self.condition.start_full,
         }

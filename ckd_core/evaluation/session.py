@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from ckd_core.data.datasets import open_dataset
 from ckd_core.evaluation.contestants import ModelContestant
+from ckd_core.evaluation.manifest import require_folder
 from ckd_core.evaluation.policies import policy_markdown, policy_table
 from ckd_core.evaluation.runner import RunError, RunPlan, require_whole, run_benchmark
 from ckd_core.evaluation.score_files import print_scores, write_scores
@@ -54,7 +55,8 @@ def open_plan(
 ) -> RunPlan:
     """Check everything that can be checked before work starts; parameters as the options of `sdstrack benchmark`.
 
-    Raises DatasetError, RunError (naming every missing or broken sequence), TrackerConfigError, EngineError.
+    Raises DatasetError, RunError (naming every missing or broken sequence), TrackerConfigError, EngineError, and
+    ManifestError where `out` can be no folder.
     """
     from dataclasses import replace
 
@@ -66,6 +68,7 @@ def open_plan(
         if missing not in known:
             raise RunError(f"missing={missing!r}; expected one of {', '.join(known)}")
         config = replace(config, missing=MissingPolicy(missing))
+    require_folder(out)
     devices = tuple(part.strip() for part in device.split(",") if part.strip())
     named = _engine_of_all(model, weights, engine, devices, pool)
     found = open_dataset(dataset, root, split, cut)

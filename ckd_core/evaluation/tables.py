@@ -119,15 +119,21 @@ def rows_of(result: RunResult, shown: str, groups: Groups = NO_GROUPS) -> list[T
     return found
 
 
+def mean_of(values: Sequence[float]) -> float:
+    """Mean of those that are known; nan where none is, as for sequences whose object never comes back."""
+    known = [value for value in values if not np.isnan(value)]
+    return float(np.mean(known)) if known else float("nan")
+
+
 def mean_row(rows: Sequence[TableRow], name: str = MEAN, group: str = EVERYTHING) -> TableRow:
-    """Mean AUC and precision over sequences, sums of frames. Raises TableError without rows."""
+    """Mean AUC and precision over sequences with the object, sums of frames. Raises TableError without rows."""
     if not rows:
         raise TableError("no sequences to average over")
     return TableRow(
         name, group, rows[0].tracker, rows[0].input,
         sum(row.frames for row in rows),
-        float(np.mean([row.auc for row in rows])),
-        float(np.mean([row.precision_20px for row in rows])),
+        mean_of([row.auc for row in rows]),
+        mean_of([row.precision_20px for row in rows]),
         sum(row.lost_frames for row in rows),
         sum(row.absent_frames for row in rows),
         sum(row.false_tracking for row in rows),

@@ -10,7 +10,7 @@ from ckd_core.data.footage import folder_footage, painted_footage
 from ckd_core.models.checkpoint import default_weights, load_model
 from ckd_core.replay.inputs import calibration_items, median_agreement, network_inputs
 from ckd_core.tracking.builder import tracking_metadata
-from ckd_core.tracking.engines import EngineSpec, EngineUnavailableError, parse_engine
+from ckd_core.tracking.engines import EngineSpec, EngineUnavailableError, device_family, parse_engine
 from ckd_core.tracking.engines_torch import TorchEngine
 from ckd_core.tracking.export import MEDIAN_IOU, ExportError, ExportMetadata, load_export, write_export
 
@@ -62,6 +62,9 @@ def export_model(
     kind, precision = parse_engine(engine)
     if precision == "int8" and not sequences:
         raise ExportError("int8 is calibrated on real crops; give --sequences FOLDER with visible/ and groundtruth.txt")
+    family = device_family(device)
+    if family == "auto":
+        raise ExportError("an export is for one device; name it: cpu or cuda")
     if crops < 1:
         raise ExportError(f"crops must be at least 1, got {crops}")
     if out.exists():
@@ -70,7 +73,7 @@ def export_model(
     thresholds, published = tracking_metadata(source.tracking)
     metadata = ExportMetadata(
         engine=f"{kind}/{precision}",
-        device=device.partition(":")[0],
+        device=family,
         spec=EngineSpec.of(network.name, network.config),
         batches=tuple(sorted({1, *batches})),
         modalities=source.modalities,

@@ -50,6 +50,8 @@ def open_recording(sources: list[str], modality: Modality | None = None, fps: fl
     """
     if not 1 <= len(sources) <= 2:
         raise ReplayError(f"give one or two sources (colour, auxiliary), got {len(sources)}")
+    if not any(sources):
+        raise ReplayError('every source is empty (""); give a folder, videos, or a quoted glob pattern of images')
     if len(sources) == 1 and Path(sources[0]).is_dir():
         return _from_folder(Path(sources[0]), modality, fps)
     rgb, aux = (*sources, "")[:2]

@@ -122,8 +122,8 @@ class RememberingTracker(MultiTracker):
 
 
 def claims_of(engine: Engine, footage: Footage, config: TrackerConfig, thresholds: Thresholds, seen: Memory) -> Claims:
-    """Track footage from its first box on and count. Errors: what the tracker raises."""
-    first = int(np.flatnonzero(footage.present)[0])
+    """Track footage from its first box on and count. Errors: SequenceError without a box, what the tracker raises."""
+    first = footage.start
     tracker = RememberingTracker(engine, footage.modality, config, thresholds, seen)
     tracker.start(footage.frame(first), {TARGET: footage.box(first)})
     answers = [tracker.update(footage.frame(index))[TARGET] for index in range(first + 1, len(footage))]

@@ -24,6 +24,7 @@ from ckd_core.tracking.engines import (
     EngineError,
     EngineUnavailableError,
     cpu_flags,
+    device_family,
     parse_engine,
 )
 from ckd_core.tracking.engines_torch import CompiledEngine, CudaGraphEngine, TorchEngine
@@ -208,11 +209,9 @@ def frame_seconds(engine: Engine, runs: int) -> float:
 
 
 def _resolve_device(device: str, strict: bool) -> str:
-    if device == "auto":
+    family, number = device_family(device), device.partition(":")[2]
+    if family == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
-    family, _, number = device.partition(":")
-    if family not in ("cpu", "cuda") or (number and not number.isdigit()):
-        raise EngineError(f"no device {device!r}; there are cpu, cuda, cuda:N and auto")
     if family == "cpu" or (torch.cuda.is_available() and int(number or 0) < torch.cuda.device_count()):
         return device
     message = f"device {device} is not available here (CUDA devices: {torch.cuda.device_count()})"

@@ -58,6 +58,14 @@ def parse_engine(name: str) -> tuple[str, str]:
     raise EngineError(f"no engine {name!r}; there are {', '.join(CHOICES)}, {known}")
 
 
+def device_family(device: str) -> str:
+    """`cpu`, `cuda` or `auto` of a device's name. Errors: EngineError for one that does not exist."""
+    family, _, number = device.partition(":")
+    if device != "auto" and (family not in ("cpu", "cuda") or (":" in device and not number.isdecimal())):
+        raise EngineError(f"no device {device!r}; there are cpu, cuda, cuda:N and auto")
+    return family
+
+
 def cpu_flags() -> frozenset[str]:
     """Instruction sets the kernel reports for this CPU; empty where it does not say."""
     try:

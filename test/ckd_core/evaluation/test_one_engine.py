@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
+import torch
 from small_scenes import TINY
 
 from ckd_core.evaluation.conditions import FULL
 from ckd_core.evaluation.contestants import ModelContestant
-from ckd_core.evaluation.runner import RunError
+from ckd_core.evaluation.runner import RunError, run_benchmark
 from ckd_core.evaluation.session import open_plan
 from ckd_core.frame import Modality
 from ckd_core.tracking import builder
@@ -51,3 +53,13 @@ def test_nothing_stands_in_for_an_engine(tiny_weights: Path) -> None:
     contestant = ModelContestant(TINY, tiny_weights, "cudagraph/fp16")
     with pytest.raises(EngineUnavailableError, match="CUDA graphs need a CUDA device"):
         contestant.build(Modality.DEPTH, "cpu", 1)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="shows what happens without a CUDA device")
+def test_a_device_that_is_not_there_is_named(scenes: Path, tiny_weights: Path) -> None:
+    plan = plan_of(scenes, tiny_weights, engine="torch/fp32", device="cpu,cuda:1")
+    with pytest.raises(RunError, match="device cuda:1 is not available here; give --device cpu, or auto"):
+        run_benchmark(plan)
+    assert replace(plan, pool="ray").decisive()["devices"]["cuda:1"] is None  # type: ignore[index]  # a mapping
+    with pytest.raises(EngineError, match="no device 'gpu'"):
+        plan_of(scenes, tiny_weights, engine="torch/fp32", device="gpu")

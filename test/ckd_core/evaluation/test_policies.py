@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -40,6 +41,9 @@ def test_the_best_policy_weighs_both_kinds_alike() -> None:
     text = policy_markdown(made)
     assert "| zeros | 0.350 | 0.350 | 0.350 |" in text
     assert "Best over both kinds: duplicate (mean AUC 0.525)" in text
+    gone = [replace(row, sequence="gone", auc=float("nan")) for row in made if row.sequence == "s0"]
+    assert best_policy([*gone, *made]) == "duplicate"
+    assert "| zeros | 0.350 | 0.350 | 0.350 |" in policy_markdown([*made, *gone])
     synthetic_only = [*made, PolicyRow("zeros", "bursts", "s9", "synthetic", 10, 1.4, 1.0, 0)]
     assert best_policy(synthetic_only) == "zeros"
 
@@ -78,6 +82,8 @@ def test_what_cannot_be_compared(scenes: Path, tmp_path: Path, tiny_weights: Pat
     plan = RunPlan(dataset, ModelContestant(TINY, tiny_weights), tmp_path / "x", devices=("cpu",), threads=1)
     with pytest.raises(TableError, match="no policy guess; known are zeros, last, duplicate, alone"):
         policy_table(plan, ["guess"])
+    with pytest.raises(TableError, match="no condition but full: no image is missing; give some, such as rgb_only"):
+        policy_table(plan, ["zeros"], ["full"], synthetic=False)
     nano = RunPlan(dataset, NanoTrackContestant(tmp_path), tmp_path / "x", devices=("cpu",), threads=1)
     with pytest.raises(TableError, match="with a model of this package"):
         policy_table(nano, ["zeros"])

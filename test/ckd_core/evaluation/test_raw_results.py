@@ -123,6 +123,9 @@ def test_vot_files_and_confidences(tmp_path: Path) -> None:
     assert np.isnan(track.boxes[[0, 2]]).all()
     np.testing.assert_array_equal(track.boxes[3], [5, 6, 7, 8])
     np.testing.assert_array_equal(track.confidence, [np.nan, 0.5, 0.1, 0.7])
+    (folder / "a_001_confidence.value").write_text("\n0.5\nhigh\n0.7\n")
+    with pytest.raises(ResultsError, match=r"its _confidence\.value is not one number a line: .*'high'"):
+        read_results(folder, ["a"])
     five = write(tmp_path / "five", a="1,2,3,4,0.5\n5,6,7,8,0.25\n")
     np.testing.assert_array_equal(read_results(five, ["a"]).tracks["a"].confidence, [0.5, 0.25])
 

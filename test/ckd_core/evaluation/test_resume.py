@@ -134,3 +134,10 @@ def test_a_ray_task_sees_its_own_gpu_alone() -> None:
     assert _in_ray_task("auto", 0) == _in_ray_task("cpu", 4) == ("cpu", 0)
     with pytest.raises(RunError, match="device cuda:1 was asked for, the Ray cluster has no GPU"):
         _in_ray_task("cuda:1", 0)
+
+
+def test_a_file_is_no_folder_of_a_run(tmp_path: Path) -> None:
+    (tmp_path / "out").write_text("mine")
+    for place in (tmp_path / "out", tmp_path / "out" / "full"):
+        with pytest.raises(ManifestError, match="out is a file; a run needs a folder of its own"):
+            claim_folder(place, RUN, NOW, {}, restart=False)

@@ -24,6 +24,7 @@ from ckd_core.evaluation.tables import (
     Groups,
     TableError,
     TableRow,
+    mean_row,
     modality_markdown,
     modality_table,
     origin_of,
@@ -167,6 +168,14 @@ def test_modality_table_by_group(scenes: Path, tmp_path: Path, tiny_weights: Pat
 
 def _auc(rows: list[TableRow], sequence: str) -> float:
     return next(row.auc for row in rows if row.sequence == sequence and row.input == "rgb")
+
+
+def test_a_sequence_whose_object_never_comes_back_has_no_part_in_means() -> None:
+    row = TableRow("a", "all", TINY, "both", 9, 0.5, 0.75, 1, 0, 0)
+    gone = TableRow("b", "all", TINY, "both", 0, float("nan"), float("nan"), 0, 11, 2)
+    total = mean_row([row, gone])
+    assert (total.auc, total.precision_20px, total.frames, total.absent_frames) == (0.5, 0.75, 9, 11)
+    assert np.isnan(mean_row([gone]).auc)
 
 
 def test_robustness_table(scenes: Path, tmp_path: Path, tiny_weights: Path) -> None:

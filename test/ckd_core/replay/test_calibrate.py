@@ -8,7 +8,7 @@ import pytest
 from small_scenes import TINY, write_scene
 
 from ckd_core.data.footage import painted_footage
-from ckd_core.data.sequences import open_sequence
+from ckd_core.data.sequences import SequenceError, open_sequence
 from ckd_core.frame import Modality
 from ckd_core.models.checkpoint import CheckpointError, load_model, load_tensors, read_metadata
 from ckd_core.replay.thresholds import (
@@ -105,3 +105,10 @@ def test_what_cannot_be_calibrated_is_refused(tmp_path, call, tiny_weights) -> N
         write_thresholds(tiny_weights, always / "groundtruth.txt" / "w.safetensors", Thresholds(), {})
     said = call("calibrate", "--model", TINY, "--weights", tiny_weights, "--sequences", tmp_path / "nowhere")
     assert "no folder" in said
+
+
+def test_footage_without_a_single_box_is_named(tmp_path, tiny_weights) -> None:
+    scene = write_scene(tmp_path / "empty", frames=4)
+    (scene / "groundtruth.txt").write_text("nan,nan,nan,nan\n" * 4)
+    with pytest.raises(SequenceError, match="sequence empty has no frame with a box"):
+        calibrate(TINY, tiny_weights, sequences=[tmp_path], scenes=0, write=False)

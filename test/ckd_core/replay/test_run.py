@@ -154,3 +154,9 @@ def test_an_overlay_of_nothing_is_no_file(tmp_path) -> None:
         video.add(np.zeros((64, 64, 3), dtype=np.uint8))
         raise ReplayError("stopped")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("sources", [[""], ["", ""]])
+def test_no_camera_at_all_is_refused(sources: list[str]) -> None:
+    with pytest.raises(ReplayError, match="every source is empty"):
+        open_recording(sources, Modality.DEPTH)
