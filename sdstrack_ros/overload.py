@@ -63,11 +63,6 @@ class OverloadPolicy:
         """What the next frame gets."""
         return _PLANS[self._level]
 
-    @property
-    def saturated(self) -> bool:
-        """Whether tracking alone takes longer than a frame period, so that frames are dropped."""
-        return self._period > 0 and self._costs["tracking"] > self._period
-
     def arrived(self, now: float) -> None:
         """Note that a frame arrived, `now` in seconds of a steady clock."""
         if self._last_stamp is not None and 0 < now - self._last_stamp < 5.0:

@@ -195,7 +195,6 @@ def test_overload_leaves_out_overlay_then_markers_then_3d() -> None:
     policy = OverloadPolicy()
     seen = run_policy(policy, 60, 0.033, FrameCost(0.031, 0.002, 0.002, 0.008))
     assert list(dict.fromkeys(seen)) == ["", "overlay", "overlay,markers", "overlay,markers,detections_3d"]
-    assert not policy.saturated
 
 
 def test_only_what_is_needed_is_left_out_and_it_comes_back() -> None:
