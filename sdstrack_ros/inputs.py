@@ -245,9 +245,7 @@ class Inputs:
         leader = synced.color or synced.aux
         if leader is None:
             return
-        # Windows of events have no header; they are seen from where the colour camera last was.
-        if hasattr(leader.payload, "header"):
-            self._frame_id = str(leader.payload.header.frame_id)
+        self._frame_id = str(leader.payload.header.frame_id)
         if synced.skew_ns is not None:
             self._health.paired(synced.skew_ns / NS_PER_S)
         arrived_ns = min(sample.arrival_ns for sample in (synced.color, synced.aux) if sample is not None)

@@ -254,6 +254,12 @@ class Session:
         first, *rest = frames
         images = self._images(first)
         checked_box(box, self._image_size(images))
+        if images.rgb is None and images.aux is not None and images.aux.shape[1::-1] != self._image_size(images):
+            width, height = self._image_size(images)
+            raise TargetError(
+                f"colour is missing, and a box in its {width} x {height} pixels has no place in the "
+                f"{images.aux.shape[1]} x {images.aux.shape[0]} {images.modality.value} image; wait for colour"
+            )
         begin = self._clock()
         self._tracker.start(images, box)
         self._targets += 1

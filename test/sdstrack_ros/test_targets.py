@@ -99,6 +99,19 @@ class Bench:
         return replies[0] if replies else None
 
 
+def test_a_box_in_colour_pixels_does_not_start_on_a_smaller_second_image() -> None:
+    bench = Bench()
+    bench.frame(0)
+    small = replace(scene(1), rgb=None, aux=np.ascontiguousarray(scene(1).aux[::2, ::2]))
+    source = SourceFrame(1, 2 * PERIOD_NS, "optical", 0.0, 0.0, lambda: small)
+    bench.history.append(source)
+    bench.look(source)
+    reply = bench.ask(BoxRequest("init_roi", BOX))
+    assert reply is not None
+    assert not reply.taken
+    assert "colour is missing, and a box in its" in reply.text
+
+
 def test_without_a_target_frames_are_answered_empty() -> None:
     bench = Bench()
     replies, answer = bench.frame(0)
