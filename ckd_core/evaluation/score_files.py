@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
+    from ckd_core.data.datasets import Dataset
     from ckd_core.evaluation.rules import BenchmarkRule
     from ckd_core.evaluation.scoring import Truth
 
@@ -78,7 +79,11 @@ def score_files(
 
 def _with_sizes(truths: Sequence[Truth], place: Path, rule: BenchmarkRule) -> tuple[list[Truth], tuple[str, ...]]:
     """The annotations with the sizes of their images where `place` is a dataset, and a note where it is not."""
-    sized = [replace(item, size=_image_size(item.name, place, rule)) for item in truths]
+    try:
+        dataset = open_dataset(rule.layout.name, place, cut=True)
+    except SequenceError:  # annotations alone, as most people have them
+        dataset = None
+    sized = [replace(item, size=_image_size(item.name, dataset)) for item in truths]
     unknown = sum(item.size is None for item in sized)
     note = (
         f"boxes that leave the image are not cut at its border in {unknown} of {len(truths)} sequences, unlike in "
@@ -87,10 +92,10 @@ def _with_sizes(truths: Sequence[Truth], place: Path, rule: BenchmarkRule) -> tu
     return sized, (note,) if unknown else ()
 
 
-def _image_size(name: str, place: Path, rule: BenchmarkRule) -> tuple[int, int] | None:
-    """(width, height) of a sequence's images; None where `place` holds annotations alone, as most people have them."""
+def _image_size(name: str, dataset: Dataset | None) -> tuple[int, int] | None:
+    """(width, height) of a sequence's images; None where the dataset has none of it."""
     try:
-        return open_dataset(rule.layout.name, place, cut=True).image_size(name)
+        return None if dataset is None else dataset.image_size(name)
     except SequenceError:
         return None
 
