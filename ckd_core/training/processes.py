@@ -42,8 +42,6 @@ class Processes:
 
     def any(self, flag: bool) -> bool:
         """Whether `flag` is set in any process."""
-        if self.count == 1:
-            return flag  # asked twice a step: no tensor, and no wait for the GPU
         return bool(self.mean(torch.tensor([float(flag)], device=self.device)) > 0)
 
     def agree_on(self, number: int) -> bool:
