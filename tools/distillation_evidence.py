@@ -44,7 +44,8 @@ if TYPE_CHECKING:
     from ckd_core.models.config import NetworkConfig
     from ckd_core.models.small_ckd import CKDSmall
 
-BOTH_CAMERAS = {"kind": "synthetic", "options": {"drop_rgb": 0.0, "drop_aux": 0.0}}
+ALIVE = {"drop_rgb": 0.0, "drop_aux": 0.0, "lose_rgb": 0.0, "lose_aux": 0.0, "hard": 0.35}
+BOTH_CAMERAS = {"kind": "synthetic", "options": ALIVE}
 HELD_OUT_WORLD, HELD_OUT_SEED = 977, 55
 SDSTRACK: dict[str, dict[str, Any]] = {
     "not distilled": {"fine_weight": 1.0, "masked_weight": 0.0, "mse_weight": 0.0},
@@ -110,7 +111,7 @@ def held_out(count: int) -> list[TrainingBatch]:
     """Pairs of another world and seed, both cameras working."""
     from ckd_core.data.synthetic import PairSettings, SyntheticPairs, World
 
-    pairs = SyntheticPairs(World(HELD_OUT_WORLD), PairSettings(drop_rgb=0.0, drop_aux=0.0), HELD_OUT_SEED)
+    pairs = SyntheticPairs(World(HELD_OUT_WORLD), PairSettings(**ALIVE), HELD_OUT_SEED)
     return [collate([(i, pairs[i]) for i in range(start, start + 32)]) for start in range(0, count, 32)]
 
 

@@ -22,7 +22,7 @@ def command(
         str | None,
         typer.Option(
             help="NAME[=AMOUNT][@rgb|aux|both], separated by commas. Missing: rgb_only, aux_only, rgb_gap, aux_gap, "
-            "switching, bursts. Spoilt: blackout, noise, blur, overexposed, misaligned (px), offset (ms)."
+            "switching, bursts. Spoilt: blackout, noise, blur, overexposed, smoke, misaligned (px), offset (ms)."
         ),
     ] = None,
     missing: Annotated[

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import cv2
 import numpy as np
 
+from ckd_core.data.synthetic.smoke import drifting_clouds, veil
 from ckd_core.errors import TrackingError
 from ckd_core.frame import Modality, MultiModalFrame
 
@@ -30,6 +31,7 @@ GAP_SHARE = 1 / 3
 SWITCH_FRAMES = 20
 BURST_SHARE = 0.3
 BURST_FRAMES = 5
+SMOKE_RISE_FRAMES = 15
 TARGETS = ("rgb", "aux", "both")
 
 
@@ -119,43 +121,62 @@ def _back(values: NDArray[Any], image: NDArray[Any]) -> NDArray[Any]:
     return np.asarray(np.clip(np.rint(values), 0, np.iinfo(image.dtype).max), dtype=image.dtype)
 
 
-def _blackout(image: NDArray[Any], amount: float, rng: np.random.Generator, kind: Modality | None) -> NDArray[Any]:
-    del amount, rng, kind
+@dataclass(frozen=True, slots=True)
+class _Moment:
+    """What a degradation knows of a frame.
+
+    rng: another one in every frame; scene: the same in every frame of a sequence; number: of frames since the tracker
+    started. kind: what camera it is, None = colour.
+    """
+
+    rng: np.random.Generator
+    scene: np.random.Generator
+    number: int
+    kind: Modality | None
+
+
+def _blackout(image: NDArray[Any], amount: float, moment: _Moment) -> NDArray[Any]:
+    del amount, moment
     return np.zeros_like(image)
 
 
-def _noise(image: NDArray[Any], amount: float, rng: np.random.Generator, kind: Modality | None) -> NDArray[Any]:
-    del kind
-    return _back(image + rng.normal(0.0, amount * _top(image), image.shape), image)
+def _noise(image: NDArray[Any], amount: float, moment: _Moment) -> NDArray[Any]:
+    return _back(image + moment.rng.normal(0.0, amount * _top(image), image.shape), image)
 
 
-def _blur(image: NDArray[Any], amount: float, rng: np.random.Generator, kind: Modality | None) -> NDArray[Any]:
-    del rng, kind
+def _blur(image: NDArray[Any], amount: float, moment: _Moment) -> NDArray[Any]:
+    del moment
     return np.asarray(cv2.GaussianBlur(image, (0, 0), amount))
 
 
-def _overexposed(image: NDArray[Any], amount: float, rng: np.random.Generator, kind: Modality | None) -> NDArray[Any]:
-    del rng
-    if kind is Modality.DEPTH:
+def _overexposed(image: NDArray[Any], amount: float, moment: _Moment) -> NDArray[Any]:
+    if moment.kind is Modality.DEPTH:
         # Strong ambient light leaves a depth camera without answer first where its own signal is weakest: far away.
         limit = _top(image) / amount
         return np.where(image > limit, np.zeros_like(image), image)
     return _back(np.minimum(image.astype(np.float64) * amount, _top(image)), image)
 
 
-def _misaligned(image: NDArray[Any], amount: float, rng: np.random.Generator, kind: Modality | None) -> NDArray[Any]:
-    del rng, kind
+def _smoke(image: NDArray[Any], amount: float, moment: _Moment) -> NDArray[Any]:
+    """Clouds that drift over the picture and thicken over the first frames."""
+    risen = amount * min(1.0, moment.number / SMOKE_RISE_FRAMES)
+    return veil(image, drifting_clouds(moment.scene, image.shape[:2], moment.number), risen, risen, 190.0, 70.0)
+
+
+def _misaligned(image: NDArray[Any], amount: float, moment: _Moment) -> NDArray[Any]:
+    del moment
     shift = np.array([[1.0, 0.0, amount], [0.0, 1.0, amount]])
     return np.asarray(cv2.warpAffine(image, shift, (image.shape[1], image.shape[0]), flags=cv2.INTER_NEAREST))
 
 
 @dataclass(frozen=True, slots=True)
 class _Degradation:
-    spoil: Callable[[NDArray[Any], float, np.random.Generator, Modality | None], NDArray[Any]] | None
+    spoil: Callable[[NDArray[Any], float, _Moment], NDArray[Any]] | None
     amount: float
     target: str
     least: float
     meaning: str
+    only: tuple[str, str] | None = None  # the one target it can have, and why
 
 
 DEGRADATIONS = {
@@ -163,8 +184,16 @@ DEGRADATIONS = {
     "noise": _Degradation(_noise, 0.1, "both", 0.0, "Gaussian noise, standard deviation as share of the range"),
     "blur": _Degradation(_blur, 3.0, "rgb", 0.01, "Gaussian blur, sigma in px"),
     "overexposed": _Degradation(_overexposed, 4.0, "rgb", 1.0, "gain with saturation (depth: far pixels lost)"),
+    "smoke": _Degradation(
+        _smoke,
+        0.9,
+        "rgb",
+        0.0,
+        "drifting smoke, share of the light lost on average",
+        ("rgb", "a thermal camera sees through smoke, and what others see of it is not modelled"),
+    ),
     "misaligned": _Degradation(_misaligned, 8.0, "aux", -1e4, "shifted right and down by px"),
-    "offset": _Degradation(None, 66.0, "aux", 0.0, "images older by ms"),
+    "offset": _Degradation(None, 66.0, "aux", 0.0, "images older by ms", ("aux", "the colour images give the time")),
 }
 
 
@@ -213,11 +242,13 @@ class Condition:
         frame = MultiModalFrame(float(sequence.stamps[index]), rgb, aux, sequence.modality, aux_held=source != index)
         if degradation is None or degradation.spoil is None:
             return frame
-        rng = self._rng(sequence.name, index)
+        rng, number = self._rng(sequence.name, index), index - sequence.start
         if rgb is not None and self.target in ("rgb", "both"):
-            frame = replace(frame, rgb=degradation.spoil(rgb, self.amount, rng, None))
+            moment = _Moment(rng, self._rng(sequence.name), number, None)
+            frame = replace(frame, rgb=degradation.spoil(rgb, self.amount, moment))
         if aux is not None and self.target in ("aux", "both"):
-            frame = replace(frame, aux=degradation.spoil(aux, self.amount, rng, sequence.modality))
+            moment = _Moment(rng, self._rng(sequence.name), number, sequence.modality)
+            frame = replace(frame, aux=degradation.spoil(aux, self.amount, moment))
         return frame
 
     def _older(self, sequence: Sequence, index: int) -> int:
@@ -251,8 +282,8 @@ def parse_condition(text: str, seed: int = 0) -> Condition:
     chosen = target or known.target
     if chosen not in TARGETS:
         raise ConditionError(f"condition {text!r}: {chosen!r} is not one of {', '.join(TARGETS)}")
-    if name == "offset" and chosen != "aux":
-        raise ConditionError(f"condition {text!r}: the colour images give the time; only @aux can be older")
+    if known.only and chosen != known.only[0]:
+        raise ConditionError(f"condition {text!r}: {known.only[1]}; only @{known.only[0]}")
     if not np.isfinite(amount) or amount < known.least:
         raise ConditionError(f"condition {text!r}: amount must be at least {known.least:g}")
     return Condition(name, amount, chosen, seed)

@@ -1,7 +1,7 @@
 """Which checkpoint of a run is kept, and how it becomes the weights that ship.
 
 Held-out pairs do not predict tracking, so every checkpoint's averaged weights track whole recordings: the sequences
-that the recipe names, painted clips, and the sequences through one camera alone.
+that the recipe names, painted clips, and those sequences through one camera alone and with spoilt colour.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from ckd_core.training.recordings import (
     painted_recordings,
     success,
     with_one_camera,
+    with_spoilt_colour,
 )
 
 if TYPE_CHECKING:
@@ -37,7 +38,8 @@ if TYPE_CHECKING:
     from ckd_core.models.checkpoint import ModelMetadata
     from ckd_core.models.network import TrackingNetwork
 
-WEIGHTS = {"sequences": 0.5, "clips": 0.3, "one camera": 0.2}  # of the parts of a score, as far as they are there
+# Of the parts of a score, as far as they are there.
+WEIGHTS = {"sequences": 0.4, "clips": 0.3, "one camera": 0.15, "spoilt colour": 0.15}
 CHOSEN = "chosen.safetensors"
 
 
@@ -132,6 +134,7 @@ def _recordings(settings: TrainSettings) -> dict[str, list[Footage]]:
         "sequences": [folder_recording(folder) for folder in choice.sequences],
         "clips": painted_recordings(choice.clips, choice.clip_frames, CHOICE_SEED, CHOICE_WORLD),
         "one camera": [one for folder in choice.sequences for one in with_one_camera(folder)],
+        "spoilt colour": [one for folder in choice.sequences for one in with_spoilt_colour(folder)],
     }
     if not any(parts.values()):
         raise ChoiceError("choice.sequences is empty and choice.clips is 0; expected something to track")

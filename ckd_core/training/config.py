@@ -162,8 +162,8 @@ class RunSettings:
 class ChoiceSettings:
     """What `sdstrack choose` lets checkpoints track: never what the final weights are judged on.
 
-    sequences: folders in the plain layout; those with two cameras also count with each camera alone. clips: painted
-    recordings of `clip_frames` frames.
+    sequences: folders in the plain layout; those with two cameras also count with each camera alone and with spoilt
+    colour. clips: painted recordings of `clip_frames` frames.
     """
 
     sequences: tuple[Path, ...] = ()

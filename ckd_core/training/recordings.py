@@ -13,7 +13,7 @@ from ckd_core.data.footage import of_clip, of_sequence
 from ckd_core.data.sequences import open_sequence
 from ckd_core.data.synthetic.clips import clip
 from ckd_core.data.synthetic.world import World
-from ckd_core.evaluation.conditions import AUX_ALONE, RGB_ALONE
+from ckd_core.evaluation.conditions import AUX_ALONE, RGB_ALONE, parse_condition
 from ckd_core.evaluation.metrics import overlap, success_auc
 from ckd_core.frame import Modality
 from ckd_core.tracking.confidence import ConfidenceConfig
@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 CHOICE_WORLD, CHOICE_SEED = 977, 9000  # what `sdstrack choose` looks at
 HELD_OUT_WORLD, HELD_OUT_SEED = 424_242, 70_000  # what no training run and no choice has seen
+# A camera that still delivers, but no longer the target: what the other one must outweigh.
+SPOILT = ("blackout@rgb", "noise=0.3@rgb", "blur=12@rgb", "overexposed=8@rgb", "smoke=0.9@rgb")
 SCENES: tuple[tuple[TargetKind, Trouble], ...] = (
     ("person", "none"),
     ("rigid", "smoke"),
@@ -69,14 +71,24 @@ def folder_recording(folder: Path) -> Footage:
 
 def with_one_camera(folder: Path) -> list[Footage]:
     """The same sequence through each of its cameras alone, from its first frame on; nothing where it has only one."""
+    return _under(folder, (RGB_ALONE, AUX_ALONE))
+
+
+def with_spoilt_colour(folder: Path) -> list[Footage]:
+    """The same sequence with colour spoilt in the ways of `SPOILT`; nothing where there is no other camera to trust."""
+    return _under(folder, [parse_condition(text) for text in SPOILT])
+
+
+def _under(folder: Path, conditions: Iterable[Condition]) -> list[Footage]:
+    """A sequence of two cameras once under each condition, nothing where it has only one."""
     sequence = open_sequence(folder)
     if not (sequence.rgb_paths and sequence.aux_paths):
         return []
     whole = of_sequence(sequence)
     found = []
-    for condition in (RGB_ALONE, AUX_ALONE):
+    for condition in conditions:
         show = partial(condition.frame, sequence, present=condition.presence(sequence))
-        found.append(replace(whole, name=f"{whole.name} {condition.name}", frame=cache(show)).since(sequence.start))
+        found.append(replace(whole, name=f"{whole.name} {condition}", frame=cache(show)).since(sequence.start))
     return found
 
 

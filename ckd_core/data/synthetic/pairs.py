@@ -55,8 +55,8 @@ class PairSettings:
     real_share: real people in aligned colour and thermal pictures, where the world has such pictures.
     absent_share: pairs without the target in the search region; their boxes are no part of a loss.
     drop_rgb, drop_aux: share of pairs in which that stream is dead in both images (black, or the other stream's images
-    in its place).
-    hard: share of pairs with darkness, smoke or blur.
+    in its place). lose_rgb, lose_aux: share in which it dies between the template and the search image.
+    hard: share of pairs with darkness, glare, smoke, blur or strong noise.
     """
 
     template_size: int = field(default=64, metadata=limits(16))
@@ -71,7 +71,9 @@ class PairSettings:
     absent_share: float = field(default=0.0, metadata=limits(0.0, 1.0))
     drop_rgb: float = field(default=0.1, metadata=limits(0.0, 1.0))
     drop_aux: float = field(default=0.2, metadata=limits(0.0, 1.0))
-    hard: float = field(default=0.35, metadata=limits(0.0, 1.0))
+    lose_rgb: float = field(default=0.08, metadata=limits(0.0, 1.0))
+    lose_aux: float = field(default=0.05, metadata=limits(0.0, 1.0))
+    hard: float = field(default=0.5, metadata=limits(0.0, 1.0))
     modalities: tuple[Modality, ...] = (Modality.THERMAL, Modality.DEPTH, Modality.EVENT)
 
 
@@ -145,6 +147,7 @@ class _PairPainter:
         first, second, absent = self._moments()
         dead = rng.random()
         drop_rgb, drop_aux = dead < settings.drop_rgb, dead > 1 - settings.drop_aux
+        lose_rgb, lose_aux = self._losses(drop_rgb or drop_aux)
         calm = sensors.random_colour_look(rng, 0.3 * settings.hard)
         look = calm if rng.random() < 0.4 else sensors.random_colour_look(rng, settings.hard)
         side = float(np.sqrt(first.box[2] * first.box[3]))
@@ -161,10 +164,18 @@ class _PairPainter:
         view_x, box_x = self._window(
             second.box, around, side * settings.search_factor, settings.search_size, reach, gauss=near
         )
-        search = self._show(second, view_x, settings.search_size, look, drop_rgb, drop_aux)
+        search = self._show(second, view_x, settings.search_size, look, drop_rgb or lose_rgb, drop_aux or lose_aux)
         if absent:
             box_x = np.array(ABSENT_BOX)
         return template, search, torch.from_numpy(box_t).float(), torch.from_numpy(box_x).float()
+
+    def _losses(self, dead: bool) -> tuple[bool, bool]:
+        """Whether colour, whether the other stream dies before the search image; never the last one left."""
+        if dead:
+            return False, False
+        chance = self.rng.random()
+        lose_rgb = chance < self.settings.lose_rgb
+        return lose_rgb, not lose_rgb and chance > 1 - self.settings.lose_aux
 
     def _window(
         self, box: NDArray[np.float64], around: NDArray[np.float64], side: float, out: int, reach: float,

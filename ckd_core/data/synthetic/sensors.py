@@ -1,18 +1,19 @@
 """What cameras make of a rendered moment, and how each of them fails.
 
-colour: darkness, smoke, blur, noise. depth: range noise, holes, no return from hot or far things, saturation. thermal:
-blur, fixed-pattern noise, saturation, crossover (target as warm as its surroundings), black-hot polarity. event: noise,
-a dead column range, nothing where nothing moves.
+colour: darkness, glare, smoke, blur, noise. depth: range noise, holes, no return from hot or far things, saturation.
+thermal: blur, fixed-pattern noise, saturation, crossover (target as warm as its surroundings), black-hot polarity.
+event: noise, a dead column range, nothing where nothing moves.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 
+from ckd_core.data.synthetic.smoke import still_clouds, veil
 from ckd_core.data.synthetic.textures import smooth_noise
 from ckd_core.modality import Events
 
@@ -23,6 +24,7 @@ EVENT_ON = (255, 0, 0)
 EVENT_OFF = (0, 0, 255)
 _EVENT_COLOURS = np.zeros((1, 256, 3), dtype=np.uint8)  # of polarity + 1
 _EVENT_COLOURS[0, :3] = (EVENT_OFF, (255, 255, 255), EVENT_ON)
+_TROUBLES, _TROUBLE_SHARES = ("dark", "glare", "smoke", "blur", "noise"), (0.2, 0.1, 0.45, 0.15, 0.1)
 _LOG_LEVELS = np.log(np.arange(256, dtype=np.float32) + 8)
 
 
@@ -30,8 +32,9 @@ _LOG_LEVELS = np.log(np.arange(256, dtype=np.float32) + 8)
 class ColourLook:
     """State of air and light.
 
-    gain, gamma, tint: exposure; smoke: share hidden on average (0..1), its tone 0..255 and cell count; noise: standard
-    deviation 0..255; blur: length in pixels and direction of a motion streak.
+    gain, gamma, tint: exposure; smoke: share hidden on average (0..1), its mean tone 0..255 and clouds across the
+    picture; smoke_contrast: how far the hidden share varies between cloud and gap (0..2); smoke_shade: how far its tone
+    varies (0..255); noise: standard deviation 0..255; blur: length in pixels and direction of a motion streak.
     """
 
     gain: float = 1.0
@@ -40,6 +43,8 @@ class ColourLook:
     smoke: float = 0.0
     smoke_tone: float = 190.0
     smoke_cells: int = 4
+    smoke_contrast: float = 0.7
+    smoke_shade: float = 0.0
     noise: float = 2.0
     blur: int = 0
     blur_angle: float = 0.0
@@ -88,20 +93,27 @@ class EventLook:
 
 
 def random_colour_look(rng: np.random.Generator, hard: float = 0.5) -> ColourLook:
-    """Draw light and air; `hard` is the chance of trouble (darkness, smoke, blur)."""
-    trouble = rng.random() < hard
-    kind = int(rng.integers(4)) if trouble else -1
-    dark = kind == 0
-    return ColourLook(
-        gain=float(rng.uniform(0.06, 0.4) if dark else rng.uniform(0.75, 1.25)),
+    """Draw light and air; `hard` is the chance of trouble (darkness, glare, smoke, blur, noise)."""
+    trouble = str(rng.choice(_TROUBLES, p=_TROUBLE_SHARES)) if rng.random() < hard else ""
+    gain = {"dark": (0.06, 0.4), "glare": (2.0, 8.0)}.get(trouble, (0.75, 1.25))
+    grain = {"dark": (2.0, 9.0), "noise": (10.0, 80.0)}.get(trouble)
+    look = ColourLook(
+        gain=float(rng.uniform(*gain)),
         gamma=float(np.exp(rng.normal(0, 0.12))),
         tint=(float(rng.uniform(0.9, 1.1)), 1.0, float(rng.uniform(0.9, 1.1))),
-        smoke=float(rng.uniform(0.3, 1.0)) if kind in (1, 2) else 0.0,
         smoke_tone=float(rng.uniform(90, 235)),
         smoke_cells=int(rng.integers(2, 7)),
-        noise=float(rng.uniform(0, 4) + (rng.uniform(2, 9) if dark else 0)),
-        blur=int(rng.integers(3, 10)) if kind == 3 else 0,
+        noise=float(rng.uniform(0, 4) + (rng.uniform(*grain) if grain else 0)),
+        blur=int(rng.integers(3, 16)) if trouble == "blur" else 0,
         blur_angle=float(rng.uniform(0, np.pi)),
+    )
+    if trouble != "smoke":
+        return look
+    return replace(
+        look,
+        smoke=float(rng.uniform(0.3, 1.1)),
+        smoke_contrast=float(rng.uniform(0.2, 1.8)),
+        smoke_shade=float(rng.uniform(0, 120)),
     )
 
 
@@ -163,9 +175,8 @@ def colour_image(rng: np.random.Generator, rgb: NDArray[np.uint8], look: ColourL
     lut = np.stack(curve, axis=-1).astype(np.uint8)[None]
     image = cv2.LUT(rgb, lut).astype(np.uint8, copy=False)
     if look.smoke > 0:
-        thick = (smooth_noise(rng, rgb.shape[:2], look.smoke_cells) - 0.5) * 0.7 + look.smoke
-        weight = np.clip(thick, 0, 0.985)[..., None]
-        image = (image * (1 - weight) + look.smoke_tone * weight).astype(np.uint8)
+        clouds = still_clouds(rng, image.shape[:2], look.smoke_cells)
+        image = veil(image, clouds, look.smoke, look.smoke_contrast, look.smoke_tone, look.smoke_shade)
     if look.blur > 1:
         image = cv2.filter2D(image, -1, _streak(look.blur, look.blur_angle)).astype(np.uint8, copy=False)
     if look.noise > 0.3:

@@ -93,6 +93,26 @@ def test_degradations_spoil_what_they_say(thermal: Sequence) -> None:
     np.testing.assert_array_equal(shown(thermal, "blackout@both", 0).rgb, thermal.rgb(0))
 
 
+def test_smoke_rises_and_drifts(thermal: Sequence) -> None:
+    def colour(text: str, index: int, seed: int = 0) -> np.ndarray:
+        image = shown(thermal, text, index, seed).rgb
+        assert image is not None
+        return image.astype(float)
+
+    likeness = [
+        float(np.corrcoef(colour("smoke", index).ravel(), thermal.rgb(index).ravel())[0, 1]) for index in (0, 5, 20)
+    ]
+    assert likeness[0] == pytest.approx(1)
+    assert 0.5 < likeness[1] < 0.99
+    assert likeness[2] < 0.5 * likeness[1]
+    np.testing.assert_array_equal(colour("smoke", 20), colour("smoke", 20))
+    assert np.abs(colour("smoke", 20) - colour("smoke", 20, seed=1)).mean() > 5
+    # Nothing is left of what stands there, so what changes is the smoke: a little from frame to frame.
+    one, two, later = (colour("smoke=2", index) for index in (30, 31, 59))
+    assert 0 < np.abs(one - two).mean() < np.abs(one - later).mean() / 3
+    np.testing.assert_array_equal(shown(thermal, "smoke", 20).aux, thermal.aux(20))
+
+
 def test_depth_keeps_its_type(tmp_path: Path) -> None:
     sequence = open_sequence(write_scene(tmp_path / "d", aux="depth"))
     clean = sequence.aux(3)
@@ -114,7 +134,8 @@ def test_depth_keeps_its_type(tmp_path: Path) -> None:
         ("noise=lots", "'lots' is not a number"),
         ("noise=-1", "at least 0"),
         ("noise=0.1@depth", "not one of rgb, aux, both"),
-        ("offset=10@rgb", "only @aux can be older"),
+        ("offset=10@rgb", "the colour images give the time; only @aux"),
+        ("smoke@both", "a thermal camera sees through smoke"),
         ("bursts=1.5", "outside 0..1"),
         ("bursts@aux", "takes no @aux"),
     ],

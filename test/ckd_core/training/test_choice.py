@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from small_scenes import write_scene
 from typer.testing import CliRunner
 
 import ckd_core.commands
 from ckd_core.cli import build_app
-from ckd_core.evaluation.conditions import RGB_ALONE
+from ckd_core.evaluation.conditions import RGB_ALONE, parse_condition
 from ckd_core.frame import BoundingBox
 from ckd_core.models.checkpoint import CheckpointError as WeightsError
 from ckd_core.models.checkpoint import load_model, load_tensors
@@ -25,7 +26,14 @@ from ckd_core.training.checkpoint import CheckpointError as TrainingCheckpointEr
 from ckd_core.training.checkpoint import load_checkpoint, part, save_checkpoint
 from ckd_core.training.choice import CHOSEN, ChoiceError, averaged_network, choose, ship
 from ckd_core.training.config import ChoiceSettings, TrainSettings
-from ckd_core.training.recordings import masked, painted_recordings, success
+from ckd_core.training.recordings import (
+    SPOILT,
+    folder_recording,
+    masked,
+    painted_recordings,
+    success,
+    with_spoilt_colour,
+)
 from ckd_core.training.run_state import export
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -133,6 +141,18 @@ def test_clips_repeat_and_lose_a_camera() -> None:
     blind = masked(one[0], RGB_ALONE)
     assert blind.frame(0).aux is not None
     assert all(blind.frame(i).aux is None and blind.frame(i).rgb is not None for i in range(1, len(blind)))
+
+
+def test_spoilt_colour_leaves_the_start_and_the_other_camera(tmp_path: Path) -> None:
+    folder = write_scene(tmp_path / "walk", frames=20)
+    clean = folder_recording(folder)
+    spoilt = with_spoilt_colour(folder)
+    assert [one.name for one in spoilt] == [f"walk {parse_condition(text)}" for text in SPOILT]
+    for one in spoilt:
+        assert np.array_equal(one.frame(0).rgb, clean.frame(0).rgb)
+        assert np.abs(one.frame(19).rgb.astype(float) - clean.frame(19).rgb).mean() > 10
+        assert np.array_equal(one.frame(19).aux, clean.frame(19).aux)
+    assert with_spoilt_colour(write_scene(tmp_path / "mono", aux=None)) == []
 
 
 def test_the_verbs(trained: TrainSettings, tmp_path: Path) -> None:

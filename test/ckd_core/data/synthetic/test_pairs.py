@@ -83,9 +83,24 @@ def test_absent_targets_and_dead_streams() -> None:
     assert black + doubled >= 12
 
 
+def test_a_stream_dies_after_the_template() -> None:
+    alive = {"drop_rgb": 0.0, "drop_aux": 0.0, "modalities": (Modality.THERMAL,)}
+    for stream, lost in ((slice(0, 3), {"lose_rgb": 1.0}), (slice(3, 6), {"lose_rgb": 0.0, "lose_aux": 1.0})):
+        whole = SyntheticPairs(WORLD, PairSettings(**alive, lose_rgb=0.0, lose_aux=0.0))
+        dying = SyntheticPairs(WORLD, PairSettings(**alive, **lost))
+        for index in range(8):
+            sample, clean = dying[index], whole[index]
+            assert torch.equal(sample.template, clean.template)
+            assert not torch.equal(sample.search[stream], clean.search[stream])
+            black = channel_is_black(sample.search, stream.start)
+            assert black or torch.equal(sample.search[:3], sample.search[3:])
+    never = SyntheticPairs(WORLD, PairSettings(drop_rgb=1.0, drop_aux=0.0, lose_aux=1.0))
+    assert not any(channel_is_black(never[i].search, 0) and channel_is_black(never[i].search, 3) for i in range(8))
+
+
 @pytest.mark.parametrize("modality", list(Modality))
 def test_one_modality_alone(modality: Modality) -> None:
-    sample = SyntheticPairs(WORLD, PairSettings(modalities=(modality,), drop_rgb=0.0, drop_aux=0.0))[1]
+    sample = SyntheticPairs(WORLD, PairSettings(modalities=(modality,), drop_rgb=0.0, drop_aux=0.0, lose_aux=0.0))[1]
     aux = sample.search[3:] * torch.tensor(STD)[:, None, None] + torch.tensor(MEAN)[:, None, None]
     if modality is Modality.THERMAL:
         torch.testing.assert_close(aux[0], aux[2], atol=1e-5, rtol=0)
