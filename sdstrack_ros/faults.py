@@ -56,12 +56,6 @@ class FaultLog:
         with self._lock:
             return tuple(self._faults[cause] for cause in sorted(self._faults))
 
-    @property
-    def total(self) -> int:
-        """Number of faults of all causes."""
-        with self._lock:
-            return sum(fault.count for fault in self._faults.values())
-
 
 class _HasFaults(Protocol):
     @property

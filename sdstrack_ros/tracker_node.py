@@ -173,6 +173,10 @@ class TrackerNode(LifecycleNode):  # type: ignore[misc]  # rclpy brings no types
             self._inputs.destroy()
         if self._worker is not None and not self._worker.stop(patience_s):
             self.get_logger().warning("the network is still busy with a frame; its answer will be thrown away")
+        for request in self._worker.left_over() if self._worker is not None else ():
+            if isinstance(request, ResetRequest) or (isinstance(request, BoxRequest) and request.patient):
+                continue  # the next activation forgets the target and starts on the parameter's box anyway
+            self._refuse(f"{request.origin} refused: the node was deactivated before it could be looked at")
         self._health.expect_answers(None)
         self._targets = self._inputs = None
         self._paused = False

@@ -39,7 +39,6 @@ class NewestWorker(Generic[FrameT, RequestT]):
         self._frame: FrameT | None = None
         self._requests: deque[tuple[RequestT, bool]] = deque()
         self._stopping = False
-        self._dropped = 0
         self._thread = threading.Thread(target=self._run, name="tracking", daemon=True)
 
     def start(self) -> None:
@@ -50,7 +49,6 @@ class NewestWorker(Generic[FrameT, RequestT]):
         """Put a frame into the mailbox; returns whether an older one had to go."""
         with self._wake:
             replaced = self._frame is not None
-            self._dropped += replaced
             self._frame = frame
             self._wake.notify()
         return replaced
@@ -59,8 +57,11 @@ class NewestWorker(Generic[FrameT, RequestT]):
         """Queue a request; returns the oldest one when it had to go for that.
 
         newest_only: it belongs to a stream of which only the newest counts, and replaces those of it that still wait.
+        After `stop` nothing is queued.
         """
         with self._wake:
+            if self._stopping:
+                return None
             if newest_only:
                 self._requests = deque(waiting for waiting in self._requests if not waiting[1])
             self._requests.append((request, newest_only))
@@ -68,24 +69,23 @@ class NewestWorker(Generic[FrameT, RequestT]):
             self._wake.notify()
         return gone
 
-    @property
-    def dropped(self) -> int:
-        """Frames that a newer one replaced before they were looked at."""
-        with self._wake:
-            return self._dropped
-
     def stop(self, timeout_s: float) -> bool:
         """Let the thread end after what it is doing now; returns whether it has ended within `timeout_s`."""
         with self._wake:
             self._stopping = True
-            self._dropped += self._frame is not None
             self._frame = None
-            self._requests.clear()
             self._wake.notify()
         if self._thread.ident is None:
             return True
         self._thread.join(timeout_s)
         return not self._thread.is_alive()
+
+    def left_over(self) -> list[RequestT]:
+        """Requests that nobody looked at before `stop`, without those of streams; they are answered for then."""
+        with self._wake:
+            left = [request for request, newest_only in self._requests if not newest_only]
+            self._requests.clear()
+        return left
 
     @property
     def stopping(self) -> bool:
