@@ -61,4 +61,4 @@ def command(
         )
     console.print(table)
     if report.path is not None:
-        console.print(f"wrote {report.path} (SHA-256 {report.sha256})", soft_wrap=True)
+        console.print(f"wrote {report.path} (content SHA-256 {report.sha256})", soft_wrap=True)

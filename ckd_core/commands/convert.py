@@ -49,7 +49,7 @@ def command(
     _print_report(console, done.report)
     if done.replaced:
         console.print(f"not rebuilt, left inert: {', '.join(done.replaced)}", highlight=False, soft_wrap=True)
-    console.print(f"wrote {target} (SHA-256 {done.metadata.sha256})", highlight=False, soft_wrap=True)
+    console.print(f"wrote {target} (content SHA-256 {done.metadata.sha256})", highlight=False, soft_wrap=True)
 
 
 def _print_report(console: Console, report: KeyReport) -> None:
