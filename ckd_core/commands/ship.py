@@ -25,4 +25,6 @@ def command(
 
     settings = read_settings(config, TrainSettings, changes or [])
     path, metadata = ship(settings, config.stem, out)
-    typer.echo(f"wrote {path} ({path.stat().st_size / 1e6:.2f} MB, content SHA-256 {metadata.sha256})\n{metadata.source}")
+    typer.echo(
+        f"wrote {path} ({path.stat().st_size / 1e6:.2f} MB, content SHA-256 {metadata.sha256})\n{metadata.source}"
+    )
