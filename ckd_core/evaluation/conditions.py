@@ -242,12 +242,12 @@ class Condition:
         frame = MultiModalFrame(float(sequence.stamps[index]), rgb, aux, sequence.modality, aux_held=source != index)
         if degradation is None or degradation.spoil is None:
             return frame
-        rng, number = self._rng(sequence.name, index), index - sequence.start
+        rng, scene = self._rng(sequence.name, index), self._rng(sequence.name)
+        moment = _Moment(rng, scene, index - sequence.start, None)
         if rgb is not None and self.target in ("rgb", "both"):
-            moment = _Moment(rng, self._rng(sequence.name), number, None)
             frame = replace(frame, rgb=degradation.spoil(rgb, self.amount, moment))
         if aux is not None and self.target in ("aux", "both"):
-            moment = _Moment(rng, self._rng(sequence.name), number, sequence.modality)
+            moment = replace(moment, kind=sequence.modality)
             frame = replace(frame, aux=degradation.spoil(aux, self.amount, moment))
         return frame
 

@@ -35,8 +35,8 @@ class TorchEngine(Engine):
         network = network.to(device=self._device, dtype=torch.float32).eval().requires_grad_(False)
         if precision != "fp32":
             network.lower(DTYPES[precision])
-        self._embed: Callable[..., Tensor] = TemplateProgram(network).to(self._device).eval()
-        self._search: Callable[..., Tensor] = SearchProgram(network).to(self._device).eval()
+        self._embed: Callable[..., Tensor] = TemplateProgram(network)
+        self._search: Callable[..., Tensor] = SearchProgram(network)
         # Measured (`make bench BENCH=networks`): on a CPU without AMX the fused attention is the slower one in bf16.
         # A rule, not a timing at start: a run must give the same boxes every time.
         self._plain = precision == "bf16" and self._device.type == "cpu" and "amx_bf16" not in cpu_flags()

@@ -95,7 +95,7 @@ def template_program(network: TrackingNetwork) -> Any:
 
     side, device = network.config.template_size, next(network.parameters()).device
     crops = torch.zeros((1, 2, side, side, 3), dtype=torch.uint8, device=device)
-    program = TemplateProgram(network).to(device).eval()
+    program = TemplateProgram(network)
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)
         return torch.export.export(program, (crops,), strict=False)
@@ -112,7 +112,7 @@ def search_program(network: TrackingNetwork, batch: int) -> Any:
     tokens = torch.zeros((batch, 2, config.template_tokens, config.width), dtype=dtype, device=device)
     crops = torch.zeros((batch, 2, config.search_size, config.search_size, 3), dtype=torch.uint8, device=device)
     windows = torch.ones((batch, 1, config.grid, config.grid), device=device)
-    program = SearchProgram(network).to(device).eval()
+    program = SearchProgram(network)
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)
         return torch.export.export(program, (tokens, crops, windows), strict=False)

@@ -43,20 +43,26 @@ class Normalise(nn.Module):
         return torch.addcmul(self.shift, planes.to(torch.float32), self.scale).to(self.dtype)
 
 
-class TemplateProgram(nn.Module):
-    """Template crops -> template tokens."""
+class _Program(nn.Module):
+    """A part of the tracker as it is used: on the network's device, in evaluation mode."""
 
     def __init__(self, network: TrackingNetwork) -> None:
         super().__init__()
         self.network = network
         self.normalise = Normalise(compute_dtype(network))
+        self.device = next(network.parameters()).device
+        self.to(self.device).eval()
+
+
+class TemplateProgram(_Program):
+    """Template crops -> template tokens."""
 
     def forward(self, crops: Tensor) -> Tensor:
         """[B, 2, T, T, 3] uint8 -> [B, 2, tokens, width]."""
         return self.network.embed_template(self.normalise(crops))
 
 
-class SearchProgram(nn.Module):
+class SearchProgram(_Program):
     """Template tokens, search crops and response windows -> answers [B, 7] float32.
 
     An answer: the box (normalised cxcywh) at the highest windowed response, that response, the highest bare score, and
@@ -66,12 +72,10 @@ class SearchProgram(nn.Module):
     places: Tensor
 
     def __init__(self, network: TrackingNetwork) -> None:
-        super().__init__()
-        self.network = network
-        self.normalise = Normalise(compute_dtype(network))
+        super().__init__(network)
         self.grid = network.config.grid
         self.reach = max(1, round(self.grid / 8))
-        steps = torch.arange(self.grid)
+        steps = torch.arange(self.grid, device=self.device)
         places = torch.stack(torch.meshgrid(steps, steps, indexing="ij"))  # [2, g, g] row, column
         self.register_buffer("places", places[None])
 

@@ -13,8 +13,8 @@ from ckd_core.data.synthetic.textures import smooth_noise
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-SKY_SIDE, SKY_CELLS = 384, 6
-THICKEST = 0.985  # share of a pixel that the densest smoke hides
+_SKY_SIDE, _SKY_CELLS = 384, 6
+_THICKEST = 0.985  # share of a pixel that the densest smoke hides
 _DRIFT = 0.9  # sky pixels a frame
 
 
@@ -27,9 +27,9 @@ def _sky() -> NDArray[np.float32]:
 
 def _billows(rng: np.random.Generator) -> NDArray[np.float32]:
     """Noise of several scales, spread so that all but its extremes fill -0.5..0.5."""
-    total = np.zeros((SKY_SIDE, SKY_SIDE), dtype=np.float32)
+    total = np.zeros((_SKY_SIDE, _SKY_SIDE), dtype=np.float32)
     for octave in range(5):
-        total += (smooth_noise(rng, total.shape, SKY_CELLS * 2**octave) - 0.5) * np.float32(0.6**octave)
+        total += (smooth_noise(rng, total.shape, _SKY_CELLS * 2**octave) - 0.5) * np.float32(0.6**octave)
     low, high = np.percentile(total, (2, 98))
     spread: NDArray[np.float32] = np.clip((total - low) / (high - low) - 0.5, -0.5, 0.5).astype(np.float32)
     return spread
@@ -37,8 +37,8 @@ def _billows(rng: np.random.Generator) -> NDArray[np.float32]:
 
 def still_clouds(rng: np.random.Generator, shape: tuple[int, int], cells: int) -> NDArray[np.float32]:
     """Density and brightness of smoke [h, w, 2] float32, each -0.5..0.5, with about `cells` clouds across."""
-    side = SKY_SIDE * min(cells, SKY_CELLS) // SKY_CELLS
-    y, x = (int(v) for v in rng.integers(0, SKY_SIDE - side + 1, 2))
+    side = _SKY_SIDE * min(cells, _SKY_CELLS) // _SKY_CELLS
+    y, x = (int(v) for v in rng.integers(0, _SKY_SIDE - side + 1, 2))
     flips = rng.integers(0, 2, 2)
     part = _sky()[y : y + side, x : x + side][:: 1 - 2 * int(flips[0]), :: 1 - 2 * int(flips[1])]
     resized = cv2.resize(np.ascontiguousarray(part), (shape[1], shape[0]), interpolation=cv2.INTER_LINEAR)
@@ -47,9 +47,9 @@ def still_clouds(rng: np.random.Generator, shape: tuple[int, int], cells: int) -
 
 def drifting_clouds(rng: np.random.Generator, shape: tuple[int, int], frame: int) -> NDArray[np.float32]:
     """As `still_clouds`, `frame` frames after the beginning; the same `rng` state gives the same smoke moved on."""
-    place, angle = rng.uniform(0, SKY_SIDE, 2), rng.uniform(0, 2 * np.pi)
+    place, angle = rng.uniform(0, _SKY_SIDE, 2), rng.uniform(0, 2 * np.pi)
     x, y = place + frame * _DRIFT * np.array((np.cos(angle), np.sin(angle)))
-    step = SKY_SIDE / max(shape)
+    step = _SKY_SIDE / max(shape)
     columns, rows = np.meshgrid(x + step * np.arange(shape[1]), y + step * np.arange(shape[0]))
     # The sky goes on as its own mirror image, without a seam, as far as the smoke drifts.
     clouds = cv2.remap(
@@ -67,7 +67,7 @@ def veil(
     far that varies between cloud and gap; tone: mean level of the smoke 0..255; shade: how far that varies.
     """
     density, light = cv2.split(clouds)
-    weight = np.clip(density * contrast + hidden, 0, THICKEST)[..., None]
+    weight = np.clip(density * contrast + hidden, 0, _THICKEST)[..., None]
     level = np.clip(light * shade + tone, 0, 255)[..., None]
     seen: NDArray[np.uint8] = (image * (1 - weight) + level * weight).astype(np.uint8)
     return seen
