@@ -35,19 +35,21 @@ def command(
     console = Console()
     settings = read_settings(config, TrainSettings, changes or [])
     trainer = build_trainer(settings)
-    if dry_run:
-        table = Table("what", "plan", title=f"Plan of {config}")
-        for name, value in rehearse(trainer).items():
-            table.add_row(name, value)
-        if trainer.processes.is_main:
-            console.print(table)
-        return
-    if trainer.last.exists():
-        if resume:
+    try:
+        if dry_run:
+            table = Table("what", "plan", title=f"Plan of {config}")
+            for name, value in rehearse(trainer).items():
+                table.add_row(name, value)
+            if trainer.processes.is_main:
+                console.print(table)
+            return
+        if trainer.last.exists():
+            if not resume:
+                raise CheckpointError(f"{trainer.last} exists already; go on with --resume, or choose another run.out")
             trainer.resume()
-        else:
-            raise CheckpointError(f"{trainer.last} exists already; go on with --resume, or choose another run.out")
-    summary = trainer.run()
+        summary = trainer.run()
+    finally:
+        trainer.leave()
     if trainer.processes.is_main:
         best = "" if summary.best is None else f", best {settings.run.best_metric} {summary.best:.4f}"
         console.print(

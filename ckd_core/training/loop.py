@@ -10,6 +10,7 @@ import contextlib
 import logging
 import math
 import time
+import traceback
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -80,6 +81,12 @@ class Trainer:
     ) -> None:
         self.settings = settings
         self.processes = processes.join(settings.run.device)
+        self._parts = self.processes.count * settings.optim.accumulation
+        if settings.run.batch_size % self._parts:
+            raise BatchError(
+                f"run.batch_size {settings.run.batch_size} does not divide into {self.processes.count} processes x "
+                f"{settings.optim.accumulation} accumulated parts; expected a multiple of {self._parts}"
+            )
         if settings.run.threads:
             torch.set_num_threads(settings.run.threads)
         self.network = network.to(self.processes.device)
@@ -107,12 +114,6 @@ class Trainer:
         self.skipped = 0
         self._overflows = 0
         self._stop = StopRequest()
-        self._parts = self.processes.count * settings.optim.accumulation
-        if settings.run.batch_size % self._parts:
-            raise BatchError(
-                f"run.batch_size {settings.run.batch_size} does not divide into {self.processes.count} processes x "
-                f"{settings.optim.accumulation} accumulated parts; expected a multiple of {self._parts}"
-            )
 
     @property
     def folder(self) -> Path:
@@ -157,8 +158,13 @@ class Trainer:
             raise TrainingError(f"the exchange with another process failed ({told}){self._rescued()}") from error
         finally:
             reporter.close()
-            processes.leave()
+            self.leave()
         return TrainingSummary(self.step, self.best, values)
+
+    def leave(self) -> None:
+        """Leave the other processes, after which the trainer cannot be used. `run` does so itself."""
+        self.model = self.module
+        processes.leave()
 
     def _run(self, reporter: Reporter, line: ProgressLine) -> dict[str, float]:
         run, started, saved = self.settings.run, time.monotonic(), time.monotonic()
@@ -218,16 +224,16 @@ class Trainer:
         Returns the values averaged over parts and processes, and the first part's result.
         Raises TrainingDivergedError before the weights change.
         """
-        model = self.model
         context = self._prepare_step(batch)
         parts = batch.chunks(self.settings.optim.accumulation)
         results: list[StepResult] = []
         for i, part in enumerate(parts):
-            alone = isinstance(model, DistributedDataParallel) and i + 1 < len(parts)
-            with model.no_sync() if alone else contextlib.nullcontext():  # type: ignore[operator]  # DDP's own
+            alone = isinstance(self.model, DistributedDataParallel) and i + 1 < len(parts)
+            with self.model.no_sync() if alone else contextlib.nullcontext():  # type: ignore[operator]  # DDP's own
                 try:
-                    result: StepResult = model(part, context)
+                    result: StepResult = self.model(part, context)
                 except LossError as error:
+                    traceback.clear_frames(error.__traceback__)  # they hold the model: processes.leave
                     raise self._diverged(f"{error}", batch) from error
                 self.scaler.scale(result.loss / len(parts)).backward()  # type: ignore[no-untyped-call]
             results.append(result)

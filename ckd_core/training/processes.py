@@ -84,6 +84,11 @@ def join(wanted_device: str) -> Processes:
 
 
 def leave() -> None:
-    """Leave the process group, if there is one."""
+    """Leave the process group, if there is one.
+
+    Let go of every DistributedDataParallel before. One that outlives the group is the last to hold it, and the garbage
+    collector then ends gloo's threads with the GIL in its hand, while they wait for the GIL to drop their last tensors:
+    a process that never exits. torch gives the GIL away where the last reference is Python's own.
+    """
     if dist.is_initialized():
         dist.destroy_process_group()
