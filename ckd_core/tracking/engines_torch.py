@@ -32,7 +32,7 @@ class TorchEngine(Engine):
     def __init__(self, network: TrackingNetwork, precision: str, device: str) -> None:
         super().__init__(f"{self.kind}/{precision}", device, EngineSpec.of(network.name, network.config))
         self._device = torch.device(device)
-        network = network.to(device=self._device, dtype=torch.float32).eval().requires_grad_(False)
+        network = network.to(device=self._device, dtype=torch.float32)
         if precision != "fp32":
             network.lower(DTYPES[precision])
         self._embed: Callable[..., Tensor] = TemplateProgram(network)

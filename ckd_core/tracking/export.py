@@ -177,7 +177,6 @@ def quantise(model: Any, items: Sequence[CalibrationItem], network: TrackingNetw
 
 def engine_from_network(network: TrackingNetwork, kind: str, precision: str, device: str, threads: int) -> Engine:
     """ONNX Runtime or OpenVINO engine made in memory; further batch sizes are made when first asked for."""
-    network = network.eval().requires_grad_(False)
     name, spec = f"{kind}/{precision}", EngineSpec.of(network.name, network.config)
     if kind == "openvino":
         if precision == "int8":
@@ -236,7 +235,6 @@ def write_export(
     items = list(calibration)
     if precision == "int8" and not items:
         raise ExportError("int8 needs crops to calibrate on; give sequences")
-    network = network.eval().requires_grad_(False)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as name:

@@ -44,14 +44,14 @@ class Normalise(nn.Module):
 
 
 class _Program(nn.Module):
-    """A part of the tracker as it is used: on the network's device, in evaluation mode."""
+    """A part of the tracker as it is used: on the network's device, in evaluation mode, without gradients."""
 
     def __init__(self, network: TrackingNetwork) -> None:
         super().__init__()
         self.network = network
         self.normalise = Normalise(compute_dtype(network))
         self.device = next(network.parameters()).device
-        self.to(self.device).eval()
+        self.to(self.device).eval().requires_grad_(False)
 
 
 class TemplateProgram(_Program):
