@@ -34,7 +34,7 @@ setup(
     entry_points={
         "console_scripts": [
             "sdstrack = sdstrack_ros.cli:main",
-            "tracker_node = sdstrack_ros.tracker_node:main",
+            "tracker_node = sdstrack_ros.node.tracker_node:main",
         ],
     },
     zip_safe=False,

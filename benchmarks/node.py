@@ -96,10 +96,10 @@ def messages() -> Callable[[], tuple[Any, Any]]:
 def ours() -> Callable[[], object]:
     """Pair by our synchronizer, decode as the node does."""
     from ckd_core.frame import Modality
-    from sdstrack_ros.message_filters_compat import SimpleFilter
-    from sdstrack_ros.sources import FrameBuilder
-    from sdstrack_ros.sync_policies import synchronize
-    from sdstrack_ros.sync_types import SyncConfig
+    from sdstrack_ros.sync.filters import synchronize
+    from sdstrack_ros.sync.frame_builder import FrameBuilder
+    from sdstrack_ros.sync.message_filters_compat import SimpleFilter
+    from sdstrack_ros.sync.types import SyncConfig
 
     color, aux = SimpleFilter(), SimpleFilter()
     builder, frames = FrameBuilder(Modality.DEPTH), []

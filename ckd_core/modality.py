@@ -215,3 +215,14 @@ def _median_of_histogram(histogram: NDArray[Any]) -> float:
     lower = int(np.searchsorted(counts, (total - 1) // 2, side="right"))
     upper = int(np.searchsorted(counts, total // 2, side="right"))
     return (lower + upper) / 2
+
+
+def depth_in_metres(depth: NDArray[np.generic]) -> NDArray[np.float32]:
+    """Depth image [h, w], integer millimetres or float metres, as float32 metres; invalid readings become 0.
+
+    Invalid are 0, negative, NaN and infinite.
+    """
+    if np.issubdtype(depth.dtype, np.integer):
+        return depth.astype(np.float32) / np.float32(METRES_TO_MM)
+    metres = np.nan_to_num(depth.astype(np.float32), nan=0.0, posinf=0.0, neginf=0.0)
+    return np.where(metres > 0, metres, np.float32(0))

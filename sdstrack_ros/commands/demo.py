@@ -27,29 +27,29 @@ def command(
     from rich.table import Table
 
     from ckd_core.boxes import parse_box
-    from sdstrack_ros import demo
+    from sdstrack_ros.demo import run
 
     if modality not in MODALITIES:
         raise typer.BadParameter(f"'{modality}'; expected {', '.join(MODALITIES)}", param_hint="--modality")
     if bag is not None and sequence is not None:
         raise typer.BadParameter("give --bag or --sequence, not both")
-    kind = demo.MODALITY_NAMES[modality]
+    kind = run.MODALITY_NAMES[modality]
     folder = out / (bag or sequence or Path(modality)).name
     folder.mkdir(parents=True, exist_ok=True)
     console = Console()
     with Progress(console=console) as bars:
         task = bars.add_task("recording", total=None)
         if sequence is not None:
-            recording = demo.folder_recording(sequence, folder)
+            recording = run.folder_recording(sequence, folder)
         elif bag is not None:
             start = parse_box(init) if init else None
-            recording = demo.open_recording(bag, kind, start, truth)
+            recording = run.open_recording(bag, kind, start, truth)
         else:
-            recording = demo.synthetic_recording(kind, folder)
+            recording = run.synthetic_recording(kind, folder)
         total = len(recording.truth) or None
         bars.update(task, description="tracking", total=total, completed=0)
         parameters = {"model": model, "weights": weights}
-        summary = demo.run(recording, folder, parameters, lambda count: bars.update(task, completed=count), rate)
+        summary = run.run(recording, folder, parameters, lambda count: bars.update(task, completed=count), rate)
         bars.update(task, description="done", completed=total)
     table = Table("", "", title=f"{modality}: {recording.bag.name}", show_header=False)
     for name in summary.__dataclass_fields__:

@@ -30,7 +30,7 @@ def command(
     ] = None,
 ) -> None:
     """Run the node's path from message to box over every frame of a recording; needs no ROS installation."""
-    from sdstrack_ros.evaluate_bag import EvaluateRequest, evaluate
+    from sdstrack_ros.bags.evaluate import EvaluateRequest, evaluate
 
     request = EvaluateRequest(
         bag=bag,

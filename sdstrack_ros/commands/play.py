@@ -23,7 +23,7 @@ def command(
     """Publish a recording's messages as they were recorded, at their pace; needs rclpy, not rosbag2."""
     import signal
 
-    from sdstrack_ros.bag_player import play
+    from sdstrack_ros.bags.player import play
 
     # Explicitly: a shell that starts this in the background has SIGINT ignored, and SIGTERM ends a robot's processes.
     for number in (signal.SIGINT, signal.SIGTERM):

@@ -16,7 +16,7 @@ from reliability.lengths import LONG, record
 from reliability.weights import write_tiny_weights
 
 from ckd_core.frame import BoundingBox, Modality, MultiModalFrame
-from sdstrack_ros.bag_writer import write_bag
+from sdstrack_ros.bags.writer import write_bag
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -122,7 +122,7 @@ _YAML_VALUES = st.recursive(
 
 
 def test_ros_parameter_files(tmp_path: Path) -> None:
-    from sdstrack_ros.parameters import TABLE, settings_from_yaml
+    from sdstrack_ros.parameters.table import TABLE, settings_from_yaml
 
     path = tmp_path / "node.yaml"
 
@@ -158,7 +158,7 @@ def test_training_configs(tmp_path: Path) -> None:
 
 
 def test_yaml_cannot_make_objects(tmp_path: Path) -> None:
-    from sdstrack_ros.parameters import ParameterError, settings_from_yaml
+    from sdstrack_ros.parameters.table import ParameterError, settings_from_yaml
 
     trace = tmp_path / "ran"
     path = tmp_path / "node.yaml"
@@ -323,8 +323,8 @@ def test_damaged_published_files(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("storage", ["mcap", "sqlite3"])
 def test_damaged_recordings(storage: str, tmp_path: Path) -> None:
-    from sdstrack_ros.bag import open_bag, read_frames
-    from sdstrack_ros.bag_writer import write_bag
+    from sdstrack_ros.bags.frames import open_bag, read_frames
+    from sdstrack_ros.bags.writer import write_bag
 
     random_numbers = np.random.default_rng(1)
     frames = [

@@ -30,12 +30,12 @@ from rclpy.serialization import deserialize_message, serialize_message  # noqa: 
 from sensor_msgs.msg import CameraInfo, CompressedImage, RegionOfInterest  # noqa: E402
 from vision_msgs.msg import Detection2D, Detection2DArray  # noqa: E402
 
-from sdstrack_ros.aux_events import EventBuffer  # noqa: E402
-from sdstrack_ros.camera import CameraError, PinholeCamera  # noqa: E402
-from sdstrack_ros.event_window import EventDecodeError, EventWindow  # noqa: E402
-from sdstrack_ros.image_codec import ENCODINGS, CodecError, decode  # noqa: E402
-from sdstrack_ros.synchronizer import SyncConfig, SyncedSet, Synchronizer  # noqa: E402
-from sdstrack_ros.targets import TargetError, box_of, checked_box  # noqa: E402
+from sdstrack_ros.messages.camera import CameraError, PinholeCamera  # noqa: E402
+from sdstrack_ros.messages.event_window import EventDecodeError, EventWindow  # noqa: E402
+from sdstrack_ros.messages.image_codec import ENCODINGS, CodecError, decode  # noqa: E402
+from sdstrack_ros.sync.event_buffer import EventBuffer  # noqa: E402
+from sdstrack_ros.sync.synchronizer import SyncConfig, SyncedSet, Synchronizer  # noqa: E402
+from sdstrack_ros.tracking.target_requests import TargetError, box_of, checked_box  # noqa: E402
 
 SUBSCRIBED = (
     Image,

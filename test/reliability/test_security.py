@@ -16,7 +16,7 @@ import pytest
 from reliability.graph import POLICY, full_graph, parse_policy, policy_xml
 from reliability.lengths import record
 
-from sdstrack_ros.paths import ALLOWED_VARIABLE, PathError, weights_path
+from sdstrack_ros.tracking.weights_path import ALLOWED_VARIABLE, PathError, weights_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -200,7 +200,7 @@ def test_outputs_are_not_writable_by_others(tmp_path: Path) -> None:
     from ckd_core.evaluation.files import write_text
     from ckd_core.frame import Modality, MultiModalFrame
     from ckd_core.training.checkpoint import save_checkpoint
-    from sdstrack_ros.bag_writer import write_bag
+    from sdstrack_ros.bags.writer import write_bag
 
     mask = os.umask(0o022)
     try:

@@ -9,7 +9,7 @@ import pytest
 import yaml
 from lifecycle_msgs.msg import Transition
 
-from sdstrack_ros.parameters import TABLE, settings_from_yaml
+from sdstrack_ros.parameters.table import TABLE, settings_from_yaml
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

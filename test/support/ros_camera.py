@@ -272,7 +272,7 @@ def node_command(
     options = [f"-p {name}:={value}" for name, value in arguments.items()]
     words = [word for option in options for word in option.split(" ", 1)]
     words += [word for remap in remaps for word in ("-r", remap)]
-    return python("sdstrack_ros.tracker_node", "--ros-args", *words)
+    return python("sdstrack_ros.node.tracker_node", "--ros-args", *words)
 
 
 def log_file(folder: Path) -> Path:

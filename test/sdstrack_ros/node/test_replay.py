@@ -14,8 +14,8 @@ from ros_processes import private_domain, python_module, ros_environment, ros_pr
 from vision_msgs.msg import Detection2DArray, Detection3DArray
 
 from ckd_core.frame import BoundingBox, Modality, MultiModalFrame
-from sdstrack_ros.bag import write_bag
-from sdstrack_ros.bag_writer import AUX_TOPICS, FIRST_STAMP_S, INFO_TOPIC, RGB_TOPIC
+from sdstrack_ros.bags.frames import write_bag
+from sdstrack_ros.bags.writer import AUX_TOPICS, FIRST_STAMP_S, INFO_TOPIC, RGB_TOPIC
 
 if TYPE_CHECKING:
     from pathlib import Path

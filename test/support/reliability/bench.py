@@ -212,7 +212,7 @@ def bench(
     folder: Path,
     parameters: dict[str, Any],
     camera_arguments: tuple[str, ...] = (),
-    module: str = "sdstrack_ros.tracker_node",
+    module: str = "sdstrack_ros.node.tracker_node",
     prefix: tuple[str, ...] = (),
     wait: bool = True,
     rate_hz: float = 15.0,

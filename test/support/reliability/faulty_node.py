@@ -18,7 +18,7 @@ import torch
 
 from ckd_core.tracking import builder
 from ckd_core.tracking.engines import Engine
-from sdstrack_ros.tracker_node import main
+from sdstrack_ros.node.tracker_node import main
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

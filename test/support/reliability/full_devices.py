@@ -71,7 +71,7 @@ def disk_full(folder: Path) -> Outcome:
 
     from ckd_core.errors import TrackingError
     from ckd_core.frame import Modality, MultiModalFrame
-    from sdstrack_ros.bag_writer import write_bag
+    from sdstrack_ros.bags.writer import write_bag
 
     disk = folder / "disk"
     disk.mkdir()

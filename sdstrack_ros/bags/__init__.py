@@ -1,0 +1,1 @@
+"""Recordings: read, written, played, scored, reported. No rclpy but in the player."""

@@ -1,0 +1,143 @@
+"""One evaluation of a recording, from the command line's words to files: settings, tracker, scores, result files."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from ckd_core.boxes import parse_box
+from ckd_core.evaluation.files import write_json, write_text
+from ckd_core.frame import BoundingBox, Modality
+from sdstrack_ros.bags.frames import BagTopics, open_bag
+from sdstrack_ros.bags.report import offline_json, streaming_json, write_bag_report
+from sdstrack_ros.bags.scoring import (
+    EvaluationError,
+    OfflineReport,
+    bag_input,
+    evaluate_offline,
+    evaluate_streaming,
+)
+from sdstrack_ros.parameters.table import Settings, settings_from, settings_from_yaml
+from sdstrack_ros.sync.frame_builder import aux_homography, sync_config
+from sdstrack_ros.tracking.warm_tracker import build_warm_tracker
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from ckd_core.evaluation.metrics import TrackSummary
+    from sdstrack_ros.bags.scoring import BagInput
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluateRequest:
+    """What `sdstrack evaluate` was asked; see its options. overrides: node parameters instead of the file's."""
+
+    bag: Path
+    config: Path | None = None
+    overrides: dict[str, Any] = field(default_factory=dict)
+    rgb: str = ""
+    aux: str = ""
+    truth: str = ""
+    truth_file: Path | None = None
+    init_box: str | None = None
+    realtime: bool = False
+    latency_s: float | None = None
+    out: Path | None = None
+
+
+def evaluate(request: EvaluateRequest) -> Iterator[str]:
+    """Evaluate and write the result files; yields lines for the user.
+
+    Errors: whatever settings, recording or tracker refuse, as TrackingError.
+    """
+    settings = settings_from_yaml(request.config) if request.config is not None else settings_from({})
+    settings = settings_from({**dataclasses.asdict(settings), **request.overrides})
+    if settings.sync_policy != "tolerant":
+        raise EvaluationError(f"sync_policy '{settings.sync_policy}' cannot be replayed; recordings need 'tolerant'")
+    source = _source(request, settings)
+    yield f"{request.bag}: colour {source.topics.rgb or '-'}, {settings.modality} {source.topics.aux or '-'}"
+    init_box = parse_box(request.init_box) if request.init_box is not None else _init_box(settings)
+    built = build_warm_tracker(settings)
+    offline = evaluate_offline(source, built.tracker, request.truth_file, init_box)
+    yield from _describe(offline)
+    about = {
+        "bag": request.bag.name,
+        "topics": dataclasses.asdict(source.topics),
+        "truth_file": None if request.truth_file is None else request.truth_file.name,
+        "modality": settings.modality,
+        "model": built.model,
+        "engine": built.engine,
+        "device": built.device,
+        "synchronisation": dataclasses.asdict(source.sync),
+    }
+    if request.out is not None:
+        write_json(request.out / "result.json", offline_json(offline, about))
+        write_text(request.out / "boxes.txt", "".join(_box_line(row.box) for row in offline.rows))
+    if not request.realtime:
+        if request.out is not None:
+            yield f"wrote {write_bag_report(request.out, source, offline, None, about)}"
+        return
+    streaming = evaluate_streaming(source, built.tracker, request.truth_file, init_box, request.latency_s)
+    report = streaming_json(streaming, offline.summary)
+    if request.out is not None:
+        write_json(request.out / "streaming.json", report)
+    latency = report["latency"]
+    yield (
+        f"as live ({'measured' if streaming.measured else 'stated'} latency p50 {latency['p50_ms']:.1f} ms): "
+        f"{_numbers(streaming.summary)}, {streaming.tracked} of {streaming.frames} frames tracked, "
+        f"{streaming.dropped} dropped"
+    )
+    if offline.summary is not None:
+        yield f"price of being late: AUC {offline.summary.auc - streaming.summary.auc:+.4f}"
+    if request.out is not None:
+        yield f"wrote {write_bag_report(request.out, source, offline, streaming, about)}"
+
+
+def _source(request: EvaluateRequest, settings: Settings) -> BagInput:
+    packets = settings.modality == Modality.EVENT.value and settings.event_input == "packets"
+    with open_bag(request.bag) as bag:
+        recorded = {topic.name for topic in bag.topics}
+    # Topics of a parameter file count where they are recorded under that name; relative names were remapped.
+    rgb = request.rgb or _recorded(settings.rgb_topic, recorded)
+    aux = request.aux or _recorded(settings.events_topic if packets else settings.aux_topic, recorded)
+    return bag_input(
+        request.bag,
+        Modality(settings.modality),
+        BagTopics(rgb, aux, request.truth),
+        sync_config(settings),
+        aux_homography(settings),
+        settings.depth_unit_m,
+    )
+
+
+def _recorded(topic: str, recorded: set[str]) -> str:
+    names = (topic, f"{topic}/compressed", f"{topic}/compressedDepth")
+    return next((name for name in names if name.startswith("/") and name in recorded), "")
+
+
+def _init_box(settings: Settings) -> BoundingBox | None:
+    x, y, w, h = settings.init_box
+    return BoundingBox(x, y, w, h) if w > 0 and h > 0 else None
+
+
+def _box_line(box: BoundingBox | None) -> str:
+    return ",".join("nan" if box is None else f"{value:.4f}" for value in (box or (0.0,) * 4)) + "\n"
+
+
+def _numbers(summary: TrackSummary) -> str:
+    return f"AUC {summary.auc:.4f}, precision {summary.precision:.4f}, lost in {summary.lost} of {summary.frames}"
+
+
+def _describe(report: OfflineReport) -> Iterator[str]:
+    count = report.counters
+    yield (
+        f"{len(report.rows)} frames: {count.paired} pairs, {count.held} with a held image, "
+        f"{count.color_alone} colour alone, {count.aux_alone} without colour"
+    )
+    for reason, number in sorted(report.rejections.items()):
+        yield f"rejected {number} images: {reason}"
+    for reason in sorted({row.refused for row in report.rows if row.refused}):
+        yield f"refused {sum(row.refused == reason for row in report.rows)} frames: {reason}"
+    yield f"every frame: {_numbers(report.summary)}" if report.summary is not None else "no truth to score against"

@@ -1,0 +1,192 @@
+"""Play a rosbag2 recording over ROS without rosbag2: its bytes are published as they are, at the pace of recording.
+
+rclpy is imported when playing starts; messages are neither deserialised nor rebuilt.
+"""
+
+from __future__ import annotations
+
+import importlib
+import math
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from sdstrack_ros.bags.storage import Bag, BagError, BagTopic, open_bag
+from sdstrack_ros.sync.types import NS_PER_S
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+CLOCK_HZ = 100
+NAP_S = 0.02  # longest sleep at a time, so that an interrupt is noticed at once
+QUEUE_DEPTH = 10
+EVENT_QUEUE_DEPTH = 1000
+LATCHED_QUEUE_DEPTH = 100  # of tf2's listener for /tf_static, where every part of a robot sends a message of its own
+CLOCK_TOPIC = "/clock"
+ACKNOWLEDGED_WITHIN_S = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class PlayReport:
+    """What was played: messages by topic, whole passes through the recording, and topics that were left out."""
+
+    messages: dict[str, int]
+    passes: int
+    skipped: tuple[str, ...]
+
+
+def message_type(type_name: str) -> Any:
+    """Return the class of 'package/msg/Name'. Errors: BagError where the package is not installed."""
+    package, _, name = type_name.replace("/msg/", "/").partition("/")
+    try:
+        return getattr(importlib.import_module(f"{package}.msg"), name)
+    except (ImportError, AttributeError) as error:
+        wanted = f"ros-$ROS_DISTRO-{package.replace('_', '-')}"
+        raise BagError(f"type {type_name} is not installed here (apt: {wanted})") from error
+
+
+def play(
+    path: Path | str,
+    *,
+    rate: float = 1.0,
+    loop: bool = False,
+    start_s: float = 0.0,
+    duration_s: float | None = None,
+    clock: bool = True,
+    topics: Sequence[str] = (),
+    wait_s: float = 0.0,
+    on_skip: Callable[[str, str], object] | None = None,
+) -> PlayReport:
+    """Publish a recording until it ends, is interrupted (SIGINT), or for ever with `loop`.
+
+    rate: speed, 2 = twice as fast. start_s, duration_s: the part to play, in the recording's time. clock: publish
+    /clock at 100 Hz, for nodes with use_sim_time, and leave out a recorded one. topics: only these; empty = all.
+    wait_s: wait so long for a subscriber of every topic (goes on without). on_skip: told of topics that are left out
+    and why: their message type is not installed, or the player's own clock.
+    Errors: BagError for recordings that cannot be read, topics that are not there, impossible options.
+    """
+    for name, value, good in (
+        ("rate", rate, math.isfinite(rate) and rate > 0),
+        ("start_s", start_s, math.isfinite(start_s) and start_s >= 0),
+        ("duration_s", duration_s, duration_s is None or (math.isfinite(duration_s) and duration_s > 0)),
+    ):
+        if not good:
+            raise BagError(f"{name} = {value}; expected a finite number {'from' if name == 'start_s' else 'above'} 0")
+    with open_bag(path) as bag:
+        for name in topics:
+            bag.topic(name)
+        chosen = [topic for topic in bag.topics if not topics or topic.name in topics]
+        begin_ns = bag.start_ns + round(start_s * NS_PER_S)
+        end_ns = bag.end_ns if duration_s is None else min(bag.end_ns, begin_ns + round(duration_s * NS_PER_S))
+        if begin_ns >= end_ns:
+            length_s = (bag.end_ns - bag.start_ns) / NS_PER_S
+            raise BagError(f"{bag.path} has nothing to play from {start_s} s on; it is {length_s:.2f} s long")
+        player = _Player(bag, begin_ns, end_ns, rate, clock)
+        skipped: list[str] = []
+        passes = 0
+        try:
+            for topic in chosen:
+                try:
+                    player.advertise(topic)
+                except BagError as error:
+                    if topic.name in topics:
+                        raise
+                    skipped.append(topic.name)
+                    if on_skip is not None:
+                        on_skip(topic.name, str(error))
+            player.wait_for_subscribers(wait_s)
+            while player.run_once():
+                passes += 1
+                if not loop:
+                    break
+        except KeyboardInterrupt:
+            pass  # the user has seen enough; what was played is reported all the same
+        finally:
+            player.close()
+        return PlayReport(player.counts, passes, tuple(skipped))
+
+
+class _Player:
+    """A node that publishes one recording."""
+
+    def __init__(self, bag: Bag, begin_ns: int, end_ns: int, rate: float, clock: bool) -> None:
+        import rclpy
+
+        self._bag = bag
+        self._begin_ns, self._end_ns, self._rate = begin_ns, end_ns, rate
+        self._context = rclpy.Context()
+        rclpy.init(context=self._context)
+        self._node = rclpy.create_node("bag_player", context=self._context, enable_rosout=False)
+        self._publishers: dict[str, Any] = {}
+        self.counts: dict[str, int] = {}
+        self._clock: Any = None
+        if clock:
+            clock_type = message_type("rosgraph_msgs/msg/Clock")
+            self._clock = self._node.create_publisher(clock_type, CLOCK_TOPIC, 1)
+            self._clock_message = clock_type()
+
+    def close(self) -> None:
+        """Leave the network, after reliable subscribers have what they were sent; the mirror image of creation."""
+        import rclpy
+        from rclpy.duration import Duration
+
+        for publisher in self._publishers.values():
+            if self._context.ok():
+                publisher.wait_for_all_acked(Duration(seconds=ACKNOWLEDGED_WITHIN_S))
+        self._node.destroy_node()
+        rclpy.try_shutdown(context=self._context)
+
+    def advertise(self, topic: BagTopic) -> None:
+        """Announce a topic, reliable, as publishers of a robot should be (REP 2003), and latched as it was recorded.
+
+        Errors: BagError where its type is not installed, or it is the clock that the player publishes itself.
+        """
+        from rclpy.qos import DurabilityPolicy, QoSProfile
+
+        if self._clock is not None and topic.name == CLOCK_TOPIC:
+            raise BagError(f"{CLOCK_TOPIC} comes from the player; for the recorded one play without its clock")
+        qos = QoSProfile(depth=EVENT_QUEUE_DEPTH if topic.type_name.endswith("/EventPacket") else QUEUE_DEPTH)
+        if topic.latched:
+            qos = QoSProfile(depth=LATCHED_QUEUE_DEPTH, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+        self._publishers[topic.name] = self._node.create_publisher(message_type(topic.type_name), topic.name, qos)
+        self.counts[topic.name] = 0
+
+    def wait_for_subscribers(self, seconds: float) -> None:
+        """Wait until every topic has one, at most so long."""
+        until = time.monotonic() + seconds
+        while time.monotonic() < until and self._context.ok():
+            if all(publisher.get_subscription_count() for publisher in self._publishers.values()):
+                return
+            time.sleep(NAP_S)
+
+    def run_once(self) -> bool:
+        """Play from the beginning to the end; False when interrupted."""
+        wall = time.monotonic()
+        for message in self._bag.messages(list(self._publishers), self._begin_ns, self._end_ns):
+            if not self._sleep_until(message.time_ns, wall):
+                return False
+            self._publishers[message.topic].publish(message.data)
+            self.counts[message.topic] += 1
+        return self._sleep_until(self._end_ns, wall)
+
+    def _sleep_until(self, time_ns: int, wall: float) -> bool:
+        """Wait for a moment of the recording, /clock ticking; False when interrupted."""
+        while self._context.ok():
+            passed_s = (time.monotonic() - wall) * self._rate
+            left_s = ((time_ns - self._begin_ns) / NS_PER_S - passed_s) / self._rate
+            self._tick(min(self._begin_ns + int(passed_s * NS_PER_S), time_ns))
+            if left_s <= 0:
+                return True
+            time.sleep(min(left_s, 1 / CLOCK_HZ if self._clock else NAP_S))
+        return False
+
+    def _tick(self, time_ns: int) -> None:
+        if self._clock is None:
+            return
+        stamp = self._clock_message.clock
+        now = (time_ns // NS_PER_S, time_ns % NS_PER_S)
+        if now == (stamp.sec, stamp.nanosec):
+            return
+        stamp.sec, stamp.nanosec = now
+        self._clock.publish(self._clock_message)

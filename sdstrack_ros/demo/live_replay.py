@@ -1,0 +1,333 @@
+"""Play a recording through the real node: its own process, real topics, the boxes that come back.
+
+The node and the player are processes of their own in a private ROS domain; this process only listens.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+from ckd_core.errors import TrackingError
+from ckd_core.frame import Modality
+from sdstrack_ros.bags.storage import CAMERA_INFO, COMPRESSED_IMAGE, EVENT_PACKET, open_bag
+from sdstrack_ros.parameters.table import Settings
+from sdstrack_ros.sync.types import NS_PER_S
+from sdstrack_ros.tracking.target_requests import box_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from ckd_core.frame import BoundingBox
+    from sdstrack_ros.bags.frames import BagTopics
+
+HIGHEST_DOMAIN = 101  # domains above collide with the ephemeral ports of Linux
+START_PATIENCE_S = 240.0  # loading and warming up a large model on a small machine that has other things to do
+QUIET_S = 1.5  # playback has ended and nothing more came for so long: the node is done
+END_PATIENCE_S = 10.0
+LONGEST_WAIT_S = 10.0  # the highest value of max_wait_s
+DISCOVERY_PATIENCE_S = 15  # the player waits so long for the node to subscribe
+NODE_NAME = "/tracker"
+
+
+class LiveReplayError(TrackingError):
+    """The node or the player did not do its part."""
+
+
+@dataclass(frozen=True, slots=True)
+class LiveBox:
+    """What the node answered for the frame of a stamp; box None = it published an empty array (LOST or no target)."""
+
+    stamp_ns: int
+    box: BoundingBox | None
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
+class LiveReplay:
+    """Everything that came back: answers in order of arrival, and the node's last status values."""
+
+    answers: list[LiveBox]
+    status: dict[str, str] = field(repr=False)
+
+
+@contextlib.contextmanager
+def _process(command: list[str], environment: Mapping[str, str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
+    with log.open("wb") as stream:
+        process = subprocess.Popen(  # noqa: S603 - this interpreter and our own modules
+            command, env=dict(environment), stdout=stream, stderr=subprocess.STDOUT
+        )
+        try:
+            yield process
+        finally:
+            _end(process)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    for number in (signal.SIGINT, signal.SIGKILL):
+        if process.poll() is not None:
+            return
+        process.send_signal(number)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(END_PATIENCE_S)
+
+
+def fast_dds_profile() -> Path | None:
+    """The package's Fast DDS profile: beside the sources, or in the installed package's share folder."""
+    beside = Path(__file__).resolve().parents[2] / "config" / "fastdds.xml"
+    if beside.is_file():
+        return beside
+    with contextlib.suppress(ImportError, LookupError):
+        from ament_index_python.packages import get_package_share_directory
+
+        installed = Path(get_package_share_directory("sdstrack_ros")) / "config" / "fastdds.xml"
+        return installed if installed.is_file() else None
+    return None
+
+
+def _private_environment(domain: int, logs: Path) -> dict[str, str]:
+    """What makes processes of this run talk to each other and to nobody else."""
+    environment = {
+        "ROS_DOMAIN_ID": str(domain),
+        "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST",
+        "ROS_LOG_DIR": str(logs),
+        "PYTHONUNBUFFERED": "1",
+    }
+    if os.environ.get("ROS_DISTRO") == "humble":  # knows no discovery range yet
+        environment["ROS_LOCALHOST_ONLY"] = "1"
+    profile = fast_dds_profile()
+    if profile is not None:
+        environment["FASTDDS_DEFAULT_PROFILES_FILE"] = environment["FASTRTPS_DEFAULT_PROFILES_FILE"] = str(profile)
+    return environment
+
+
+@contextlib.contextmanager
+def _free_domain() -> Iterator[int]:
+    """A ROS domain that no other run on this machine holds until the context ends."""
+    import fcntl
+
+    start = os.getpid() % HIGHEST_DOMAIN
+    for step in range(HIGHEST_DOMAIN):
+        domain = 1 + (start + step) % HIGHEST_DOMAIN
+        lock: IO[str] = (Path(tempfile.gettempdir()) / f"sdstrack_domain_{domain}.lock").open("a")
+        with lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                continue
+            yield domain
+            return
+    raise LiveReplayError(f"all {HIGHEST_DOMAIN} ROS domains are in use on this machine")
+
+
+class _Listener:
+    """Collects the node's answers in this process."""
+
+    def __init__(self, domain: int) -> None:
+        import rclpy
+        from diagnostic_msgs.msg import DiagnosticStatus
+        from rclpy.qos import DurabilityPolicy, QoSProfile
+        from vision_msgs.msg import Detection2DArray
+
+        self.answers: list[LiveBox] = []
+        self.status: dict[str, str] = {}
+        self.verdict = ""
+        self.heard = time.monotonic()
+        self._context = rclpy.Context()
+        rclpy.init(context=self._context, domain_id=domain)
+        self._node = rclpy.create_node("live_replay", context=self._context)
+        self._executor = rclpy.executors.SingleThreadedExecutor(context=self._context)
+        self._executor.add_node(self._node)
+        latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+        self._node.create_subscription(Detection2DArray, f"{NODE_NAME}/detections", self._on_detections, 100)
+        self._node.create_subscription(DiagnosticStatus, f"{NODE_NAME}/status", self._on_status, latched)
+
+    def _on_detections(self, message: Any) -> None:
+        stamp = message.header.stamp
+        box, score = None, 0.0
+        if message.detections:
+            found = message.detections[0]
+            box = box_of(found)
+            score = found.results[0].hypothesis.score if found.results else 0.0
+        self.answers.append(LiveBox(stamp.sec * NS_PER_S + stamp.nanosec, box, score))
+        self.heard = time.monotonic()
+
+    def _on_status(self, message: Any) -> None:
+        self.status = {pair.key: pair.value for pair in message.values}
+        self.verdict = message.message
+
+    def spin(self) -> None:
+        self._executor.spin_once(timeout_sec=0.05)
+
+    def close(self) -> None:
+        self._executor.shutdown(timeout_sec=1.0)
+        self._node.destroy_node()
+        self._context.try_shutdown()
+
+
+def _input_arguments(
+    topics: BagTopics, types: Mapping[str, str], modality: Modality
+) -> tuple[dict[str, object], list[str]]:
+    """Parameters that give the node its topics, and remappings of those not named as their transport names them.
+
+    types: of all recorded topics by name. Errors: LiveReplayError where one camera is recorded raw, the other not.
+    """
+    compressed = {name: types[name] == COMPRESSED_IMAGE for name in (topics.rgb, topics.aux) if name in types}
+    if types.get(topics.aux) == EVENT_PACKET:
+        del compressed[topics.aux]  # packets have no transport
+    if len(set(compressed.values())) > 1:
+        said = ", ".join(f"{name} is {'compressed' if packed else 'raw'}" for name, packed in compressed.items())
+        raise LiveReplayError(
+            f"{said}; the node reads both cameras by one transport: record both raw or both compressed"
+        )
+    parameters: dict[str, object] = {"transport": "compressed" if any(compressed.values()) else "raw"}
+    remappings: list[str] = []
+    suffixes = ("/compressed", "/compressedDepth" if modality is Modality.DEPTH else "/compressed")
+    for parameter, name, suffix in zip(("rgb_topic", "aux_topic"), (topics.rgb, topics.aux), suffixes, strict=True):
+        base = name
+        if compressed.get(name):
+            base = name.removesuffix("/compressed").removesuffix("/compressedDepth")
+            if base + suffix != name:
+                remappings += ["-r", f"{base}{suffix}:={name}"]
+        parameters[parameter] = base
+    return {**parameters, "events_topic": topics.aux}, remappings
+
+
+def _wait_for_partner(parameters: Mapping[str, object], rate: float) -> float:
+    """max_wait_s [s] for this rate: the node waits by the wall's clock, played slowly partners arrive further apart."""
+    asked = float(str(parameters.get("max_wait_s", Settings().max_wait_s)))
+    return min(asked / min(rate, 1.0), LONGEST_WAIT_S)
+
+
+def _parameter_arguments(parameters: Mapping[str, object]) -> list[str]:
+    arguments = ["--ros-args"]
+    for name, value in parameters.items():
+        if value == "":  # rcl cannot parse an empty value; it is every such parameter's default
+            continue
+        text = str(value).lower() if isinstance(value, bool) else str(value)
+        arguments += ["-p", f"{name}:={text}"]
+    return arguments
+
+
+def replay(
+    bag: Path,
+    topics: BagTopics,
+    parameters: Mapping[str, object],
+    logs: Path,
+    progress: Callable[[int], object] = int,
+    rate: float = 1.0,
+) -> LiveReplay:
+    """Play `bag` through a node started with `parameters` and collect its answers.
+
+    topics: what the node subscribes to. logs: folder for both processes' output. progress: told the answers so far.
+    rate: speed of play; slower than 1 gives a small machine the time to answer every frame.
+    Errors: LiveReplayError when the node cannot read such topics, does not become active, or a process fails; the
+    message carries its output.
+    """
+    logs.mkdir(parents=True, exist_ok=True)
+    with open_bag(bag) as opened:
+        types = {topic.name: topic.type_name for topic in opened.topics}
+    infos = [name for name, type_name in types.items() if type_name == CAMERA_INFO]
+    played = [topic for topic in (topics.rgb, topics.aux, *infos[:1]) if topic]
+    modality = Modality(str(parameters.get("modality", Settings().modality)))
+    max_wait_s = _wait_for_partner(parameters, rate)
+    inputs, remappings = _input_arguments(topics, types, modality)
+    node_parameters = {
+        **inputs,
+        **({"camera_info_topic": infos[0]} if infos else {}),
+        "autostart": True,
+        **parameters,
+        "max_wait_s": max_wait_s,
+    }
+    with _free_domain() as domain, _quiet_environment(_private_environment(domain, logs)) as environment:
+        node = [
+            sys.executable,
+            "-m",
+            "sdstrack_ros.node.tracker_node",
+            *_parameter_arguments(node_parameters),
+            *remappings,
+        ]
+        player = [sys.executable, "-m", "sdstrack_ros.cli", "play", str(bag), "--rate", str(rate)]
+        player += ["--wait", str(DISCOVERY_PATIENCE_S)]
+        player += [option for topic in played for option in ("--topic", topic)]
+        node_log, player_log = logs / "node.log", logs / "player.log"
+        listener = _Listener(domain)
+        try:
+            with _process(node, environment, node_log) as node_process:
+                _wait_active(listener, node_process, node_log)
+                with _process(player, environment, player_log) as player_process:
+                    _collect(listener, node_process, player_process, progress, QUIET_S + max_wait_s)
+                    if player_process.poll():
+                        raise LiveReplayError(f"the player failed:\n{_tail(player_log)}")
+                if node_process.poll() is not None:
+                    raise LiveReplayError(f"the node ended during playback:\n{_tail(node_log)}")
+                _last_status(listener)
+        finally:
+            listener.close()
+    return LiveReplay(listener.answers, listener.status)
+
+
+@contextlib.contextmanager
+def _quiet_environment(changes: Mapping[str, str]) -> Iterator[dict[str, str]]:
+    """Set variables for this process too (its listener shares the domain and profile), and put them back."""
+    before = {name: os.environ.get(name) for name in changes}
+    os.environ.update(changes)
+    try:
+        yield dict(os.environ)
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+def _wait_active(listener: _Listener, node: subprocess.Popen[bytes], log: Path) -> None:
+    deadline = time.monotonic() + START_PATIENCE_S
+    while listener.status.get("lifecycle") != "active":
+        listener.spin()
+        if "configure failed" in listener.verdict:
+            raise LiveReplayError(f"the node did not start: {listener.verdict}")
+        if node.poll() is not None:
+            raise LiveReplayError(f"the node ended before it was active:\n{_tail(log)}")
+        if time.monotonic() > deadline:
+            raise LiveReplayError(f"the node was not active within {START_PATIENCE_S:.0f} s:\n{_tail(log)}")
+
+
+def _collect(
+    listener: _Listener,
+    node: subprocess.Popen[bytes],
+    player: subprocess.Popen[bytes],
+    progress: Callable[[int], object],
+    quiet_s: float,
+) -> None:
+    """Listen until playback has ended and nothing came for `quiet_s`, or the node has ended."""
+    ended = None
+    while node.poll() is None:
+        listener.spin()
+        progress(len(listener.answers))
+        if player.poll() is None:
+            continue
+        ended = ended or time.monotonic()
+        if time.monotonic() - max(ended, listener.heard) > quiet_s:
+            return
+
+
+def _last_status(listener: _Listener) -> None:
+    """Wait for the status that counts the last frames; the node publishes one a second."""
+    listener.status = {}
+    deadline = time.monotonic() + END_PATIENCE_S
+    while not listener.status and time.monotonic() < deadline:
+        listener.spin()
+
+
+def _tail(log: Path, lines: int = 15) -> str:
+    return "\n".join(log.read_text(errors="replace").splitlines()[-lines:])

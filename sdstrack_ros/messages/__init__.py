@@ -1,0 +1,1 @@
+"""Between ROS messages and arrays: images, events, cameras, detections, overlays. No rclpy."""

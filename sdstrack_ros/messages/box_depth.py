@@ -1,0 +1,118 @@
+"""How far away the thing inside a box is, and how large. No ROS import.
+
+A box holds the target, what is behind it, and holes. So: the nearest strong mode of the readings (weighted towards the
+box's centre) is the target, and the trimmed median of the readings around that mode is its distance.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+
+from ckd_core.modality import depth_in_metres
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from ckd_core.frame import BoundingBox
+    from sdstrack_ros.messages.camera import PinholeCamera
+
+# Bins grow with distance as the noise of stereo and time-of-flight cameras does.
+BIN_RATIO = 1.02
+# A nearer mode is the target when it holds at least this share of the strongest mode's weight.
+FOREGROUND_SHARE = 0.5
+MODE_WIDTH_BINS = 4
+MIN_READINGS = 12
+MIN_VALID_SHARE = 0.02
+TRIM = 0.1
+# More pixels than this tell nothing more and cost time.
+MAX_SIDE_PX = 96
+
+
+@dataclass(frozen=True, slots=True)
+class BoxDepth:
+    """Distance along the optical axis [m], and its spread [m] (10 to 90 % of the target's readings)."""
+
+    z: float
+    spread: float
+
+
+@dataclass(frozen=True, slots=True)
+class MetricBox:
+    """Axis-aligned box in the camera's optical frame [m]: centre of the visible surface, and size."""
+
+    center: tuple[float, float, float]
+    size: tuple[float, float, float]
+
+
+def readings_in(
+    depth: NDArray[np.generic],
+    box: BoundingBox,
+    size: tuple[int, int],
+    aux_from_reference: NDArray[np.float64] | None = None,
+) -> NDArray[np.float32]:
+    """Depth readings [m] inside the part of a box that lies in the image; 0 invalid; may be empty.
+
+    depth: integer millimetres or float metres, may be of another size than the reference image.
+    box: in pixels of the reference image of `size` (width, height).
+    """
+    height, width = depth.shape[:2]
+    corners = np.array([[box.x, box.y], [box.x + box.w, box.y + box.h]], dtype=np.float64)
+    if aux_from_reference is not None:
+        corners = cv2.perspectiveTransform(corners[None], aux_from_reference)[0].astype(np.float64)
+    else:
+        corners *= (width / size[0], height / size[1])
+    if not np.all(np.isfinite(corners)):
+        return np.zeros((0, 0), np.float32)
+    low = np.clip(np.floor(corners.min(axis=0)), 0, (width, height)).astype(int)
+    high = np.clip(np.ceil(corners.max(axis=0)), 0, (width, height)).astype(int)
+    inside = depth[low[1] : high[1], low[0] : high[0]]
+    step = max(1, -(-max(inside.shape[:2], default=1) // MAX_SIDE_PX))
+    return depth_in_metres(inside[::step, ::step])
+
+
+def robust_depth(metres: NDArray[np.float32], min_m: float, max_m: float) -> BoxDepth | None:
+    """Distance of the target among readings [h, w] of a box, or None when there are too few valid ones."""
+    valid = (metres >= max(min_m, 1e-3)) & (metres <= max_m)
+    count = int(valid.sum())
+    if count < MIN_READINGS or count < MIN_VALID_SHARE * metres.size:
+        return None
+    height, width = metres.shape
+    # A cosine window: readings in the corners of a box are mostly background.
+    window = np.outer(np.hanning(height + 2)[1:-1], np.hanning(width + 2)[1:-1])
+    values, weights = metres[valid], window[valid]
+    bins = (np.log(values / values.min()) / np.log(BIN_RATIO)).astype(int)
+    histogram = np.bincount(bins, weights=weights, minlength=MODE_WIDTH_BINS)
+    smooth = np.convolve(histogram, np.ones(2 * MODE_WIDTH_BINS + 1), mode="same")
+    if len(smooth) > len(histogram):
+        smooth = smooth[MODE_WIDTH_BINS : MODE_WIDTH_BINS + len(histogram)]
+    mode = _foreground_mode(smooth)
+    target = values[np.abs(bins - mode) <= MODE_WIDTH_BINS]
+    low, high = np.quantile(target, [TRIM, 1 - TRIM])
+    kept = target[(target >= low) & (target <= high)]
+    return BoxDepth(float(np.median(kept)), float(high - low))
+
+
+def _foreground_mode(weights: NDArray[np.floating]) -> int:
+    """Index of the nearest local maximum that is strong enough."""
+    padded = np.concatenate([[-1.0], weights, [-1.0]])
+    peaks = np.flatnonzero((padded[1:-1] >= padded[:-2]) & (padded[1:-1] >= padded[2:]))
+    strong = peaks[weights[peaks] >= FOREGROUND_SHARE * weights.max()]
+    first = int(strong[0])
+    # A plateau's middle is the mode, not its near edge.
+    end = first
+    while end + 1 < len(weights) and weights[end + 1] == weights[first]:
+        end += 1
+    return (first + end) // 2
+
+
+def metric_box(box: BoundingBox, depth: BoxDepth, camera: PinholeCamera) -> MetricBox:
+    """Box in metres of a box in pixels whose content is at `depth`; the camera fits the reference image's size."""
+    left, top = camera.ray(box.x, box.y)
+    right, bottom = camera.ray(box.x + box.w, box.y + box.h)
+    x, y = camera.ray(*box.center)
+    z = depth.z
+    return MetricBox((x * z, y * z, z), ((right - left) * z, (bottom - top) * z, max(depth.spread, 1e-3)))

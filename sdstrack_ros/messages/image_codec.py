@@ -1,0 +1,273 @@
+"""Image messages <-> arrays. What arrives is viewed where it lies, not copied; what leaves goes through `frombytes`.
+
+Messages are read by their fields only (sensor_msgs/Image and CompressedImage), so messages of rclpy and of a bag
+reader serve alike, and nothing of ROS is imported here. Encodings: sensor_msgs/image_encodings.hpp; compressed
+formats: image_transport_plugins (compressed, compressedDepth).
+"""
+
+from __future__ import annotations
+
+import sys
+from array import array
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar, cast
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from ckd_core.errors import TrackingError
+from ckd_core.frame import Modality
+from sdstrack_ros.messages.compressed_image import CompressedImageError, inflate, inflate_depth
+
+Array = NDArray[Any]
+
+
+class CodecError(TrackingError):
+    """A message that is no image we can use; the text names topic, cause and what would be right."""
+
+
+class ImageMessage(Protocol):
+    """The fields of sensor_msgs/Image that are read and written here."""
+
+    height: int
+    width: int
+    encoding: str
+    is_bigendian: Any
+    step: int
+    data: Any
+
+
+Message = TypeVar("Message", bound=ImageMessage)
+
+
+@dataclass(frozen=True, slots=True)
+class _Layout:
+    """How an encoding lies in memory: NumPy kind of one channel, channels a pixel, and what the channels mean."""
+
+    kind: str
+    channels: int
+    order: str
+
+
+_LAYOUTS = {
+    "rgb8": _Layout("u1", 3, "rgb"),
+    "bgr8": _Layout("u1", 3, "bgr"),
+    "rgba8": _Layout("u1", 4, "rgba"),
+    "bgra8": _Layout("u1", 4, "bgra"),
+    "rgb16": _Layout("u2", 3, "rgb"),
+    "bgr16": _Layout("u2", 3, "bgr"),
+    "mono8": _Layout("u1", 1, "mono"),
+    "mono16": _Layout("u2", 1, "mono"),
+    # Bare OpenCV types: three and four channels are in OpenCV's order, as cv_bridge reads them.
+    "8UC1": _Layout("u1", 1, "mono"),
+    "8UC3": _Layout("u1", 3, "bgr"),
+    "8UC4": _Layout("u1", 4, "bgra"),
+    "16UC1": _Layout("u2", 1, "raw"),
+    "32FC1": _Layout("f4", 1, "raw"),
+    "yuv422": _Layout("u1", 2, "uyvy"),
+    "uyvy": _Layout("u1", 2, "uyvy"),
+    "yuv422_yuy2": _Layout("u1", 2, "yuyv"),
+    "yuyv": _Layout("u1", 2, "yuyv"),
+    **{
+        f"bayer_{pattern}{bits}": _Layout(f"u{bits // 8}", 1, f"bayer_{pattern}")
+        for pattern in ("rggb", "bggr", "gbrg", "grbg")
+        for bits in (8, 16)
+    },
+}
+
+# OpenCV names a Bayer pattern by its second row's second and third pixel, ROS by the first two of both rows.
+_TO_RGB = {
+    "bgr": cv2.COLOR_BGR2RGB,
+    "rgba": cv2.COLOR_RGBA2RGB,
+    "bgra": cv2.COLOR_BGRA2RGB,
+    "mono": cv2.COLOR_GRAY2RGB,
+    "bayer_rggb": cv2.COLOR_BayerBG2RGB,
+    "bayer_bggr": cv2.COLOR_BayerRG2RGB,
+    "bayer_gbrg": cv2.COLOR_BayerGR2RGB,
+    "bayer_grbg": cv2.COLOR_BayerGB2RGB,
+    "uyvy": cv2.COLOR_YUV2RGB_UYVY,
+    "yuyv": cv2.COLOR_YUV2RGB_YUY2,
+}
+
+ENCODINGS = tuple(_LAYOUTS)
+
+
+@dataclass(frozen=True, slots=True)
+class DecodedImage:
+    """Pixels as the sensor sent them.
+
+    pixels: read-only [H, W] or [H, W, C]; uint8, uint16 or float32 in this machine's byte order. A view of the
+        message's own memory unless the message was compressed, of foreign byte order, or its rows misaligned.
+    encoding: the encoding's name.
+    order: what the channels mean: rgb, bgr, rgba, bgra, mono, raw, uyvy, yuyv, bayer_*.
+    topic: where it came from, for error messages.
+    """
+
+    pixels: Array
+    encoding: str
+    order: str
+    topic: str = ""
+
+    def color(self) -> NDArray[np.uint8]:
+        """The image as [H, W, 3] uint8 in RGB order, pixels dense: rgb8 is the view itself, others take one pass.
+
+        16-bit colour keeps its upper byte. Raises CodecError for depth-like encodings (16UC1, 32FC1), whose values
+        have no brightness scale of their own.
+        """
+        pixels: Any = self.pixels
+        if self.order == "raw":
+            raise CodecError(
+                f"{_named(self.topic)}: encoding '{self.encoding}' is no colour image; expected rgb8, bgr8, mono8, "
+                "bayer_* or yuv422 (is a depth topic remapped here?)"
+            )
+        if self.order in _TO_RGB:
+            pixels = cv2.cvtColor(pixels, _TO_RGB[self.order])
+        color: NDArray[np.uint8] = (pixels >> 8).astype(np.uint8) if pixels.dtype == np.uint16 else pixels
+        return color
+
+    def auxiliary(self, modality: Modality) -> Array:
+        """The image as `MultiModalFrame.aux` wants it for `modality`; single-channel images are the view.
+
+        depth: [H, W] uint16 millimetres or float32 metres. thermal: [H, W] uint8 or uint16, or [H, W, 3] uint8.
+        event: [H, W, 3] uint8. Raises CodecError when the encoding cannot carry that modality.
+        """
+        single = self.pixels.ndim == 2 and self.order in ("mono", "raw")
+        if modality is Modality.DEPTH:
+            if single and self.pixels.dtype != np.uint8:
+                return self.pixels
+            raise CodecError(
+                f"{_named(self.topic)}: encoding '{self.encoding}' carries no depth; "
+                "expected 16UC1 (millimetres) or 32FC1 (metres)"
+            )
+        if modality is Modality.THERMAL and single and self.pixels.dtype != np.float32:
+            return self.pixels
+        if modality is Modality.THERMAL and self.order == "raw":
+            raise CodecError(
+                f"{_named(self.topic)}: encoding '{self.encoding}' is not supported for thermal images; "
+                "expected mono8, mono16, 16UC1 or rgb8/bgr8"
+            )
+        return self.color()
+
+
+def _named(topic: str) -> str:
+    return topic or "image"
+
+
+def _freeze(pixels: Array) -> Array:
+    pixels.flags.writeable = False
+    return pixels
+
+
+def _view(message: ImageMessage, layout: _Layout, topic: str) -> Array:
+    """The message's pixels where they lie; every field is checked against the others first."""
+    height, width, step = int(message.height), int(message.width), int(message.step)
+    item = int(layout.kind[1])
+    row = width * layout.channels * item
+    size = len(message.data)
+    if height <= 0 or width <= 0:
+        raise CodecError(f"{_named(topic)}: empty image, {width} x {height} pixels")
+    if step < row:
+        raise CodecError(
+            f"{_named(topic)}: step {step} is less than a row of {width} '{message.encoding}' pixels ({row} bytes)"
+        )
+    if size != height * step:
+        raise CodecError(
+            f"{_named(topic)}: {size} bytes of data, but height {height} x step {step} = {height * step} bytes"
+        )
+    if layout.order in ("uyvy", "yuyv") and width % 2:
+        raise CodecError(f"{_named(topic)}: width {width} is odd; '{message.encoding}' stores pixels in pairs")
+    if layout.order.startswith("bayer") and (width < 4 or height < 4):
+        raise CodecError(f"{_named(topic)}: {width} x {height} pixels are too few for '{message.encoding}'")
+    foreign = item > 1 and bool(message.is_bigendian) != (sys.byteorder == "big")
+    order = (">" if message.is_bigendian else "<") if item > 1 else "|"
+    shape = (height, width) if layout.channels == 1 else (height, width, layout.channels)
+    strides = (step, item * layout.channels, item)[: len(shape)]
+    dtype = np.dtype(order + layout.kind)
+    pixels: Array = np.ndarray(shape, dtype, buffer=memoryview(message.data).cast("B"), strides=strides)
+    if foreign or not pixels.flags.aligned:
+        pixels = pixels.astype(dtype.newbyteorder("="))
+    return _freeze(pixels)
+
+
+def _through_cv_bridge(message: ImageMessage, topic: str) -> DecodedImage:
+    """Ask cv_bridge for an encoding that we do not know, where it is installed."""
+    try:
+        from cv_bridge import CvBridge
+    except ImportError as error:
+        raise CodecError(
+            f"{_named(topic)}: unknown encoding '{message.encoding}' (and no cv_bridge is installed to ask); "
+            f"known: {', '.join(ENCODINGS)}"
+        ) from error
+    try:
+        pixels = np.asarray(CvBridge().imgmsg_to_cv2(message, desired_encoding="rgb8"))
+    except Exception as error:  # cv_bridge and OpenCV raise many kinds; none may leave a callback
+        raise CodecError(f"{_named(topic)}: cv_bridge cannot convert '{message.encoding}' to rgb8: {error}") from error
+    if pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.dtype != np.uint8 or pixels.size == 0:
+        raise CodecError(f"{_named(topic)}: cv_bridge answered {pixels.dtype} {pixels.shape} for rgb8")
+    return DecodedImage(_freeze(pixels), message.encoding, "rgb", topic)
+
+
+def _decode_compressed(message: Any, topic: str) -> DecodedImage:
+    text = str(message.format)
+    source, _, how = (part.strip() for part in text.partition(";"))
+    data = np.frombuffer(message.data, np.uint8) if len(message.data) else np.empty(0, np.uint8)
+    try:
+        if "compressedDepth" in text:
+            pixels = inflate_depth(data, source, how)
+            return DecodedImage(_freeze(pixels), "32FC1" if pixels.dtype == np.float32 else "16UC1", "raw", topic)
+        pixels = inflate(data)
+    except CompressedImageError as error:
+        raise CodecError(f"{_named(topic)}: {error} (format '{text}')") from error
+    if pixels.ndim == 2:
+        depth_like = pixels.dtype == np.uint16 and source == "16UC1"
+        order = _LAYOUTS[source].order if source.startswith("bayer_") and source in _LAYOUTS else "mono"
+        order = "raw" if depth_like else order
+    else:
+        # image_transport converts to OpenCV's order before it compresses and says so; "compressed rgb8" is the rest.
+        swapped = how.endswith(("rgb8", "rgba8", "rgb16"))
+        order = ("rgb" if swapped else "bgr") + ("a" if pixels.shape[2] == 4 else "")
+    name = source if source in _LAYOUTS and pixels.ndim == 2 else f"{order}{pixels.dtype.itemsize * 8}"
+    return DecodedImage(_freeze(pixels), name, order, topic)
+
+
+def decode(message: Any, topic: str = "") -> DecodedImage:
+    """View a sensor_msgs/Image, or decompress a CompressedImage (jpeg, png, compressedDepth png).
+
+    The view keeps the message's memory alive and is read-only. Raises CodecError, naming `topic`, for unknown
+    encodings, sizes that contradict each other and data that does not decompress.
+    """
+    if hasattr(message, "format"):
+        return _decode_compressed(message, topic)
+    layout = _LAYOUTS.get(message.encoding)
+    if layout is None:
+        return _through_cv_bridge(message, topic)
+    return DecodedImage(_view(message, layout, topic), message.encoding, layout.order, topic)
+
+
+def encode(pixels: Array, encoding: str, message: Message) -> Message:
+    """Put an array into an image message (its header is left alone) and return the message.
+
+    pixels: [H, W] or [H, W, C] of the dtype and channel count that `encoding` names; any strides. Raises CodecError
+    when they do not fit. 640 x 480 rgb8 takes 0.02 ms; assigning an ndarray to `data` would take 100 ms.
+    """
+    layout = _LAYOUTS.get(encoding)
+    if layout is None:
+        raise CodecError(f"unknown encoding '{encoding}' for an outgoing image; known: {', '.join(ENCODINGS)}")
+    channels = 1 if pixels.ndim == 2 else pixels.shape[-1]
+    if pixels.ndim not in (2, 3) or channels != layout.channels or pixels.dtype != np.dtype(layout.kind):
+        raise CodecError(
+            f"an array of {pixels.dtype} {pixels.shape} is no '{encoding}' image; "
+            f"expected {np.dtype(layout.kind)} with {layout.channels} channel(s)"
+        )
+    if pixels.size == 0:
+        raise CodecError(f"an empty array {pixels.shape} cannot be sent as an image")
+    native = np.ascontiguousarray(pixels, dtype=np.dtype(layout.kind))
+    data = array("B")
+    data.frombytes(memoryview(cast("Any", native)).cast("B"))
+    message.height, message.width = int(pixels.shape[0]), int(pixels.shape[1])
+    message.encoding = encoding
+    message.is_bigendian = int(sys.byteorder == "big")
+    message.step = native.nbytes // int(pixels.shape[0])
+    message.data = data
+    return message

@@ -1,0 +1,84 @@
+"""The parameter table on a living node: declared once, checked at every change."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rcl_interfaces.msg import SetParametersResult
+
+from ckd_core.errors import TrackingError
+from sdstrack_ros.parameters.docs import descriptor, ros_value
+from sdstrack_ros.parameters.spec import ParameterError
+from sdstrack_ros.parameters.table import TABLE, Settings, changed, contradictions, nearest_name
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from rclpy.node import Node
+    from rclpy.parameter import Parameter
+
+# Declared by rclpy itself.
+_ROS_OWN = ("use_sim_time", "start_type_description_service", "qos_overrides")
+
+
+class NodeParameters:
+    """Declares all parameters of a node that was created with `automatically_declare_parameters_from_overrides`.
+
+    Start values that the table refuses, or that contradict each other, do not keep the node from starting: `refusal`
+    says why, until good ones are set. `settings`: all values, the default in place of a refused one; possibly
+    contradictory. `configured`: whether values that need reconfigure are locked.
+    """
+
+    def __init__(self, node: Node, on_change: Callable[[Settings, Settings], object]) -> None:
+        """`on_change(before, after)` applies a change; a TrackingError that it raises refuses it."""
+        self._on_change = on_change
+        self.configured = False
+        self._refused: dict[str, str] = {}
+        overrides = {name: node.get_parameter(name).value for name in TABLE if node.has_parameter(name)}
+        values = {name: spec.default for name, spec in TABLE.items()}
+        for name, value in overrides.items():
+            node.undeclare_parameter(name)
+            try:
+                values[name] = TABLE[name].check(value)
+            except ParameterError as error:
+                self._refused[name] = str(error)
+        self.settings = Settings(**values)
+        for name, spec in TABLE.items():
+            node.declare_parameter(name, ros_value(values[name]), descriptor(spec), ignore_override=True)
+        for name in node.get_parameters_by_prefix(""):
+            if name not in TABLE and not name.startswith(_ROS_OWN):
+                node.get_logger().warning(f"there is no parameter '{name}'{nearest_name(name)}; it has no effect")
+        if self.refusal:
+            node.get_logger().error(self.refusal)
+        node.add_on_set_parameters_callback(self._on_set)
+
+    @property
+    def refusal(self) -> str:
+        """Why the values cannot be used as they are; '' when they can."""
+        return "; ".join([*self._refused.values(), *contradictions(self.settings)])
+
+    def checked(self) -> Settings:
+        """Return the settings.
+
+        Raises:
+            ParameterError: start values were refused, or contradict each other, and have not been set since.
+
+        """
+        if self.refusal:
+            raise ParameterError(self.refusal)
+        return self.settings
+
+    def _on_set(self, parameters: list[Parameter]) -> SetParametersResult:
+        values = {parameter.name: parameter.value for parameter in parameters if parameter.name in TABLE}
+        if not values:
+            return SetParametersResult(successful=True)
+        before = self.settings
+        try:
+            after = changed(before, values, self.configured)
+            self._on_change(before, after)
+        except TrackingError as error:
+            return SetParametersResult(successful=False, reason=str(error))
+        self.settings = after
+        for name in values:
+            self._refused.pop(name, None)
+        return SetParametersResult(successful=True)

@@ -1,0 +1,113 @@
+"""The node's output topics: created at configure, silent until activate, fed by the tracking thread."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from rclpy.qos import QoSProfile, ReliabilityPolicy
+from sensor_msgs.msg import Image
+from vision_msgs.msg import Detection2DArray, Detection3DArray
+from visualization_msgs.msg import MarkerArray
+
+from ckd_core.frame import Modality
+from sdstrack_ros.messages import detections
+from sdstrack_ros.messages.box_depth import metric_box, readings_in, robust_depth
+from sdstrack_ros.messages.image_codec import encode
+from sdstrack_ros.messages.overlay import Caption, draw_overlay
+from sdstrack_ros.tracking.overload import FrameCost, OutputPlan
+
+if TYPE_CHECKING:
+    from rclpy.lifecycle import LifecycleNode
+
+    from sdstrack_ros.messages.box_depth import MetricBox
+    from sdstrack_ros.messages.camera import PinholeCamera
+    from sdstrack_ros.parameters.table import Settings
+    from sdstrack_ros.tracking.session import Answer
+
+QUEUE = 10
+
+
+class Publishers:
+    """`~/detections`, `~/detections_3d`, `~/markers`, `~/overlay`."""
+
+    def __init__(self, node: LifecycleNode, settings: Settings) -> None:
+        reliable = settings.output_reliability == "reliable"
+        qos = QoSProfile(
+            depth=QUEUE, reliability=ReliabilityPolicy.RELIABLE if reliable else ReliabilityPolicy.BEST_EFFORT
+        )
+        self._node = node
+        self._detections = node.create_lifecycle_publisher(Detection2DArray, "~/detections", qos)
+        self._detections_3d = node.create_lifecycle_publisher(Detection3DArray, "~/detections_3d", qos)
+        self._markers = node.create_lifecycle_publisher(MarkerArray, "~/markers", qos)
+        self._overlay = node.create_lifecycle_publisher(Image, "~/overlay", qos)
+        self._size: tuple[int, int] | None = None  # width and height of the image that boxes refer to
+
+    def destroy(self) -> None:
+        """Remove the topics; the mirror image of creation."""
+        for publisher in (self._overlay, self._markers, self._detections_3d, self._detections):
+            self._node.destroy_lifecycle_publisher(publisher)
+
+    def publish_box(self, answer: Answer, settings: Settings) -> None:
+        """Publish what everything waits for."""
+        self._detections.publish(detections.detections(answer, settings.label))
+
+    def publish_extras(
+        self, answer: Answer, settings: Settings, camera: PinholeCamera | None, plan: OutputPlan, latency_ms: float
+    ) -> FrameCost:
+        """Publish what the settings, the plan and the subscribers ask for; returns what it took, without tracking."""
+        begin = time.perf_counter()
+        self._note_size(answer)
+        box = self._metric_box(answer, settings, camera) if self._wants_metric_box(settings, plan) else None
+        depth = answer.images.aux is not None and answer.images.modality is Modality.DEPTH
+        if settings.publish_3d and plan.detections_3d and camera is not None and depth:
+            self._detections_3d.publish(detections.detections_3d(answer, settings.label, box))
+        after_3d = time.perf_counter()
+        markers = settings.publish_markers and plan.markers and self._markers.get_subscription_count() > 0
+        if markers:
+            fitting = camera and self._fitting(camera)
+            self._markers.publish(detections.markers(answer, settings.label, box, fitting))
+        after_markers = time.perf_counter()
+        overlay = settings.publish_overlay and plan.overlay and self._overlay.get_subscription_count() > 0
+        if overlay:
+            self._publish_overlay(answer, settings, latency_ms)
+        done = time.perf_counter()
+        return FrameCost(
+            0.0,
+            after_3d - begin if box is not None else 0.0,
+            after_markers - after_3d if markers else 0.0,
+            done - after_markers if overlay else 0.0,
+        )
+
+    def _wants_metric_box(self, settings: Settings, plan: OutputPlan) -> bool:
+        wanted_3d = settings.publish_3d and self._detections_3d.get_subscription_count() > 0
+        wanted_markers = settings.publish_markers and plan.markers and self._markers.get_subscription_count() > 0
+        return plan.detections_3d and (wanted_3d or wanted_markers)
+
+    def _metric_box(self, answer: Answer, settings: Settings, camera: PinholeCamera | None) -> MetricBox | None:
+        images, result = answer.images, detections.visible(answer)
+        if result is None or camera is None or images.aux is None or images.modality is not Modality.DEPTH:
+            return None
+        size = self._size or (camera.width, camera.height)
+        readings = readings_in(images.aux, result.box, size, images.aux_from_reference)
+        depth = robust_depth(readings, settings.min_depth_m, settings.max_depth_m)
+        return None if depth is None else metric_box(result.box, depth, camera.scaled(*size))
+
+    def _note_size(self, answer: Answer) -> None:
+        """Colour's size, which stays while colour is dead; before the first colour image the second camera's."""
+        images = answer.images
+        if images.rgb is not None:
+            self._size = (images.rgb.shape[1], images.rgb.shape[0])
+        elif self._size is None and images.aux is not None and images.aux_from_reference is None:
+            self._size = (images.aux.shape[1], images.aux.shape[0])
+
+    def _fitting(self, camera: PinholeCamera) -> PinholeCamera:
+        return camera if self._size is None else camera.scaled(*self._size)
+
+    def _publish_overlay(self, answer: Answer, settings: Settings, latency_ms: float) -> None:
+        caption = Caption(settings.label, latency_ms, answer.images.aux_held)
+        picture = draw_overlay(answer.images, answer.result, caption, settings.overlay_side_by_side, self._size)
+        if picture is None:
+            return
+        message = Image(header=detections.header_of(answer))
+        self._overlay.publish(encode(picture, "rgb8", message))

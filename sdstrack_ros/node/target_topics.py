@@ -1,0 +1,171 @@
+"""The topics by which a target is chosen; each message becomes one request for the tracking thread."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from geometry_msgs.msg import Point, PointStamped
+from sensor_msgs.msg import RegionOfInterest
+from vision_msgs.msg import Detection2D, Detection2DArray
+
+from ckd_core.errors import TrackingError
+from ckd_core.frame import BoundingBox
+from sdstrack_ros.node.faults import FaultLog, guarded
+from sdstrack_ros.node.qos import on_incompatible, sensor_qos
+from sdstrack_ros.tracking.target_requests import (
+    BoxRequest,
+    Candidate,
+    CandidatesRequest,
+    PixelRequest,
+    TargetError,
+    box_of,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from rclpy.lifecycle import LifecycleNode
+
+    from sdstrack_ros.messages.camera import PinholeCamera
+    from sdstrack_ros.tracking.target_requests import TargetRequest
+
+QUEUE = 10
+
+
+class TargetInputs:
+    """`~/init_box`, `~/init_roi`, `~/init_pixel`, `~/init_point`, `~/candidates`."""
+
+    def __init__(
+        self,
+        node: LifecycleNode,
+        faults: FaultLog,
+        camera: Callable[[], PinholeCamera | None],
+        submit: Callable[[TargetRequest], object],
+        refuse: Callable[[str], object],
+    ) -> None:
+        self.faults = faults
+        self._node = node
+        self._camera = camera
+        self._submit = submit
+        self._refuse = refuse
+        self._transforms = _Transforms(node)
+        self._subscriptions = [
+            self._subscribe(Detection2D, "init_box", self._on_box),
+            self._subscribe(RegionOfInterest, "init_roi", self._on_roi),
+            self._subscribe(Point, "init_pixel", self._on_pixel),
+            self._subscribe(PointStamped, "init_point", self._on_point),
+            # A stream like an image: the next one makes up for a lost one.
+            node.create_subscription(
+                Detection2DArray, "~/candidates", self._on_candidates, sensor_qos("best_effort", QUEUE)
+            ),
+        ]
+
+    def _subscribe(self, kind: Any, name: str, callback: Callable[[Any], None]) -> Any:
+        """A single request must not get lost: reliable. A publisher that does not offer it is told about."""
+        unfit = f"a publisher offers best effort; one request must not get lost, publish ~/{name} reliably"
+        told = on_incompatible(lambda: self.faults.record(f"QoS of {name}", unfit))
+        return self._node.create_subscription(kind, f"~/{name}", callback, QUEUE, event_callbacks=told)
+
+    def destroy(self) -> None:
+        """Remove the topics; the mirror image of creation."""
+        for subscription in reversed(self._subscriptions):
+            self._node.destroy_subscription(subscription)
+        self._subscriptions = []
+        self._transforms.destroy()
+
+    @guarded("init_box")
+    def _on_box(self, message: Detection2D) -> None:
+        self._submit(BoxRequest("init_box", box_of(message), _stamp_ns(message.header)))
+
+    @guarded("init_roi")
+    def _on_roi(self, message: RegionOfInterest) -> None:
+        box = BoundingBox(*map(float, (message.x_offset, message.y_offset, message.width, message.height)))
+        self._submit(BoxRequest("init_roi", box))
+
+    @guarded("init_pixel")
+    def _on_pixel(self, message: Point) -> None:
+        self._submit(PixelRequest("init_pixel", message.x, message.y))
+
+    @guarded("init_point")
+    def _on_point(self, message: PointStamped) -> None:
+        camera = self._camera()
+        if camera is None:
+            self._refuse("init_point refused: no camera_info has come yet, so the point has no pixel")
+            return
+        try:
+            x, y, z = self._transforms.in_camera(message, camera.frame_id)
+            column, row = camera.pixel((x, y, z))
+        except TrackingError as error:
+            self._refuse(f"init_point refused: {error}")
+            return
+        self._submit(PixelRequest("init_point", column, row, (camera.width, camera.height)))
+
+    @guarded("candidates")
+    def _on_candidates(self, message: Detection2DArray) -> None:
+        candidates = tuple(
+            Candidate(box_of(detection), str(result.hypothesis.class_id), float(result.hypothesis.score))
+            for detection in message.detections
+            for result in detection.results
+        )
+        if candidates:
+            self._submit(CandidatesRequest("candidates", candidates, _stamp_ns(message.header)))
+        elif message.detections:
+            self._refuse(f"candidates refused: {len(message.detections)} detections without a class and a score")
+
+
+class _Transforms:
+    """Points into the camera's frame: through tf2_ros where it is installed, else only from that frame itself."""
+
+    def __init__(self, node: LifecycleNode) -> None:
+        self._buffer: Any = None
+        self._listener: Any = None
+        try:
+            import tf2_ros
+        except ImportError:
+            return
+        self._buffer = tf2_ros.Buffer()
+        self._listener = tf2_ros.TransformListener(self._buffer, node)
+
+    def destroy(self) -> None:
+        if self._listener is not None:
+            self._listener.unregister()
+        self._buffer = self._listener = None
+
+    def in_camera(self, message: PointStamped, frame_id: str) -> tuple[float, float, float]:
+        """Coordinates [m] in the camera's optical frame."""
+        point = message.point
+        if message.header.frame_id in {"", frame_id}:
+            return point.x, point.y, point.z
+        if self._buffer is None:
+            raise TargetError(
+                f"the point is in frame '{message.header.frame_id}', the camera's is '{frame_id}', and tf2_ros is not"
+                " installed; give the point in the camera's frame"
+            )
+        import tf2_ros
+        from rclpy.time import Time
+
+        try:
+            transform = self._buffer.lookup_transform(frame_id, message.header.frame_id, Time()).transform
+        except tf2_ros.TransformException as error:
+            raise TargetError(f"no transform from '{message.header.frame_id}' to '{frame_id}': {error}") from error
+        return _transformed((point.x, point.y, point.z), transform)
+
+
+def _transformed(point: tuple[float, float, float], transform: Any) -> tuple[float, float, float]:
+    """Rotate by the transform's unit quaternion, then translate."""
+    q, t = transform.rotation, transform.translation
+    x, y, z = point
+    # v' = v + 2 w (q x v) + 2 q x (q x v)
+    ux, uy, uz = q.y * z - q.z * y, q.z * x - q.x * z, q.x * y - q.y * x
+    vx, vy, vz = q.y * uz - q.z * uy, q.z * ux - q.x * uz, q.x * uy - q.y * ux
+    return (
+        x + 2 * (q.w * ux + vx) + t.x,
+        y + 2 * (q.w * uy + vy) + t.y,
+        z + 2 * (q.w * uz + vz) + t.z,
+    )
+
+
+def _stamp_ns(header: Any) -> int | None:
+    stamp_ns = int(header.stamp.sec) * 1_000_000_000 + int(header.stamp.nanosec)
+    return stamp_ns or None

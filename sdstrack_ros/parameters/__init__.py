@@ -1,0 +1,1 @@
+"""Every parameter of the node, declared once: table, checks, documentation. No ROS import."""

@@ -1,0 +1,345 @@
+"""Every parameter of the node, once: name, type, default, range, unit, description, and what a change does.
+
+`Settings` is the table. Validation, the check of YAML files, descriptors and docs/parameters.md (parameter_docs.py)
+come from it. Nothing here imports ROS, so that files can be checked on any machine.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ckd_core.settings import SettingsError, load_yaml
+from sdstrack_ros.parameters.spec import Effect, ParameterError, ParameterSpec, Value, row
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+_RELIABILITY = ("best_effort", "reliable")
+_IDENTITY = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Validated values of all parameters; the fields are the table's rows."""
+
+    model: str = row("sdstrack_s128", "Model", "Network to run; sdstrack_b256, ckd_b256, sdstrack_s128 or ckd_s128.")
+    weights: str = row("", "Model", "Weights file (safetensors); empty takes the file shipped with the model.")
+    modality: str = row("depth", "Model", "What the second camera sees.", choices=("depth", "thermal", "event"))
+    engine: str = row("auto", "Model", "How the network runs; auto takes the fastest that the device offers.")
+    device: str = row("auto", "Model", "Device of the network: auto, cpu, cuda, cuda:1, ...")
+    strict_device: bool = row(False, "Model", "Fail to configure instead of falling back to another device.")
+    threads: int = row(0, "Model", "CPU threads of the network; 0 leaves it to the library.", low=0, high=256)
+    autostart: bool = row(False, "Model", "Configure and activate at start, for use without a lifecycle manager.")
+
+    confidence: bool = row(
+        True,
+        "Confidence",
+        "Judge every box and say UNCERTAIN or LOST; false believes all of them, as the published trackers do.",
+    )
+    doubt_score: float = row(
+        -1.0,
+        "Confidence",
+        "Score below which a frame is doubted; -1 takes the weights' own.",
+        live=True,
+        low=-1,
+        high=1,
+    )
+    unseen_score: float = row(
+        -1.0,
+        "Confidence",
+        "Score below which the target was not seen at all; -1 takes the weights' own.",
+        live=True,
+        low=-1,
+        high=1,
+    )
+    confirm_score: float = row(
+        -1.0,
+        "Confidence",
+        "Score that a re-acquired target must show; -1 takes the weights' own.",
+        live=True,
+        low=-1,
+        high=1,
+    )
+    reacquire: bool = row(True, "Confidence", "Search the whole frame while LOST.")
+    missing: str = row(
+        "duplicate",
+        "Confidence",
+        "What the network is shown for a missing image: black, that camera's last, the other camera's, or the other "
+        "camera's in both search region and template.",
+        choices=("zeros", "last", "duplicate", "alone"),
+    )
+    template_refresh: str = row(
+        "off",
+        "Confidence",
+        "Whether the template follows the target's looks: never, replaced, or a second one beside the first.",
+        choices=("off", "replace", "second"),
+    )
+
+    rgb_topic: str = row("rgb/image_raw", "Input", "Colour images (sensor_msgs/Image).")
+    aux_topic: str = row("aux/image_raw", "Input", "Depth, thermal or event images (sensor_msgs/Image).")
+    events_topic: str = row("aux/events", "Input", "Event packets (event_camera_msgs/EventPacket).")
+    camera_info_topic: str = row("camera_info", "Input", "Calibration of the colour camera, for 3-D outputs.")
+    transport: str = row(
+        "raw",
+        "Input",
+        "compressed reads sensor_msgs/CompressedImage from TOPIC/compressed, depth from TOPIC/compressedDepth.",
+        choices=("raw", "compressed"),
+    )
+    event_input: str = row(
+        "packets",
+        "Input",
+        "For events: raw packets on events_topic, or ready-made event images on aux_topic.",
+        choices=("packets", "image"),
+    )
+    input_reliability: str = row("best_effort", "Input", "QoS of the subscriptions.", choices=_RELIABILITY)
+    input_depth: int = row(
+        5, "Input", "QoS history depth of the image subscriptions.", unit="messages", low=1, high=1000
+    )
+    events_depth: int = row(
+        1000, "Input", "QoS history depth of the event subscription.", unit="messages", low=1, high=100000
+    )
+    stale_after_s: float = row(
+        2.0,
+        "Input",
+        "A topic silent for longer is warned about by name; images that lead to no answer for longer are an error.",
+        live=True,
+        unit="s",
+        low=0.1,
+        high=3600.0,
+    )
+    aux_homography: tuple[float, ...] = row(
+        _IDENTITY,
+        "Input",
+        "Row-major 3x3 matrix from a colour pixel to the second image's pixel; the identity means that both images"
+        " show the same view, scaled to their sizes.",
+        live=True,
+    )
+
+    sync_policy: str = row(
+        "tolerant",
+        "Synchronisation",
+        "tolerant survives a dead sensor; approximate and exact are message_filters' own.",
+        choices=("tolerant", "approximate", "exact"),
+    )
+    max_skew_s: float = row(
+        0.015,
+        "Synchronisation",
+        "Stamps further apart are not a pair; half a frame period is right.",
+        live=True,
+        unit="s",
+        low=0.0,
+        high=10.0,
+    )
+    max_wait_s: float = row(
+        0.05,
+        "Synchronisation",
+        "A frame waits no longer than this for its partner.",
+        live=True,
+        unit="s",
+        low=0.0,
+        high=10.0,
+    )
+    aux_hold_s: float = row(
+        0.0,
+        "Synchronisation",
+        "A slower second sensor's last frame serves again for so long; 0 never.",
+        live=True,
+        unit="s",
+        low=0.0,
+        high=10.0,
+    )
+
+    label: str = row("target", "Target", "class_id of the detections.", live=True)
+    init_box: tuple[float, ...] = row(
+        (0.0, 0.0, 0.0, 0.0),
+        "Target",
+        "Box x, y, width, height to start on in the first frame; no target while width or height is 0."
+        " A change starts on the newest frame.",
+        live=True,
+        unit="px",
+        low=-1e5,
+        high=1e5,
+    )
+    init_size: tuple[float, ...] = row(
+        (64.0, 64.0),
+        "Target",
+        "Width and height of a target chosen by a click, where depth does not tell its extent.",
+        live=True,
+        unit="px",
+        low=4.0,
+        high=10000.0,
+    )
+    history_frames: int = row(
+        30, "Target", "Past frames kept for boxes that refer to one of them.", unit="frames", low=1, high=300
+    )
+    catch_up_frames: int = row(
+        8,
+        "Target",
+        "At most so many of the past frames are tracked through to catch up.",
+        live=True,
+        unit="frames",
+        low=1,
+        high=300,
+    )
+    adopt_candidates: bool = row(False, "Target", "Adopt the best of ~/candidates when nothing is tracked.", live=True)
+    candidate_class: str = row("", "Target", "Only candidates of this class_id; empty takes any.", live=True)
+    candidate_min_score: float = row(0.5, "Target", "Candidates below are ignored.", live=True, low=0.0, high=1.0)
+    readopt_after_s: float = row(
+        1.0,
+        "Target",
+        "A candidate replaces a target that has been LOST for longer.",
+        live=True,
+        unit="s",
+        low=0.0,
+        high=3600.0,
+    )
+
+    depth_unit_m: float = row(
+        0.001,
+        "Depth",
+        "Metres per count of an integer depth image (REP 118: 0.001).",
+        live=True,
+        unit="m",
+        low=1e-6,
+        high=1.0,
+    )
+    min_depth_m: float = row(
+        0.1, "Depth", "Nearer readings are ignored in 3-D.", live=True, unit="m", low=0.0, high=100.0
+    )
+    max_depth_m: float = row(
+        20.0, "Depth", "Farther readings are ignored in 3-D.", live=True, unit="m", low=0.1, high=1000.0
+    )
+
+    publish_3d: bool = row(
+        True,
+        "Output",
+        "Publish ~/detections_3d when depth and camera_info are there; a missing camera_info is warned about.",
+        live=True,
+    )
+    publish_markers: bool = row(True, "Output", "Publish ~/markers for RViz.", live=True)
+    publish_overlay: bool = row(True, "Output", "Draw ~/overlay while someone subscribes to it.", live=True)
+    overlay_side_by_side: bool = row(False, "Output", "Show both modalities in the overlay.", live=True)
+    output_reliability: str = row("reliable", "Output", "QoS of the outputs.", choices=_RELIABILITY)
+    shed_outputs: bool = row(
+        True,
+        "Output",
+        "When frames come faster than they can be served, leave out overlay, then markers, then 3-D.",
+        live=True,
+    )
+
+
+def parameter_table() -> tuple[ParameterSpec, ...]:
+    """All rows, in the order of their declaration."""
+    return tuple(
+        ParameterSpec(name=field.name, default=field.default, **field.metadata)
+        for field in dataclasses.fields(Settings)
+    )
+
+
+TABLE: Mapping[str, ParameterSpec] = {spec.name: spec for spec in parameter_table()}
+
+
+def nearest_name(name: str) -> str:
+    """` (did you mean 'x'?)` or nothing."""
+    close = difflib.get_close_matches(name, TABLE, n=1)
+    return f" (did you mean '{close[0]}'?)" if close else ""
+
+
+def settings_from(values: Mapping[str, Value]) -> Settings:
+    """Validate values by name; what is missing keeps its default.
+
+    Raises:
+        ParameterError: unknown name, or any unusable value; lists all of them.
+
+    """
+    settings = _checked_one_by_one(values)
+    if reasons := contradictions(settings):
+        raise ParameterError("; ".join(reasons))
+    return settings
+
+
+def _checked_one_by_one(values: Mapping[str, Value]) -> Settings:
+    checked: dict[str, Value] = {}
+    reasons: list[str] = []
+    for name, value in values.items():
+        if name not in TABLE:
+            reasons.append(f"there is no parameter '{name}'{nearest_name(name)}")
+            continue
+        try:
+            checked[name] = TABLE[name].check(value)
+        except ParameterError as error:
+            reasons.append(str(error))
+    if reasons:
+        raise ParameterError("; ".join(reasons))
+    return Settings(**checked)
+
+
+def contradictions(settings: Settings) -> tuple[str, ...]:
+    """Why values that are allowed one by one cannot be used together; empty when they can."""
+    reasons = []
+    if settings.min_depth_m >= settings.max_depth_m:
+        reasons.append(f"min_depth_m {settings.min_depth_m} must be below max_depth_m {settings.max_depth_m}")
+    a, b, c, d, e, f, g, h, i = settings.aux_homography
+    determinant = a * (e * i - f * h) - b * (d * i - f * g) + c * (d * h - e * g)
+    if abs(determinant) < 1e-12:
+        reasons.append(f"aux_homography {settings.aux_homography} cannot be inverted; its determinant is 0")
+    width, height = settings.init_box[2:]
+    if width < 0 or height < 0:
+        reasons.append(f"init_box {settings.init_box} has a negative size; expected x, y, width, height")
+    return tuple(reasons)
+
+
+def changed(settings: Settings, values: Mapping[str, Value], configured: bool) -> Settings:
+    """Return the settings after a change at run time.
+
+    Values of `settings` that contradict each other already may stay so: several are mended one after the other.
+
+    Raises:
+        ParameterError: an unusable value, one that contradicts another, or one that needs reconfigure while the node is
+            configured.
+
+    """
+    merged = dataclasses.asdict(settings)
+    updated = _checked_one_by_one({**merged, **values})
+    known = contradictions(settings)
+    if reasons := [reason for reason in contradictions(updated) if reason not in known]:
+        raise ParameterError("; ".join(reasons))
+    if not configured:
+        return updated
+    stuck = [
+        name for name in values if TABLE[name].effect is Effect.RECONFIGURE and getattr(updated, name) != merged[name]
+    ]
+    if stuck:
+        names = ", ".join(f"'{name}'" for name in stuck)
+        raise ParameterError(f"{names} needs reconfigure: deactivate and clean up the node, set it, configure again")
+    return updated
+
+
+def settings_from_yaml(path: Path) -> Settings:
+    """Check a ROS parameter file against the table.
+
+    Raises:
+        ParameterError: not YAML, not of the form `NODE: ros__parameters: {...}`, unknown keys or unusable values; names
+            the file.
+
+    """
+    try:
+        document = load_yaml(path)
+    except SettingsError as error:
+        raise ParameterError(str(error)) from error
+    if not isinstance(document, dict) or not document:
+        raise ParameterError(f"{path}: expected `/**:` with `ros__parameters:` below it")
+    values: dict[str, Value] = {}
+    for node, section in document.items():
+        if not isinstance(section, dict) or not isinstance(section.get("ros__parameters"), dict):
+            raise ParameterError(f"{path}: expected `ros__parameters:` with values below '{node}'")
+        values.update(section["ros__parameters"])
+    values.pop("use_sim_time", None)
+    try:
+        return settings_from(values)
+    except ParameterError as error:
+        raise ParameterError(f"{path}: {error}") from error

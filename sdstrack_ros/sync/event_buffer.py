@@ -1,0 +1,89 @@
+"""Event packets as the synchronizer's second stream: a colour frame's partner is its time window. No ROS import."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sdstrack_ros.messages.event_window import EventWindow
+from sdstrack_ros.sync.types import NS_PER_S, Sample
+
+if TYPE_CHECKING:
+    from sdstrack_ros.sync.types import SyncConfig, SyncCounters
+
+FRAME_PERIOD_S = 1 / 30  # length of the first window, and of the windows while colour is dead
+MAX_WINDOW_S = 0.2  # of a longer gap between frames only the last part is shown: more would only blur
+MAX_BEHIND = 8  # windows without colour that are made up for at most
+
+
+class EventBuffer:
+    """The window (previous colour frame, this colour frame] as an EventSlice; None where no packet reaches into it.
+
+    Windows may be empty of events: a still scene is not a dead sensor.
+    """
+
+    def __init__(self, config: SyncConfig, counters: SyncCounters, window: EventWindow | None = None) -> None:
+        self.config = config
+        self.counters = counters
+        self.window = window or EventWindow()
+        self._newest_stamp_ns: int | None = None
+        self._arrival_ns = 0
+
+    def add(self, sample: Sample) -> None:
+        """Decode a packet. Errors: EventDecodeError; what was held stays."""
+        self.window.add(sample.payload)
+        self.counters.aux_unused += 1  # a packet as such never leaves; its events do
+        newest_ns = self._newest_stamp_ns
+        self._newest_stamp_ns = sample.stamp_ns if newest_ns is None else max(sample.stamp_ns, newest_ns)
+        self._arrival_ns = sample.arrival_ns
+
+    def went_back_ns(self, stamp_ns: int) -> int:
+        """By how much `stamp_ns` lies before the newest packet's stamp; 0 when it does not."""
+        return 0 if self._newest_stamp_ns is None else max(0, self._newest_stamp_ns - stamp_ns)
+
+    def settled(self, stamp_ns: int) -> bool:
+        """Whether the events up to the frame are here."""
+        return self.window.newest_ns is not None and self.window.newest_ns >= stamp_ns
+
+    def take(self, stamp_ns: int, previous_ns: int | None) -> tuple[Sample | None, bool]:
+        """Return the frame's window; never held."""
+        if previous_ns is None:
+            previous_ns = stamp_ns - round(FRAME_PERIOD_S * NS_PER_S)
+        start_ns = max(previous_ns, stamp_ns - round(MAX_WINDOW_S * NS_PER_S))
+        newest_ns = self.window.newest_ns
+        if newest_ns is None or newest_ns <= start_ns:
+            self.counters.nearest_miss_ns = None if newest_ns is None else stamp_ns - newest_ns
+            return None, False
+        window = self.window.between(start_ns, stamp_ns)
+        self.window.forget(stamp_ns)
+        return Sample(stamp_ns, self._arrival_ns, window), False
+
+    def first_alone(self, after_ns: int | None) -> Sample | None:
+        """Return the next whole window of one frame period after `after_ns`; `remove` puts the events in.
+
+        A whole window has nothing to wait for, so it counts as having arrived `max_wait_s` ago.
+        """
+        newest_ns = self.window.newest_ns
+        if newest_ns is None:
+            return None
+        period_ns = round(FRAME_PERIOD_S * NS_PER_S)
+        end_ns = newest_ns if after_ns is None else max(after_ns + period_ns, newest_ns - MAX_BEHIND * period_ns)
+        if end_ns > newest_ns:
+            return None
+        return Sample(end_ns, self._arrival_ns - self.config.ns("max_wait_s"), None)
+
+    def remove(self, sample: Sample) -> Sample:
+        """Return the window that leaves alone with its events, and let go of them here."""
+        end_ns = sample.stamp_ns
+        window = self.window.between(end_ns - round(FRAME_PERIOD_S * NS_PER_S), end_ns)
+        self.window.forget(end_ns)
+        return Sample(end_ns, self._arrival_ns, window)
+
+    def forget_after(self, stamp_ns: int) -> None:
+        """Forget the time before a jump back, where what is here belongs to it."""
+        if self._newest_stamp_ns is not None and self._newest_stamp_ns > stamp_ns:
+            self.clear()
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self.window.clear()
+        self._newest_stamp_ns = None

@@ -1,0 +1,164 @@
+"""Auxiliary frames that wait for their colour frame. No ROS import; integer nanoseconds."""
+
+from __future__ import annotations
+
+from bisect import bisect_left, insort
+from collections import deque
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from sdstrack_ros.sync.types import Sample, SyncConfig, SyncCounters
+
+# The next frame is taken to come no sooner than this share of the shortest recent period after the newest one.
+PERIOD_SHARE = 0.8
+PERIODS_KEPT = 8
+PERIODS_NEEDED = 4
+
+
+class AuxBuffer(Protocol):
+    """What the synchronizer needs of the second stream."""
+
+    def add(self, sample: Sample) -> None:
+        """Take a message."""
+
+    def went_back_ns(self, stamp_ns: int) -> int:
+        """By how much `stamp_ns` lies before the newest stamp; 0 when it does not."""
+
+    def settled(self, stamp_ns: int) -> bool:
+        """Whether nothing that is still to come could serve a colour frame of this stamp better."""
+
+    def take(self, stamp_ns: int, previous_ns: int | None) -> tuple[Sample | None, bool]:
+        """Partner of the colour frame at `stamp_ns` (the one before it was at `previous_ns`), and if it is held."""
+
+    def first_alone(self, after_ns: int | None) -> Sample | None:
+        """The earliest message after `after_ns` that could leave without colour; it stays until `remove`."""
+
+    def remove(self, sample: Sample) -> Sample:
+        """Take out a sample that leaves alone; returns it, complete."""
+
+    def forget_after(self, stamp_ns: int) -> None:
+        """Forget everything with a later stamp: it belongs to the time before a jump back."""
+
+    def clear(self) -> None:
+        """Forget everything."""
+
+
+class FrameBuffer:
+    """Images of the second camera, ordered by stamp, at most `config.max_pending`."""
+
+    def __init__(self, config: SyncConfig, counters: SyncCounters) -> None:
+        self.config = config
+        self.counters = counters
+        self._waiting: list[Sample] = []
+        self._last: Sample | None = None  # the newest one that was used or passed by: serves again while held
+        self._newest_ns: int | None = None
+        self._periods_ns: deque[int] = deque(maxlen=PERIODS_KEPT)
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def add(self, sample: Sample) -> None:
+        """Take a frame; a second one of the same stamp is dropped, and so is the oldest when there are too many."""
+        at = bisect_left(self._waiting, sample.stamp_ns, key=_stamp)
+        known = at < len(self._waiting) and self._waiting[at].stamp_ns == sample.stamp_ns
+        if known or (self._last is not None and self._last.stamp_ns == sample.stamp_ns):
+            self.counters.aux_duplicate += 1
+            return
+        insort(self._waiting, sample, key=_stamp)
+        if self._newest_ns is None or sample.stamp_ns > self._newest_ns:
+            if self._newest_ns is not None:
+                self._periods_ns.append(sample.stamp_ns - self._newest_ns)
+            self._newest_ns = sample.stamp_ns
+        while len(self._waiting) > self.config.max_pending:
+            self._keep_for_hold(self._waiting.pop(0))
+            self.counters.aux_overflow += 1
+
+    def went_back_ns(self, stamp_ns: int) -> int:
+        """By how much `stamp_ns` lies before the newest stamp; 0 when it does not."""
+        return 0 if self._newest_ns is None else max(0, self._newest_ns - stamp_ns)
+
+    def settled(self, stamp_ns: int) -> bool:
+        """Whether no later frame of a steady stream could be nearer than what is here."""
+        if self._newest_ns is None:
+            return False
+        if self._newest_ns >= stamp_ns:
+            return True
+        if len(self._periods_ns) < PERIODS_NEEDED:
+            return False
+        next_ns = self._newest_ns + int(PERIOD_SHARE * min(self._periods_ns))
+        best = self._nearest(stamp_ns)
+        reach = self.config.ns("max_skew_s") if best is None else abs(best.stamp_ns - stamp_ns) - 1
+        return next_ns - stamp_ns > reach
+
+    def take(self, stamp_ns: int, previous_ns: int | None) -> tuple[Sample | None, bool]:
+        """Return the nearest unused frame within the skew, else the last one while it may be held."""
+        del previous_ns
+        best = self._nearest(stamp_ns)
+        if best is not None:
+            self.remove(best)
+            return best, False
+        self._note_miss(stamp_ns)
+        self._pass_by(stamp_ns - self.config.ns("max_skew_s"))
+        hold_ns = self.config.ns("aux_hold_s")
+        if hold_ns and self._last is not None and 0 <= stamp_ns - self._last.stamp_ns <= hold_ns:
+            return self._last, True
+        return None, False
+
+    def first_alone(self, after_ns: int | None) -> Sample | None:
+        """Return the earliest unused frame after `after_ns`."""
+        at = 0 if after_ns is None else bisect_left(self._waiting, after_ns + 1, key=_stamp)
+        return self._waiting[at] if at < len(self._waiting) else None
+
+    def remove(self, sample: Sample) -> Sample:
+        """Take out a frame that leaves; unused older ones go with it, so that partners never go back in time."""
+        self._pass_by(sample.stamp_ns)
+        self._waiting.remove(sample)
+        self._keep_for_hold(sample)
+        return sample
+
+    def forget_after(self, stamp_ns: int) -> None:
+        """Forget frames with a later stamp."""
+        at = bisect_left(self._waiting, stamp_ns + 1, key=_stamp)
+        self.counters.aux_unused += len(self._waiting) - at
+        del self._waiting[at:]
+        if self._last is not None and self._last.stamp_ns > stamp_ns:
+            self._last = None
+        self._newest_ns = self._waiting[-1].stamp_ns if self._waiting else None
+        self._periods_ns.clear()
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self.counters.aux_unused += len(self._waiting)
+        self._waiting.clear()
+        self._periods_ns.clear()
+        self._last = None
+        self._newest_ns = None
+
+    def _nearest(self, stamp_ns: int) -> Sample | None:
+        at = bisect_left(self._waiting, stamp_ns, key=_stamp)
+        near = self._waiting[max(0, at - 1) : at + 1]
+        best = min(near, key=lambda sample: abs(sample.stamp_ns - stamp_ns), default=None)
+        if best is None or abs(best.stamp_ns - stamp_ns) > self.config.ns("max_skew_s"):
+            return None
+        return best
+
+    def _note_miss(self, stamp_ns: int) -> None:
+        stamps = [sample.stamp_ns for sample in self._waiting]
+        stamps += [self._last.stamp_ns] if self._last is not None else []
+        self.counters.nearest_miss_ns = min((abs(stamp - stamp_ns) for stamp in stamps), default=None)
+
+    def _pass_by(self, before_ns: int) -> None:
+        """Drop unused frames with a stamp before `before_ns`: no later colour frame can want them."""
+        at = bisect_left(self._waiting, before_ns, key=_stamp)
+        for sample in self._waiting[:at]:
+            self._keep_for_hold(sample)
+        self.counters.aux_unused += at
+        del self._waiting[:at]
+
+    def _keep_for_hold(self, sample: Sample) -> None:
+        if self._last is None or sample.stamp_ns > self._last.stamp_ns:
+            self._last = sample
+
+
+def _stamp(sample: Sample) -> int:
+    return sample.stamp_ns

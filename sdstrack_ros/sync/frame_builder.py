@@ -1,0 +1,117 @@
+"""From what leaves the synchronizer to the frame that the tracker sees: one way, for the node and for recordings."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ckd_core.errors import TrackingError
+from ckd_core.frame import Modality, MultiModalFrame
+from ckd_core.modality import Events, events_to_image
+from sdstrack_ros.messages.event_window import EventSlice
+from sdstrack_ros.messages.image_codec import decode
+from sdstrack_ros.sync.event_buffer import EventBuffer
+from sdstrack_ros.sync.frame_buffer import FrameBuffer
+from sdstrack_ros.sync.synchronizer import Synchronizer
+from sdstrack_ros.sync.types import NS_PER_S, SyncConfig
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from sdstrack_ros.parameters.table import Settings
+    from sdstrack_ros.sync.types import SyncedSet
+
+MILLIMETRE_M = 0.001
+
+
+@dataclass(frozen=True, slots=True)
+class Rejection:
+    """An image that could not be used: stream 'rgb' or 'aux', its topic, and why."""
+
+    stream: str
+    topic: str
+    reason: str
+
+
+def make_synchronizer(config: SyncConfig, packets: bool) -> Synchronizer:
+    """Build the tolerant synchronizer for auxiliary images, or for event packets."""
+    return Synchronizer(config, EventBuffer if packets else FrameBuffer)
+
+
+def sync_config(settings: Settings) -> SyncConfig:
+    """How the settings pair the streams."""
+    return SyncConfig(settings.max_skew_s, settings.max_wait_s, settings.aux_hold_s)
+
+
+def aux_homography(settings: Settings) -> NDArray[np.float64] | None:
+    """3x3 from a colour pixel to the second image's, or None where both show the same view."""
+    matrix = np.array(settings.aux_homography, dtype=np.float64).reshape(3, 3)
+    return None if np.array_equal(matrix, np.eye(3)) else matrix
+
+
+def color_image(payload: Any, topic: str) -> NDArray[np.uint8]:
+    """[H, W, 3] uint8 RGB of an image message. Errors: CodecError."""
+    return decode(payload, topic).color()
+
+
+def auxiliary_image(payload: Any, modality: Modality, topic: str) -> NDArray[Any]:
+    """Raw second image of an image message or of a window of events, as `MultiModalFrame.aux` says.
+
+    Errors: CodecError for messages that are no such image.
+    """
+    if isinstance(payload, EventSlice):
+        # The image does not depend on the times, only on the order, which the slice already has.
+        events = Events(payload.x, payload.y, payload.t_ns.astype(np.float64) / NS_PER_S, payload.p)
+        return events_to_image(events, (payload.height, payload.width))
+    return decode(payload, topic).auxiliary(modality)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FrameBuilder:
+    """Decodes synchronized messages.
+
+    rgb_topic, aux_topic: for error messages. Homographies: see `MultiModalFrame`. depth_unit_m: metres per count of
+    integer depth; other units than millimetres become float32 metres here, so that nothing behind has to know them.
+    """
+
+    modality: Modality
+    rgb_topic: str = "rgb"
+    aux_topic: str = "aux"
+    rgb_from_reference: NDArray[np.float64] | None = None
+    aux_from_reference: NDArray[np.float64] | None = None
+    depth_unit_m: float = MILLIMETRE_M
+
+    def build(self, synced: SyncedSet) -> tuple[MultiModalFrame | None, tuple[Rejection, ...]]:
+        """Return the frame (None when nothing of it can be used) and what was refused. Never raises TrackingError."""
+        rejections: list[Rejection] = []
+        rgb: NDArray[Any] | None = None
+        aux: NDArray[Any] | None = None
+        try:
+            rgb = None if synced.color is None else color_image(synced.color.payload, self.rgb_topic)
+        except TrackingError as error:
+            rejections.append(Rejection("rgb", self.rgb_topic, str(error)))
+        try:
+            aux = None if synced.aux is None else self._aux(synced.aux.payload)
+        except TrackingError as error:
+            rejections.append(Rejection("aux", self.aux_topic, str(error)))
+        if rgb is None and aux is None:
+            return None, tuple(rejections)
+        frame = MultiModalFrame(
+            synced.stamp_ns / NS_PER_S,
+            rgb,
+            aux,
+            self.modality,
+            self.rgb_from_reference,
+            self.aux_from_reference,
+            synced.aux_held and aux is not None,
+        )
+        return frame, tuple(rejections)
+
+    def _aux(self, payload: Any) -> NDArray[Any]:
+        image = auxiliary_image(payload, self.modality, self.aux_topic)
+        counts = self.modality is Modality.DEPTH and np.issubdtype(image.dtype, np.integer)
+        if counts and self.depth_unit_m != MILLIMETRE_M:
+            return image.astype(np.float32) * np.float32(self.depth_unit_m)
+        return image

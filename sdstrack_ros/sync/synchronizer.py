@@ -1,0 +1,185 @@
+"""Pairs colour frames with the second sensor's by stamp, and survives the death of either. No ROS import.
+
+Time is passed in: `now_ns` is a steady clock's (arrivals, waiting), stamps are the messages' own. The caller learns
+that time matters from `next_deadline_ns`: call `poll` by then. Not thread-safe: one lock or one thread.
+
+Every colour frame leaves exactly once, in the order of stamps, at the latest `max_wait_s` after its arrival: with the
+nearest unused auxiliary frame within `max_skew_s`, or alone. Only a frame that comes after a later one has left, or
+with a stamp seen before, cannot leave in order; it is dropped and counted. A frame leaves at once when nothing better
+can come: an auxiliary stamp at or past its own is there, the second sensor's rhythm says that the next one will be
+too far away, or the second sensor is dead. When colour is dead, the auxiliary frames leave alone. When colour stamps
+jump back, what waits leaves at once and a new epoch begins.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, insort
+from typing import TYPE_CHECKING, Any
+
+from sdstrack_ros.sync.frame_buffer import FrameBuffer
+from sdstrack_ros.sync.types import Sample, SyncConfig, SyncCounters, SyncedSet, SyncError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from sdstrack_ros.sync.frame_buffer import AuxBuffer
+
+__all__ = ["Sample", "SyncConfig", "SyncCounters", "SyncError", "SyncedSet", "Synchronizer"]
+
+
+class Synchronizer:
+    """The `tolerant` policy.
+
+    make_aux: builds the second stream's buffer; images by default, `EventBuffer` for event packets.
+    """
+
+    def __init__(
+        self,
+        config: SyncConfig | None = None,
+        make_aux: Callable[[SyncConfig, SyncCounters], AuxBuffer] = FrameBuffer,
+    ) -> None:
+        self.config = config or SyncConfig()
+        self.counters = SyncCounters()
+        self._make_aux = make_aux
+        self._aux = make_aux(self.config, self.counters)
+        self._pending: list[Sample] = []
+        self._last_left_ns: int | None = None
+        self._last_color_ns: int | None = None  # stamp of the last colour frame that left, for the event window
+        self._newest_color_ns: int | None = None
+        self._color_alive_ns: int | None = None  # arrival of the last colour message; of anything before the first
+        self._aux_alive_ns: int | None = None
+        self._now_ns: int | None = None
+        self._jumped_back_ns = 0
+        self.epoch = 0
+
+    def configure(self, config: SyncConfig) -> None:
+        """Change the settings while running; waiting frames follow the new ones."""
+        self.config = config
+        if hasattr(self._aux, "config"):
+            self._aux.config = config
+
+    def add_color(self, stamp_ns: int, now_ns: int, payload: Any) -> list[SyncedSet]:
+        """Take a colour message; returns what leaves because of it, in order."""
+        now_ns = self._advance(now_ns)
+        self.counters.color_in += 1
+        self._color_alive_ns = now_ns
+        left: list[SyncedSet] = []
+        newest_ns = self._newest_color_ns if self._newest_color_ns is not None else self._last_left_ns
+        if newest_ns is not None and newest_ns - stamp_ns > self.config.ns("jump_back_s"):
+            left = self._flush(now_ns)
+            self._begin_epoch(newest_ns - stamp_ns)
+            newest_ns = None
+            self._aux.forget_after(stamp_ns + self.config.ns("jump_back_s"))
+            self.counters.color_jumps += 1
+        if self._is_known(stamp_ns):
+            self.counters.color_duplicate += 1
+        elif self._last_left_ns is not None and stamp_ns <= self._last_left_ns:
+            self.counters.color_late += 1
+        else:
+            insort(self._pending, Sample(stamp_ns, now_ns, payload), key=lambda sample: sample.stamp_ns)
+            self._newest_color_ns = self._pending[-1].stamp_ns if newest_ns is None else max(stamp_ns, newest_ns)
+        return left + self._due(now_ns)
+
+    def add_aux(self, stamp_ns: int, now_ns: int, payload: Any) -> list[SyncedSet]:
+        """Take a message of the second sensor; returns what leaves because of it, in order.
+
+        Errors: what the buffer refuses (events that cannot be decoded); the synchronizer stays as it was.
+        """
+        now_ns = self._advance(now_ns)
+        self.counters.aux_in += 1
+        left: list[SyncedSet] = []
+        back_ns = self._aux.went_back_ns(stamp_ns)
+        if back_ns > self.config.ns("jump_back_s"):
+            left = self._flush(now_ns)
+            self._aux.clear()
+            self.counters.aux_jumps += 1
+            if self._color_is_dead(now_ns) and self._last_left_ns is not None and stamp_ns < self._last_left_ns:
+                self._begin_epoch(back_ns)
+        self._aux.add(Sample(stamp_ns, now_ns, payload))
+        self._aux_alive_ns = now_ns
+        return left + self._due(now_ns)
+
+    def poll(self, now_ns: int) -> list[SyncedSet]:
+        """Return what has waited long enough, in order."""
+        return self._due(self._advance(now_ns))
+
+    @property
+    def next_deadline_ns(self) -> int | None:
+        """When `poll` has something to do at the latest, if nothing arrives before; None: never."""
+        if self._pending:
+            return min(sample.arrival_ns for sample in self._pending) + self.config.ns("max_wait_s")
+        waiting = self._aux.first_alone(self._last_left_ns) if self._color_alive_ns is not None else None
+        if waiting is None or self._color_alive_ns is None:
+            return None
+        dead_ns = self._color_alive_ns + self.config.ns("color_dead_s") + 1
+        return max(dead_ns, waiting.arrival_ns + self.config.ns("max_wait_s"))
+
+    def _advance(self, now_ns: int) -> int:
+        """Note the time; where a clock goes back, everything that waits begins to wait anew."""
+        if self._now_ns is not None and now_ns < self._now_ns:
+            self._pending = [Sample(s.stamp_ns, min(s.arrival_ns, now_ns), s.payload) for s in self._pending]
+            self._color_alive_ns = None if self._color_alive_ns is None else min(self._color_alive_ns, now_ns)
+            self._aux_alive_ns = None if self._aux_alive_ns is None else min(self._aux_alive_ns, now_ns)
+        self._now_ns = now_ns
+        if self._color_alive_ns is None:
+            self._color_alive_ns = now_ns
+        if self._aux_alive_ns is None:
+            self._aux_alive_ns = now_ns
+        return now_ns
+
+    def _is_known(self, stamp_ns: int) -> bool:
+        at = bisect_left(self._pending, stamp_ns, key=lambda sample: sample.stamp_ns)
+        waiting = at < len(self._pending) and self._pending[at].stamp_ns == stamp_ns
+        return waiting or stamp_ns == self._last_color_ns
+
+    def _color_is_dead(self, now_ns: int) -> bool:
+        return self._color_alive_ns is not None and now_ns - self._color_alive_ns > self.config.ns("color_dead_s")
+
+    def _aux_is_dead(self, now_ns: int) -> bool:
+        return self._aux_alive_ns is not None and now_ns - self._aux_alive_ns > self.config.ns("aux_dead_s")
+
+    def _begin_epoch(self, back_ns: int) -> None:
+        self.epoch += 1
+        self._jumped_back_ns = back_ns
+        self._last_left_ns = self._last_color_ns = self._newest_color_ns = None
+
+    def _flush(self, now_ns: int) -> list[SyncedSet]:
+        return [self._leave_with_color(now_ns) for _ in range(len(self._pending))]
+
+    def _due(self, now_ns: int) -> list[SyncedSet]:
+        left: list[SyncedSet] = []
+        while self._pending and self._must_leave(now_ns):
+            left.append(self._leave_with_color(now_ns))
+        if self._pending or not self._color_is_dead(now_ns):
+            return left
+        while (sample := self._aux.first_alone(self._last_left_ns)) is not None:
+            if now_ns - sample.arrival_ns < self.config.ns("max_wait_s"):
+                break
+            sample = self._aux.remove(sample)
+            self.counters.aux_alone += 1
+            left.append(self._set(sample.stamp_ns, None, sample, False, now_ns))
+        return left
+
+    def _must_leave(self, now_ns: int) -> bool:
+        """Whether the first waiting colour frame is to leave: settled, or it or a later one has waited long enough."""
+        if len(self._pending) > self.config.max_pending or self._aux_is_dead(now_ns):
+            return True
+        oldest_ns = min(sample.arrival_ns for sample in self._pending)
+        return now_ns - oldest_ns >= self.config.ns("max_wait_s") or self._aux.settled(self._pending[0].stamp_ns)
+
+    def _leave_with_color(self, now_ns: int) -> SyncedSet:
+        color = self._pending.pop(0)
+        aux, held = self._aux.take(color.stamp_ns, self._last_color_ns)
+        if aux is None:
+            self.counters.color_alone += 1
+        elif held:
+            self.counters.held += 1
+        else:
+            self.counters.paired += 1
+        self._last_color_ns = color.stamp_ns
+        return self._set(color.stamp_ns, color, aux, held, now_ns)
+
+    def _set(self, stamp_ns: int, color: Sample | None, aux: Sample | None, held: bool, now_ns: int) -> SyncedSet:
+        self._last_left_ns = stamp_ns
+        back_ns, self._jumped_back_ns = self._jumped_back_ns, 0
+        return SyncedSet(stamp_ns, color, aux, held, self.epoch, back_ns, now_ns)

@@ -1,0 +1,180 @@
+"""Requests for a target, and the box each of them means. No ROS import."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import cv2
+import numpy as np
+
+from ckd_core.errors import TrackingError
+from ckd_core.frame import BoundingBox, Modality
+from ckd_core.modality import depth_in_metres
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from ckd_core.frame import MultiModalFrame
+
+MIN_SIZE_PX = 4.0
+# A surface counts as one while its depth stays within this of the clicked point: what is a hand away is not it.
+SURFACE_TOLERANCE = 0.06
+SURFACE_TOLERANCE_M = 0.03
+# Extents outside this share of the image are a speck of noise or the background.
+MIN_SURFACE_SHARE = 2e-4
+MAX_SURFACE_SHARE = 0.5
+
+
+class TargetError(TrackingError):
+    """A request for a target that cannot be met; the message is the answer on ~/status."""
+
+
+@dataclass(frozen=True, slots=True)
+class BoxRequest:
+    """Start on `box`, in the frame of `stamp_ns` (None: the newest). `patient` waits for the first frame."""
+
+    origin: str
+    box: BoundingBox
+    stamp_ns: int | None = None
+    patient: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class PixelRequest:
+    """Start on what is at a pixel of the newest frame.
+
+    size: width and height of the image that x and y count in, where that may be another resolution of the same view
+    (a calibration's); None: the frame's own.
+    """
+
+    origin: str
+    x: float
+    y: float
+    size: tuple[int, int] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """One detection of somebody else's detector."""
+
+    box: BoundingBox
+    class_id: str
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
+class CandidatesRequest:
+    """Detections in the frame of `stamp_ns` (None: the newest)."""
+
+    origin: str
+    candidates: tuple[Candidate, ...]
+    stamp_ns: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ResetRequest:
+    """Forget the target."""
+
+    origin: str
+
+
+TargetRequest = BoxRequest | PixelRequest | CandidatesRequest | ResetRequest
+
+
+def box_of(detection: Any) -> BoundingBox:
+    """Box of a Detection2D, whoever deserialised it; its angle is ignored, a value that is not finite makes all nan."""
+    center, w, h = detection.bbox.center.position, float(detection.bbox.size_x), float(detection.bbox.size_y)
+    box = BoundingBox(float(center.x) - w / 2, float(center.y) - h / 2, w, h)
+    return box if math.isfinite(sum(box)) else BoundingBox(math.nan, math.nan, math.nan, math.nan)
+
+
+def checked_box(box: BoundingBox, size: tuple[int, int]) -> BoundingBox:
+    """Return `box`, which must be usable in an image of `size` (width, height).
+
+    Raises:
+        TargetError: not finite, smaller than 4 pixels a side, or its centre outside the image.
+
+    """
+    text = f"box ({box.x:.1f}, {box.y:.1f}, {box.w:.1f}, {box.h:.1f})"
+    if not box.is_finite():
+        raise TargetError(f"{text} is not finite")
+    if box.w < MIN_SIZE_PX or box.h < MIN_SIZE_PX:
+        raise TargetError(f"{text} is smaller than {MIN_SIZE_PX:.0f} x {MIN_SIZE_PX:.0f} pixels")
+    width, height = size
+    cx, cy = box.center
+    if not (0 <= cx < width and 0 <= cy < height):
+        raise TargetError(f"{text} has its centre outside the {width} x {height} image")
+    if box.w > 2 * width or box.h > 2 * height:
+        raise TargetError(f"{text} is more than twice as large as the {width} x {height} image")
+    return box
+
+
+def box_at_pixel(
+    frame: MultiModalFrame,
+    size: tuple[int, int],
+    request: PixelRequest,
+    default_size: tuple[float, float],
+) -> BoundingBox:
+    """Box of the target at a pixel: the extent of the surface there, else `default_size` around it.
+
+    Raises:
+        TargetError: the pixel is not finite or outside the image of `size` (width, height).
+
+    """
+    width, height = size
+    x, y = request.x, request.y
+    if not (math.isfinite(x) and math.isfinite(y)):
+        raise TargetError(f"pixel ({x}, {y}) is not finite")
+    if request.size is not None and request.size != size:
+        # Pixels are counted at their centres, as PinholeCamera.scaled does.
+        x, y = (x + 0.5) * width / request.size[0] - 0.5, (y + 0.5) * height / request.size[1] - 0.5
+    if not (0 <= x < width and 0 <= y < height):
+        raise TargetError(f"pixel ({x:.0f}, {y:.0f}) is outside the {width} x {height} image")
+    extent = None
+    if frame.modality is Modality.DEPTH and frame.aux is not None and frame.aux_from_reference is None:
+        metres = depth_in_metres(frame.aux)
+        extent = surface_extent(metres, x * metres.shape[1] / width, y * metres.shape[0] / height)
+        if extent is not None:
+            sx, sy = width / metres.shape[1], height / metres.shape[0]
+            return BoundingBox(extent.x * sx, extent.y * sy, extent.w * sx, extent.h * sy)
+    w, h = default_size
+    return BoundingBox(x - w / 2, y - h / 2, w, h)
+
+
+def surface_extent(metres: NDArray[np.float32], x: float, y: float) -> BoundingBox | None:
+    """Bounding box of the connected surface at pixel (x, y), or None when depth does not tell.
+
+    metres: [h, w] float32, 0 invalid.
+    """
+    height, width = metres.shape
+    column, row = min(max(round(x), 0), width - 1), min(max(round(y), 0), height - 1)
+    around = metres[max(row - 2, 0) : row + 3, max(column - 2, 0) : column + 3]
+    valid = around[around > 0]
+    if valid.size == 0:
+        return None
+    seed = float(np.median(valid))
+    tolerance = seed * SURFACE_TOLERANCE + SURFACE_TOLERANCE_M
+    near = ((np.abs(metres - seed) <= tolerance) & (metres > 0)).astype(np.uint8)
+    # Closing bridges the pinholes of a stereo camera without joining what is apart.
+    near = cv2.morphologyEx(near, cv2.MORPH_CLOSE, np.ones((5, 5), np.uint8)).astype(np.uint8)
+    _, labels, stats, _ = cv2.connectedComponentsWithStats(near, connectivity=4)
+    label = int(labels[row, column])
+    if label == 0:
+        return None
+    left, top, w, h, area = (int(v) for v in stats[label])
+    share = area / (width * height)
+    if not MIN_SURFACE_SHARE <= share <= MAX_SURFACE_SHARE or min(w, h) < MIN_SIZE_PX:
+        return None
+    return BoundingBox(float(left), float(top), float(w), float(h))
+
+
+def best_candidate(candidates: tuple[Candidate, ...], class_id: str, min_score: float) -> Candidate | None:
+    """The candidate of the wanted class ('' any) with the highest score of at least `min_score`, or None."""
+    fitting = [
+        candidate
+        for candidate in candidates
+        if (not class_id or candidate.class_id == class_id) and candidate.score >= min_score
+    ]
+    return max(fitting, key=lambda candidate: candidate.score, default=None)

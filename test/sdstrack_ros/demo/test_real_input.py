@@ -1,0 +1,55 @@
+"""Real recordings through the real node with the shipped weights: what a user does first."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+import pytest
+
+from ckd_core.evaluation.metrics import overlap
+from ckd_core.frame import Modality
+from sdstrack_ros.demo import run
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+pytestmark = [pytest.mark.ros, pytest.mark.shared]
+
+# Of the answers with a box; how far a target is followed depends on the weights and is measured by the benchmarks.
+LEAST_BOXES, LEAST_MEAN_OVERLAP = 10, 0.25
+
+
+def scored(recording: run.Recording, out: Path, rate: float) -> run.Summary:
+    """Run and check what every replay has to leave behind; `rate` is slow enough for a busy core."""
+    summary = run.run(recording, out, {"threads": 1}, rate=rate)
+    assert summary.frames_answered + summary.dropped_by_node + summary.lost_in_transport == summary.frames_in
+    assert summary.boxes_out >= LEAST_BOXES
+    assert summary.model == "sdstrack_s128"
+    table = np.genfromtxt(out / "boxes.csv", delimiter=",", names=True)
+    assert len(table) == summary.frames_in
+    boxes = np.stack([table[name] for name in ("x", "y", "w", "h")], axis=1)
+    truth = np.stack([table[f"true_{name}"] for name in ("x", "y", "w", "h")], axis=1)
+    answered = np.isfinite(boxes).all(axis=1) & np.isfinite(truth).all(axis=1)
+    assert overlap(boxes[answered], truth[answered]).mean() > LEAST_MEAN_OVERLAP, "the tracker follows the target"
+    sheet = cv2.imread(str(out / "contact_sheet.png"))
+    assert sheet is not None
+    assert cv2.VideoCapture(str(out / "overlay.mp4")).get(cv2.CAP_PROP_FRAME_COUNT) == summary.frames_in
+    return summary
+
+
+def test_a_compressed_bag_is_played_and_scored(shared_data: Path, tmp_path: Path) -> None:
+    """Jpeg colour and thermal, the second 7 ms late; starts on the first true box of the sequence of that name."""
+    truth = shared_data / "sequences" / "rgbt_m3svd_clip_0111_1753" / "groundtruth.txt"
+    bag = shared_data / "bags" / "rgbt_clip_0111_1753_mcap_compressed"
+    recording = run.open_recording(bag, Modality.THERMAL, truth_file=truth)
+    assert recording.topics.rgb.endswith("/compressed")
+    assert scored(recording, tmp_path, 0.2).frames_in == 20
+
+
+def test_a_folder_of_images_is_written_as_a_bag_played_and_scored(shared_data: Path, tmp_path: Path) -> None:
+    folder = shared_data / "sequences" / "rgbt_m3svd_0117_1620"
+    recording = run.folder_recording(folder, tmp_path)
+    frames = len(sorted((folder / "visible").iterdir()))
+    assert scored(recording, tmp_path / "out", 0.5).frames_in == frames

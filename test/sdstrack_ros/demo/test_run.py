@@ -1,0 +1,146 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from ckd_core.frame import BoundingBox, Modality
+from ckd_core.models.checkpoint import metadata_of, save_model
+from ckd_core.models.registry import build_model
+from sdstrack_ros.bags.frames import BagTopics
+from sdstrack_ros.bags.storage import COMPRESSED_IMAGE, EVENT_PACKET, IMAGE
+from sdstrack_ros.bags.writer import EVENTS_TOPIC
+from sdstrack_ros.demo import run
+from sdstrack_ros.demo.live_replay import (
+    LiveBox,
+    LiveReplay,
+    LiveReplayError,
+    _input_arguments,
+    _wait_for_partner,
+    replay,
+)
+
+EVENTS = ("packets", EVENTS_TOPIC)
+TRUTH = {stamp: BoundingBox(10.0 * stamp, 0, 40, 40) for stamp in range(5)}
+
+
+def recording(truth: dict[int, BoundingBox | None] | None = None) -> run.Recording:
+    return run.Recording(Path("bag"), Modality.DEPTH, BagTopics(), TRUTH[0], truth or dict(TRUTH), 10.0)
+
+
+def summary_of(answers: list[LiveBox], **status: str) -> run.Summary:
+    return run.summarize(recording(), list(TRUTH), LiveReplay(answers, status))
+
+
+@pytest.fixture(scope="module")
+def tiny_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.manual_seed(0)
+    model = build_model("sdstrack_tiny_test")
+    path = tmp_path_factory.mktemp("weights") / "tiny.safetensors"
+    save_model(path, model, metadata_of(model, list(Modality), "random"))
+    return path
+
+
+def test_perfect_answers_score_1() -> None:
+    summary = summary_of([LiveBox(stamp, box, 0.9) for stamp, box in TRUTH.items()], **{"frames.frames": "5"})
+    assert summary.success_auc == pytest.approx(20 / 21, abs=1e-4)
+    assert (summary.precision_20px, summary.center_error_px) == (1.0, 0.0)
+    assert (summary.frames_in, summary.frames_answered, summary.boxes_out, summary.lost_in_transport) == (5, 5, 5, 0)
+
+
+def test_unanswered_frame_counts_with_the_box_before_it() -> None:
+    summary = summary_of([LiveBox(1, TRUTH[1], 0.9), LiveBox(4, TRUTH[4], 0.9)], **{"frames.frames": "3"})
+    assert (summary.frames_answered, summary.lost_in_transport) == (2, 2)
+    assert summary.center_error_px == 5.0  # errors 0, 10, 20, 0
+    assert summary.precision_20px == 1.0
+
+
+def test_empty_answer_is_a_miss() -> None:
+    answers = [LiveBox(stamp, None, 0.0) for stamp in TRUTH]
+    summary = summary_of(answers)
+    assert (summary.boxes_out, summary.success_auc, summary.precision_20px) == (0, 0.0, 0.0)
+
+
+def test_frames_without_a_true_box_are_not_scored() -> None:
+    truth: dict[int, BoundingBox | None] = {**TRUTH, 2: None, 3: None}
+    far = [LiveBox(1, TRUTH[1], 0.9), LiveBox(2, BoundingBox(900, 900, 9, 9), 0.9), LiveBox(4, TRUTH[4], 0.9)]
+    summary = run.summarize(recording(truth), list(truth), LiveReplay(far, {}))
+    assert summary.precision_20px == 1.0
+
+
+@pytest.mark.parametrize(
+    ("modality", "rgb", "aux", "bases", "remapped"),
+    [
+        (Modality.DEPTH, "/c/image", "/d/image", ("/c/image", "/d/image"), []),
+        (Modality.DEPTH, "/c/compressed", "/d/compressedDepth", ("/c", "/d"), []),
+        (Modality.DEPTH, "/c/compressed", "/d/compressed", ("/c", "/d"), ["-r", "/d/compressedDepth:=/d/compressed"]),
+        (Modality.THERMAL, "/c/compressed", "/t/compressed", ("/c", "/t"), []),
+        (Modality.THERMAL, "/c/jpeg", "/t/compressed", ("/c/jpeg", "/t"), ["-r", "/c/jpeg/compressed:=/c/jpeg"]),
+        (Modality.EVENT, "/c/compressed", "/events", ("/c", "/events"), []),
+    ],
+)
+def test_the_node_is_told_to_read_what_is_recorded(
+    modality: Modality, rgb: str, aux: str, bases: tuple[str, str], remapped: list[str]
+) -> None:
+    compressed = rgb != "/c/image"
+    kind = COMPRESSED_IMAGE if compressed else IMAGE
+    types = {rgb: kind, aux: EVENT_PACKET if aux == "/events" else kind}
+    parameters, remappings = _input_arguments(BagTopics(rgb, aux), types, modality)
+    assert (parameters["rgb_topic"], parameters["aux_topic"]) == bases
+    assert parameters["transport"] == ("compressed" if compressed else "raw")
+    assert parameters["events_topic"] == aux
+    assert remappings == remapped
+
+
+@pytest.mark.parametrize("packed", ["/c", "/d"])
+def test_a_raw_and_a_compressed_camera_are_refused(packed: str) -> None:
+    types = {name: COMPRESSED_IMAGE if name == packed else IMAGE for name in ("/c", "/d")}
+    with pytest.raises(LiveReplayError, match=f"{packed} is compressed.*both raw or both compressed"):
+        _input_arguments(BagTopics("/c", "/d"), types, Modality.DEPTH)
+
+
+@pytest.mark.parametrize(
+    ("rate", "asked", "wait_s"), [(1.0, {}, 0.05), (4.0, {}, 0.05), (0.1, {}, 0.5), (0.5, {"max_wait_s": 0.1}, 0.2)]
+)
+def test_played_slowly_partners_are_waited_for_longer(rate: float, asked: dict[str, object], wait_s: float) -> None:
+    assert _wait_for_partner(asked, rate) == pytest.approx(wait_s)
+    assert _wait_for_partner(asked, 1e-4) == 10.0, "the parameter allows no more"
+
+
+@pytest.mark.ros
+@pytest.mark.parametrize("name", ["rgbd", "rgbt", "rgbe"])
+def test_demo_runs_on_the_real_node(
+    name: str, tmp_path: Path, tiny_weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run, "CLIP_FRAMES", 20)
+    monkeypatch.setattr(run, "CLIP_SIZE", (160, 120))
+    modality = run.MODALITY_NAMES[name]
+    made = run.synthetic_recording(modality, tmp_path)
+    parameters = {"model": "sdstrack_tiny_test", "weights": str(tiny_weights), "engine": "torch/fp32", "threads": 1}
+    summary = run.run(made, tmp_path / "out", parameters, rate=0.5)
+    assert (made.event_input, made.topics.aux) == EVENTS if name == "rgbe" else made.event_input == "image"
+    assert summary.frames_in == 20
+    assert summary.frames_answered + summary.dropped_by_node + summary.lost_in_transport == 20
+    assert summary.frames_answered >= 10
+    assert summary.model == "sdstrack_tiny_test"
+    assert json.loads((tmp_path / "out" / "summary.json").read_text())["frames_in"] == 20
+    assert len((tmp_path / "out" / "boxes.csv").read_text().splitlines()) == 21
+    video = cv2.VideoCapture(str(tmp_path / "out" / "overlay.mp4"))
+    assert int(video.get(cv2.CAP_PROP_FRAME_COUNT)) == 20
+    sheet = cv2.imread(str(tmp_path / "out" / "contact_sheet.png"))
+    assert sheet is not None
+    assert np.ptp(sheet) > 100
+
+
+@pytest.mark.ros
+def test_node_that_cannot_start_is_reported_with_its_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run, "CLIP_FRAMES", 2)
+    monkeypatch.setattr(run, "CLIP_SIZE", (160, 120))
+    made = run.synthetic_recording(Modality.DEPTH, tmp_path)
+    parameters = {"weights": str(tmp_path / "absent.safetensors")}
+    with pytest.raises(LiveReplayError, match=r"configure failed: .*absent\.safetensors"):
+        replay(made.bag, made.topics, parameters, tmp_path / "logs")

@@ -1,0 +1,241 @@
+from __future__ import annotations
+
+import sys
+from array import array
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from sdstrack_ros.messages.event_window import EventDecodeError, EventWindow
+from sdstrack_ros.sync.event_buffer import EventBuffer
+from sdstrack_ros.sync.synchronizer import SyncConfig, Synchronizer
+
+MS = 1_000_000
+S = 1_000_000_000
+
+
+def packet(encoding: str, data: bytes, stamp_ns: int = 0, seq: int = 0, time_base: int = 0, **more: Any) -> Any:
+    stamp = SimpleNamespace(sec=stamp_ns // S, nanosec=stamp_ns % S)
+    fields = {"width": 640, "height": 480, "is_bigendian": False} | more
+    header = SimpleNamespace(stamp=stamp, frame_id="events")
+    return SimpleNamespace(
+        header=header, seq=seq, time_base=time_base, encoding=encoding, events=array("B", data), **fields
+    )
+
+
+def mono_bytes(x: Any, y: Any, dt_ns: Any, p: Any, big: bool = False) -> bytes:
+    words = np.asarray(p, np.uint64) << np.uint64(63) | np.asarray(y, np.uint64) << np.uint64(48)
+    words |= np.asarray(x, np.uint64) << np.uint64(32) | np.asarray(dt_ns, np.uint64)
+    return words.astype(">u8" if big else "<u8").tobytes()
+
+
+def evt3_bytes(events: list[tuple[int, int, int, int]]) -> bytes:
+    """EVT 3.0 words of single events (t_us, x, y, p): TIME_HIGH 8, TIME_LOW 6, ADDR_Y 0, ADDR_X 2 (Prophesee's doc)."""
+    words = []
+    for t, x, y, p in events:
+        words += [0x8 << 12 | (t >> 12) & 0xFFF, 0x6 << 12 | t & 0xFFF, y & 0x7FF, 0x2 << 12 | p << 11 | x]
+    return np.array(words, "<u2").tobytes()
+
+
+@pytest.mark.parametrize("big", [False, True])
+def test_mono_packets_come_out_as_they_went_in(big: bool) -> None:
+    window = EventWindow()
+    x, y, dt, p = [1, 639, 7], [2, 479, 9], [0, 5 * MS, 9 * MS], [1, 0, 1]
+    data = mono_bytes(x, y, dt, p, big)
+    assert window.add(packet("mono", data, stamp_ns=5 * S + 9 * MS, time_base=5 * S, is_bigendian=big)) == 3
+    found = window.between(5 * S - 1, 5 * S + 9 * MS)
+    assert found.x.tolist() == x
+    assert found.y.tolist() == y
+    assert found.p.tolist() == p
+    assert found.t_ns.tolist() == [5 * S + d for d in dt]
+    assert len(window.between(5 * S, 5 * S + 5 * MS)) == 1, "the window is open at its start, closed at its end"
+
+
+def test_evt3_packets_keep_the_sensors_state_and_land_on_the_headers_clock() -> None:
+    pytest.importorskip("evt3")
+    window = EventWindow()
+    first = evt3_bytes([(10_000, 5, 6, 1), (12_000, 7, 8, 0)])
+    assert window.add(packet("evt3", first, stamp_ns=100 * S + 12 * MS, seq=4)) == 2
+    # The next packet goes on where the time stood: no upper time bits of its own.
+    rest = np.array([0x6 << 12 | 12_100 & 0xFFF, 9, 0x2 << 12 | 1 << 11 | 3], "<u2").tobytes()
+    assert window.add(packet("evt3", rest, stamp_ns=100 * S + 20 * MS, seq=5)) == 1
+    found = window.between(0, 101 * S)
+    assert found.x.tolist() == [5, 7, 3]
+    assert found.y.tolist() == [6, 8, 9]
+    assert found.p.tolist() == [1, 0, 1]
+    assert np.abs(found.t_ns - [100 * S + 10 * MS, 100 * S + 12 * MS, 100 * S + 12 * MS + 100_000]).max() < 2000
+    assert window.newest_ns == found.t_ns[-1]
+
+
+def test_a_lost_packet_begins_the_sensors_clock_anew() -> None:
+    pytest.importorskip("evt3")
+    window = EventWindow()
+    window.add(packet("evt3", evt3_bytes([(10_000, 5, 6, 1)]), stamp_ns=100 * S, seq=1))
+    window.add(packet("evt3", evt3_bytes([(5_010_000, 5, 6, 1)]), stamp_ns=105 * S, seq=4))
+    assert window.gaps == 2
+    assert window.between(104 * S, 105 * S).t_ns.tolist() == [105 * S]
+
+
+def test_events_are_never_in_the_future_and_keep_their_order_under_jittered_stamps() -> None:
+    window = EventWindow()
+    rng = np.random.default_rng(3)
+    for i in range(200):
+        late = int(rng.integers(0, 8 * MS))
+        data = mono_bytes([1, 2], [1, 2], [0, MS], [1, 0])
+        window.add(packet("mono", data, stamp_ns=50 * S + i * 4 * MS + late, time_base=i * 4 * MS, seq=i))
+    t_ns = window.between(0, 60 * S).t_ns
+    true_ns = 50 * S + np.arange(200) * 4 * MS
+    settled = t_ns.reshape(-1, 2)[50:, 1] - true_ns[50:]
+    assert (np.diff(t_ns) >= 0)[100:].all()
+    assert settled.min() >= 0
+    assert settled.max() < 0.5 * MS, "the least delay is found, the jitter of the stamps is gone"
+
+
+def test_a_storm_is_held_in_bounded_memory_and_counted() -> None:
+    window = EventWindow(capacity=500_000)
+    rng = np.random.default_rng(0)
+    per_packet, packets = 200_000, 100  # 20 M events in one second
+    x, y = rng.integers(0, 640, per_packet), rng.integers(0, 480, per_packet)
+    dt = np.linspace(0, 10 * MS - 1, per_packet).astype(np.int64)
+    data = mono_bytes(x, y, dt, np.ones(per_packet))
+    for i in range(packets):
+        window.add(packet("mono", data, stamp_ns=S + (i + 1) * 10 * MS, time_base=S + i * 10 * MS, seq=i))
+        assert len(window) <= 500_000
+    assert len(window) == 500_000
+    assert window.dropped == per_packet * packets - 500_000
+    assert sum(run.t_ns.nbytes + run.x.nbytes + run.y.nbytes + run.p.nbytes for run in window._runs) == 13 * 500_000
+    assert len(window.between(2 * S - 10 * MS, 2 * S)) == pytest.approx(per_packet, rel=0.001), "the newest stay"
+
+
+def test_one_packet_larger_than_the_capacity_does_not_grow_memory() -> None:
+    window = EventWindow(capacity=1000)
+    count = 50_000
+    data = mono_bytes(np.ones(count), np.ones(count), np.arange(count), np.ones(count))
+    assert window.add(packet("mono", data, stamp_ns=S)) == count
+    assert len(window) == 1000
+    assert window.dropped == count - 1000
+
+
+def test_forgetting_lets_go_of_what_was_shown() -> None:
+    window = EventWindow()
+    for i in range(10):
+        window.add(packet("mono", mono_bytes([1], [1], [0], [1]), stamp_ns=i * MS, time_base=i * MS, seq=i))
+    window.forget(6 * MS)
+    assert len(window) == 3
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"encoding": "evt21"}, "unknown event encoding 'evt21'"),
+        ({"encoding": ""}, "unknown event encoding ''"),
+        ({"encoding": "libcaer_cmp"}, "needs event_camera_py"),
+        ({"width": 0}, "0 x 480"),
+        ({"width": 2**31, "height": 2**31}, "sensor; expected"),
+        ({"events": array("B", b"1234567")}, "7 bytes; expected a multiple of 8"),
+    ],
+)
+def test_packets_that_cannot_be_decoded_are_refused_and_leave_the_rest(change: dict[str, Any], said: str) -> None:
+    if change.get("encoding") == "libcaer_cmp" and "event_camera_py" in sys.modules:
+        pytest.skip("event_camera_py is installed here")
+    window = EventWindow()
+    window.add(packet("mono", mono_bytes([1], [1], [0], [1]), stamp_ns=S))
+    bad = packet("mono", b"")
+    vars(bad).update(change)
+    with pytest.raises(EventDecodeError, match=said):
+        window.add(bad)
+    assert len(window) == 1
+
+
+def test_any_bytes_decode_or_are_refused() -> None:
+    pytest.importorskip("evt3")
+    rng = np.random.default_rng(5)
+    window = EventWindow(capacity=10_000)
+    for seq in range(200):
+        data = rng.integers(0, 256, rng.integers(0, 300), dtype=np.uint8).tobytes()
+        window.add(packet("evt3", data, stamp_ns=S + seq * MS, seq=seq))
+        found = window.between(-(2**62), 2**62)
+        assert len(window) <= 10_000
+        assert len(found) == 0 or (found.x.max() < 640 and found.y.max() < 480)
+
+
+def test_events_beyond_the_sensor_are_left_out_and_counted() -> None:
+    window = EventWindow()
+    window.add(packet("mono", mono_bytes([1, 700, 3], [1, 1, 481], [0, 1, 2], [1, 1, 1]), stamp_ns=S))
+    assert window.between(0, 2 * S).x.tolist() == [1]
+    assert window.outside == 2
+
+
+def feed(sync: Synchronizer, until_ms: int, packets_until_ms: int, color_until_ms: int) -> list[Any]:
+    left = []
+    for ms in range(until_ms):
+        now = ms * MS
+        if ms <= packets_until_ms and ms % 2 == 0:
+            data = mono_bytes([ms % 640], [3], [0], [1])
+            left += sync.add_aux(now, now, packet("mono", data, stamp_ns=now, time_base=now, seq=ms // 2))
+        if ms <= color_until_ms and ms % 40 == 20:
+            left += sync.add_color(now, now + 1, f"color {ms}")
+        left += sync.poll(now)
+    return left
+
+
+def test_frames_get_the_events_since_the_frame_before() -> None:
+    sync = Synchronizer(SyncConfig(), EventBuffer)
+    left = feed(sync, 500, 500, 500)
+    assert [s.color.payload for s in left] == [f"color {ms}" for ms in range(20, 500, 40)]
+    assert all(s.aux is not None and s.left_ns - s.color.arrival_ns <= 3 * MS for s in left)
+    for s in left[1:]:
+        assert s.aux.payload.start_ns == s.stamp_ns - 40 * MS
+        assert s.aux.payload.x.tolist() == list(range(s.stamp_ns // MS - 38, s.stamp_ns // MS + 1, 2))
+
+
+def test_a_silent_event_camera_leaves_frames_alone_and_an_idle_scene_does_not() -> None:
+    sync = Synchronizer(SyncConfig(), EventBuffer)
+    left = feed(sync, 2000, 700, 2000)
+    assert all(s.aux is not None for s in left if s.stamp_ns < 700 * MS)
+    assert all(s.aux is None for s in left if s.stamp_ns > 800 * MS)
+    assert len(left) == 50
+
+    still = Synchronizer(SyncConfig(), EventBuffer)
+    for ms in range(0, 300, 2):
+        still.add_aux(ms * MS, ms * MS, packet("mono", b"", stamp_ns=ms * MS, seq=ms // 2))
+    (only,) = still.add_color(290 * MS, 300 * MS, "c")
+    assert len(only.aux.payload) == 0
+
+
+def test_events_drive_when_colour_dies() -> None:
+    sync = Synchronizer(SyncConfig(), EventBuffer)
+    left = feed(sync, 2000, 2000, 500)
+    alone = [s for s in left if s.color is None]
+    assert 40 <= len(alone) <= 46
+    assert all(len(s.aux.payload) >= 15 for s in alone)
+    stamps = [s.stamp_ns for s in left]
+    assert stamps == sorted(set(stamps))
+
+
+@pytest.mark.shared
+def test_a_real_event_bag_decodes_whole(shared_data: Path) -> None:
+    pytest.importorskip("evt3")
+    from rosbags.rosbag2 import Reader
+    from rosbags.typesys import Stores, get_types_from_msg, get_typestore
+
+    store = get_typestore(Stores.ROS2_JAZZY)
+    text = (Path(__file__).parents[2] / "interfaces/event_camera_msgs/msg/EventPacket.msg").read_text()
+    store.register(get_types_from_msg(text, "event_camera_msgs/msg/EventPacket"))
+    window, total = EventWindow(), 0
+    with Reader(shared_data / "bags" / "event_packets_test_events_1") as bag:
+        for connection, _, raw in bag.messages():
+            message = store.deserialize_cdr(raw, connection.msgtype)
+            stamp_ns = message.header.stamp.sec * S + message.header.stamp.nanosec
+            total += window.add(message)
+            assert window.newest_ns is not None
+            assert window.newest_ns <= stamp_ns + 10 * MS
+    assert total == 343_474
+    assert window.gaps == window.dropped == window.outside == 0
+    found = window.between(0, 2**62)
+    # Packets stamped in one batch of 8 ms no longer overlap or tear once on the sensor's own clock.
+    assert (np.diff(found.t_ns.astype(np.int64)) < -20 * MS).sum() == 0
+    assert found.t_ns[-1] - found.t_ns[0] == pytest.approx(2.08e9, rel=0.05)

@@ -1,0 +1,338 @@
+from __future__ import annotations
+
+import contextlib
+import struct
+import sys
+from array import array
+from types import SimpleNamespace
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ckd_core.frame import Modality
+from sdstrack_ros.messages.image_codec import ENCODINGS, CodecError, decode, encode
+
+SHAPES = {
+    "rgb8": ("u1", 3), "bgr8": ("u1", 3), "rgba8": ("u1", 4), "bgra8": ("u1", 4),
+    "rgb16": ("u2", 3), "bgr16": ("u2", 3),
+    "mono8": ("u1", 1), "mono16": ("u2", 1), "8UC1": ("u1", 1), "8UC3": ("u1", 3), "8UC4": ("u1", 4),
+    "16UC1": ("u2", 1), "32FC1": ("f4", 1), "yuv422": ("u1", 2), "uyvy": ("u1", 2), "yuv422_yuy2": ("u1", 2),
+    "yuyv": ("u1", 2),
+}  # fmt: skip
+
+
+def noise(encoding: str, height: int = 6, width: int = 8, seed: int = 0) -> np.ndarray:
+    kind, channels = SHAPES[encoding] if encoding in SHAPES else ("u2" if encoding.endswith("16") else "u1", 1)
+    values = np.random.default_rng(seed).integers(0, 256, (height, width, channels))
+    scaled = values * 257 if kind == "u2" else values
+    return (scaled if channels > 1 else scaled[..., 0]).astype(kind)
+
+
+def blank_message(**fields: Any) -> SimpleNamespace:
+    return SimpleNamespace(
+        **{"height": 0, "width": 0, "encoding": "", "is_bigendian": 0, "step": 0, "data": b""} | fields
+    )
+
+
+def compressed(form: str, data: bytes) -> SimpleNamespace:
+    return SimpleNamespace(format=form, data=array("B", data))
+
+
+@pytest.mark.parametrize("encoding", ENCODINGS)
+def test_round_trip_through_a_message_is_exact_and_a_view(encoding: str) -> None:
+    pixels = noise(encoding)
+    message = encode(pixels, encoding, blank_message())
+    decoded = decode(message, "rgb/image_raw")
+    np.testing.assert_array_equal(decoded.pixels, pixels)
+    assert decoded.pixels.dtype == pixels.dtype
+    assert np.shares_memory(decoded.pixels, np.frombuffer(message.data, np.uint8))
+    assert not decoded.pixels.flags.writeable
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    encoding=st.sampled_from(["rgb8", "mono8", "mono16", "16UC1", "32FC1", "bgra8"]),
+    height=st.integers(1, 9),
+    width=st.integers(1, 9),
+    padding=st.integers(0, 7),
+    big=st.booleans(),
+)
+def test_step_and_byte_order_are_honoured(encoding: str, height: int, width: int, padding: int, big: bool) -> None:
+    pixels = noise(encoding, height, width)
+    stored = pixels.astype(pixels.dtype.newbyteorder(">" if big else "<"))
+    rows = [row.tobytes() + b"\xee" * padding for row in stored]
+    message = blank_message(
+        height=height,
+        width=width,
+        encoding=encoding,
+        is_bigendian=int(big),
+        step=len(rows[0]),
+        data=array("B", b"".join(rows)),
+    )
+    decoded = decode(message)
+    np.testing.assert_array_equal(decoded.pixels, pixels)
+    assert decoded.pixels.dtype.isnative
+    assert decoded.pixels.flags.aligned
+
+
+def test_colour_orders_give_the_same_dense_rgb() -> None:
+    rgb = noise("rgb8")
+    alpha = np.full((*rgb.shape[:2], 1), 9, np.uint8)
+    sent = {
+        "rgb8": rgb,
+        "bgr8": rgb[..., ::-1],
+        "8UC3": rgb[..., ::-1],
+        "rgba8": np.concatenate([rgb, alpha], 2),
+        "bgra8": np.concatenate([rgb[..., ::-1], alpha], 2),
+    }
+    for encoding, pixels in sent.items():
+        message = encode(pixels, encoding, blank_message())
+        color = decode(message).color()
+        np.testing.assert_array_equal(color, rgb, err_msg=encoding)
+        assert color.strides == (24, 3, 1), encoding
+        assert np.shares_memory(color, np.frombuffer(message.data, np.uint8)) == (encoding == "rgb8")
+
+
+def test_grey_as_colour_repeats() -> None:
+    color = decode(encode(noise("mono8"), "mono8", blank_message())).color()
+    assert color.shape == (6, 8, 3)
+    assert (color == noise("mono8")[..., None]).all()
+
+
+def test_sixteen_bit_colour_keeps_the_upper_byte() -> None:
+    pixels = noise("rgb16")
+    np.testing.assert_array_equal(
+        decode(encode(pixels, "rgb16", blank_message())).color(), (pixels >> 8).astype(np.uint8)
+    )
+
+
+@pytest.mark.parametrize("pattern", ["rggb", "bggr", "gbrg", "grbg"])
+@pytest.mark.parametrize("bits", [8, 16])
+@pytest.mark.parametrize("channel", [0, 1, 2])
+def test_bayer_of_one_colour_comes_back_as_that_colour(pattern: str, bits: int, channel: int) -> None:
+    mosaic = np.zeros((8, 8), f"u{bits // 8}")
+    for place, letter in enumerate(pattern):
+        if "rgb".index(letter) == channel:
+            mosaic[place // 2 :: 2, place % 2 :: 2] = (1 << bits) - 1
+    color = decode(encode(mosaic, f"bayer_{pattern}{bits}", blank_message())).color()
+    inner = color[2:-2, 2:-2].reshape(-1, 3).mean(0)
+    assert inner[channel] == 255
+    assert inner[[c for c in range(3) if c != channel]].max() == 0
+
+
+@pytest.mark.parametrize(("encoding", "luma"), [("yuv422", 1), ("uyvy", 1), ("yuv422_yuy2", 0), ("yuyv", 0)])
+def test_yuv422_reads_luma_and_chroma_from_the_right_bytes(encoding: str, luma: int) -> None:
+    pixels = np.empty((4, 6, 2), np.uint8)
+    pixels[..., luma], pixels[..., 1 - luma] = 81, 90  # BT.601 pure red: Y 81, U 90, V 240
+    pixels[:, 1::2, 1 - luma] = 240
+    color = decode(encode(pixels, encoding, blank_message())).color()
+    assert np.abs(color.astype(int) - [255, 0, 0]).max() <= 3
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"step": 23}, "step 23 is less than a row"),
+        ({"step": 0}, "step 0 is less"),
+        ({"height": 7}, "144 bytes of data, but height 7 x step 24 = 168"),
+        ({"height": 0}, "empty image"),
+        ({"width": 0}, "empty image"),
+        ({"height": 2**32 - 1, "width": 2**32 - 1, "step": 2**32 - 1}, "is less than a row"),
+        ({"height": 2**32 - 1}, "bytes of data"),
+        ({"data": array("B")}, "0 bytes of data"),
+        ({"encoding": "rgb64"}, "unknown encoding 'rgb64'"),
+        ({"encoding": ""}, "unknown encoding ''"),
+        ({"encoding": "yuv422", "width": 7}, "odd"),
+        ({"encoding": "bayer_rggb8", "width": 2, "height": 6}, "too few"),
+    ],
+)
+def test_what_contradicts_itself_is_refused_by_name(change: dict[str, Any], said: str) -> None:
+    message = encode(noise("rgb8"), "rgb8", blank_message())
+    vars(message).update(change)
+    with pytest.raises(CodecError, match=f"cam/image: .*{said}"):
+        decode(message, "cam/image")
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    height=st.integers(0, 2**32 - 1) | st.integers(0, 8),
+    width=st.integers(0, 2**32 - 1) | st.integers(0, 8),
+    step=st.integers(0, 2**32 - 1) | st.integers(0, 40),
+    encoding=st.sampled_from([*ENCODINGS, "nonsense"]),
+    size=st.integers(0, 400),
+)
+def test_any_fields_give_an_image_or_a_codec_error(
+    height: int, width: int, step: int, encoding: str, size: int
+) -> None:
+    message = blank_message(height=height, width=width, step=step, encoding=encoding, data=array("B", bytes(size)))
+    try:
+        decoded = decode(message, "t")
+        assert decoded.pixels.shape[:2] == (height, width)
+        decoded.auxiliary(Modality.THERMAL)
+        assert decoded.color().shape == (height, width, 3)
+    except CodecError as error:
+        assert str(error).startswith("t: ")
+
+
+def test_depth_and_thermal_accept_what_they_mean() -> None:
+    def aux(encoding: str, modality: Modality) -> np.ndarray:
+        return decode(encode(noise(encoding), encoding, blank_message()), "aux").auxiliary(modality)
+
+    assert aux("16UC1", Modality.DEPTH).dtype == np.uint16
+    assert aux("mono16", Modality.DEPTH).dtype == np.uint16
+    assert aux("32FC1", Modality.DEPTH).dtype == np.float32
+    assert aux("mono8", Modality.THERMAL).shape == (6, 8)
+    assert aux("16UC1", Modality.THERMAL).dtype == np.uint16
+    assert aux("bgr8", Modality.THERMAL).shape == (6, 8, 3)
+    assert aux("mono8", Modality.EVENT).shape == (6, 8, 3)
+    for encoding, modality in [
+        ("rgb8", Modality.DEPTH), ("mono8", Modality.DEPTH), ("32FC1", Modality.THERMAL), ("16UC1", Modality.EVENT),
+    ]:  # fmt: skip
+        with pytest.raises(CodecError, match=f"aux: encoding '{encoding}'"):
+            aux(encoding, modality)
+
+
+def test_a_depth_topic_on_the_colour_input_is_explained() -> None:
+    with pytest.raises(CodecError, match="is a depth topic remapped"):
+        decode(encode(noise("16UC1"), "16UC1", blank_message()), "rgb").color()
+
+
+def test_png_is_lossless_in_colour_grey_and_sixteen_bit() -> None:
+    rgb = noise("rgb8")
+    png = cv2.imencode(".png", rgb[..., ::-1])[1].tobytes()
+    for form in ("png", "rgb8; png compressed bgr8", "bgr8; png compressed bgr8"):
+        np.testing.assert_array_equal(decode(compressed(form, png)).color(), rgb)
+    np.testing.assert_array_equal(decode(compressed("rgb8; png compressed rgb8", png)).color(), rgb[..., ::-1])
+    grey16 = noise("mono16")
+    png16 = cv2.imencode(".png", grey16)[1].tobytes()
+    np.testing.assert_array_equal(decode(compressed("mono16; png compressed ", png16)).pixels, grey16)
+    np.testing.assert_array_equal(decode(compressed("16UC1; png compressed ", png16)).auxiliary(Modality.DEPTH), grey16)
+
+
+def test_jpeg_is_close_in_the_right_channel_order() -> None:
+    rgb = np.zeros((32, 32, 3), np.uint8)
+    rgb[:] = (200, 100, 30)
+    jpeg = cv2.imencode(".jpg", rgb[..., ::-1])[1].tobytes()
+    for form in ("jpeg", "rgb8; jpeg compressed bgr8"):
+        assert np.abs(decode(compressed(form, jpeg)).color().astype(int) - rgb).max() <= 4
+    padded = jpeg + bytes(100)
+    assert decode(compressed("jpeg", padded)).color().shape == rgb.shape
+
+
+def test_a_compressed_bayer_mosaic_is_demosaicked() -> None:
+    mosaic = np.zeros((8, 8), np.uint8)
+    mosaic[::2, ::2] = 255
+    png = cv2.imencode(".png", mosaic)[1].tobytes()
+    color = decode(compressed("bayer_rggb8; png compressed bayer_rggb8", png)).color()
+    assert color[3:5, 3:5].reshape(-1, 3).mean(0).tolist() == [255, 0, 0]
+
+
+def test_compressed_depth_in_millimetres_is_exact() -> None:
+    depth = noise("16UC1")
+    data = bytes(12) + cv2.imencode(".png", depth)[1].tobytes()
+    for form in ("16UC1; compressedDepth", "16UC1; compressedDepth png"):
+        np.testing.assert_array_equal(decode(compressed(form, data)).auxiliary(Modality.DEPTH), depth)
+
+
+def test_compressed_float_depth_undoes_the_inverse_quantisation() -> None:
+    depth = np.random.default_rng(1).uniform(0.4, 9.5, (12, 16)).astype(np.float32)
+    z0, maximum = 100.0, 10.0  # image_transport's default quantisation and range
+    a = z0 * (z0 + 1.0)
+    b = 1.0 - a / maximum
+    stored = np.round(a / depth + b).astype(np.uint16)
+    stored[0, 0] = 0
+    data = struct.pack("<iff", 0, a, b) + cv2.imencode(".png", stored)[1].tobytes()
+    out = decode(compressed("32FC1; compressedDepth png", data)).auxiliary(Modality.DEPTH)
+    assert out.dtype == np.float32
+    assert np.isnan(out[0, 0])
+    step = depth**2 / a  # metres that one quantisation step means at that depth
+    assert (np.abs(out - depth)[1:] <= step[1:]).all()
+
+
+@pytest.mark.parametrize(
+    ("form", "data", "said"),
+    [
+        ("jpeg", b"", "neither jpeg nor png"),
+        ("jpeg", b"hello world, this is text", "neither jpeg nor png"),
+        (
+            "png",
+            b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\xff\xff\xff\xff\xff\xff\xff\xff" + bytes(20) + b"IEND",
+            "pixels; allowed",
+        ),
+        ("jpeg", b"\xff\xd8\xff\xe0\x00\x10" + bytes(50) + b"\xff\xd9", "no frame header"),
+        ("16UC1; compressedDepth", b"\0" * 12, "compressedDepth of 12 bytes"),
+        ("16UC1; compressedDepth rvl", b"\0" * 40, "RVL is not supported"),
+    ],
+)
+def test_bytes_that_are_no_picture_are_refused(form: str, data: bytes, said: str) -> None:
+    with pytest.raises(CodecError, match=f"cam: .*{said}"):
+        decode(compressed(form, data), "cam")
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png"])
+def test_truncated_pictures_are_refused(suffix: str) -> None:
+    data = cv2.imencode(suffix, noise("rgb8", 40, 50))[1].tobytes()
+    for keep in (3, 10, len(data) // 2, len(data) - 12):
+        with pytest.raises(CodecError):
+            decode(compressed("jpeg", data[:keep]))
+
+
+@settings(max_examples=60, deadline=None)
+@given(place=st.integers(0, 10_000), value=st.integers(0, 255), suffix=st.sampled_from([".jpg", ".png"]))
+def test_damaged_pictures_never_raise_anything_else(place: int, value: int, suffix: str) -> None:
+    data = bytearray(cv2.imencode(suffix, noise("rgb8", 16, 16))[1].tobytes())
+    data[place % len(data)] = value
+    with contextlib.suppress(CodecError):
+        decode(compressed("jpeg", bytes(data))).color()
+
+
+def test_cv_bridge_is_asked_for_what_is_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    class CvBridge:
+        def imgmsg_to_cv2(self, message: Any, desired_encoding: str) -> np.ndarray:
+            asked.append((message.encoding, desired_encoding))
+            if message.encoding == "broken":
+                raise RuntimeError("no such conversion")
+            return np.full((2, 2, 3), 7, np.uint8)
+
+    monkeypatch.setitem(sys.modules, "cv_bridge", SimpleNamespace(CvBridge=CvBridge))
+    assert (decode(blank_message(encoding="nv21", height=2, width=2), "cam").color() == 7).all()
+    assert asked == [("nv21", "rgb8")]
+    with pytest.raises(CodecError, match="cam: cv_bridge cannot convert 'broken'"):
+        decode(blank_message(encoding="broken"), "cam")
+
+
+@pytest.mark.parametrize(
+    ("pixels", "encoding", "said"),
+    [
+        (np.zeros((2, 2), np.uint8), "rgb8", "is no 'rgb8' image"),
+        (np.zeros((2, 2, 3), np.float32), "rgb8", "is no 'rgb8' image"),
+        (np.zeros((0, 2, 3), np.uint8), "rgb8", "empty array"),
+        (np.zeros((2, 2), np.uint8), "rgb", "unknown encoding 'rgb'"),
+    ],
+)
+def test_arrays_that_do_not_fit_are_not_sent(pixels: np.ndarray, encoding: str, said: str) -> None:
+    with pytest.raises(CodecError, match=said):
+        encode(pixels, encoding, blank_message())
+
+
+def test_a_strided_array_is_sent_as_it_looks() -> None:
+    pixels = noise("rgb8")[::2, ::-1, ::-1]
+    np.testing.assert_array_equal(decode(encode(pixels, "rgb8", blank_message())).pixels, pixels)
+
+
+def test_real_messages_carry_images() -> None:
+    sensor = pytest.importorskip("sensor_msgs.msg")
+    from rclpy.serialization import deserialize_message, serialize_message
+
+    pixels = noise("32FC1")
+    sent = serialize_message(encode(pixels, "32FC1", sensor.Image()))
+    np.testing.assert_array_equal(decode(deserialize_message(sent, sensor.Image)).pixels, pixels)
+    jpeg = cv2.imencode(".png", noise("rgb8"))[1].tobytes()
+    message = sensor.CompressedImage(format="png", data=jpeg)
+    assert decode(deserialize_message(serialize_message(message), sensor.CompressedImage)).color().shape == (6, 8, 3)

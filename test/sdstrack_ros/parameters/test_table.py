@@ -1,0 +1,93 @@
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from sdstrack_ros.parameters.docs import descriptor, markdown
+from sdstrack_ros.parameters.spec import Effect, ParameterError, ParameterSpec
+from sdstrack_ros.parameters.table import TABLE, Settings, changed, parameter_table, settings_from, settings_from_yaml
+
+DOCS = Path(__file__).parents[3] / "docs" / "parameters.md"
+
+
+def test_docs_are_generated_from_the_table() -> None:
+    assert DOCS.read_text() == markdown(parameter_table()), (
+        "run: python -m sdstrack_ros.parameters.docs > docs/parameters.md"
+    )
+
+
+@pytest.mark.parametrize("spec", parameter_table(), ids=lambda spec: spec.name)
+def test_every_default_is_allowed_and_described(spec: ParameterSpec) -> None:
+    assert spec.check(spec.default) == spec.default
+    assert spec.description.endswith(".")
+    message = descriptor(spec)
+    assert message.name == spec.name
+    assert spec.description in message.description
+
+
+def test_integers_pass_for_doubles_and_nothing_else_is_converted() -> None:
+    assert settings_from({"max_skew_s": 1}).max_skew_s == 1.0
+    assert settings_from({"init_box": [1, 2, 3, 4]}).init_box == (1.0, 2.0, 3.0, 4.0)
+    for name, value in {"threads": 1.5, "publish_3d": 1, "label": 5, "max_skew_s": True, "init_box": "1 2"}.items():
+        with pytest.raises(ParameterError, match=f"'{name}' cannot be"):
+            settings_from({name: value})
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "expected"),
+    [
+        ("modality", "radar", "depth, thermal, event"),
+        ("max_skew_s", -0.1, "from 0 to 10"),
+        ("max_skew_s", float("nan"), "from 0 to 10"),
+        ("max_skew_s", float("inf"), "from 0 to 10"),
+        ("init_box", [1.0, 2.0, 3.0], "4 numbers"),
+        ("aux_homography", [0.0] * 9, "inverted"),
+        ("init_box", [1.0, 2.0, -3.0, 4.0], "negative size"),
+        ("min_depth_m", 50.0, "must be below max_depth_m"),
+        ("max_skew", 0.1, "did you mean 'max_skew_s'"),
+    ],
+)
+def test_a_refusal_says_what_would_be_right(name: str, value: object, expected: str) -> None:
+    with pytest.raises(ParameterError, match=expected):
+        settings_from({name: value})
+
+
+def test_all_refusals_are_told_at_once() -> None:
+    with pytest.raises(ParameterError, match=r"modality.*threads"):
+        settings_from({"modality": "radar", "threads": -1})
+
+
+def test_what_needs_reconfigure_is_locked_while_configured() -> None:
+    settings = Settings()
+    with pytest.raises(ParameterError, match="'model', 'modality' needs reconfigure"):
+        changed(settings, {"model": "ckd_b256", "modality": "thermal"}, configured=True)
+    assert changed(settings, {"model": "ckd_b256"}, configured=False).model == "ckd_b256"
+    assert changed(settings, {"model": settings.model}, configured=True) == settings
+    assert changed(settings, {"max_skew_s": 0.5}, configured=True).max_skew_s == 0.5
+    assert TABLE["max_skew_s"].effect is Effect.LIVE
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("/**: {ros__parameters: {max_skw_s: 1.0}}", "max_skw_s"),
+        ("/**: {ros__parameters: {threads: many}}", "integer"),
+        ("/**: {max_skew_s: 1.0}", "ros__parameters"),
+        ("[1, 2", "file.yaml"),
+        ("", "expected"),
+    ],
+)
+def test_a_bad_file_is_refused_by_name(tmp_path: Path, text: str, expected: str) -> None:
+    path = tmp_path / "file.yaml"
+    path.write_text(text)
+    with pytest.raises(ParameterError, match=expected) as caught:
+        settings_from_yaml(path)
+    assert "file.yaml" in str(caught.value)
+
+
+def test_a_file_keeps_the_defaults_of_what_it_does_not_name(tmp_path: Path) -> None:
+    path = tmp_path / "file.yaml"
+    path.write_text("/**:\n  ros__parameters:\n    use_sim_time: true\n    threads: 2\n")
+    assert settings_from_yaml(path) == dataclasses.replace(Settings(), threads=2)
