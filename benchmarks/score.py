@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from benchmarks.harness import interleaved, rows_against
-from ckd_core.evaluation.raw_results import read_results, read_truths
-from ckd_core.evaluation.rules import get_rule
-from ckd_core.evaluation.scoring import score_benchmark
+from ckd_core.evaluation.scoring.raw_results import read_results, read_truths
+from ckd_core.evaluation.scoring.rules import get_rule
+from ckd_core.evaluation.scoring.score import score_benchmark
 
 if TYPE_CHECKING:
     from benchmarks.harness import Row

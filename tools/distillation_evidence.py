@@ -33,7 +33,7 @@ from ckd_core.data.pairs import TrainingBatch, collate
 from ckd_core.data.synthetic.pairs import MEAN, STD
 from ckd_core.distillation.ckd import style_per_block
 from ckd_core.distillation.losses import boxes_at_peak
-from ckd_core.evaluation.files import write_json
+from ckd_core.files import write_json
 from ckd_core.models.sdstrack import TokenMasks
 from ckd_core.settings import build
 from ckd_core.training.assembly import build_trainer

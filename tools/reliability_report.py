@@ -170,7 +170,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--results", type=Path, default=ROOT / "out" / "reliability")
     options = parser.parse_args()
-    from ckd_core.evaluation.files import write_text
+    from ckd_core.files import write_text
 
     results: Path = options.results
     page = DOCS / "reliability.md"

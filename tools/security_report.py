@@ -15,7 +15,7 @@ def main() -> None:
     """Start the node a few times and write both files."""
     from reliability.graph import POLICY, full_graph, parse_policy, policy_xml
 
-    from ckd_core.evaluation.files import write_text
+    from ckd_core.files import write_text
 
     graph = full_graph()
     policy = policy_xml(graph)

@@ -41,8 +41,8 @@ def command(
 
     Example: sdstrack benchmark --dataset folder --root sequences/ --out runs/s128
     """
-    from ckd_core.evaluation.conditions import parse_condition
-    from ckd_core.evaluation.session import open_plan, print_progress, run_and_report, run_modalities
+    from ckd_core.evaluation.benchmark import open_plan, print_progress, run_and_report, run_modalities
+    from ckd_core.evaluation.running.conditions import parse_condition
 
     plan = open_plan(
         dataset=dataset,

@@ -45,8 +45,8 @@ def command(
 
     Example: sdstrack robustness -d folder --root sequences/ --out runs/robust --conditions bursts,misaligned=8
     """
-    from ckd_core.evaluation.conditions import PROTOCOL, Condition
-    from ckd_core.evaluation.session import open_plan, print_progress, run_policies, run_robustness
+    from ckd_core.evaluation.benchmark import open_plan, print_progress, run_policies, run_robustness
+    from ckd_core.evaluation.running.conditions import PROTOCOL, Condition
 
     plan = open_plan(
         dataset=dataset,

@@ -26,7 +26,7 @@ def command(
 
     Example: sdstrack score APFNet.tar.gz MTNet.tar.gz --benchmark lasher --truth lasher_gt/
     """
-    from ckd_core.evaluation.score_files import print_scores, score_files, write_scores
+    from ckd_core.evaluation.scoring.score_files import print_scores, score_files, write_scores
 
     scores = score_files(results, benchmark, truth, attributes, layout, missing, echo=typer.echo)
     print_scores(scores)
@@ -34,6 +34,6 @@ def command(
         write_scores(scores, out)
         typer.echo(f"wrote {out}")
     if report:
-        from ckd_core.evaluation.report import write_report
+        from ckd_core.evaluation.report.write import write_report
 
         typer.echo(f"wrote {write_report(report, scores)}")

@@ -20,11 +20,17 @@ def command(
     """Success AUC over held-out synthetic recordings, as a Markdown table; the clips are the same every time."""
     import torch
 
-    from ckd_core.evaluation.conditions import AUX_ALONE, RGB_ALONE
+    from ckd_core.evaluation.footage_score import (
+        HELD_OUT_SEED,
+        HELD_OUT_WORLD,
+        masked,
+        mean_success,
+        painted_recordings,
+    )
+    from ckd_core.evaluation.running.conditions import AUX_ALONE, RGB_ALONE
     from ckd_core.frame import Modality
     from ckd_core.models.checkpoint import load_model
     from ckd_core.tracking.builder import tracking_metadata
-    from ckd_core.training.recordings import HELD_OUT_SEED, HELD_OUT_WORLD, masked, mean_success, painted_recordings
 
     if threads:
         torch.set_num_threads(threads)

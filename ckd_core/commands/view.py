@@ -15,7 +15,7 @@ def command(
     out: Annotated[Path | None, typer.Option(help="Default: RESULT/run.rrd.")] = None,
 ) -> None:
     """Write a .rrd file: images, boxes, score and state over time. Open it with `rerun FILE`."""
-    from ckd_core.evaluation.rerun_view import write_recording
+    from ckd_core.evaluation.report.rerun_view import write_recording
 
     target = out or result / "run.rrd"
     names = write_recording(result, target, root, [n.strip() for n in sequences.split(",")] if sequences else None)

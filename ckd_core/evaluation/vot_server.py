@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING, Any
 import ckd_core
 from ckd_core.data.sequences import DEFAULT_FPS, read_auxiliary, read_color
 from ckd_core.errors import TrackingError
-from ckd_core.evaluation.files import write_text
+from ckd_core.files import write_text
 from ckd_core.frame import BoundingBox, Modality, MultiModalFrame
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from ckd_core.evaluation.records import FrameTracker
+    from ckd_core.evaluation.running.records import FrameTracker
 
 CHANNELS = {Modality.DEPTH: "depth", Modality.THERMAL: "ir"}
 

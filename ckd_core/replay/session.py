@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ckd_core.boxes import parse_box
-from ckd_core.evaluation.files import write_text
+from ckd_core.files import write_text
 from ckd_core.frame import Modality
 from ckd_core.replay.picture import OverlayVideo, boxes_csv, boxes_text, draw, write_timeline
 from ckd_core.replay.recording import ReplayError, open_recording

@@ -13,14 +13,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from ckd_core.errors import TrackingError
-from ckd_core.evaluation.files import write_json
-from ckd_core.models.checkpoint import default_weights, load_strictly, load_tensors, save_tensors
-from ckd_core.models.registry import build_model
-from ckd_core.settings import build, to_plain
-from ckd_core.training import run_state
-from ckd_core.training.checkpoint import load_checkpoint, part
-from ckd_core.training.config import TrainSettings
-from ckd_core.training.recordings import (
+from ckd_core.evaluation.footage_score import (
     CHOICE_SEED,
     CHOICE_WORLD,
     folder_recording,
@@ -29,6 +22,13 @@ from ckd_core.training.recordings import (
     with_one_camera,
     with_spoilt_colour,
 )
+from ckd_core.files import write_json
+from ckd_core.models.checkpoint import default_weights, load_strictly, load_tensors, save_tensors
+from ckd_core.models.registry import build_model
+from ckd_core.settings import build, to_plain
+from ckd_core.training import run_state
+from ckd_core.training.checkpoint import load_checkpoint, part
+from ckd_core.training.config import TrainSettings
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ckd_core.boxes import parse_box
-from ckd_core.evaluation.files import write_json, write_text
+from ckd_core.files import write_json, write_text
 from ckd_core.frame import BoundingBox, Modality
 from sdstrack_ros.bags.frames import BagTopics, open_bag
 from sdstrack_ros.bags.report import offline_json, streaming_json, write_bag_report
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from ckd_core.evaluation.metrics import TrackSummary
+    from ckd_core.evaluation.scoring.metrics import TrackSummary
     from sdstrack_ros.bags.scoring import BagInput
 
 

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ckd_core.evaluation.files import finite
-from ckd_core.evaluation.records import TrackRecord
-from ckd_core.evaluation.report import ReportRun, Timeline, on_all_frames, worst_moments, write_report
-from ckd_core.evaluation.rules import get_rule
-from ckd_core.evaluation.scoring import BenchmarkScore, Track, Truth, score_benchmark
+from ckd_core.evaluation.report.write import ReportRun, Timeline, on_all_frames, worst_moments, write_report
+from ckd_core.evaluation.running.records import TrackRecord
+from ckd_core.evaluation.scoring.rules import get_rule
+from ckd_core.evaluation.scoring.score import BenchmarkScore, Track, Truth, score_benchmark
+from ckd_core.files import finite
 from ckd_core.tracking.result import TrackState
 from sdstrack_ros.bags.frames import open_bag
 from sdstrack_ros.sync.types import NS_PER_S
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from ckd_core.evaluation.metrics import TrackSummary
+    from ckd_core.evaluation.scoring.metrics import TrackSummary
     from ckd_core.frame import BoundingBox, MultiModalFrame
     from sdstrack_ros.bags.scoring import BagInput, FrameRow, OfflineReport, StreamingReport
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from ckd_core.data.box_files import read_table, to_xywh
 from ckd_core.errors import TrackingError
-from ckd_core.evaluation.metrics import TrackSummary, summarize_track
+from ckd_core.evaluation.scoring.metrics import TrackSummary, summarize_track
 from ckd_core.frame import BoundingBox, Modality, MultiModalFrame
 from ckd_core.tracking.result import StageTiming, TrackResult, TrackState
 from sdstrack_ros.bags.frames import BagTopics, choose_topics, open_bag, read_bag_frames, read_truth

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ckd_core.errors import TrackingError
-from ckd_core.evaluation.metrics import center_error, overlap, precision_at, success_auc
+from ckd_core.evaluation.scoring.metrics import center_error, overlap, precision_at, success_auc
 from ckd_core.frame import BoundingBox, Modality
 from sdstrack_ros.bags.frames import (
     BagFrame,

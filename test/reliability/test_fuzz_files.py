@@ -63,7 +63,7 @@ def test_box_files() -> None:
 
 
 def test_damaged_archives_of_results(tmp_path: Path) -> None:
-    from ckd_core.evaluation.raw_results import read_results
+    from ckd_core.evaluation.scoring.raw_results import read_results
 
     archive = tmp_path / "tracker.zip"
     with zipfile.ZipFile(archive, "w") as stream:
@@ -79,7 +79,7 @@ def test_damaged_archives_of_results(tmp_path: Path) -> None:
 
 
 def test_archive_that_unpacks_to_gigabytes_is_refused(tmp_path: Path) -> None:
-    from ckd_core.evaluation.raw_results import MAX_TEXT_BYTES, ResultsError, read_results
+    from ckd_core.evaluation.scoring.raw_results import MAX_TEXT_BYTES, ResultsError, read_results
 
     archive = tmp_path / "bomb.zip"
     with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as stream:
@@ -91,7 +91,7 @@ def test_archive_that_unpacks_to_gigabytes_is_refused(tmp_path: Path) -> None:
 
 def test_archive_cannot_name_files_outside(tmp_path: Path) -> None:
     """Archives are read in memory: a member called ../x makes no file."""
-    from ckd_core.evaluation.raw_results import read_results
+    from ckd_core.evaluation.scoring.raw_results import read_results
 
     archive = tmp_path / "inner" / "tracker.zip"
     archive.parent.mkdir()

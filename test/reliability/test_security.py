@@ -197,7 +197,7 @@ def test_outputs_are_not_writable_by_others(tmp_path: Path) -> None:
     """Results, weights, checkpoints, recordings, whatever the umask leaves open: never writable by everybody."""
     from reliability.weights import write_tiny_weights
 
-    from ckd_core.evaluation.files import write_text
+    from ckd_core.files import write_text
     from ckd_core.frame import Modality, MultiModalFrame
     from ckd_core.training.checkpoint import save_checkpoint
     from sdstrack_ros.bags.writer import write_bag

@@ -11,13 +11,13 @@ import pytest
 from small_scenes import TINY
 
 from ckd_core.data.datasets import open_dataset
-from ckd_core.evaluation.contestants import ModelContestant
-from ckd_core.evaluation.raw_results import read_truth
-from ckd_core.evaluation.records import benchmark_track, read_record, write_record
-from ckd_core.evaluation.rules import get_rule
-from ckd_core.evaluation.runner import RunError, RunPlan, RunResult, require_whole, run_benchmark
-from ckd_core.evaluation.score_files import score_files
-from ckd_core.evaluation.scoring import score_benchmark
+from ckd_core.evaluation.running.records import benchmark_track, read_record, write_record
+from ckd_core.evaluation.running.runner import RunError, RunPlan, RunResult, require_whole, run_benchmark
+from ckd_core.evaluation.running.trackers import ModelContestant
+from ckd_core.evaluation.scoring.raw_results import read_truth
+from ckd_core.evaluation.scoring.rules import get_rule
+from ckd_core.evaluation.scoring.score import score_benchmark
+from ckd_core.evaluation.scoring.score_files import score_files
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -15,7 +15,15 @@ from typer.testing import CliRunner
 
 import ckd_core.commands
 from ckd_core.cli import build_app
-from ckd_core.evaluation.conditions import RGB_ALONE, parse_condition
+from ckd_core.evaluation.footage_score import (
+    SPOILT,
+    folder_recording,
+    masked,
+    painted_recordings,
+    success,
+    with_spoilt_colour,
+)
+from ckd_core.evaluation.running.conditions import RGB_ALONE, parse_condition
 from ckd_core.frame import BoundingBox
 from ckd_core.models.checkpoint import CheckpointError as WeightsError
 from ckd_core.models.checkpoint import load_model, load_tensors
@@ -26,14 +34,6 @@ from ckd_core.training.checkpoint import CheckpointError as TrainingCheckpointEr
 from ckd_core.training.checkpoint import load_checkpoint, part, save_checkpoint
 from ckd_core.training.choice import CHOSEN, ChoiceError, averaged_network, choose, ship
 from ckd_core.training.config import ChoiceSettings, TrainSettings
-from ckd_core.training.recordings import (
-    SPOILT,
-    folder_recording,
-    masked,
-    painted_recordings,
-    success,
-    with_spoilt_colour,
-)
 from ckd_core.training.run_state import export
 
 sys.path.insert(0, str(Path(__file__).parent))

@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from ckd_core.errors import TrackingError
-from ckd_core.evaluation.metrics import summarize_track
+from ckd_core.evaluation.scoring.metrics import summarize_track
 from ckd_core.frame import BoundingBox, Modality, MultiModalFrame
 from ckd_core.tracking.result import TrackResult, TrackState
 from sdstrack_ros.bags.evaluate import EvaluateRequest, evaluate

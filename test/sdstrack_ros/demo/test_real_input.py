@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
-from ckd_core.evaluation.metrics import overlap
+from ckd_core.evaluation.scoring.metrics import overlap
 from ckd_core.frame import Modality
 from sdstrack_ros.demo import run
 

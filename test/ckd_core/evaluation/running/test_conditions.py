@@ -7,7 +7,7 @@ import pytest
 from small_scenes import write_scene
 
 from ckd_core.data.sequences import open_sequence
-from ckd_core.evaluation.conditions import AUX_ALONE, PROTOCOL, RGB_ALONE, ConditionError, parse_condition
+from ckd_core.evaluation.running.conditions import AUX_ALONE, PROTOCOL, RGB_ALONE, ConditionError, parse_condition
 
 if TYPE_CHECKING:
     from pathlib import Path

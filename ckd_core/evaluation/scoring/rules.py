@@ -9,7 +9,7 @@ import numpy as np
 
 from ckd_core.data.datasets import DatasetLayout, get_layout
 from ckd_core.errors import TrackingError
-from ckd_core.evaluation.metrics import NORMALIZED_THRESHOLDS, PRECISION_THRESHOLDS, SUCCESS_THRESHOLDS
+from ckd_core.evaluation.scoring.metrics import NORMALIZED_THRESHOLDS, PRECISION_THRESHOLDS, SUCCESS_THRESHOLDS
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -13,11 +13,11 @@ import ckd_core.commands
 from ckd_core.cli import build_app
 from ckd_core.data.datasets import open_dataset
 from ckd_core.data.sequences import open_sequence
-from ckd_core.evaluation import policies
-from ckd_core.evaluation.contestants import ModelContestant, NanoTrackContestant
-from ckd_core.evaluation.policies import PolicyRow, best_policy, policy_markdown, policy_table
-from ckd_core.evaluation.runner import RunPlan
-from ckd_core.evaluation.tables import TableError
+from ckd_core.evaluation.report import policies
+from ckd_core.evaluation.report.policies import PolicyRow, best_policy, policy_markdown, policy_table
+from ckd_core.evaluation.report.tables import TableError
+from ckd_core.evaluation.running.runner import RunPlan
+from ckd_core.evaluation.running.trackers import ModelContestant, NanoTrackContestant
 from ckd_core.frame import Modality
 
 if TYPE_CHECKING:

@@ -12,11 +12,11 @@ from typer.testing import CliRunner
 import ckd_core.commands
 from ckd_core.cli import build_app
 from ckd_core.data.datasets import open_dataset
-from ckd_core.evaluation.conditions import parse_condition
-from ckd_core.evaluation.contestants import ModelContestant
-from ckd_core.evaluation.manifest import ManifestError
-from ckd_core.evaluation.rerun_view import write_recording
-from ckd_core.evaluation.runner import RunPlan, run_benchmark
+from ckd_core.evaluation.report.rerun_view import write_recording
+from ckd_core.evaluation.running.conditions import parse_condition
+from ckd_core.evaluation.running.manifest import ManifestError
+from ckd_core.evaluation.running.runner import RunPlan, run_benchmark
+from ckd_core.evaluation.running.trackers import ModelContestant
 
 if TYPE_CHECKING:
     from pathlib import Path

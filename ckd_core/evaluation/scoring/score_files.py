@@ -11,18 +11,18 @@ import numpy as np
 from ckd_core.data.box_files import LAYOUTS, Layout
 from ckd_core.data.datasets import open_dataset
 from ckd_core.data.sequences import SequenceError
-from ckd_core.evaluation.files import write_json
-from ckd_core.evaluation.raw_results import ResultsError, find_truth, read_results, read_truths, stem_of
-from ckd_core.evaluation.rules import get_rule
-from ckd_core.evaluation.scoring import BenchmarkScore, score_benchmark
+from ckd_core.evaluation.scoring.raw_results import ResultsError, find_truth, read_results, read_truths, stem_of
+from ckd_core.evaluation.scoring.rules import get_rule
+from ckd_core.evaluation.scoring.score import BenchmarkScore, score_benchmark
+from ckd_core.files import write_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from ckd_core.data.datasets import Dataset
-    from ckd_core.evaluation.rules import BenchmarkRule
-    from ckd_core.evaluation.scoring import Truth
+    from ckd_core.evaluation.scoring.rules import BenchmarkRule
+    from ckd_core.evaluation.scoring.score import Truth
 
 MISSING = ("error", "skip", "zero")
 

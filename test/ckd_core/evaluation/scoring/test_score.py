@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from ckd_core.evaluation.rules import RULES, RuleError, get_rule
-from ckd_core.evaluation.scoring import ScoreError, Track, Truth, score_benchmark, score_sequence
+from ckd_core.evaluation.scoring.rules import RULES, RuleError, get_rule
+from ckd_core.evaluation.scoring.score import ScoreError, Track, Truth, score_benchmark, score_sequence
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

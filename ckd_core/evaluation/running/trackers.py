@@ -15,7 +15,7 @@ from ckd_core.frame import BoundingBox, FrameError
 from ckd_core.tracking.result import StageTiming, TrackResult, TrackState
 
 if TYPE_CHECKING:
-    from ckd_core.evaluation.records import FrameTracker
+    from ckd_core.evaluation.running.records import FrameTracker
     from ckd_core.frame import Modality, MultiModalFrame
     from ckd_core.tracking.config import TrackerConfig
 

@@ -17,7 +17,7 @@ import numpy as np
 import ckd_core
 from ckd_core.data.sequences import image_bytes
 from ckd_core.errors import TrackingError
-from ckd_core.evaluation.files import write_json
+from ckd_core.files import write_json
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -52,7 +52,7 @@ def installed_versions() -> dict[str, str]:
 
 def git_revision() -> str | None:
     """Revision of the working tree that this package runs from, with "+changes" when it differs; None outside git."""
-    home = Path(__file__).resolve().parents[2]
+    home = Path(__file__).resolve().parents[3]
     try:
         inside = _git(home, "rev-parse", "--show-toplevel")
         if Path(inside).resolve() != home:

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from ckd_core.errors import TrackingError
-from ckd_core.evaluation.files import write_text
-from ckd_core.evaluation.scoring import Track
+from ckd_core.evaluation.scoring.score import Track
+from ckd_core.files import write_text
 from ckd_core.frame import BoundingBox
 from ckd_core.tracking.result import TrackResult, TrackState
 
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ckd_core.data.sequences import Sequence
-    from ckd_core.evaluation.conditions import Condition
-    from ckd_core.evaluation.rules import BenchmarkRule
+    from ckd_core.evaluation.running.conditions import Condition
+    from ckd_core.evaluation.scoring.rules import BenchmarkRule
     from ckd_core.frame import MultiModalFrame
 
 TRACK_COLUMNS = ("frame", "stamp", "x", "y", "w", "h", "score", "state", "rgb", "aux")

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ckd_core.evaluation.rules import get_rule
+from ckd_core.evaluation.scoring.rules import get_rule
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
-    from ckd_core.evaluation.scoring import BenchmarkScore
+    from ckd_core.evaluation.scoring.score import BenchmarkScore
 
 
 def percentiles(values: NDArray[np.float64]) -> dict[str, float]:

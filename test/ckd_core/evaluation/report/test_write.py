@@ -14,20 +14,20 @@ from browser import browse
 from small_scenes import TINY
 
 from ckd_core.data.datasets import open_dataset
-from ckd_core.evaluation.conditions import parse_condition
-from ckd_core.evaluation.contestants import ModelContestant
-from ckd_core.evaluation.raw_results import read_results, read_truths
-from ckd_core.evaluation.report import ReportError, report_run, write_report
-from ckd_core.evaluation.rules import get_rule
-from ckd_core.evaluation.runner import RunPlan, run_benchmark
-from ckd_core.evaluation.scoring import Track, Truth, score_benchmark
-from ckd_core.evaluation.tables import summarize_record
+from ckd_core.evaluation.report.tables import summarize_record
+from ckd_core.evaluation.report.write import ReportError, report_run, write_report
+from ckd_core.evaluation.running.conditions import parse_condition
+from ckd_core.evaluation.running.runner import RunPlan, run_benchmark
+from ckd_core.evaluation.running.trackers import ModelContestant
+from ckd_core.evaluation.scoring.raw_results import read_results, read_truths
+from ckd_core.evaluation.scoring.rules import get_rule
+from ckd_core.evaluation.scoring.score import Track, Truth, score_benchmark
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from ckd_core.evaluation.runner import RunResult
-    from ckd_core.evaluation.scoring import BenchmarkScore
+    from ckd_core.evaluation.running.runner import RunResult
+    from ckd_core.evaluation.scoring.score import BenchmarkScore
 
 
 class Links(HTMLParser):

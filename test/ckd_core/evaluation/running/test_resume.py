@@ -9,9 +9,9 @@ import pytest
 from small_scenes import TINY
 
 from ckd_core.data.datasets import open_dataset
-from ckd_core.evaluation.contestants import ModelContestant
-from ckd_core.evaluation.manifest import ManifestError, claim_folder, read_manifest, sequence_digest
-from ckd_core.evaluation.runner import RunError, RunPlan, _in_ray_task, _open_jobs, run_benchmark
+from ckd_core.evaluation.running.manifest import ManifestError, claim_folder, read_manifest, sequence_digest
+from ckd_core.evaluation.running.runner import RunError, RunPlan, _in_ray_task, _open_jobs, run_benchmark
+from ckd_core.evaluation.running.trackers import ModelContestant
 from ckd_core.tracking.engines import EngineError
 
 if TYPE_CHECKING:

@@ -20,8 +20,8 @@ import numpy as np
 
 from ckd_core.data.box_files import BoxFileError, BoxTable, parse_table, to_xywh
 from ckd_core.errors import TrackingError
-from ckd_core.evaluation.manifest import MANIFEST
-from ckd_core.evaluation.scoring import Track, Truth
+from ckd_core.evaluation.running.manifest import MANIFEST
+from ckd_core.evaluation.scoring.score import Track, Truth
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ckd_core.data.box_files import Layout
-    from ckd_core.evaluation.rules import BenchmarkRule
+    from ckd_core.evaluation.scoring.rules import BenchmarkRule
 
 _ARCHIVES = (".tar", ".tar.gz", ".tgz", ".tar.xz", ".tar.bz2", ".zip")
 _TEXT = (".txt", ".value", ".csv")

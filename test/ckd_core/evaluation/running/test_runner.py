@@ -13,13 +13,8 @@ import pytest
 from small_scenes import TINY, write_scene
 
 from ckd_core.data.datasets import open_dataset
-from ckd_core.evaluation.conditions import parse_condition
-from ckd_core.evaluation.contestants import ContestantError, ModelContestant, NanoTrackContestant
-from ckd_core.evaluation.manifest import ManifestError, read_manifest
-from ckd_core.evaluation.records import RecordError, read_record
-from ckd_core.evaluation.runner import RunError, RunPlan, require_whole, run_benchmark
-from ckd_core.evaluation.table_files import rows_to_markdown, write_table
-from ckd_core.evaluation.tables import (
+from ckd_core.evaluation.report.table_files import rows_to_markdown, write_table
+from ckd_core.evaluation.report.tables import (
     Group,
     Groups,
     TableError,
@@ -30,6 +25,11 @@ from ckd_core.evaluation.tables import (
     origin_of,
     robustness_table,
 )
+from ckd_core.evaluation.running.conditions import parse_condition
+from ckd_core.evaluation.running.manifest import ManifestError, read_manifest
+from ckd_core.evaluation.running.records import RecordError, read_record
+from ckd_core.evaluation.running.runner import RunError, RunPlan, require_whole, run_benchmark
+from ckd_core.evaluation.running.trackers import ContestantError, ModelContestant, NanoTrackContestant
 from ckd_core.tracking.config import TrackerConfig
 from ckd_core.tracking.result import TrackState
 

@@ -13,8 +13,8 @@ from ckd_core.data.footage import of_clip, of_sequence
 from ckd_core.data.sequences import open_sequence
 from ckd_core.data.synthetic.clips import clip
 from ckd_core.data.synthetic.world import World
-from ckd_core.evaluation.conditions import AUX_ALONE, RGB_ALONE, parse_condition
-from ckd_core.evaluation.metrics import overlap, success_auc
+from ckd_core.evaluation.running.conditions import AUX_ALONE, RGB_ALONE, parse_condition
+from ckd_core.evaluation.scoring.metrics import overlap, success_auc
 from ckd_core.frame import Modality
 from ckd_core.tracking.confidence import ConfidenceConfig
 from ckd_core.tracking.config import TrackerConfig
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from ckd_core.data.footage import Footage
     from ckd_core.data.synthetic.clips import TargetKind, Trouble
-    from ckd_core.evaluation.conditions import Condition
+    from ckd_core.evaluation.running.conditions import Condition
     from ckd_core.frame import MultiModalFrame
     from ckd_core.models.network import TrackingNetwork
 

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ckd_core.errors import TrackingError
-from ckd_core.evaluation.conditions import AUX_ALONE, FULL, PROTOCOL, RGB_ALONE, parse_condition
-from ckd_core.evaluation.contestants import NanoTrackContestant
-from ckd_core.evaluation.metrics import TrackSummary, summarize_track
-from ckd_core.evaluation.runner import RunPlan, RunResult, run_benchmark, worker_pool
-from ckd_core.evaluation.table_files import markdown
+from ckd_core.evaluation.report.table_files import markdown
+from ckd_core.evaluation.running.conditions import AUX_ALONE, FULL, PROTOCOL, RGB_ALONE, parse_condition
+from ckd_core.evaluation.running.runner import RunPlan, RunResult, run_benchmark, worker_pool
+from ckd_core.evaluation.running.trackers import NanoTrackContestant
+from ckd_core.evaluation.scoring.metrics import TrackSummary, summarize_track
 from ckd_core.settings import read_settings
 from ckd_core.tracking.result import TrackState
 
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ckd_core.data import sequences
-    from ckd_core.evaluation.conditions import Condition
-    from ckd_core.evaluation.contestants import Contestant
-    from ckd_core.evaluation.records import TrackRecord
+    from ckd_core.evaluation.running.conditions import Condition
+    from ckd_core.evaluation.running.records import TrackRecord
+    from ckd_core.evaluation.running.trackers import Contestant
 
     Progress = Callable[[str, int, int], object]
 

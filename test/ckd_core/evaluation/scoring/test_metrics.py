@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ckd_core.evaluation import metrics
-from ckd_core.evaluation.metrics import MetricError, long_term_score, long_term_track, summarize_track
+from ckd_core.evaluation.scoring import metrics
+from ckd_core.evaluation.scoring.metrics import MetricError, long_term_score, long_term_track, summarize_track
 
 BOXES = st.lists(st.tuples(*[st.floats(0, 400) for _ in range(2)], *[st.floats(1, 200) for _ in range(2)]), min_size=1)
 

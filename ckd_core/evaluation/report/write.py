@@ -13,12 +13,12 @@ import numpy as np
 
 import ckd_core
 from ckd_core.errors import TrackingError
-from ckd_core.evaluation import charts, report_page
-from ckd_core.evaluation.files import write_json, write_text
-from ckd_core.evaluation.manifest import read_manifest
-from ckd_core.evaluation.report_data import attribute_rows, curve_rows, curves, percentiles, sequence_rows, to_csv
-from ckd_core.evaluation.rules import get_rule
-from ckd_core.evaluation.score_files import score_to_json
+from ckd_core.evaluation.report import charts, page
+from ckd_core.evaluation.report.rows import attribute_rows, curve_rows, curves, percentiles, sequence_rows, to_csv
+from ckd_core.evaluation.running.manifest import read_manifest
+from ckd_core.evaluation.scoring.rules import get_rule
+from ckd_core.evaluation.scoring.score_files import score_to_json
+from ckd_core.files import write_json, write_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -27,9 +27,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ckd_core.data.sequences import Sequence as TrackedSequence
-    from ckd_core.evaluation.records import TrackRecord
-    from ckd_core.evaluation.runner import RunResult
-    from ckd_core.evaluation.scoring import BenchmarkScore, SequenceScore
+    from ckd_core.evaluation.running.records import TrackRecord
+    from ckd_core.evaluation.running.runner import RunResult
+    from ckd_core.evaluation.scoring.score import BenchmarkScore, SequenceScore
     from ckd_core.frame import MultiModalFrame
 
 WORST_MOMENTS = 12
@@ -244,13 +244,13 @@ def _page(scores: Sequence[BenchmarkScore], runs: Sequence[ReportRun], title: st
     if origins:
         sections["Provenance"] = f"<pre>{escape(json.dumps(origins, indent=1, default=str))}</pre>"
     footer = f"sdstrack {ckd_core.__version__}; the numbers are in report.json."
-    return report_page.page(title, about if subtitle is None else subtitle, sections, footer)
+    return page.page(title, about if subtitle is None else subtitle, sections, footer)
 
 
 def _score_sections(scores: Sequence[BenchmarkScore]) -> dict[str, str]:
     rule = get_rule(scores[0].benchmark)
     names = list(dict.fromkeys(name for score in scores for name in score.metrics))
-    summary = report_page.table(
+    summary = page.table(
         ["tracker", *names, "sequences", "missing"],
         [
             [score.tracker, *(score.metrics.get(name) for name in names), len(score.sequences), len(score.missing)]
@@ -260,7 +260,7 @@ def _score_sections(scores: Sequence[BenchmarkScore]) -> dict[str, str]:
     notes = [f"{score.tracker}: {note}" for score in scores for note in score.notes[:10]]
     if notes:
         summary += f"<pre>{escape(chr(10).join(notes))}</pre>"
-    keys = report_page.legend([(charts.color(i), score.tracker) for i, score in enumerate(scores)])
+    keys = page.legend([(charts.color(i), score.tracker) for i, score in enumerate(scores)])
     labels = ("overlap threshold", "centre error in px", "centre error / target size")
     markers = (None, rule.precision_px, 0.2)
     figures = []
@@ -270,9 +270,9 @@ def _score_sections(scores: Sequence[BenchmarkScore]) -> dict[str, str]:
     sections = {"Summary": summary, "Curves": f'{keys}<div class="grid3">{"".join(figures)}</div>'}
     attributes = attribute_rows(scores)
     if len(attributes) > 1:
-        sections["Attributes"] = report_page.table(attributes[0], attributes[1:], sortable=True)
+        sections["Attributes"] = page.table(attributes[0], attributes[1:], sortable=True)
     rows = sequence_rows(scores)
-    body = report_page.table(rows[0], rows[1:], sortable=True)
+    body = page.table(rows[0], rows[1:], sortable=True)
     search = '<input type="search" placeholder="filter by name" data-filter="#sequences tbody tr">'
     sections["Sequences"] = f'{search}<div class="scroll" id="sequences">{body}</div>'
     return sections
@@ -281,7 +281,7 @@ def _score_sections(scores: Sequence[BenchmarkScore]) -> dict[str, str]:
 def _timelines(run: ReportRun) -> str:
     keys = [(charts.COLORS[0], "score"), (charts.COLORS[3], "overlap with the annotation")]
     keys += [(color, state) for state, color in charts.STATE_COLORS.items()] + [("#56708a", "camera present")]
-    parts = [report_page.legend(keys)]
+    parts = [page.legend(keys)]
     for index, timeline in enumerate(run.timelines[:MAX_TIMELINES]):
         record = timeline.record
         times = record.stamps - record.stamps[0]
@@ -303,7 +303,7 @@ def _timelines(run: ReportRun) -> str:
 
 
 def _moments(run: ReportRun) -> str:
-    keys = report_page.legend([("#009e73", "annotation"), ("#d55e00", "tracker")])
+    keys = page.legend([("#009e73", "annotation"), ("#d55e00", "tracker")])
     figures = [
         f'<figure><img alt="{escape(moment.sequence)} frame {moment.frame}" '
         f'src="data:image/jpeg;base64,{base64.b64encode(moment.jpeg).decode()}">'
@@ -326,5 +326,5 @@ def _latencies(latencies: Sequence[tuple[ReportRun, NDArray[np.float64]]]) -> st
         chart = charts.histogram(values, "milliseconds a frame", charts.color(index))
         figures.append(f"<figure>{chart}<figcaption>{escape(run.label)}</figcaption></figure>")
         rows.append([run.label, *(f"{value:.1f}" for value in percentiles(values).values()), len(values)])
-    table = report_page.table(["run", "p50 ms", "p90 ms", "p99 ms", "max ms", "frames"], rows)
+    table = page.table(["run", "p50 ms", "p90 ms", "p99 ms", "max ms", "frames"], rows)
     return f'{table}<div class="grid3">{"".join(figures)}</div>'

@@ -6,13 +6,9 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from ckd_core.data.datasets import open_dataset
-from ckd_core.evaluation.contestants import ModelContestant
-from ckd_core.evaluation.manifest import require_folder
-from ckd_core.evaluation.policies import policy_markdown, policy_table
-from ckd_core.evaluation.runner import RunError, RunPlan, require_whole, run_benchmark
-from ckd_core.evaluation.score_files import print_scores, write_scores
-from ckd_core.evaluation.table_files import rows_to_markdown, write_table
-from ckd_core.evaluation.tables import (
+from ckd_core.evaluation.report.policies import policy_markdown, policy_table
+from ckd_core.evaluation.report.table_files import rows_to_markdown, write_table
+from ckd_core.evaluation.report.tables import (
     NO_GROUPS,
     modality_markdown,
     modality_table,
@@ -20,12 +16,16 @@ from ckd_core.evaluation.tables import (
     read_groups,
     robustness_table,
 )
+from ckd_core.evaluation.running.manifest import require_folder
+from ckd_core.evaluation.running.runner import RunError, RunPlan, require_whole, run_benchmark
+from ckd_core.evaluation.running.trackers import ModelContestant
+from ckd_core.evaluation.scoring.score_files import print_scores, write_scores
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
-    from ckd_core.evaluation.conditions import Condition
+    from ckd_core.evaluation.running.conditions import Condition
 
     Progress = Callable[[str, int, int], object]
 
@@ -132,7 +132,7 @@ def run_and_report(plan: RunPlan, report: bool, progress: Progress) -> list[Path
     write_scores([result.score], plan.out / "score.json")
     written = [plan.out / "score.json"]
     if report:
-        from ckd_core.evaluation.report import report_run, write_report
+        from ckd_core.evaluation.report.write import report_run, write_report
 
         written.append(write_report(plan.out, [result.score], [report_run(result)]))
     return written

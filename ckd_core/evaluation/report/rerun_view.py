@@ -11,13 +11,13 @@ import numpy as np
 
 from ckd_core.data.datasets import Dataset, open_dataset
 from ckd_core.errors import TrackingError
-from ckd_core.evaluation.conditions import parse_condition
-from ckd_core.evaluation.manifest import read_manifest
-from ckd_core.evaluation.metrics import overlap
-from ckd_core.evaluation.records import TrackRecord, read_record
+from ckd_core.evaluation.running.conditions import parse_condition
+from ckd_core.evaluation.running.manifest import read_manifest
+from ckd_core.evaluation.running.records import TrackRecord, read_record
+from ckd_core.evaluation.scoring.metrics import overlap
 
 if TYPE_CHECKING:
-    from ckd_core.evaluation.conditions import Condition
+    from ckd_core.evaluation.running.conditions import Condition
 
 JPEG_QUALITY = 75
 _GREEN, _ORANGE, _GREY = (0, 158, 115), (213, 94, 0), (140, 140, 140)

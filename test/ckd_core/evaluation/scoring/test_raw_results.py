@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 import ckd_core.commands
 from ckd_core.cli import build_app
-from ckd_core.evaluation.raw_results import (
+from ckd_core.evaluation.scoring.raw_results import (
     LASHER_ATTRIBUTES,
     ResultsError,
     find_truth,
@@ -19,8 +19,8 @@ from ckd_core.evaluation.raw_results import (
     read_results,
     read_truths,
 )
-from ckd_core.evaluation.rules import get_rule
-from ckd_core.evaluation.scoring import score_benchmark
+from ckd_core.evaluation.scoring.rules import get_rule
+from ckd_core.evaluation.scoring.score import score_benchmark
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -9,7 +9,7 @@ import numpy as np
 
 from ckd_core.boxes import is_present
 from ckd_core.errors import TrackingError
-from ckd_core.evaluation.metrics import (
+from ckd_core.evaluation.scoring.metrics import (
     LongTermScore,
     center_error,
     count_above,
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from ckd_core.evaluation.rules import BenchmarkRule
+    from ckd_core.evaluation.scoring.rules import BenchmarkRule
 
     Floats = NDArray[np.float64]
     Flags = NDArray[np.bool_]

@@ -13,16 +13,15 @@ from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
 from ckd_core.errors import TrackingError
-from ckd_core.evaluation.conditions import FULL, Condition
-from ckd_core.evaluation.manifest import (
+from ckd_core.evaluation.running.conditions import FULL, Condition
+from ckd_core.evaluation.running.manifest import (
     claim_folder,
     device_name,
     git_revision,
     installed_versions,
     sequence_digest,
 )
-from ckd_core.evaluation.raw_results import read_truth
-from ckd_core.evaluation.records import (
+from ckd_core.evaluation.running.records import (
     RecordError,
     TrackRecord,
     benchmark_track,
@@ -30,8 +29,9 @@ from ckd_core.evaluation.records import (
     track_sequence,
     write_record,
 )
-from ckd_core.evaluation.rules import get_rule
-from ckd_core.evaluation.scoring import BenchmarkScore, require_scorable, score_benchmark
+from ckd_core.evaluation.scoring.raw_results import read_truth
+from ckd_core.evaluation.scoring.rules import get_rule
+from ckd_core.evaluation.scoring.score import BenchmarkScore, require_scorable, score_benchmark
 from ckd_core.tracking.engines import device_family
 
 if TYPE_CHECKING:
@@ -40,8 +40,8 @@ if TYPE_CHECKING:
 
     from ckd_core.data.datasets import Dataset
     from ckd_core.data.sequences import Sequence
-    from ckd_core.evaluation.contestants import Contestant
-    from ckd_core.evaluation.records import FrameTracker
+    from ckd_core.evaluation.running.records import FrameTracker
+    from ckd_core.evaluation.running.trackers import Contestant
 
 logger = logging.getLogger(__name__)
 POOLS = ("local", "ray")

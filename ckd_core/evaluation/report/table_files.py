@@ -8,7 +8,7 @@ import math
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from ckd_core.evaluation.files import write_json, write_text
+from ckd_core.files import write_json, write_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -9,10 +9,10 @@ import pytest
 import torch
 from small_scenes import TINY
 
-from ckd_core.evaluation.conditions import FULL
-from ckd_core.evaluation.contestants import ModelContestant
-from ckd_core.evaluation.runner import RunError, run_benchmark
-from ckd_core.evaluation.session import open_plan
+from ckd_core.evaluation.benchmark import open_plan
+from ckd_core.evaluation.running.conditions import FULL
+from ckd_core.evaluation.running.runner import RunError, run_benchmark
+from ckd_core.evaluation.running.trackers import ModelContestant
 from ckd_core.frame import Modality
 from ckd_core.tracking import builder
 from ckd_core.tracking.engines import EngineError, EngineUnavailableError
@@ -20,7 +20,7 @@ from ckd_core.tracking.engines import EngineError, EngineUnavailableError
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from ckd_core.evaluation.runner import RunPlan
+    from ckd_core.evaluation.running.runner import RunPlan
 
 
 def plan_of(scenes: Path, weights: Path, **changes: str) -> RunPlan:

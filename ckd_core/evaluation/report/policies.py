@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 from ckd_core.data.datasets import Dataset, get_layout
 from ckd_core.data.sequences import write_sequence
-from ckd_core.evaluation.conditions import PROTOCOL, parse_condition
-from ckd_core.evaluation.contestants import ModelContestant
-from ckd_core.evaluation.runner import worker_pool
-from ckd_core.evaluation.table_files import markdown
-from ckd_core.evaluation.tables import TableError, TableRow, mean_of, run_condition, two_cameras
+from ckd_core.evaluation.report.table_files import markdown
+from ckd_core.evaluation.report.tables import TableError, TableRow, mean_of, run_condition, two_cameras
+from ckd_core.evaluation.running.conditions import PROTOCOL, parse_condition
+from ckd_core.evaluation.running.runner import worker_pool
+from ckd_core.evaluation.running.trackers import ModelContestant
 from ckd_core.frame import Modality
 from ckd_core.tracking.config import MissingPolicy, TrackerConfig
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from ckd_core.evaluation.runner import RunPlan
+    from ckd_core.evaluation.running.runner import RunPlan
 
 RECORDED, SYNTHETIC = "recorded", "synthetic"
 CLIP_FRAMES = 60

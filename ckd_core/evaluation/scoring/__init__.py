@@ -1,0 +1,1 @@
+"""From boxes to numbers: metrics, the benchmarks' rules, result files as others write them."""
