@@ -13,10 +13,9 @@ import torch
 
 from benchmarks import _published_order as published
 from benchmarks.harness import Row, interleaved, network_of, rows_against
-from ckd_core.tracking.builder import engine_for
 from ckd_core.tracking.engines import EngineSpec, EngineUnavailableError, parse_engine
-from ckd_core.tracking.engines_exported import OnnxEngine, OpenVinoEngine, onnx_program, openvino_program
-from ckd_core.tracking.export import (
+from ckd_core.tracking.engines.build import engine_for
+from ckd_core.tracking.engines.export import (
     quantise,
     require_roundable,
     search_program,
@@ -24,7 +23,8 @@ from ckd_core.tracking.export import (
     to_onnx,
     to_openvino,
 )
-from ckd_core.tracking.programs import Normalise
+from ckd_core.tracking.engines.exported import OnnxEngine, OpenVinoEngine, onnx_program, openvino_program
+from ckd_core.tracking.engines.programs import Normalise
 
 if TYPE_CHECKING:
     from collections.abc import Callable

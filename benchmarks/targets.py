@@ -10,8 +10,8 @@ import numpy as np
 from benchmarks.harness import Row, interleaved, network_of
 from ckd_core.data.synthetic import clip
 from ckd_core.frame import BoundingBox, Modality, MultiModalFrame
-from ckd_core.tracking.builder import engine_for
 from ckd_core.tracking.config import TrackerConfig
+from ckd_core.tracking.engines.build import engine_for
 from ckd_core.tracking.multi import MultiTracker
 
 if TYPE_CHECKING:

@@ -23,7 +23,7 @@ from ckd_core.modality import to_network_image
 from ckd_core.tracking import build_tracker
 from ckd_core.tracking.config import TrackerConfig
 from ckd_core.tracking.crop import window_around
-from ckd_core.tracking.programs import MEAN, STD
+from ckd_core.tracking.engines.programs import MEAN, STD
 from ckd_core.tracking.view import FrameView
 
 if TYPE_CHECKING:

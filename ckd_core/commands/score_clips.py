@@ -30,7 +30,7 @@ def command(
     from ckd_core.evaluation.running.conditions import AUX_ALONE, RGB_ALONE
     from ckd_core.frame import Modality
     from ckd_core.models.checkpoint import load_model
-    from ckd_core.tracking.builder import tracking_metadata
+    from ckd_core.tracking.engines.build import tracking_metadata
 
     if threads:
         torch.set_num_threads(threads)

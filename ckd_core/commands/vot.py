@@ -29,7 +29,7 @@ def command(
     from ckd_core.evaluation.vot_server import VotError, channel_of, registry_entry, serve, write_registry
     from ckd_core.frame import Modality
     from ckd_core.tracking import build_tracker
-    from ckd_core.tracking.builder import resolve_engine
+    from ckd_core.tracking.engines.build import resolve_engine
 
     known = [item.value for item in Modality]
     if modality not in known:

@@ -99,7 +99,7 @@ def _engine_of_all(model: str, weights: Path | None, engine: str, devices: Seque
 
     Raises RunError where `auto` would be several, and what `resolve_engine` raises.
     """
-    from ckd_core.tracking.builder import resolve_engine
+    from ckd_core.tracking.engines.build import resolve_engine
 
     if engine == "auto" and pool != "local":
         raise RunError(f"engine 'auto' may differ between the machines of the pool {pool!r}; name one, e.g. torch/fp32")

@@ -18,7 +18,7 @@ from ckd_core.evaluation.scoring.metrics import overlap, success_auc
 from ckd_core.frame import Modality
 from ckd_core.tracking.confidence import ConfidenceConfig
 from ckd_core.tracking.config import TrackerConfig
-from ckd_core.tracking.engines_torch import TorchEngine
+from ckd_core.tracking.engines.pytorch import TorchEngine
 from ckd_core.tracking.tracker import Tracker
 
 if TYPE_CHECKING:

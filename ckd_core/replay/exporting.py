@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 from ckd_core.data.footage import folder_footage, painted_footage
 from ckd_core.models.checkpoint import default_weights, load_model
 from ckd_core.replay.inputs import calibration_items, median_agreement, network_inputs
-from ckd_core.tracking.builder import tracking_metadata
 from ckd_core.tracking.engines import EngineSpec, EngineUnavailableError, device_family, parse_engine
-from ckd_core.tracking.engines_torch import TorchEngine
-from ckd_core.tracking.export import MEDIAN_IOU, ExportError, ExportMetadata, load_export, write_export
+from ckd_core.tracking.engines.build import tracking_metadata
+from ckd_core.tracking.engines.export import MEDIAN_IOU, ExportError, ExportMetadata, load_export, write_export
+from ckd_core.tracking.engines.pytorch import TorchEngine
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

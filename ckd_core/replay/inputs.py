@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from ckd_core.data.footage import Footage
     from ckd_core.tracking.engines import Engine, EngineSpec
-    from ckd_core.tracking.export import CalibrationItem
+    from ckd_core.tracking.engines.export import CalibrationItem
 
 
 class InputError(TrackingError):

@@ -30,7 +30,7 @@ def build_tracker(
     `ckd_core.tracking.engines`. device: `cpu`, `cuda`, `cuda:N` or `auto`. threads: CPU threads of the engine, 0 = its
     own choice. strict_device: an engine or device that is not available is an error, not a fallback with a warning.
     """
-    from ckd_core.tracking.builder import build_engine
+    from ckd_core.tracking.engines.build import build_engine
     from ckd_core.tracking.tracker import Tracker
 
     built = build_engine(model, weights, engine=engine, device=device, threads=threads, strict_device=strict_device)

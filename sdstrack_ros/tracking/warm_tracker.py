@@ -78,7 +78,7 @@ def _freeze_libraries() -> None:
 
     A collection then takes half a second less, a pause that would fall into the middle of tracking.
     """
-    importlib.import_module("ckd_core.tracking.engines_torch")
+    importlib.import_module("ckd_core.tracking.engines.pytorch")
     gc.collect()
     gc.freeze()
 

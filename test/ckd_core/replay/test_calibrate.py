@@ -22,7 +22,7 @@ from ckd_core.replay.thresholds import (
 from ckd_core.tracking import build_tracker
 from ckd_core.tracking.confidence import Thresholds
 from ckd_core.tracking.config import TrackerConfig
-from ckd_core.tracking.engines_torch import TorchEngine
+from ckd_core.tracking.engines.pytorch import TorchEngine
 from ckd_core.tracking.result import TrackState
 
 CREDULOUS = Thresholds(doubt=0.02, unseen=0.02, confirm=0.02, rival=1.0, history=0.0)

@@ -14,7 +14,7 @@ from ckd_core.frame import Modality
 from ckd_core.models.checkpoint import read_metadata
 from ckd_core.tracking import build_tracker
 from ckd_core.tracking.engines import EngineUnavailableError
-from ckd_core.tracking.export import MEDIAN_IOU, ExportError, load_export, read_export_metadata
+from ckd_core.tracking.engines.export import MEDIAN_IOU, ExportError, load_export, read_export_metadata
 
 
 def boxes_of(folder) -> np.ndarray:

@@ -10,7 +10,7 @@ import pytest
 from ckd_core.frame import BoundingBox, Modality, MultiModalFrame
 from ckd_core.models.registry import build_model
 from ckd_core.tracking.engines import Engine, EngineSpec
-from ckd_core.tracking.engines_torch import TorchEngine
+from ckd_core.tracking.engines.pytorch import TorchEngine
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -11,7 +11,7 @@ import torch
 from ckd_core.frame import BoundingBox, Modality, MultiModalFrame
 from ckd_core.models.registry import build_model
 from ckd_core.tracking.config import TrackerConfig
-from ckd_core.tracking.engines_torch import TorchEngine
+from ckd_core.tracking.engines.pytorch import TorchEngine
 from ckd_core.tracking.tracker import Tracker
 
 ALL_BLOCKS = (3, 6, 9)

@@ -15,18 +15,18 @@ from ckd_core.data.sequences import open_sequence
 from ckd_core.evaluation.scoring.metrics import overlap, success_auc
 from ckd_core.models.checkpoint import load_model
 from ckd_core.replay.inputs import calibration_items, median_agreement, network_inputs
-from ckd_core.tracking.builder import tracking_metadata
 from ckd_core.tracking.config import TrackerConfig
 from ckd_core.tracking.engines import EngineSpec, EngineUnavailableError
-from ckd_core.tracking.engines_exported import OpenVinoEngine, openvino_program
-from ckd_core.tracking.engines_torch import TorchEngine
-from ckd_core.tracking.export import (
+from ckd_core.tracking.engines.build import tracking_metadata
+from ckd_core.tracking.engines.export import (
     MEDIAN_IOU,
     quantise,
     search_program,
     template_program,
     to_openvino,
 )
+from ckd_core.tracking.engines.exported import OpenVinoEngine, openvino_program
+from ckd_core.tracking.engines.pytorch import TorchEngine
 from ckd_core.tracking.tracker import Tracker
 
 pytestmark = pytest.mark.shared

@@ -16,8 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from ckd_core.tracking import builder
-from ckd_core.tracking.engines import Engine
+from ckd_core.tracking.engines import Engine, build
 from sdstrack_ros.node.tracker_node import main
 
 if TYPE_CHECKING:
@@ -80,13 +79,13 @@ def _note(line: str) -> None:
 
 
 def _disturb_engines() -> None:
-    build = builder.build_engine
+    build = build.build_engine
 
     def disturbed(*args: Any, **kwargs: Any) -> Any:
         built = build(*args, **kwargs)
         return dataclasses.replace(built, engine=FaultyEngine(built.engine))
 
-    builder.build_engine = disturbed
+    build.build_engine = disturbed
 
 
 if __name__ == "__main__":

@@ -14,8 +14,7 @@ from ckd_core.evaluation.running.conditions import FULL
 from ckd_core.evaluation.running.runner import RunError, run_benchmark
 from ckd_core.evaluation.running.trackers import ModelContestant
 from ckd_core.frame import Modality
-from ckd_core.tracking import builder
-from ckd_core.tracking.engines import EngineError, EngineUnavailableError
+from ckd_core.tracking.engines import EngineError, EngineUnavailableError, build
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -32,9 +31,9 @@ def plan_of(scenes: Path, weights: Path, **changes: str) -> RunPlan:
 
 
 def test_auto_is_chosen_once(scenes: Path, tiny_weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(builder, "auto_engine", lambda device, _: "torch/bf16" if device == "cpu" else "torch/fp16")
+    monkeypatch.setattr(build, "auto_engine", lambda device, _: "torch/bf16" if device == "cpu" else "torch/fp16")
     assert plan_of(scenes, tiny_weights).contestant.describe()["engine"] == "torch/bf16"
-    monkeypatch.setattr(builder, "_resolve_device", lambda device, strict: device)
+    monkeypatch.setattr(build, "_resolve_device", lambda device, strict: device)
     with pytest.raises(RunError, match="'auto' would be torch/bf16 on cpu, torch/fp16 on cuda:0; name one for all"):
         plan_of(scenes, tiny_weights, device="cpu, cuda:0")
     with pytest.raises(RunError, match="'auto' may differ between the machines of the pool 'ray'"):

@@ -14,11 +14,17 @@ from ckd_core.models.checkpoint import CheckpointError, load_model, metadata_of,
 from ckd_core.models.registry import build_model, model_config
 from ckd_core.models.stem import EXACT_BLOCKS
 from ckd_core.tracking import build_tracker
-from ckd_core.tracking.builder import auto_engine, candidates, engine_for, resolve_engine
 from ckd_core.tracking.confidence import Thresholds
 from ckd_core.tracking.engines import EngineError, EngineSpec, EngineUnavailableError, parse_engine
-from ckd_core.tracking.engines_torch import CompiledEngine
-from ckd_core.tracking.export import ExportError, ExportMetadata, load_export, read_export_metadata, write_export
+from ckd_core.tracking.engines.build import auto_engine, candidates, engine_for, resolve_engine
+from ckd_core.tracking.engines.export import (
+    ExportError,
+    ExportMetadata,
+    load_export,
+    read_export_metadata,
+    write_export,
+)
+from ckd_core.tracking.engines.pytorch import CompiledEngine
 
 MODEL = "sdstrack_tiny_test"
 # Median box IoU with torch/fp32 on the same crops.
@@ -111,7 +117,7 @@ def test_bf16_takes_the_attention_that_is_faster_on_this_cpu(network, monkeypatc
     monkeypatch.setattr("ckd_core.models.vit.F.scaled_dot_product_attention", lambda q, *_: seen.append(1) or q)
     for flags, fused in (("avx512_bf16", False), ("avx512_bf16 amx_bf16", True)):
         (tmp_path / "cpuinfo").write_text(f"flags\t\t: {flags}\n")
-        monkeypatch.setattr("ckd_core.tracking.engines.CPU_FLAGS", tmp_path / "cpuinfo")
+        monkeypatch.setattr("ckd_core.tracking.engines.base.CPU_FLAGS", tmp_path / "cpuinfo")
         engine = engine_for(copy.deepcopy(network), engine="torch/bf16", device="cpu")
         seen.clear()
         engine.track(engine.embed_template(engine.template_crops(1)), engine.search_crops(1), engine.windows(1))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ckd_core.tracking.engines import Engine, EngineError, EngineSpec, EngineUnavailableError
+from ckd_core.tracking.engines.base import Engine, EngineError, EngineSpec, EngineUnavailableError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

@@ -23,8 +23,8 @@ import numpy as np
 
 from ckd_core.errors import TrackingError
 from ckd_core.tracking.confidence import ConfidenceError, Thresholds
-from ckd_core.tracking.engines import Engine, EngineSpec, EngineUnavailableError, parse_engine
-from ckd_core.tracking.engines_exported import OnnxEngine, OpenVinoEngine, onnx_program, openvino_core, openvino_program
+from ckd_core.tracking.engines.base import Engine, EngineSpec, EngineUnavailableError, parse_engine
+from ckd_core.tracking.engines.exported import OnnxEngine, OpenVinoEngine, onnx_program, openvino_core, openvino_program
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -91,7 +91,7 @@ def template_program(network: TrackingNetwork) -> Any:
     """torch.export of the template program for one target; the network in eval mode on the CPU or a GPU."""
     import torch
 
-    from ckd_core.tracking.programs import TemplateProgram
+    from ckd_core.tracking.engines.programs import TemplateProgram
 
     side, device = network.config.template_size, next(network.parameters()).device
     crops = torch.zeros((1, 2, side, side, 3), dtype=torch.uint8, device=device)
@@ -106,7 +106,7 @@ def search_program(network: TrackingNetwork, batch: int) -> Any:
     import torch
 
     from ckd_core.models.inputs import compute_dtype
-    from ckd_core.tracking.programs import SearchProgram
+    from ckd_core.tracking.engines.programs import SearchProgram
 
     config, dtype, device = network.config, compute_dtype(network), next(network.parameters()).device
     tokens = torch.zeros((batch, 2, config.template_tokens, config.width), dtype=dtype, device=device)
@@ -255,7 +255,7 @@ def write_export(
 
 def _save_weights(path: Path, network: TrackingNetwork, metadata: ExportMetadata, precision: str) -> None:
     from ckd_core.models.checkpoint import metadata_of, save_model
-    from ckd_core.tracking.engines_torch import DTYPES
+    from ckd_core.tracking.engines.pytorch import DTYPES
 
     if precision != "fp32":
         network = copy.deepcopy(network)
@@ -349,7 +349,7 @@ def _load_torch(path: Path, metadata: ExportMetadata, precision: str, device: st
     import torch
 
     from ckd_core.models.checkpoint import load_model
-    from ckd_core.tracking.engines_torch import TorchEngine
+    from ckd_core.tracking.engines.pytorch import TorchEngine
 
     if device != "cpu" and not torch.cuda.is_available():
         raise EngineUnavailableError(f"device {device} is not available here; give --device cpu")

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 
 from ckd_core.models.vit import plain_attention
-from ckd_core.tracking.engines import Engine, EngineSpec, EngineUnavailableError, cpu_flags
-from ckd_core.tracking.programs import ANSWER_LENGTH, SearchProgram, TemplateProgram
+from ckd_core.tracking.engines.base import Engine, EngineSpec, EngineUnavailableError, cpu_flags
+from ckd_core.tracking.engines.programs import ANSWER_LENGTH, SearchProgram, TemplateProgram
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

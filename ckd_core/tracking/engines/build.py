@@ -17,7 +17,7 @@ from ckd_core.models.checkpoint import default_weights, load_model
 from ckd_core.models.registry import model_config
 from ckd_core.tracking.confidence import Thresholds
 from ckd_core.tracking.config import TrackerConfig
-from ckd_core.tracking.engines import (
+from ckd_core.tracking.engines.base import (
     CHOICES,
     KINDS,
     Engine,
@@ -27,15 +27,21 @@ from ckd_core.tracking.engines import (
     device_family,
     parse_engine,
 )
-from ckd_core.tracking.engines_torch import CompiledEngine, CudaGraphEngine, TorchEngine
-from ckd_core.tracking.export import METADATA_FILE, ExportError, engine_from_network, load_export, read_export_metadata
+from ckd_core.tracking.engines.export import (
+    METADATA_FILE,
+    ExportError,
+    engine_from_network,
+    load_export,
+    read_export_metadata,
+)
+from ckd_core.tracking.engines.pytorch import CompiledEngine, CudaGraphEngine, TorchEngine
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from ckd_core.models.config import NetworkConfig
     from ckd_core.models.network import TrackingNetwork
-    from ckd_core.tracking.export import ExportMetadata
+    from ckd_core.tracking.engines.export import ExportMetadata
 
 logger = logging.getLogger(__name__)
 
