@@ -79,10 +79,10 @@ def _note(line: str) -> None:
 
 
 def _disturb_engines() -> None:
-    build = build.build_engine
+    original = build.build_engine
 
     def disturbed(*args: Any, **kwargs: Any) -> Any:
-        built = build(*args, **kwargs)
+        built = original(*args, **kwargs)
         return dataclasses.replace(built, engine=FaultyEngine(built.engine))
 
     build.build_engine = disturbed
