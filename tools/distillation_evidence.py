@@ -31,10 +31,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from ckd_core.boxes import cxcywh_to_xyxy, iou, xywh_to_xyxy
 from ckd_core.data.pairs import TrainingBatch, collate
 from ckd_core.data.synthetic.pairs import MEAN, STD
-from ckd_core.distillation.ckd import style_per_block
-from ckd_core.distillation.losses import boxes_at_peak
 from ckd_core.files import write_json
 from ckd_core.models.sdstrack import TokenMasks
+from ckd_core.objectives.ckd import style_per_block
+from ckd_core.objectives.losses import boxes_at_peak
 from ckd_core.settings import build
 from ckd_core.training.assembly import build_trainer
 from ckd_core.training.config import TrainSettings

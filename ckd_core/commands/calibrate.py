@@ -29,7 +29,7 @@ def command(
     from rich.progress import Progress
     from rich.table import Table
 
-    from ckd_core.replay.thresholds import calibrate
+    from ckd_core.deploy.thresholds import calibrate
 
     with Progress(transient=True) as progress:
         task = progress.add_task("thresholds", total=None)

@@ -30,7 +30,7 @@ def command(
 
     Example: sdstrack export --out s128_int8 --engine openvino/int8 --sequences sequences/
     """
-    from ckd_core.replay.exporting import export_model
+    from ckd_core.deploy.export_model import export_model
 
     try:
         counts = [int(part) for part in batches.split(",")]

@@ -42,7 +42,7 @@ def command(
 
     Example: sdstrack run sequences/man --init 131,185,115,295
     """
-    from ckd_core.replay.session import RunOptions, run_recording
+    from ckd_core.replay.run import RunOptions, run_recording
 
     summary = run_recording(
         sources,

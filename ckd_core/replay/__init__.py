@@ -1,1 +1,1 @@
-"""Recorded files through a tracker, and what comes out: boxes, overlay video, timeline."""
+"""Recorded files through a tracker: boxes, overlay video, timeline."""

@@ -10,10 +10,6 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from ckd_core.distillation.ckd import CKDObjective, CKDSettings
-from ckd_core.distillation.dense import DenseObjective, DenseSettings
-from ckd_core.distillation.objective import Objective, TrackingObjective
-from ckd_core.distillation.sdstrack import SDSTrackObjective, SDSTrackSettings
 from ckd_core.models.checkpoint import default_weights, load_strictly
 from ckd_core.models.ckd import CKD
 from ckd_core.models.pretrained import read_weights, start_training_from
@@ -22,6 +18,10 @@ from ckd_core.models.sdstrack import SDSTrack
 from ckd_core.models.small import SDSTrackSmall
 from ckd_core.models.small_ckd import CKDSmall, weights_from_shared_encoder
 from ckd_core.models.stem import load_imagenet
+from ckd_core.objectives.base import Objective, TrackingObjective
+from ckd_core.objectives.ckd import CKDObjective, CKDSettings
+from ckd_core.objectives.dense import DenseObjective, DenseSettings
+from ckd_core.objectives.sdstrack import SDSTrackObjective, SDSTrackSettings
 from ckd_core.settings import SettingsError, typed_fields
 from ckd_core.training.batches import StepIndices, load_batches
 from ckd_core.training.checkpoint import load_checkpoint, part

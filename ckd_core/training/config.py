@@ -4,10 +4,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from ckd_core.distillation.ckd import CKDSettings
-from ckd_core.distillation.dense import DenseSettings
-from ckd_core.distillation.objective import TrackingSettings
-from ckd_core.distillation.sdstrack import SDSTrackSettings
+from ckd_core.objectives.base import TrackingSettings
+from ckd_core.objectives.ckd import CKDSettings
+from ckd_core.objectives.dense import DenseSettings
+from ckd_core.objectives.sdstrack import SDSTrackSettings
 from ckd_core.settings import SettingsError, limits
 from ckd_core.training.sources import DataSettings
 

@@ -18,10 +18,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from ckd_core.distillation.losses import LossError, count_positives, heatmap, mean_present
-from ckd_core.distillation.objective import Objective, StepContext, StepResult, mix_seed
 from ckd_core.errors import TrackingError
 from ckd_core.models.elimination import keep_rate_at
+from ckd_core.objectives.base import Objective, StepContext, StepResult, mix_seed
+from ckd_core.objectives.losses import LossError, count_positives, heatmap, mean_present
 from ckd_core.training import optim, processes, run_state
 from ckd_core.training.batches import BatchError, StepIndices, load_batches
 from ckd_core.training.checkpoint import CheckpointError, also_as, require_writable

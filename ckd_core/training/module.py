@@ -9,7 +9,7 @@ from torch import nn
 
 if TYPE_CHECKING:
     from ckd_core.data.pairs import TrainingBatch
-    from ckd_core.distillation.objective import Objective, StepContext, StepResult
+    from ckd_core.objectives.base import Objective, StepContext, StepResult
 
 
 class TrainingModule(nn.Module):

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import torch
 
 from ckd_core.boxes import cxcywh_to_xyxy, iou, xywh_to_xyxy
-from ckd_core.distillation.losses import boxes_at_peak
 from ckd_core.errors import TrackingError
+from ckd_core.objectives.losses import boxes_at_peak
 from ckd_core.training.batches import BatchError, StepIndices, load_batches
 
 if TYPE_CHECKING:

@@ -4,8 +4,18 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import torch
+from small_scenes import TINY, write_scene
+from typer.testing import CliRunner
+
+import ckd_core.commands
+from ckd_core.cli import build_app
+from ckd_core.errors import TrackingError
+from ckd_core.models.checkpoint import metadata_of, save_model
+from ckd_core.models.registry import build_model
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 
@@ -17,3 +27,37 @@ def recipe(golden_dir: Path) -> Any:
 
     sys.path.remove(str(golden_dir))
     return golden_weights
+
+
+@pytest.fixture(scope="session")
+def tiny_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Random but fixed weights of the smallest network."""
+    torch.manual_seed(3)
+    path = tmp_path_factory.mktemp("weights") / "tiny.safetensors"
+    model = build_model(TINY)
+    save_model(path, model, metadata_of(model, ["thermal", "depth"], "random"))
+    return path
+
+
+@pytest.fixture(scope="session")
+def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two short sequences with two frames each in which the target is absent."""
+    root = tmp_path_factory.mktemp("scenes")
+    for seed, (name, aux) in enumerate([("a", "infrared"), ("b", "depth")]):
+        write_scene(root / name, aux=aux, seed=seed)
+    return root
+
+
+@pytest.fixture(scope="session")
+def call() -> Callable[..., str]:
+    """Runs a verb as the command line does; what it said, on standard error too."""
+
+    def invoke(*words: object) -> str:
+        answer = CliRunner().invoke(build_app(ckd_core.commands), [str(word) for word in words])
+        if isinstance(answer.exception, TrackingError):
+            return f"error: {answer.exception}"
+        if answer.exception is not None and not isinstance(answer.exception, SystemExit):
+            raise answer.exception
+        return answer.output
+
+    return invoke

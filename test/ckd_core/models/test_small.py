@@ -10,17 +10,17 @@ import torch
 
 from ckd_core.data.pairs import collate
 from ckd_core.data.synthetic import PairSettings, SyntheticPairs, World, clip
-from ckd_core.distillation.ckd import CKDObjective, CKDSettings
-from ckd_core.distillation.dense import DenseObjective, dense_loss
-from ckd_core.distillation.losses import heatmap
-from ckd_core.distillation.objective import Objective, StepContext
-from ckd_core.distillation.sdstrack import SDSTrackObjective, SDSTrackSettings
 from ckd_core.frame import BoundingBox, Modality
 from ckd_core.models.checkpoint import default_weights, load_model, load_tensors
 from ckd_core.models.output import HeadOutput
 from ckd_core.models.registry import build_model
 from ckd_core.models.small import SmallConfig, StreamEncoder, _aligning_index
 from ckd_core.models.stem import FrozenStem
+from ckd_core.objectives.base import Objective, StepContext
+from ckd_core.objectives.ckd import CKDObjective, CKDSettings
+from ckd_core.objectives.dense import DenseObjective, dense_loss
+from ckd_core.objectives.losses import heatmap
+from ckd_core.objectives.sdstrack import SDSTrackObjective, SDSTrackSettings
 from ckd_core.tracking import build_tracker
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from small_scenes import TINY
 
 from ckd_core.data.sequences import list_images, open_sequence
 from ckd_core.frame import BoundingBox, Modality, MultiModalFrame
-from ckd_core.replay.picture import OverlayVideo, draw
+from ckd_core.replay.outputs import OverlayVideo, draw
 from ckd_core.replay.recording import ReplayError, open_recording
 from ckd_core.tracking.result import TrackResult, TrackState
 

@@ -12,9 +12,9 @@ import pytest
 
 from ckd_core.data.footage import of_sequence
 from ckd_core.data.sequences import open_sequence
+from ckd_core.deploy.network_inputs import calibration_items, median_agreement, network_inputs
 from ckd_core.evaluation.scoring.metrics import overlap, success_auc
 from ckd_core.models.checkpoint import load_model
-from ckd_core.replay.inputs import calibration_items, median_agreement, network_inputs
 from ckd_core.tracking.config import TrackerConfig
 from ckd_core.tracking.engines import EngineSpec, EngineUnavailableError
 from ckd_core.tracking.engines.build import tracking_metadata

@@ -11,11 +11,11 @@ import pytest
 import torch
 
 from ckd_core.data.pairs import TrainingBatch
-from ckd_core.distillation.ckd import CKDObjective, CKDSettings
-from ckd_core.distillation.objective import StepContext
-from ckd_core.distillation.sdstrack import SDSTrackObjective, SDSTrackSettings
 from ckd_core.models.registry import build_model
 from ckd_core.models.sdstrack import TokenMasks
+from ckd_core.objectives.base import StepContext
+from ckd_core.objectives.ckd import CKDObjective, CKDSettings
+from ckd_core.objectives.sdstrack import SDSTrackObjective, SDSTrackSettings
 from ckd_core.settings import build
 from ckd_core.training.config import TrainSettings
 from ckd_core.training.loop import Trainer

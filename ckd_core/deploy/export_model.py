@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ckd_core.data.footage import folder_footage, painted_footage
+from ckd_core.deploy.network_inputs import calibration_items, median_agreement, network_inputs
 from ckd_core.models.checkpoint import default_weights, load_model
-from ckd_core.replay.inputs import calibration_items, median_agreement, network_inputs
 from ckd_core.tracking.engines import EngineSpec, EngineUnavailableError, device_family, parse_engine
 from ckd_core.tracking.engines.build import tracking_metadata
 from ckd_core.tracking.engines.export import MEDIAN_IOU, ExportError, ExportMetadata, load_export, write_export
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from ckd_core.replay.inputs import NetworkInput
+    from ckd_core.deploy.network_inputs import NetworkInput
 
 PAINTED_SEED = 9
 PAINTED_FRAMES = 16

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Literal, cast
 
 import torch
 
-from ckd_core.distillation.losses import track_loss
-from ckd_core.distillation.objective import StepContext, StepResult, sample_generator, track_terms
 from ckd_core.models.elimination import refill
 from ckd_core.models.sdstrack import SDSTrack, TokenMasks
+from ckd_core.objectives.base import StepContext, StepResult, sample_generator, track_terms
+from ckd_core.objectives.losses import track_loss
 from ckd_core.settings import limits
 
 if TYPE_CHECKING:

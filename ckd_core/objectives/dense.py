@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Literal
 import torch
 
 from ckd_core.boxes import cxcywh_to_xyxy, xywh_to_xyxy
-from ckd_core.distillation.losses import (
+from ckd_core.objectives.base import StepContext, StepResult, track_terms
+from ckd_core.objectives.losses import (
     FOCAL_WEIGHT,
     GIOU_WEIGHT,
     L1_WEIGHT,
@@ -23,7 +24,6 @@ from ckd_core.distillation.losses import (
     generalized_iou,
     heatmap,
 )
-from ckd_core.distillation.objective import StepContext, StepResult, track_terms
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

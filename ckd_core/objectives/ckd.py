@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Literal, NamedTuple, cast
 import torch
 import torch.nn.functional as F
 
-from ckd_core.distillation.losses import TrackLoss, track_loss
-from ckd_core.distillation.objective import StepContext, StepResult, sample_generator, track_terms
+from ckd_core.objectives.base import StepContext, StepResult, sample_generator, track_terms
+from ckd_core.objectives.losses import TrackLoss, track_loss
 from ckd_core.settings import limits
 
 if TYPE_CHECKING:

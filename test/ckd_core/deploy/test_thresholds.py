@@ -9,9 +9,7 @@ from small_scenes import TINY, write_scene
 
 from ckd_core.data.footage import painted_footage
 from ckd_core.data.sequences import SequenceError, open_sequence
-from ckd_core.frame import Modality
-from ckd_core.models.checkpoint import CheckpointError, load_model, load_tensors, read_metadata
-from ckd_core.replay.thresholds import (
+from ckd_core.deploy.thresholds import (
     CalibrationError,
     Claims,
     Trial,
@@ -19,6 +17,8 @@ from ckd_core.replay.thresholds import (
     find_thresholds,
     write_thresholds,
 )
+from ckd_core.frame import Modality
+from ckd_core.models.checkpoint import CheckpointError, load_model, load_tensors, read_metadata
 from ckd_core.tracking import build_tracker
 from ckd_core.tracking.confidence import Thresholds
 from ckd_core.tracking.config import TrackerConfig

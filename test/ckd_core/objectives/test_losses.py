@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from ckd_core.distillation.losses import (
+from ckd_core.models.output import HeadOutput
+from ckd_core.objectives.losses import (
     LossError,
     boxes_at_peak,
     count_positives,
@@ -16,7 +17,6 @@ from ckd_core.distillation.losses import (
     heatmap,
     track_loss,
 )
-from ckd_core.models.output import HeadOutput
 
 if TYPE_CHECKING:
     from pathlib import Path

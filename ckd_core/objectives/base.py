@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
 import torch
 
-from ckd_core.distillation.losses import TrackLoss, mean_present, track_loss
+from ckd_core.objectives.losses import TrackLoss, mean_present, track_loss
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

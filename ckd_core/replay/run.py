@@ -13,7 +13,7 @@ import numpy as np
 from ckd_core.boxes import parse_box
 from ckd_core.files import write_text
 from ckd_core.frame import Modality
-from ckd_core.replay.picture import OverlayVideo, boxes_csv, boxes_text, draw, write_timeline
+from ckd_core.replay.outputs import OverlayVideo, boxes_csv, boxes_text, draw, write_timeline
 from ckd_core.replay.recording import ReplayError, open_recording
 from ckd_core.tracking import build_tracker
 from ckd_core.tracking.config import MissingPolicy, TrackerConfig

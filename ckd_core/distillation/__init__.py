@@ -1,1 +1,0 @@
-"""What training adds to the networks: both distillations and the tracking losses."""
