@@ -17,7 +17,7 @@ from ckd_core.models.elimination import template_spans
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ckd_core.models.output import HeadOutput
+    from ckd_core.models.head import HeadOutput
 
 
 class Stream(NamedTuple):

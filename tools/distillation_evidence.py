@@ -36,13 +36,13 @@ from ckd_core.models.sdstrack import TokenMasks
 from ckd_core.objectives.ckd import style_per_block
 from ckd_core.objectives.losses import boxes_at_peak
 from ckd_core.settings import build
-from ckd_core.training.assembly import build_trainer
+from ckd_core.training.build import build_trainer
 from ckd_core.training.config import TrainSettings
 from ckd_core.training.loop import TrainingInterruptedError
 
 if TYPE_CHECKING:
+    from ckd_core.models.ckd_small import CKDSmall
     from ckd_core.models.config import NetworkConfig
-    from ckd_core.models.small_ckd import CKDSmall
 
 ALIVE = {"drop_rgb": 0.0, "drop_aux": 0.0, "lose_rgb": 0.0, "lose_aux": 0.0, "hard": 0.35}
 BOTH_CAMERAS = {"kind": "synthetic", "options": ALIVE}

@@ -27,9 +27,9 @@ def command(
     from rich.table import Table
 
     from ckd_core.settings import read_settings
-    from ckd_core.training.assembly import build_trainer, rehearse
-    from ckd_core.training.checkpoint import CheckpointError
+    from ckd_core.training.build import build_trainer, rehearse
     from ckd_core.training.config import TrainSettings
+    from ckd_core.training.state_file import CheckpointError
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     console = Console()

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 
 from ckd_core.frame import BoundingBox
-from ckd_core.models.inputs import IMAGE_MEAN, IMAGE_STD
+from ckd_core.models.checks import IMAGE_MEAN, IMAGE_STD
 from ckd_core.settings import limits
 
 if TYPE_CHECKING:

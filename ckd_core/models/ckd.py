@@ -13,10 +13,10 @@ from timm.layers import trunc_normal_
 from torch import nn
 
 from ckd_core.errors import TrackingError
+from ckd_core.models.checks import compute_dtype, require_image
 from ckd_core.models.config import CKDConfig
 from ckd_core.models.elimination import Ranking, keep_count, refill, renumber, search_scores, take
 from ckd_core.models.head import CenterHead, to_map
-from ckd_core.models.inputs import compute_dtype, require_image
 from ckd_core.models.network import TrackingNetwork
 from ckd_core.models.vit import (
     INIT_STD,
@@ -32,7 +32,7 @@ from ckd_core.models.vit import (
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ckd_core.models.output import HeadOutput
+    from ckd_core.models.head import HeadOutput
 
 
 class CKDError(TrackingError):

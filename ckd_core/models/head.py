@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import nn
-
-from ckd_core.models.output import HeadOutput
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 EDGE = 1e-4  # score and size stay this far from 0 and 1, so that their logarithms are finite
 BN_EPS = 1e-5
+
+
+class HeadOutput(NamedTuple):
+    """Maps over the g x g search grid.
+
+    score_map: [B, 1, g, g] in (0, 1); size_map: [B, 2, g, g] width, height as a share of the crop side;
+    offset_map: [B, 2, g, g] sub-cell offsets x, y in cells.
+    """
+
+    score_map: Tensor
+    size_map: Tensor
+    offset_map: Tensor
 
 
 def _tower(name: str, channels: int, width: int, outputs: int) -> dict[str, nn.Module]:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from torch import nn
 
-from ckd_core.models import inputs
+from ckd_core.models import checks
 from ckd_core.models.elimination import ranking_for
 
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from ckd_core.models.config import NetworkConfig
     from ckd_core.models.elimination import Ranking
-    from ckd_core.models.output import HeadOutput
+    from ckd_core.models.head import HeadOutput
 
 
 class TrackingNetwork(nn.Module):
@@ -42,9 +42,9 @@ class TrackingNetwork(nn.Module):
 
         Raises InputError: wrong shape or dtype, NaN or infinity.
         """
-        inputs.require_image(template, "template", self.config.template_size, inputs.compute_dtype(self))
-        if inputs.is_eager(template):
-            inputs.require_finite(template, "template")
+        checks.require_image(template, "template", self.config.template_size, checks.compute_dtype(self))
+        if checks.is_eager(template):
+            checks.require_finite(template, "template")
         return self._embed(template)
 
     def track(self, template_tokens: Tensor, search: Tensor, template_mask: Tensor | None = None) -> HeadOutput:
@@ -56,10 +56,10 @@ class TrackingNetwork(nn.Module):
         Raises InputError: wrong shape or dtype, tokens of another network; NaN or infinity on the CPU.
         Raises EliminationError: a mask of wrong shape or dtype.
         """
-        inputs.require_image(search, "search", self.config.search_size, inputs.compute_dtype(self))
-        inputs.require_template(template_tokens, search, self.config)
-        if inputs.is_eager(search) and search.device.type == "cpu":
-            inputs.require_finite(search, "search")
+        checks.require_image(search, "search", self.config.search_size, checks.compute_dtype(self))
+        checks.require_template(template_tokens, search, self.config)
+        if checks.is_eager(search) and search.device.type == "cpu":
+            checks.require_finite(search, "search")
         return self._track(template_tokens, search, template_mask)
 
     def forward(self, template: Tensor, search: Tensor, template_mask: Tensor | None = None) -> HeadOutput:

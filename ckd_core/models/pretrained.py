@@ -15,9 +15,9 @@ import torch
 from ckd_core.errors import TrackingError
 from ckd_core.models.checkpoint import ModelMetadata, load_tensors, metadata_of, save_tensors
 from ckd_core.models.ckd import CKD
-from ckd_core.models.foreign import read_foreign, state_dict_of
 from ckd_core.models.registry import build_model, model_config
 from ckd_core.models.sdstrack import SDSTrack
+from ckd_core.models.torch_files import read_foreign, state_dict_of
 from ckd_core.models.vit import resize_positions
 
 if TYPE_CHECKING:

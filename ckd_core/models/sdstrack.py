@@ -13,12 +13,11 @@ import torch
 from timm.layers import trunc_normal_
 from torch import nn
 
+from ckd_core.models.checks import compute_dtype, require_image
 from ckd_core.models.config import SDSTrackConfig
 from ckd_core.models.elimination import Ranking, Tokens, refill
-from ckd_core.models.head import CenterHead, to_map
-from ckd_core.models.inputs import compute_dtype, require_image
+from ckd_core.models.head import CenterHead, HeadOutput, to_map
 from ckd_core.models.network import TrackingNetwork
-from ckd_core.models.output import HeadOutput
 from ckd_core.models.vit import INIT_STD, NORM_EPS, Block, PatchEmbed, attend, drop_path_rates, initialise, zeros_table
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from ckd_core.errors import TrackingError
-from ckd_core.models.foreign import read_foreign, state_dict_of
+from ckd_core.models.torch_files import read_foreign, state_dict_of
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from ckd_core.data.pairs import TrainingBatch
-    from ckd_core.models.output import HeadOutput
+    from ckd_core.models.head import HeadOutput
 
 LEAST_WEIGHT = 0.2  # cells with a lower score target are not told the box
 

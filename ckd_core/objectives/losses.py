@@ -15,7 +15,7 @@ from ckd_core.errors import TrackingError
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ckd_core.models.output import HeadOutput
+    from ckd_core.models.head import HeadOutput
 
 MIN_OVERLAP = 0.7
 GIOU_WEIGHT, L1_WEIGHT, FOCAL_WEIGHT = 2.0, 5.0, 1.0

@@ -24,10 +24,10 @@ from ckd_core.objectives.base import Objective, StepContext, StepResult, mix_see
 from ckd_core.objectives.losses import LossError, count_positives, heatmap, mean_present
 from ckd_core.training import optim, processes, run_state
 from ckd_core.training.batches import BatchError, StepIndices, load_batches
-from ckd_core.training.checkpoint import CheckpointError, also_as, require_writable
 from ckd_core.training.interruption import StopRequest
 from ckd_core.training.module import TrainingModule
 from ckd_core.training.reporting import ProgressLine, Reporter, Stopwatch
+from ckd_core.training.state_file import CheckpointError, also_as, require_writable
 from ckd_core.training.validation import METRICS, mean_iou
 
 if TYPE_CHECKING:

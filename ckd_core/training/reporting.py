@@ -13,7 +13,7 @@ import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from ckd_core.models.inputs import IMAGE_MEAN, IMAGE_STD
+from ckd_core.models.checks import IMAGE_MEAN, IMAGE_STD
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

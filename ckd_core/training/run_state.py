@@ -11,9 +11,9 @@ import torch
 from ckd_core.models.checkpoint import metadata_of, save_tensors
 from ckd_core.models.registry import build_model
 from ckd_core.settings import differences, to_plain
-from ckd_core.training.checkpoint import CheckpointError, load_checkpoint, part, save_checkpoint
 from ckd_core.training.config import FREE_KEYS
 from ckd_core.training.optim import MovingAverage, optimizer_tensors, restore_optimizer
+from ckd_core.training.state_file import CheckpointError, load_checkpoint, part, save_checkpoint
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -247,8 +247,8 @@ def _hostile_pickles(trace: Path) -> dict[str, bytes]:
 def test_hostile_pickle_never_runs(tmp_path: Path) -> None:
     """In no layout and through no door: converted, given as weights, or as a training checkpoint."""
     from ckd_core.models.checkpoint import load_model
-    from ckd_core.models.foreign import read_foreign
-    from ckd_core.training.checkpoint import load_checkpoint
+    from ckd_core.models.torch_files import read_foreign
+    from ckd_core.training.state_file import load_checkpoint
 
     trace = tmp_path / "ran"
     # The pickles are live ammunition: one of them, read by Python itself, does leave its trace.
@@ -276,7 +276,7 @@ import random, resource, sys
 from pathlib import Path
 import torch
 from ckd_core.errors import TrackingError
-from ckd_core.models.foreign import read_foreign
+from ckd_core.models.torch_files import read_foreign
 from reliability.messages import mutations
 
 count, folder = int(sys.argv[1]), Path(sys.argv[2])

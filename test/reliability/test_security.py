@@ -83,7 +83,7 @@ def problems_in(path: Path, source: str) -> list[str]:
         if pickled is not None and not (isinstance(pickled, ast.Constant) and pickled.value is False):
             found.append(f"allow_pickle, line {node.lineno}")
         if name == "torch.load":
-            found.append(f"torch.load instead of ckd_core.models.foreign, line {node.lineno}")
+            found.append(f"torch.load instead of ckd_core.models.torch_files, line {node.lineno}")
         pretrained = given.get("pretrained")
         downloads = isinstance(pretrained, ast.Constant) and pretrained.value is True
         if downloads and path != DOWNLOADER:
@@ -199,7 +199,7 @@ def test_outputs_are_not_writable_by_others(tmp_path: Path) -> None:
 
     from ckd_core.files import write_text
     from ckd_core.frame import Modality, MultiModalFrame
-    from ckd_core.training.checkpoint import save_checkpoint
+    from ckd_core.training.state_file import save_checkpoint
     from sdstrack_ros.bags.writer import write_bag
 
     mask = os.umask(0o022)

@@ -12,7 +12,7 @@ from ckd_core.models.head import decode_boxes
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ckd_core.models.output import HeadOutput
+    from ckd_core.models.head import HeadOutput
 
 TOLERANCE = 2e-5
 

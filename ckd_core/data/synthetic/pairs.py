@@ -25,7 +25,7 @@ from ckd_core.data.synthetic.render import (
 )
 from ckd_core.data.synthetic.textures import SyntheticError
 from ckd_core.frame import Modality
-from ckd_core.models.inputs import IMAGE_MEAN, IMAGE_STD
+from ckd_core.models.checks import IMAGE_MEAN, IMAGE_STD
 from ckd_core.settings import limits
 
 if TYPE_CHECKING:

@@ -105,7 +105,7 @@ def search_program(network: TrackingNetwork, batch: int) -> Any:
     """torch.export of the search program for `batch` targets."""
     import torch
 
-    from ckd_core.models.inputs import compute_dtype
+    from ckd_core.models.checks import compute_dtype
     from ckd_core.tracking.engines.programs import SearchProgram
 
     config, dtype, device = network.config, compute_dtype(network), next(network.parameters()).device

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
+from ckd_core.models.checks import IMAGE_MEAN, IMAGE_STD, compute_dtype
 from ckd_core.models.head import decode_boxes
-from ckd_core.models.inputs import IMAGE_MEAN, IMAGE_STD, compute_dtype
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -12,9 +12,9 @@ from ckd_core.data.pairs import collate
 from ckd_core.data.synthetic import PairSettings, SyntheticPairs, World, clip
 from ckd_core.frame import BoundingBox, Modality
 from ckd_core.models.checkpoint import default_weights, load_model, load_tensors
-from ckd_core.models.output import HeadOutput
+from ckd_core.models.head import HeadOutput
 from ckd_core.models.registry import build_model
-from ckd_core.models.small import SmallConfig, StreamEncoder, _aligning_index
+from ckd_core.models.sdstrack_small import SDSTrackSmallConfig, StreamEncoder, _aligning_index
 from ckd_core.models.stem import FrozenStem
 from ckd_core.objectives.base import Objective, StepContext
 from ckd_core.objectives.ckd import CKDObjective, CKDSettings
@@ -100,7 +100,7 @@ def test_masked_path_blanks_disjoint_cells_and_changes_the_maps() -> None:
 def test_adapters_start_without_effect() -> None:
     """Before training both streams see alike, so equal images give equal features."""
     torch.manual_seed(0)
-    encoder = StreamEncoder(SmallConfig(), adapted=True).eval()
+    encoder = StreamEncoder(SDSTrackSmallConfig(), adapted=True).eval()
     image = torch.randn(1, 192, 8, 8)
     rgb, aux = encoder.features(torch.cat((image, image))).chunk(2)
     torch.testing.assert_close(rgb, aux)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from ckd_core.models.output import HeadOutput
+from ckd_core.models.head import HeadOutput
 from ckd_core.objectives.losses import (
     LossError,
     boxes_at_peak,

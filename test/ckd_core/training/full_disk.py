@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 sys.path.insert(0, str(Path(__file__).parent))
 import runs
 
-from ckd_core.training.checkpoint import CheckpointError
+from ckd_core.training.state_file import CheckpointError
 
 if TYPE_CHECKING:
     from ckd_core.data.pairs import TrainingSample

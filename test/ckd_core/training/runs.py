@@ -12,7 +12,7 @@ from ckd_core.data.pairs import TrainingSample
 from ckd_core.models.registry import build_model
 from ckd_core.settings import build
 from ckd_core.training import optim
-from ckd_core.training.assembly import build_objective
+from ckd_core.training.build import build_objective
 from ckd_core.training.config import TrainSettings
 from ckd_core.training.loop import Trainer
 

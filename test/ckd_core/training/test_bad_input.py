@@ -25,11 +25,11 @@ from ckd_core.data.sequences import SequenceError
 from ckd_core.errors import TrackingError
 from ckd_core.models.checkpoint import CheckpointError as WeightsError
 from ckd_core.settings import SettingsError, build, read_settings, to_plain
-from ckd_core.training.assembly import build_trainer
 from ckd_core.training.batches import BatchError
-from ckd_core.training.checkpoint import CheckpointError, load_checkpoint
+from ckd_core.training.build import build_trainer
 from ckd_core.training.choice import choose
 from ckd_core.training.config import TrainSettings
+from ckd_core.training.state_file import CheckpointError, load_checkpoint
 
 sys.path.insert(0, str(Path(__file__).parent))
 import runs

@@ -30,11 +30,11 @@ from ckd_core.models.checkpoint import load_model, load_tensors
 from ckd_core.models.registry import build_model
 from ckd_core.settings import load_yaml, read_settings, to_plain
 from ckd_core.tracking.tracker import Tracker
-from ckd_core.training.checkpoint import CheckpointError as TrainingCheckpointError
-from ckd_core.training.checkpoint import load_checkpoint, part, save_checkpoint
 from ckd_core.training.choice import CHOSEN, ChoiceError, averaged_network, choose, ship
 from ckd_core.training.config import ChoiceSettings, TrainSettings
 from ckd_core.training.run_state import export
+from ckd_core.training.state_file import CheckpointError as TrainingCheckpointError
+from ckd_core.training.state_file import load_checkpoint, part, save_checkpoint
 
 sys.path.insert(0, str(Path(__file__).parent))
 import runs

@@ -16,8 +16,8 @@ from safetensors.torch import load_file
 from ckd_core.data.pairs import PairError, TrainingSample
 from ckd_core.models.checkpoint import load_model
 from ckd_core.training.batches import BatchError, StepIndices
-from ckd_core.training.checkpoint import CheckpointError, load_checkpoint
 from ckd_core.training.loop import TrainingDivergedError, TrainingError, TrainingInterruptedError
+from ckd_core.training.state_file import CheckpointError, load_checkpoint
 
 sys.path.insert(0, str(Path(__file__).parent))
 import runs

@@ -12,11 +12,11 @@ import torch
 
 from ckd_core.models.checkpoint import default_weights, load_strictly
 from ckd_core.models.ckd import CKD
+from ckd_core.models.ckd_small import CKDSmall, weights_from_shared_encoder
 from ckd_core.models.pretrained import read_weights, start_training_from
 from ckd_core.models.registry import build_model, list_models, model_config
 from ckd_core.models.sdstrack import SDSTrack
-from ckd_core.models.small import SDSTrackSmall
-from ckd_core.models.small_ckd import CKDSmall, weights_from_shared_encoder
+from ckd_core.models.sdstrack_small import SDSTrackSmall
 from ckd_core.models.stem import load_imagenet
 from ckd_core.objectives.base import Objective, TrackingObjective
 from ckd_core.objectives.ckd import CKDObjective, CKDSettings
@@ -24,10 +24,10 @@ from ckd_core.objectives.dense import DenseObjective, DenseSettings
 from ckd_core.objectives.sdstrack import SDSTrackObjective, SDSTrackSettings
 from ckd_core.settings import SettingsError, typed_fields
 from ckd_core.training.batches import StepIndices, load_batches
-from ckd_core.training.checkpoint import load_checkpoint, part
 from ckd_core.training.loop import Trainer
 from ckd_core.training.optim import describe_groups
 from ckd_core.training.sources import build_pairs
+from ckd_core.training.state_file import load_checkpoint, part
 
 if TYPE_CHECKING:
     from ckd_core.models.network import TrackingNetwork

@@ -11,24 +11,24 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from ckd_core.models.checks import compute_dtype, require_image
 from ckd_core.models.ckd import CKDError, CKDTraining
 from ckd_core.models.head import CenterHead
-from ckd_core.models.inputs import compute_dtype, require_image
-from ckd_core.models.small import SmallConfig, StemNetwork, StreamEncoder, expect_few_targets
+from ckd_core.models.sdstrack_small import SDSTrackSmallConfig, StemNetwork, StreamEncoder, expect_few_targets
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from torch import Tensor
 
-    from ckd_core.models.output import HeadOutput
+    from ckd_core.models.head import HeadOutput
 
 BRANCHES = ("rgb_branch", "tir_branch", "teacher_rgb", "teacher_tir")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SmallCKDConfig(SmallConfig):
-    """As `SmallConfig`; adapters do not exist here.
+class CKDSmallConfig(SDSTrackSmallConfig):
+    """As `SDSTrackSmallConfig`; adapters do not exist here.
 
     teachers: whether the two teachers and their heads exist; training needs them, tracking does not.
     mask_ratio: share of the students' search cells blanked in training. mask_probability: of a sample being masked.
@@ -42,9 +42,9 @@ class SmallCKDConfig(SmallConfig):
 class CKDSmall(StemNetwork):
     """`rgb_branch` and `tir_branch` are the students (`tir` is the auxiliary modality, whatever it is)."""
 
-    config: SmallCKDConfig
+    config: CKDSmallConfig
 
-    def __init__(self, name: str, config: SmallCKDConfig) -> None:
+    def __init__(self, name: str, config: CKDSmallConfig) -> None:
         super().__init__(name, config)
         mix, wide = config.mix_channels, config.head_channels
         self.rgb_branch = StreamEncoder(config, adapted=False)
@@ -175,4 +175,4 @@ def _encode(branch: StreamEncoder, template: Tensor, search: Tensor) -> list[Ten
     return seen
 
 
-ROWS = {"ckd_s128": (CKDSmall, SmallCKDConfig())}
+ROWS = {"ckd_s128": (CKDSmall, CKDSmallConfig())}

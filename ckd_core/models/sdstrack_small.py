@@ -15,9 +15,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from ckd_core.models.checks import compute_dtype, require_image
 from ckd_core.models.config import NetworkConfig
 from ckd_core.models.head import CenterHead
-from ckd_core.models.inputs import compute_dtype, require_image
 from ckd_core.models.network import TrackingNetwork
 from ckd_core.models.sdstrack import PathOutput, SDSTrackTraining, TokenMasks
 from ckd_core.models.stem import EXACT_CONVOLUTIONS, STEM_CHANNELS, FrozenStem
@@ -25,7 +25,7 @@ from ckd_core.models.stem import EXACT_CONVOLUTIONS, STEM_CHANNELS, FrozenStem
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ckd_core.models.output import HeadOutput
+    from ckd_core.models.head import HeadOutput
 
 FROZEN_CHANNELS = 96  # the last tap, compared as it is
 PRIOR_LOGIT = -4.0
@@ -33,7 +33,7 @@ CENTER_CELLS = 2  # template cells from the middle in each direction that certai
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SmallConfig(NetworkConfig):
+class SDSTrackSmallConfig(NetworkConfig):
     """Networks on a frozen stem. No transformer blocks and no elimination run here; `heads` and `mlp_ratio` are unused.
 
     width: channels of a template token: `width` - 96 trained ones and 96 of the frozen stem.
@@ -94,7 +94,7 @@ class StreamEncoder(nn.Module):
 
     shift: Tensor
 
-    def __init__(self, config: SmallConfig, adapted: bool) -> None:
+    def __init__(self, config: SDSTrackSmallConfig, adapted: bool) -> None:
         super().__init__()
         trained, mix = config.trained_channels, config.mix_channels
         self.grid, self.template_grid = config.grid, config.template_grid
@@ -197,7 +197,7 @@ def expect_few_targets(head: CenterHead) -> None:
 class StemNetwork(TrackingNetwork):
     """Base of the small networks: one frozen stem for both streams."""
 
-    def __init__(self, name: str, config: SmallConfig) -> None:
+    def __init__(self, name: str, config: SDSTrackSmallConfig) -> None:
         super().__init__(name, config)
         self.stem = FrozenStem()
 
@@ -212,9 +212,9 @@ class StemNetwork(TrackingNetwork):
 class SDSTrackSmall(StemNetwork):
     """SDSTrack's plan at 64 / 128 px: one trained encoder over a frozen stem serves both streams."""
 
-    config: SmallConfig
+    config: SDSTrackSmallConfig
 
-    def __init__(self, name: str, config: SmallConfig) -> None:
+    def __init__(self, name: str, config: SDSTrackSmallConfig) -> None:
         super().__init__(name, config)
         mix = config.mix_channels
         self.encoder = StreamEncoder(config, adapted=True)
@@ -300,4 +300,4 @@ class SDSTrackSmall(StemNetwork):
         return SDSTrackTraining(paths[0], paths[1], masks)
 
 
-ROWS = {"sdstrack_s128": (SDSTrackSmall, SmallConfig())}
+ROWS = {"sdstrack_s128": (SDSTrackSmall, SDSTrackSmallConfig())}

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import torch
 
-from ckd_core.models.foreign import ForeignFileError, Placeholder, read_foreign, state_dict_of
+from ckd_core.models.torch_files import ForeignFileError, Placeholder, read_foreign, state_dict_of
 
 
 class Settings:

@@ -9,10 +9,10 @@ import torch
 
 from ckd_core.models.checkpoint import CheckpointError, metadata_of, save_model
 from ckd_core.models.ckd import CKDError
+from ckd_core.models.ckd_small import CKDSmall
 from ckd_core.models.registry import build_model
-from ckd_core.models.small_ckd import CKDSmall
 from ckd_core.settings import SettingsError, read_settings
-from ckd_core.training.assembly import build_network
+from ckd_core.training.build import build_network
 from ckd_core.training.config import TrainSettings
 
 RECIPE = Path(__file__).parents[3] / "config" / "train" / "default_ckd_s128.yaml"
