@@ -34,7 +34,7 @@ bench: setup  ## speed, as ratios; BENCH=part OUT=file.json
 	@$(RUN) -m benchmarks $(BENCH) $(if $(OUT),--out $(OUT))
 
 soak: setup  ## faults, fuzzing, endurance, in their long forms; MINUTES=10
-	@$(RUN) tools/soak.py --minutes $(MINUTES)
+	@$(RUN) -m tools.soak --minutes $(MINUTES)
 
 weights: setup  ## train the default weights again (hours; goes on where it was stopped; needs the material that the recipes name)
 	@for name in sdstrack_s128 ckd_s128; do \

@@ -11,7 +11,6 @@ import argparse
 import importlib
 import json
 import pkgutil
-import sys
 import tempfile
 from pathlib import Path
 
@@ -19,11 +18,10 @@ from rich.console import Console
 from rich.table import Table
 
 import benchmarks
-from tools.paste_table import paste
 
 # The reliability tables name date, machine and versions; so do these.
-sys.path.insert(0, str(Path(__file__).parents[1] / "test" / "support"))
-from reliability.about import about
+from testkit.reliability.about import about
+from tools.paste_table import paste
 
 
 def part_names() -> list[str]:

@@ -6,7 +6,6 @@ network. Numbers come from the node's own ~/status.
 
 from __future__ import annotations
 
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -18,7 +17,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 # The tests' cameras and processes serve here too.
-sys.path.insert(0, str(Path(__file__).parents[1] / "test" / "support"))
 
 TITLE = "Node: 640x480 rgb8 + 16UC1 at 30 Hz from another process"
 RATE_HZ = 30.0
@@ -34,9 +32,8 @@ def run(quick: bool) -> list[Row]:
 
 def live(frames: int) -> Row:
     """Film for a while and read what the node says of itself."""
-    from ros_rig import running_node
-
     from ckd_core.models.checkpoint import default_weights
+    from testkit.ros_rig import running_node
 
     with tempfile.TemporaryDirectory() as folder:
         weights = default_weights("sdstrack_s128")
@@ -74,7 +71,8 @@ def message_to_frame(quick: bool) -> list[Row]:
 def messages() -> Callable[[], tuple[Any, Any]]:
     """Return a source of pairs of image messages with rising stamps."""
     import numpy as np
-    from ros_camera import HEIGHT, WIDTH, image_message
+
+    from testkit.ros_camera import HEIGHT, WIDTH, image_message
 
     random = np.random.default_rng(0)
     color = image_message(random.integers(0, 256, (HEIGHT, WIDTH, 3), dtype=np.uint8), "rgb8", 1)

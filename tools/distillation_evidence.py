@@ -1,6 +1,6 @@
 """What both distillations change, measured: small networks, synthetic pairs, several seeds, the same budget each.
 
-    python tools/distillation_evidence.py --out out/evidence
+    python -m tools.distillation_evidence --out out/evidence
 
 For every seed one sdstrack_s128 learns from pairs with two working cameras (its stem is ImageNet's, the rest random).
 From these weights go on, for the same number of pairs each:
@@ -25,8 +25,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from ckd_core.boxes import cxcywh_to_xyxy, iou, xywh_to_xyxy
 from ckd_core.data.pairs import TrainingBatch, collate

@@ -1,4 +1,4 @@
-"""Put a table into a document: `python tools/paste_table.py DOCUMENT NAME TABLE`.
+"""Put a table into a document: `python -m tools.paste_table DOCUMENT NAME TABLE`.
 
 Replaces what stands in the markdown document between the lines `<!-- NAME -->` and `<!-- end -->`.
 """

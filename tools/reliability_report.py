@@ -5,12 +5,10 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
-import sys
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[1]
-sys.path[:0] = [str(ROOT), str(ROOT / "test" / "support")]
 
 DOCS = ROOT / "docs"
 MARK = "<!-- tables -->"  # what is above is written by hand
@@ -56,7 +54,7 @@ def table(head: tuple[str, ...], rows: list[tuple[object, ...]]) -> list[str]:
 def stated(note: dict[str, Any] | None, folder: str) -> list[str]:
     """When and on what a part ran."""
     if note is None:
-        return [f"Not run here yet: `python tools/soak.py --parts {folder}`.", ""]
+        return [f"Not run here yet: `python -m tools.soak --parts {folder}`.", ""]
     about, verdict = note["about"], "passed" if note["passed"] else "**failed**"
     return [f"{about['date']}, {about['machine']}; {about['versions']}: {verdict}.", ""]
 

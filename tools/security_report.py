@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-sys.path[:0] = [str(ROOT), str(ROOT / "test" / "support")]
 
 FENCE = "```xml\n"
 
 
 def main() -> None:
     """Start the node a few times and write both files."""
-    from reliability.graph import POLICY, full_graph, parse_policy, policy_xml
-
     from ckd_core.files import write_text
+    from testkit.reliability.graph import POLICY, full_graph, parse_policy, policy_xml
 
     graph = full_graph()
     policy = policy_xml(graph)

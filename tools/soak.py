@@ -1,7 +1,7 @@
 """Prove that the node keeps going: soak, fault matrix, fuzzing and determinism in their long forms.
 
-`make soak MINUTES=10`, or parts of it: `python tools/soak.py --minutes 1 --parts soak`. Results are JSON files below
---out, one folder a part; what a part found before stays until it runs again. `python tools/reliability_report.py`
+`make soak MINUTES=10`, or parts of it: `python -m tools.soak --minutes 1 --parts soak`. Results are JSON files below
+--out, one folder a part; what a part found before stays until it runs again. `python -m tools.reliability_report`
 makes docs/reliability.md of them.
 """
 
@@ -18,7 +18,6 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-sys.path[:0] = [str(ROOT), str(ROOT / "test" / "support")]
 
 PYTEST = [sys.executable, "-m", "pytest", "-q", "--timeout=1800"]
 SUITES = {
@@ -58,9 +57,9 @@ def main() -> int:
 
 def run_soak(options: argparse.Namespace) -> bool:
     """The soak itself: soak/soak.json and soak/soak.png."""
-    from reliability.about import about
-    from reliability.soak import soak
-    from reliability.soak_figure import draw
+    from testkit.reliability.about import about
+    from testkit.reliability.soak import soak
+    from testkit.reliability.soak_figure import draw
 
     folder: Path = options.out / "soak"
     shutil.rmtree(folder, ignore_errors=True)
@@ -83,7 +82,7 @@ def run_soak(options: argparse.Namespace) -> bool:
 
 def run_suite(part: str, out: Path) -> bool:
     """A part of test/reliability in its long form."""
-    from reliability.about import about
+    from testkit.reliability.about import about
 
     folder = out / part
     shutil.rmtree(folder, ignore_errors=True)

@@ -1,11 +1,9 @@
 from __future__ import annotations
 
-import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
-from small_scenes import TINY, write_scene
 from typer.testing import CliRunner
 
 import ckd_core.commands
@@ -13,19 +11,18 @@ from ckd_core.cli import build_app
 from ckd_core.errors import TrackingError
 from ckd_core.models.checkpoint import metadata_of, save_model
 from ckd_core.models.registry import build_model
+from testkit import golden_weights
+from testkit.small_scenes import TINY, write_scene
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
+    from types import ModuleType
 
 
 @pytest.fixture(scope="session")
-def recipe(golden_dir: Path) -> Any:
+def recipe() -> ModuleType:
     """Module that regenerates the weights, inputs, images and videos of the golden numbers."""
-    sys.path.insert(0, str(golden_dir))
-    import golden_weights
-
-    sys.path.remove(str(golden_dir))
     return golden_weights
 
 

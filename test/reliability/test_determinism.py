@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from reliability.lengths import LONG, record
-from reliability.weights import write_tiny_weights
 
 from ckd_core.frame import BoundingBox, Modality, MultiModalFrame
 from sdstrack_ros.bags.writer import write_bag
+from testkit.reliability.lengths import LONG, record
+from testkit.reliability.weights import write_tiny_weights
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from lifecycle_msgs.msg import Transition
-from reliability.bench import Bench, bench, number, sigkill
-from reliability.lengths import LONG
-from reliability.outcome import Counted, Outcome, Row, finish, run_row
-from reliability.rows import script
-from reliability.weights import write_tiny_weights
-from ros_processes import ROOT, ros_environment
+
+from testkit.reliability.bench import Bench, bench, number, sigkill
+from testkit.reliability.lengths import LONG
+from testkit.reliability.outcome import Counted, Outcome, Row, finish, run_row
+from testkit.reliability.rows import script
+from testkit.reliability.weights import write_tiny_weights
+from testkit.ros_processes import ROOT, ros_environment
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -42,7 +42,9 @@ def disturbed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
     """The node with an engine that takes orders."""
     folder = tmp_path_factory.mktemp("engine")
     environment = {"SDSTRACK_ENGINE_ORDERS": str(folder / "orders")}
-    with bench(folder, _parameters(folder), module="reliability.faulty_node", extra_environment=environment) as running:
+    with bench(
+        folder, _parameters(folder), module="testkit.reliability.faulty_node", extra_environment=environment
+    ) as running:
         yield running
 
 
@@ -190,9 +192,8 @@ def _in_own_mounts(case: str, folder: Path) -> Outcome:
     if probe.returncode:
         pytest.skip("needs the right to mount in a private namespace (root)")
     environment = ros_environment(0, folder)
-    environment["PYTHONPATH"] = os.pathsep.join([str(ROOT / "test" / "support"), environment["PYTHONPATH"]])
     done = subprocess.run(
-        ["unshare", "-m", sys.executable, "-m", "reliability.full_devices", case, str(folder)],
+        ["unshare", "-m", sys.executable, "-m", "testkit.reliability.full_devices", case, str(folder)],
         env=environment, capture_output=True, text=True, timeout=260, cwd=ROOT, check=False,
     )  # fmt: skip
     found = [line for line in done.stdout.splitlines() if line.startswith("RESULT ")]

@@ -8,11 +8,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from reliability.bench import Bench, bench
-from reliability.lengths import LONG
-from reliability.outcome import Row, finish, run_row
-from reliability.rows import SHORT, depth_rows
-from reliability.weights import write_tiny_weights
+
+from testkit.reliability.bench import Bench, bench
+from testkit.reliability.lengths import LONG
+from testkit.reliability.outcome import Row, finish, run_row
+from testkit.reliability.rows import SHORT, depth_rows
+from testkit.reliability.weights import write_tiny_weights
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -20,12 +20,12 @@ import numpy as np
 import pytest
 import yaml
 from hypothesis import strategies as st
-from reliability.lengths import examples, record
-from reliability.messages import corpus, mutations
 
 from ckd_core.data.box_files import parse_table
 from ckd_core.errors import TrackingError
 from ckd_core.frame import BoundingBox, Modality, MultiModalFrame
+from testkit.reliability.lengths import examples, record
+from testkit.reliability.messages import corpus, mutations
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -277,7 +277,7 @@ from pathlib import Path
 import torch
 from ckd_core.errors import TrackingError
 from ckd_core.models.torch_files import read_foreign
-from reliability.messages import mutations
+from testkit.reliability.messages import mutations
 
 count, folder = int(sys.argv[1]), Path(sys.argv[2])
 resource.setrlimit(resource.RLIMIT_AS, (8 << 30, 8 << 30))
@@ -305,7 +305,7 @@ def test_damaged_published_files(tmp_path: Path) -> None:
     }
     torch.save(content, tmp_path / "new")
     torch.save(content, tmp_path / "legacy", _use_new_zipfile_serialization=False)
-    environment = dict(os.environ, PYTHONPATH=os.pathsep.join([str(ROOT), str(ROOT / "test" / "support")]))
+    environment = dict(os.environ, PYTHONPATH=str(ROOT))
     count = examples(600)
     done = subprocess.run(
         [sys.executable, "-c", _FOREIGN_SCRIPT, str(count), str(tmp_path)],

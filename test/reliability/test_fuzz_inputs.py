@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 from hypothesis import strategies as st
-from reliability.lengths import examples, record
-from reliability.messages import corpus, messages, mutations
 
 from ckd_core.errors import TrackingError
 from ckd_core.frame import FrameError, Modality, MultiModalFrame, check_frame
+from testkit.reliability.lengths import examples, record
+from testkit.reliability.messages import corpus, messages, mutations
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -11,13 +11,14 @@ from geometry_msgs.msg import Point, PointStamped
 from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.qos import QoSProfile
 from rclpy.serialization import deserialize_message, serialize_message
-from reliability.bench import Bench, bench, number
-from reliability.lengths import LONG, examples, record
-from reliability.messages import corpus, messages, mutations
-from reliability.outcome import BOX, MEMORY_LIMIT_MB
-from reliability.weights import write_tiny_weights
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, RegionOfInterest
 from vision_msgs.msg import Detection2D, Detection2DArray
+
+from testkit.reliability.bench import Bench, bench, number
+from testkit.reliability.lengths import LONG, examples, record
+from testkit.reliability.messages import corpus, messages, mutations
+from testkit.reliability.outcome import BOX, MEMORY_LIMIT_MB
+from testkit.reliability.weights import write_tiny_weights
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from reliability.graph import POLICY, full_graph, parse_policy, policy_xml
-from reliability.lengths import record
 
 from sdstrack_ros.tracking.weights_path import ALLOWED_VARIABLE, PathError, weights_path
+from testkit.reliability.graph import POLICY, full_graph, parse_policy, policy_xml
+from testkit.reliability.lengths import record
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -142,7 +142,7 @@ print("tracked")
 
 
 def test_tracking_opens_no_connection(tmp_path: Path) -> None:
-    from reliability.weights import write_tiny_weights
+    from testkit.reliability.weights import write_tiny_weights
 
     weights = write_tiny_weights(tmp_path / "tiny.safetensors")
     environment = dict(os.environ, PYTHONPATH=str(ROOT), OMP_NUM_THREADS="1")
@@ -195,12 +195,11 @@ def test_weights_stay_below_the_allowed_folders(tmp_path: Path, monkeypatch: pyt
 
 def test_outputs_are_not_writable_by_others(tmp_path: Path) -> None:
     """Results, weights, checkpoints, recordings, whatever the umask leaves open: never writable by everybody."""
-    from reliability.weights import write_tiny_weights
-
     from ckd_core.files import write_text
     from ckd_core.frame import Modality, MultiModalFrame
     from ckd_core.training.state_file import save_checkpoint
     from sdstrack_ros.bags.writer import write_bag
+    from testkit.reliability.weights import write_tiny_weights
 
     mask = os.umask(0o022)
     try:
@@ -225,7 +224,7 @@ def test_outputs_are_not_writable_by_others(tmp_path: Path) -> None:
 @pytest.mark.ros
 @pytest.mark.timeout(400)
 def test_policy_is_what_the_node_uses() -> None:
-    """`python tools/security_report.py` writes it anew."""
+    """`python -m tools.security_report` writes it anew."""
     graph = full_graph()
     assert parse_policy(POLICY.read_text()) == graph
     assert POLICY.read_text() == policy_xml(graph)

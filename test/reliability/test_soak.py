@@ -6,9 +6,10 @@ import json
 from typing import TYPE_CHECKING
 
 import pytest
-from reliability.soak import Sample, slope_mb_h, soak
-from reliability.soak_figure import draw
-from reliability.weights import write_tiny_weights
+
+from testkit.reliability.soak import Sample, slope_mb_h, soak
+from testkit.reliability.soak_figure import draw
+from testkit.reliability.weights import write_tiny_weights
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -3,8 +3,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from ros_camera import RosTest, ros_test
-from ros_processes import private_domain, ros_environment
+
+from testkit.ros_camera import RosTest, ros_test
+from testkit.ros_processes import private_domain, ros_environment
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -4,11 +4,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree as ET
 
-import launch_fake as fake
 import pytest
 import yaml
 from lifecycle_msgs.msg import Transition
 
+import testkit.launch_fake as fake
 from sdstrack_ros.parameters.table import TABLE, settings_from_yaml
 
 if TYPE_CHECKING:

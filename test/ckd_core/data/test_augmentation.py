@@ -1,7 +1,6 @@
 from __future__ import annotations
 
-import importlib.util
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -16,6 +15,7 @@ from ckd_core.data.augmentation import (
 )
 from ckd_core.data.pseudo import draw_sensor
 from ckd_core.frame import BoundingBox, Modality
+from testkit import golden_weights
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -24,11 +24,8 @@ PLAIN = CropChanges(grayscale=False, flip=False, brightness=1.0)
 
 
 @pytest.fixture(scope="module")
-def crops(golden_dir: Path) -> np.ndarray:
-    spec = importlib.util.spec_from_file_location("golden_weights", golden_dir / "golden_weights.py")
-    module: Any = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    image = module.image_u8("tf", 32, 32, 6)
+def crops() -> np.ndarray:
+    image = golden_weights.image_u8("tf", 32, 32, 6)
     return np.stack((image[..., :3], image[..., 3:]))
 
 

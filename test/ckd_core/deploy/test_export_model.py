@@ -7,7 +7,6 @@ import shutil
 
 import numpy as np
 import pytest
-from small_scenes import TINY
 
 from ckd_core.boxes import iou_xywh
 from ckd_core.frame import Modality
@@ -15,6 +14,7 @@ from ckd_core.models.checkpoint import read_metadata
 from ckd_core.tracking import build_tracker
 from ckd_core.tracking.engines import EngineUnavailableError
 from ckd_core.tracking.engines.export import MEDIAN_IOU, ExportError, load_export, read_export_metadata
+from testkit.small_scenes import TINY
 
 
 def boxes_of(folder) -> np.ndarray:

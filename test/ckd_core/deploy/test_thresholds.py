@@ -5,7 +5,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from small_scenes import TINY, write_scene
 
 from ckd_core.data.footage import painted_footage
 from ckd_core.data.sequences import SequenceError, open_sequence
@@ -24,6 +23,7 @@ from ckd_core.tracking.confidence import Thresholds
 from ckd_core.tracking.config import TrackerConfig
 from ckd_core.tracking.engines.pytorch import TorchEngine
 from ckd_core.tracking.result import TrackState
+from testkit.small_scenes import TINY, write_scene
 
 CREDULOUS = Thresholds(doubt=0.02, unseen=0.02, confirm=0.02, rival=1.0, history=0.0)
 

@@ -3,7 +3,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from small_scenes import TINY, write_scene
+
+from testkit.small_scenes import TINY, write_scene
 
 if TYPE_CHECKING:
     from pathlib import Path

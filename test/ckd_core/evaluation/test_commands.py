@@ -4,11 +4,11 @@ import json
 import shutil
 from typing import TYPE_CHECKING
 
-from small_scenes import TINY
 from typer.testing import CliRunner
 
 import ckd_core.commands
 from ckd_core.cli import build_app
+from testkit.small_scenes import TINY
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 import pytest
-from small_scenes import TINY, write_scene
 from typer.testing import CliRunner
 
 import ckd_core.commands
@@ -24,6 +23,7 @@ from ckd_core.evaluation.scoring.score import score_benchmark
 from ckd_core.evaluation.vot_server import VotError, channel_of, registry_entry, write_registry
 from ckd_core.frame import Modality
 from ckd_core.tracking import build_tracker
+from testkit.small_scenes import TINY, write_scene
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from small_scenes import TINY
 
 from ckd_core.data.datasets import open_dataset
 from ckd_core.evaluation.running.records import benchmark_track, read_record, write_record
@@ -18,6 +17,7 @@ from ckd_core.evaluation.scoring.raw_results import read_truth
 from ckd_core.evaluation.scoring.rules import get_rule
 from ckd_core.evaluation.scoring.score import score_benchmark
 from ckd_core.evaluation.scoring.score_files import score_files
+from testkit.small_scenes import TINY
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import functools
 import json
-import sys
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,16 +15,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ckd_core.models.network import TrackingNetwork
-
-
-@pytest.fixture(scope="session")
-def recipe(golden_dir: Path) -> Any:
-    """Module that regenerates the weights and inputs of the golden numbers."""
-    sys.path.insert(0, str(golden_dir))
-    import golden_weights
-
-    sys.path.remove(str(golden_dir))
-    return golden_weights
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from golden_checks import assert_block, assert_maps, ckd_image
+
+from testkit.golden_checks import assert_block, assert_maps, ckd_image
 
 SDSTRACK = {
     "sdstrack_infer_ce": ({}, "", 1),

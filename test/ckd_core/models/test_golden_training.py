@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 import torch
-from golden_checks import TOLERANCE, assert_block, assert_maps, assert_slice, ckd_image
 
 from ckd_core.models.sdstrack import TokenMasks, trainable_groups
+from testkit.golden_checks import TOLERANCE, assert_block, assert_maps, assert_slice, ckd_image
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -26,15 +25,6 @@ if TYPE_CHECKING:
 def prepost(golden_dir: Path) -> dict[str, np.ndarray]:
     with np.load(golden_dir / "prepost.npz") as stored:
         return {name: stored[name] for name in stored.files}
-
-
-@pytest.fixture(scope="module")
-def recipe(golden_dir: Path):
-    sys.path.insert(0, str(golden_dir))
-    import golden_weights
-
-    sys.path.remove(str(golden_dir))
-    return golden_weights
 
 
 def test_heatmaps_equal_published(prepost):

@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 import pytest
-from small_scenes import TINY
 
 from ckd_core.data.sequences import list_images, open_sequence
 from ckd_core.frame import BoundingBox, Modality, MultiModalFrame
 from ckd_core.replay.outputs import OverlayVideo, draw
 from ckd_core.replay.recording import ReplayError, open_recording
 from ckd_core.tracking.result import TrackResult, TrackState
+from testkit.small_scenes import TINY
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -30,9 +30,7 @@ from ckd_core.training.build import build_trainer
 from ckd_core.training.choice import choose
 from ckd_core.training.config import TrainSettings
 from ckd_core.training.state_file import CheckpointError, load_checkpoint
-
-sys.path.insert(0, str(Path(__file__).parent))
-import runs
+from testkit.training import runs
 
 ROOT = Path(__file__).parents[3]
 FOLDER = {"kind": "sequences", "dataset": "folder"}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +9,6 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from small_scenes import write_scene
 from typer.testing import CliRunner
 
 import ckd_core.commands
@@ -35,9 +33,8 @@ from ckd_core.training.config import ChoiceSettings, TrainSettings
 from ckd_core.training.run_state import export
 from ckd_core.training.state_file import CheckpointError as TrainingCheckpointError
 from ckd_core.training.state_file import load_checkpoint, part, save_checkpoint
-
-sys.path.insert(0, str(Path(__file__).parent))
-import runs
+from testkit.small_scenes import write_scene
+from testkit.training import runs
 
 FEW = ChoiceSettings(clips=2, clip_frames=5)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from typing import TYPE_CHECKING, Any
 
@@ -30,14 +29,6 @@ CKD_GROUPS = [
     {"contains": ["head"], "lr": 5e-5},
     *({"contains": [name], "lr": 5e-6} for name in ("rgb_branch", "tir_branch", "teacher_rgb", "teacher_tir")),
 ]
-
-
-@pytest.fixture(scope="module")
-def recipe(golden_dir: Path) -> Any:
-    spec = importlib.util.spec_from_file_location("golden_weights", golden_dir / "golden_weights.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 class GoldenWeights:

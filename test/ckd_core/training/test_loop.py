@@ -18,9 +18,7 @@ from ckd_core.models.checkpoint import load_model
 from ckd_core.training.batches import BatchError, StepIndices
 from ckd_core.training.loop import TrainingDivergedError, TrainingError, TrainingInterruptedError
 from ckd_core.training.state_file import CheckpointError, load_checkpoint
-
-sys.path.insert(0, str(Path(__file__).parent))
-import runs
+from testkit.training import runs
 
 MODELS = ("sdstrack_tiny_test", "ckd_tiny_test")
 
@@ -87,11 +85,14 @@ def test_accumulated_parts_equal_the_whole_batch(tmp_path: Path) -> None:
 
 def train_in_two_processes(folder: Path, *broken: str) -> dict[str, str]:
     """Run two_processes.py under torchrun with gloo; return what each rank said."""
-    script = Path(__file__).parent / "two_processes.py"
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[3])}
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m"]
     both = subprocess.run(
-        [*launch, str(script), str(folder), *broken], env=environment, capture_output=True, text=True, timeout=400
+        [*launch, "testkit.training.two_processes", str(folder), *broken],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=400,
     )
     assert both.returncode == 0, both.stderr[-3000:]
     return dict(line.split(": ", 1) for line in both.stdout.splitlines() if line.startswith("rank "))
@@ -321,10 +322,13 @@ def test_an_unknown_metric_is_refused(tmp_path: Path) -> None:
 
 def test_full_disk_keeps_the_previous_checkpoint(tmp_path: Path) -> None:
     """A file size limit stands in for the full disk: the write fails half-way with an OS error."""
-    script = Path(__file__).parent / "full_disk.py"
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[3])}
     done = subprocess.run(
-        [sys.executable, str(script), str(tmp_path)], env=environment, capture_output=True, text=True, timeout=120
+        [sys.executable, "-m", "testkit.training.full_disk", str(tmp_path)],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
     )
     assert "CheckpointError: cannot save the checkpoint" in done.stdout, done.stdout + done.stderr
     assert "the previous one there is untouched" in done.stdout

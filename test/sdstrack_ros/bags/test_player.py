@@ -18,7 +18,7 @@ from sdstrack_ros.bags.writer import AUX_TOPICS, INFO_TOPIC, RGB_TOPIC, TRUTH_TO
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from ros_camera import RosTest
+    from testkit.ros_camera import RosTest
 
 pytest.importorskip("rclpy")
 
@@ -42,8 +42,8 @@ def recording(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def ros(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[tuple[RosTest, dict[str, str]]]:
-    from ros_camera import RosTest
-    from ros_processes import private_domain, ros_environment
+    from testkit.ros_camera import RosTest
+    from testkit.ros_processes import private_domain, ros_environment
 
     with private_domain() as domain:
         environment = ros_environment(domain, tmp_path / "log")
@@ -64,10 +64,11 @@ def player(recording: Path, *options: str) -> list[str]:
 def test_everything_recorded_arrives_as_it_was_with_clock_and_pace(
     ros: tuple[RosTest, dict[str, str]], recording: Path, tmp_path: Path
 ) -> None:
-    from ros_processes import ros_process, wait_until
     from rosgraph_msgs.msg import Clock
     from sensor_msgs.msg import CameraInfo, Image
     from vision_msgs.msg import Detection2DArray
+
+    from testkit.ros_processes import ros_process, wait_until
 
     test, environment = ros
     kinds = {RGB_TOPIC: Image, AUX_TOPICS[Modality.DEPTH]: Image, INFO_TOPIC: CameraInfo, TRUTH_TOPIC: Detection2DArray}
@@ -93,8 +94,9 @@ def test_everything_recorded_arrives_as_it_was_with_clock_and_pace(
 def test_interrupted_loop_ends_with_status_0_and_went_around(
     ros: tuple[RosTest, dict[str, str]], recording: Path, tmp_path: Path
 ) -> None:
-    from ros_processes import ros_process
     from sensor_msgs.msg import Image
+
+    from testkit.ros_processes import ros_process
 
     test, environment = ros
     test.listen(Image, RGB_TOPIC)
@@ -156,9 +158,10 @@ def test_latched_topics_are_latched_and_the_recorded_clock_stays_silent(
     ros: tuple[RosTest, dict[str, str]], tmp_path: Path
 ) -> None:
     from rclpy.qos import DurabilityPolicy, QoSProfile
-    from ros_processes import wait_until
     from rosgraph_msgs.msg import Clock
     from std_msgs.msg import String
+
+    from testkit.ros_processes import wait_until
 
     test, _ = ros
     bag = robots_bag(tmp_path / "robot")

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 import pytest
-from browser import browse
 
 from ckd_core.frame import BoundingBox, Modality, MultiModalFrame
 from ckd_core.tracking.result import StageTiming, TrackResult, TrackState
@@ -16,6 +15,7 @@ from sdstrack_ros.bags.frames import BagTopics, write_bag
 from sdstrack_ros.bags.report import write_bag_report
 from sdstrack_ros.bags.scoring import bag_input, evaluate_offline, evaluate_streaming
 from sdstrack_ros.sync.types import SyncConfig
+from testkit.browser import browse
 
 if TYPE_CHECKING:
     from pathlib import Path

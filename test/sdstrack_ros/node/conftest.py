@@ -3,7 +3,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from ros_rig import Rig, running_node
+
+from testkit.ros_rig import Rig, running_node
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

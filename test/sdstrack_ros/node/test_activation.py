@@ -23,7 +23,7 @@ from sdstrack_ros.tracking.warm_tracker import WarmTracker
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from ros_camera import RosTest
+    from testkit.ros_camera import RosTest
 
 SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
 OK, ERROR = bytes([0]), bytes([2])

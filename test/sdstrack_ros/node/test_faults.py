@@ -14,14 +14,15 @@ from geometry_msgs.msg import Point, PointStamped
 from rclpy._rclpy_pybind11 import RCLError
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rclpy.serialization import serialize_message
-from reliability.messages import mutations
-from ros_camera import HEIGHT, NODE, WIDTH, image_message, stamp_of
-from ros_rig import PATIENCE_S
 from sensor_msgs.msg import CameraInfo, Image, RegionOfInterest
 from vision_msgs.msg import Detection2D, Detection2DArray
 
+from testkit.reliability.messages import mutations
+from testkit.ros_camera import HEIGHT, NODE, WIDTH, image_message, stamp_of
+from testkit.ros_rig import PATIENCE_S
+
 if TYPE_CHECKING:
-    from ros_rig import Rig
+    from testkit.ros_rig import Rig
 
 pytestmark = pytest.mark.ros
 

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from lifecycle_msgs.msg import Transition
-from ros_camera import stamp_of
 from std_srvs.srv import SetBool, Trigger
 
+from testkit.ros_camera import stamp_of
+
 if TYPE_CHECKING:
-    from ros_rig import Rig
+    from testkit.ros_rig import Rig
 
 pytestmark = pytest.mark.ros
 

@@ -6,12 +6,13 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from ros_camera import NODE, OPTICAL_FRAME
 from vision_msgs.msg import Detection2D, Detection2DArray, ObjectHypothesisWithPose
 from visualization_msgs.msg import Marker, MarkerArray
 
+from testkit.ros_camera import NODE, OPTICAL_FRAME
+
 if TYPE_CHECKING:
-    from ros_rig import Rig
+    from testkit.ros_rig import Rig
 
 pytestmark = pytest.mark.ros
 

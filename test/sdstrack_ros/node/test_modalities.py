@@ -10,15 +10,16 @@ import numpy as np
 import pytest
 from event_camera_msgs.msg import EventPacket
 from lifecycle_msgs.msg import Transition
-from ros_camera import HEIGHT, NODE, OPTICAL_FRAME, WIDTH, image_message
-from ros_rig import running_node
 from sensor_msgs.msg import CompressedImage, Image
 from vision_msgs.msg import Detection3DArray
+
+from testkit.ros_camera import HEIGHT, NODE, OPTICAL_FRAME, WIDTH, image_message
+from testkit.ros_rig import running_node
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from ros_rig import Rig
+    from testkit.ros_rig import Rig
 
 pytestmark = pytest.mark.ros
 

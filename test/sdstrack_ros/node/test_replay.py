@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from rclpy.qos import DurabilityPolicy, QoSProfile
-from ros_camera import node_command, ros_test, stamp_of
-from ros_processes import private_domain, python_module, ros_environment, ros_process
 from vision_msgs.msg import Detection2DArray, Detection3DArray
 
 from ckd_core.frame import BoundingBox, Modality, MultiModalFrame
 from sdstrack_ros.bags.frames import write_bag
 from sdstrack_ros.bags.writer import AUX_TOPICS, FIRST_STAMP_S, INFO_TOPIC, RGB_TOPIC
+from testkit.ros_camera import node_command, ros_test, stamp_of
+from testkit.ros_processes import private_domain, python_module, ros_environment, ros_process
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from geometry_msgs.msg import Point, PointStamped
 from rclpy.qos import QoSProfile, ReliabilityPolicy
-from ros_camera import NODE, OPTICAL_FRAME, stamp_of
 from sensor_msgs.msg import RegionOfInterest
 from std_srvs.srv import SetBool, Trigger
 from vision_msgs.msg import Detection2D, Detection2DArray, ObjectHypothesisWithPose
 
+from testkit.ros_camera import NODE, OPTICAL_FRAME, stamp_of
+
 if TYPE_CHECKING:
-    from ros_rig import Rig
+    from testkit.ros_rig import Rig
 
 pytestmark = pytest.mark.ros
 

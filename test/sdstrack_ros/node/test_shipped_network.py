@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from ros_camera import stamp_of
 
 from ckd_core.models.checkpoint import default_weights
+from testkit.ros_camera import stamp_of
 
 if TYPE_CHECKING:
-    from ros_rig import Rig
+    from testkit.ros_rig import Rig
 
 pytestmark = pytest.mark.ros
 FRAMES = 150

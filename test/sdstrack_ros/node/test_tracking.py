@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 from diagnostic_msgs.msg import DiagnosticArray
-from ros_camera import NODE, OPTICAL_FRAME, stamp_of
 from sensor_msgs.msg import Image
 from vision_msgs.msg import Detection3DArray
 from visualization_msgs.msg import Marker, MarkerArray
 
+from testkit.ros_camera import NODE, OPTICAL_FRAME, stamp_of
+
 if TYPE_CHECKING:
-    from ros_rig import Rig
+    from testkit.ros_rig import Rig
 
 pytestmark = pytest.mark.ros
 

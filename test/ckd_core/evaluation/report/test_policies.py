@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from small_scenes import TINY
 from typer.testing import CliRunner
 
 import ckd_core.commands
@@ -19,6 +18,7 @@ from ckd_core.evaluation.report.tables import TableError
 from ckd_core.evaluation.running.runner import RunPlan
 from ckd_core.evaluation.running.trackers import ModelContestant, NanoTrackContestant
 from ckd_core.frame import Modality
+from testkit.small_scenes import TINY
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -6,7 +6,6 @@ import sys
 from typing import TYPE_CHECKING
 
 import pytest
-from small_scenes import TINY
 from typer.testing import CliRunner
 
 import ckd_core.commands
@@ -17,6 +16,7 @@ from ckd_core.evaluation.running.conditions import parse_condition
 from ckd_core.evaluation.running.manifest import ManifestError
 from ckd_core.evaluation.running.runner import RunPlan, run_benchmark
 from ckd_core.evaluation.running.trackers import ModelContestant
+from testkit.small_scenes import TINY
 
 if TYPE_CHECKING:
     from pathlib import Path

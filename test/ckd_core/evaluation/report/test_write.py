@@ -10,8 +10,6 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 import pytest
-from browser import browse
-from small_scenes import TINY
 
 from ckd_core.data.datasets import open_dataset
 from ckd_core.evaluation.report.tables import summarize_record
@@ -22,6 +20,8 @@ from ckd_core.evaluation.running.trackers import ModelContestant
 from ckd_core.evaluation.scoring.raw_results import read_results, read_truths
 from ckd_core.evaluation.scoring.rules import get_rule
 from ckd_core.evaluation.scoring.score import Track, Truth, score_benchmark
+from testkit.browser import browse
+from testkit.small_scenes import TINY
 
 if TYPE_CHECKING:
     from pathlib import Path

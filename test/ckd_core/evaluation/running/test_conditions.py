@@ -4,10 +4,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from small_scenes import write_scene
 
 from ckd_core.data.sequences import open_sequence
 from ckd_core.evaluation.running.conditions import AUX_ALONE, PROTOCOL, RGB_ALONE, ConditionError, parse_condition
+from testkit.small_scenes import write_scene
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from small_scenes import TINY
 
 from ckd_core.data.datasets import open_dataset
 from ckd_core.evaluation.running.manifest import ManifestError, claim_folder, read_manifest, sequence_digest
 from ckd_core.evaluation.running.runner import RunError, RunPlan, _in_ray_task, _open_jobs, run_benchmark
 from ckd_core.evaluation.running.trackers import ModelContestant
 from ckd_core.tracking.engines import EngineError
+from testkit.small_scenes import TINY
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from small_scenes import TINY, write_scene
 
 from ckd_core.data.datasets import open_dataset
 from ckd_core.evaluation.report.table_files import rows_to_markdown, write_table
@@ -32,6 +31,7 @@ from ckd_core.evaluation.running.runner import RunError, RunPlan, require_whole,
 from ckd_core.evaluation.running.trackers import ContestantError, ModelContestant, NanoTrackContestant
 from ckd_core.tracking.config import TrackerConfig
 from ckd_core.tracking.result import TrackState
+from testkit.small_scenes import TINY, write_scene
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 import torch
-from small_scenes import TINY
 
 from ckd_core.evaluation.benchmark import open_plan
 from ckd_core.evaluation.running.conditions import FULL
@@ -15,6 +14,7 @@ from ckd_core.evaluation.running.runner import RunError, run_benchmark
 from ckd_core.evaluation.running.trackers import ModelContestant
 from ckd_core.frame import Modality
 from ckd_core.tracking.engines import EngineError, EngineUnavailableError, build
+from testkit.small_scenes import TINY
 
 if TYPE_CHECKING:
     from pathlib import Path

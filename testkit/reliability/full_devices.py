@@ -14,9 +14,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from reliability.bench import Bench, bench
-from reliability.outcome import Outcome, Row, run_row
-from reliability.weights import write_tiny_weights
+from testkit.reliability.bench import Bench, bench
+from testkit.reliability.outcome import Outcome, Row, run_row
+from testkit.reliability.weights import write_tiny_weights
 
 SHM = Path("/dev/shm")  # where Fast DDS keeps its segments
 

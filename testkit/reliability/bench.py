@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import select
 import signal
 import subprocess
@@ -14,13 +13,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ros_camera import RosTest, node_command, ros_test, stamp_of
-from ros_processes import ROOT, ProcessError, RosProcess, private_domain, ros_environment, wait_until
+from testkit.ros_camera import RosTest, node_command, ros_test, stamp_of
+from testkit.ros_processes import ROOT, ProcessError, RosProcess, private_domain, ros_environment, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-SUPPORT = ROOT / "test" / "support"
 NODE = "/tracker"
 
 
@@ -48,7 +46,7 @@ class Camera:
     def __init__(
         self, environment: dict[str, str], log: Path, arguments: tuple[str, ...], prefix: tuple[str, ...]
     ) -> None:
-        self._command = [*prefix, sys.executable, "-m", "reliability.camera", *arguments]
+        self._command = [*prefix, sys.executable, "-m", "testkit.reliability.camera", *arguments]
         self._environment, self._log = environment, log
         self.rate_hz = 15.0
         self.base: dict[str, Any] = {}
@@ -225,7 +223,6 @@ def bench(
     """
     with private_domain() as domain:
         environment = {**ros_environment(domain, folder), **(extra_environment or {})}
-        environment["PYTHONPATH"] = os.pathsep.join([str(SUPPORT), environment["PYTHONPATH"]])
 
         def python(_: str, *arguments: str) -> list[str]:
             return [*prefix, sys.executable, "-m", module, *arguments]

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from lifecycle_msgs.msg import Transition
 
-from reliability.bench import Bench, number
-from reliability.outcome import Counted, Row
+from testkit.reliability.bench import Bench, number
+from testkit.reliability.outcome import Counted, Row
 
 if TYPE_CHECKING:
     from collections.abc import Callable

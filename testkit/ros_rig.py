@@ -7,8 +7,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ros_camera import Cameras, RosTest, node_command, ros_test
-from ros_processes import RosProcess, private_domain, python_module, ros_environment, ros_process
+from testkit.ros_camera import Cameras, RosTest, node_command, ros_test
+from testkit.ros_processes import RosProcess, private_domain, python_module, ros_environment, ros_process
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -11,10 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ros_camera import NODE
-from ros_rig import running_node
-
-from reliability.weights import write_tiny_weights
+from testkit.reliability.weights import write_tiny_weights
+from testkit.ros_camera import NODE
+from testkit.ros_rig import running_node
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -23,9 +22,9 @@ VERSION = "0.2.0"
 ENCLAVE = NODE
 # What tf2_ros listens to for `~/init_point`. It has no wheel, so the node under test may run without it.
 TRANSFORMS = ("tf", "tf_static")
-POLICY = Path(__file__).parents[3] / "config" / "sros2_policy.xml"
+POLICY = Path(__file__).parents[2] / "config" / "sros2_policy.xml"
 _COMMENT = """
-  Permissions of tracker_node, made from the running node's own graph by `python tools/security_report.py`.
+  Permissions of tracker_node, made from the running node's own graph by `python -m tools.security_report`.
   Remap the topics of the sensors here as you remap them for the node.
 """
 

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from reliability.soak import judged_samples
+from testkit.reliability.soak import judged_samples
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from reliability.soak import Sample, Soak
+    from testkit.reliability.soak import Sample, Soak
 
 QUIET, FAULT, LINES = "#e8f3ec", "#f6d9cc", ("#0072b2", "#d55e00", "#009e73")
 

@@ -22,8 +22,9 @@ import numpy as np
 import rclpy
 from event_camera_msgs.msg import EventPacket
 from rclpy.qos import QoSProfile, ReliabilityPolicy
-from ros_camera import image_message
 from sensor_msgs.msg import CameraInfo, Image
+
+from testkit.ros_camera import image_message
 
 NS = 1_000_000_000
 CYCLE = 30

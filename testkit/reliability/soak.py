@@ -12,11 +12,11 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from ros_camera import stamp_of
 from vision_msgs.msg import Detection2DArray, Detection3DArray
 from visualization_msgs.msg import MarkerArray
 
-from reliability.bench import NODE, Bench, bench, number
+from testkit.reliability.bench import NODE, Bench, bench, number
+from testkit.ros_camera import stamp_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable

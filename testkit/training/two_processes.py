@@ -11,12 +11,11 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-sys.path.insert(0, str(Path(__file__).parent))
-import runs
 from torch.nn.parallel import DistributedDataParallel
 
 from ckd_core.data.pairs import PairError
 from ckd_core.errors import TrackingError
+from testkit.training import runs
 
 if TYPE_CHECKING:
     from ckd_core.data.pairs import TrainingSample

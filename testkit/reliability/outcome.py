@@ -7,8 +7,8 @@ import time
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING
 
-from reliability.bench import Bench, number
-from reliability.lengths import record
+from testkit.reliability.bench import Bench, number
+from testkit.reliability.lengths import record
 
 if TYPE_CHECKING:
     from collections.abc import Callable

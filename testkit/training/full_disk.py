@@ -7,10 +7,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-sys.path.insert(0, str(Path(__file__).parent))
-import runs
-
 from ckd_core.training.state_file import CheckpointError
+from testkit.training import runs
 
 if TYPE_CHECKING:
     from ckd_core.data.pairs import TrainingSample

@@ -21,7 +21,7 @@ from typing import IO, TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[1]
 FASTDDS_PROFILE = ROOT / "config" / "fastdds.xml"
 # Domains above 101 collide with the ephemeral ports of Linux.
 HIGHEST_DOMAIN = 101

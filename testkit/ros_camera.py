@@ -19,9 +19,10 @@ from rcl_interfaces.msg import Parameter, ParameterType, ParameterValue
 from rcl_interfaces.srv import SetParametersAtomically
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
-from ros_processes import ProcessError, RosProcess, wait_until
 from sensor_msgs.msg import CameraInfo, Image
 from vision_msgs.msg import Detection2DArray
+
+from testkit.ros_processes import ProcessError, RosProcess, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

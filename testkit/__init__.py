@@ -1,0 +1,1 @@
+"""What tests, benchmarks and reliability tools share: cameras, processes, rigs, golden numbers. Not installed."""

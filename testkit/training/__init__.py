@@ -1,0 +1,1 @@
+"""Small training runs, and the scripts that tests start as processes of their own."""
