@@ -62,6 +62,7 @@ class CropGeometry:
     search_size: int
     template_factor: float
     search_factor: float
+    square_boxes: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +134,7 @@ class SequencePairs:
         frames = [_with_sensor(sequence.frame(i), sensor) for i in (first, second)]
         for frame, box in zip(frames, (true_first, true_second), strict=True):
             _require_overlap(frame, box)
-        window = window_around(true_first, geometry.template_factor, published=True)
+        window = self._window(true_first, geometry.template_factor)
         template, template_box = self._crop(frames[0], window, true_first, geometry.template_size, changes[0])
         window = self._search_window(frames[1], true_second, rng)
         search, search_box = self._crop(frames[1], window, true_second, geometry.search_size, changes[1])
@@ -146,12 +147,15 @@ class SequencePairs:
             jittered = jitter_box(box, augmentation.center_jitter, augmentation.scale_jitter, rng)
             if math.ceil((jittered.w * jittered.h) ** 0.5 * factor) < 1:
                 continue
-            window = window_around(jittered, factor, published=True)
+            window = self._window(jittered, factor)
             cx, cy, w, h = window.to_crop(box)
             inside = abs(cx - 0.5) < (1 + w) / 2 and abs(cy - 0.5) < (1 + h) / 2
             if inside and _touches(window, frame):
                 return window
         raise PairError(f"no search window around box {tuple(box)} in {MAX_JITTERS} draws")
+
+    def _window(self, box: BoundingBox, factor: float) -> CropWindow:
+        return window_around(box, factor, published=True, square_boxes=self.geometry.square_boxes)
 
     def _crop(
         self, frame: MultiModalFrame, window: CropWindow, box: BoundingBox, side: int, changes: CropChanges
@@ -214,8 +218,8 @@ def _touches(window: CropWindow, frame: MultiModalFrame) -> bool:
     return (
         window.left < width - 1
         and window.top < height - 1
-        and window.left + window.side > 0
-        and window.top + window.side > 0
+        and window.left + window.width > 0
+        and window.top + window.height > 0
     )
 
 

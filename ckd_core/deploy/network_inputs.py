@@ -64,7 +64,8 @@ def _inputs_of(item: Footage, frames: list[int], spec: EngineSpec, published: bo
         frame = item.frame(index)
         view.begin(frame, view.check(frame, None))
         out = np.empty((1, 2, side, side, 3), dtype=np.uint8)
-        view.cut(window_around(item.box(around), factor, published), out[0])
+        window = window_around(item.box(around), factor, published, square_boxes=spec.square_boxes)
+        view.cut(window, out[0])
         return out
 
     template = crop(first, first, spec.template_factor, spec.template_size)

@@ -19,6 +19,8 @@ class NetworkConfig:
 
     template_size, search_size: side of the square crops in pixels; multiples of `stride`.
     template_factor, search_factor: side of a crop as a multiple of sqrt(w * h) of the box it is cut around.
+    square_boxes: a crop is these factors times the box's own width and height instead, and squeezed into its square, so
+        that every box looks square in a crop around it and a size is learnt as a factor of the box's own.
     stride: pixels a token (and a cell of the score map) covers in each direction.
     width: channels of a token. depth: number of transformer blocks. heads: attention heads; divides `width`.
     mlp_ratio: hidden channels of a block's MLP as a multiple of `width`.
@@ -38,6 +40,7 @@ class NetworkConfig:
     search_size: int = 256
     template_factor: float = 2.0
     search_factor: float = 4.0
+    square_boxes: bool = False
     stride: int = 16
     width: int = 768
     depth: int = 12

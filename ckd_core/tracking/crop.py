@@ -1,4 +1,4 @@
-"""The square around a box that the networks look at, and the way back.
+"""The window around a box that the networks look at, and the way back.
 
 A window is cut straight out of the raw image and resized into a kept uint8 buffer: no six-channel frame is built, and
 only the pixels of the window are converted to the networks' three channels.
@@ -33,9 +33,10 @@ class CropError(TrackingError):
 
 @dataclass(frozen=True, slots=True)
 class CropWindow:
-    """A square of the reference image, in pixels of that image (continuous; pixel 0 covers 0..1).
+    """A part of the reference image, in pixels of that image (continuous; pixel 0 covers 0..1), seen as a square.
 
-    cx, cy: the centre that maps predictions back. left, top: where sampling begins. side: its length.
+    cx, cy: the centre that maps predictions back. left, top: where sampling begins. width, height: its sides, equal
+    unless it was cut so that its box is square in it.
     published: whole-pixel window as in the published trackers, whose sampling origin is rounded while the way back is
         not (up to half a pixel apart), and which lose the frame's last column and row to padding when touching them.
     """
@@ -44,39 +45,38 @@ class CropWindow:
     cy: float
     left: float
     top: float
-    side: float
+    width: float
+    height: float
     published: bool
 
     def to_crop(self, box: BoundingBox) -> tuple[float, float, float, float]:
         """Box `xywh` in reference pixels -> `cxcywh` as shares of the window; inverse of `from_crop`."""
         cx, cy = box.center
-        half = self.side / 2
         return (
-            (cx - self.cx + half) / self.side,
-            (cy - self.cy + half) / self.side,
-            box.w / self.side,
-            box.h / self.side,
+            (cx - self.cx + self.width / 2) / self.width,
+            (cy - self.cy + self.height / 2) / self.height,
+            box.w / self.width,
+            box.h / self.height,
         )
 
     def from_crop(self, box_cxcywh: tuple[float, float, float, float]) -> BoundingBox:
         """`cxcywh` as shares of the window -> box `xywh` in reference pixels."""
-        cx, cy, w, h = (value * self.side for value in box_cxcywh)
-        half = self.side / 2
-        return BoundingBox(cx + (self.cx - half) - w / 2, cy + (self.cy - half) - h / 2, w, h)
-
-    def crop_from_reference(self, out: int) -> float:
-        """Resize factor: crop pixels a reference pixel."""
-        return out / self.side
+        sides = self.width, self.height, self.width, self.height
+        cx, cy, w, h = (value * side for value, side in zip(box_cxcywh, sides, strict=True))
+        return BoundingBox(cx + (self.cx - self.width / 2) - w / 2, cy + (self.cy - self.height / 2) - h / 2, w, h)
 
     def sampling_matrix(self, out: int) -> NDArray[np.float64]:
         """3x3 matrix from a crop pixel to a reference pixel (integers are pixel centres, as OpenCV counts)."""
-        scale = self.side / out
-        shift = scale / 2 - 0.5
-        return np.array(((scale, 0, self.left + shift), (0, scale, self.top + shift), (0, 0, 1)), dtype=np.float64)
+        x, y = self.width / out, self.height / out
+        rows = ((x, 0, self.left + x / 2 - 0.5), (0, y, self.top + y / 2 - 0.5), (0, 0, 1))
+        return np.array(rows, dtype=np.float64)
 
 
-def window_around(box: BoundingBox, factor: float, published: bool = True) -> CropWindow:
+def window_around(box: BoundingBox, factor: float, published: bool = True, *, square_boxes: bool = False) -> CropWindow:
     """Square of side sqrt(w h) * factor around a box's centre (TRACKERS.md section 3, sample_target).
+
+    square_boxes: `factor` times the box's own width and height instead, so that every box looks square in its crop.
+        Always exact to a fraction of a pixel, whatever `published` says.
 
     Errors: CropError when the box has no area or is not finite.
     """
@@ -84,11 +84,14 @@ def window_around(box: BoundingBox, factor: float, published: bool = True) -> Cr
         message = f"a window needs a finite box with an area, got {tuple(box)}"
         raise CropError(message)
     cx, cy = box.center
+    if square_boxes:
+        width, height = box.w * factor, box.h * factor
+        return CropWindow(cx, cy, cx - width / 2, cy - height / 2, width, height, published=False)
     side = math.sqrt(box.w * box.h) * factor
     if not published:
-        return CropWindow(cx, cy, cx - side / 2, cy - side / 2, side, published)
+        return CropWindow(cx, cy, cx - side / 2, cy - side / 2, side, side, published)
     side = math.ceil(side)
-    return CropWindow(cx, cy, round(cx - side * 0.5), round(cy - side * 0.5), side, published)
+    return CropWindow(cx, cy, round(cx - side * 0.5), round(cy - side * 0.5), side, side, published)
 
 
 class CropSampler:
@@ -114,7 +117,7 @@ class CropSampler:
         image: raw array [H, W] or [H, W, 3]; `convert` turns a part of it into uint8 [h, w] or [h, w, 3] (None: it is
         that already). image_from_reference: 3x3 matrix from a reference pixel to a pixel of this image; None: the same.
         """
-        side = int(window.side)
+        side = int(window.width)
         if image_from_reference is None and window.published and side * side <= MAX_PADDED_PIXELS:
             self._sample_whole_pixels(image, window, out, convert)
             return
@@ -127,7 +130,7 @@ class CropSampler:
         self, image: Image, window: CropWindow, out: NDArray[np.uint8], convert: Callable[[Image], Image] | None
     ) -> None:
         height, width = image.shape[:2]
-        left, top, side = int(window.left), int(window.top), int(window.side)
+        left, top, side = int(window.left), int(window.top), int(window.width)
         x1, y1 = max(0, left), max(0, top)
         x2 = left + side if left + side < width else width - 1  # the published border rule drops the last column
         y2 = top + side if top + side < height else height - 1

@@ -180,7 +180,7 @@ class MultiTracker:
         crops = self.engine.template_crops(1)
         targets = {}
         for name, box in boxes.items():
-            window = window_around(box, self.engine.spec.template_factor, self._published)
+            window = self._window(box, self.engine.spec.template_factor)
             self._view.begin(frame, memory)
             self._view.cut(window, crops[0])
             start = BoundingBox(*(float(value) for value in box))
@@ -203,9 +203,9 @@ class MultiTracker:
         confidence, factor = target.confidence, self.engine.spec.search_factor
         if confidence.state is not TrackState.LOST or not self.config.confidence.reacquire:
             factor *= growth_of(confidence, self.config.confidence)
-            windows = [(window_around(confidence.believed, factor, self._published), False)]
+            windows = [(self._window(confidence.believed, factor), False)]
         elif confidence.candidate is not None:
-            windows = [(window_around(confidence.candidate, factor, self._published), False)]
+            windows = [(self._window(confidence.candidate, factor), False)]
         else:
             windows = self._scan_windows(confidence, memory)
         return [
@@ -213,6 +213,9 @@ class MultiTracker:
             for window, scanning in windows
             for template in target.templates
         ]
+
+    def _window(self, box: BoundingBox, factor: float) -> CropWindow:
+        return window_around(box, factor, self._published, square_boxes=self.engine.spec.square_boxes)
 
     def _scan_windows(self, confidence: Confidence, memory: StreamMemory) -> list[tuple[CropWindow, bool]]:
         """Windows for a lost target: in turn the place where it was last believed, and the next tiles of the frame."""
@@ -225,7 +228,7 @@ class MultiTracker:
             # every fourth look goes back: targets mostly come back where they went
             cx, cy = box.center if step % 4 == 0 else centers[(step - step // 4 - 1) % len(centers)]
             places.append(BoundingBox(cx - box.w / 2, cy - box.h / 2, box.w, box.h))
-        return [(window_around(place, factor, self._published), True) for place in places]
+        return [(self._window(place, factor), True) for place in places]
 
     def _ask(
         self, frame: MultiModalFrame, memory: StreamMemory, looks: list[Look]
@@ -285,7 +288,7 @@ class MultiTracker:
                 continue
             crops = self.engine.template_crops(1)
             box = target.confidence.believed
-            self._view.cut(window_around(box, self.engine.spec.template_factor, self._published), crops[0])
+            self._view.cut(self._window(box, self.engine.spec.template_factor), crops[0])
             newest = self._template(crops)
             keep = (target.templates[0],) if self.config.template_refresh is TemplateRefresh.SECOND else ()
             refreshed[name] = replace(target, templates=(*keep, newest))

@@ -85,7 +85,13 @@ class MixedPairs:
 
 def build_pairs(sources: tuple[Source, ...], settings: DataSettings, network: NetworkConfig, seed: int) -> PairDataset:
     """Open all sources. Raises PairError, SequenceError, SettingsError: what is missing, with its path or key."""
-    geometry = CropGeometry(network.template_size, network.search_size, network.template_factor, network.search_factor)
+    geometry = CropGeometry(
+        network.template_size,
+        network.search_size,
+        network.template_factor,
+        network.search_factor,
+        network.square_boxes,
+    )
     parts: list[tuple[float, PairDataset]] = []
     on_disk = [s for s in sources if isinstance(s, SequenceSource)]
     if on_disk:

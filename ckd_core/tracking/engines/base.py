@@ -85,6 +85,7 @@ class EngineSpec:
     template_factor: float
     search_factor: float
     grid: int
+    square_boxes: bool = False
 
     @classmethod
     def of(cls, model: str, config: NetworkConfig) -> EngineSpec:
@@ -96,6 +97,7 @@ class EngineSpec:
             template_factor=config.template_factor,
             search_factor=config.search_factor,
             grid=config.grid,
+            square_boxes=config.square_boxes,
         )
 
 

@@ -27,7 +27,7 @@ def test_published_crops_to_the_last_bit(golden_dir, recipe, out: int, factor: f
         for image, crop in zip(images, crops, strict=True):
             sampler.sample(image, window, crop)
         name = f"st_{out}_{index:02d}"
-        assert window.crop_from_reference(out) == golden[f"{name}_resize_factor_f64"]
+        assert out / window.width == golden[f"{name}_resize_factor_f64"]
         both = np.ascontiguousarray(np.concatenate(list(crops), axis=2))
         np.testing.assert_array_equal(both[::8, ::8], golden[f"{name}_crop_sub8"])
         assert zlib.crc32(both.tobytes()) == golden[f"{name}_crop_crc32"]
@@ -40,16 +40,16 @@ def test_map_back_is_the_published_one(golden_dir) -> None:
     ):
         cx, cy = BoundingBox(*state).center
         side = 256 / factor
-        window = CropWindow(cx, cy, 0, 0, side, published=True)
+        window = CropWindow(cx, cy, 0, 0, side, side, published=True)
         # the golden prediction is in image pixels already: predicted share of the crop x its side
         np.testing.assert_allclose(window.from_crop(tuple(predicted / side)), expected, atol=1e-9)
 
 
-@given(boxes, boxes, st.sampled_from([2.0, 4.0]), st.booleans())
+@given(boxes, boxes, st.sampled_from([2.0, 4.0]), st.booleans(), st.booleans())
 def test_into_the_crop_and_back_is_the_same_box(
-    around: BoundingBox, box: BoundingBox, factor: float, published: bool
+    around: BoundingBox, box: BoundingBox, factor: float, published: bool, square: bool
 ) -> None:
-    window = window_around(around, factor, published)
+    window = window_around(around, factor, published, square_boxes=square)
     np.testing.assert_allclose(window.from_crop(window.to_crop(box)), box, rtol=0, atol=1e-6)
 
 
@@ -58,7 +58,23 @@ def test_exact_windows_sample_where_they_map_back(around: BoundingBox, factor: f
     window = window_around(around, factor, published=False)
     middle = window.sampling_matrix(256) @ np.array((127.5, 127.5, 1))
     np.testing.assert_allclose(middle[:2] + 0.5, around.center, atol=1e-6)
-    assert window.side == pytest.approx(factor * np.sqrt(around.w * around.h))
+    assert window.width == window.height == pytest.approx(factor * np.sqrt(around.w * around.h))
+
+
+@given(boxes, st.sampled_from([2.0, 4.0]))
+def test_every_box_is_square_in_a_window_for_square_boxes(around: BoundingBox, factor: float) -> None:
+    window = window_around(around, factor, square_boxes=True)
+    np.testing.assert_allclose(window.to_crop(around), (0.5, 0.5, 1 / factor, 1 / factor), atol=1e-6)
+
+
+def test_a_squeezed_window_shows_each_pixel_where_it_maps_back() -> None:
+    window = window_around(BoundingBox(100, 60, 20, 60), 2.0, square_boxes=True)
+    crop = np.zeros((64, 64, 3), dtype=np.uint8)
+    CropSampler().sample(gradient(240, 320), window, crop)
+    for row, column in ((5, 9), (31, 31), (60, 2)):
+        x, y, _ = window.sampling_matrix(64) @ np.array((column, row, 1))
+        seen = crop[row, column, :2] / 255 * (320, 240) - 0.5
+        np.testing.assert_allclose(seen, (x, y), atol=1.5)
 
 
 def gradient(height: int, width: int) -> np.ndarray:
