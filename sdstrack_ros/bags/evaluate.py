@@ -86,7 +86,7 @@ def evaluate(request: EvaluateRequest) -> Iterator[str]:
     latency = report["latency"]
     yield (
         f"as live ({'measured' if streaming.measured else 'stated'} latency p50 {latency['p50_ms']:.1f} ms): "
-        f"{_numbers(streaming.summary)}, {streaming.tracked} of {streaming.frames} frames tracked, "
+        f"{_score_text(streaming.summary)}, {streaming.tracked} of {streaming.frames} frames tracked, "
         f"{streaming.dropped} dropped"
     )
     if offline.summary is not None:
@@ -126,7 +126,7 @@ def _box_line(box: BoundingBox | None) -> str:
     return ",".join("nan" if box is None else f"{value:.4f}" for value in (box or (0.0,) * 4)) + "\n"
 
 
-def _numbers(summary: TrackSummary) -> str:
+def _score_text(summary: TrackSummary) -> str:
     return f"AUC {summary.auc:.4f}, precision {summary.precision:.4f}, lost in {summary.lost} of {summary.frames}"
 
 
@@ -140,4 +140,4 @@ def _describe(report: OfflineReport) -> Iterator[str]:
         yield f"rejected {number} images: {reason}"
     for reason in sorted({row.refused for row in report.rows if row.refused}):
         yield f"refused {sum(row.refused == reason for row in report.rows)} frames: {reason}"
-    yield f"every frame: {_numbers(report.summary)}" if report.summary is not None else "no truth to score against"
+    yield f"every frame: {_score_text(report.summary)}" if report.summary is not None else "no truth to score against"

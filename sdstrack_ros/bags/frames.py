@@ -25,7 +25,7 @@ from sdstrack_ros.bags.writer import write_bag
 from sdstrack_ros.messages.event_window import EventDecodeError
 from sdstrack_ros.sync.frame_builder import MILLIMETRE_M, FrameBuilder, Rejection, make_synchronizer
 from sdstrack_ros.sync.types import NS_PER_S, SyncConfig, SyncCounters, SyncedSet
-from sdstrack_ros.tracking.target_requests import box_of
+from sdstrack_ros.tracking.target_requests import detection_box
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BagError", "BagFrame", "BagTopics", "TruthBox", "choose_topics", "open_bag", "play", "read_bag_frames",
-    "read_frames", "read_truth", "write_bag",
+    "read_frames", "read_truth_boxes", "write_bag",
 ]  # fmt: skip
 
 _COLOR_WORDS = ("color", "colour", "rgb", "visible", "left")
@@ -196,7 +196,7 @@ def read_frames(
             yield frame.frame
 
 
-def read_truth(bag: Bag, topic: str) -> tuple[TruthBox, ...]:
+def read_truth_boxes(bag: Bag, topic: str) -> tuple[TruthBox, ...]:
     """True boxes of a Detection2DArray topic, by stamp; the first detection counts, an empty array means absent.
 
     Errors: BagError for a missing topic or another type.
@@ -208,5 +208,5 @@ def read_truth(bag: Bag, topic: str) -> tuple[TruthBox, ...]:
         stamp_ns = int(array.header.stamp.sec) * NS_PER_S + int(array.header.stamp.nanosec)
         boxes[stamp_ns] = None
         if array.detections:
-            boxes[stamp_ns] = box_of(array.detections[0])
+            boxes[stamp_ns] = detection_box(array.detections[0])
     return tuple(TruthBox(stamp_ns, boxes[stamp_ns]) for stamp_ns in sorted(boxes))

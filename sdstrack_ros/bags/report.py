@@ -29,9 +29,9 @@ if TYPE_CHECKING:
     Known = Sequence[tuple[BoundingBox | None, bool]]
 
 EVERY_FRAME, AS_LIVE = "every frame", "as live"
-NOTHING = (np.nan,) * 4
+NAN_BOX = (np.nan,) * 4
 # Where a tracker gave no box: far from any object, so that the frame is a miss.
-NO_ANSWER = (-1e6, -1e6, 1.0, 1.0)
+MISSED_BOX = (-1e6, -1e6, 1.0, 1.0)
 
 
 def offline_json(report: OfflineReport, about: dict[str, Any]) -> dict[str, Any]:
@@ -99,7 +99,7 @@ def write_bag_report(
         runs.append((AS_LIVE, streaming.rows, streaming.truth, streaming_json(streaming, offline.summary)))
     scores, found = [], []
     for label, rows, truth, provenance in runs:
-        score = _score(name, rows, truth, label)
+        score = _benchmark_score(name, rows, truth, label)
         scores += [score] if score else []
         timeline = Timeline(record_of(name, rows), _overlaps(rows, score))
         moments = worst_moments([timeline], _Frames(source, truth)) if label == EVERY_FRAME else ()
@@ -124,7 +124,7 @@ def record_of(name: str, rows: Sequence[FrameRow]) -> TrackRecord:
         name=name,
         start=started.index(True) if any(started) else 0,
         stamps=np.array([row.stamp_ns / NS_PER_S for row in rows]),
-        boxes=np.array([row.box or NOTHING for row in rows], dtype=np.float64),
+        boxes=np.array([row.box or NAN_BOX for row in rows], dtype=np.float64),
         scores=np.array([row.score or 0.0 for row in rows]),
         states=tuple(_state(row.state) for row in rows),
         presence=np.array([(row.rgb, row.aux) for row in rows], dtype=np.bool_),
@@ -138,15 +138,15 @@ def _state(state: str | None) -> str:
     return TrackState.TRACKING.value if state == "INIT" else state
 
 
-def _score(name: str, rows: Sequence[FrameRow], truth: Known, label: str) -> BenchmarkScore | None:
+def _benchmark_score(name: str, rows: Sequence[FrameRow], truth: Known, label: str) -> BenchmarkScore | None:
     """The same frames as in the summary: after the one with the given box, where somebody says what is true."""
     first = next((i for i, row in enumerate(rows) if row.box is not None), len(rows))
     labelled = np.array([known for _, known in truth[first:]], dtype=np.bool_)
     labelled[:1] = False
-    boxes = np.array([box or NOTHING for box, _ in truth[first:]], dtype=np.float64).reshape(-1, 4)
+    boxes = np.array([box or NAN_BOX for box, _ in truth[first:]], dtype=np.float64).reshape(-1, 4)
     if not (np.isfinite(boxes).all(axis=1) & labelled).any():
         return None
-    answers = np.array([row.box or NO_ANSWER for row in rows[first:]], dtype=np.float64)
+    answers = np.array([row.box or MISSED_BOX for row in rows[first:]], dtype=np.float64)
     rule = get_rule("folder")
     return score_benchmark(rule, [Truth(name, boxes, labelled=labelled)], {name: Track(name, answers)}, label)
 

@@ -18,7 +18,7 @@ from ckd_core.errors import TrackingError
 from ckd_core.evaluation.scoring.metrics import TrackSummary, summarize_track
 from ckd_core.frame import BoundingBox, Modality, MultiModalFrame
 from ckd_core.tracking.result import StageTiming, TrackResult, TrackState
-from sdstrack_ros.bags.frames import BagTopics, choose_topics, open_bag, read_bag_frames, read_truth
+from sdstrack_ros.bags.frames import BagTopics, choose_topics, open_bag, read_bag_frames, read_truth_boxes
 from sdstrack_ros.sync.frame_builder import MILLIMETRE_M
 from sdstrack_ros.sync.types import NS_PER_S, SyncCounters
 
@@ -128,7 +128,7 @@ class StreamingReport:
 
 
 @dataclass(frozen=True, slots=True)
-class Truth:
+class RecordedTruth:
     """True boxes by stamp, or one a colour frame in order; the other is empty."""
 
     by_stamp: tuple[TruthBox, ...] = ()
@@ -160,13 +160,13 @@ class Truth:
         return found
 
 
-def load_truth(bag: Bag, topics: BagTopics, file: Path | None) -> Truth:
+def load_truth(bag: Bag, topics: BagTopics, file: Path | None) -> RecordedTruth:
     """True boxes from a file (one a colour frame, nan = absent) or else from the truth topic; empty without either."""
     if file is not None:
-        return Truth(in_order=_boxes_of(file), source=str(file))
+        return RecordedTruth(in_order=_boxes_of(file), source=str(file))
     if topics.truth:
-        return Truth(by_stamp=read_truth(bag, topics.truth), source=topics.truth)
-    return Truth()
+        return RecordedTruth(by_stamp=read_truth_boxes(bag, topics.truth), source=topics.truth)
+    return RecordedTruth()
 
 
 def _boxes_of(file: Path) -> tuple[BoundingBox | None, ...]:
@@ -175,7 +175,7 @@ def _boxes_of(file: Path) -> tuple[BoundingBox | None, ...]:
     return tuple(box if box.is_finite() and box.w > 0 and box.h > 0 else None for box in boxes)
 
 
-class _Target:
+class _RecordingTarget:
     """Starts the tracker on the first frame with a known box and follows from there."""
 
     def __init__(self, tracker: FrameTracker, start_box: Callable[[BagFrame], BoundingBox | None]) -> None:
@@ -216,7 +216,7 @@ def _frames(
     return source.frames(bag, on_reject=note, counters=counters)
 
 
-def _start_finder(truth: Truth, given: BoundingBox | None) -> Callable[[BagFrame], BoundingBox | None]:
+def _start_finder(truth: RecordedTruth, given: BoundingBox | None) -> Callable[[BagFrame], BoundingBox | None]:
     """The box to start on: the given one in the first frame, else the first true one."""
     colors = 0
 
@@ -232,7 +232,7 @@ def _start_finder(truth: Truth, given: BoundingBox | None) -> Callable[[BagFrame
     return find
 
 
-def _score(rows: Sequence[FrameRow], truth: Sequence[tuple[BoundingBox | None, bool]]) -> TrackSummary:
+def _summarize(rows: Sequence[FrameRow], truth: Sequence[tuple[BoundingBox | None, bool]]) -> TrackSummary:
     """Summarise from the first frame with a box on; frames before it do not count."""
     first = next((i for i, row in enumerate(rows) if row.box is not None), None)
     if first is None:
@@ -266,7 +266,7 @@ def evaluate_offline(
                 f"{source.path} has no true boxes to start on and to score against; name a Detection2DArray topic or "
                 f"a file, or give a box to start on; there are: {bag.describe()}"
             )
-        target = _Target(tracker, _start_finder(truth, init_box))
+        target = _RecordingTarget(tracker, _start_finder(truth, init_box))
         rows = tuple(target.track(found) for found in _frames(bag, source, rejections, counted.append))
     if not rows:
         raise EvaluationError(f"{source.path} gave no frame that can be tracked ({rejections or 'no images'})")
@@ -274,7 +274,7 @@ def evaluate_offline(
     if all(row.box is None for row in rows):
         reasons = sorted({row.refused for row in rows if row.refused})
         raise EvaluationError(f"{source.path}: the tracker was never started: {reasons or 'no frame has a true box'}")
-    summary = _score(rows, known) if any(labelled for _, labelled in known) else None
+    summary = _summarize(rows, known) if any(labelled for _, labelled in known) else None
     return OfflineReport(rows, tuple(known), summary, counted[0], rejections)
 
 
@@ -295,7 +295,7 @@ def evaluate_streaming(
         truth = load_truth(bag, source.topics, truth_file)
         if not truth.by_stamp and not truth.in_order:
             raise EvaluationError(f"{source.path} has no true boxes; streaming evaluation needs them")
-        target = _Target(tracker, _start_finder(truth, init_box))
+        target = _RecordingTarget(tracker, _start_finder(truth, init_box))
         arrivals: list[FrameRow] = []
 
         def noted(frames: Iterable[BagFrame]) -> Iterator[BagFrame]:
@@ -314,7 +314,7 @@ def evaluate_streaming(
     return StreamingReport(
         tuple(seen),
         tuple(known),
-        _score(seen, known),
+        _summarize(seen, known),
         len(arrivals),
         len(answers),
         dropped,
@@ -324,15 +324,17 @@ def evaluate_streaming(
 
 
 @dataclass(frozen=True, slots=True)
-class _Answer:
+class _TimedRow:
     ready_ns: int
     cost_s: float
     row: FrameRow
 
 
-def _run_live(frames: Iterable[BagFrame], target: _Target, latency_s: float | None) -> tuple[list[_Answer], int]:
+def _run_live(
+    frames: Iterable[BagFrame], target: _RecordingTarget, latency_s: float | None
+) -> tuple[list[_TimedRow], int]:
     """One worker, room for one waiting frame, the newest wins. Returns the answers in order and the frames dropped."""
-    answers: list[_Answer] = []
+    answers: list[_TimedRow] = []
     dropped = 0
     free_ns: int | None = None
     waiting: BagFrame | None = None
@@ -343,7 +345,7 @@ def _run_live(frames: Iterable[BagFrame], target: _Target, latency_s: float | No
         cost_s = time.perf_counter() - began if latency_s is None else latency_s
         done_ns = start_ns + round(cost_s * NS_PER_S)
         # The box to start on is given, not computed: it is known at once, so streaming and offline score equal frames.
-        answers.append(_Answer(start_ns if row.state == "INIT" else done_ns, cost_s, row))
+        answers.append(_TimedRow(start_ns if row.state == "INIT" else done_ns, cost_s, row))
         return done_ns
 
     for found in frames:
@@ -360,7 +362,7 @@ def _run_live(frames: Iterable[BagFrame], target: _Target, latency_s: float | No
     return answers, dropped
 
 
-def _ready(row: FrameRow, answers: Sequence[_Answer]) -> FrameRow:
+def _ready(row: FrameRow, answers: Sequence[_TimedRow]) -> FrameRow:
     """The frame with the newest answer that was ready when it came."""
     at = int(np.searchsorted([answer.ready_ns for answer in answers], row.released_ns, side="right")) - 1
     while at >= 0 and answers[at].row.box is None:

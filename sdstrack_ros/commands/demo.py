@@ -40,16 +40,16 @@ def command(
     with Progress(console=console) as bars:
         task = bars.add_task("recording", total=None)
         if sequence is not None:
-            recording = run.folder_recording(sequence, folder)
+            recording = run.demo_folder_recording(sequence, folder)
         elif bag is not None:
             start = parse_box(init) if init else None
-            recording = run.open_recording(bag, kind, start, truth)
+            recording = run.open_demo_recording(bag, kind, start, truth)
         else:
-            recording = run.synthetic_recording(kind, folder)
+            recording = run.demo_synthetic_recording(kind, folder)
         total = len(recording.truth) or None
         bars.update(task, description="tracking", total=total, completed=0)
         parameters = {"model": model, "weights": weights}
-        summary = run.run(recording, folder, parameters, lambda count: bars.update(task, completed=count), rate)
+        summary = run.run_demo(recording, folder, parameters, lambda count: bars.update(task, completed=count), rate)
         bars.update(task, description="done", completed=total)
     table = Table("", "", title=f"{modality}: {recording.bag.name}", show_header=False)
     for name in summary.__dataclass_fields__:

@@ -21,7 +21,7 @@ from ckd_core.frame import Modality
 from sdstrack_ros.bags.storage import CAMERA_INFO, COMPRESSED_IMAGE, EVENT_PACKET, open_bag
 from sdstrack_ros.parameters.table import Settings
 from sdstrack_ros.sync.types import NS_PER_S
-from sdstrack_ros.tracking.target_requests import box_of
+from sdstrack_ros.tracking.target_requests import detection_box
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -29,12 +29,12 @@ if TYPE_CHECKING:
     from ckd_core.frame import BoundingBox
     from sdstrack_ros.bags.frames import BagTopics
 
-HIGHEST_DOMAIN = 101  # domains above collide with the ephemeral ports of Linux
-START_PATIENCE_S = 240.0  # loading and warming up a large model on a small machine that has other things to do
+MAX_DOMAIN_ID = 101  # domains above collide with the ephemeral ports of Linux
+START_TIMEOUT_S = 240.0  # loading and warming up a large model on a small machine that has other things to do
 QUIET_S = 1.5  # playback has ended and nothing more came for so long: the node is done
-END_PATIENCE_S = 10.0
-LONGEST_WAIT_S = 10.0  # the highest value of max_wait_s
-DISCOVERY_PATIENCE_S = 15  # the player waits so long for the node to subscribe
+END_TIMEOUT_S = 10.0
+MAX_PARTNER_WAIT_S = 10.0  # the highest value of max_wait_s
+DISCOVERY_TIMEOUT_S = 15  # the player waits so long for the node to subscribe
 NODE_NAME = "/tracker"
 
 
@@ -77,7 +77,7 @@ def _end(process: subprocess.Popen[bytes]) -> None:
             return
         process.send_signal(number)
         with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(END_PATIENCE_S)
+            process.wait(END_TIMEOUT_S)
 
 
 def fast_dds_profile() -> Path | None:
@@ -114,9 +114,9 @@ def _free_domain() -> Iterator[int]:
     """A ROS domain that no other run on this machine holds until the context ends."""
     import fcntl
 
-    start = os.getpid() % HIGHEST_DOMAIN
-    for step in range(HIGHEST_DOMAIN):
-        domain = 1 + (start + step) % HIGHEST_DOMAIN
+    start = os.getpid() % MAX_DOMAIN_ID
+    for step in range(MAX_DOMAIN_ID):
+        domain = 1 + (start + step) % MAX_DOMAIN_ID
         lock: IO[str] = (Path(tempfile.gettempdir()) / f"sdstrack_domain_{domain}.lock").open("a")
         with lock:
             try:
@@ -125,7 +125,7 @@ def _free_domain() -> Iterator[int]:
                 continue
             yield domain
             return
-    raise LiveReplayError(f"all {HIGHEST_DOMAIN} ROS domains are in use on this machine")
+    raise LiveReplayError(f"all {MAX_DOMAIN_ID} ROS domains are in use on this machine")
 
 
 class _Listener:
@@ -155,7 +155,7 @@ class _Listener:
         box, score = None, 0.0
         if message.detections:
             found = message.detections[0]
-            box = box_of(found)
+            box = detection_box(found)
             score = found.results[0].hypothesis.score if found.results else 0.0
         self.answers.append(LiveBox(stamp.sec * NS_PER_S + stamp.nanosec, box, score))
         self.heard = time.monotonic()
@@ -204,7 +204,7 @@ def _input_arguments(
 def _wait_for_partner(parameters: Mapping[str, object], rate: float) -> float:
     """max_wait_s [s] for this rate: the node waits by the wall's clock, played slowly partners arrive further apart."""
     asked = float(str(parameters.get("max_wait_s", Settings().max_wait_s)))
-    return min(asked / min(rate, 1.0), LONGEST_WAIT_S)
+    return min(asked / min(rate, 1.0), MAX_PARTNER_WAIT_S)
 
 
 def _parameter_arguments(parameters: Mapping[str, object]) -> list[str]:
@@ -256,7 +256,7 @@ def replay(
             *remappings,
         ]
         player = [sys.executable, "-m", "sdstrack_ros.cli", "play", str(bag), "--rate", str(rate)]
-        player += ["--wait", str(DISCOVERY_PATIENCE_S)]
+        player += ["--wait", str(DISCOVERY_TIMEOUT_S)]
         player += [option for topic in played for option in ("--topic", topic)]
         node_log, player_log = logs / "node.log", logs / "player.log"
         listener = _Listener(domain)
@@ -264,7 +264,7 @@ def replay(
             with _process(node, environment, node_log) as node_process:
                 _wait_active(listener, node_process, node_log)
                 with _process(player, environment, player_log) as player_process:
-                    _collect(listener, node_process, player_process, progress, QUIET_S + max_wait_s)
+                    _listen(listener, node_process, player_process, progress, QUIET_S + max_wait_s)
                     if player_process.poll():
                         raise LiveReplayError(f"the player failed:\n{_tail(player_log)}")
                 if node_process.poll() is not None:
@@ -291,7 +291,7 @@ def _quiet_environment(changes: Mapping[str, str]) -> Iterator[dict[str, str]]:
 
 
 def _wait_active(listener: _Listener, node: subprocess.Popen[bytes], log: Path) -> None:
-    deadline = time.monotonic() + START_PATIENCE_S
+    deadline = time.monotonic() + START_TIMEOUT_S
     while listener.status.get("lifecycle") != "active":
         listener.spin()
         if "configure failed" in listener.verdict:
@@ -299,10 +299,10 @@ def _wait_active(listener: _Listener, node: subprocess.Popen[bytes], log: Path) 
         if node.poll() is not None:
             raise LiveReplayError(f"the node ended before it was active:\n{_tail(log)}")
         if time.monotonic() > deadline:
-            raise LiveReplayError(f"the node was not active within {START_PATIENCE_S:.0f} s:\n{_tail(log)}")
+            raise LiveReplayError(f"the node was not active within {START_TIMEOUT_S:.0f} s:\n{_tail(log)}")
 
 
-def _collect(
+def _listen(
     listener: _Listener,
     node: subprocess.Popen[bytes],
     player: subprocess.Popen[bytes],
@@ -324,7 +324,7 @@ def _collect(
 def _last_status(listener: _Listener) -> None:
     """Wait for the status that counts the last frames; the node publishes one a second."""
     listener.status = {}
-    deadline = time.monotonic() + END_PATIENCE_S
+    deadline = time.monotonic() + END_TIMEOUT_S
     while not listener.status and time.monotonic() < deadline:
         listener.spin()
 

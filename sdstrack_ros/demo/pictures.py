@@ -32,7 +32,7 @@ _WHITE, _GREEN, _RED, _GREY = (255, 255, 255), (60, 220, 80), (255, 90, 80), (17
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
 
 
-class PictureError(TrackingError):
+class DemoPictureError(TrackingError):
     """Frames that cannot be drawn, or a file that cannot be written."""
 
 
@@ -54,7 +54,7 @@ class Shot:
 def write_video(path: Path, shots: Sequence[Shot], fps: float) -> None:
     """Both modalities side by side with the answer in colour and the true box in white; mp4.
 
-    Errors: PictureError without any image, or where OpenCV has no encoder.
+    Errors: DemoPictureError without any image, or where OpenCV has no encoder.
     """
     temporary = path.with_name(f"{path.stem}.part{path.suffix}")
     video: cv2.VideoWriter | None = None
@@ -63,15 +63,15 @@ def write_video(path: Path, shots: Sequence[Shot], fps: float) -> None:
         if picture is None:
             continue
         if shot.true is not None:
-            _rectangle(picture, shot.true, _WHITE, 1)
+            _draw_rectangle(picture, shot.true, _WHITE, 1)
         if video is None:
             size = (picture.shape[1], picture.shape[0])
             video = cv2.VideoWriter(str(temporary), cv2.VideoWriter.fourcc(*"mp4v"), fps, size)
             if not video.isOpened():
-                raise PictureError(f"OpenCV cannot write {temporary}; its build has no mp4v encoder")
+                raise DemoPictureError(f"OpenCV cannot write {temporary}; its build has no mp4v encoder")
         video.write(np.ascontiguousarray(picture[..., ::-1]))
     if video is None:
-        raise PictureError(f"{path}: not one frame with an image")
+        raise DemoPictureError(f"{path}: not one frame with an image")
     video.release()
     temporary.replace(path)
 
@@ -79,25 +79,27 @@ def write_video(path: Path, shots: Sequence[Shot], fps: float) -> None:
 def write_sheet(path: Path, shots: Sequence[Shot], title: str) -> None:
     """A film strip of a few frames, evenly spread: colour on top, the second camera below; png.
 
-    Errors: PictureError for a frame without any image, or a file that cannot be written.
+    Errors: DemoPictureError for a frame without any image, or a file that cannot be written.
     """
-    chosen = [_near(shots, at) for at in np.linspace(0, len(shots) - 1, SHEET_FRAMES).round().astype(int).tolist()]
+    chosen = [
+        _nearest_answered(shots, at) for at in np.linspace(0, len(shots) - 1, SHEET_FRAMES).round().astype(int).tolist()
+    ]
     begin = shots[0].frame.stamp
     columns = [_column(shot, shot.frame.stamp - begin) for shot in chosen]
     height, width = columns[0].shape[:2]
     sheet = np.empty((TITLE_HEIGHT + height + GAP, SHEET_FRAMES * (width + GAP) + GAP, 3), dtype=np.uint8)
     sheet[:] = _GROUND
-    _text(sheet, title, (GAP + 2, TITLE_HEIGHT - 12), _WHITE, 0.6)
+    _put_text(sheet, title, (GAP + 2, TITLE_HEIGHT - 12), _WHITE, 0.6)
     for number, column in enumerate(columns):
         left = GAP + number * (width + GAP)
         sheet[TITLE_HEIGHT : TITLE_HEIGHT + height, left : left + width] = column
     temporary = path.with_name(f"{path.stem}.part{path.suffix}")
     if not cv2.imwrite(str(temporary), np.ascontiguousarray(sheet[..., ::-1])):
-        raise PictureError(f"OpenCV cannot write {temporary}")
+        raise DemoPictureError(f"OpenCV cannot write {temporary}")
     temporary.replace(path)
 
 
-def _near(shots: Sequence[Shot], at: int) -> Shot:
+def _nearest_answered(shots: Sequence[Shot], at: int) -> Shot:
     """The answered frame nearest to a place, within a quarter of the way to the next column; else the one there."""
     reach = len(shots) // (4 * SHEET_FRAMES)
     around = range(max(0, at - reach), min(len(shots), at + reach + 1))
@@ -111,19 +113,19 @@ def _column(shot: Shot, seconds: float) -> Picture:
     aux = None if frame.aux is None else to_network_image(frame.aux, frame.modality)
     reference = frame.rgb if frame.rgb is not None else aux
     if reference is None:
-        raise PictureError(f"the frame at {frame.stamp} s has no image")
+        raise DemoPictureError(f"the frame at {frame.stamp} s has no image")
     scale = IMAGE_WIDTH / reference.shape[1]
     size = (IMAGE_WIDTH, round(reference.shape[0] * scale))
     halves = [_half(image, size) for image in (frame.rgb, aux)]
     for half in halves:
         if shot.true is not None:
-            _rectangle(half, _scaled(shot.true, scale), _WHITE, 1)
+            _draw_rectangle(half, _scaled(shot.true, scale), _WHITE, 1)
         if shot.box is not None:
-            _rectangle(half, _scaled(shot.box, scale), _GREEN, 2)
+            _draw_rectangle(half, _scaled(shot.box, scale), _GREEN, 2)
     bar = np.zeros((BAR_HEIGHT, IMAGE_WIDTH, 3), dtype=np.uint8)
     word, color = _verdict(shot)
-    _text(bar, f"{seconds:.1f} s", (8, BAR_HEIGHT - 7), _WHITE, 0.5)
-    _text(bar, word, (72, BAR_HEIGHT - 7), color, 0.5)
+    _put_text(bar, f"{seconds:.1f} s", (8, BAR_HEIGHT - 7), _WHITE, 0.5)
+    _put_text(bar, word, (72, BAR_HEIGHT - 7), color, 0.5)
     return np.vstack([*halves, bar])
 
 
@@ -154,12 +156,12 @@ def _scaled(box: BoundingBox, scale: float) -> BoundingBox:
     return BoundingBox(*(side * scale for side in box))
 
 
-def _rectangle(picture: Picture, box: BoundingBox, color: tuple[int, int, int], thickness: int) -> None:
+def _draw_rectangle(picture: Picture, box: BoundingBox, color: tuple[int, int, int], thickness: int) -> None:
     """Draw with a dark rim, to be seen on any ground."""
     first, last = (round(box.x), round(box.y)), (round(box.x + box.w), round(box.y + box.h))
     for shade, width in (((0, 0, 0), thickness + 2), (color, thickness)):
         cv2.rectangle(picture, first, last, shade, width, cv2.LINE_AA)
 
 
-def _text(picture: Picture, text: str, place: tuple[int, int], color: tuple[int, int, int], scale: float) -> None:
+def _put_text(picture: Picture, text: str, place: tuple[int, int], color: tuple[int, int, int], scale: float) -> None:
     cv2.putText(picture, text, place, _FONT, scale, color, 1, cv2.LINE_AA)

@@ -22,7 +22,7 @@ from sdstrack_ros.bags.frames import (
     choose_topics,
     open_bag,
     read_bag_frames,
-    read_truth,
+    read_truth_boxes,
     write_bag,
 )
 from sdstrack_ros.bags.storage import EVENT_PACKET
@@ -34,10 +34,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 MODALITY_NAMES = {"rgbd": Modality.DEPTH, "rgbt": Modality.THERMAL, "rgbe": Modality.EVENT}
-CLIP_FRAMES = 150
-CLIP_FPS = 15.0
-CLIP_SIZE = (640, 480)
-CLIP_SEED = 6
+DEMO_FRAMES = 150
+DEMO_FPS = 15.0
+DEMO_SIZE = (640, 480)
+DEMO_SEED = 6
 
 
 class DemoError(TrackingError):
@@ -45,7 +45,7 @@ class DemoError(TrackingError):
 
 
 @dataclass(frozen=True, slots=True)
-class Recording:
+class DemoRecording:
     """A bag with what is needed to track and score it: topics, the box to start on, true boxes by stamp."""
 
     bag: Path
@@ -58,7 +58,7 @@ class Recording:
 
 
 @dataclass(frozen=True, slots=True)
-class Summary:
+class DemoSummary:
     """The table of a run. Errors and overlaps are over the frames with a true box, after the first.
 
     A frame without an answer counts with the last box before it: what a robot would have had at that moment.
@@ -79,26 +79,26 @@ class Summary:
     device: str
 
 
-def synthetic_recording(modality: Modality, folder: Path) -> Recording:
+def demo_synthetic_recording(modality: Modality, folder: Path) -> DemoRecording:
     """Write the embedded default: somebody walks among others; smoke drifts over the colour camera of `rgbt`."""
     from ckd_core.data.synthetic import clip
 
     scene = clip(
-        CLIP_SEED,
+        DEMO_SEED,
         modality,
-        CLIP_FRAMES,
-        CLIP_SIZE,
-        CLIP_FPS,
+        DEMO_FRAMES,
+        DEMO_SIZE,
+        DEMO_FPS,
         trouble="smoke" if modality is Modality.THERMAL else "none",
     )
     boxes = [BoundingBox(*row) if np.isfinite(row).all() else None for row in scene.boxes]
     bag = folder / "recording"
     shutil.rmtree(bag, ignore_errors=True)
     write_bag(bag, scene.frames, boxes, events=scene.events)
-    return open_recording(bag, modality)
+    return open_demo_recording(bag, modality)
 
 
-def folder_recording(sequence_folder: Path, folder: Path, fps: float = 30.0) -> Recording:
+def demo_folder_recording(sequence_folder: Path, folder: Path, fps: float = 30.0) -> DemoRecording:
     """Write a folder of images (visible/ + infrared|depth|event/, groundtruth.txt) as a bag of `fps` Hz."""
     from dataclasses import replace
 
@@ -110,16 +110,16 @@ def folder_recording(sequence_folder: Path, folder: Path, fps: float = 30.0) -> 
     bag = folder / "recording"
     shutil.rmtree(bag, ignore_errors=True)
     write_bag(bag, frames, boxes)
-    return open_recording(bag, sequence.modality)
+    return open_demo_recording(bag, sequence.modality)
 
 
-def open_recording(
+def open_demo_recording(
     bag: Path,
     modality: Modality,
     init: BoundingBox | None = None,
     truth_file: Path | None = None,
     topics: BagTopics | None = None,
-) -> Recording:
+) -> DemoRecording:
     """A recording as it is; the true boxes come from its ground-truth topic or, one line a colour frame, from a file.
 
     Errors: DemoError without a box to start on; BagError for a recording that cannot be read.
@@ -132,15 +132,15 @@ def open_recording(
         if truth_file is not None:
             truth = _truth_from_file(truth_file, stamps)
         elif chosen.truth:
-            truth = {entry.stamp_ns: entry.box for entry in read_truth(opened, chosen.truth)}
+            truth = {entry.stamp_ns: entry.box for entry in read_truth_boxes(opened, chosen.truth)}
     if not stamps:
         raise DemoError(f"{bag}: no frame of {chosen.rgb or 'a colour topic'} could be read")
     start = init or truth.get(stamps[0])
     if start is None:
         raise DemoError(f"{bag}: no box to start on; the first frame has no true box, give one: --init x,y,w,h")
     duration = (stamps[-1] - stamps[0]) / 1e9
-    fps = (len(stamps) - 1) / duration if duration > 0 else CLIP_FPS
-    return Recording(bag, modality, chosen, start, truth, fps, "packets" if packets else "image")
+    fps = (len(stamps) - 1) / duration if duration > 0 else DEMO_FPS
+    return DemoRecording(bag, modality, chosen, start, truth, fps, "packets" if packets else "image")
 
 
 def _truth_from_file(path: Path, stamps: list[int]) -> dict[int, BoundingBox | None]:
@@ -154,13 +154,13 @@ def _truth_from_file(path: Path, stamps: list[int]) -> dict[int, BoundingBox | N
     }
 
 
-def run(
-    recording: Recording,
+def run_demo(
+    recording: DemoRecording,
     out: Path,
     parameters: Mapping[str, object],
     progress: Callable[[int], object] = int,
     rate: float = 1.0,
-) -> Summary:
+) -> DemoSummary:
     """Play the recording through the node, score what came back, write boxes, video, picture and summary to `out`.
 
     parameters: of the node, over those that the recording gives. rate: speed of play.
@@ -176,7 +176,7 @@ def run(
     with open_bag(recording.bag) as opened:
         frames = list(read_bag_frames(opened, recording.topics, recording.modality))
     answers = {answer.stamp_ns: answer for answer in live.answers}
-    summary = summarize(recording, [frame.stamp_ns for frame in frames], live)
+    summary = summarize_demo(recording, [frame.stamp_ns for frame in frames], live)
     _write_boxes(out / "boxes.csv", frames, answers, recording.truth)
     _write_pictures(out, frames, answers, recording, summary)
     temporary = out / "summary.json.part"
@@ -185,7 +185,7 @@ def run(
     return summary
 
 
-def summarize(recording: Recording, stamps: list[int], live: LiveReplay) -> Summary:
+def summarize_demo(recording: DemoRecording, stamps: list[int], live: LiveReplay) -> DemoSummary:
     """Score the answers against the recording's true boxes."""
     answers = {answer.stamp_ns: answer for answer in live.answers}
     predicted, true = [], []
@@ -207,7 +207,7 @@ def summarize(recording: Recording, stamps: list[int], live: LiveReplay) -> Summ
     known = errors[np.isfinite(errors)]
     dropped = int(live.status.get("frames.dropped", 0))
     received = int(live.status.get("frames.frames", 0))
-    return Summary(
+    return DemoSummary(
         frames_in=len(stamps),
         frames_answered=len(answers),
         boxes_out=sum(answer.box is not None for answer in answers.values()),
@@ -244,7 +244,7 @@ def _cells(box: BoundingBox | None) -> list[str]:
 
 
 def _write_pictures(
-    out: Path, frames: list[BagFrame], answers: Mapping[int, LiveBox], recording: Recording, summary: Summary
+    out: Path, frames: list[BagFrame], answers: Mapping[int, LiveBox], recording: DemoRecording, summary: DemoSummary
 ) -> None:
     """Write overlay.mp4 with every frame and contact_sheet.png with a few; true boxes in white."""
     shots = []

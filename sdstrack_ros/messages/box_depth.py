@@ -29,7 +29,7 @@ MIN_READINGS = 12
 MIN_VALID_SHARE = 0.02
 TRIM = 0.1
 # More pixels than this tell nothing more and cost time.
-MAX_SIDE_PX = 96
+MAX_SAMPLES_PER_SIDE = 96
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +70,7 @@ def readings_in(
     low = np.clip(np.floor(corners.min(axis=0)), 0, (width, height)).astype(int)
     high = np.clip(np.ceil(corners.max(axis=0)), 0, (width, height)).astype(int)
     inside = depth[low[1] : high[1], low[0] : high[0]]
-    step = max(1, -(-max(inside.shape[:2], default=1) // MAX_SIDE_PX))
+    step = max(1, -(-max(inside.shape[:2], default=1) // MAX_SAMPLES_PER_SIDE))
     return depth_in_metres(inside[::step, ::step])
 
 

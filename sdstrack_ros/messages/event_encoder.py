@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ckd_core.modality import Events
 
 ENCODING = "evt3"
-MAX_SIDE_PX = 2048  # 11 bits
+MAX_SENSOR_SIDE_PX = 2048  # 11 bits
 _ADDR_Y, _ADDR_X, _TIME_LOW, _TIME_HIGH = 0x0000, 0x2000, 0x6000, 0x8000
 _POLARITY_BIT = 11
 _TIME_BITS = 12
@@ -40,7 +40,7 @@ def encode_evt3(events: Events, begin_s: float) -> NDArray[np.uint8]:
     x, y = np.asarray(events.x, np.int64), np.asarray(events.y, np.int64)
     if micros[0] < 0 or (np.diff(micros) < 0).any():
         raise EventEncodeError(f"events from {events.t[0]} s on must not be before {begin_s} s, nor go back in time")
-    if min(x.min(), y.min()) < 0 or max(x.max(), y.max()) >= MAX_SIDE_PX:
+    if min(x.min(), y.min()) < 0 or max(x.max(), y.max()) >= MAX_SENSOR_SIDE_PX:
         raise EventEncodeError(f"events reach x {x.min()}..{x.max()}, y {y.min()}..{y.max()}; expected 0..2047")
     low = micros & ((1 << _TIME_BITS) - 1)
     high = (micros >> _TIME_BITS) & ((1 << _TIME_BITS) - 1)

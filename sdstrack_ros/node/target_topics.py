@@ -18,7 +18,7 @@ from sdstrack_ros.tracking.target_requests import (
     CandidatesRequest,
     PixelRequest,
     TargetError,
-    box_of,
+    detection_box,
 )
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ class TargetInputs:
 
     @guarded("init_box")
     def _on_box(self, message: Detection2D) -> None:
-        self._submit(BoxRequest("init_box", box_of(message), _stamp_ns(message.header)))
+        self._submit(BoxRequest("init_box", detection_box(message), _stamp_ns(message.header)))
 
     @guarded("init_roi")
     def _on_roi(self, message: RegionOfInterest) -> None:
@@ -104,7 +104,7 @@ class TargetInputs:
     @guarded("candidates")
     def _on_candidates(self, message: Detection2DArray) -> None:
         candidates = tuple(
-            Candidate(box_of(detection), str(result.hypothesis.class_id), float(result.hypothesis.score))
+            Candidate(detection_box(detection), str(result.hypothesis.class_id), float(result.hypothesis.score))
             for detection in message.detections
             for result in detection.results
         )

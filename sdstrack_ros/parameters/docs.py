@@ -48,7 +48,7 @@ def descriptor(spec: ParameterSpec) -> Any:
     return result
 
 
-def markdown(table: Sequence[ParameterSpec]) -> str:
+def parameters_markdown(table: Sequence[ParameterSpec]) -> str:
     """docs/parameters.md."""
     lines = [
         "# Parameters of tracker_node",
@@ -78,4 +78,4 @@ def _markdown_row(spec: ParameterSpec) -> str:
 
 
 if __name__ == "__main__":
-    sys.stdout.write(markdown(parameter_table()))
+    sys.stdout.write(parameters_markdown(parameter_table()))

@@ -83,7 +83,7 @@ class ResetRequest:
 TargetRequest = BoxRequest | PixelRequest | CandidatesRequest | ResetRequest
 
 
-def box_of(detection: Any) -> BoundingBox:
+def detection_box(detection: Any) -> BoundingBox:
     """Box of a Detection2D, whoever deserialised it; its angle is ignored, a value that is not finite makes all nan."""
     center, w, h = detection.bbox.center.position, float(detection.bbox.size_x), float(detection.bbox.size_y)
     box = BoundingBox(float(center.x) - w / 2, float(center.y) - h / 2, w, h)

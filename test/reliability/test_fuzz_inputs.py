@@ -35,7 +35,7 @@ from sdstrack_ros.messages.event_window import EventDecodeError, EventWindow  # 
 from sdstrack_ros.messages.image_codec import ENCODINGS, CodecError, decode  # noqa: E402
 from sdstrack_ros.sync.event_buffer import EventBuffer  # noqa: E402
 from sdstrack_ros.sync.synchronizer import SyncConfig, SyncedSet, Synchronizer  # noqa: E402
-from sdstrack_ros.tracking.target_requests import TargetError, box_of, checked_box  # noqa: E402
+from sdstrack_ros.tracking.target_requests import TargetError, checked_box, detection_box  # noqa: E402
 
 SUBSCRIBED = (
     Image,
@@ -111,7 +111,7 @@ def _use_camera(message: Any) -> None:
 
 
 def _use_detection(message: Any) -> None:
-    checked_box(box_of(message), (640, 480))
+    checked_box(detection_box(message), (640, 480))
 
 
 PNG_LIKE = st.binary(max_size=64).map(lambda tail: b"\x89PNG\r\n\x1a\n" + tail + b"IEND\xaeB`\x82")

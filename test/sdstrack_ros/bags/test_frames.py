@@ -17,7 +17,7 @@ from sdstrack_ros.bags.frames import (
     open_bag,
     read_bag_frames,
     read_frames,
-    read_truth,
+    read_truth_boxes,
     write_bag,
 )
 from sdstrack_ros.bags.storage import EVENT_PACKET, IMAGE, typestore
@@ -82,7 +82,7 @@ def test_every_kind_of_second_image_survives(tmp_path: Path, modality: Modality,
 def test_true_boxes_come_back_with_absences(tmp_path: Path) -> None:
     boxes = [BoundingBox(3, 4.5, 10, 12), None, BoundingBox(5, 6, 7, 8)]
     with open_bag(write_bag(tmp_path / "bag", film(5), boxes)) as bag:
-        truth = read_truth(bag, TRUTH_TOPIC)
+        truth = read_truth_boxes(bag, TRUTH_TOPIC)
         assert choose_topics(bag, Modality.THERMAL).truth == TRUTH_TOPIC
     assert [t.box for t in truth] == boxes
     assert truth[1].stamp_ns - truth[0].stamp_ns == round(NS / 30)
@@ -161,7 +161,7 @@ def test_missing_and_wrong_topics_list_what_is_there(tmp_path: Path) -> None:
     with pytest.raises(BagError, match="is sensor_msgs/msg/CameraInfo; expected sensor_msgs/msg/Image or"):
         list(read_frames(path, Modality.THERMAL, BagTopics(rgb="/camera/color/camera_info")))
     with open_bag(path) as bag, pytest.raises(BagError, match="no topic '/truth'"):
-        read_truth(bag, "/truth")
+        read_truth_boxes(bag, "/truth")
 
 
 def custom_bag(path: Path, messages: list[tuple[str, str, int, Any]]) -> Path:

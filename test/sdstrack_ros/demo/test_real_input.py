@@ -21,9 +21,9 @@ pytestmark = [pytest.mark.ros, pytest.mark.shared]
 LEAST_BOXES, LEAST_MEAN_OVERLAP = 10, 0.25
 
 
-def scored(recording: run.Recording, out: Path, rate: float) -> run.Summary:
+def scored(recording: run.DemoRecording, out: Path, rate: float) -> run.DemoSummary:
     """Run and check what every replay has to leave behind; `rate` is slow enough for a busy core."""
-    summary = run.run(recording, out, {"threads": 1}, rate=rate)
+    summary = run.run_demo(recording, out, {"threads": 1}, rate=rate)
     assert summary.frames_answered + summary.dropped_by_node + summary.lost_in_transport == summary.frames_in
     assert summary.boxes_out >= LEAST_BOXES
     assert summary.model == "sdstrack_s128"
@@ -43,13 +43,13 @@ def test_a_compressed_bag_is_played_and_scored(shared_data: Path, tmp_path: Path
     """Jpeg colour and thermal, the second 7 ms late; starts on the first true box of the sequence of that name."""
     truth = shared_data / "sequences" / "rgbt_m3svd_clip_0111_1753" / "groundtruth.txt"
     bag = shared_data / "bags" / "rgbt_clip_0111_1753_mcap_compressed"
-    recording = run.open_recording(bag, Modality.THERMAL, truth_file=truth)
+    recording = run.open_demo_recording(bag, Modality.THERMAL, truth_file=truth)
     assert recording.topics.rgb.endswith("/compressed")
     assert scored(recording, tmp_path, 0.2).frames_in == 20
 
 
 def test_a_folder_of_images_is_written_as_a_bag_played_and_scored(shared_data: Path, tmp_path: Path) -> None:
     folder = shared_data / "sequences" / "rgbt_m3svd_0117_1620"
-    recording = run.folder_recording(folder, tmp_path)
+    recording = run.demo_folder_recording(folder, tmp_path)
     frames = len(sorted((folder / "visible").iterdir()))
     assert scored(recording, tmp_path / "out", 0.5).frames_in == frames

@@ -28,12 +28,12 @@ EVENTS = ("packets", EVENTS_TOPIC)
 TRUTH = {stamp: BoundingBox(10.0 * stamp, 0, 40, 40) for stamp in range(5)}
 
 
-def recording(truth: dict[int, BoundingBox | None] | None = None) -> run.Recording:
-    return run.Recording(Path("bag"), Modality.DEPTH, BagTopics(), TRUTH[0], truth or dict(TRUTH), 10.0)
+def recording(truth: dict[int, BoundingBox | None] | None = None) -> run.DemoRecording:
+    return run.DemoRecording(Path("bag"), Modality.DEPTH, BagTopics(), TRUTH[0], truth or dict(TRUTH), 10.0)
 
 
-def summary_of(answers: list[LiveBox], **status: str) -> run.Summary:
-    return run.summarize(recording(), list(TRUTH), LiveReplay(answers, status))
+def summary_of(answers: list[LiveBox], **status: str) -> run.DemoSummary:
+    return run.summarize_demo(recording(), list(TRUTH), LiveReplay(answers, status))
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +68,7 @@ def test_empty_answer_is_a_miss() -> None:
 def test_frames_without_a_true_box_are_not_scored() -> None:
     truth: dict[int, BoundingBox | None] = {**TRUTH, 2: None, 3: None}
     far = [LiveBox(1, TRUTH[1], 0.9), LiveBox(2, BoundingBox(900, 900, 9, 9), 0.9), LiveBox(4, TRUTH[4], 0.9)]
-    summary = run.summarize(recording(truth), list(truth), LiveReplay(far, {}))
+    summary = run.summarize_demo(recording(truth), list(truth), LiveReplay(far, {}))
     assert summary.precision_20px == 1.0
 
 
@@ -116,12 +116,12 @@ def test_played_slowly_partners_are_waited_for_longer(rate: float, asked: dict[s
 def test_demo_runs_on_the_real_node(
     name: str, tmp_path: Path, tiny_weights: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(run, "CLIP_FRAMES", 20)
-    monkeypatch.setattr(run, "CLIP_SIZE", (160, 120))
+    monkeypatch.setattr(run, "DEMO_FRAMES", 20)
+    monkeypatch.setattr(run, "DEMO_SIZE", (160, 120))
     modality = run.MODALITY_NAMES[name]
-    made = run.synthetic_recording(modality, tmp_path)
+    made = run.demo_synthetic_recording(modality, tmp_path)
     parameters = {"model": "sdstrack_tiny_test", "weights": str(tiny_weights), "engine": "torch/fp32", "threads": 1}
-    summary = run.run(made, tmp_path / "out", parameters, rate=0.5)
+    summary = run.run_demo(made, tmp_path / "out", parameters, rate=0.5)
     assert (made.event_input, made.topics.aux) == EVENTS if name == "rgbe" else made.event_input == "image"
     assert summary.frames_in == 20
     assert summary.frames_answered + summary.dropped_by_node + summary.lost_in_transport == 20
@@ -138,9 +138,9 @@ def test_demo_runs_on_the_real_node(
 
 @pytest.mark.ros
 def test_node_that_cannot_start_is_reported_with_its_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(run, "CLIP_FRAMES", 2)
-    monkeypatch.setattr(run, "CLIP_SIZE", (160, 120))
-    made = run.synthetic_recording(Modality.DEPTH, tmp_path)
+    monkeypatch.setattr(run, "DEMO_FRAMES", 2)
+    monkeypatch.setattr(run, "DEMO_SIZE", (160, 120))
+    made = run.demo_synthetic_recording(Modality.DEPTH, tmp_path)
     parameters = {"weights": str(tmp_path / "absent.safetensors")}
     with pytest.raises(LiveReplayError, match=r"configure failed: .*absent\.safetensors"):
         replay(made.bag, made.topics, parameters, tmp_path / "logs")

@@ -22,7 +22,7 @@ from sdstrack_ros.parameters.table import Settings
 from sdstrack_ros.tracking.overload import OutputPlan
 from sdstrack_ros.tracking.session import Answer
 from sdstrack_ros.tracking.source_frame import SourceFrame
-from sdstrack_ros.tracking.target_requests import box_of
+from sdstrack_ros.tracking.target_requests import detection_box
 
 SIZE = (640, 480)
 CAMERA = PinholeCamera(640, 480, 500.0, 500.0, 320.0, 240.0, frame_id="optical")
@@ -53,7 +53,7 @@ def test_a_detection_has_the_source_frames_header_and_the_users_label() -> None:
     assert detection.results[0].hypothesis.score == 0.75
     assert (detection.bbox.center.position.x, detection.bbox.center.position.y) == (230.0, 200.0)
     assert (detection.bbox.size_x, detection.bbox.size_y) == (60.0, 40.0)
-    assert box_of(detection) == BOX
+    assert detection_box(detection) == BOX
 
 
 @pytest.mark.parametrize("state", [TrackState.LOST, None])

@@ -15,7 +15,7 @@ from ckd_core.modality import Events, events_to_image
 from sdstrack_ros.bags.frames import open_bag, read_frames, write_bag
 from sdstrack_ros.bags.storage import EVENT_PACKET, typestore
 from sdstrack_ros.bags.writer import AUX_TOPICS, EVENTS_TOPIC
-from sdstrack_ros.messages.event_encoder import MAX_SIDE_PX, EventEncodeError, encode_evt3
+from sdstrack_ros.messages.event_encoder import MAX_SENSOR_SIDE_PX, EventEncodeError, encode_evt3
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -23,7 +23,10 @@ if TYPE_CHECKING:
 evt3 = pytest.importorskip("evt3")
 
 EVENT = st.tuples(
-    st.integers(0, MAX_SIDE_PX - 1), st.integers(0, MAX_SIDE_PX - 1), st.integers(0, 40_000_000), st.booleans()
+    st.integers(0, MAX_SENSOR_SIDE_PX - 1),
+    st.integers(0, MAX_SENSOR_SIDE_PX - 1),
+    st.integers(0, 40_000_000),
+    st.booleans(),
 )
 
 
@@ -39,7 +42,7 @@ def test_an_independent_decoder_reads_what_was_written(rows: list[tuple[int, int
     # The clock has 24 bits, 16.7 s: a reader tells a wrap from a step back only when something comes close to it.
     clock = [(0, 0, micros, False) for micros in range(0, 40_000_001, 20_000)]
     events = events_of([*rows, *clock], begin_s)
-    decoded = evt3.Decoder(MAX_SIDE_PX, MAX_SIDE_PX).feed(encode_evt3(events, begin_s).tobytes())
+    decoded = evt3.Decoder(MAX_SENSOR_SIDE_PX, MAX_SENSOR_SIDE_PX).feed(encode_evt3(events, begin_s).tobytes())
     assert np.array_equal(decoded.x, events.x)
     assert np.array_equal(decoded.y, events.y)
     assert np.array_equal(decoded.p, events.p)

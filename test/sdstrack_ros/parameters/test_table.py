@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from sdstrack_ros.parameters.docs import descriptor, markdown
+from sdstrack_ros.parameters.docs import descriptor, parameters_markdown
 from sdstrack_ros.parameters.spec import Effect, ParameterError, ParameterSpec
 from sdstrack_ros.parameters.table import TABLE, Settings, changed, parameter_table, settings_from, settings_from_yaml
 
@@ -13,7 +13,7 @@ DOCS = Path(__file__).parents[3] / "docs" / "parameters.md"
 
 
 def test_docs_are_generated_from_the_table() -> None:
-    assert DOCS.read_text() == markdown(parameter_table()), (
+    assert DOCS.read_text() == parameters_markdown(parameter_table()), (
         "run: python -m sdstrack_ros.parameters.docs > docs/parameters.md"
     )
 
