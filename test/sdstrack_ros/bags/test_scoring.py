@@ -1,18 +1,14 @@
 from __future__ import annotations
 
-import json
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
-from typer.testing import CliRunner
 
 from ckd_core.errors import TrackingError
 from ckd_core.evaluation.scoring.metrics import summarize_track
 from ckd_core.frame import BoundingBox, Modality, MultiModalFrame
 from ckd_core.tracking.result import TrackResult, TrackState
-from sdstrack_ros.bags.evaluate import EvaluateRequest, evaluate
 from sdstrack_ros.bags.frames import BagTopics, open_bag, write_bag
 from sdstrack_ros.bags.report import streaming_json
 from sdstrack_ros.bags.scoring import (
@@ -23,24 +19,7 @@ from sdstrack_ros.bags.scoring import (
     evaluate_streaming,
 )
 from sdstrack_ros.sync.types import SyncConfig
-
-COUNT, SIDE, SPEED = 40, 20, 4
-PERIOD_S = 1 / 30
-
-
-def film(count: int = COUNT) -> tuple[list[MultiModalFrame], list[BoundingBox | None]]:
-    """A bright square that walks to the right on a dark ground; absent in frames 10 and 11."""
-    frames, boxes = [], []
-    for i in range(count):
-        rgb = np.random.default_rng(i).integers(0, 40, (64, 240, 3), dtype=np.uint8)
-        aux = rgb[..., 0].copy()
-        x = 10 + i * SPEED
-        if i not in (10, 11):
-            rgb[20 : 20 + SIDE, x : x + SIDE] = 250
-            aux[20 : 20 + SIDE, x : x + SIDE] = 250
-        frames.append(MultiModalFrame(i * PERIOD_S, rgb, aux, Modality.THERMAL))
-        boxes.append(None if i in (10, 11) else BoundingBox(x, 20, SIDE, SIDE))
-    return frames, boxes
+from testkit.bag_scenes import COUNT, PERIOD_S, SIDE, walking_square
 
 
 class BrightestSpot:
@@ -69,7 +48,7 @@ class BrightestSpot:
 
 @pytest.fixture(scope="module")
 def recording(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_bag(tmp_path_factory.mktemp("bags") / "walk", *film())
+    return write_bag(tmp_path_factory.mktemp("bags") / "walk", *walking_square())
 
 
 def given(path: Path) -> BagInput:
@@ -101,7 +80,7 @@ def test_depth_recorded_in_another_unit_is_read_as_metres(tmp_path: Path) -> Non
 
 def test_truth_from_a_file_scores_the_same(recording: Path, tmp_path: Path) -> None:
     file = tmp_path / "truth.txt"
-    rows = ["nan,nan,nan,nan" if box is None else ",".join(map(str, box)) for box in film()[1]]
+    rows = ["nan,nan,nan,nan" if box is None else ",".join(map(str, box)) for box in walking_square()[1]]
     file.write_text("\n".join(rows))
     by_file = evaluate_offline(given(recording), BrightestSpot(), truth_file=file)
     assert by_file.summary == evaluate_offline(given(recording), BrightestSpot()).summary
@@ -127,7 +106,7 @@ def test_late_answers_are_scored_as_late_and_replaced_frames_counted(
     assert live.tracked == pytest.approx(COUNT / tracked_every, abs=2)
     # An independent replay of the same rules: which box was ready when each frame came.
     arrivals = [i * PERIOD_S for i in range(COUNT)]
-    truth = film()[1]
+    truth = walking_square()[1]
     ready: list[tuple[float, int]] = []
     free, next_frame = 0.0, 0
     while next_frame < COUNT:
@@ -192,94 +171,14 @@ def test_a_frame_that_the_tracker_refuses_is_a_miss_and_not_the_end(recording: P
 
 
 def test_nothing_to_start_on_is_an_error_that_lists_the_topics(tmp_path: Path) -> None:
-    path = write_bag(tmp_path / "untold", film(5)[0])
+    path = write_bag(tmp_path / "untold", walking_square(5)[0])
     with pytest.raises(EvaluationError, match=r"no true boxes to start on .* there are: .*image_raw"):
         evaluate_offline(given(path), BrightestSpot())
     report = evaluate_offline(given(path), BrightestSpot(), init_box=BoundingBox(10, 20, SIDE, SIDE))
     assert report.summary is None
     assert all(row.box is not None for row in report.rows)
-    empty = write_bag(tmp_path / "absent", film(5)[0], [None] * 5)
+    empty = write_bag(tmp_path / "absent", walking_square(5)[0], [None] * 5)
     with pytest.raises(EvaluationError, match="never started: no frame has a true box"):
         evaluate_offline(given(empty), BrightestSpot())
     with pytest.raises(EvaluationError, match="latency -1"):
         evaluate_streaming(given(path), BrightestSpot(), latency_s=-1)
-
-
-@dataclass(frozen=True)
-class Weights:
-    path: Path
-    model: str
-
-    def settings(self, modality: str) -> dict[str, str]:
-        """Node parameters; the plain engine has nothing to compile."""
-        plain = {"device": "cpu", "engine": "torch/fp32", "modality": modality}
-        return {"model": self.model, "weights": str(self.path), **plain}
-
-
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory: pytest.TempPathFactory) -> Weights:
-    from ckd_core.models.checkpoint import metadata_of, save_model
-    from ckd_core.models.registry import build_model
-
-    name = "sdstrack_tiny_test"
-    path = tmp_path_factory.mktemp("weights") / "tiny.safetensors"
-    model = build_model(name, seed=3)
-    save_model(path, model, metadata_of(model, ["depth", "thermal", "event"], "seeded random numbers"))
-    return Weights(path, name)
-
-
-def test_the_same_recording_gives_byte_identical_results_with_a_real_network(
-    recording: Path, weights: Weights, tmp_path: Path
-) -> None:
-    overrides = weights.settings("thermal")
-    outputs = []
-    for run in ("a", "b"):
-        lines = list(
-            evaluate(EvaluateRequest(recording, overrides=overrides, out=tmp_path / run, latency_s=0.05, realtime=True))
-        )
-        outputs.append(
-            [(tmp_path / run / name).read_bytes() for name in ("result.json", "boxes.txt", "streaming.json")]
-        )
-        assert any("every frame: AUC" in line for line in lines)
-        assert any("price of being late" in line for line in lines)
-    assert outputs[0] == outputs[1]
-    result = json.loads(outputs[0][0])
-    assert len(result["frames"]) == len(outputs[0][1].splitlines()) == COUNT
-    assert result["synchronizer"]["paired"] == COUNT
-    assert str(tmp_path) not in outputs[0][0].decode()
-
-
-def test_the_command_line_evaluates_with_a_parameter_file(recording: Path, weights: Weights, tmp_path: Path) -> None:
-    import sdstrack_ros.commands
-    from ckd_core.cli import build_app
-
-    config = tmp_path / "node.yaml"
-    config.write_text(
-        "/**:\n  ros__parameters:\n    modality: thermal\n    device: cpu\n    engine: torch/fp32\n"
-        f"    model: {weights.model}\n    weights: {weights.path}\n    rgb_topic: /camera/color/image_raw\n"
-    )
-    app = build_app(sdstrack_ros.commands)
-    words = ["evaluate", str(recording), "--config", str(config)]
-    done = CliRunner().invoke(app, [*words, "--out", str(tmp_path / "out")])
-    assert done.exit_code == 0, done.output
-    assert f"{COUNT} frames: {COUNT} pairs" in done.output
-    assert (tmp_path / "out" / "result.json").exists()
-    refused = CliRunner().invoke(app, [*words, "--rgb", "/none"])
-    assert isinstance(refused.exception, TrackingError)
-    assert "no topic '/none'; there are:" in str(refused.exception)
-
-
-@pytest.mark.shared
-def test_a_real_recording_is_evaluated_whole(shared_data: Path, weights: Weights, tmp_path: Path) -> None:
-    bag = shared_data / "bags" / "rgbt_clip_0111_1753_mcap_compressed"
-    truth = shared_data / "sequences" / "rgbt_m3svd_clip_0111_1753" / "groundtruth.txt"
-    overrides = weights.settings("thermal")
-    lines = list(
-        evaluate(
-            EvaluateRequest(bag, overrides=overrides, truth_file=truth, out=tmp_path, realtime=True, latency_s=0.04)
-        )
-    )
-    assert any(line.startswith("20 frames: 20 pairs") for line in lines)
-    result = json.loads((tmp_path / "result.json").read_text())
-    assert result["summary"]["frames"] == 19
-    assert result["rejected"] == {}

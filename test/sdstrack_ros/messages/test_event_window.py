@@ -3,33 +3,13 @@ from __future__ import annotations
 import sys
 from array import array
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
 from sdstrack_ros.messages.event_window import EventDecodeError, EventWindow
-from sdstrack_ros.sync.event_buffer import EventBuffer
-from sdstrack_ros.sync.synchronizer import SyncConfig, Synchronizer
-
-MS = 1_000_000
-S = 1_000_000_000
-
-
-def packet(encoding: str, data: bytes, stamp_ns: int = 0, seq: int = 0, time_base: int = 0, **more: Any) -> Any:
-    stamp = SimpleNamespace(sec=stamp_ns // S, nanosec=stamp_ns % S)
-    fields = {"width": 640, "height": 480, "is_bigendian": False} | more
-    header = SimpleNamespace(stamp=stamp, frame_id="events")
-    return SimpleNamespace(
-        header=header, seq=seq, time_base=time_base, encoding=encoding, events=array("B", data), **fields
-    )
-
-
-def mono_bytes(x: Any, y: Any, dt_ns: Any, p: Any, big: bool = False) -> bytes:
-    words = np.asarray(p, np.uint64) << np.uint64(63) | np.asarray(y, np.uint64) << np.uint64(48)
-    words |= np.asarray(x, np.uint64) << np.uint64(32) | np.asarray(dt_ns, np.uint64)
-    return words.astype(">u8" if big else "<u8").tobytes()
+from testkit.event_packets import MS, S, mono_bytes, packet
 
 
 def evt3_bytes(events: list[tuple[int, int, int, int]]) -> bytes:
@@ -167,53 +147,6 @@ def test_events_beyond_the_sensor_are_left_out_and_counted() -> None:
     window.add(packet("mono", mono_bytes([1, 700, 3], [1, 1, 481], [0, 1, 2], [1, 1, 1]), stamp_ns=S))
     assert window.between(0, 2 * S).x.tolist() == [1]
     assert window.outside == 2
-
-
-def feed(sync: Synchronizer, until_ms: int, packets_until_ms: int, color_until_ms: int) -> list[Any]:
-    left = []
-    for ms in range(until_ms):
-        now = ms * MS
-        if ms <= packets_until_ms and ms % 2 == 0:
-            data = mono_bytes([ms % 640], [3], [0], [1])
-            left += sync.add_aux(now, now, packet("mono", data, stamp_ns=now, time_base=now, seq=ms // 2))
-        if ms <= color_until_ms and ms % 40 == 20:
-            left += sync.add_color(now, now + 1, f"color {ms}")
-        left += sync.poll(now)
-    return left
-
-
-def test_frames_get_the_events_since_the_frame_before() -> None:
-    sync = Synchronizer(SyncConfig(), EventBuffer)
-    left = feed(sync, 500, 500, 500)
-    assert [s.color.payload for s in left] == [f"color {ms}" for ms in range(20, 500, 40)]
-    assert all(s.aux is not None and s.left_ns - s.color.arrival_ns <= 3 * MS for s in left)
-    for s in left[1:]:
-        assert s.aux.payload.start_ns == s.stamp_ns - 40 * MS
-        assert s.aux.payload.x.tolist() == list(range(s.stamp_ns // MS - 38, s.stamp_ns // MS + 1, 2))
-
-
-def test_a_silent_event_camera_leaves_frames_alone_and_an_idle_scene_does_not() -> None:
-    sync = Synchronizer(SyncConfig(), EventBuffer)
-    left = feed(sync, 2000, 700, 2000)
-    assert all(s.aux is not None for s in left if s.stamp_ns < 700 * MS)
-    assert all(s.aux is None for s in left if s.stamp_ns > 800 * MS)
-    assert len(left) == 50
-
-    still = Synchronizer(SyncConfig(), EventBuffer)
-    for ms in range(0, 300, 2):
-        still.add_aux(ms * MS, ms * MS, packet("mono", b"", stamp_ns=ms * MS, seq=ms // 2))
-    (only,) = still.add_color(290 * MS, 300 * MS, "c")
-    assert len(only.aux.payload) == 0
-
-
-def test_events_drive_when_colour_dies() -> None:
-    sync = Synchronizer(SyncConfig(), EventBuffer)
-    left = feed(sync, 2000, 2000, 500)
-    alone = [s for s in left if s.color is None]
-    assert 40 <= len(alone) <= 46
-    assert all(len(s.aux.payload) >= 15 for s in alone)
-    stamps = [s.stamp_ns for s in left]
-    assert stamps == sorted(set(stamps))
 
 
 @pytest.mark.shared

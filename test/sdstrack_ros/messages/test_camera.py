@@ -1,0 +1,69 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sensor_msgs.msg import CameraInfo, RegionOfInterest
+
+from sdstrack_ros.messages.camera import CameraError, PinholeCamera
+from testkit.frame_results import CAMERA
+
+
+def info(**changes: object) -> CameraInfo:
+    message = CameraInfo(width=640, height=480, distortion_model="plumb_bob", d=[0.0] * 5)
+    message.k = [500.0, 0.0, 320.0, 0.0, 500.0, 240.0, 0.0, 0.0, 1.0]
+    for name, value in changes.items():
+        setattr(message, name, value)
+    return message
+
+
+@pytest.mark.parametrize("changes", [{"k": [0.0] * 9}, {"width": 0}, {"k": [math.nan] * 9}])
+def test_uncalibrated_cameras_are_refused(changes: dict[str, object]) -> None:
+    with pytest.raises(CameraError, match="uncalibrated"):
+        PinholeCamera.from_message(info(**changes))
+
+
+@pytest.mark.parametrize(
+    ("model", "distortion"),
+    [
+        ("plumb_bob", [0.0] * 5),
+        ("plumb_bob", [0.1, -0.05, 0.001, -0.001, 0.01]),
+        ("rational_polynomial", [0.1, -0.05, 0.001, -0.001, 0.01, 0.02, 0.0, 0.0]),
+        ("equidistant", [0.02, -0.01, 0.001, 0.0]),
+    ],
+)
+@given(x=st.floats(100, 540), y=st.floats(80, 400), z=st.floats(0.3, 30))
+def test_pixel_and_ray_are_inverse(model: str, distortion: list[float], x: float, y: float, z: float) -> None:
+    camera = PinholeCamera.from_message(info(distortion_model=model, d=distortion))
+    a, b = camera.ray(x, y)
+    assert camera.pixel((a * z, b * z, z)) == pytest.approx((x, y), abs=0.05)
+
+
+def test_a_region_of_interest_shifts_the_optical_axis_and_keeps_the_focal_length() -> None:
+    whole = PinholeCamera.from_message(info(width=1280, height=960))
+    part = PinholeCamera.from_message(
+        info(width=1280, height=960, roi=RegionOfInterest(x_offset=100, y_offset=50, width=640, height=480))
+    )
+    assert (part.width, part.height, part.fx, part.fy) == (640, 480, 500.0, 500.0)
+    assert part.scaled(640, 480).ray(10.0, 20.0) == pytest.approx(whole.ray(110.0, 70.0))
+    binned = part.scaled(320, 240)
+    assert binned.fx == 250.0
+    assert binned.ray(4.5, 9.5) == pytest.approx(whole.ray(109.5, 69.5))
+
+
+def test_a_region_of_interest_outside_the_calibration_is_refused() -> None:
+    with pytest.raises(CameraError, match=r"roi of 640 x 480 at \(1, 0\) is not within its 640 x 480"):
+        PinholeCamera.from_message(info(roi=RegionOfInterest(x_offset=1, width=640, height=480)))
+
+
+def test_a_point_behind_the_camera_has_no_pixel() -> None:
+    with pytest.raises(CameraError, match="not in front"):
+        CAMERA.pixel((0.0, 0.0, -1.0))
+
+
+def test_a_binned_image_sees_the_same_rays() -> None:
+    # Centres of pixels: (319.5, 239.5) of 640 x 480 is (159.5, 119.5) of 320 x 240 seen from the corner, minus half.
+    half = CAMERA.scaled(320, 240)
+    assert half.ray(99.75, 79.75) == pytest.approx(CAMERA.ray(200.0, 160.0))

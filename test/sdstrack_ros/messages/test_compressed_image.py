@@ -1,0 +1,103 @@
+from __future__ import annotations
+
+import contextlib
+import struct
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ckd_core.frame import Modality
+from sdstrack_ros.messages.image_codec import CodecError, decode
+from testkit.image_messages import compressed, noise
+
+
+def test_png_is_lossless_in_colour_grey_and_sixteen_bit() -> None:
+    rgb = noise("rgb8")
+    png = cv2.imencode(".png", rgb[..., ::-1])[1].tobytes()
+    for form in ("png", "rgb8; png compressed bgr8", "bgr8; png compressed bgr8"):
+        np.testing.assert_array_equal(decode(compressed(form, png)).color(), rgb)
+    np.testing.assert_array_equal(decode(compressed("rgb8; png compressed rgb8", png)).color(), rgb[..., ::-1])
+    grey16 = noise("mono16")
+    png16 = cv2.imencode(".png", grey16)[1].tobytes()
+    np.testing.assert_array_equal(decode(compressed("mono16; png compressed ", png16)).pixels, grey16)
+    np.testing.assert_array_equal(decode(compressed("16UC1; png compressed ", png16)).auxiliary(Modality.DEPTH), grey16)
+
+
+def test_jpeg_is_close_in_the_right_channel_order() -> None:
+    rgb = np.zeros((32, 32, 3), np.uint8)
+    rgb[:] = (200, 100, 30)
+    jpeg = cv2.imencode(".jpg", rgb[..., ::-1])[1].tobytes()
+    for form in ("jpeg", "rgb8; jpeg compressed bgr8"):
+        assert np.abs(decode(compressed(form, jpeg)).color().astype(int) - rgb).max() <= 4
+    padded = jpeg + bytes(100)
+    assert decode(compressed("jpeg", padded)).color().shape == rgb.shape
+
+
+def test_a_compressed_bayer_mosaic_is_demosaicked() -> None:
+    mosaic = np.zeros((8, 8), np.uint8)
+    mosaic[::2, ::2] = 255
+    png = cv2.imencode(".png", mosaic)[1].tobytes()
+    color = decode(compressed("bayer_rggb8; png compressed bayer_rggb8", png)).color()
+    assert color[3:5, 3:5].reshape(-1, 3).mean(0).tolist() == [255, 0, 0]
+
+
+def test_compressed_depth_in_millimetres_is_exact() -> None:
+    depth = noise("16UC1")
+    data = bytes(12) + cv2.imencode(".png", depth)[1].tobytes()
+    for form in ("16UC1; compressedDepth", "16UC1; compressedDepth png"):
+        np.testing.assert_array_equal(decode(compressed(form, data)).auxiliary(Modality.DEPTH), depth)
+
+
+def test_compressed_float_depth_undoes_the_inverse_quantisation() -> None:
+    depth = np.random.default_rng(1).uniform(0.4, 9.5, (12, 16)).astype(np.float32)
+    z0, maximum = 100.0, 10.0  # image_transport's default quantisation and range
+    a = z0 * (z0 + 1.0)
+    b = 1.0 - a / maximum
+    stored = np.round(a / depth + b).astype(np.uint16)
+    stored[0, 0] = 0
+    data = struct.pack("<iff", 0, a, b) + cv2.imencode(".png", stored)[1].tobytes()
+    out = decode(compressed("32FC1; compressedDepth png", data)).auxiliary(Modality.DEPTH)
+    assert out.dtype == np.float32
+    assert np.isnan(out[0, 0])
+    step = depth**2 / a  # metres that one quantisation step means at that depth
+    assert (np.abs(out - depth)[1:] <= step[1:]).all()
+
+
+@pytest.mark.parametrize(
+    ("form", "data", "said"),
+    [
+        ("jpeg", b"", "neither jpeg nor png"),
+        ("jpeg", b"hello world, this is text", "neither jpeg nor png"),
+        (
+            "png",
+            b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\xff\xff\xff\xff\xff\xff\xff\xff" + bytes(20) + b"IEND",
+            "pixels; allowed",
+        ),
+        ("jpeg", b"\xff\xd8\xff\xe0\x00\x10" + bytes(50) + b"\xff\xd9", "no frame header"),
+        ("16UC1; compressedDepth", b"\0" * 12, "compressedDepth of 12 bytes"),
+        ("16UC1; compressedDepth rvl", b"\0" * 40, "RVL is not supported"),
+    ],
+)
+def test_bytes_that_are_no_picture_are_refused(form: str, data: bytes, said: str) -> None:
+    with pytest.raises(CodecError, match=f"cam: .*{said}"):
+        decode(compressed(form, data), "cam")
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png"])
+def test_truncated_pictures_are_refused(suffix: str) -> None:
+    data = cv2.imencode(suffix, noise("rgb8", 40, 50))[1].tobytes()
+    for keep in (3, 10, len(data) // 2, len(data) - 12):
+        with pytest.raises(CodecError):
+            decode(compressed("jpeg", data[:keep]))
+
+
+@settings(max_examples=60, deadline=None)
+@given(place=st.integers(0, 10_000), value=st.integers(0, 255), suffix=st.sampled_from([".jpg", ".png"]))
+def test_damaged_pictures_never_raise_anything_else(place: int, value: int, suffix: str) -> None:
+    data = bytearray(cv2.imencode(suffix, noise("rgb8", 16, 16))[1].tobytes())
+    data[place % len(data)] = value
+    with contextlib.suppress(CodecError):
+        decode(compressed("jpeg", bytes(data))).color()

@@ -1,0 +1,35 @@
+"""Frames of a colour and depth camera and what the tracker made of them, for tests of messages and publishers."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ckd_core.frame import BoundingBox, Modality, MultiModalFrame
+from ckd_core.tracking.result import TrackResult, TrackState
+from sdstrack_ros.messages.camera import PinholeCamera
+from sdstrack_ros.tracking.session import Answer
+from sdstrack_ros.tracking.source_frame import SourceFrame
+
+SIZE = (640, 480)
+CAMERA = PinholeCamera(640, 480, 500.0, 500.0, 320.0, 240.0, frame_id="optical")
+BOX = BoundingBox(200.0, 180.0, 60.0, 40.0)
+STAMP_NS = 1_700_000_000_123_456_789
+
+
+def depth_frame(rgb: bool = True, aux: bool = True) -> MultiModalFrame:
+    color = np.zeros((480, 640, 3), np.uint8) if rgb else None
+    depth = np.full((480, 640), 2000, np.uint16) if aux else None
+    return MultiModalFrame(STAMP_NS / 1e9, color, depth, Modality.DEPTH)
+
+
+def frame_result(state: TrackState | None = TrackState.TRACKING, box: BoundingBox = BOX) -> Answer:
+    frame = depth_frame()
+    source = SourceFrame(0, STAMP_NS, "optical", 0.0, 0.0, lambda: frame)
+    result = None if state is None else TrackResult(frame.stamp, box, 0.75, state)
+    return Answer(source, frame, result, "3" if state else "")
+
+
+def depth_scene(target_mm: int = 1500, ground_mm: int = 4000, dtype: type = np.uint16) -> np.ndarray:
+    depth = np.full((480, 640), ground_mm, np.float64)
+    depth[180:220, 200:260] = target_mm
+    return depth.astype(np.uint16) if dtype is np.uint16 else (depth / 1000).astype(np.float32)
