@@ -24,7 +24,7 @@ class Stream(NamedTuple):
     """Tokens [B, template + n, C] and the search-grid position [B, n] of each search token."""
 
     x: Tensor
-    index: Tensor
+    cell: Tensor
 
 
 def attention(layer: Any, x: Tensor, blocked: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -51,7 +51,7 @@ def eliminate(stream: Stream, matrix: Tensor, config: Any) -> Stream:
     scores = matrix[:, :, :n_template, n_template:][:, :, chosen].mean(dim=2).mean(dim=1)  # [B, n]
     order = torch.sort(scores, dim=1, descending=True)[1][:, :keep]
     search = stream.x[:, n_template:].gather(1, order.unsqueeze(-1).expand(-1, -1, stream.x.shape[2]))
-    return Stream(torch.cat([stream.x[:, :n_template], search], dim=1), stream.index.gather(1, order))
+    return Stream(torch.cat([stream.x[:, :n_template], search], dim=1), stream.cell.gather(1, order))
 
 
 def refill(stream: Stream, config: Any) -> Tensor:
@@ -61,8 +61,8 @@ def refill(stream: Stream, config: Any) -> Tensor:
     if removed:
         b, _, c = search.shape
         everywhere = torch.arange(config.search_tokens, device=search.device).expand(b, -1)
-        gone = torch.ones_like(everywhere, dtype=torch.bool).scatter(1, stream.index, False)
-        index = torch.cat([stream.index, everywhere[gone].view(b, removed)], dim=1)
+        gone = torch.ones_like(everywhere, dtype=torch.bool).scatter(1, stream.cell, False)
+        index = torch.cat([stream.cell, everywhere[gone].view(b, removed)], dim=1)
         padded = torch.cat([search, search.new_zeros(b, removed, c)], dim=1)
         search = torch.zeros_like(padded).scatter(1, index.unsqueeze(-1).expand(-1, -1, c), padded)
     return torch.cat([template, search], dim=1)

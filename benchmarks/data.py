@@ -24,13 +24,15 @@ CLIP_FRAMES = 10
 def _decode_two_pairs_of_files() -> Callable[[], object]:
     """What a pair from disk costs at least: four 640 x 480 JPEG images decoded, cut and resized."""
     rng = np.random.default_rng(0)
-    picture = cv2.resize(rng.integers(0, 256, (60, 80, 3), dtype=np.uint8), (640, 480), interpolation=cv2.INTER_CUBIC)
+    noise = rng.integers(0, 256, (60, 80, 3), dtype=np.uint8)
+    picture = cv2.resize(noise, (640, 480), interpolation=cv2.INTER_CUBIC)
     _, packed = cv2.imencode(".jpg", picture)
 
     def call() -> None:
         for _ in range(PAIRS_AT_ONCE):
             for side in (64, 64, 128, 128):
                 image = cv2.imdecode(packed, cv2.IMREAD_COLOR)
+                assert image is not None
                 cv2.resize(image[100:356, 200:456], (side, side))
 
     return call

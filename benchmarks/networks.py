@@ -115,7 +115,7 @@ def _cuda_variants(model: TrackingNetwork, kept: Tensor, search: Tensor, calls: 
 
 def _captured(call: Call) -> Call:
     """The call as one CUDA graph, replayed."""
-    stream = torch.cuda.Stream()
+    stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
     stream.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(stream):
         for _ in range(WARMUP_CALLS):

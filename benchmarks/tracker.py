@@ -20,10 +20,10 @@ from ckd_core.data.sequences import read_auxiliary, read_color
 from ckd_core.data.synthetic import clip
 from ckd_core.frame import BoundingBox, Modality, MultiModalFrame
 from ckd_core.modality import to_network_image
+from ckd_core.models.checks import IMAGE_MEAN, IMAGE_STD
 from ckd_core.tracking import build_tracker
 from ckd_core.tracking.config import TrackerConfig
 from ckd_core.tracking.crop import window_around
-from ckd_core.tracking.engines.programs import MEAN, STD
 from ckd_core.tracking.view import FrameView
 
 if TYPE_CHECKING:
@@ -97,12 +97,13 @@ def _resident_mb() -> float:
 
 def _crops(modality: Modality, frame: MultiModalFrame, rounds: int) -> list[Row]:
     """Raw frame to normalised network input, 256 px, for a middle-sized box."""
+    assert frame.aux is not None
     box = BoundingBox(300.0, 200.0, 60.0, 80.0)
     view = FrameView(modality, TrackerConfig())
     memory = view.check(frame, None)
     out = np.empty((1, 2, SEARCH_SIZE, SEARCH_SIZE, 3), dtype=np.uint8)
-    scale = torch.tensor([1 / (255 * s) for s in STD]).repeat(2).view(1, 6, 1, 1)
-    shift = torch.tensor([-m / s for m, s in zip(MEAN, STD, strict=True)]).repeat(2).view(1, 6, 1, 1)
+    scale = torch.tensor([1 / (255 * s) for s in IMAGE_STD]).repeat(2).view(1, 6, 1, 1)
+    shift = torch.tensor([-m / s for m, s in zip(IMAGE_MEAN, IMAGE_STD, strict=True)]).repeat(2).view(1, 6, 1, 1)
 
     @torch.inference_mode()
     def ours() -> object:
@@ -148,5 +149,5 @@ def published_steps(frame: MultiModalFrame, box: BoundingBox, ready: NDArray[np.
     padded: NDArray[np.uint8] = np.pad(part, ((top, bottom), (left, right), (0, 0)))
     resized = cv2.resize(padded, (SEARCH_SIZE, SEARCH_SIZE))
     tensor = torch.tensor(resized).float().permute(2, 0, 1).unsqueeze(0)
-    mean, std = (torch.tensor(values).repeat(2).view(1, 6, 1, 1) for values in (MEAN, STD))
+    mean, std = (torch.tensor(values).repeat(2).view(1, 6, 1, 1) for values in (IMAGE_MEAN, IMAGE_STD))
     return ((tensor / 255.0) - mean) / std

@@ -109,7 +109,7 @@ def held_out(count: int) -> list[TrainingBatch]:
     """Pairs of another world and seed, both cameras working."""
     from ckd_core.data.synthetic import PairSettings, SyntheticPairs, World
 
-    pairs = SyntheticPairs(World(HELD_OUT_WORLD), PairSettings(**ALIVE), HELD_OUT_SEED)
+    pairs = SyntheticPairs(World(HELD_OUT_WORLD), build(PairSettings, ALIVE, "held-out pairs"), HELD_OUT_SEED)
     return [collate([(i, pairs[i]) for i in range(start, start + 32)]) for start in range(0, count, 32)]
 
 

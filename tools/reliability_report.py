@@ -65,7 +65,7 @@ def matrix(folder: Path) -> list[str]:
     lines = ["## Fault matrix", "", *stated(note, "matrix")]
     head = ("fault", "injected", "stayed up", "back after", "answers / frames", "injected / counted", "memory", "shown",
             "test")  # fmt: skip
-    cells = []
+    cells: list[tuple[object, ...]] = []
     for row in rows:
         alone = row["name"] in CASE_TESTS
         test = link(CASES if alone else MATRIX, CASE_TESTS.get(row["name"], "test_fault"))

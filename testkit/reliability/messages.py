@@ -39,9 +39,8 @@ def _numbers(kind: str) -> st.SearchStrategy[Any]:
     if kind == "octet":
         return st.binary(min_size=1, max_size=1)
     if kind in ("float", "double"):
-        width = 32 if kind == "float" else 64
         special = st.sampled_from([0.0, -0.0, 1.0, -1.0, math.nan, math.inf, -math.inf, 1e30, -1e30, 1e-30])
-        return special | st.floats(width=width) if width == 64 else st.floats(width=32)
+        return special | st.floats() if kind == "double" else st.floats(width=32)
     low, high = _INTEGERS[kind]
     small = st.integers(max(low, -2), min(high, 70))
     return small | st.sampled_from([low, high, high - 1]) | st.integers(low, high)
@@ -52,7 +51,7 @@ def _field(kind: str, hints: dict[str, Callable[[], st.SearchStrategy[Any]]]) ->
         return _numbers(kind)
     if found := _STRING.match(kind):
         most = min(int(found["most"] or 24), 24)
-        return st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\0"), max_size=most)
+        return st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=most)
     if found := _ARRAY.match(kind):
         count = int(found["count"])
         if found["item"] == "double":

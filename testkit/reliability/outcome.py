@@ -106,7 +106,7 @@ def _frames_until_answer(bench: Bench) -> int:
         bench.spin(0.02)
         fresh = [s for s in bench.answers[at:] if s > mark["last_stamp_ns"]]
         if fresh:
-            return max(1, round((fresh[0] - mark["last_stamp_ns"]) / 1e9 * bench.camera.rate_hz))
+            return max(1, round((fresh[0] - int(mark["last_stamp_ns"])) / 1e9 * bench.camera.rate_hz))
     return -1
 
 

@@ -10,16 +10,17 @@ from importlib.abc import MetaPathFinder
 
 
 class _DeclareOperators(MetaPathFinder):
-    def find_spec(self, name, path=None, target=None):  # noqa: ARG002
+    def find_spec(self, name: str, path: object = None, target: object = None) -> None:  # noqa: ARG002
         if name != "torchvision":
             return
         sys.meta_path.remove(self)
         import torch
 
         if torch.version.cuda is None:
-            self.library = torch.library.Library("torchvision", "DEF")  # alive as long as this object
+            self.library = torch.library.Library("torchvision", "DEF")  # type: ignore[no-untyped-call]  # alive as long as this object
             for operator in ("nms", "qnms"):
-                self.library.define(f"{operator}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+                schema = f"{operator}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
+                self.library.define(schema)  # type: ignore[no-untyped-call]
 
 
 _finder = _DeclareOperators()

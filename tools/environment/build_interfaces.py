@@ -22,6 +22,7 @@ import sys
 import tarfile
 import tempfile
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 INTERFACES = ROOT / "test" / "interfaces"
@@ -135,8 +136,8 @@ def build(venv: Path, work: Path, jobs: int) -> Path:
     python = venv / "bin" / "python"
     for package in PACKAGES:
         folder = work / package
-        configure = ["cmake", "-S", INTERFACES / package, "-B", folder, "-G", "Ninja", "-DBUILD_TESTING=OFF"]
-        configure += [f"-DCMAKE_INSTALL_PREFIX={venv}", "-DCMAKE_BUILD_TYPE=Release"]
+        configure: list[str | Path] = ["cmake", "-S", INTERFACES / package, "-B", folder, "-G", "Ninja"]
+        configure += ["-DBUILD_TESTING=OFF", f"-DCMAKE_INSTALL_PREFIX={venv}", "-DCMAKE_BUILD_TYPE=Release"]
         configure += [f"-DPython3_EXECUTABLE={python}", f"-DPYTHON_EXECUTABLE={python}"]
         prefixes = {"AMENT_PREFIX_PATH": str(venv), "CMAKE_PREFIX_PATH": str(venv)}
         search = os.pathsep.join([str(venv / "bin"), os.environ.get("PATH", "")])
@@ -215,7 +216,7 @@ def main() -> int:
                 prefix = work / "unpacked"
                 with tarfile.open(archive) as tar:
                     # Our own archive; interpreters without the extraction filter get the same files.
-                    checked = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}
+                    checked: dict[str, Any] = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}
                     tar.extractall(prefix, **checked)  # noqa: S202
             else:
                 prefix = build(venv, work, options.jobs)

@@ -158,11 +158,11 @@ def build(venv: Path, ros: str, wheels: str, stamp_text: str) -> None:
     if ros in ROS_WITH_NUMPY_1:
         options = numpy_1_options(files, venv)
     run(f"packages ({ros or wheels + ' wheels'})", [python, "-m", "pip", "install", *options], log, environment)
-    alone = [python, "-m", "pip", "install", "--no-deps", "-r", NO_DEPS]
+    alone: list[str | Path] = [python, "-m", "pip", "install", "--no-deps", "-r", NO_DEPS]
     run("packages that would bring a second OpenCV", alone, log, environment)
     if not ros:
         run("ROS 2 message packages", [python, ENVIRONMENT / "build_interfaces.py", "--venv", venv], log, environment)
-    project = [python, "-m", "pip", "install", "--no-deps", "--no-build-isolation", "-e", ROOT]
+    project: list[str | Path] = [python, "-m", "pip", "install", "--no-deps", "--no-build-isolation", "-e", ROOT]
     run("this package", project, log, environment)
     temporary = venv / f"{STAMP}.part"
     temporary.write_text(stamp_text)
