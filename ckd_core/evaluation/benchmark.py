@@ -18,7 +18,7 @@ from ckd_core.evaluation.report.tables import (
 )
 from ckd_core.evaluation.running.manifest import require_folder
 from ckd_core.evaluation.running.runner import RunError, RunPlan, require_whole, run_benchmark
-from ckd_core.evaluation.running.trackers import ModelContestant
+from ckd_core.evaluation.running.trackers import ModelSpec
 from ckd_core.evaluation.scoring.score_files import print_scores, write_scores
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ def open_plan(
     found = require_whole(found, skip_broken, echo)
     plan = RunPlan(
         dataset=found,
-        contestant=ModelContestant(model, weights, named, config),
+        tracker=ModelSpec(model, weights, named, config),
         out=out,
         condition=condition,
         workers=workers,
@@ -153,7 +153,7 @@ def run_modalities(
         raise RunError(f"no table {table!r}; there is modalities")
     kinds = NO_GROUPS if groups is None else read_groups(groups)
     rows = modality_table(plan, nanotrack, progress, kinds)
-    return _finish(rows, plan.out, "modalities", modality_markdown(rows, origin_of(plan.contestant)))
+    return _finish(rows, plan.out, "modalities", modality_markdown(rows, origin_of(plan.tracker)))
 
 
 def run_robustness(plan: RunPlan, conditions: Sequence[str], progress: Progress) -> list[Path]:
@@ -167,4 +167,4 @@ def run_policies(
 ) -> list[Path]:
     """Table over stand-ins for a missing image; raises TableError."""
     rows = policy_table(plan, policies, conditions, progress, synthetic)
-    return _finish(rows, plan.out, "policies", f"{origin_of(plan.contestant)}\n\n{policy_markdown(rows)}")
+    return _finish(rows, plan.out, "policies", f"{origin_of(plan.tracker)}\n\n{policy_markdown(rows)}")

@@ -22,7 +22,7 @@ from ckd_core.frame import BoundingBox, Modality, MultiModalFrame
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from ckd_core.evaluation.running.records import FrameTracker
+    from ckd_core.tracking.tracker import FrameTracker
 
 CHANNELS = {Modality.DEPTH: "depth", Modality.THERMAL: "ir"}
 

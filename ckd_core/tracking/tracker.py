@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from ckd_core.tracking.multi import MultiTracker
 
@@ -14,6 +14,19 @@ if TYPE_CHECKING:
     from ckd_core.tracking.result import TrackResult
 
 TARGET = 0
+
+
+class FrameTracker(Protocol):
+    """What follows one target from frame to frame: `Tracker`, or another in its place."""
+
+    def start(self, frame: MultiModalFrame, box: BoundingBox) -> None:
+        """Forget everything and follow `box` as seen in `frame`."""
+
+    def update(self, frame: MultiModalFrame) -> TrackResult:
+        """Follow the target into the next frame."""
+
+    def reset(self) -> None:
+        """Forget the target."""
 
 
 class Tracker:

@@ -10,7 +10,7 @@ import numpy as np
 from ckd_core.evaluation.report.write import ReportRun, Timeline, on_all_frames, worst_moments, write_report
 from ckd_core.evaluation.running.records import TrackRecord
 from ckd_core.evaluation.scoring.rules import get_rule
-from ckd_core.evaluation.scoring.score import BenchmarkScore, Track, Truth, score_benchmark
+from ckd_core.evaluation.scoring.score import BenchmarkScore, GroundTruth, Track, score_benchmark
 from ckd_core.files import finite
 from ckd_core.tracking.result import TrackState
 from sdstrack_ros.bags.frames import open_bag
@@ -148,7 +148,7 @@ def _benchmark_score(name: str, rows: Sequence[FrameRow], truth: Known, label: s
         return None
     answers = np.array([row.box or MISSED_BOX for row in rows[first:]], dtype=np.float64)
     rule = get_rule("folder")
-    return score_benchmark(rule, [Truth(name, boxes, labelled=labelled)], {name: Track(name, answers)}, label)
+    return score_benchmark(rule, [GroundTruth(name, boxes, labelled=labelled)], {name: Track(name, answers)}, label)
 
 
 def _overlaps(rows: Sequence[FrameRow], score: BenchmarkScore | None) -> NDArray[np.float64]:

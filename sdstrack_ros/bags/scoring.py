@@ -9,15 +9,15 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ckd_core.data.box_files import read_table, to_xywh
 from ckd_core.errors import TrackingError
 from ckd_core.evaluation.scoring.metrics import TrackSummary, summarize_track
-from ckd_core.frame import BoundingBox, Modality, MultiModalFrame
-from ckd_core.tracking.result import StageTiming, TrackResult, TrackState
+from ckd_core.frame import BoundingBox, Modality
+from ckd_core.tracking.result import StageTiming, TrackState
 from sdstrack_ros.bags.frames import BagTopics, choose_topics, open_bag, read_bag_frames, read_truth_boxes
 from sdstrack_ros.sync.frame_builder import MILLIMETRE_M
 from sdstrack_ros.sync.types import NS_PER_S, SyncCounters
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from ckd_core.tracking.tracker import FrameTracker
     from sdstrack_ros.bags.frames import BagFrame, TruthBox
     from sdstrack_ros.bags.storage import Bag
     from sdstrack_ros.sync.frame_builder import Rejection
@@ -39,19 +40,6 @@ TRUTH_TOLERANCE_NS = 1_000_000
 
 class EvaluationError(TrackingError):
     """A recording that cannot be scored as asked."""
-
-
-class FrameTracker(Protocol):
-    """What is evaluated: `ckd_core.tracking.tracker.Tracker` or anything like it."""
-
-    def start(self, frame: MultiModalFrame, box: BoundingBox) -> object:
-        """Begin a target."""
-
-    def update(self, frame: MultiModalFrame) -> TrackResult:
-        """Follow it into the next frame."""
-
-    def reset(self) -> None:
-        """Forget it."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

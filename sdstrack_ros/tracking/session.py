@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from ckd_core.errors import TrackingError
 from ckd_core.frame import FrameError
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ckd_core.frame import BoundingBox, MultiModalFrame
+    from ckd_core.tracking.tracker import FrameTracker
     from sdstrack_ros.parameters.table import Settings
 
 # A request whose frame has not come yet is kept for so long: detectors can be faster than the synchronizer.
@@ -37,19 +38,6 @@ PENDING_S = 1.0
 GIVE_UP_AFTER_FRAMES = 10
 # Detectors copy the header's stamp, so it fits to the nanosecond; half of this frame period allows for rounding.
 STAMP_TOLERANCE_NS = 15_000_000
-
-
-class TrackerLike(Protocol):
-    """What the session needs of `ckd_core.tracking.tracker.Tracker`."""
-
-    def start(self, frame: MultiModalFrame, box: BoundingBox) -> None:
-        """Begin a target."""
-
-    def update(self, frame: MultiModalFrame) -> TrackResult:
-        """Follow it into the next frame."""
-
-    def reset(self) -> None:
-        """Forget it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +71,7 @@ class Session:
 
     def __init__(
         self,
-        tracker: TrackerLike,
+        tracker: FrameTracker,
         history: History,
         settings: Callable[[], Settings],
         clock: Callable[[], float] = time.monotonic,

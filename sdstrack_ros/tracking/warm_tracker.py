@@ -15,9 +15,8 @@ from sdstrack_ros.tracking.weights_path import weights_path
 
 if TYPE_CHECKING:
     from ckd_core.tracking.confidence import Thresholds
-    from ckd_core.tracking.tracker import Tracker
+    from ckd_core.tracking.tracker import FrameTracker, Tracker
     from sdstrack_ros.parameters.table import Settings
-    from sdstrack_ros.tracking.session import TrackerLike
 
 WARM_UP_FRAMES = 2
 _WIDTH, _HEIGHT = 320, 240
@@ -94,7 +93,7 @@ def tuned(own: Thresholds, settings: Settings) -> Thresholds:
     return replace(own, **{name: value for name, value in given.items() if value >= 0})
 
 
-def warm_up(tracker: TrackerLike, modality: Modality) -> None:
+def warm_up(tracker: FrameTracker, modality: Modality) -> None:
     """Track through noise once and forget it."""
     random = np.random.default_rng(0)
     rgb = random.integers(0, 256, (_HEIGHT, _WIDTH, 3), dtype=np.uint8)

@@ -21,7 +21,7 @@ _MARGIN = (44.0, 10.0, 12.0, 36.0)  # left, right, top, bottom
 
 
 def color(index: int) -> str:
-    """Colour of the n-th contestant."""
+    """Colour of the n-th tracker."""
     return COLORS[index % len(COLORS)]
 
 

@@ -78,7 +78,7 @@ document.querySelectorAll('input[data-filter]').forEach(function(box){
 """
 
 
-def number(value: float | int | None) -> str:
+def format_number(value: float | int | None) -> str:
     """A number for a table cell."""
     if value is None or value != value:
         return "n/a"
@@ -93,7 +93,7 @@ def table(header: Sequence[str], rows: Sequence[Sequence[Any]], sortable: bool =
         cells = [
             f"<td>{escape(cell)}</td>"
             if isinstance(cell, str)
-            else f'<td data-v="{"" if cell is None else cell}">{number(cell)}</td>'
+            else f'<td data-v="{"" if cell is None else cell}">{format_number(cell)}</td>'
             for cell in row
         ]
         body.append(f'<tr data-name="{escape(str(row[0]))}">{"".join(cells)}</tr>')

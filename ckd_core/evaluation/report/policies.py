@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 from ckd_core.data.datasets import Dataset, get_layout
 from ckd_core.data.sequences import write_sequence
-from ckd_core.evaluation.report.table_files import markdown
+from ckd_core.evaluation.report.table_files import markdown_table
 from ckd_core.evaluation.report.tables import TableError, TableRow, mean_of, run_condition, two_cameras
 from ckd_core.evaluation.running.conditions import PROTOCOL, parse_condition
 from ckd_core.evaluation.running.runner import worker_pool
-from ckd_core.evaluation.running.trackers import ModelContestant
+from ckd_core.evaluation.running.trackers import ModelSpec
 from ckd_core.frame import Modality
 from ckd_core.tracking.config import MissingPolicy, TrackerConfig
 
@@ -71,15 +71,15 @@ def policy_table(
 ) -> list[PolicyRow]:
     """Every policy under every condition, on the plan's sequences with two cameras and the synthetic clips.
 
-    "full" needs no policy and is run with the first one. plan: of a `ModelContestant` on the plain layout.
-    Raises TableError for a policy that does not exist, another contestant or layout, or no condition but "full".
+    "full" needs no policy and is run with the first one. plan: of a `ModelSpec` on the plain layout.
+    Raises TableError for a policy that does not exist, another tracker or layout, or no condition but "full".
     """
     known = [policy.value for policy in MissingPolicy]
     unknown = [name for name in policies if name not in known]
     if unknown or not policies:
         raise TableError(f"no policy {', '.join(unknown) or 'given'}; known are {', '.join(known)}")
-    contestant = plan.contestant
-    if not isinstance(contestant, ModelContestant) or plan.dataset.layout.name != "folder":
+    tracker = plan.tracker
+    if not isinstance(tracker, ModelSpec) or plan.dataset.layout.name != "folder":
         raise TableError("policies are compared with a model of this package on folders in the plain layout")
     recorded = plan.dataset.select(two_cameras(plan)).folders
     made = synthetic_sequences(plan.out / "clips").folders if synthetic else ()
@@ -88,13 +88,13 @@ def policy_table(
     if len(wanted) < 2:
         raise TableError(f"no condition but full: no image is missing; give some, such as {', '.join(PROTOCOL[1:])}")
     kinds = {name: SYNTHETIC for name, _ in made}
-    config, rows = contestant.config or TrackerConfig(), []
+    config, rows = tracker.config or TrackerConfig(), []
     with worker_pool(plan) as pool:
         for policy in policies:
             run = replace(
                 plan,
                 dataset=dataset,
-                contestant=replace(contestant, config=replace(config, missing=MissingPolicy(policy))),
+                tracker=replace(tracker, config=replace(config, missing=MissingPolicy(policy))),
                 out=plan.out / policy,
             )
             for condition in wanted if policy == policies[0] else wanted[1:]:
@@ -138,7 +138,7 @@ def policy_markdown(rows: Sequence[PolicyRow]) -> str:
              f"{_mean(rows, policy, None, kind):.3f}"]
             for policy in policies
         ]  # fmt: skip
-        table = markdown(["missing image", *conditions, "mean"], lines)
+        table = markdown_table(["missing image", *conditions, "mean"], lines)
         parts.append(
             f"{len(names)} {kind} sequences ({', '.join(names)}); AUC with both cameras {full:.3f}:\n\n{table}"
         )

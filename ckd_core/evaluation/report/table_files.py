@@ -15,17 +15,17 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def number(value: object) -> str:
+def cell_text(value: object) -> str:
     """A cell's text: four digits after the point for a number that is not whole."""
     if isinstance(value, float):
         return f"{value:.4f}" if math.isfinite(value) else "n/a"
     return str(value)
 
 
-def markdown(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+def markdown_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     """A markdown table."""
     lines = ["| " + " | ".join(header) + " |", "|" + " --- |" * len(header)]
-    lines += ["| " + " | ".join(number(cell) for cell in row) + " |" for row in rows]
+    lines += ["| " + " | ".join(cell_text(cell) for cell in row) + " |" for row in rows]
     return "\n".join(lines) + "\n"
 
 
@@ -34,7 +34,7 @@ def rows_to_markdown(rows: Sequence[Any]) -> str:
     if not rows:
         return ""
     values = [asdict(row) for row in rows]
-    return markdown(list(values[0]), [list(row.values()) for row in values])
+    return markdown_table(list(values[0]), [list(row.values()) for row in values])
 
 
 def rows_to_csv(rows: Sequence[Any]) -> str:
@@ -44,7 +44,7 @@ def rows_to_csv(rows: Sequence[Any]) -> str:
     values = [asdict(row) for row in rows]
     if values:
         writer.writerow(values[0])
-        writer.writerows([number(cell) for cell in row.values()] for row in values)
+        writer.writerows([cell_text(cell) for cell in row.values()] for row in values)
     return stream.getvalue()
 
 

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ckd_core.errors import TrackingError
-from ckd_core.evaluation.report.table_files import markdown
+from ckd_core.evaluation.report.table_files import markdown_table
 from ckd_core.evaluation.running.conditions import AUX_ALONE, FULL, PROTOCOL, RGB_ALONE, parse_condition
 from ckd_core.evaluation.running.runner import RunPlan, RunResult, run_benchmark, worker_pool
-from ckd_core.evaluation.running.trackers import NanoTrackContestant
+from ckd_core.evaluation.running.trackers import NanoTrackSpec
 from ckd_core.evaluation.scoring.metrics import TrackSummary, summarize_track
 from ckd_core.settings import read_settings
 from ckd_core.tracking.result import TrackState
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from ckd_core.data import sequences
     from ckd_core.evaluation.running.conditions import Condition
     from ckd_core.evaluation.running.records import TrackRecord
-    from ckd_core.evaluation.running.trackers import Contestant
+    from ckd_core.evaluation.running.trackers import TrackerSpec
 
     Progress = Callable[[str, int, int], object]
 
@@ -110,7 +110,7 @@ def summarize_record(record: TrackRecord, sequence: sequences.Sequence) -> Track
 
 def rows_of(result: RunResult, shown: str, groups: Groups = NO_GROUPS) -> list[TableRow]:
     """One row a sequence."""
-    label, found = result.plan.contestant.label, []
+    label, found = result.plan.tracker.label, []
     for name, record in result.records.items():
         summary = summarize_record(record, result.plan.dataset.open(name))
         counts = summary.lost, summary.absent, summary.false_tracking
@@ -169,23 +169,23 @@ def modality_table(
     """
     double = two_cameras(plan)
     pairs = plan.dataset.select(double) if double else None
-    wanted: list[tuple[Contestant, str, Condition]] = [
-        (plan.contestant, "both", FULL), (plan.contestant, "rgb", RGB_ALONE), (plan.contestant, "aux", AUX_ALONE),
+    wanted: list[tuple[TrackerSpec, str, Condition]] = [
+        (plan.tracker, "both", FULL), (plan.tracker, "rgb", RGB_ALONE), (plan.tracker, "aux", AUX_ALONE),
     ]  # fmt: skip
     if nanotrack is not None:
         wanted += [
-            (NanoTrackContestant(nanotrack, stream), stream, condition)
+            (NanoTrackSpec(nanotrack, stream), stream, condition)
             for stream, condition in (("rgb", RGB_ALONE), ("aux", AUX_ALONE))
         ]
     rows: list[TableRow] = []
     means: list[TableRow] = []
     with worker_pool(plan) as pool:
-        for contestant, shown, condition in wanted:
+        for tracker, shown, condition in wanted:
             dataset = plan.dataset if shown == "rgb" else pairs
             if dataset is None:
                 continue
-            folder = plan.out / folder_name(contestant.label, shown)
-            run = replace(plan, dataset=dataset, contestant=contestant, condition=condition, out=folder)
+            folder = plan.out / folder_name(tracker.label, shown)
+            run = replace(plan, dataset=dataset, tracker=tracker, condition=condition, out=folder)
             found = rows_of(run_benchmark(run, progress, pool), shown, groups)
             rows += found
             means += mean_rows(found, double)
@@ -196,10 +196,10 @@ def modality_table(
     return rows + means
 
 
-def origin_of(contestant: Contestant) -> str:
+def origin_of(tracker: TrackerSpec) -> str:
     """Which weights and engine made a table, as one line."""
-    about = contestant.describe()
-    return f"{contestant.label}: {about['weights']} (SHA-256 {str(about['weights_sha256'])[:12]}), {about['engine']}."
+    about = tracker.describe()
+    return f"{tracker.label}: {about['weights']} (SHA-256 {str(about['weights_sha256'])[:12]}), {about['engine']}."
 
 
 def modality_markdown(rows: Sequence[TableRow], origin: str = "") -> str:
@@ -226,7 +226,7 @@ def modality_markdown(rows: Sequence[TableRow], origin: str = "") -> str:
             [*line, *(cell(cells[(*line, *column)]) if (*line, *column) in cells else "" for column in columns)]
             for line in lines
         ]
-        return markdown(header, found)
+        return markdown_table(header, found)
 
     good = table(lambda row: f"{row.auc:.3f} / {row.precision_20px:.3f}")
     honest = table(lambda row: f"{row.lost_frames} of {row.frames} / {row.false_tracking} of {row.absent_frames}")
@@ -293,7 +293,7 @@ def robustness_table(
             rows.append(
                 RobustnessRow(
                     condition=str(condition),
-                    tracker=plan.contestant.label,
+                    tracker=plan.tracker.label,
                     frames_with_both=both,
                     auc=total.auc,
                     auc_change=total.auc - base.auc if base else 0.0,

@@ -148,7 +148,7 @@ def report_run(result: RunResult) -> ReportRun:
         return result.plan.condition.frame(sequence, index, present), sequence.boxes[index]
 
     return ReportRun(
-        result.plan.contestant.label, timelines, worst_moments(timelines, frame_of), read_manifest(result.plan.out)
+        result.plan.tracker.label, timelines, worst_moments(timelines, frame_of), read_manifest(result.plan.out)
     )
 
 

@@ -122,7 +122,7 @@ def _back(values: NDArray[Any], image: NDArray[Any]) -> NDArray[Any]:
 
 
 @dataclass(frozen=True, slots=True)
-class _Moment:
+class _FrameContext:
     """What a degradation knows of a frame.
 
     rng: another one in every frame; scene: the same in every frame of a sequence; number: of frames since the tracker
@@ -135,43 +135,43 @@ class _Moment:
     kind: Modality | None
 
 
-def _blackout(image: NDArray[Any], amount: float, moment: _Moment) -> NDArray[Any]:
-    del amount, moment
+def _blackout(image: NDArray[Any], amount: float, context: _FrameContext) -> NDArray[Any]:
+    del amount, context
     return np.zeros_like(image)
 
 
-def _noise(image: NDArray[Any], amount: float, moment: _Moment) -> NDArray[Any]:
-    return _back(image + moment.rng.normal(0.0, amount * _top(image), image.shape), image)
+def _noise(image: NDArray[Any], amount: float, context: _FrameContext) -> NDArray[Any]:
+    return _back(image + context.rng.normal(0.0, amount * _top(image), image.shape), image)
 
 
-def _blur(image: NDArray[Any], amount: float, moment: _Moment) -> NDArray[Any]:
-    del moment
+def _blur(image: NDArray[Any], amount: float, context: _FrameContext) -> NDArray[Any]:
+    del context
     return np.asarray(cv2.GaussianBlur(image, (0, 0), amount))
 
 
-def _overexposed(image: NDArray[Any], amount: float, moment: _Moment) -> NDArray[Any]:
-    if moment.kind is Modality.DEPTH:
+def _overexposed(image: NDArray[Any], amount: float, context: _FrameContext) -> NDArray[Any]:
+    if context.kind is Modality.DEPTH:
         # Strong ambient light leaves a depth camera without answer first where its own signal is weakest: far away.
         limit = _top(image) / amount
         return np.where(image > limit, np.zeros_like(image), image)
     return _back(np.minimum(image.astype(np.float64) * amount, _top(image)), image)
 
 
-def _smoke(image: NDArray[Any], amount: float, moment: _Moment) -> NDArray[Any]:
+def _smoke(image: NDArray[Any], amount: float, context: _FrameContext) -> NDArray[Any]:
     """Clouds that drift over the picture and thicken over the first frames."""
-    risen = amount * min(1.0, moment.number / SMOKE_RISE_FRAMES)
-    return veil(image, drifting_clouds(moment.scene, image.shape[:2], moment.number), risen, risen, 190.0, 70.0)
+    risen = amount * min(1.0, context.number / SMOKE_RISE_FRAMES)
+    return veil(image, drifting_clouds(context.scene, image.shape[:2], context.number), risen, risen, 190.0, 70.0)
 
 
-def _misaligned(image: NDArray[Any], amount: float, moment: _Moment) -> NDArray[Any]:
-    del moment
+def _misaligned(image: NDArray[Any], amount: float, context: _FrameContext) -> NDArray[Any]:
+    del context
     shift = np.array([[1.0, 0.0, amount], [0.0, 1.0, amount]])
     return np.asarray(cv2.warpAffine(image, shift, (image.shape[1], image.shape[0]), flags=cv2.INTER_NEAREST))
 
 
 @dataclass(frozen=True, slots=True)
 class _Degradation:
-    spoil: Callable[[NDArray[Any], float, _Moment], NDArray[Any]] | None
+    spoil: Callable[[NDArray[Any], float, _FrameContext], NDArray[Any]] | None
     amount: float
     target: str
     least: float
@@ -243,12 +243,12 @@ class Condition:
         if degradation is None or degradation.spoil is None:
             return frame
         rng, scene = self._rng(sequence.name, index), self._rng(sequence.name)
-        moment = _Moment(rng, scene, index - sequence.start, None)
+        context = _FrameContext(rng, scene, index - sequence.start, None)
         if rgb is not None and self.target in ("rgb", "both"):
-            frame = replace(frame, rgb=degradation.spoil(rgb, self.amount, moment))
+            frame = replace(frame, rgb=degradation.spoil(rgb, self.amount, context))
         if aux is not None and self.target in ("aux", "both"):
-            moment = replace(moment, kind=sequence.modality)
-            frame = replace(frame, aux=degradation.spoil(aux, self.amount, moment))
+            context = replace(context, kind=sequence.modality)
+            frame = replace(frame, aux=degradation.spoil(aux, self.amount, context))
         return frame
 
     def _older(self, sequence: Sequence, index: int) -> int:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 import io
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -17,7 +17,7 @@ from ckd_core.errors import TrackingError
 from ckd_core.evaluation.scoring.score import Track
 from ckd_core.files import write_text
 from ckd_core.frame import BoundingBox
-from ckd_core.tracking.result import TrackResult, TrackState
+from ckd_core.tracking.result import TrackState
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from ckd_core.data.sequences import Sequence
     from ckd_core.evaluation.running.conditions import Condition
     from ckd_core.evaluation.scoring.rules import BenchmarkRule
-    from ckd_core.frame import MultiModalFrame
+    from ckd_core.tracking.tracker import FrameTracker
 
 TRACK_COLUMNS = ("frame", "stamp", "x", "y", "w", "h", "score", "state", "rgb", "aux")
 TIMING_COLUMNS = ("frame", "crop_s", "network_s", "post_s")
@@ -35,16 +35,6 @@ TIMING_COLUMNS = ("frame", "crop_s", "network_s", "post_s")
 
 class RecordError(TrackingError):
     """Files of a run that do not fit together."""
-
-
-class FrameTracker(Protocol):
-    """What the runner needs of a tracker; `ckd_core.tracking.Tracker` is one."""
-
-    def start(self, frame: MultiModalFrame, box: BoundingBox) -> None:
-        """Follow `box` as seen in `frame`."""
-
-    def update(self, frame: MultiModalFrame) -> TrackResult:
-        """Answer for the next frame."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -29,7 +29,7 @@ from ckd_core.evaluation.running.records import (
     track_sequence,
     write_record,
 )
-from ckd_core.evaluation.scoring.raw_results import read_truth
+from ckd_core.evaluation.scoring.raw_results import read_sequence_truth
 from ckd_core.evaluation.scoring.rules import get_rule
 from ckd_core.evaluation.scoring.score import BenchmarkScore, require_scorable, score_benchmark
 from ckd_core.tracking.engines import device_family
@@ -40,8 +40,8 @@ if TYPE_CHECKING:
 
     from ckd_core.data.datasets import Dataset
     from ckd_core.data.sequences import Sequence
-    from ckd_core.evaluation.running.records import FrameTracker
-    from ckd_core.evaluation.running.trackers import Contestant
+    from ckd_core.evaluation.running.trackers import TrackerSpec
+    from ckd_core.tracking.tracker import FrameTracker
 
 logger = logging.getLogger(__name__)
 POOLS = ("local", "ray")
@@ -61,7 +61,7 @@ class RunPlan:
     """
 
     dataset: Dataset
-    contestant: Contestant
+    tracker: TrackerSpec
     out: Path
     condition: Condition = FULL
     workers: int = 1
@@ -90,7 +90,7 @@ class RunPlan:
         """Everything that the boxes depend on.
 
         Raises RunError for a device that this machine has not (the machines of a Ray cluster may have it), and what the
-        contestant raises when its weights are missing.
+        tracker raises when its weights are missing.
         """
         devices = {device: device_name(device) for device in self.devices}
         absent = [device for device, name in devices.items() if name is None]
@@ -100,7 +100,7 @@ class RunPlan:
             "dataset": self.dataset.layout.name,
             "split": self.dataset.split,
             "cut": self.dataset.cut,
-            "tracker": self.contestant.describe(),
+            "tracker": self.tracker.describe(),
             "condition": str(self.condition),
             "seed": self.condition.seed,
             "devices": devices,
@@ -111,7 +111,7 @@ class RunPlan:
     def circumstances(self) -> dict[str, object]:
         """What else is worth keeping about a run."""
         return {
-            "label": self.contestant.label,
+            "label": self.tracker.label,
             "sequences": list(self.dataset.names),
             "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
             "workers": self.workers,
@@ -134,7 +134,7 @@ class RunResult:
 class _Job:
     dataset: Dataset
     name: str
-    contestant: Contestant
+    tracker: TrackerSpec
     condition: Condition
     device: str
     threads: int
@@ -146,10 +146,10 @@ _TRACKERS: dict[tuple[object, ...], FrameTracker] = {}
 def _work(job: _Job) -> TrackRecord:
     """Track one sequence; a worker keeps its tracker for the next one."""
     sequence = job.dataset.open(job.name)
-    key = (job.contestant, sequence.modality, job.device, job.threads)
+    key = (job.tracker, sequence.modality, job.device, job.threads)
     if key not in _TRACKERS:
         _TRACKERS.clear()
-        _TRACKERS[key] = job.contestant.build(sequence.modality, job.device, job.threads)
+        _TRACKERS[key] = job.tracker.build(sequence.modality, job.device, job.threads)
     return track_sequence(_TRACKERS[key], sequence, job.condition)
 
 
@@ -163,7 +163,7 @@ def require_whole(
     rule = get_rule(dataset.layout.name)
 
     def check_truth(name: str, folder: Path, sequence: Sequence) -> None:
-        require_scorable(rule, read_truth(folder, name, rule, len(sequence)))
+        require_scorable(rule, read_sequence_truth(folder, name, rule, len(sequence)))
 
     problems = dataset.problems(check_truth)
     if not problems:
@@ -238,18 +238,18 @@ def run_benchmark(
         lines = "\n".join(f"  {name}: {reason}" for name, reason in failures.items())
         raise RunError(f"{len(failures)} of {len(plan.dataset)} sequences failed; the others are kept:\n{lines}")
     ordered = {name: records[name] for name in plan.dataset.names}
-    truths = [read_truth(folder, name, rule, len(ordered[name])) for name, folder in plan.dataset.folders]
+    truths = [read_sequence_truth(folder, name, rule, len(ordered[name])) for name, folder in plan.dataset.folders]
     if rule.long_term:  # whose toolkit cuts boxes at the border
         truths = [replace(truth, size=plan.dataset.image_size(truth.name)) for truth in truths]
     tracks = {name: benchmark_track(record, rule) for name, record in ordered.items()}
-    return RunResult(plan, ordered, score_benchmark(rule, truths, tracks, plan.contestant.label), resumed)
+    return RunResult(plan, ordered, score_benchmark(rule, truths, tracks, plan.tracker.label), resumed)
 
 
 def _open_jobs(plan: RunPlan, done: Container[str]) -> list[_Job]:
     """What is left to do. A sequence's device goes by its place in the dataset: it is the same in a resumed run."""
     devices, threads = plan.devices, plan.worker_threads
     return [
-        _Job(plan.dataset, name, plan.contestant, plan.condition, devices[place % len(devices)], threads)
+        _Job(plan.dataset, name, plan.tracker, plan.condition, devices[place % len(devices)], threads)
         for place, name in enumerate(plan.dataset.names)
         if name not in done
     ]

@@ -15,19 +15,19 @@ from ckd_core.frame import BoundingBox, FrameError
 from ckd_core.tracking.result import StageTiming, TrackResult, TrackState
 
 if TYPE_CHECKING:
-    from ckd_core.evaluation.running.records import FrameTracker
     from ckd_core.frame import Modality, MultiModalFrame
     from ckd_core.tracking.config import TrackerConfig
+    from ckd_core.tracking.tracker import FrameTracker
 
 NANOTRACK_FILES = ("nanotrack_backbone_sim.onnx", "nanotrack_head_sim.onnx")
 
 
-class ContestantError(TrackingError):
+class TrackerSetupError(TrackingError):
     """A tracker that cannot be set up for an evaluation."""
 
 
-class Contestant(Protocol):
-    """A tracker to evaluate; small and picklable, so that every worker builds its own."""
+class TrackerSpec(Protocol):
+    """How to build a tracker to evaluate; small and picklable, so that every worker builds its own."""
 
     @property
     def label(self) -> str:
@@ -54,7 +54,7 @@ def file_sha256(path: Path) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class ModelContestant:
+class ModelSpec:
     """One of our networks with its weights.
 
     weights: None = those that come with the package. engine: a name, no choice such as `auto` (see `resolve_engine`):
@@ -89,7 +89,7 @@ class ModelContestant:
         parse_engine(self.engine)
         path = Path(self.weights) if self.weights is not None else default_weights(self.model)
         if not path.exists():
-            raise ContestantError(f"no weights {path} for {self.model}")
+            raise TrackerSetupError(f"no weights {path} for {self.model}")
         return {
             "kind": "model",
             "model": self.model,
@@ -109,7 +109,7 @@ class NanoTracker:
         try:
             self._tracker = cv2.TrackerNano.create(parameters)
         except cv2.error as error:
-            raise ContestantError(f"OpenCV cannot load NanoTrack from {backbone.parent}: {error}") from error
+            raise TrackerSetupError(f"OpenCV cannot load NanoTrack from {backbone.parent}: {error}") from error
         self._stream = stream
         self._box = BoundingBox(0, 0, 0, 0)
 
@@ -141,9 +141,12 @@ class NanoTracker:
         state = TrackState.TRACKING if found else TrackState.LOST
         return TrackResult(frame.stamp, self._box, score, state, *frame.presence, StageTiming(network=seconds))
 
+    def reset(self) -> None:
+        """Nothing to forget: `start` sets OpenCV's tracker up anew."""
+
 
 @dataclass(frozen=True, slots=True)
-class NanoTrackContestant:
+class NanoTrackSpec:
     """NanoTrack on one camera. folder: holds the two ONNX files; stream: "rgb" or "aux"."""
 
     folder: Path
@@ -159,7 +162,7 @@ class NanoTrackContestant:
         backbone, head = (self.folder / file for file in self.files)
         for path in (backbone, head):
             if not path.is_file():
-                raise ContestantError(f"no NanoTrack weights {path}")
+                raise TrackerSetupError(f"no NanoTrack weights {path}")
         return backbone, head
 
     def build(self, modality: Modality, device: str, threads: int) -> FrameTracker:

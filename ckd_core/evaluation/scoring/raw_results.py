@@ -21,7 +21,7 @@ import numpy as np
 from ckd_core.data.box_files import BoxFileError, BoxTable, parse_table, to_xywh
 from ckd_core.errors import TrackingError
 from ckd_core.evaluation.running.manifest import MANIFEST
-from ckd_core.evaluation.scoring.score import Track, Truth
+from ckd_core.evaluation.scoring.score import GroundTruth, Track
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -244,7 +244,7 @@ def _collect(texts: dict[PurePosixPath, str], rule: BenchmarkRule) -> dict[str, 
     return found
 
 
-def read_truths(path: Path | str, rule: BenchmarkRule, attributes: Path | None = None) -> list[Truth]:
+def read_truths(path: Path | str, rule: BenchmarkRule, attributes: Path | None = None) -> list[GroundTruth]:
     """Read a benchmark's annotations, sorted by sequence name.
 
     path: folder or archive with `SEQUENCE.txt`, or with folders SEQUENCE that hold the benchmark's annotation files.
@@ -268,7 +268,7 @@ def read_truths(path: Path | str, rule: BenchmarkRule, attributes: Path | None =
     return truths
 
 
-def read_truth(folder: Path, name: str, rule: BenchmarkRule, frames: int | None = None) -> Truth:
+def read_sequence_truth(folder: Path, name: str, rule: BenchmarkRule, frames: int | None = None) -> GroundTruth:
     """Read the annotation of one sequence folder as the benchmark's own numbers (a dataset reader blanks absences).
 
     frames: of the sequence as it was opened; rows beyond them are ignored (`Dataset.cut`). None: no row is.
@@ -289,7 +289,7 @@ def _truth(
     source: str,
     attributes: tuple[str, ...],
     frames: int | None = None,
-) -> Truth:
+) -> GroundTruth:
     def boxes_of(text: str) -> NDArray[np.float64]:
         table = parse_table(text, f"{source}: {name}")
         layout = rule.layout.boxes if table.columns == 4 else None
@@ -306,7 +306,7 @@ def _truth(
             boxes = np.where(seen[:, None], boxes, np.nan)
     except BoxFileError as error:
         raise ResultsError(str(error)) from error
-    return Truth(name, boxes, aux, None, attributes)
+    return GroundTruth(name, boxes, aux, None, attributes)
 
 
 def read_attributes(path: Path) -> dict[str, tuple[str, ...]]:

@@ -36,7 +36,7 @@ class ScoreError(TrackingError):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Truth:
+class GroundTruth:
     """Annotation of one sequence.
 
     boxes: [N, 4] xywh, nan (or without area) = absent. aux_boxes: the second modality's, or None.
@@ -96,7 +96,7 @@ class BenchmarkScore:
     long_term: LongTermScore | None = None
 
 
-def _fit_length(rule: BenchmarkRule, truth: Truth, track: Track) -> tuple[Truth, Track, str | None]:
+def _fit_length(rule: BenchmarkRule, truth: GroundTruth, track: Track) -> tuple[GroundTruth, Track, str | None]:
     """Equal lengths by the benchmark's rule, with a note on what was done."""
     have, want = len(track.boxes), len(truth.boxes)
     if have == want:
@@ -114,13 +114,13 @@ def _fit_length(rule: BenchmarkRule, truth: Truth, track: Track) -> tuple[Truth,
         if leading == want - have:
             labelled = None if truth.labelled is None else truth.labelled[leading:]
             aux = None if truth.aux_boxes is None else truth.aux_boxes[leading:]
-            late = Truth(truth.name, truth.boxes[leading:], aux, labelled, truth.attributes, truth.size)
+            late = GroundTruth(truth.name, truth.boxes[leading:], aux, labelled, truth.attributes, truth.size)
             return late, track, f"{said}; it starts at the first frame with the object"
         raise ScoreError(f"{said}; {rule.title} allows {want} rows or, from the first present frame, {want - leading}")
     raise ScoreError(f"{said}; {rule.title} needs one row for every frame")
 
 
-def _prepare(rule: BenchmarkRule, truth: Truth, track: Track) -> tuple[Floats, Floats]:
+def _prepare(rule: BenchmarkRule, truth: GroundTruth, track: Track) -> tuple[Floats, Floats]:
     """Result and annotation boxes [N, 4] as the benchmark's toolkit compares them."""
     gt = np.round(truth.boxes) if rule.round_truth else truth.boxes
     boxes = np.round(track.boxes) if rule.round_results else track.boxes.copy()
@@ -133,7 +133,7 @@ def _prepare(rule: BenchmarkRule, truth: Truth, track: Track) -> tuple[Floats, F
     return boxes, gt
 
 
-def score_sequence(rule: BenchmarkRule, truth: Truth, track: Track) -> tuple[SequenceScore, str | None]:
+def score_sequence(rule: BenchmarkRule, truth: GroundTruth, track: Track) -> tuple[SequenceScore, str | None]:
     """Score one sequence; the second value says what the rule repaired, or is None.
 
     Raises ScoreError for rows that the rule does not allow, and for nan boxes where the benchmark has no rule for them.
@@ -190,7 +190,7 @@ def score_sequence(rule: BenchmarkRule, truth: Truth, track: Track) -> tuple[Seq
     return score, note
 
 
-def require_scorable(rule: BenchmarkRule, truth: Truth) -> None:
+def require_scorable(rule: BenchmarkRule, truth: GroundTruth) -> None:
     """Raise ScoreError for an annotation that the benchmark's rule takes no result for, whatever a tracker answers."""
     score_sequence(rule, truth, Track(truth.name, np.ones((len(truth.boxes), 4))))
 
@@ -219,7 +219,7 @@ def _average(rule: BenchmarkRule, scores: Sequence[SequenceScore]) -> tuple[Floa
 
 def score_benchmark(
     rule: BenchmarkRule,
-    truths: Sequence[Truth],
+    truths: Sequence[GroundTruth],
     tracks: Mapping[str, Track],
     tracker: str = "tracker",
     missing: Literal["error", "skip", "zero"] = "error",
@@ -266,7 +266,7 @@ def score_benchmark(
     )  # fmt: skip
 
 
-def _zero(rule: BenchmarkRule, truth: Truth) -> SequenceScore:
+def _zero(rule: BenchmarkRule, truth: GroundTruth) -> SequenceScore:
     curves = [np.zeros(len(t)) for t in (rule.thresholds, rule.normalized_thresholds, rule.success_thresholds)]
     unknown = np.full(len(truth.boxes), np.nan)
     metrics = dict.fromkeys(_numbers(rule, *curves), 0.0)
@@ -275,7 +275,7 @@ def _zero(rule: BenchmarkRule, truth: Truth) -> SequenceScore:
     )
 
 
-def _score_long_term(truths: Sequence[Truth], tracks: Mapping[str, Track]) -> LongTermScore:
+def _score_long_term(truths: Sequence[GroundTruth], tracks: Mapping[str, Track]) -> LongTermScore:
     prepared = []
     for truth in truths:
         track = tracks.get(truth.name)

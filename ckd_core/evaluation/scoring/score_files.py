@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from ckd_core.data.datasets import Dataset
     from ckd_core.evaluation.scoring.rules import BenchmarkRule
-    from ckd_core.evaluation.scoring.score import Truth
+    from ckd_core.evaluation.scoring.score import GroundTruth
 
 MISSING = ("error", "skip", "zero")
 
@@ -77,7 +77,9 @@ def score_files(
     return scores
 
 
-def _with_sizes(truths: Sequence[Truth], place: Path, rule: BenchmarkRule) -> tuple[list[Truth], tuple[str, ...]]:
+def _with_sizes(
+    truths: Sequence[GroundTruth], place: Path, rule: BenchmarkRule
+) -> tuple[list[GroundTruth], tuple[str, ...]]:
     """The annotations with the sizes of their images where `place` is a dataset, and a note where it is not."""
     try:
         dataset = open_dataset(rule.layout.name, place, cut=True)

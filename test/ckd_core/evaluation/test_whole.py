@@ -12,8 +12,8 @@ import pytest
 from ckd_core.data.datasets import open_dataset
 from ckd_core.evaluation.running.records import benchmark_track, read_record, write_record
 from ckd_core.evaluation.running.runner import RunError, RunPlan, RunResult, require_whole, run_benchmark
-from ckd_core.evaluation.running.trackers import ModelContestant
-from ckd_core.evaluation.scoring.raw_results import read_truth
+from ckd_core.evaluation.running.trackers import ModelSpec
+from ckd_core.evaluation.scoring.raw_results import read_sequence_truth
 from ckd_core.evaluation.scoring.rules import get_rule
 from ckd_core.evaluation.scoring.score import score_benchmark
 from ckd_core.evaluation.scoring.score_files import score_files
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 def run(dataset: Dataset, out: Path, weights: Path) -> RunResult:
-    return run_benchmark(RunPlan(dataset, ModelContestant(TINY, weights), out, devices=("cpu",), threads=1))
+    return run_benchmark(RunPlan(dataset, ModelSpec(TINY, weights), out, devices=("cpu",), threads=1))
 
 
 def as_rgbt(scene: Path, place: Path, truth: tuple[str, ...]) -> Path:
@@ -92,7 +92,7 @@ def test_raw_files_of_a_run_score_as_the_run(scenes: Path, tmp_path: Path, tiny_
     record, rule = result.records["b"], get_rule("depthtrack")
     # A tracker that sees the half of the object beyond the border, and is sure of it to the sixth digit.
     boxes, scores = record.boxes.copy(), np.linspace(0.12341, 0.12345, len(record))
-    truth = read_truth(dataset.folders[0][1], "b", rule)
+    truth = read_sequence_truth(dataset.folders[0][1], "b", rule)
     boxes[1:] = np.nan_to_num(truth.boxes[1:], nan=1.0) + np.array([-40, 0, 40, 0])
     record = replace(record, boxes=boxes, scores=scores)
     write_record(record, out, rule)

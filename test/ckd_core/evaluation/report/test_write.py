@@ -16,10 +16,10 @@ from ckd_core.evaluation.report.tables import summarize_record
 from ckd_core.evaluation.report.write import ReportError, report_run, write_report
 from ckd_core.evaluation.running.conditions import parse_condition
 from ckd_core.evaluation.running.runner import RunPlan, run_benchmark
-from ckd_core.evaluation.running.trackers import ModelContestant
+from ckd_core.evaluation.running.trackers import ModelSpec
 from ckd_core.evaluation.scoring.raw_results import read_results, read_truths
 from ckd_core.evaluation.scoring.rules import get_rule
-from ckd_core.evaluation.scoring.score import Track, Truth, score_benchmark
+from ckd_core.evaluation.scoring.score import GroundTruth, Track, score_benchmark
 from testkit.browser import browse
 from testkit.small_scenes import TINY
 
@@ -49,7 +49,7 @@ def fetched(page: str) -> list[str]:
 
 def two_scores() -> list[BenchmarkScore]:
     truth = np.tile([10.0, 10, 20, 20], (30, 1))
-    truths = [Truth("s2", truth, attributes=("FM",)), Truth("s10", truth), Truth('<b>"&', truth)]
+    truths = [GroundTruth("s2", truth, attributes=("FM",)), GroundTruth("s10", truth), GroundTruth('<b>"&', truth)]
     scores = []
     for label, step in (("near", 0.3), ("far", 2.0)):
         drift = np.arange(30)[:, None] * np.array([step, 0, 0, 0])
@@ -84,7 +84,7 @@ def test_reports_that_make_no_sense(tmp_path: Path) -> None:
         write_report(tmp_path, [])
     with pytest.raises(ReportError, match="two evaluations have the same name"):
         write_report(tmp_path, [first, first])
-    truth = Truth("a", np.ones((3, 4)) * 9)
+    truth = GroundTruth("a", np.ones((3, 4)) * 9)
     other = score_benchmark(get_rule("folder"), [truth], {"a": Track("a", truth.boxes)}, "x")
     with pytest.raises(ReportError, match="these are of folder, lasher"):
         write_report(tmp_path, [first, other])
@@ -110,8 +110,8 @@ def test_sorting_works_in_a_browser(tmp_path: Path) -> None:
 
 def test_a_run_with_a_missing_camera_is_shown(scenes: Path, tmp_path: Path, tiny_weights: Path) -> None:
     dataset = open_dataset("folder", scenes).select(["a", "b", "c"])
-    contestant = ModelContestant(TINY, tiny_weights)
-    plan = RunPlan(dataset, contestant, tmp_path / "run", parse_condition("switching=4"), devices=("cpu",), threads=1)
+    tracker = ModelSpec(TINY, tiny_weights)
+    plan = RunPlan(dataset, tracker, tmp_path / "run", parse_condition("switching=4"), devices=("cpu",), threads=1)
     result = run_benchmark(plan)
     run = report_run(result)
     assert {moment.sequence for moment in run.moments} == {"a", "b", "c"}
@@ -158,7 +158,7 @@ def test_published_results_on_one_page_in_a_browser(shared_data: Path, tmp_path:
 def test_every_real_sequence_on_one_page(shared_data: Path, tmp_path: Path) -> None:
     """The default network over all recorded sequences, with the page opened and its table sorted."""
     dataset = open_dataset("folder", shared_data / "sequences")
-    plan = RunPlan(dataset, ModelContestant("sdstrack_s128"), tmp_path / "run", devices=("cpu",), workers=2)
+    plan = RunPlan(dataset, ModelSpec("sdstrack_s128"), tmp_path / "run", devices=("cpu",), workers=2)
     result = run_benchmark(plan)
     page = write_report(tmp_path / "run", [result.score], [report_run(result)])
     assert len(result.records) == 11

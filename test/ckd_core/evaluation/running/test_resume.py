@@ -10,7 +10,7 @@ import pytest
 from ckd_core.data.datasets import open_dataset
 from ckd_core.evaluation.running.manifest import ManifestError, claim_folder, read_manifest, sequence_digest
 from ckd_core.evaluation.running.runner import RunError, RunPlan, _in_ray_task, _open_jobs, run_benchmark
-from ckd_core.evaluation.running.trackers import ModelContestant
+from ckd_core.evaluation.running.trackers import ModelSpec
 from ckd_core.tracking.engines import EngineError
 from testkit.small_scenes import TINY
 
@@ -22,8 +22,8 @@ NOW = {"started": "today", "versions": {"torch": "2"}, "git_revision": "b"}
 
 
 def plan_of(scenes: Path, out: Path, weights: Path, engine: str = "torch/fp32") -> RunPlan:
-    contestant = ModelContestant(TINY, weights, engine)
-    return RunPlan(open_dataset("folder", scenes), contestant, out, devices=("cpu",), threads=1)
+    tracker = ModelSpec(TINY, weights, engine)
+    return RunPlan(open_dataset("folder", scenes), tracker, out, devices=("cpu",), threads=1)
 
 
 def finish(out: Path, name: str) -> None:

@@ -28,7 +28,7 @@ from ckd_core.evaluation.running.conditions import parse_condition
 from ckd_core.evaluation.running.manifest import ManifestError, read_manifest
 from ckd_core.evaluation.running.records import RecordError, read_record
 from ckd_core.evaluation.running.runner import RunError, RunPlan, require_whole, run_benchmark
-from ckd_core.evaluation.running.trackers import ContestantError, ModelContestant, NanoTrackContestant
+from ckd_core.evaluation.running.trackers import ModelSpec, NanoTrackSpec, TrackerSetupError
 from ckd_core.tracking.config import TrackerConfig
 from ckd_core.tracking.result import TrackState
 from testkit.small_scenes import TINY, write_scene
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 def plan_of(scenes: Path, out: Path, weights: Path, **changes: object) -> RunPlan:
     dataset = open_dataset("folder", scenes)
     options: dict[str, object] = {"threads": 1, "devices": ("cpu",)} | changes
-    return RunPlan(dataset, ModelContestant(TINY, weights), out, **options)  # type: ignore[arg-type]
+    return RunPlan(dataset, ModelSpec(TINY, weights), out, **options)  # type: ignore[arg-type]
 
 
 def files_of(folder: Path) -> dict[str, bytes]:
@@ -126,7 +126,7 @@ def test_broken_sequences_are_named_before_anything_runs(scenes: Path, tmp_path:
     kept = require_whole(dataset, skip_broken=True, echo=told.append)
     assert kept.names == ("a", "d")
     assert "2 sequences are left out" in told[0]
-    plan = RunPlan(kept, ModelContestant(TINY, tiny_weights), tmp_path / "o", devices=("cpu",), threads=1)
+    plan = RunPlan(kept, ModelSpec(TINY, tiny_weights), tmp_path / "o", devices=("cpu",), threads=1)
     assert len(run_benchmark(plan).records) == 2
 
 
@@ -135,10 +135,10 @@ def test_unusable_plans(scenes: Path, tmp_path: Path, tiny_weights: Path) -> Non
         plan_of(scenes, tmp_path, tiny_weights, workers=0)
     with pytest.raises(RunError, match="no pool 'slurm'"):
         plan_of(scenes, tmp_path, tiny_weights, pool="slurm")
-    with pytest.raises(ContestantError, match="no weights"):
+    with pytest.raises(TrackerSetupError, match="no weights"):
         run_benchmark(plan_of(scenes, tmp_path / "x", tmp_path / "none.safetensors"))
-    with pytest.raises(ContestantError, match="no NanoTrack weights"):
-        NanoTrackContestant(tmp_path).describe()
+    with pytest.raises(TrackerSetupError, match="no NanoTrack weights"):
+        NanoTrackSpec(tmp_path).describe()
     with pytest.raises(RecordError, match="cannot read"):
         read_record(tmp_path, "a")
 
@@ -158,8 +158,8 @@ def test_modality_table_by_group(scenes: Path, tmp_path: Path, tiny_weights: Pat
     rgb = {row.sequence: row for row in rows if row.input == "rgb" and row.group in ("held-out", "validation")}
     total = next(row for row in rows if (row.sequence, row.group, row.input) == ("mean, two cameras", "all", "rgb"))
     assert total.auc == pytest.approx(np.mean([rgb["a"].auc, rgb["b"].auc, _auc(rows, "c")]))
-    text = modality_markdown(rows, origin_of(plan.contestant))
-    assert f"tiny.safetensors (SHA-256 {plan.contestant.describe()['weights_sha256'][:12]})" in text
+    text = modality_markdown(rows, origin_of(plan.tracker))
+    assert f"tiny.safetensors (SHA-256 {plan.tracker.describe()['weights_sha256'][:12]})" in text
     assert f"| sequence | group | {TINY} (both) | {TINY} (rgb) | {TINY} (aux) |" in text
     assert text.count("| d | held-out |  | ") == 2
     with pytest.raises(TableError, match="stand in two groups: a"):
@@ -194,7 +194,7 @@ def test_robustness_table(scenes: Path, tmp_path: Path, tiny_weights: Path) -> N
 def test_nanotrack_follows_a_real_object(shared_data: Path, tmp_path: Path) -> None:
     dataset = open_dataset("folder", shared_data / "sequences").select(["rgb_otb_crossing"])
     weights = shared_data / "baselines" / "nanotrack" / "nanotrackv2"
-    plan = RunPlan(dataset, NanoTrackContestant(weights), tmp_path / "nano", devices=("cpu",), threads=1)
+    plan = RunPlan(dataset, NanoTrackSpec(weights), tmp_path / "nano", devices=("cpu",), threads=1)
     result = run_benchmark(plan)
     assert result.score.metrics["AUC"] > 0.5
     assert set(result.records["rgb_otb_crossing"].states) == {TrackState.TRACKING.value}
@@ -240,8 +240,8 @@ def test_an_interrupted_run_goes_on_to_the_same_result(
     config = TrackerConfig()
 
     def plan(out: Path) -> RunPlan:
-        contestant = ModelContestant(TINY, tiny_weights, config=config)
-        return RunPlan(open_dataset("folder", scenes), contestant, out, devices=("cpu",), threads=1)
+        tracker = ModelSpec(TINY, tiny_weights, config=config)
+        return RunPlan(open_dataset("folder", scenes), tracker, out, devices=("cpu",), threads=1)
 
     again, uninterrupted = run_benchmark(plan(cut)), run_benchmark(plan(whole))
     assert set(again.resumed) == set(kept)

@@ -11,7 +11,7 @@ import torch
 from ckd_core.evaluation.benchmark import open_plan
 from ckd_core.evaluation.running.conditions import FULL
 from ckd_core.evaluation.running.runner import RunError, run_benchmark
-from ckd_core.evaluation.running.trackers import ModelContestant
+from ckd_core.evaluation.running.trackers import ModelSpec
 from ckd_core.frame import Modality
 from ckd_core.tracking.engines import EngineError, EngineUnavailableError, build
 from testkit.small_scenes import TINY
@@ -32,7 +32,7 @@ def plan_of(scenes: Path, weights: Path, **changes: str) -> RunPlan:
 
 def test_auto_is_chosen_once(scenes: Path, tiny_weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(build, "auto_engine", lambda device, _: "torch/bf16" if device == "cpu" else "torch/fp16")
-    assert plan_of(scenes, tiny_weights).contestant.describe()["engine"] == "torch/bf16"
+    assert plan_of(scenes, tiny_weights).tracker.describe()["engine"] == "torch/bf16"
     monkeypatch.setattr(build, "_resolve_device", lambda device, strict: device)
     with pytest.raises(RunError, match="'auto' would be torch/bf16 on cpu, torch/fp16 on cuda:0; name one for all"):
         plan_of(scenes, tiny_weights, device="cpu, cuda:0")
@@ -45,13 +45,13 @@ def test_what_is_no_engine_is_refused_before_anything_is_read(tmp_path: Path) ->
         with pytest.raises(EngineError, match=message):
             plan_of(tmp_path / "nowhere", tmp_path, engine=engine)
     with pytest.raises(EngineError, match="'auto' is a choice"):
-        ModelContestant(TINY, __file__, "auto").describe()  # type: ignore[arg-type]  # any file
+        ModelSpec(TINY, __file__, "auto").describe()  # type: ignore[arg-type]  # any file
 
 
 def test_nothing_stands_in_for_an_engine(tiny_weights: Path) -> None:
-    contestant = ModelContestant(TINY, tiny_weights, "cudagraph/fp16")
+    tracker = ModelSpec(TINY, tiny_weights, "cudagraph/fp16")
     with pytest.raises(EngineUnavailableError, match="CUDA graphs need a CUDA device"):
-        contestant.build(Modality.DEPTH, "cpu", 1)
+        tracker.build(Modality.DEPTH, "cpu", 1)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="shows what happens without a CUDA device")

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from ckd_core.evaluation.scoring.rules import RULES, RuleError, get_rule
-from ckd_core.evaluation.scoring.score import ScoreError, Track, Truth, score_benchmark, score_sequence
+from ckd_core.evaluation.scoring.score import GroundTruth, ScoreError, Track, score_benchmark, score_sequence
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,7 +27,7 @@ def half_open_boxes() -> Iterator[None]:
         rgbt.utils.RGBT_end()
 
 
-def random_case(seed: int, integers: bool = True, absences: bool = False) -> tuple[list[Truth], dict[str, Track]]:
+def random_case(seed: int, integers: bool = True, absences: bool = False) -> tuple[list[GroundTruth], dict[str, Track]]:
     rng = np.random.default_rng(seed)
     truths, tracks = [], {}
     for index in range(5):
@@ -45,15 +45,17 @@ def random_case(seed: int, integers: bool = True, absences: bool = False) -> tup
             boxes[rng.random(count) < 0.05, 0] = 0
             result[rng.random(count) < 0.1, 2] = -3
         name = f"s{index}"
-        truths.append(Truth(name, boxes, aux))
+        truths.append(GroundTruth(name, boxes, aux))
         tracks[name] = Track(name, result)
     return truths, tracks
 
 
-def as_oracle(truths: list[Truth], tracks: dict[str, Track], both: bool) -> tuple[dict[str, object], dict[str, object]]:
+def as_oracle(
+    truths: list[GroundTruth], tracks: dict[str, Track], both: bool
+) -> tuple[dict[str, object], dict[str, object]]:
     """Data as the oracle keeps them after loading: float32, results rounded."""
 
-    def gt(truth: Truth) -> object:
+    def gt(truth: GroundTruth) -> object:
         main = list(truth.boxes.astype(np.float32))
         assert truth.aux_boxes is not None
         return {"visible": main, "infrared": list(truth.aux_boxes.astype(np.float32))} if both else main
@@ -109,7 +111,7 @@ def still(count: int = 4) -> np.ndarray:
 def test_lasher_counts_an_absent_frame_as_precision_hit_and_success_miss() -> None:
     truth = still()
     truth[2] = [0, 0, 0, 0]
-    score, note = score_sequence(get_rule("lasher"), Truth("a", truth), Track("a", still()))
+    score, note = score_sequence(get_rule("lasher"), GroundTruth("a", truth), Track("a", still()))
     assert note is None
     assert score.metrics["PR"] == 1.0
     assert score.metrics["SR"] == pytest.approx(0.75 * 20 / 21)
@@ -121,7 +123,7 @@ def test_other_rules_leave_absent_frames_out() -> None:
     away = still()
     away[2] = [500, 500, 9, 9]
     for name in ("visevent", "folder", "got10k"):
-        score, _ = score_sequence(get_rule(name), Truth("a", truth), Track("a", away))
+        score, _ = score_sequence(get_rule(name), GroundTruth("a", truth), Track("a", away))
         assert score.frames == 3
         assert score.metrics["PR"] == 1.0
         assert np.isnan(score.errors[2])
@@ -130,28 +132,28 @@ def test_other_rules_leave_absent_frames_out() -> None:
 def test_visevent_results_may_start_late() -> None:
     truth = still(6)
     truth[:2] = np.nan
-    score, note = score_sequence(get_rule("visevent"), Truth("a", truth), Track("a", still(4)))
+    score, note = score_sequence(get_rule("visevent"), GroundTruth("a", truth), Track("a", still(4)))
     assert score.frames == 4
     assert note is not None
     assert "4 result rows for 6 annotated frames; it starts at the first frame with the object" in note
     with pytest.raises(ScoreError, match="allows 6 rows or, from the first present frame, 4"):
-        score_sequence(get_rule("visevent"), Truth("a", truth), Track("a", still(5)))
+        score_sequence(get_rule("visevent"), GroundTruth("a", truth), Track("a", still(5)))
 
 
 def test_surplus_rows_are_cut_where_the_benchmark_says_so() -> None:
-    score, note = score_sequence(get_rule("lasher"), Truth("a", still()), Track("a", still(9)))
+    score, note = score_sequence(get_rule("lasher"), GroundTruth("a", still()), Track("a", still(9)))
     assert score.frames == 4
     assert note is not None
     assert "the surplus is ignored" in note
     with pytest.raises(ScoreError, match="9 result rows for 4 annotated frames; RGBT234 needs one row"):
-        score_sequence(get_rule("rgbt234"), Truth("a", still(), still()), Track("a", still(9)))
+        score_sequence(get_rule("rgbt234"), GroundTruth("a", still(), still()), Track("a", still(9)))
 
 
 @pytest.mark.parametrize("name", [name for name in RULES if name != "visevent"])
 def test_results_that_are_too_short_are_refused(name: str) -> None:
     track = Track("a", still(3), np.ones(3))
     with pytest.raises(ScoreError, match="3 result rows for 4 annotated frames"):
-        score_sequence(get_rule(name), Truth("a", still(), still()), track)
+        score_sequence(get_rule(name), GroundTruth("a", still(), still()), track)
 
 
 @pytest.mark.parametrize("name", [name for name, rule in RULES.items() if not rule.long_term])
@@ -159,22 +161,22 @@ def test_nan_result_boxes_are_refused(name: str) -> None:
     boxes = still()
     boxes[2, 1] = np.nan
     with pytest.raises(ScoreError, match="1 result boxes are not finite, first in row 3"):
-        score_sequence(get_rule(name), Truth("a", still(), still()), Track("a", boxes))
+        score_sequence(get_rule(name), GroundTruth("a", still(), still()), Track("a", boxes))
 
 
 def test_one_frame_and_no_annotation_are_refused() -> None:
     with pytest.raises(ScoreError, match="has 1 frame"):
-        score_sequence(get_rule("lasher"), Truth("a", still(1)), Track("a", still(1)))
+        score_sequence(get_rule("lasher"), GroundTruth("a", still(1)), Track("a", still(1)))
     with pytest.raises(ScoreError, match="no annotated frame with the object"):
-        score_sequence(get_rule("folder"), Truth("a", np.full((3, 4), np.nan)), Track("a", still(3)))
+        score_sequence(get_rule("folder"), GroundTruth("a", np.full((3, 4), np.nan)), Track("a", still(3)))
     with pytest.raises(ScoreError, match="row 2 is nan; GTOT has no absent frames"):
-        score_sequence(get_rule("gtot"), Truth("a", np.array([[1.0] * 4, [np.nan] * 4])), Track("a", still(2)))
+        score_sequence(get_rule("gtot"), GroundTruth("a", np.array([[1.0] * 4, [np.nan] * 4])), Track("a", still(2)))
     with pytest.raises(ScoreError, match="compares with both"):
-        score_sequence(get_rule("rgbt234"), Truth("a", still()), Track("a", still()))
+        score_sequence(get_rule("rgbt234"), GroundTruth("a", still()), Track("a", still()))
 
 
 def test_missing_sequences() -> None:
-    truths = [Truth("a", still(), attributes=("FM",)), Truth("b", still())]
+    truths = [GroundTruth("a", still(), attributes=("FM",)), GroundTruth("b", still())]
     tracks = {"a": Track("a", still())}
     rule = get_rule("lasher")
     with pytest.raises(ScoreError, match="no results for 1 of 2 sequences of LasHeR test split: b;"):
@@ -191,7 +193,7 @@ def test_missing_sequences() -> None:
 def test_gtot_weighs_frames_and_lasher_sequences() -> None:
     far = still(10)
     far[1:, 0] = 300
-    truths = [Truth("a", still(10), still(10)), Truth("b", still(30), still(30))]
+    truths = [GroundTruth("a", still(10), still(10)), GroundTruth("b", still(30), still(30))]
     tracks = {"a": Track("a", far), "b": Track("b", still(30))}
     assert score_benchmark(get_rule("gtot"), truths, tracks).metrics["MPR"] == pytest.approx(31 / 40)
     assert score_benchmark(get_rule("lasher"), truths, tracks).metrics["PR"] == pytest.approx((0.1 + 1) / 2)
@@ -203,11 +205,11 @@ def test_depthtrack_reports_precision_recall_and_f() -> None:
     boxes = still(5)
     boxes[3] = np.nan
     confidence = np.array([1.0, 0.9, 0.8, np.nan, 0.7])
-    score = score_benchmark(get_rule("depthtrack"), [Truth("a", truth)], {"a": Track("a", boxes, confidence)})
+    score = score_benchmark(get_rule("depthtrack"), [GroundTruth("a", truth)], {"a": Track("a", boxes, confidence)})
     assert (score.metrics["Pr"], score.metrics["Re"]) == (1.0, 0.75)  # the given frame is visible, but no answer
     assert score.metrics["F"] == pytest.approx(2 * 0.75 / 1.75)
     with pytest.raises(ScoreError, match="no confidences"):
-        score_benchmark(get_rule("depthtrack"), [Truth("a", truth)], {"a": Track("a", still(5))})
+        score_benchmark(get_rule("depthtrack"), [GroundTruth("a", truth)], {"a": Track("a", still(5))})
 
 
 def test_unknown_benchmark() -> None:
