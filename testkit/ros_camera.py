@@ -22,7 +22,7 @@ from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CameraInfo, Image
 from vision_msgs.msg import Detection2DArray
 
-from testkit.ros_processes import ProcessError, RosProcess, wait_until
+from testkit.ros_processes import ChildProcessFailure, RosProcess, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -97,7 +97,7 @@ class RosTest:
             response = self._ask(kind, name, request, min(REPEAT_S, timeout_s))
             if response is not None:
                 return response
-        raise ProcessError(f"no answer of {name} within {timeout_s} s")
+        raise ChildProcessFailure(f"no answer of {name} within {timeout_s} s")
 
     def _ask(self, kind: Any, name: str, request: Any, patience_s: float) -> Any:
         """Send one request; the response, None when none came."""

@@ -16,7 +16,7 @@ import tempfile
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -24,29 +24,39 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parents[1]
 FASTDDS_PROFILE = ROOT / "config" / "fastdds.xml"
 # Domains above 101 collide with the ephemeral ports of Linux.
-HIGHEST_DOMAIN = 101
+MAX_DOMAIN = 101
+# Locks of the domains in use, which every child holds too: see `private_domain`.
+_domain_locks: set[int] = set()
 
 
-class ProcessError(AssertionError):
+class ChildProcessFailure(AssertionError):  # noqa: N818  # it fails a test, as other assertions do
     """A process did not do what the test needs; the message carries the end of its output."""
 
 
 @contextlib.contextmanager
 def private_domain() -> Iterator[int]:
-    """Yield a ROS_DOMAIN_ID that no other test on this machine holds until the context ends."""
-    start = os.getpid() % HIGHEST_DOMAIN
-    for step in range(HIGHEST_DOMAIN):
-        domain = 1 + (start + step) % HIGHEST_DOMAIN
-        stream = (Path(tempfile.gettempdir()) / f"sdstrack_test_domain_{domain}.lock").open("a")
+    """Yield a ROS_DOMAIN_ID that no other test and no `sdstrack demo` on this machine holds until the context ends.
+
+    Children inherit the lock, so that a domain whose test was killed stays taken while a node of it still runs: a
+    second node of the same name would answer the next test's requests.
+    """
+    start = os.getpid() % MAX_DOMAIN
+    for step in range(MAX_DOMAIN):
+        domain = 1 + (start + step) % MAX_DOMAIN
+        stream = (Path(tempfile.gettempdir()) / f"sdstrack_domain_{domain}.lock").open("a")
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             stream.close()
             continue
         with stream:
-            yield domain
+            _domain_locks.add(stream.fileno())
+            try:
+                yield domain
+            finally:
+                _domain_locks.discard(stream.fileno())
         return
-    raise ProcessError(f"all {HIGHEST_DOMAIN} ROS domains are in use by other tests")
+    raise ChildProcessFailure(f"all {MAX_DOMAIN} ROS domains are in use by other tests")
 
 
 def ros_environment(domain: int, log_dir: Path, profile: Path | None = FASTDDS_PROFILE) -> dict[str, str]:
@@ -71,6 +81,11 @@ def ros_environment(domain: int, log_dir: Path, profile: Path | None = FASTDDS_P
         if profile is not None and profile.is_file():
             environment[name] = str(profile)
     return environment
+
+
+def start_process(command: Sequence[str], environment: dict[str, str], **options: Any) -> subprocess.Popen[bytes]:
+    """Start a child in the repository's root; it holds the locks of the domains in use."""
+    return subprocess.Popen(list(command), env=environment, cwd=ROOT, pass_fds=tuple(_domain_locks), **options)
 
 
 @dataclass(slots=True)
@@ -99,7 +114,7 @@ class RosProcess:
         try:
             return self.process.wait(timeout_s)
         except subprocess.TimeoutExpired as error:
-            raise ProcessError(f"still running {timeout_s} s after SIGINT:\n{self.output[-4000:]}") from error
+            raise ChildProcessFailure(f"still running {timeout_s} s after SIGINT:\n{self.output[-4000:]}") from error
 
     def end(self) -> None:
         """End it, politely first; nothing happens when it has ended already."""
@@ -116,7 +131,7 @@ class RosProcess:
 def ros_process(command: Sequence[str], environment: dict[str, str], log: Path) -> Iterator[RosProcess]:
     """Run a command until the context ends; its output goes to `log`."""
     with log.open("ab") as stream:
-        process = subprocess.Popen(list(command), env=environment, stdout=stream, stderr=subprocess.STDOUT, cwd=ROOT)
+        process = start_process(command, environment, stdout=stream, stderr=subprocess.STDOUT)
         running = RosProcess(process, log, stream)
         try:
             yield running
@@ -139,15 +154,15 @@ def wait_until(
     """Wait until `condition()` holds, calling `step` in between (default: sleep 10 ms).
 
     Raises:
-        ProcessError: not within `timeout_s`, or `process` has ended; names `what`.
+        ChildProcessFailure: not within `timeout_s`, or `process` has ended; names `what`.
     """
     deadline = time.monotonic() + timeout_s
     while not condition():
         if process is not None and not process.alive():
-            raise ProcessError(f"process ended while waiting for {what}:\n{process.output[-4000:]}")
+            raise ChildProcessFailure(f"process ended while waiting for {what}:\n{process.output[-4000:]}")
         if time.monotonic() > deadline:
             tail = f":\n{process.output[-4000:]}" if process is not None else ""
-            raise ProcessError(f"not within {timeout_s} s: {what}{tail}")
+            raise ChildProcessFailure(f"not within {timeout_s} s: {what}{tail}")
         if step is None:
             time.sleep(0.01)
         else:

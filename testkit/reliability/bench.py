@@ -14,7 +14,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from testkit.ros_camera import RosTest, node_command, ros_test, stamp_of
-from testkit.ros_processes import ROOT, ProcessError, RosProcess, private_domain, ros_environment, wait_until
+from testkit.ros_processes import (
+    ChildProcessFailure,
+    RosProcess,
+    private_domain,
+    ros_environment,
+    start_process,
+    wait_until,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -56,13 +63,12 @@ class Camera:
     def start(self) -> None:
         """Start the process, a new one after a kill; it films at once."""
         with self._log.open("ab") as stream:
-            self.process = subprocess.Popen(
+            self.process = start_process(
                 self._command,
-                env=self._environment,
+                self._environment,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=stream,
-                cwd=ROOT,
                 bufsize=0,  # so that `select` sees what `readline` has not read yet
             )
         self._read(60.0)
@@ -117,7 +123,7 @@ class Camera:
                 report: dict[str, Any] = json.loads(line)
                 return report
         words = self._log.read_text()[-2000:]
-        raise ProcessError(f"the camera process said nothing within {timeout_s} s:\n{words}")
+        raise ChildProcessFailure(f"the camera process said nothing within {timeout_s} s:\n{words}")
 
 
 @dataclass
@@ -180,7 +186,7 @@ class Bench:
             if now.get("lifecycle") == "active" and answered >= 3 and 5 * alone <= answered:
                 return now
             if not self.node.alive() or time.monotonic() > deadline:
-                raise ProcessError(f"the node did not recover: {now}\n{self.node.output[-3000:]}")
+                raise ChildProcessFailure(f"the node did not recover: {now}\n{self.node.output[-3000:]}")
             before = now
 
     def aim(self, box: tuple[float, float, float, float]) -> None:
@@ -232,7 +238,7 @@ def bench(
 
         def start() -> RosProcess:
             stream = (folder / "node.log").open("ab")
-            process = subprocess.Popen(command, env=environment, stdout=stream, stderr=subprocess.STDOUT, cwd=ROOT)
+            process = start_process(command, environment, stdout=stream, stderr=subprocess.STDOUT)
             running.append(RosProcess(process, folder / "node.log", stream))
             return running[-1]
 
