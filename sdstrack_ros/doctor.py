@@ -228,7 +228,7 @@ def _weights() -> Iterator[Finding]:
             continue
         try:
             _, metadata = checkpoint.load_tensors(path)  # compares the checksum
-        except checkpoint.CheckpointError as error:
+        except checkpoint.WeightsFileError as error:
             yield Finding(f"weights {name}", str(error), "unusable", "reinstall the package")
             continue
         yield Finding(f"weights {name}", f"{path.name}, sha256 {metadata.sha256[:12]}", "checksum right")

@@ -29,7 +29,7 @@ def command(
     from ckd_core.settings import read_settings
     from ckd_core.training.build import build_trainer, rehearse
     from ckd_core.training.config import TrainSettings
-    from ckd_core.training.state_file import CheckpointError
+    from ckd_core.training.state_file import RunStateError
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     console = Console()
@@ -45,7 +45,7 @@ def command(
             return
         if trainer.last.exists():
             if not resume:
-                raise CheckpointError(f"{trainer.last} exists already; go on with --resume, or choose another run.out")
+                raise RunStateError(f"{trainer.last} exists already; go on with --resume, or choose another run.out")
             trainer.resume()
         summary = trainer.run()
     finally:

@@ -57,7 +57,7 @@ def export_model(
     weights: None = those of the package. engine: `kind/precision`. batches: numbers of targets to make programs for.
     sequences: folders whose frames calibrate int8 (`crops` of them) and serve the comparison; without them painted
     frames serve the comparison, and int8 is refused.
-    Errors: ExportError, EngineError, CheckpointError, SequenceError; nothing is then left behind.
+    Errors: ExportError, EngineError, WeightsFileError, SequenceError; nothing is then left behind.
     """
     kind, precision = parse_engine(engine)
     if precision == "int8" and not sequences:

@@ -229,7 +229,7 @@ def calibrate(
 
     weights: None = those of the package. sequences: folders to use beside the painted clips. scenes: painted clips a
     modality of the weights, 0 = none. out: file to write, None = `weights` itself.
-    Errors: CalibrationError when there is nothing to calibrate on; CheckpointError, SequenceError.
+    Errors: CalibrationError when there is nothing to calibrate on; WeightsFileError, SequenceError.
     """
     if scenes < 0:
         raise CalibrationError(f"scenes must be 0 or more painted clips a modality, got {scenes}")

@@ -35,7 +35,7 @@ FORMAT = "sdstrack-weights-1"
 LISTED_KEYS = 8  # of a key list in an error message
 
 
-class CheckpointError(TrackingError):
+class WeightsFileError(TrackingError):
     """A weight file that cannot be written, read, trusted or used for what was asked."""
 
 
@@ -72,9 +72,9 @@ class ModelMetadata:
 
     @classmethod
     def from_header(cls, header: Mapping[str, str]) -> ModelMetadata:
-        """Inverse of `to_header`. Raises CheckpointError: not a header of this package."""
+        """Inverse of `to_header`. Raises WeightsFileError: not a header of this package."""
         if header.get("format") != FORMAT:
-            raise CheckpointError(
+            raise WeightsFileError(
                 f"its format is {header.get('format')!r}; it must be {FORMAT!r} (see sdstrack convert)"
             )
         try:
@@ -82,7 +82,7 @@ class ModelMetadata:
             config, tracking = json.loads(header["config"]), json.loads(header.get("tracking", "{}"))
             return cls(header["model"], names, header["source"], config, header["sha256"], tracking)
         except (KeyError, ValueError) as error:
-            raise CheckpointError(f"its metadata are incomplete: {error}") from error
+            raise WeightsFileError(f"its metadata are incomplete: {error}") from error
 
 
 def metadata_of(model: TrackingNetwork, modalities: Iterable[Modality | str], source: str) -> ModelMetadata:
@@ -102,7 +102,7 @@ def save_model(
 ) -> ModelMetadata:
     """Write the weights of `model`; `dtype` float16 halves the file (loading gives float32 again).
 
-    Returns the metadata with the checksum. Raises CheckpointError: the file cannot be written.
+    Returns the metadata with the checksum. Raises WeightsFileError: the file cannot be written.
     """
     return save_tensors(path, model.state_dict(), metadata, dtype)
 
@@ -110,7 +110,7 @@ def save_model(
 def save_tensors(
     path: Path, tensors: Mapping[str, Tensor], metadata: ModelMetadata, dtype: torch.dtype | None = None
 ) -> ModelMetadata:
-    """Write named tensors: all of them or nothing. Raises CheckpointError: the file cannot be written."""
+    """Write named tensors: all of them or nothing. Raises WeightsFileError: the file cannot be written."""
     stored = {name: _stored(tensor, dtype) for name, tensor in tensors.items()}
     metadata = dataclasses.replace(metadata, sha256=_digest(stored, metadata))
     data = safetensors_torch.save(stored, metadata.to_header())
@@ -118,41 +118,41 @@ def save_tensors(
         path.parent.mkdir(parents=True, exist_ok=True)
         _write_atomically(path, data)
     except OSError as error:
-        raise CheckpointError(f"{path} cannot be written: {error}") from error
+        raise WeightsFileError(f"{path} cannot be written: {error}") from error
     return metadata
 
 
 def read_metadata(path: Path) -> ModelMetadata:
     """What a weight file says about itself; neither weights nor checksum are looked at.
 
-    Raises CheckpointError: the file is missing or not one of this package.
+    Raises WeightsFileError: the file is missing or not one of this package.
     """
     try:
         with path.open("rb") as stream:
             length = int.from_bytes(stream.read(8), "little")
             header = stream.read(min(length, path.stat().st_size))
     except OSError as error:
-        raise CheckpointError(f"{path} cannot be read: {error}") from error
+        raise WeightsFileError(f"{path} cannot be read: {error}") from error
     return _parse_header(path, header)
 
 
 def load_tensors(path: Path) -> tuple[dict[str, Tensor], ModelMetadata]:
     """Named tensors and metadata of a weight file, verified against its checksum.
 
-    Raises CheckpointError: missing, truncated, of another format, or changed after it was written.
+    Raises WeightsFileError: missing, truncated, of another format, or changed after it was written.
     """
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise CheckpointError(f"{path} cannot be read: {error}") from error
+        raise WeightsFileError(f"{path} cannot be read: {error}") from error
     try:
         tensors = safetensors_torch.load(data)
     except (SafetensorError, ValueError, KeyError) as error:
-        raise CheckpointError(f"{path} is no whole safetensors file ({error}); copy or convert it again") from error
+        raise WeightsFileError(f"{path} is no whole safetensors file ({error}); copy or convert it again") from error
     metadata = _parse_header(path, data[8 : 8 + int.from_bytes(data[:8], "little")])
     found = _digest(tensors, metadata)
     if found != metadata.sha256:
-        raise CheckpointError(f"{path} was changed: its SHA-256 is {found}, its header says {metadata.sha256!r}")
+        raise WeightsFileError(f"{path} was changed: its SHA-256 is {found}, its header says {metadata.sha256!r}")
     return tensors, metadata
 
 
@@ -167,20 +167,20 @@ def load_model(
 
     path_or_name: a file, or a name whose weights lie inside the package.
     model, modality: what the weights must be for; None = whatever they are.
-    Raises CheckpointError: see `load_tensors`; weights of another model or modality, or keys that do not fit.
+    Raises WeightsFileError: see `load_tensors`; weights of another model or modality, or keys that do not fit.
     """
     named = isinstance(path_or_name, str) and path_or_name in list_models()
     path = default_weights(str(path_or_name)) if named else Path(path_or_name)
     if named and not path.is_file():
-        raise CheckpointError(f"{path_or_name} has no weights inside the package; give a file")
+        raise WeightsFileError(f"{path_or_name} has no weights inside the package; give a file")
     tensors, metadata = load_tensors(path)
     if metadata.model not in list_models():
-        raise CheckpointError(f"{path} holds {metadata.model}, which is no tracker; it can only start a training")
+        raise WeightsFileError(f"{path} holds {metadata.model}, which is no tracker; it can only start a training")
     if model is not None and metadata.model != model:
-        raise CheckpointError(f"{path} holds weights of {metadata.model}, not of {model}")
+        raise WeightsFileError(f"{path} holds weights of {metadata.model}, not of {model}")
     wanted = None if modality is None else Modality(modality).value
     if wanted is not None and wanted not in metadata.modalities:
-        raise CheckpointError(f"{path} holds weights for {', '.join(metadata.modalities)}, not for {wanted}")
+        raise WeightsFileError(f"{path} holds weights for {', '.join(metadata.modalities)}, not for {wanted}")
     with torch.device("meta"):
         network = build_model(metadata.model, **metadata.config)
     load_strictly(network, tensors, str(path))
@@ -190,24 +190,24 @@ def load_model(
 def load_strictly(network: TrackingNetwork, tensors: Mapping[str, Tensor], source: str) -> None:
     """Give `network` exactly these weights, floating ones as float32.
 
-    Raises CheckpointError: a key is missing, unexpected or of another shape; the network is then unchanged.
+    Raises WeightsFileError: a key is missing, unexpected or of another shape; the network is then unchanged.
     """
     own = {name: tensor.shape for name, tensor in network.state_dict().items()}
     missing, unexpected = sorted(set(own) - set(tensors)), sorted(set(tensors) - set(own))
     if missing or unexpected:
-        raise CheckpointError(
+        raise WeightsFileError(
             f"{source} does not fit {network.name}: missing {_shortened(missing)}, unexpected {_shortened(unexpected)}"
         )
     wrong = [
         f"{key} {list(tensors[key].shape)} instead of {list(own[key])}" for key in own if own[key] != tensors[key].shape
     ]
     if wrong:
-        raise CheckpointError(f"{source} does not fit {network.name}: {_shortened(wrong)}")
+        raise WeightsFileError(f"{source} does not fit {network.name}: {_shortened(wrong)}")
     shared: dict[int, str] = {}
     for name, parameter in network.named_parameters(remove_duplicate=False):
         first = shared.setdefault(id(parameter), name)
         if not torch.equal(tensors[first], tensors[name]):
-            raise CheckpointError(f"{source} does not fit {network.name}: {first} and {name} must be one tensor")
+            raise WeightsFileError(f"{source} does not fit {network.name}: {first} and {name} must be one tensor")
     floats = {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in tensors.items()}
     network.load_state_dict(floats, strict=True, assign=True)
 
@@ -231,11 +231,11 @@ def _parse_header(path: Path, header: bytes) -> ModelMetadata:
     try:
         pairs = json.loads(header)["__metadata__"]
     except (ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(f"{path} has no metadata; convert it with sdstrack convert") from error
+        raise WeightsFileError(f"{path} has no metadata; convert it with sdstrack convert") from error
     try:
         return ModelMetadata.from_header(pairs)
-    except CheckpointError as error:
-        raise CheckpointError(f"{path} is no weight file of this package: {error}") from error
+    except WeightsFileError as error:
+        raise WeightsFileError(f"{path} is no weight file of this package: {error}") from error
 
 
 def _shortened(names: list[str]) -> str:

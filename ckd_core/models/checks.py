@@ -18,33 +18,35 @@ CHANNELS = 6
 IMAGE_MEAN, IMAGE_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
-class InputError(TrackingError):
+class NetworkInputError(TrackingError):
     """A tensor that the network cannot take."""
 
 
 def require_image(image: Tensor, name: str, size: int, dtype: torch.dtype) -> None:
     """Refuse anything but [B, 6, size, size] of `dtype`.
 
-    Raises InputError: wrong rank, channel count, side or dtype.
+    Raises NetworkInputError: wrong rank, channel count, side or dtype.
     """
     if image.ndim != 4 or image.shape[1] != CHANNELS:
         expected = f"[B, {CHANNELS}, {size}, {size}], colour channels first"
-        raise InputError(f"{name} has shape {list(image.shape)}; it must be {expected}")
+        raise NetworkInputError(f"{name} has shape {list(image.shape)}; it must be {expected}")
     if image.shape[2] != size or image.shape[3] != size:
-        raise InputError(f"{name} is {image.shape[3]} x {image.shape[2]} px; this network takes {size} x {size} px")
+        raise NetworkInputError(
+            f"{name} is {image.shape[3]} x {image.shape[2]} px; this network takes {size} x {size} px"
+        )
     if image.dtype != dtype:
-        raise InputError(f"{name} is {image.dtype}; the network computes in {dtype} (normalised, not 0..255)")
+        raise NetworkInputError(f"{name} is {image.dtype}; the network computes in {dtype} (normalised, not 0..255)")
 
 
 def require_template(tokens: Tensor, search: Tensor, config: NetworkConfig) -> None:
     """Refuse template tokens of another network or of another batch size than `search`.
 
-    Raises InputError: wrong shape.
+    Raises NetworkInputError: wrong shape.
     """
     expected = (search.shape[0], 2, config.template_tokens, config.width)
     if tuple(tokens.shape) != expected:
         hint = "tokens come from embed_template of the same network and batch size"
-        raise InputError(
+        raise NetworkInputError(
             f"template tokens have shape {list(tokens.shape)}; this network takes {list(expected)} ({hint})"
         )
 
@@ -52,11 +54,11 @@ def require_template(tokens: Tensor, search: Tensor, config: NetworkConfig) -> N
 def require_finite(tensor: Tensor, name: str) -> None:
     """Refuse NaN and infinity. Waits for the device.
 
-    Raises InputError: a value is not finite.
+    Raises NetworkInputError: a value is not finite.
     """
     bad = int((~torch.isfinite(tensor)).sum())
     if bad:
-        raise InputError(f"{name} has {bad} values that are NaN or infinite; all must be finite")
+        raise NetworkInputError(f"{name} has {bad} values that are NaN or infinite; all must be finite")
 
 
 def is_eager(tensor: Tensor) -> bool:

@@ -224,7 +224,7 @@ class CKD(TrackingNetwork):
         keep_mask: [B, search tokens] bool, tokens the students see; None = drawn from `generator` (a CPU generator;
             None = PyTorch's own) as the configuration says.
 
-        Raises InputError: wrong shape or dtype. CKDError: built without teachers.
+        Raises NetworkInputError: wrong shape or dtype. CKDError: built without teachers.
         """
         if not self.config.teachers:
             raise CKDError(

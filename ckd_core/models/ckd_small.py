@@ -102,8 +102,11 @@ class CKDSmall(StemNetwork):
     ) -> CKDTraining:
         """Students over masked search cells, teachers over all. Block features are search cells [B, g * g, mix].
 
-        `template_mask` and `keep_rate` change nothing here. Raises InputError: wrong shape or dtype. CKDError: built
-        without teachers.
+        `template_mask` and `keep_rate` change nothing here.
+
+        Raises:
+            NetworkInputError: wrong shape or dtype.
+            CKDError: built without teachers.
         """
         del template_mask, keep_rate
         if not self.config.teachers:

@@ -40,7 +40,7 @@ class TrackingNetwork(nn.Module):
     def embed_template(self, template: Tensor) -> Tensor:
         """Template tokens [B, 2, template_tokens, width] (colour, auxiliary), kept for all frames of a target.
 
-        Raises InputError: wrong shape or dtype, NaN or infinity.
+        Raises NetworkInputError: wrong shape or dtype, NaN or infinity.
         """
         checks.require_image(template, "template", self.config.template_size, checks.compute_dtype(self))
         if checks.is_eager(template):
@@ -53,7 +53,7 @@ class TrackingNetwork(nn.Module):
         template_mask: [B, template_tokens] bool, which template tokens rank the search tokens; None = as
             `config.template_mask` says.
 
-        Raises InputError: wrong shape or dtype, tokens of another network; NaN or infinity on the CPU.
+        Raises NetworkInputError: wrong shape or dtype, tokens of another network; NaN or infinity on the CPU.
         Raises EliminationError: a mask of wrong shape or dtype.
         """
         checks.require_image(search, "search", self.config.search_size, checks.compute_dtype(self))

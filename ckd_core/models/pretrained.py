@@ -141,7 +141,7 @@ def read_single_stream(source: str, config: NetworkConfig) -> Tensors:
     """Single-stream tensors, fitted to `config`, from `timm:NAME`, a published file, or a converted weight file.
 
     `timm:NAME` fetches the weights where they are not cached; everything else is local.
-    Raises PretrainedError: not a single-stream tracker; CheckpointError or ForeignFileError: the file is unusable.
+    Raises PretrainedError: not a single-stream tracker; WeightsFileError or ForeignFileError: the file is unusable.
     """
     if source.startswith(TIMM_PREFIX):
         return single_stream_from_timm(_timm_weights(source.removeprefix(TIMM_PREFIX)), config)

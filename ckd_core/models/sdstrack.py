@@ -233,7 +233,7 @@ class SDSTrack(TrackingNetwork):
         keep_rate: share of search tokens each elimination keeps; None = `config.ce_keep`, 1 = no elimination.
         masks: what the masked path blanks; None = drawn from `generator` (a CPU generator; None = PyTorch's own).
 
-        Raises InputError: wrong shape or dtype.
+        Raises NetworkInputError: wrong shape or dtype.
         """
         require_image(template, "template", self.config.template_size, compute_dtype(self))
         require_image(search, "search", self.config.search_size, compute_dtype(self))

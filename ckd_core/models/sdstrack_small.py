@@ -279,7 +279,7 @@ class SDSTrackSmall(StemNetwork):
     ) -> SDSTrackTraining:
         """Clean and masked path over the same images; `template_mask` and `keep_rate` change nothing here.
 
-        Raises InputError: wrong shape or dtype.
+        Raises NetworkInputError: wrong shape or dtype.
         """
         del template_mask, keep_rate
         require_image(template, "template", self.config.template_size, compute_dtype(self))

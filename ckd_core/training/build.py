@@ -37,7 +37,14 @@ VAL_SEED_OFFSET = 1_000_003  # validation pairs are not the training ones
 
 
 def build_network(settings: TrainSettings) -> TrackingNetwork:
-    """Build the network and give it its first weights. Raises ConfigError, PretrainedError, CheckpointError."""
+    """Build the network and give it its first weights.
+
+    Raises:
+        SettingsError: an objective or a start that does not fit the network.
+        ConfigError: an unknown network, or a configuration that cannot be built.
+        PretrainedError, StemError: a start that does not fit, or is not there.
+        ForeignFileError, WeightsFileError, RunStateError: the file that `model.init` names is unusable.
+    """
     name = settings.model.name
     overrides = typed_fields(type(model_config(name)), settings.model.overrides, f"model {name}", "model.overrides")
     network = build_model(name, seed=settings.run.seed, **overrides)

@@ -48,7 +48,7 @@ class ChoiceError(TrackingError):
 
 
 @dataclass(frozen=True, slots=True)
-class Candidate:
+class WeightsCandidate:
     """A checkpoint and what it reached: success AUC by recording ("part: name"), and their weighted mean."""
 
     name: str
@@ -57,11 +57,11 @@ class Candidate:
     total: float
 
 
-def choose(settings: TrainSettings, echo: Callable[[str], object] = lambda _: None) -> list[Candidate]:
+def choose(settings: TrainSettings, echo: Callable[[str], object] = lambda _: None) -> list[WeightsCandidate]:
     """Score every `epoch_NNNN` checkpoint of `settings.run.out` and `last`; best first.
 
     The best one's weights are written to `run.out/chosen.safetensors`, all scores to `run.out/choice.json`.
-    Raises ChoiceError: no checkpoint, or nothing to track; SequenceError; CheckpointError, also for a checkpoint that
+    Raises ChoiceError: no checkpoint, or nothing to track; SequenceError; RunStateError, also for a checkpoint that
     learnt by other settings than these, which would ship under their name.
     """
     folder = settings.run.out / "checkpoints"
@@ -69,7 +69,7 @@ def choose(settings: TrainSettings, echo: Callable[[str], object] = lambda _: No
     if not paths:
         raise ChoiceError(f"{folder} holds no epoch_NNNN.safetensors and no last.safetensors; train first")
     parts = _recordings(settings)
-    found: dict[int, Candidate] = {}
+    found: dict[int, WeightsCandidate] = {}
     for path in paths:
         network, recipe, step = averaged_network(path)
         run_state.require_same(path, to_plain(recipe), settings)
@@ -80,7 +80,7 @@ def choose(settings: TrainSettings, echo: Callable[[str], object] = lambda _: No
             for kind, recordings in parts.items()
             for recording in recordings
         }
-        found[step] = Candidate(path.stem, step, scores, _weighted(scores))
+        found[step] = WeightsCandidate(path.stem, step, scores, _weighted(scores))
         echo(f"{path.stem}, step {step}: {found[step].total:.4f}  {_by_part(scores)}")
     ranked = sorted(found.values(), key=lambda c: -c.total)
     network, recipe, step = averaged_network(folder / f"{ranked[0].name}.safetensors")
@@ -110,7 +110,7 @@ def ship(settings: TrainSettings, recipe: str, out: Path | None = None) -> tuple
     """Write the chosen weights of a run in float16, with recipe and notice in their metadata.
 
     recipe: name of the recipe for the metadata. out: None = the package's file for this network.
-    Raises ChoiceError: another network, no notice, or numbers that float16 cannot hold; CheckpointError.
+    Raises ChoiceError: another network, no notice, or numbers that float16 cannot hold; WeightsFileError.
     """
     source = settings.run.out / CHOSEN
     tensors, metadata = load_tensors(source)

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from ckd_core.errors import TrackingError
+from ckd_core.models.checkpoint import WeightsFileError
 from ckd_core.models.elimination import keep_rate_at
 from ckd_core.objectives.base import Objective, StepContext, StepResult, mix_seed
 from ckd_core.objectives.losses import LossError, count_positives, heatmap, mean_present
@@ -27,7 +28,7 @@ from ckd_core.training.batches import BatchError, StepIndices, load_batches
 from ckd_core.training.interruption import StopRequest
 from ckd_core.training.module import TrainingModule
 from ckd_core.training.reporting import ProgressLine, Reporter, Stopwatch
-from ckd_core.training.state_file import CheckpointError, also_as, require_writable
+from ckd_core.training.state_file import RunStateError, also_as, require_writable
 from ckd_core.training.validation import METRICS, mean_iou
 
 if TYPE_CHECKING:
@@ -126,17 +127,26 @@ class Trainer:
         return self.folder / "checkpoints" / "last.safetensors"
 
     def resume(self, path: Path | None = None) -> None:
-        """Go back to a checkpoint (`last` of this run by default). Raises CheckpointError."""
+        """Go back to a checkpoint (`last` of this run by default). Raises RunStateError."""
         state = run_state.restore(path or self.last, self.settings, self._live())
         self.step, self.best, self.skipped = int(state["step"]), state["best"], int(state["skipped"])
         self.closed = int(state["epochs_closed"])
 
     def run(self) -> TrainingSummary:
-        """Train to the end. Raises TrainingInterruptedError, TrainingDivergedError, BatchError, CheckpointError."""
+        """Train to the end.
+
+        Raises:
+            TrainingInterruptedError: stopped on request; `last` holds the state.
+            TrainingDivergedError: a loss or gradient that is not finite.
+            BatchError: a batch could not be made.
+            RunStateError: the state could not be written, or processes resumed at different steps.
+            WeightsFileError: an export failed; the state of before is on disk, `resume` exports again.
+
+        """
         if self.processes.is_main:
             require_writable(self.last.parent)
         if not self.processes.agree_on(self.step):
-            raise CheckpointError(
+            raise RunStateError(
                 f"this process resumed at step {self.step}, another one elsewhere; every machine must see the same "
                 f"{self.last}"
             )
@@ -144,8 +154,8 @@ class Trainer:
         try:
             with self._stop.on_signals(), reporter.bar(self.settings.total_steps, self.step) as line:
                 values = self._run(reporter, line)
-        except CheckpointError:
-            raise
+        except (RunStateError, WeightsFileError):
+            raise  # a file could not be written: saving once more would only hide why
         except TrackingError as error:
             if isinstance(error, TrainingInterruptedError):
                 raise

@@ -13,7 +13,7 @@ from ckd_core.models.registry import build_model
 from ckd_core.settings import differences, to_plain
 from ckd_core.training.config import FREE_KEYS
 from ckd_core.training.optim import MovingAverage, optimizer_tensors, restore_optimizer
-from ckd_core.training.state_file import CheckpointError, load_checkpoint, part, save_checkpoint
+from ckd_core.training.state_file import RunStateError, load_checkpoint, part, save_checkpoint
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -44,13 +44,13 @@ def save(path: Path, settings: TrainSettings, live: LiveState, state: dict[str, 
 
 
 def restore(path: Path, settings: TrainSettings, live: LiveState) -> dict[str, Any]:
-    """Put a checkpoint back into `live` and return its state. Raises CheckpointError where it is of another run."""
+    """Put a checkpoint back into `live` and return its state. Raises RunStateError where it is of another run."""
     tensors, state = load_checkpoint(path)
     require_same(path, state["settings"], settings)
     try:
         live.network.load_state_dict(part(tensors, "model"), strict=True)
     except RuntimeError as error:
-        raise CheckpointError(f"{path} does not fit this network: {error}") from error
+        raise RunStateError(f"{path} does not fit this network: {error}") from error
     restore_optimizer(live.optimizer, live.names, part(tensors, "optimizer"))
     if live.average is not None:
         for name, value in part(tensors, "average").items():
@@ -60,12 +60,12 @@ def restore(path: Path, settings: TrainSettings, live: LiveState) -> dict[str, A
 
 
 def require_same(path: Path, stored: dict[str, Any], settings: TrainSettings) -> None:
-    """Raise CheckpointError where the settings stored in `path` would learn something else than these."""
+    """Raise RunStateError where the settings stored in `path` would learn something else than these."""
     found = differences(stored, to_plain(settings))
     changed = {k: v for k, v in found.items() if not k.startswith(FREE_KEYS)}
     if changed:
         listed = "; ".join(f"{key}: {old!r} there, {new!r} here" for key, (old, new) in list(changed.items())[:5])
-        raise CheckpointError(f"{path} is of a run with another configuration ({listed}); expected the same settings")
+        raise RunStateError(f"{path} is of a run with another configuration ({listed}); expected the same settings")
 
 
 def save_batch(path: Path, batch: TrainingBatch, step: int, reason: str) -> None:

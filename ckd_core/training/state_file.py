@@ -26,12 +26,12 @@ STATE_KEY = "state"
 FORMAT = "sdstrack_training_1"
 
 
-class CheckpointError(TrackingError):
+class RunStateError(TrackingError):
     """A training checkpoint that cannot be written, read, or used for this run."""
 
 
 def save_checkpoint(path: Path, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
-    """Write `tensors` and the JSON-able `state` atomically. Raises CheckpointError (full disk, no permission...)."""
+    """Write `tensors` and the JSON-able `state` atomically. Raises RunStateError (full disk, no permission...)."""
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     plain = {name: t.detach().to("cpu", copy=True).contiguous() for name, t in tensors.items()}
     try:
@@ -44,34 +44,34 @@ def save_checkpoint(path: Path, tensors: dict[str, Tensor], state: dict[str, Any
         partial.unlink(missing_ok=True)
         kept = "; the previous one there is untouched" if path.exists() else ""
         size = sum(t.numel() * t.element_size() for t in plain.values()) / 1e6
-        raise CheckpointError(f"cannot save the checkpoint {path} ({size:.1f} MB): {error}{kept}") from error
+        raise RunStateError(f"cannot save the checkpoint {path} ({size:.1f} MB): {error}{kept}") from error
 
 
 def load_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Read (tensors, state). Raises CheckpointError for a missing, broken or foreign file."""
+    """Read (tensors, state). Raises RunStateError for a missing, broken or foreign file."""
     if not path.is_file():
-        raise CheckpointError(f"no checkpoint at {path}")
+        raise RunStateError(f"no checkpoint at {path}")
     try:
         with safe_open(path, framework="pt") as stored:
             metadata = stored.metadata() or {}
             if metadata.get("format") != FORMAT:
-                raise CheckpointError(
+                raise RunStateError(
                     f"{path} is no training checkpoint (format {metadata.get('format')!r}, not {FORMAT!r})"
                 )
             tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118 - not a dict
     except (OSError, SafetensorError) as error:
-        raise CheckpointError(f"cannot read the checkpoint {path}: {error}") from error
+        raise RunStateError(f"cannot read the checkpoint {path}: {error}") from error
     return tensors, json.loads(metadata[STATE_KEY])
 
 
 def require_writable(folder: Path) -> None:
-    """Make `folder` and a file in it, which goes again. Raises CheckpointError: that cannot be done."""
+    """Make `folder` and a file in it, which goes again. Raises RunStateError: that cannot be done."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
-        raise CheckpointError(f"cannot write to {folder}: {error.strerror or error}") from error
+        raise RunStateError(f"cannot write to {folder}: {error.strerror or error}") from error
 
 
 def also_as(path: Path, other: Path) -> None:
@@ -86,7 +86,7 @@ def also_as(path: Path, other: Path) -> None:
         partial.replace(other)
     except OSError as error:
         partial.unlink(missing_ok=True)
-        raise CheckpointError(f"cannot save the checkpoint {other}: {error}") from error
+        raise RunStateError(f"cannot save the checkpoint {other}: {error}") from error
 
 
 def part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ckd_core.training.state_file import CheckpointError
+from ckd_core.training.state_file import RunStateError
 from testkit.training import runs
 
 if TYPE_CHECKING:
@@ -24,5 +24,5 @@ class ThenFull:
 if __name__ == "__main__":
     try:
         runs.run(runs.settings(Path(sys.argv[1]), run__epochs=4), pairs=ThenFull())
-    except CheckpointError as error:
-        print(f"CheckpointError: {error}")
+    except RunStateError as error:
+        print(f"RunStateError: {error}")

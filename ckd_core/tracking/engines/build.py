@@ -75,7 +75,7 @@ def build_engine(
 ) -> BuiltEngine:
     """Load weights and start an engine on them; parameters as `ckd_core.tracking.build_tracker`.
 
-    Errors: CheckpointError or ExportError for the weights, EngineError for an unknown engine or, with `strict_device`,
+    Errors: WeightsFileError or ExportError for the weights, EngineError for an unknown engine or, with `strict_device`,
     for an engine or device that is not available.
     """
     path = Path(weights) if weights is not None else default_weights(model)

@@ -17,7 +17,7 @@ from ckd_core.deploy.thresholds import (
     write_thresholds,
 )
 from ckd_core.frame import Modality
-from ckd_core.models.checkpoint import CheckpointError, load_model, load_tensors, read_metadata
+from ckd_core.models.checkpoint import WeightsFileError, load_model, load_tensors, read_metadata
 from ckd_core.tracking import build_tracker
 from ckd_core.tracking.confidence import Thresholds
 from ckd_core.tracking.config import TrackerConfig
@@ -99,9 +99,9 @@ def test_what_cannot_be_calibrated_is_refused(tmp_path, call, tiny_weights) -> N
         calibrate(TINY, tiny_weights, sequences=[always], scenes=0)
     with pytest.raises(CalibrationError, match="scenes must be 0 or more"):
         calibrate(TINY, tiny_weights, scenes=-1)
-    with pytest.raises(CheckpointError, match="not of sdstrack_s128"):
+    with pytest.raises(WeightsFileError, match="not of sdstrack_s128"):
         calibrate("sdstrack_s128", tiny_weights)
-    with pytest.raises(CheckpointError, match="cannot be written"):
+    with pytest.raises(WeightsFileError, match="cannot be written"):
         write_thresholds(tiny_weights, always / "groundtruth.txt" / "w.safetensors", Thresholds(), {})
     said = call("calibrate", "--model", TINY, "--weights", tiny_weights, "--sequences", tmp_path / "nowhere")
     assert "no folder" in said

@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 
 from ckd_core.frame import Modality
 from ckd_core.models.checkpoint import (
-    CheckpointError,
+    WeightsFileError,
     default_weights,
     load_model,
     load_strictly,
@@ -88,19 +88,19 @@ def test_half_precision_file_loads_as_float32(tmp_path: Path, model: Any) -> Non
 
 
 def test_other_model_or_modality(weights: Path) -> None:
-    with pytest.raises(CheckpointError, match="holds weights of sdstrack_tiny_test, not of ckd_b256"):
+    with pytest.raises(WeightsFileError, match="holds weights of sdstrack_tiny_test, not of ckd_b256"):
         load_model(weights, model="ckd_b256")
-    with pytest.raises(CheckpointError, match="holds weights for thermal, depth, not for event"):
+    with pytest.raises(WeightsFileError, match="holds weights for thermal, depth, not for event"):
         load_model(weights, modality=Modality.EVENT)
 
 
 def test_names_and_missing_files(tmp_path: Path) -> None:
     assert default_weights("x").parts[-3:] == ("ckd_core", "weights", "x.safetensors")
-    with pytest.raises(CheckpointError, match="ckd_tiny_test has no weights inside the package"):
+    with pytest.raises(WeightsFileError, match="ckd_tiny_test has no weights inside the package"):
         load_model("ckd_tiny_test")
-    with pytest.raises(CheckpointError, match="cannot be read"):
+    with pytest.raises(WeightsFileError, match="cannot be read"):
         load_model(tmp_path / "nothing.safetensors")
-    with pytest.raises(CheckpointError, match="cannot be read"):
+    with pytest.raises(WeightsFileError, match="cannot be read"):
         read_metadata(tmp_path / "nothing.safetensors")
 
 
@@ -108,7 +108,7 @@ def test_names_and_missing_files(tmp_path: Path) -> None:
 def test_truncated(weights: Path, share: float) -> None:
     data = weights.read_bytes()
     weights.write_bytes(data[: int(share * len(data))])
-    with pytest.raises(CheckpointError, match="no whole safetensors file"):
+    with pytest.raises(WeightsFileError, match="no whole safetensors file"):
         load_model(weights)
 
 
@@ -116,7 +116,7 @@ def test_one_changed_bit(weights: Path) -> None:
     data = bytearray(weights.read_bytes())
     data[-1000] ^= 1
     weights.write_bytes(data)
-    with pytest.raises(CheckpointError, match="was changed: its SHA-256 is"):
+    with pytest.raises(WeightsFileError, match="was changed: its SHA-256 is"):
         load_model(weights)
 
 
@@ -125,7 +125,7 @@ def test_one_changed_bit(weights: Path) -> None:
 )
 def test_changed_metadata(weights: Path, field: str, value: str) -> None:
     rewrite_header(weights, {field: value})
-    with pytest.raises(CheckpointError, match="was changed"):
+    with pytest.raises(WeightsFileError, match="was changed"):
         load_model(weights)
 
 
@@ -141,7 +141,7 @@ def test_changed_metadata(weights: Path, field: str, value: str) -> None:
 def test_unusable_metadata(weights: Path, field: str, value: str | None, message: str) -> None:
     rewrite_header(weights, {field: value})
     for read in (load_model, read_metadata):
-        with pytest.raises(CheckpointError, match=message):
+        with pytest.raises(WeightsFileError, match=message):
             read(weights)
 
 
@@ -158,7 +158,7 @@ def rewrite_header(path: Path, changes: dict[str, str | None]) -> None:
 
 def test_foreign_safetensors(tmp_path: Path) -> None:
     save_file({"a": torch.zeros(3)}, tmp_path / "plain.safetensors")
-    with pytest.raises(CheckpointError, match="has no metadata"):
+    with pytest.raises(WeightsFileError, match="has no metadata"):
         load_model(tmp_path / "plain.safetensors")
 
 
@@ -166,7 +166,7 @@ def test_weights_that_only_start_a_training(tmp_path: Path, model: Any) -> None:
     metadata = dataclasses.replace(metadata_of(model, [], "test"), model="ostrack_b256")
     save_tensors(tmp_path / "start", {"a": torch.zeros(2)}, metadata)
     assert list(load_tensors(tmp_path / "start")[0]) == ["a"]
-    with pytest.raises(CheckpointError, match="holds ostrack_b256, which is no tracker"):
+    with pytest.raises(WeightsFileError, match="holds ostrack_b256, which is no tracker"):
         load_model(tmp_path / "start")
 
 
@@ -181,14 +181,14 @@ def test_keys_that_do_not_fit_change_nothing(model: Any) -> None:
         ({**good, "more": torch.zeros(1)}, "missing nothing, unexpected more"),
         (wrong, r"backbone.norm.bias \[7\] instead of \[48\]"),
     ):
-        with pytest.raises(CheckpointError, match=message):
+        with pytest.raises(WeightsFileError, match=message):
             load_strictly(network, tensors, "file")
     assert all(torch.equal(before[key], tensor) for key, tensor in network.state_dict().items())
 
 
 def test_shared_student_refuses_two_different_ones() -> None:
     apart, shared = build_model("ckd_tiny_test"), build_model("ckd_tiny_test", shared_student=True)
-    with pytest.raises(CheckpointError, match=r"rgb_branch\..* and tir_branch\..* must be one tensor"):
+    with pytest.raises(WeightsFileError, match=r"rgb_branch\..* and tir_branch\..* must be one tensor"):
         load_strictly(shared, apart.state_dict(), "file")
 
 
@@ -199,7 +199,7 @@ def test_failed_write_leaves_the_old_file(weights: Path, model: Any, monkeypatch
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("os.fsync", full)
-    with pytest.raises(CheckpointError, match="No space left on device"):
+    with pytest.raises(WeightsFileError, match="No space left on device"):
         save_model(weights, model, metadata_of(model, ["depth"], "other"))
     assert weights.read_bytes() == before
     assert [path.name for path in weights.parent.iterdir()] == [weights.name]

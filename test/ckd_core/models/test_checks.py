@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from ckd_core.models.checks import InputError
+from ckd_core.models.checks import NetworkInputError
 from ckd_core.models.elimination import EliminationError
 from ckd_core.models.registry import build_model
 
@@ -42,14 +42,14 @@ def model(request: pytest.FixtureRequest) -> Any:
     ],
 )
 def test_bad_images(model: Any, template: torch.Tensor, search: torch.Tensor, message: str) -> None:
-    with pytest.raises(InputError, match=message):
+    with pytest.raises(NetworkInputError, match=message):
         model(template, search)
 
 
 def test_template_of_another_configuration(model: Any) -> None:
     other = build_model(model.name, template_size=96).eval()
     tokens = other.embed_template(torch.zeros(1, 6, 96, 96))
-    with pytest.raises(InputError, match=r"\[1, 2, 36, 48\]; this network takes \[1, 2, 16, 48\]"):
+    with pytest.raises(NetworkInputError, match=r"\[1, 2, 36, 48\]; this network takes \[1, 2, 16, 48\]"):
         model.track(tokens, SEARCH)
 
 
@@ -61,9 +61,9 @@ def test_bad_template_mask(model: Any) -> None:
 
 def test_training_forward_checks_too() -> None:
     model = build_model("ckd_tiny_test", teachers=True)
-    with pytest.raises(InputError, match="template is 128 x 128 px"):
+    with pytest.raises(NetworkInputError, match="template is 128 x 128 px"):
         model.forward_train(SEARCH, SEARCH)
-    with pytest.raises(InputError, match="search has shape"):
+    with pytest.raises(NetworkInputError, match="search has shape"):
         build_model("sdstrack_tiny_test").forward_train(TEMPLATE, SEARCH[:, :3])
     with pytest.raises(Exception, match=r"without teachers; build_model\('ckd_tiny_test', teachers=True\)"):
         build_model("ckd_tiny_test").forward_train(TEMPLATE, SEARCH)

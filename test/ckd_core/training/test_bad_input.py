@@ -23,13 +23,13 @@ from ckd_core.data.datasets import DatasetError
 from ckd_core.data.pairs import PairError, TrainingSample
 from ckd_core.data.sequences import SequenceError
 from ckd_core.errors import TrackingError
-from ckd_core.models.checkpoint import CheckpointError as WeightsError
+from ckd_core.models.checkpoint import WeightsFileError
 from ckd_core.settings import SettingsError, build, read_settings, to_plain
 from ckd_core.training.batches import BatchError
 from ckd_core.training.build import build_trainer
 from ckd_core.training.choice import choose
 from ckd_core.training.config import TrainSettings
-from ckd_core.training.state_file import CheckpointError, load_checkpoint
+from ckd_core.training.state_file import RunStateError, load_checkpoint
 from testkit.training import runs
 
 ROOT = Path(__file__).parents[3]
@@ -77,9 +77,9 @@ def test_wrong_paths_are_found_before_training(
 
 def test_wrong_paths_of_weights_and_choices(tmp_path: Path) -> None:
     gone = {"kind": "weights", "file": "gone.safetensors"}
-    with pytest.raises(WeightsError, match=r"gone.safetensors cannot be read"):
+    with pytest.raises(WeightsFileError, match=r"gone.safetensors cannot be read"):
         build_trainer(changed(tmp_path, model__init=gone))
-    with pytest.raises(CheckpointError, match=r"no checkpoint at gone.safetensors"):
+    with pytest.raises(RunStateError, match=r"no checkpoint at gone.safetensors"):
         build_trainer(changed(tmp_path, model__init={"kind": "checkpoint", "file": "gone.safetensors"}))
     runs.run(changed(tmp_path, run__epochs=1))
     with pytest.raises(SequenceError, match=r"no folder .*gone"):

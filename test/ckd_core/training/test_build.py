@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from ckd_core.models.checkpoint import CheckpointError, metadata_of, save_model
+from ckd_core.models.checkpoint import WeightsFileError, metadata_of, save_model
 from ckd_core.models.ckd import CKDError
 from ckd_core.models.ckd_small import CKDSmall
 from ckd_core.models.registry import build_model
@@ -44,7 +44,7 @@ def test_ckd_starts_as_the_shared_encoder_tracked(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "error", "message"),
     [
-        (["model.init.file=nowhere.safetensors"], CheckpointError, "nowhere.safetensors cannot be read"),
+        (["model.init.file=nowhere.safetensors"], WeightsFileError, "nowhere.safetensors cannot be read"),
         (["model.init={kind: shared_encoder}"], SettingsError, "expected exactly one of them"),
         (
             ["model.name=sdstrack_s128", "model.overrides={}", "objective={kind: dense}"],

@@ -23,16 +23,14 @@ from ckd_core.evaluation.footage_score import (
 )
 from ckd_core.evaluation.running.conditions import RGB_ALONE, parse_condition
 from ckd_core.frame import BoundingBox
-from ckd_core.models.checkpoint import CheckpointError as WeightsError
-from ckd_core.models.checkpoint import load_model, load_tensors
+from ckd_core.models.checkpoint import WeightsFileError, load_model, load_tensors
 from ckd_core.models.registry import build_model
 from ckd_core.settings import load_yaml, read_settings, to_plain
 from ckd_core.tracking.tracker import Tracker
 from ckd_core.training.choice import CHOSEN, ChoiceError, averaged_network, choose, ship
 from ckd_core.training.config import ChoiceSettings, TrainSettings
 from ckd_core.training.run_state import export
-from ckd_core.training.state_file import CheckpointError as TrainingCheckpointError
-from ckd_core.training.state_file import load_checkpoint, part, save_checkpoint
+from ckd_core.training.state_file import RunStateError, load_checkpoint, part, save_checkpoint
 from testkit.small_scenes import write_scene
 from testkit.training import runs
 
@@ -90,7 +88,7 @@ def test_what_must_not_ship_is_refused(trained: TrainSettings, tmp_path: Path) -
     with pytest.raises(ChoiceError, match="holds ckd_s128; a_recipe is a recipe of sdstrack_s128"):
         ship(replace(trained, model=replace(trained.model, name="sdstrack_s128")), "a_recipe", target)
     elsewhere = replace(trained, run=replace(trained.run, out=tmp_path))
-    with pytest.raises(WeightsError, match=r"chosen.safetensors cannot be read"):
+    with pytest.raises(WeightsFileError, match=r"chosen.safetensors cannot be read"):
         ship(elsewhere, "a_recipe", target)
     network, recipe, _ = averaged_network(trained.run.out / "checkpoints" / "last.safetensors")
     with torch.no_grad():
@@ -110,7 +108,7 @@ def test_nothing_to_choose_from_is_an_error(trained: TrainSettings, tmp_path: Pa
     tensors, state = load_checkpoint(trained.run.out / "checkpoints" / "last.safetensors")
     lost = {name: value for name, value in tensors.items() if not name.endswith("box_head.conv5_ctr.weight")}
     save_checkpoint(tmp_path / "checkpoints" / "last.safetensors", lost, state)
-    with pytest.raises(WeightsError, match=r"does not fit ckd_s128: missing box_head.conv5_ctr.weight"):
+    with pytest.raises(WeightsFileError, match=r"does not fit ckd_s128: missing box_head.conv5_ctr.weight"):
         averaged_network(tmp_path / "checkpoints" / "last.safetensors")
 
 
@@ -175,7 +173,7 @@ def test_the_verbs(trained: TrainSettings, tmp_path: Path) -> None:
 
 def test_a_run_is_not_chosen_from_under_the_name_of_another_recipe(trained: TrainSettings) -> None:
     other = replace(trained, optim=replace(trained.optim, weight_decay=0.5))
-    with pytest.raises(TrainingCheckpointError, match=r"another configuration .*optim.weight_decay: 0.0001 there, 0.5"):
+    with pytest.raises(RunStateError, match=r"another configuration .*optim.weight_decay: 0.0001 there, 0.5"):
         choose(other)
 
 

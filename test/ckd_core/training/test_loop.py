@@ -14,10 +14,10 @@ import torch
 from safetensors.torch import load_file
 
 from ckd_core.data.pairs import PairError, TrainingSample
-from ckd_core.models.checkpoint import load_model
+from ckd_core.models.checkpoint import WeightsFileError, load_model
 from ckd_core.training.batches import BatchError, StepIndices
 from ckd_core.training.loop import TrainingDivergedError, TrainingError, TrainingInterruptedError
-from ckd_core.training.state_file import CheckpointError, load_checkpoint
+from ckd_core.training.state_file import RunStateError, load_checkpoint
 from testkit.training import runs
 
 MODELS = ("sdstrack_tiny_test", "ckd_tiny_test")
@@ -264,21 +264,17 @@ def test_a_run_over_the_limit_of_skipped_frames_resumes_as_if_it_had_been_higher
 
 
 @pytest.mark.parametrize("at", ["validation", "export"])
-def test_what_the_end_of_an_epoch_did_not_do_is_made_up_for(
-    at: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_resumed_run_repeats_what_the_end_of_an_epoch_did_not_finish(at: str, tmp_path: Path) -> None:
     options: dict[str, Any] = {"run__epochs": 1, "run__val_every": 1, "run__checkpoint_every": 1}
+    obstacle = tmp_path / "final.safetensors"  # a folder of this name: the export cannot be renamed to it
+    if at == "export":
+        obstacle.mkdir()
     pairs = {"val_pairs": Broken() if at == "validation" else runs.BrightSquares(7)}
-    with monkeypatch.context() as patch:
-        if at == "export":
-
-            def full(*_: object) -> None:
-                raise CheckpointError("no space left on device")
-
-            patch.setattr("ckd_core.training.run_state.export", full)
-        with pytest.raises((BatchError, CheckpointError)):
-            runs.run(runs.settings(tmp_path, **options), **pairs)
-    assert not (tmp_path / "final.safetensors").exists()
+    with pytest.raises(BatchError if at == "validation" else WeightsFileError):
+        runs.run(runs.settings(tmp_path, **options), **pairs)
+    assert not obstacle.is_file()
+    if at == "export":
+        obstacle.rmdir()
     again = runs.trainer(runs.settings(tmp_path, **options), val_pairs=runs.BrightSquares(7))
     again.resume()
     assert again.step == 3
@@ -286,6 +282,16 @@ def test_what_the_end_of_an_epoch_did_not_do_is_made_up_for(
     assert summary.best is not None
     for name in ("final", "best", "checkpoints/epoch_0001", "checkpoints/best"):
         assert (tmp_path / f"{name}.safetensors").is_file(), name
+
+
+def test_a_failed_export_saves_no_second_time_on_what_may_be_a_full_disk(tmp_path: Path) -> None:
+    (tmp_path / "final.safetensors").mkdir()
+    with pytest.raises(WeightsFileError, match=r"final\.safetensors cannot be written") as failure:
+        runs.run(runs.settings(tmp_path, run__epochs=1, run__checkpoint_every=1))
+    assert "saved" not in str(failure.value)
+    folder = tmp_path / "checkpoints"
+    # One file under two names, as the end of the epoch left them; another save would have replaced `last`.
+    assert (folder / "last.safetensors").samefile(folder / "epoch_0001.safetensors")
 
 
 def test_pictures_of_a_batch_in_parts(tmp_path: Path) -> None:
@@ -330,7 +336,7 @@ def test_full_disk_keeps_the_previous_checkpoint(tmp_path: Path) -> None:
         text=True,
         timeout=120,
     )
-    assert "CheckpointError: cannot save the checkpoint" in done.stdout, done.stdout + done.stderr
+    assert "RunStateError: cannot save the checkpoint" in done.stdout, done.stdout + done.stderr
     assert "the previous one there is untouched" in done.stdout
     assert not list((tmp_path / "checkpoints").glob(".*partial"))
     again = runs.trainer(runs.settings(tmp_path, run__epochs=4))
@@ -350,19 +356,19 @@ def test_broken_checkpoints_are_refused(damage: Any, message: str, tmp_path: Pat
     chosen = runs.settings(tmp_path, run__epochs=1)
     runs.run(chosen)
     damage(tmp_path / "checkpoints" / "last.safetensors")
-    with pytest.raises(CheckpointError, match=message):
+    with pytest.raises(RunStateError, match=message):
         runs.trainer(chosen).resume()
 
 
 def test_checkpoint_of_another_configuration_names_the_keys(tmp_path: Path) -> None:
     runs.run(runs.settings(tmp_path, run__epochs=1))
-    with pytest.raises(CheckpointError, match=r"optim.weight_decay: 0.0001 there, 0.5 here; run.seed: 0 there, 9 here"):
+    with pytest.raises(RunStateError, match=r"optim.weight_decay: 0.0001 there, 0.5 here; run.seed: 0 there, 9 here"):
         runs.trainer(runs.settings(tmp_path, run__epochs=1, run__seed=9, optim__weight_decay=0.5)).resume()
     free = runs.trainer(runs.settings(tmp_path, run__epochs=1, run__workers=1, run__log_every=7))
     free.resume()
     assert free.step == 3
     weights = runs.trainer(runs.settings(tmp_path, run__epochs=1))
-    with pytest.raises(CheckpointError, match="is no training checkpoint"):
+    with pytest.raises(RunStateError, match="is no training checkpoint"):
         weights.resume(tmp_path / "final.safetensors")
 
 

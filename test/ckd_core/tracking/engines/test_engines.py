@@ -10,7 +10,7 @@ import torch
 
 from ckd_core.boxes import cxcywh_to_xyxy, iou
 from ckd_core.frame import Modality
-from ckd_core.models.checkpoint import CheckpointError, load_model, metadata_of, save_model
+from ckd_core.models.checkpoint import WeightsFileError, load_model, metadata_of, save_model
 from ckd_core.models.registry import build_model, model_config
 from ckd_core.models.stem import EXACT_BLOCKS
 from ckd_core.tracking import build_tracker
@@ -317,5 +317,5 @@ def test_build_tracker_takes_thresholds_from_the_weights(tmp_path, network) -> N
     tracker = build_tracker(MODEL, tmp_path / "w.safetensors", Modality.THERMAL, engine="torch", device="cpu")
     assert (tracker.thresholds.doubt, tracker.thresholds.unseen) == (0.45, 0.3)
     assert tracker.config.published_geometry is False
-    with pytest.raises(CheckpointError, match="not of sdstrack_b256"):
+    with pytest.raises(WeightsFileError, match="not of sdstrack_b256"):
         build_tracker("sdstrack_b256", tmp_path / "w.safetensors", engine="torch")
