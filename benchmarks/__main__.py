@@ -9,15 +9,14 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import json
 import pkgutil
-import tempfile
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
 import benchmarks
+from ckd_core.files import write_json
 
 # The reliability tables name date, machine and versions; so do these.
 from testkit.reliability.about import about
@@ -80,10 +79,7 @@ def main() -> None:
             rounds = "few rounds" if options.quick else "all rounds"
             paste(options.page, name, markdown(part.TITLE, results[name], rounds))
     if options.out:
-        options.out.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile("w", dir=options.out.parent, delete=False) as stream:
-            json.dump(results, stream, indent=1)
-        Path(stream.name).replace(options.out)
+        write_json(options.out, results)
 
 
 if __name__ == "__main__":

@@ -1,26 +1,49 @@
-"""Files that are whole or not there: written beside their place, then renamed."""
+"""Files that are whole or absent: written beside their place, then renamed."""
 
 from __future__ import annotations
 
 import json
 import math
 import os
-import tempfile
-from pathlib import Path
-from typing import Any
+import secrets
+import stat
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
 
 
-def write_bytes(path: Path, data: bytes) -> None:
-    """Write `data` atomically; folders are made as needed."""
+@contextmanager
+def atomic_path(path: Path, *, sync: bool = False) -> Iterator[Path]:
+    """Write a file under a temporary name beside its place; it appears, whole, when the block ends without an error.
+
+    The temporary file exists and is empty when the block begins; the block may write or replace it. An error, or a
+    crash, leaves what `path` held before. Folders are created as needed; the mode follows the umask.
+
+    Args:
+        path: The file to write.
+        sync: Flush the data to the disk before the rename, so that a power failure cannot leave an empty file.
+
+    Yields:
+        The temporary path: hidden, with the suffix of `path` (some writers choose the format by it).
+
+    Raises:
+        OSError: The folder or the file cannot be written.
+
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    temporary = Path(name)
+    temporary = path.with_name(f".{path.stem}.{secrets.token_hex(4)}{path.suffix}")
+    handle = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
     try:
-        with os.fdopen(handle, "wb") as stream:
-            stream.write(data)
-        mask = os.umask(0)
-        os.umask(mask)
-        temporary.chmod(0o666 & ~mask)
+        mode = stat.S_IMODE(os.fstat(handle).st_mode)
+        os.close(handle)
+        yield temporary
+        if sync:
+            with temporary.open("rb+") as stream:
+                os.fsync(stream.fileno())
+        temporary.chmod(mode)  # safetensors replaces the file by one that only its owner can read
         temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)
@@ -28,8 +51,9 @@ def write_bytes(path: Path, data: bytes) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write UTF-8 text atomically."""
-    write_bytes(path, text.encode())
+    """Write UTF-8 text atomically, line ends as they are in it."""
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(text.encode())
 
 
 def finite(value: Any) -> Any:

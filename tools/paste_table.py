@@ -9,6 +9,8 @@ import re
 import sys
 from pathlib import Path
 
+from ckd_core.files import write_text
+
 
 def paste(document: Path, name: str, table: str) -> None:
     """Replace the marked part of a document. Raises SystemExit when it has no such part, or two."""
@@ -19,7 +21,7 @@ def paste(document: Path, name: str, table: str) -> None:
     if found != 1:
         raise SystemExit(f"{document} has {found} parts between {begin.strip()} and {end}; expected one")
     part = begin + table.strip() + "\n" + end
-    document.write_text(pattern.sub(lambda _: part, text))
+    write_text(document, pattern.sub(lambda _: part, text))
 
 
 if __name__ == "__main__":

@@ -57,6 +57,7 @@ def main() -> int:
 
 def run_soak(options: argparse.Namespace) -> bool:
     """The soak itself: soak/soak.json and soak/soak.png."""
+    from ckd_core.files import write_text
     from testkit.reliability.about import about
     from testkit.reliability.soak import soak
     from testkit.reliability.soak_figure import draw
@@ -72,7 +73,7 @@ def run_soak(options: argparse.Namespace) -> bool:
             options.seed,
             lambda line: print(line, flush=True),
         )
-    (folder / "soak.json").write_text(json.dumps({"about": about(), **result.as_json()}))
+    write_text(folder / "soak.json", json.dumps({"about": about(), **result.as_json()}))
     draw(result, folder / "soak.png")
     for criterion in result.criteria:
         word = {True: "ok", False: "FAILED", None: "run too short to say"}[criterion.passed]
@@ -82,6 +83,7 @@ def run_soak(options: argparse.Namespace) -> bool:
 
 def run_suite(part: str, out: Path) -> bool:
     """A part of test/reliability in its long form."""
+    from ckd_core.files import write_text
     from testkit.reliability.about import about
 
     folder = out / part
@@ -89,7 +91,7 @@ def run_suite(part: str, out: Path) -> bool:
     folder.mkdir(parents=True)
     environment = dict(os.environ, SDSTRACK_LONG="1", SDSTRACK_RELIABILITY_OUT=str(out))
     done = subprocess.run([*PYTEST, *SUITES[part]], cwd=ROOT, env=environment, check=False)
-    (folder / "_about.json").write_text(json.dumps({"about": about(), "passed": done.returncode == 0}))
+    write_text(folder / "_about.json", json.dumps({"about": about(), "passed": done.returncode == 0}))
     return done.returncode == 0
 
 

@@ -9,8 +9,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import os
-import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +19,7 @@ from safetensors import torch as safetensors_torch
 
 import ckd_core
 from ckd_core.errors import TrackingError
+from ckd_core.files import atomic_path
 from ckd_core.frame import Modality
 from ckd_core.models.registry import build_model, list_models
 
@@ -115,8 +114,8 @@ def save_tensors(
     metadata = dataclasses.replace(metadata, sha256=_digest(stored, metadata))
     data = safetensors_torch.save(stored, metadata.to_header())
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _write_atomically(path, data)
+        with atomic_path(path, sync=True) as temporary:
+            temporary.write_bytes(data)
     except OSError as error:
         raise WeightsFileError(f"{path} cannot be written: {error}") from error
     return metadata
@@ -241,17 +240,3 @@ def _parse_header(path: Path, header: bytes) -> ModelMetadata:
 def _shortened(names: list[str]) -> str:
     rest = f" and {len(names) - LISTED_KEYS} more" if len(names) > LISTED_KEYS else ""
     return (", ".join(names[:LISTED_KEYS]) or "nothing") + rest
-
-
-def _write_atomically(path: Path, data: bytes) -> None:
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".tmp")
-    try:
-        with os.fdopen(handle, "wb") as stream:
-            stream.write(data)
-            stream.flush()
-            os.fsync(stream.fileno())
-        Path(name).chmod(0o644)
-        Path(name).replace(path)
-    except OSError:
-        Path(name).unlink(missing_ok=True)
-        raise

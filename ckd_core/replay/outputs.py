@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import csv
 import io
-import tempfile
-from pathlib import Path
+from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 
 from ckd_core.errors import TrackingError
+from ckd_core.files import atomic_path
 from ckd_core.modality import to_network_image
 from ckd_core.tracking.result import TrackResult, TrackState
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
     from types import TracebackType
 
     from numpy.typing import NDArray
@@ -95,8 +96,7 @@ class OverlayVideo:
         self._fps = fps
         self._writer: cv2.VideoWriter | None = None
         self._size = (0, 0)
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".", suffix=path.suffix, delete=False) as stream:
-            self._temporary = Path(stream.name)
+        self._file = ExitStack()
 
     def __enter__(self) -> OverlayVideo:
         return self
@@ -106,18 +106,15 @@ class OverlayVideo:
     ) -> None:
         if self._writer is not None:
             self._writer.release()
-        if kind is None and self._writer is not None:
-            self._temporary.chmod(0o644)
-            self._temporary.replace(self._path)
-        else:
-            self._temporary.unlink(missing_ok=True)
+        self._file.__exit__(kind, error, trace)
 
     def add(self, picture: NDArray[np.uint8]) -> None:
         """Append a picture [H, W, 3] uint8 RGB. Errors: PictureError when OpenCV cannot write videos."""
         if self._writer is None:
             self._size = picture.shape[1], picture.shape[0]
             code = cv2.VideoWriter.fourcc(*"mp4v")
-            self._writer = cv2.VideoWriter(str(self._temporary), code, self._fps, self._size)
+            temporary = self._file.enter_context(atomic_path(self._path))
+            self._writer = cv2.VideoWriter(str(temporary), code, self._fps, self._size)
             if not self._writer.isOpened():
                 raise PictureError(f"OpenCV cannot write {self._path}: it has no MPEG-4 encoder; use --no-video")
         if (picture.shape[1], picture.shape[0]) != self._size:
@@ -152,12 +149,8 @@ def write_timeline(path: Path, results: Sequence[TrackResult], title: str) -> No
         lower.broken_barh(spans, (row + 0.15, 0.7), facecolors="tab:blue")
         lower.text(0, row + 0.5, f" {name}", va="center", fontsize=8, color="white" if seen[0] else "black")
     lower.set(ylim=(0, 2), yticks=(), xlabel="seconds", ylabel="images")
-    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".", suffix=".png", delete=False) as stream:
-        temporary = Path(stream.name)
     try:
-        figure.savefig(temporary, dpi=110)
-        temporary.chmod(0o644)
-        temporary.replace(path)
+        with atomic_path(path) as temporary:
+            figure.savefig(temporary, dpi=110, format="png")
     finally:
         plt.close(figure)
-        temporary.unlink(missing_ok=True)

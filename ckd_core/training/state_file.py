@@ -16,6 +16,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from ckd_core.errors import TrackingError
+from ckd_core.files import atomic_path
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -32,16 +33,11 @@ class RunStateError(TrackingError):
 
 def save_checkpoint(path: Path, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
     """Write `tensors` and the JSON-able `state` atomically. Raises RunStateError (full disk, no permission...)."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     plain = {name: t.detach().to("cpu", copy=True).contiguous() for name, t in tensors.items()}
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        save_file(plain, partial, metadata={"format": FORMAT, STATE_KEY: json.dumps(state)})
-        with partial.open("rb+") as written:
-            os.fsync(written.fileno())
-        partial.replace(path)
+        with atomic_path(path, sync=True) as temporary:
+            save_file(plain, temporary, metadata={"format": FORMAT, STATE_KEY: json.dumps(state)})
     except (OSError, SafetensorError) as error:
-        partial.unlink(missing_ok=True)
         kept = "; the previous one there is untouched" if path.exists() else ""
         size = sum(t.numel() * t.element_size() for t in plain.values()) / 1e6
         raise RunStateError(f"cannot save the checkpoint {path} ({size:.1f} MB): {error}{kept}") from error
@@ -76,16 +72,14 @@ def require_writable(folder: Path) -> None:
 
 def also_as(path: Path, other: Path) -> None:
     """Give the file `path` a second name, by a hard link where the file system has them."""
-    partial = other.with_name(f".{other.name}.{os.getpid()}.partial")
     try:
-        partial.unlink(missing_ok=True)
-        try:
-            os.link(path, partial)
-        except OSError:
-            shutil.copyfile(path, partial)
-        partial.replace(other)
+        with atomic_path(other) as temporary:
+            temporary.unlink()  # a link needs a free name
+            try:
+                os.link(path, temporary)
+            except OSError:
+                shutil.copyfile(path, temporary)
     except OSError as error:
-        partial.unlink(missing_ok=True)
         raise RunStateError(f"cannot save the checkpoint {other}: {error}") from error
 
 

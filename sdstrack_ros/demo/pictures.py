@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 
 from ckd_core.errors import TrackingError
+from ckd_core.files import atomic_path
 from ckd_core.frame import BoundingBox
 from ckd_core.modality import to_network_image
 from ckd_core.tracking.result import TrackResult, TrackState
@@ -56,24 +57,23 @@ def write_video(path: Path, shots: Sequence[Shot], fps: float) -> None:
 
     Errors: DemoPictureError without any image, or where OpenCV has no encoder.
     """
-    temporary = path.with_name(f"{path.stem}.part{path.suffix}")
     video: cv2.VideoWriter | None = None
-    for shot in shots:
-        picture = draw_overlay(shot.frame, _result(shot), Caption("target"), side_by_side=True)
-        if picture is None:
-            continue
-        if shot.true is not None:
-            _draw_rectangle(picture, shot.true, _WHITE, 1)
+    with atomic_path(path) as temporary:
+        for shot in shots:
+            picture = draw_overlay(shot.frame, _result(shot), Caption("target"), side_by_side=True)
+            if picture is None:
+                continue
+            if shot.true is not None:
+                _draw_rectangle(picture, shot.true, _WHITE, 1)
+            if video is None:
+                size = (picture.shape[1], picture.shape[0])
+                video = cv2.VideoWriter(str(temporary), cv2.VideoWriter.fourcc(*"mp4v"), fps, size)
+                if not video.isOpened():
+                    raise DemoPictureError(f"OpenCV cannot write {path}; its build has no mp4v encoder")
+            video.write(np.ascontiguousarray(picture[..., ::-1]))
         if video is None:
-            size = (picture.shape[1], picture.shape[0])
-            video = cv2.VideoWriter(str(temporary), cv2.VideoWriter.fourcc(*"mp4v"), fps, size)
-            if not video.isOpened():
-                raise DemoPictureError(f"OpenCV cannot write {temporary}; its build has no mp4v encoder")
-        video.write(np.ascontiguousarray(picture[..., ::-1]))
-    if video is None:
-        raise DemoPictureError(f"{path}: not one frame with an image")
-    video.release()
-    temporary.replace(path)
+            raise DemoPictureError(f"{path}: not one frame with an image")
+        video.release()
 
 
 def write_sheet(path: Path, shots: Sequence[Shot], title: str) -> None:
@@ -93,10 +93,9 @@ def write_sheet(path: Path, shots: Sequence[Shot], title: str) -> None:
     for number, column in enumerate(columns):
         left = GAP + number * (width + GAP)
         sheet[TITLE_HEIGHT : TITLE_HEIGHT + height, left : left + width] = column
-    temporary = path.with_name(f"{path.stem}.part{path.suffix}")
-    if not cv2.imwrite(str(temporary), np.ascontiguousarray(sheet[..., ::-1])):
-        raise DemoPictureError(f"OpenCV cannot write {temporary}")
-    temporary.replace(path)
+    with atomic_path(path) as temporary:
+        if not cv2.imwrite(str(temporary), np.ascontiguousarray(sheet[..., ::-1])):
+            raise DemoPictureError(f"OpenCV cannot write {path}")
 
 
 def _nearest_answered(shots: Sequence[Shot], at: int) -> Shot:

@@ -6,7 +6,6 @@ The recording is a synthetic scene, or whatever the caller names: a bag, or a fo
 from __future__ import annotations
 
 import csv
-import json
 import shutil
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
@@ -15,6 +14,7 @@ import numpy as np
 
 from ckd_core.errors import TrackingError
 from ckd_core.evaluation.scoring.metrics import center_error, overlap, precision_at, success_auc
+from ckd_core.files import atomic_path, write_json
 from ckd_core.frame import BoundingBox, Modality
 from sdstrack_ros.bags.frames import (
     BagFrame,
@@ -179,9 +179,7 @@ def run_demo(
     summary = summarize_demo(recording, [frame.stamp_ns for frame in frames], live)
     _write_boxes(out / "boxes.csv", frames, answers, recording.truth)
     _write_pictures(out, frames, answers, recording, summary)
-    temporary = out / "summary.json.part"
-    temporary.write_text(json.dumps(asdict(summary), indent=1) + "\n")
-    temporary.replace(out / "summary.json")
+    write_json(out / "summary.json", asdict(summary))
     return summary
 
 
@@ -227,8 +225,7 @@ def summarize_demo(recording: DemoRecording, stamps: list[int], live: LiveReplay
 def _write_boxes(
     path: Path, frames: list[BagFrame], answers: Mapping[int, LiveBox], truth: Mapping[int, BoundingBox | None]
 ) -> None:
-    temporary = path.with_suffix(".part")
-    with temporary.open("w", newline="") as stream:
+    with atomic_path(path) as temporary, temporary.open("w", newline="") as stream:
         writer = csv.writer(stream)
         writer.writerow(["stamp_ns", "x", "y", "w", "h", "score", "true_x", "true_y", "true_w", "true_h"])
         for frame in frames:
@@ -236,7 +233,6 @@ def _write_boxes(
             box = answer.box if answer is not None else None
             score = f"{answer.score:.4f}" if answer is not None else ""
             writer.writerow([frame.stamp_ns, *_cells(box), score, *_cells(true)])
-    temporary.replace(path)
 
 
 def _cells(box: BoundingBox | None) -> list[str]:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ckd_core.files import atomic_path
 from testkit.reliability.soak import judged_samples
 
 if TYPE_CHECKING:
@@ -48,10 +49,8 @@ def draw(result: Soak, path: Path) -> Path:
         axis.legend(loc="upper left", fontsize=8, ncols=3)
         axis.grid(alpha=0.25)
     axes[-1].set_xlabel("seconds")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}")
-    figure.savefig(temporary, format="png", dpi=90)
-    temporary.replace(path)
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=90)
     return path
 
 

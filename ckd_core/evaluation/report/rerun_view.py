@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,8 +12,11 @@ from ckd_core.evaluation.running.conditions import parse_condition
 from ckd_core.evaluation.running.manifest import read_manifest
 from ckd_core.evaluation.running.records import TrackRecord, read_record
 from ckd_core.evaluation.scoring.metrics import overlap
+from ckd_core.files import atomic_path
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from ckd_core.evaluation.running.conditions import Condition
 
 JPEG_QUALITY = 75
@@ -51,19 +51,12 @@ def write_recording(result: Path, out: Path, root: Path | None = None, sequences
     dataset = open_dataset(run["dataset"], root, run["split"], bool(run["cut"])) if root else None
     condition = parse_condition(run["condition"], int(run["seed"]))
     stream = rerun.RecordingStream(f"sdstrack {manifest.get('label', '')}".strip())
-    out.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=out.parent, suffix=".rrd")
-    os.close(handle)
-    try:
+    with atomic_path(out) as temporary:
         stream.save(temporary)
         for name in names:
             _log_sequence(rerun, stream, read_record(result, name), dataset, condition)
         stream.flush()
         stream.disconnect()
-        Path(temporary).replace(out)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
     return names
 
 

@@ -158,7 +158,7 @@ def claim_folder(
 
 def _record_names(out: Path) -> list[str]:
     """Sequences of which there is any file of a record."""
-    return sorted({path.stem for folder, suffix in RECORD_FILES for path in (out / folder).glob(f"*.{suffix}")})
+    return sorted({path.stem for folder, suffix in RECORD_FILES for path in (out / folder).glob(f"[!.]*.{suffix}")})
 
 
 def _forget(out: Path, names: list[str]) -> None:

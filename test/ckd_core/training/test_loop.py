@@ -338,7 +338,7 @@ def test_full_disk_keeps_the_previous_checkpoint(tmp_path: Path) -> None:
     )
     assert "RunStateError: cannot save the checkpoint" in done.stdout, done.stdout + done.stderr
     assert "the previous one there is untouched" in done.stdout
-    assert not list((tmp_path / "checkpoints").glob(".*partial"))
+    assert not list((tmp_path / "checkpoints").glob(".*"))
     again = runs.trainer(runs.settings(tmp_path, run__epochs=4))
     again.resume()
     assert again.step == 3
