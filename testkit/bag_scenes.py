@@ -7,8 +7,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ckd_core.frame import BoundingBox, Modality, MultiModalFrame
+from ckd_core.tracking.result import TrackResult, TrackState
+from sdstrack_ros.bags.frames import BagTopics
+from sdstrack_ros.bags.scoring import BagInput, bag_input
 from sdstrack_ros.bags.storage import IMAGE, typestore
-from sdstrack_ros.sync.types import NS_PER_S
+from sdstrack_ros.sync.types import NS_PER_S, SyncConfig
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -77,3 +80,31 @@ def walking_square(count: int = COUNT) -> tuple[list[MultiModalFrame], list[Boun
         frames.append(MultiModalFrame(i * PERIOD_S, rgb, aux, Modality.THERMAL))
         boxes.append(None if i in (10, 11) else BoundingBox(x, 20, SIDE, SIDE))
     return frames, boxes
+
+
+class BrightestSpot:
+    """A tracker whose result is known: the bright square's box, LOST where there is none."""
+
+    def __init__(self) -> None:
+        self.stamps: list[float] = []
+
+    def start(self, frame: MultiModalFrame, box: BoundingBox) -> None:
+        self.box = box
+        self.stamps = [frame.stamp]
+
+    def update(self, frame: MultiModalFrame) -> TrackResult:
+        self.stamps.append(frame.stamp)
+        assert frame.rgb is not None
+        ys, xs = np.nonzero(frame.rgb[..., 0] > 200)
+        if not len(xs):
+            return TrackResult(frame.stamp, self.box, 0.0, TrackState.LOST)
+        x, y = int(xs.min()), int(ys.min())
+        self.box = BoundingBox(x, y, int(xs.max()) + 1 - x, int(ys.max()) + 1 - y)
+        return TrackResult(frame.stamp, self.box, 1.0, TrackState.TRACKING)
+
+    def reset(self) -> None:
+        self.stamps = []
+
+
+def thermal_input(path: Path) -> BagInput:
+    return bag_input(path, Modality.THERMAL, BagTopics(), SyncConfig())

@@ -1,4 +1,4 @@
-"""One evaluation of a recording, from the command line's words to files: settings, tracker, scores, result files."""
+"""What `sdstrack evaluate` does: settings, tracker, scores, result files."""
 
 from __future__ import annotations
 
@@ -9,15 +9,12 @@ from typing import TYPE_CHECKING, Any
 from ckd_core.boxes import parse_box
 from ckd_core.files import write_json, write_text
 from ckd_core.frame import BoundingBox, Modality
-from sdstrack_ros.bags.frames import BagTopics, open_bag
+from sdstrack_ros.bags.frames import BagTopics
 from sdstrack_ros.bags.report import offline_json, streaming_json, write_bag_report
-from sdstrack_ros.bags.scoring import (
-    EvaluationError,
-    OfflineReport,
-    bag_input,
-    evaluate_offline,
-    evaluate_streaming,
-)
+from sdstrack_ros.bags.scoring import OfflineReport, bag_input, evaluate_offline
+from sdstrack_ros.bags.storage import open_bag
+from sdstrack_ros.bags.streaming import evaluate_streaming
+from sdstrack_ros.bags.truth import EvaluationError
 from sdstrack_ros.parameters.table import Settings, settings_from, settings_from_yaml
 from sdstrack_ros.sync.frame_builder import aux_homography, sync_config
 from sdstrack_ros.tracking.warm_tracker import build_warm_tracker
@@ -32,7 +29,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class EvaluateRequest:
-    """What `sdstrack evaluate` was asked; see its options. overrides: node parameters instead of the file's."""
+    """The options of `sdstrack evaluate`, where they are described.
+
+    Attributes:
+        overrides: node parameters that replace those of the file.
+
+    """
 
     bag: Path
     config: Path | None = None
@@ -48,9 +50,11 @@ class EvaluateRequest:
 
 
 def evaluate(request: EvaluateRequest) -> Iterator[str]:
-    """Evaluate and write the result files; yields lines for the user.
+    """Evaluate, write the result files, and yield lines for the user.
 
-    Errors: whatever settings, recording or tracker refuse, as TrackingError.
+    Raises:
+        TrackingError: whatever the settings, the recording or the tracker refuse.
+
     """
     settings = settings_from_yaml(request.config) if request.config is not None else settings_from({})
     settings = settings_from({**dataclasses.asdict(settings), **request.overrides})
@@ -59,17 +63,17 @@ def evaluate(request: EvaluateRequest) -> Iterator[str]:
     source = _source(request, settings)
     yield f"{request.bag}: colour {source.topics.rgb or '-'}, {settings.modality} {source.topics.aux or '-'}"
     init_box = parse_box(request.init_box) if request.init_box is not None else _init_box(settings)
-    built = build_warm_tracker(settings)
-    offline = evaluate_offline(source, built.tracker, request.truth_file, init_box)
+    warm = build_warm_tracker(settings)
+    offline = evaluate_offline(source, warm.tracker, request.truth_file, init_box)
     yield from _describe(offline)
     about = {
         "bag": request.bag.name,
         "topics": dataclasses.asdict(source.topics),
         "truth_file": None if request.truth_file is None else request.truth_file.name,
         "modality": settings.modality,
-        "model": built.model,
-        "engine": built.engine,
-        "device": built.device,
+        "model": warm.model,
+        "engine": warm.engine,
+        "device": warm.device,
         "synchronisation": dataclasses.asdict(source.sync),
     }
     if request.out is not None:
@@ -79,7 +83,7 @@ def evaluate(request: EvaluateRequest) -> Iterator[str]:
         if request.out is not None:
             yield f"wrote {write_bag_report(request.out, source, offline, None, about)}"
         return
-    streaming = evaluate_streaming(source, built.tracker, request.truth_file, init_box, request.latency_s)
+    streaming = evaluate_streaming(source, warm.tracker, request.truth_file, init_box, request.latency_s)
     report = streaming_json(streaming, offline.summary)
     if request.out is not None:
         write_json(request.out / "streaming.json", report)
@@ -99,7 +103,7 @@ def _source(request: EvaluateRequest, settings: Settings) -> BagInput:
     packets = settings.modality == Modality.EVENT.value and settings.event_input == "packets"
     with open_bag(request.bag) as bag:
         recorded = {topic.name for topic in bag.topics}
-    # Topics of a parameter file count where they are recorded under that name; relative names were remapped.
+    # Topics of a parameter file count if they are recorded under that name; relative names were remapped.
     rgb = request.rgb or _recorded(settings.rgb_topic, recorded)
     aux = request.aux or _recorded(settings.events_topic if packets else settings.aux_topic, recorded)
     return bag_input(
@@ -118,8 +122,8 @@ def _recorded(topic: str, recorded: set[str]) -> str:
 
 
 def _init_box(settings: Settings) -> BoundingBox | None:
-    x, y, w, h = settings.init_box
-    return BoundingBox(x, y, w, h) if w > 0 and h > 0 else None
+    box = BoundingBox(*settings.init_box)
+    return box if box.w > 0 and box.h > 0 else None
 
 
 def _box_line(box: BoundingBox | None) -> str:
@@ -131,10 +135,10 @@ def _score_text(summary: TrackSummary) -> str:
 
 
 def _describe(report: OfflineReport) -> Iterator[str]:
-    count = report.counters
+    counters = report.counters
     yield (
-        f"{len(report.rows)} frames: {count.paired} pairs, {count.held} with a held image, "
-        f"{count.color_alone} colour alone, {count.aux_alone} without colour"
+        f"{len(report.rows)} frames: {counters.paired} pairs, {counters.held} with a held image, "
+        f"{counters.color_alone} colour alone, {counters.aux_alone} without colour"
     )
     for reason, number in sorted(report.rejections.items()):
         yield f"rejected {number} images: {reason}"

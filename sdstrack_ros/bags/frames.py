@@ -1,7 +1,7 @@
-"""Recordings: the frames of a rosbag2 recording exactly as the node would see them, written and played ones too.
+"""The frames of a rosbag2 recording, exactly as the node would see them.
 
-Reading goes through the node's own codec, synchronizer, event window and frame builder; the time that passes is the
-time of recording, so the same recording gives the same frames every time.
+Reading goes through the node's own codec, synchronizer, event window and frame builder. Its clock is the recording's,
+so the same recording gives the same frames every time.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ckd_core.frame import Modality, MultiModalFrame
-from sdstrack_ros.bags.player import play
 from sdstrack_ros.bags.storage import (
     COMPRESSED_IMAGE,
     DETECTIONS,
@@ -21,11 +20,9 @@ from sdstrack_ros.bags.storage import (
     BagTopic,
     open_bag,
 )
-from sdstrack_ros.bags.writer import write_bag
 from sdstrack_ros.messages.event_window import EventDecodeError
 from sdstrack_ros.sync.frame_builder import MILLIMETRE_M, FrameBuilder, Rejection, make_synchronizer
 from sdstrack_ros.sync.types import NS_PER_S, SyncConfig, SyncCounters, SyncedSet
-from sdstrack_ros.tracking.target_requests import detection_box
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -34,12 +31,6 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from ckd_core.frame import BoundingBox
-
-__all__ = [
-    "BagError", "BagFrame", "BagTopics", "TruthBox", "choose_topics", "open_bag", "play", "read_bag_frames",
-    "read_frames", "read_truth_boxes", "write_bag",
-]  # fmt: skip
 
 _COLOR_WORDS = ("color", "colour", "rgb", "visible", "left")
 _AUX_WORDS = {
@@ -51,7 +42,7 @@ _AUX_WORDS = {
 
 @dataclass(frozen=True, slots=True)
 class BagTopics:
-    """Which topics to read; empty = none of the kind."""
+    """Which topics to read; an empty name means none of that kind."""
 
     rgb: str = ""
     aux: str = ""
@@ -60,26 +51,27 @@ class BagTopics:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class BagFrame:
-    """A frame and when the node would have got it: `released_ns` on the recording's clock, `stamp_ns` the header's."""
+    """A frame, and when the node would have tracked it.
+
+    Attributes:
+        frame: the images.
+        stamp_ns: stamp of the messages' headers.
+        released_ns: when the synchronizer released the frame, on the recording's clock.
+
+    """
 
     frame: MultiModalFrame
     stamp_ns: int
     released_ns: int
 
 
-@dataclass(frozen=True, slots=True)
-class TruthBox:
-    """The true box at a stamp; None: the object is absent there."""
-
-    stamp_ns: int
-    box: BoundingBox | None
-
-
 def choose_topics(bag: Bag, modality: Modality, wanted: BagTopics | None = None) -> BagTopics:
-    """Complete the topics that the caller did not name from what is recorded.
+    """Find the topics that the caller did not name, by the types and names of those recorded.
 
-    Errors: BagError, listing what is there, when a named topic is missing or of a wrong type, or when a topic that was
-    not named cannot be told from its type and name.
+    Raises:
+        BagError: a named topic is missing or of the wrong type, or the name and type of a topic that was not named do
+            not identify it; the message lists the recorded topics.
+
     """
     wanted = wanted or BagTopics()
     images = (IMAGE, COMPRESSED_IMAGE)
@@ -96,25 +88,30 @@ def choose_topics(bag: Bag, modality: Modality, wanted: BagTopics | None = None)
     truth = wanted.truth or (truths[0] if len(truths) == 1 else "")
     if not rgb and not aux:
         raise BagError(
-            f"{bag.path}: cannot tell the colour and the {modality.value} topic by their names, name them; "
-            f"there are: {bag.describe()}"
+            f"{bag.path}: no topic name identifies the colour or the {modality.value} images; name the topics to read; "
+            f"the recording's topics are: {bag.describe()}"
         )
     return BagTopics(rgb, aux, truth)
 
 
-def _guess(bag: Bag, kinds: tuple[str, ...], words: tuple[str, ...], taken: set[str]) -> str:
-    """Return the one topic of these types whose name contains one of the words; '' when there is none or several."""
+def _guess(bag: Bag, kinds: tuple[str, ...], words: tuple[str, ...], excluded: set[str]) -> str:
+    """Return the one topic of these types whose name contains one of the words, or '' without one.
+
+    Raises:
+        BagError: there are several such topics.
+
+    """
 
     def matches(topic: BagTopic) -> bool:
         parts = topic.name.replace("-", "_").replace("_", "/").lower().split("/")
         return topic.type_name in kinds and any(part.startswith(word) for part in parts for word in words)
 
-    found = [topic for topic in bag.topics if topic.name not in taken and topic.count and matches(topic)]
-    if len(found) > 1:
+    matching = [topic.name for topic in bag.topics if topic.name not in excluded and topic.count and matches(topic)]
+    if len(matching) > 1:
         raise BagError(
-            f"{bag.path}: {len(found)} topics could be meant ({', '.join(topic.name for topic in found)}); name one"
+            f"{bag.path}: {len(matching)} topics could be meant ({', '.join(matching)}); name the one to read"
         )
-    return found[0].name if found else ""
+    return matching[0] if matching else ""
 
 
 def read_bag_frames(
@@ -131,21 +128,34 @@ def read_bag_frames(
     start_s: float = 0.0,
     duration_s: float | None = None,
 ) -> Iterator[BagFrame]:
-    """Frames of an open recording in the order in which the node would track them.
+    """Yield the frames of an open recording in the order in which the node would track them.
 
-    on_reject is told of images that cannot be used (the node counts and reports them, and goes on; so do we);
-    counters gets the synchronizer's when the recording ends. start_s, duration_s: the part to read, by recording time.
-    Homographies and depth_unit_m: see `FrameBuilder`.
+    Args:
+        bag: the open recording.
+        topics: what to read.
+        modality: of the auxiliary camera.
+        config: of the synchronizer; None takes its defaults.
+        rgb_from_reference: see `FrameBuilder`.
+        aux_from_reference: see `FrameBuilder`.
+        depth_unit_m: see `FrameBuilder`.
+        on_reject: called for every image that cannot be used; reading goes on, as in the node.
+        counters: called once with the synchronizer's counters when the recording ends.
+        start_s: where to start, in seconds from the beginning of the recording.
+        duration_s: how much to read, in seconds of recording time; None reads to the end.
+
+    Raises:
+        BagError: the recording is damaged.
+
     """
     kinds = {topic.name: topic.type_name for topic in bag.topics}
     sync = make_synchronizer(config or SyncConfig(), kinds.get(topics.aux) == EVENT_PACKET)
     builder = FrameBuilder(modality, topics.rgb, topics.aux, rgb_from_reference, aux_from_reference, depth_unit_m)
 
-    def built(sets: list[SyncedSet]) -> Iterator[BagFrame]:
+    def build(sets: list[SyncedSet]) -> Iterator[BagFrame]:
         for synced in sets:
             frame, rejections = builder.build(synced)
             for rejection in rejections:
-                _tell(on_reject, rejection)
+                _report(on_reject, rejection)
             if frame is not None:
                 yield BagFrame(frame, synced.stamp_ns, synced.left_ns)
 
@@ -153,28 +163,28 @@ def read_bag_frames(
     stop_ns = None if duration_s is None else start_ns + round(duration_s * NS_PER_S)
     now_ns = start_ns
     for message in bag.messages([name for name in (topics.rgb, topics.aux) if name], start_ns, stop_ns):
-        now_ns = max(now_ns, message.time_ns)  # split recordings may overlap by a message
+        now_ns = max(now_ns, message.time_ns)  # the files of a split recording may overlap by one message
         while (deadline_ns := sync.next_deadline_ns) is not None and deadline_ns < now_ns:
-            yield from built(sync.poll(deadline_ns))
+            yield from build(sync.poll(deadline_ns))
         decoded = bag.decode(message)
         stamp = decoded.header.stamp
         stamp_ns = int(stamp.sec) * NS_PER_S + int(stamp.nanosec)
         if message.topic == topics.rgb:
-            yield from built(sync.add_color(stamp_ns, now_ns, decoded))
+            yield from build(sync.add_color(stamp_ns, now_ns, decoded))
             continue
         try:
             left = sync.add_aux(stamp_ns, now_ns, decoded)
         except EventDecodeError as error:
-            _tell(on_reject, Rejection("aux", topics.aux, str(error)))
+            _report(on_reject, Rejection("aux", topics.aux, str(error)))
             continue
-        yield from built(left)
+        yield from build(left)
     while (deadline_ns := sync.next_deadline_ns) is not None:
-        yield from built(sync.poll(max(deadline_ns, now_ns)))
+        yield from build(sync.poll(max(deadline_ns, now_ns)))
     if counters is not None:
         counters(sync.counters)
 
 
-def _tell(on_reject: Callable[[Rejection], object] | None, rejection: Rejection) -> None:
+def _report(on_reject: Callable[[Rejection], object] | None, rejection: Rejection) -> None:
     if on_reject is not None:
         on_reject(rejection)
 
@@ -186,27 +196,20 @@ def read_frames(
     config: SyncConfig | None = None,
     **options: Any,
 ) -> Iterator[MultiModalFrame]:
-    """Open a recording and yield its frames; topics that are not named are found by name, see `choose_topics`.
+    """Open a recording and yield its frames.
 
-    options: those of `read_bag_frames`. Errors: BagError.
+    Args:
+        bag: rosbag2 folder, or a single .mcap or .db3 file.
+        modality: of the auxiliary camera.
+        topics: what to read; topics that are not named are found as in `choose_topics`.
+        config: of the synchronizer; None takes its defaults.
+        options: further arguments of `read_bag_frames`.
+
+    Raises:
+        BagError: the recording cannot be read, or its topics cannot be found.
+
     """
-    with open_bag(bag) as opened:
-        chosen = choose_topics(opened, modality, topics)
-        for frame in read_bag_frames(opened, chosen, modality, config, **options):
+    with open_bag(bag) as recording:
+        complete = choose_topics(recording, modality, topics)
+        for frame in read_bag_frames(recording, complete, modality, config, **options):
             yield frame.frame
-
-
-def read_truth_boxes(bag: Bag, topic: str) -> tuple[TruthBox, ...]:
-    """True boxes of a Detection2DArray topic, by stamp; the first detection counts, an empty array means absent.
-
-    Errors: BagError for a missing topic or another type.
-    """
-    bag.topic(topic, DETECTIONS)
-    boxes: dict[int, BoundingBox | None] = {}
-    for message in bag.messages([topic]):
-        array = bag.decode(message)
-        stamp_ns = int(array.header.stamp.sec) * NS_PER_S + int(array.header.stamp.nanosec)
-        boxes[stamp_ns] = None
-        if array.detections:
-            boxes[stamp_ns] = detection_box(array.detections[0])
-    return tuple(TruthBox(stamp_ns, boxes[stamp_ns]) for stamp_ns in sorted(boxes))

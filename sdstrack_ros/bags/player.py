@@ -1,6 +1,6 @@
-"""Play a rosbag2 recording over ROS without rosbag2: its bytes are published as they are, at the pace of recording.
+"""Play a rosbag2 recording over ROS without rosbag2: its bytes are published unchanged, at the pace of the recording.
 
-rclpy is imported when playing starts; messages are neither deserialised nor rebuilt.
+rclpy is imported when playback starts; messages are neither deserialised nor rebuilt.
 """
 
 from __future__ import annotations
@@ -19,17 +19,24 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 CLOCK_HZ = 100
-NAP_S = 0.02  # longest sleep at a time, so that an interrupt is noticed at once
+MAX_SLEEP_S = 0.02  # so that an interrupt is noticed at once
 QUEUE_DEPTH = 10
 EVENT_QUEUE_DEPTH = 1000
-LATCHED_QUEUE_DEPTH = 100  # of tf2's listener for /tf_static, where every part of a robot sends a message of its own
+LATCHED_QUEUE_DEPTH = 100  # as tf2's listener has for /tf_static, where every part of a robot sends its own message
 CLOCK_TOPIC = "/clock"
-ACKNOWLEDGED_WITHIN_S = 1.0
+ACKNOWLEDGEMENT_TIMEOUT_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class PlayReport:
-    """What was played: messages by topic, whole passes through the recording, and topics that were left out."""
+    """What was played.
+
+    Attributes:
+        messages: number of published messages by topic.
+        passes: complete passes through the recording.
+        skipped: topics that were left out.
+
+    """
 
     messages: dict[str, int]
     passes: int
@@ -37,13 +44,18 @@ class PlayReport:
 
 
 def message_type(type_name: str) -> Any:
-    """Return the class of 'package/msg/Name'. Errors: BagError where the package is not installed."""
+    """Return the message class of 'package/msg/Name'.
+
+    Raises:
+        BagError: the package is not installed.
+
+    """
     package, _, name = type_name.replace("/msg/", "/").partition("/")
     try:
         return getattr(importlib.import_module(f"{package}.msg"), name)
     except (ImportError, AttributeError) as error:
-        wanted = f"ros-$ROS_DISTRO-{package.replace('_', '-')}"
-        raise BagError(f"type {type_name} is not installed here (apt: {wanted})") from error
+        debian = f"ros-$ROS_DISTRO-{package.replace('_', '-')}"
+        raise BagError(f"type {type_name} is not installed here (apt: {debian})") from error
 
 
 def play(
@@ -58,13 +70,24 @@ def play(
     wait_s: float = 0.0,
     on_skip: Callable[[str, str], object] | None = None,
 ) -> PlayReport:
-    """Publish a recording until it ends, is interrupted (SIGINT), or for ever with `loop`.
+    """Publish a recording until it ends, is interrupted (SIGINT), or endlessly with `loop`.
 
-    rate: speed, 2 = twice as fast. start_s, duration_s: the part to play, in the recording's time. clock: publish
-    /clock at 100 Hz, for nodes with use_sim_time, and leave out a recorded one. topics: only these; empty = all.
-    wait_s: wait so long for a subscriber of every topic (goes on without). on_skip: told of topics that are left out
-    and why: their message type is not installed, or the player's own clock.
-    Errors: BagError for recordings that cannot be read, topics that are not there, impossible options.
+    Args:
+        path: rosbag2 folder, or a single .mcap or .db3 file.
+        rate: speed; 2 is twice as fast.
+        loop: start again at the end.
+        start_s: where to start, in seconds from the beginning of the recording.
+        duration_s: how much to play, in seconds of recording time; None plays to the end.
+        clock: publish /clock at 100 Hz for nodes with use_sim_time, and leave out a recorded one.
+        topics: play only these; empty plays all.
+        wait_s: wait at most this long for every topic to have a subscriber, then play without.
+        on_skip: called with each topic that is left out, and why: its message type is not installed, or it is the
+            clock that the player publishes itself.
+
+    Raises:
+        BagError: the recording cannot be read, a topic of `topics` is not recorded or not installed, or an option is
+            out of range.
+
     """
     for name, value, good in (
         ("rate", rate, math.isfinite(rate) and rate > 0),
@@ -76,7 +99,7 @@ def play(
     with open_bag(path) as bag:
         for name in topics:
             bag.topic(name)
-        chosen = [topic for topic in bag.topics if not topics or topic.name in topics]
+        selected = [topic for topic in bag.topics if not topics or topic.name in topics]
         begin_ns = bag.start_ns + round(start_s * NS_PER_S)
         end_ns = bag.end_ns if duration_s is None else min(bag.end_ns, begin_ns + round(duration_s * NS_PER_S))
         if begin_ns >= end_ns:
@@ -86,7 +109,7 @@ def play(
         skipped: list[str] = []
         passes = 0
         try:
-            for topic in chosen:
+            for topic in selected:
                 try:
                     player.advertise(topic)
                 except BagError as error:
@@ -127,25 +150,29 @@ class _Player:
             self._clock_message = clock_type()
 
     def close(self) -> None:
-        """Leave the network, after reliable subscribers have what they were sent; the mirror image of creation."""
+        """Leave the network once reliable subscribers have received everything; undoes what `__init__` does."""
         import rclpy
         from rclpy.duration import Duration
 
         for publisher in self._publishers.values():
             if self._context.ok():
-                publisher.wait_for_all_acked(Duration(seconds=ACKNOWLEDGED_WITHIN_S))
+                publisher.wait_for_all_acked(Duration(seconds=ACKNOWLEDGEMENT_TIMEOUT_S))
         self._node.destroy_node()
         rclpy.try_shutdown(context=self._context)
 
     def advertise(self, topic: BagTopic) -> None:
-        """Announce a topic, reliable, as publishers of a robot should be (REP 2003), and latched as it was recorded.
+        """Announce a topic: reliable, as a robot's publishers should be (REP 2003), and latched if it was recorded so.
 
-        Errors: BagError where its type is not installed, or it is the clock that the player publishes itself.
+        Raises:
+            BagError: its type is not installed, or it is the clock that the player publishes itself.
+
         """
         from rclpy.qos import DurabilityPolicy, QoSProfile
 
         if self._clock is not None and topic.name == CLOCK_TOPIC:
-            raise BagError(f"{CLOCK_TOPIC} comes from the player; for the recorded one play without its clock")
+            raise BagError(
+                f"{CLOCK_TOPIC} comes from the player; to play the recorded one, switch the player's clock off"
+            )
         qos = QoSProfile(depth=EVENT_QUEUE_DEPTH if topic.type_name.endswith("/EventPacket") else QUEUE_DEPTH)
         if topic.latched:
             qos = QoSProfile(depth=LATCHED_QUEUE_DEPTH, durability=DurabilityPolicy.TRANSIENT_LOCAL)
@@ -153,15 +180,20 @@ class _Player:
         self.counts[topic.name] = 0
 
     def wait_for_subscribers(self, seconds: float) -> None:
-        """Wait until every topic has one, at most so long."""
-        until = time.monotonic() + seconds
-        while time.monotonic() < until and self._context.ok():
+        """Wait until every topic has a subscriber, at most `seconds`."""
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline and self._context.ok():
             if all(publisher.get_subscription_count() for publisher in self._publishers.values()):
                 return
-            time.sleep(NAP_S)
+            time.sleep(MAX_SLEEP_S)
 
     def run_once(self) -> bool:
-        """Play from the beginning to the end; False when interrupted."""
+        """Play the part once.
+
+        Returns:
+            False when interrupted.
+
+        """
         wall = time.monotonic()
         for message in self._bag.messages(list(self._publishers), self._begin_ns, self._end_ns):
             if not self._sleep_until(message.time_ns, wall):
@@ -171,14 +203,19 @@ class _Player:
         return self._sleep_until(self._end_ns, wall)
 
     def _sleep_until(self, time_ns: int, wall: float) -> bool:
-        """Wait for a moment of the recording, /clock ticking; False when interrupted."""
+        """Wait for a moment of the recording while /clock ticks.
+
+        Returns:
+            False when interrupted.
+
+        """
         while self._context.ok():
-            passed_s = (time.monotonic() - wall) * self._rate
-            left_s = ((time_ns - self._begin_ns) / NS_PER_S - passed_s) / self._rate
-            self._tick(min(self._begin_ns + int(passed_s * NS_PER_S), time_ns))
-            if left_s <= 0:
+            elapsed_s = (time.monotonic() - wall) * self._rate
+            remaining_s = ((time_ns - self._begin_ns) / NS_PER_S - elapsed_s) / self._rate
+            self._tick(min(self._begin_ns + int(elapsed_s * NS_PER_S), time_ns))
+            if remaining_s <= 0:
                 return True
-            time.sleep(min(left_s, 1 / CLOCK_HZ if self._clock else NAP_S))
+            time.sleep(min(remaining_s, 1 / CLOCK_HZ if self._clock else MAX_SLEEP_S))
         return False
 
     def _tick(self, time_ns: int) -> None:

@@ -1,4 +1,4 @@
-"""An evaluation of a recording as plain values and as a page: `result.json`, `streaming.json`, `report.html`."""
+"""The evaluation of a recording as plain values and as a page: `result.json`, `streaming.json`, `report.html`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from ckd_core.evaluation.scoring.rules import get_rule
 from ckd_core.evaluation.scoring.score import BenchmarkScore, GroundTruth, Track, score_benchmark
 from ckd_core.files import finite
 from ckd_core.tracking.result import TrackState
-from sdstrack_ros.bags.frames import open_bag
+from sdstrack_ros.bags.scoring import INIT
+from sdstrack_ros.bags.storage import open_bag
 from sdstrack_ros.sync.types import NS_PER_S
 
 if TYPE_CHECKING:
@@ -23,19 +24,25 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ckd_core.evaluation.scoring.metrics import TrackSummary
-    from ckd_core.frame import BoundingBox, MultiModalFrame
-    from sdstrack_ros.bags.scoring import BagInput, FrameRow, OfflineReport, StreamingReport
-
-    Known = Sequence[tuple[BoundingBox | None, bool]]
+    from ckd_core.frame import MultiModalFrame
+    from sdstrack_ros.bags.scoring import BagInput, FrameRow, OfflineReport
+    from sdstrack_ros.bags.streaming import StreamingReport
+    from sdstrack_ros.bags.truth import FrameTruth
 
 EVERY_FRAME, AS_LIVE = "every frame", "as live"
 NAN_BOX = (np.nan,) * 4
-# Where a tracker gave no box: far from any object, so that the frame is a miss.
+# Stands for a missing box: far from any object, so that the frame is a miss.
 MISSED_BOX = (-1e6, -1e6, 1.0, 1.0)
 
 
 def offline_json(report: OfflineReport, about: dict[str, Any]) -> dict[str, Any]:
-    """The report as plain values, with nothing in it that differs from run to run."""
+    """Return the report as plain values, none of which differs from run to run.
+
+    Args:
+        report: what to write.
+        about: what was evaluated; its keys come first.
+
+    """
     frames = [
         {
             "stamp_ns": row.stamp_ns,
@@ -62,7 +69,7 @@ def offline_json(report: OfflineReport, about: dict[str, Any]) -> dict[str, Any]
 
 
 def streaming_json(report: StreamingReport, offline: TrackSummary | None) -> dict[str, Any]:
-    """The streaming report as plain values, with the gap to offline."""
+    """Return the streaming report as plain values, with the difference from the offline summary."""
     costs = np.array(report.latency_s) * 1000
     gap = None if offline is None else {
         "auc": offline.auc - report.summary.auc,
@@ -91,20 +98,32 @@ def write_bag_report(
     streaming: StreamingReport | None,
     about: dict[str, Any],
 ) -> Path:
-    """Write `report.html` with its JSON and CSV files: every frame, and as live beside it. Returns the page's path."""
+    """Write `report.html` with its JSON and CSV files: every frame, and as live beside it.
+
+    Args:
+        out: folder of the files.
+        source: the recording; frames for pictures are read again.
+        offline: every frame.
+        streaming: as live, or None.
+        about: what was evaluated, for the page's details.
+
+    Returns:
+        Path of the page.
+
+    """
     name = source.path.stem if source.path.is_file() else source.path.name
     details = about | {"synchronizer": asdict(offline.counters), "rejected": dict(sorted(offline.rejections.items()))}
     runs = [(EVERY_FRAME, offline.rows, offline.truth, details)]
     if streaming is not None:
         runs.append((AS_LIVE, streaming.rows, streaming.truth, streaming_json(streaming, offline.summary)))
-    scores, found = [], []
+    scores, report_runs = [], []
     for label, rows, truth, provenance in runs:
         score = _benchmark_score(name, rows, truth, label)
         scores += [score] if score else []
         timeline = Timeline(record_of(name, rows), _overlaps(rows, score))
-        moments = worst_moments([timeline], _Frames(source, truth)) if label == EVERY_FRAME else ()
-        found.append(ReportRun(label, (timeline,), moments, provenance))
-    return write_report(out, scores, found, f"Recording {name}", _subtitle(source, offline))
+        moments = worst_moments([timeline], _FrameReader(source, truth)) if label == EVERY_FRAME else ()
+        report_runs.append(ReportRun(label, (timeline,), moments, provenance))
+    return write_report(out, scores, report_runs, f"Recording {name}", _subtitle(source, offline))
 
 
 def _subtitle(source: BagInput, offline: OfflineReport) -> str:
@@ -118,7 +137,7 @@ def _subtitle(source: BagInput, offline: OfflineReport) -> str:
 
 
 def record_of(name: str, rows: Sequence[FrameRow]) -> TrackRecord:
-    """The rows as a record of one sequence; a frame without an answer is LOST with a box of nan."""
+    """Return the rows as the record of one sequence; a frame without a result is LOST with a box of nan."""
     started = [row.box is not None for row in rows]
     return TrackRecord(
         name=name,
@@ -135,20 +154,22 @@ def record_of(name: str, rows: Sequence[FrameRow]) -> TrackRecord:
 def _state(state: str | None) -> str:
     if state is None:
         return TrackState.LOST.value
-    return TrackState.TRACKING.value if state == "INIT" else state
+    return TrackState.TRACKING.value if state == INIT else state
 
 
-def _benchmark_score(name: str, rows: Sequence[FrameRow], truth: Known, label: str) -> BenchmarkScore | None:
-    """The same frames as in the summary: after the one with the given box, where somebody says what is true."""
-    first = next((i for i, row in enumerate(rows) if row.box is not None), len(rows))
-    labelled = np.array([known for _, known in truth[first:]], dtype=np.bool_)
-    labelled[:1] = False
-    boxes = np.array([box or NAN_BOX for box, _ in truth[first:]], dtype=np.float64).reshape(-1, 4)
-    if not (np.isfinite(boxes).all(axis=1) & labelled).any():
+def _benchmark_score(
+    name: str, rows: Sequence[FrameRow], truth: Sequence[FrameTruth], label: str
+) -> BenchmarkScore | None:
+    """Score the frames that the summary counts: the annotated ones after the frame that the tracker started on."""
+    first = next((index for index, row in enumerate(rows) if row.box is not None), len(rows))
+    annotated = np.array([frame.annotated for frame in truth[first:]], dtype=np.bool_)
+    annotated[:1] = False
+    true_boxes = np.array([frame.box or NAN_BOX for frame in truth[first:]], dtype=np.float64).reshape(-1, 4)
+    if not (np.isfinite(true_boxes).all(axis=1) & annotated).any():
         return None
-    answers = np.array([row.box or MISSED_BOX for row in rows[first:]], dtype=np.float64)
+    boxes = np.array([row.box or MISSED_BOX for row in rows[first:]], dtype=np.float64)
     rule = get_rule("folder")
-    return score_benchmark(rule, [GroundTruth(name, boxes, labelled=labelled)], {name: Track(name, answers)}, label)
+    return score_benchmark(rule, [GroundTruth(name, true_boxes, labelled=annotated)], {name: Track(name, boxes)}, label)
 
 
 def _overlaps(rows: Sequence[FrameRow], score: BenchmarkScore | None) -> NDArray[np.float64]:
@@ -157,17 +178,16 @@ def _overlaps(rows: Sequence[FrameRow], score: BenchmarkScore | None) -> NDArray
     return on_all_frames(len(rows), score.sequences[0])
 
 
-class _Frames:
-    """Frames of a recording by index, read again in order."""
+class _FrameReader:
+    """Reads single frames of a recording by index, with their true boxes."""
 
-    def __init__(self, source: BagInput, truth: Known) -> None:
+    def __init__(self, source: BagInput, truth: Sequence[FrameTruth]) -> None:
         self._source = source
         self._truth = truth
 
     def __call__(self, name: str, index: int) -> tuple[MultiModalFrame, NDArray[np.float64] | None]:
         del name
-        box = self._truth[index][0]
-        source = self._source
-        with open_bag(source.path) as bag:
-            found = next(frame for at, frame in enumerate(source.frames(bag)) if at == index)
-        return found.frame, None if box is None else np.array(box, dtype=np.float64)
+        true_box = self._truth[index].box
+        with open_bag(self._source.path) as bag:
+            bag_frame = next(frame for at, frame in enumerate(self._source.frames(bag)) if at == index)
+        return bag_frame.frame, None if true_box is None else np.array(true_box, dtype=np.float64)

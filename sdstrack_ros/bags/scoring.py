@@ -1,50 +1,55 @@
-"""Score the tracker on a recording: every frame (offline), and as live, while time passes (streaming).
+"""Score the tracker on every frame of a recording.
 
-Both run the node's own path from message to box. Offline results depend on the recording and the settings alone.
-Streaming follows Li, Wang, Ramanan, "Towards Streaming Perception" (ECCV 2020): a frame is scored against the newest
-box that was ready when the frame came, and while the tracker computes, newer frames replace those that wait.
+Frames take the node's own path from message to box, so the result depends on the recording and the settings alone.
+What late boxes cost is in `streaming.py`.
 """
 
 from __future__ import annotations
 
-import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ckd_core.data.box_files import read_table, to_xywh
 from ckd_core.errors import TrackingError
 from ckd_core.evaluation.scoring.metrics import TrackSummary, summarize_track
-from ckd_core.frame import BoundingBox, Modality
 from ckd_core.tracking.result import StageTiming, TrackState
-from sdstrack_ros.bags.frames import BagTopics, choose_topics, open_bag, read_bag_frames, read_truth_boxes
+from sdstrack_ros.bags.frames import BagTopics, choose_topics, read_bag_frames
+from sdstrack_ros.bags.storage import open_bag
+from sdstrack_ros.bags.truth import EvaluationError, load_truth
 from sdstrack_ros.sync.frame_builder import MILLIMETRE_M
-from sdstrack_ros.sync.types import NS_PER_S, SyncCounters
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
 
+    from ckd_core.frame import BoundingBox, Modality
     from ckd_core.tracking.tracker import FrameTracker
-    from sdstrack_ros.bags.frames import BagFrame, TruthBox
+    from sdstrack_ros.bags.frames import BagFrame
     from sdstrack_ros.bags.storage import Bag
+    from sdstrack_ros.bags.truth import FrameTruth, RecordedTruth
     from sdstrack_ros.sync.frame_builder import Rejection
-    from sdstrack_ros.sync.types import SyncConfig
+    from sdstrack_ros.sync.types import SyncConfig, SyncCounters
 
-# A true box belongs to the frame of its stamp; drivers and converters round stamps to microseconds at worst.
-TRUTH_TOLERANCE_NS = 1_000_000
-
-
-class EvaluationError(TrackingError):
-    """A recording that cannot be scored as asked."""
+# State of the frame that the tracker starts on; `TrackState` has the others.
+INIT = "INIT"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class BagInput:
-    """What to read of which recording, and how; see `read_bag_frames`. modality: of the second camera."""
+    """Which recording to read, and how.
+
+    Attributes:
+        path: rosbag2 folder, or a single .mcap or .db3 file.
+        modality: of the auxiliary camera.
+        topics: what to read.
+        sync: configuration of the synchronizer.
+        aux_from_reference: see `FrameBuilder`.
+        depth_unit_m: see `FrameBuilder`.
+
+    """
 
     path: Path
     modality: Modality
@@ -54,7 +59,7 @@ class BagInput:
     depth_unit_m: float = MILLIMETRE_M
 
     def frames(self, bag: Bag, **options: Any) -> Iterator[BagFrame]:
-        """Frames of the open recording; options: further ones of `read_bag_frames`."""
+        """Yield the frames of the open recording; `options` are further arguments of `read_bag_frames`."""
         return read_bag_frames(
             bag,
             self.topics,
@@ -66,12 +71,41 @@ class BagInput:
         )
 
 
+def bag_input(
+    path: Path,
+    modality: Modality,
+    topics: BagTopics,
+    sync: SyncConfig,
+    aux_from_reference: NDArray[np.float64] | None = None,
+    depth_unit_m: float = MILLIMETRE_M,
+) -> BagInput:
+    """Return the input for a recording, with the topics found that `topics` does not name.
+
+    Raises:
+        BagError: the recording cannot be read, or its topics cannot be found; see `choose_topics`.
+
+    """
+    with open_bag(path) as bag:
+        complete = choose_topics(bag, modality, topics)
+    return BagInput(path, modality, complete, sync, aux_from_reference, depth_unit_m)
+
+
 @dataclass(frozen=True, slots=True)
 class FrameRow:
-    """One frame: what it had, and what the tracker said. score, box and state are None where it said nothing.
+    """One frame: what it contained, and what the tracker returned. score, box and state are None without a result.
 
-    state: TRACKING, UNCERTAIN, LOST, or INIT on the frame with the given box. refused: why the tracker refused it.
-    timing: seconds that the tracker spent; differs from run to run, so two rows may be equal without it.
+    Attributes:
+        stamp_ns: stamp of the frame.
+        released_ns: when the node would have tracked it, on the recording's clock.
+        rgb: whether there was a colour image.
+        aux: whether there was an auxiliary image.
+        aux_held: whether the auxiliary image was an older one, used again.
+        state: TRACKING, UNCERTAIN or LOST, or INIT on the frame that the tracker started on.
+        box: in pixels of the reference image.
+        score: of the result.
+        refused: why the tracker refused the frame, or ''.
+        timing: seconds that the tracker spent; it differs from run to run, so it does not count in comparisons.
+
     """
 
     stamp_ns: int
@@ -86,290 +120,137 @@ class FrameRow:
     timing: StageTiming = field(default=StageTiming(), compare=False)
 
 
+def untracked_row(bag_frame: BagFrame, refused: str = "") -> FrameRow:
+    """Return the row of a frame for which the tracker returned nothing."""
+    frame = bag_frame.frame
+    return FrameRow(
+        bag_frame.stamp_ns, bag_frame.released_ns, *frame.presence, aux_held=frame.aux_held, refused=refused
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class OfflineReport:
-    """Every frame tracked. truth: (box, labelled) of each frame; summary: None without any truth."""
+    """The result of tracking every frame.
+
+    Attributes:
+        rows: one per frame.
+        truth: what is known about each frame.
+        summary: None when no frame is annotated.
+        counters: of the synchronizer.
+        rejections: how many images could not be used, by reason.
+
+    """
 
     rows: tuple[FrameRow, ...]
-    truth: tuple[tuple[BoundingBox | None, bool], ...]
+    truth: tuple[FrameTruth, ...]
     summary: TrackSummary | None
     counters: SyncCounters
     rejections: dict[str, int]
 
 
-@dataclass(frozen=True, slots=True)
-class StreamingReport:
-    """As live. rows: every frame with the box that was ready when it came; truth: as in `OfflineReport`.
+class BagTarget:
+    """Starts a tracker on the first frame with a known box, and follows the target from there."""
 
-    dropped: frames replaced by newer ones while the tracker computed; latency_s: of every tracked frame.
-    summary: of the boxes that were ready when each frame came. offline_auc - summary.auc is the price of being late.
-    """
-
-    rows: tuple[FrameRow, ...]
-    truth: tuple[tuple[BoundingBox | None, bool], ...]
-    summary: TrackSummary
-    frames: int
-    tracked: int
-    dropped: int
-    latency_s: tuple[float, ...]
-    measured: bool
-
-
-@dataclass(frozen=True, slots=True)
-class RecordedTruth:
-    """True boxes by stamp, or one a colour frame in order; the other is empty."""
-
-    by_stamp: tuple[TruthBox, ...] = ()
-    in_order: tuple[BoundingBox | None, ...] = ()
-    source: str = ""
-
-    def of(
-        self, frames: Sequence[BagFrame | FrameRow], colors: Sequence[bool]
-    ) -> list[tuple[BoundingBox | None, bool]]:
-        """(box, labelled) of each frame. Errors: EvaluationError: not as many boxes in order as colour frames."""
-        if self.in_order:
-            if len(self.in_order) != sum(colors):
-                raise EvaluationError(
-                    f"{self.source} has {len(self.in_order)} boxes, the recording {sum(colors)} colour frames; "
-                    "expected one a colour frame"
-                )
-            rest = iter(self.in_order)
-            return [(next(rest), True) if color else (None, False) for color in colors]
-        stamps = np.array([truth.stamp_ns for truth in self.by_stamp], dtype=np.int64)
-        found: list[tuple[BoundingBox | None, bool]] = []
-        for frame in frames:
-            at = int(np.searchsorted(stamps, frame.stamp_ns))
-            near = [i for i in (at - 1, at) if 0 <= i < len(stamps)]
-            best = min(near, key=lambda i: abs(int(stamps[i]) - frame.stamp_ns), default=None)
-            if best is None or abs(int(stamps[best]) - frame.stamp_ns) > TRUTH_TOLERANCE_NS:
-                found.append((None, False))
-            else:
-                found.append((self.by_stamp[best].box, True))
-        return found
-
-
-def load_truth(bag: Bag, topics: BagTopics, file: Path | None) -> RecordedTruth:
-    """True boxes from a file (one a colour frame, nan = absent) or else from the truth topic; empty without either."""
-    if file is not None:
-        return RecordedTruth(in_order=_boxes_of(file), source=str(file))
-    if topics.truth:
-        return RecordedTruth(by_stamp=read_truth_boxes(bag, topics.truth), source=topics.truth)
-    return RecordedTruth()
-
-
-def _boxes_of(file: Path) -> tuple[BoundingBox | None, ...]:
-    values = to_xywh(read_table(file).values, source=str(file))
-    boxes = [BoundingBox(*row) for row in values.tolist()]
-    return tuple(box if box.is_finite() and box.w > 0 and box.h > 0 else None for box in boxes)
-
-
-class _RecordingTarget:
-    """Starts the tracker on the first frame with a known box and follows from there."""
-
-    def __init__(self, tracker: FrameTracker, start_box: Callable[[BagFrame], BoundingBox | None]) -> None:
-        self.tracker = tracker
-        self._start_box = start_box
+    def __init__(self, tracker: FrameTracker, truth: RecordedTruth, init_box: BoundingBox | None) -> None:
+        self._tracker = tracker
+        self._truth = truth
+        self._init_box = init_box
         self._started = False
+        self._colors = 0
         tracker.reset()
 
-    def track(self, found: BagFrame) -> FrameRow:
-        """Give the tracker a frame. What it refuses is in the row, as the node would report it and go on."""
-        frame = found.frame
-        row: dict[str, Any] = {
-            "stamp_ns": found.stamp_ns, "released_ns": found.released_ns, "rgb": frame.rgb is not None,
-            "aux": frame.aux is not None, "aux_held": frame.aux_held,
-        }  # fmt: skip
+    def track(self, bag_frame: BagFrame) -> FrameRow:
+        """Track into a frame. If the tracker refuses it, the row says why; the node would report that and go on."""
+        frame = bag_frame.frame
+        row = untracked_row(bag_frame)
         try:
             if not self._started:
-                box = self._start_box(found)
+                box = self._start_box(bag_frame)
                 if box is None:
-                    return FrameRow(**row)
-                self.tracker.start(frame, box)
+                    return row
+                self._tracker.start(frame, box)
                 self._started = True
-                return FrameRow(**row, state="INIT", box=box, score=1.0)
-            result = self.tracker.update(frame)
+                return replace(row, state=INIT, box=box, score=1.0)
+            result = self._tracker.update(frame)
         except TrackingError as error:
-            return FrameRow(**row, refused=str(error))
-        return FrameRow(
-            **row, state=result.state.value, box=result.box, score=float(result.score), timing=result.timing
-        )
+            return replace(row, refused=str(error))
+        return replace(row, state=result.state.value, box=result.box, score=float(result.score), timing=result.timing)
+
+    def _start_box(self, bag_frame: BagFrame) -> BoundingBox | None:
+        """Return the user's box, else the true box of this frame."""
+        if self._init_box is not None:
+            return self._init_box
+        if not self._truth.in_order:
+            return self._truth.at(bag_frame.stamp_ns).box
+        if bag_frame.frame.rgb is None:
+            return None
+        self._colors += 1
+        return self._truth.in_order[self._colors - 1] if self._colors <= len(self._truth.in_order) else None
 
 
-def _frames(
-    bag: Bag, source: BagInput, rejections: dict[str, int], counters: Callable[[SyncCounters], object] | None = None
-) -> Iterator[BagFrame]:
-    def note(rejection: Rejection) -> None:
-        rejections[rejection.reason] = rejections.get(rejection.reason, 0) + 1
+def count_rejections(counts: dict[str, int]) -> Callable[[Rejection], None]:
+    """Return a function that counts rejected images by reason in `counts`."""
 
-    return source.frames(bag, on_reject=note, counters=counters)
+    def count(rejection: Rejection) -> None:
+        counts[rejection.reason] = counts.get(rejection.reason, 0) + 1
 
-
-def _start_finder(truth: RecordedTruth, given: BoundingBox | None) -> Callable[[BagFrame], BoundingBox | None]:
-    """The box to start on: the given one in the first frame, else the first true one."""
-    colors = 0
-
-    def find(found: BagFrame) -> BoundingBox | None:
-        nonlocal colors
-        if given is not None:
-            return given
-        if truth.in_order:
-            colors += found.frame.rgb is not None
-            return truth.in_order[colors - 1] if found.frame.rgb is not None and colors <= len(truth.in_order) else None
-        return truth.of([found], [found.frame.rgb is not None])[0][0]
-
-    return find
+    return count
 
 
-def _summarize(rows: Sequence[FrameRow], truth: Sequence[tuple[BoundingBox | None, bool]]) -> TrackSummary:
-    """Summarise from the first frame with a box on; frames before it do not count."""
-    first = next((i for i, row in enumerate(rows) if row.box is not None), None)
+def summarize_rows(rows: Sequence[FrameRow], truth: Sequence[FrameTruth]) -> TrackSummary:
+    """Summarise a track from the first frame with a box on; earlier frames do not count.
+
+    Raises:
+        EvaluationError: no frame has a box.
+
+    """
+    first = next((index for index, row in enumerate(rows) if row.box is not None), None)
     if first is None:
         raise EvaluationError("the tracker was never started: no frame has a known box to start on")
-    nothing = (np.nan,) * 4
-    part, true = rows[first:], truth[first:]
-    boxes = np.array([row.box or nothing for row in part], dtype=np.float64)
-    true_boxes = np.array([box or nothing for box, _ in true], dtype=np.float64)
+    nan_box = (np.nan,) * 4
+    tracked, known = rows[first:], truth[first:]
     return summarize_track(
-        boxes,
-        true_boxes,
-        tracking=np.array([row.state in ("INIT", TrackState.TRACKING.value) for row in part]),
-        lost=np.array([row.state == TrackState.LOST.value for row in part]),
-        labelled=np.array([labelled for _, labelled in true]),
+        np.array([row.box or nan_box for row in tracked], dtype=np.float64),
+        np.array([frame.box or nan_box for frame in known], dtype=np.float64),
+        tracking=np.array([row.state in (INIT, TrackState.TRACKING.value) for row in tracked]),
+        lost=np.array([row.state == TrackState.LOST.value for row in tracked]),
+        labelled=np.array([frame.annotated for frame in known]),
     )
 
 
 def evaluate_offline(
     source: BagInput, tracker: FrameTracker, truth_file: Path | None = None, init_box: BoundingBox | None = None
 ) -> OfflineReport:
-    """Track every frame of a recording and score it against the truth, where there is one.
+    """Track every frame of a recording, and score it against the truth where there is one.
 
-    Errors: BagError; EvaluationError when there is nothing to start on, or the truth does not fit.
+    Args:
+        source: what to read.
+        tracker: it is reset first.
+        truth_file: true boxes, one line per colour frame; None takes the truth topic.
+        init_box: box to start on in the first frame; None starts on the first true box.
+
+    Raises:
+        BagError: the recording cannot be read.
+        EvaluationError: there is no box to start on, no frame that can be tracked, or the truth does not fit.
+
     """
     rejections: dict[str, int] = {}
-    counted: list[SyncCounters] = []
+    counters: list[SyncCounters] = []
     with open_bag(source.path) as bag:
-        truth = load_truth(bag, source.topics, truth_file)
-        if init_box is None and not truth.by_stamp and not truth.in_order:
+        truth = load_truth(bag, source.topics.truth, truth_file)
+        if init_box is None and not truth:
             raise EvaluationError(
                 f"{source.path} has no true boxes to start on and to score against; name a Detection2DArray topic or "
-                f"a file, or give a box to start on; there are: {bag.describe()}"
+                f"a file, or pass a box to start on; the recording's topics are: {bag.describe()}"
             )
-        target = _RecordingTarget(tracker, _start_finder(truth, init_box))
-        rows = tuple(target.track(found) for found in _frames(bag, source, rejections, counted.append))
+        target = BagTarget(tracker, truth, init_box)
+        frames = source.frames(bag, on_reject=count_rejections(rejections), counters=counters.append)
+        rows = tuple(target.track(frame) for frame in frames)
     if not rows:
-        raise EvaluationError(f"{source.path} gave no frame that can be tracked ({rejections or 'no images'})")
-    known = truth.of(rows, [row.rgb for row in rows])
+        raise EvaluationError(f"{source.path} contains no frame that can be tracked ({rejections or 'no images'})")
+    known = truth.of_frames([row.stamp_ns for row in rows], [row.rgb for row in rows])
     if all(row.box is None for row in rows):
         reasons = sorted({row.refused for row in rows if row.refused})
         raise EvaluationError(f"{source.path}: the tracker was never started: {reasons or 'no frame has a true box'}")
-    summary = _summarize(rows, known) if any(labelled for _, labelled in known) else None
-    return OfflineReport(rows, tuple(known), summary, counted[0], rejections)
-
-
-def evaluate_streaming(
-    source: BagInput,
-    tracker: FrameTracker,
-    truth_file: Path | None = None,
-    init_box: BoundingBox | None = None,
-    latency_s: float | None = None,
-) -> StreamingReport:
-    """Replay a recording's time: what would have been known when, with the newest frame winning.
-
-    latency_s: what one frame costs; None: what it costs on this machine, measured. Errors: as `evaluate_offline`.
-    """
-    if latency_s is not None and not (np.isfinite(latency_s) and latency_s >= 0):
-        raise EvaluationError(f"latency {latency_s} s; expected a finite number from 0")
-    with open_bag(source.path) as bag:
-        truth = load_truth(bag, source.topics, truth_file)
-        if not truth.by_stamp and not truth.in_order:
-            raise EvaluationError(f"{source.path} has no true boxes; streaming evaluation needs them")
-        target = _RecordingTarget(tracker, _start_finder(truth, init_box))
-        arrivals: list[FrameRow] = []
-
-        def noted(frames: Iterable[BagFrame]) -> Iterator[BagFrame]:
-            for found in frames:
-                frame = found.frame
-                arrivals.append(
-                    FrameRow(
-                        found.stamp_ns, found.released_ns, frame.rgb is not None, frame.aux is not None, frame.aux_held
-                    )
-                )
-                yield found
-
-        answers, dropped = _run_live(noted(_frames(bag, source, {})), target, latency_s)
-    known = truth.of(arrivals, [row.rgb for row in arrivals])
-    seen = [_ready(row, answers) for row in arrivals]
-    return StreamingReport(
-        tuple(seen),
-        tuple(known),
-        _summarize(seen, known),
-        len(arrivals),
-        len(answers),
-        dropped,
-        tuple(a.cost_s for a in answers),
-        latency_s is None,
-    )
-
-
-@dataclass(frozen=True, slots=True)
-class _TimedRow:
-    ready_ns: int
-    cost_s: float
-    row: FrameRow
-
-
-def _run_live(
-    frames: Iterable[BagFrame], target: _RecordingTarget, latency_s: float | None
-) -> tuple[list[_TimedRow], int]:
-    """One worker, room for one waiting frame, the newest wins. Returns the answers in order and the frames dropped."""
-    answers: list[_TimedRow] = []
-    dropped = 0
-    free_ns: int | None = None
-    waiting: BagFrame | None = None
-
-    def work(found: BagFrame, start_ns: int) -> int:
-        began = time.perf_counter()
-        row = target.track(found)
-        cost_s = time.perf_counter() - began if latency_s is None else latency_s
-        done_ns = start_ns + round(cost_s * NS_PER_S)
-        # The box to start on is given, not computed: it is known at once, so streaming and offline score equal frames.
-        answers.append(_TimedRow(start_ns if row.state == "INIT" else done_ns, cost_s, row))
-        return done_ns
-
-    for found in frames:
-        if waiting is not None and free_ns is not None and free_ns < found.released_ns:
-            free_ns = work(waiting, free_ns)
-            waiting = None
-        dropped += waiting is not None
-        waiting = found
-        if free_ns is None or free_ns <= found.released_ns:
-            free_ns = work(found, found.released_ns)
-            waiting = None
-    if waiting is not None and free_ns is not None:
-        work(waiting, free_ns)
-    return answers, dropped
-
-
-def _ready(row: FrameRow, answers: Sequence[_TimedRow]) -> FrameRow:
-    """The frame with the newest answer that was ready when it came."""
-    at = int(np.searchsorted([answer.ready_ns for answer in answers], row.released_ns, side="right")) - 1
-    while at >= 0 and answers[at].row.box is None:
-        at -= 1
-    if at < 0:
-        return row
-    known = answers[at].row
-    return FrameRow(row.stamp_ns, row.released_ns, row.rgb, row.aux, row.aux_held, known.state, known.box, known.score)
-
-
-def bag_input(
-    path: Path,
-    modality: Modality,
-    topics: BagTopics,
-    sync: SyncConfig,
-    aux_from_reference: NDArray[np.float64] | None = None,
-    depth_unit_m: float = MILLIMETRE_M,
-) -> BagInput:
-    """Find the topics that are not named. Errors: BagError, listing what is there."""
-    with open_bag(path) as bag:
-        chosen = choose_topics(bag, modality, topics)
-    return BagInput(path, modality, chosen, sync, aux_from_reference, depth_unit_m)
+    summary = summarize_rows(rows, known) if any(frame.annotated for frame in known) else None
+    return OfflineReport(rows, known, summary, counters[0], rejections)

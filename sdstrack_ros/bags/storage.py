@@ -22,10 +22,10 @@ COMPRESSED_IMAGE = "sensor_msgs/msg/CompressedImage"
 CAMERA_INFO = "sensor_msgs/msg/CameraInfo"
 EVENT_PACKET = "event_camera_msgs/msg/EventPacket"
 DETECTIONS = "vision_msgs/msg/Detection2DArray"
-# Latched by convention; recordings that were converted or written by hand hold no QoS.
+# Latched by convention; a recording that was converted or written by hand carries no QoS.
 LATCHED_TOPICS = ("/tf_static", "/robot_description")
 
-# Messages that rosbags does not know, in the order of dependence; fields of vision_msgs 4.x, event_camera_msgs 1.x.
+# Messages that rosbags does not know, dependencies first; fields as in vision_msgs 4.x and event_camera_msgs 1.x.
 _DEFINITIONS = {
     "vision_msgs/msg/Point2D": "float64 x\nfloat64 y",
     "vision_msgs/msg/Pose2D": "vision_msgs/Point2D position\nfloat64 theta",
@@ -47,12 +47,20 @@ _DEFINITIONS = {
 
 
 class BagError(TrackingError):
-    """A recording that cannot be used; the text names the file, the cause and what is there."""
+    """A recording that cannot be used; the message names the file, the cause and what the recording contains."""
 
 
 @dataclass(frozen=True, slots=True)
 class BagTopic:
-    """One topic of a recording; latched: late subscribers were sent its last messages too (transient local)."""
+    """One topic of a recording.
+
+    Attributes:
+        name: name of the topic.
+        type_name: message type as 'package/msg/Name'.
+        count: number of recorded messages.
+        latched: whether late subscribers also received its last messages (transient local).
+
+    """
 
     name: str
     type_name: str
@@ -62,7 +70,15 @@ class BagTopic:
 
 @dataclass(frozen=True, slots=True)
 class BagMessage:
-    """One recorded message: when it was recorded, and its serialised bytes (CDR)."""
+    """One recorded message.
+
+    Attributes:
+        topic: name of the topic.
+        type_name: message type as 'package/msg/Name'.
+        time_ns: when it was recorded, on the recorder's clock.
+        data: its serialised bytes (CDR).
+
+    """
 
     topic: str
     type_name: str
@@ -72,7 +88,7 @@ class BagMessage:
 
 @lru_cache(maxsize=1)
 def typestore() -> Typestore:
-    """All message types that we read and write."""
+    """All message types that are read and written here."""
     from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 
     store = get_typestore(Stores.ROS2_JAZZY)
@@ -82,7 +98,15 @@ def typestore() -> Typestore:
 
 
 class Bag:
-    """An open recording."""
+    """An open recording.
+
+    Attributes:
+        path: the folder or file that was opened.
+        topics: the recorded topics, sorted by name.
+        start_ns: time of the first message, on the recorder's clock; 0 without messages.
+        end_ns: time of the last message; 0 without messages.
+
+    """
 
     def __init__(self, path: Path, reader: Reader) -> None:
         self.path = path
@@ -102,22 +126,36 @@ class Bag:
         self.end_ns = reader.end_time if reader.message_count else 0
 
     def describe(self) -> str:
-        """Return the topics with types and counts, for error messages."""
+        """List the topics with types and message counts, for error messages."""
         return ", ".join(f"{t.name} ({t.type_name}, {t.count})" for t in self.topics) or "no topics"
 
     def topic(self, name: str, *kinds: str) -> BagTopic:
-        """Return the topic of that name. Errors: BagError where it is missing or of another type than `kinds`."""
-        found = next((topic for topic in self.topics if topic.name == name), None)
-        if found is None:
-            raise BagError(f"{self.path} has no topic '{name}'; there are: {self.describe()}")
-        if kinds and found.type_name not in kinds:
-            raise BagError(f"{self.path}: topic '{name}' is {found.type_name}; expected {' or '.join(kinds)}")
-        return found
+        """Return the topic called `name`.
+
+        Args:
+            name: name of the topic.
+            kinds: accepted message types; none given accepts all.
+
+        Raises:
+            BagError: there is no such topic, or its type is not one of `kinds`.
+
+        """
+        topic = next((topic for topic in self.topics if topic.name == name), None)
+        if topic is None:
+            raise BagError(f"{self.path} has no topic '{name}'; its topics are: {self.describe()}")
+        if kinds and topic.type_name not in kinds:
+            raise BagError(f"{self.path}: topic '{name}' is {topic.type_name}; expected {' or '.join(kinds)}")
+        return topic
 
     def messages(
         self, topics: Sequence[str], start_ns: int | None = None, stop_ns: int | None = None
     ) -> Iterator[BagMessage]:
-        """Recorded messages of these topics in the order of their recording, start_ns <= time < stop_ns."""
+        """Yield the messages of these topics in recording order, from `start_ns` up to but excluding `stop_ns`.
+
+        Raises:
+            BagError: the recording is damaged or truncated.
+
+        """
         wanted: list[Connection] = [c for c in self._reader.connections if c.topic in topics]
         if not wanted:
             return
@@ -129,7 +167,7 @@ class Bag:
             except StopIteration:
                 return
             except Exception as error:
-                # rosbags lets errors of zstd, sqlite and struct through; for the user they all mean one thing.
+                # rosbags passes on errors of zstd, sqlite and struct; to the user they all mean the same.
                 raise BagError(
                     f"{self.path} is damaged or truncated after {read} messages: {type(error).__name__}: {error}"
                 ) from error
@@ -137,26 +175,34 @@ class Bag:
             yield BagMessage(connection.topic, connection.msgtype, time_ns, bytes(data))
 
     def decode(self, message: BagMessage) -> Any:
-        """Deserialise a message. Errors: BagError for unknown types and broken bytes."""
+        """Deserialise a message.
+
+        Raises:
+            BagError: the type is unknown, or the bytes are not a message of that type.
+
+        """
         if message.type_name not in typestore().types:
             raise BagError(f"{self.path}: topic '{message.topic}' has the unknown type {message.type_name}")
         try:
             return typestore().deserialize_cdr(message.data, message.type_name)
-        except Exception as error:  # rosbags raises what its generated code happens to meet in broken bytes
+        except Exception as error:  # rosbags raises whatever its generated code meets in broken bytes
             where = f"{self.path}: a message of '{message.topic}' at {message.time_ns} ns"
-            raise BagError(f"{where} is no {message.type_name}: {error}") from error
+            raise BagError(f"{where} is not a valid {message.type_name}: {error}") from error
 
 
 def _storage_file(path: Path) -> Path:
-    """The folder, or its only recording where the metadata is missing (a recorder that was killed)."""
+    """Return what rosbags should open: the path itself, or the only storage file of a folder without metadata.
+
+    A recorder that was killed leaves such a folder behind.
+    """
     if not path.exists():
         raise BagError(f"{path} does not exist")
     if path.is_dir() and not (path / "metadata.yaml").exists():
         files = sorted(p for p in path.iterdir() if p.suffix in (".mcap", ".db3"))
         if len(files) != 1:
             raise BagError(
-                f"{path} is no rosbag2 folder: it has no metadata.yaml and {len(files)} recordings (.mcap, .db3); "
-                "expected metadata.yaml, or one recording"
+                f"{path} is not a rosbag2 folder: it has no metadata.yaml and {len(files)} storage files (.mcap, .db3);"
+                " expected metadata.yaml, or exactly one storage file"
             )
         return files[0]
     return path
@@ -164,7 +210,12 @@ def _storage_file(path: Path) -> Path:
 
 @contextmanager
 def open_bag(path: Path | str) -> Iterator[Bag]:
-    """Open a rosbag2 folder or a single .mcap or .db3 file. Errors: BagError."""
+    """Open a rosbag2 folder or a single .mcap or .db3 file.
+
+    Raises:
+        BagError: the path does not exist, is not a recording, or is damaged.
+
+    """
     from rosbags.rosbag2 import Reader
 
     path = Path(path)

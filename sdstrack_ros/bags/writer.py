@@ -1,6 +1,6 @@
-"""Write frames as a rosbag2 recording: colour, second camera, camera_info and true boxes, one message a frame each.
+"""Write frames as a rosbag2 recording: colour, auxiliary image, camera_info and true box, one message each per frame.
 
-Raw events go as packets, as an event camera's driver sends them: several in the time of a frame.
+Raw events are written as packets, several per frame, as an event camera's driver sends them.
 """
 
 from __future__ import annotations
@@ -46,10 +46,10 @@ AUX_TOPICS = {
 EVENTS_TOPIC = "/event_camera/events"
 TRUTH_TOPIC = "/ground_truth"
 FRAME_ID = "camera_color_optical_frame"
-FIRST_STAMP_S = 1_700_000_000  # where frames count from 0; ROS takes a stamp of 0 for "not set"
+FIRST_STAMP_S = 1_700_000_000  # added to stamps that count from 0, because ROS takes a stamp of 0 for "not set"
 STORAGES = ("mcap", "sqlite3")
 COMPRESSIONS = ("none", "zstd")
-PACKET_S = 0.008  # drivers send what came in some milliseconds
+PACKET_S = 0.008  # drivers send the events of a few milliseconds together
 
 
 def write_bag(
@@ -65,17 +65,29 @@ def write_bag(
     label: str = "target",
     first_stamp_s: float = FIRST_STAMP_S,
 ) -> Path:
-    """Write a new recording and return its folder. It appears whole or not at all.
+    """Write a new recording. It appears complete or not at all.
 
-    frames: their stamps (seconds, rising) count from `first_stamp_s`; a frame may lack either image.
-    boxes: the true box of each frame in colour pixels, None where it is absent; shorter or empty: no message.
-    events: for the event modality the raw events between each frame and the one before it (seconds, as the frames'
-    stamps); they are written as packets, and the ready-made event image of such a frame is not.
-    storage: mcap or sqlite3. compression: none, or zstd (by chunk in mcap, by message in sqlite3).
-    images: raw, or png (CompressedImage on topics ending in /compressed, lossless).
-    camera_matrix: 3x3 intrinsics for camera_info; None: a 60 degree camera with its centre in the middle.
-    Errors: BagError for a path that exists, unknown options, images that no message can carry, no frames,
-    or a folder or disk that does not take it.
+    Args:
+        path: folder of the recording; it must not exist.
+        frames: their stamps (seconds, ascending) count from `first_stamp_s`; either image may be missing.
+        boxes: true box of each frame in colour pixels, None where the object is absent; frames beyond its end get no
+            message.
+        events: for the event modality, the raw events between each frame and the one before it, on the clock of the
+            frames' stamps. They are written as packets, and the event images of these frames are not written.
+        storage: mcap or sqlite3.
+        compression: none or zstd (by chunk in mcap, by message in sqlite3).
+        images: raw, or png (CompressedImage on topics ending in /compressed; lossless).
+        camera_matrix: 3x3 intrinsics for camera_info; None stands for a 60 degree camera with a central axis.
+        label: class_id of the true boxes.
+        first_stamp_s: stamp of a frame at 0 s.
+
+    Returns:
+        The recording's folder.
+
+    Raises:
+        BagError: the path exists, an option is unknown, there are no frames, stamps do not ascend, an image fits no
+            message, or the disk cannot take it.
+
     """
     from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer
 
@@ -84,11 +96,11 @@ def write_bag(
         ("storage", storage, STORAGES), ("compression", compression, COMPRESSIONS), ("images", images, ("raw", "png")),
     ):  # fmt: skip
         if value not in known:
-            raise BagError(f"{name} '{value}'; expected {' or '.join(known)}")
+            raise BagError(f"unknown {name} '{value}'; expected {' or '.join(known)}")
     if path.exists():
-        raise BagError(f"{path} exists already; recordings are not overwritten")
+        raise BagError(f"{path} already exists; recordings are not overwritten")
     path.parent.mkdir(parents=True, exist_ok=True)
-    # The storage file inside is named after its folder, so the temporary folder holds one of the final name.
+    # rosbags names the storage file after its folder, so the temporary folder holds one with the final name.
     staging = path.parent / f".{path.name}.{os.getpid()}"
     shutil.rmtree(staging, ignore_errors=True)
     try:
@@ -103,14 +115,14 @@ def write_bag(
             recorder.write_all(frames, boxes, events)
         (staging / path.name).rename(path)
     except (OSError, sqlite3.Error) as error:
-        raise BagError(f"{path} cannot be written: {error}; nothing of it was kept") from error
+        raise BagError(f"{path} cannot be written: {error}; nothing was kept") from error
     finally:
         shutil.rmtree(staging, ignore_errors=True)
     return path
 
 
 class _Recorder:
-    """Turns frames into messages of an open writer."""
+    """Turns frames into messages of an open rosbags writer."""
 
     def __init__(
         self, writer: Any, png: bool, camera_matrix: NDArray[np.float64] | None, label: str, first_stamp_s: float
@@ -127,12 +139,12 @@ class _Recorder:
     def write_all(
         self, frames: Iterable[MultiModalFrame], boxes: Iterable[BoundingBox | None], events: Iterable[Events]
     ) -> None:
-        remaining, remaining_events = iter(boxes), iter(events)
+        remaining_boxes, remaining_events = iter(boxes), iter(events)
         last_ns = -1
         for frame in frames:
             stamp_ns = self._first_ns + round(frame.stamp * NS_PER_S)
             if stamp_ns <= last_ns:
-                raise BagError(f"the frame at {frame.stamp} s is not later than the one before it; stamps must rise")
+                raise BagError(f"the frame at {frame.stamp} s is not later than the one before it; stamps must ascend")
             last_ns = stamp_ns
             burst = next(remaining_events, None) if frame.modality is Modality.EVENT else None
             if burst is not None:
@@ -143,7 +155,7 @@ class _Recorder:
             if frame.aux is not None and burst is None:
                 self._image(AUX_TOPICS[frame.modality], stamp_ns, frame.aux, _aux_encoding(frame))
             try:
-                box = next(remaining)
+                box = next(remaining_boxes)
             except StopIteration:
                 continue
             self._truth(stamp_ns, box)
@@ -164,19 +176,18 @@ class _Recorder:
     def _image(self, topic: str, stamp_ns: int, pixels: NDArray[Any], encoding: str) -> None:
         types, header = typestore().types, self._header(stamp_ns)
         if not self._png:
-            filled: Any = encode(pixels, encoding, SimpleNamespace())
-            data = np.frombuffer(filled.data, np.uint8)
-            sent = types[IMAGE](header, filled.height, filled.width, encoding, filled.is_bigendian, filled.step, data)
-            self._write(topic, IMAGE, stamp_ns, sent)
+            raw: Any = encode(pixels, encoding, SimpleNamespace())
+            data = np.frombuffer(raw.data, np.uint8)
+            message = types[IMAGE](header, raw.height, raw.width, encoding, raw.is_bigendian, raw.step, data)
+            self._write(topic, IMAGE, stamp_ns, message)
             return
         if pixels.dtype == np.float32:
             raise BagError("32FC1 depth cannot be written as png; use images='raw'")
-        ordered = pixels[..., ::-1] if pixels.ndim == 3 else pixels
-        _, packed = cv2.imencode(".png", np.ascontiguousarray(ordered))
+        bgr = pixels[..., ::-1] if pixels.ndim == 3 else pixels
+        _, png = cv2.imencode(".png", np.ascontiguousarray(bgr))
         form = f"{encoding}; png compressed {'bgr8' if pixels.ndim == 3 else ''}".strip()
-        self._write(
-            f"{topic}/compressed", COMPRESSED_IMAGE, stamp_ns, types[COMPRESSED_IMAGE](header, form, packed.ravel())
-        )
+        message = types[COMPRESSED_IMAGE](header, form, png.ravel())
+        self._write(f"{topic}/compressed", COMPRESSED_IMAGE, stamp_ns, message)
 
     def _events(self, events: Events, frame: MultiModalFrame) -> None:
         """Write the events as packets of `PACKET_S`, each stamped with its last event's time."""
@@ -184,12 +195,12 @@ class _Recorder:
             return
         image = frame.aux if frame.aux is not None else frame.rgb
         if image is None:
-            raise BagError(f"the frame at {frame.stamp} s has events but no image to tell the sensor's size from")
+            raise BagError(f"the frame at {frame.stamp} s has events but no image that gives the sensor's size")
         if self._events_begin_s is None:
             self._events_begin_s = float(events.t[0])
         packets = int((events.t[-1] - events.t[0]) / PACKET_S) + 1
         starts = np.searchsorted(events.t, events.t[0] + PACKET_S * np.arange(packets)).tolist()
-        make = typestore().types[EVENT_PACKET]
+        packet_type = typestore().types[EVENT_PACKET]
         for begin, end in zip(starts, [*starts[1:], len(events.t)], strict=True):
             if begin == end:
                 continue
@@ -197,7 +208,7 @@ class _Recorder:
             stamp_ns = self._first_ns + round(float(part.t[-1]) * NS_PER_S)
             data = encode_evt3(part, self._events_begin_s)
             height, width = image.shape[:2]
-            packet = make(self._header(stamp_ns), height, width, self._packets, 0, ENCODING, False, data)
+            packet = packet_type(self._header(stamp_ns), height, width, self._packets, 0, ENCODING, False, data)
             self._write(EVENTS_TOPIC, EVENT_PACKET, stamp_ns, packet)
             self._packets += 1
 
@@ -219,16 +230,16 @@ class _Recorder:
         types, header = typestore().types, self._header(stamp_ns)
         detections = []
         if box is not None and box.is_finite():
-            make = {name.rsplit("/", 1)[1]: kind for name, kind in types.items() if name.startswith("vision_msgs/")}
+            vision = {name.rsplit("/", 1)[1]: kind for name, kind in types.items() if name.startswith("vision_msgs/")}
             zero = types["geometry_msgs/msg/Point"](0.0, 0.0, 0.0)
-            facing = types["geometry_msgs/msg/Quaternion"](0.0, 0.0, 0.0, 1.0)
+            upright = types["geometry_msgs/msg/Quaternion"](0.0, 0.0, 0.0, 1.0)
             pose = types["geometry_msgs/msg/PoseWithCovariance"](
-                types["geometry_msgs/msg/Pose"](zero, facing), np.zeros(36)
+                types["geometry_msgs/msg/Pose"](zero, upright), np.zeros(36)
             )
-            result = make["ObjectHypothesisWithPose"](make["ObjectHypothesis"](self._label, 1.0), pose)
-            center = make["Pose2D"](make["Point2D"](*map(float, box.center)), 0.0)
-            bounds = make["BoundingBox2D"](center, float(box.w), float(box.h))
-            detections.append(make["Detection2D"](header, [result], bounds, "1"))
+            result = vision["ObjectHypothesisWithPose"](vision["ObjectHypothesis"](self._label, 1.0), pose)
+            center = vision["Pose2D"](vision["Point2D"](*map(float, box.center)), 0.0)
+            bounds = vision["BoundingBox2D"](center, float(box.w), float(box.h))
+            detections.append(vision["Detection2D"](header, [result], bounds, "1"))
         self._write(TRUTH_TOPIC, DETECTIONS, stamp_ns, types[DETECTIONS](header, detections))
 
 
@@ -238,5 +249,5 @@ def _aux_encoding(frame: MultiModalFrame) -> str:
         return "rgb8"
     kinds = {"uint8": "mono8", "uint16": "16UC1" if frame.modality is Modality.DEPTH else "mono16", "float32": "32FC1"}
     if pixels.ndim != 2 or str(pixels.dtype) not in kinds:
-        raise BagError(f"no image message carries a {frame.modality.value} image of {pixels.dtype} {pixels.shape}")
+        raise BagError(f"no image message can carry a {frame.modality.value} image of {pixels.dtype} {pixels.shape}")
     return kinds[str(pixels.dtype)]

@@ -16,16 +16,10 @@ from ckd_core.errors import TrackingError
 from ckd_core.evaluation.scoring.metrics import center_error, overlap, precision_at, success_auc
 from ckd_core.files import atomic_path, write_json
 from ckd_core.frame import BoundingBox, Modality
-from sdstrack_ros.bags.frames import (
-    BagFrame,
-    BagTopics,
-    choose_topics,
-    open_bag,
-    read_bag_frames,
-    read_truth_boxes,
-    write_bag,
-)
-from sdstrack_ros.bags.storage import EVENT_PACKET
+from sdstrack_ros.bags.frames import BagFrame, BagTopics, choose_topics, read_bag_frames
+from sdstrack_ros.bags.storage import EVENT_PACKET, open_bag
+from sdstrack_ros.bags.truth import read_truth_boxes
+from sdstrack_ros.bags.writer import write_bag
 from sdstrack_ros.demo.live_replay import LiveBox, LiveReplay, replay
 from sdstrack_ros.demo.pictures import Shot, write_sheet, write_video
 

@@ -323,7 +323,8 @@ def test_damaged_published_files(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("storage", ["mcap", "sqlite3"])
 def test_damaged_recordings(storage: str, tmp_path: Path) -> None:
-    from sdstrack_ros.bags.frames import open_bag, read_frames
+    from sdstrack_ros.bags.frames import read_frames
+    from sdstrack_ros.bags.storage import open_bag
     from sdstrack_ros.bags.writer import write_bag
 
     random_numbers = np.random.default_rng(1)

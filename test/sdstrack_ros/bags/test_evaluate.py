@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from ckd_core.errors import TrackingError
 from sdstrack_ros.bags.evaluate import EvaluateRequest, evaluate
-from sdstrack_ros.bags.frames import write_bag
+from sdstrack_ros.bags.writer import write_bag
 from testkit.bag_scenes import COUNT, walking_square
 
 
@@ -79,7 +79,7 @@ def test_the_command_line_evaluates_with_a_parameter_file(recording: Path, weigh
     assert (tmp_path / "out" / "result.json").exists()
     refused = CliRunner().invoke(app, [*words, "--rgb", "/none"])
     assert isinstance(refused.exception, TrackingError)
-    assert "no topic '/none'; there are:" in str(refused.exception)
+    assert "no topic '/none'; its topics are:" in str(refused.exception)
 
 
 @pytest.mark.shared

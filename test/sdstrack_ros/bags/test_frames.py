@@ -8,18 +8,10 @@ import numpy as np
 import pytest
 
 from ckd_core.frame import Modality, MultiModalFrame
-from sdstrack_ros.bags.frames import (
-    BagError,
-    BagTopics,
-    choose_topics,
-    open_bag,
-    read_bag_frames,
-    read_frames,
-    read_truth_boxes,
-    write_bag,
-)
-from sdstrack_ros.bags.storage import EVENT_PACKET, IMAGE, typestore
-from sdstrack_ros.bags.writer import AUX_TOPICS, RGB_TOPIC
+from sdstrack_ros.bags.frames import BagTopics, choose_topics, read_bag_frames, read_frames
+from sdstrack_ros.bags.storage import EVENT_PACKET, IMAGE, BagError, open_bag, typestore
+from sdstrack_ros.bags.truth import read_truth_boxes
+from sdstrack_ros.bags.writer import AUX_TOPICS, RGB_TOPIC, write_bag
 from sdstrack_ros.sync.frame_builder import Rejection
 from sdstrack_ros.sync.types import NS_PER_S, SyncConfig, SyncCounters
 from testkit.bag_scenes import custom_bag, image_message, random_frames, stamped_header
@@ -59,7 +51,7 @@ def test_a_part_can_be_read(tmp_path: Path) -> None:
 
 def test_missing_and_wrong_topics_list_what_is_there(tmp_path: Path) -> None:
     path = write_bag(tmp_path / "bag", random_frames(2))
-    with pytest.raises(BagError, match=rf"no topic '/cam'; there are: .*{RGB_TOPIC} \(sensor_msgs/msg/Image, 2\)"):
+    with pytest.raises(BagError, match=rf"no topic '/cam'; its topics are: .*{RGB_TOPIC} \(sensor_msgs/msg/Image, 2\)"):
         list(read_frames(path, Modality.THERMAL, BagTopics(rgb="/cam")))
     with pytest.raises(BagError, match="is sensor_msgs/msg/CameraInfo; expected sensor_msgs/msg/Image or"):
         list(read_frames(path, Modality.THERMAL, BagTopics(rgb="/camera/color/camera_info")))
@@ -69,10 +61,12 @@ def test_missing_and_wrong_topics_list_what_is_there(tmp_path: Path) -> None:
 
 def test_ambiguous_and_unrecognisable_topics_are_asked_for(tmp_path: Path) -> None:
     two = custom_bag(tmp_path / "two", [(f"/depth{i}/image", IMAGE, i, image_message(i)) for i in range(2)])
-    with pytest.raises(BagError, match=r"2 topics could be meant \(/depth0/image, /depth1/image\); name one"):
+    with pytest.raises(
+        BagError, match=r"2 topics could be meant \(/depth0/image, /depth1/image\); name the one to read"
+    ):
         list(read_frames(two, Modality.DEPTH))
     unnamed = custom_bag(tmp_path / "unnamed", [("/a", IMAGE, 0, image_message(0))])
-    with pytest.raises(BagError, match="cannot tell the colour and the depth topic by their names"):
+    with pytest.raises(BagError, match="no topic name identifies the colour or the depth images"):
         list(read_frames(unnamed, Modality.DEPTH))
     assert len(list(read_frames(unnamed, Modality.DEPTH, BagTopics(rgb="/a")))) == 1
 
@@ -94,7 +88,7 @@ def test_message_types_that_nobody_knows_are_named_and_harm_nothing(tmp_path: Pa
     wrong = BagTopics(rgb="/camera/color/odd")
     with pytest.raises(BagError, match=rf"'/camera/color/odd' is {kind}; expected sensor_msgs/msg/Image or"):
         list(read_frames(tmp_path / "mixed", Modality.DEPTH, wrong))
-    with pytest.raises(BagError, match=rf"name them; there are: .*/camera/color/odd \({kind}, 3\)"):
+    with pytest.raises(BagError, match=rf"name the topics to read; .*topics are: .*/camera/color/odd \({kind}, 3\)"):
         list(read_frames(tmp_path / "odd", Modality.DEPTH))
 
 

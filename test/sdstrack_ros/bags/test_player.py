@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 
 from ckd_core.frame import BoundingBox, Modality, MultiModalFrame
-from sdstrack_ros.bags.frames import BagError, open_bag, play, write_bag
-from sdstrack_ros.bags.writer import AUX_TOPICS, INFO_TOPIC, RGB_TOPIC, TRUTH_TOPIC
+from sdstrack_ros.bags.player import play
+from sdstrack_ros.bags.storage import BagError, open_bag
+from sdstrack_ros.bags.writer import AUX_TOPICS, INFO_TOPIC, RGB_TOPIC, TRUTH_TOPIC, write_bag
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -175,7 +176,7 @@ def test_latched_topics_are_latched_and_the_recorded_clock_stays_silent(
     assert report.skipped == ("/clock",)
     assert "/clock comes from the player" in skipped[0][1]
     assert all(tick.clock.sec == 0 for tick in test.heard["/clock"])
-    with pytest.raises(BagError, match="for the recorded one play without its clock"):
+    with pytest.raises(BagError, match="to play the recorded one, switch the player's clock off"):
         play(bag, topics=["/clock"])
     assert play(bag, topics=["/clock"], clock=False).messages == {"/clock": 2}
 
@@ -188,7 +189,7 @@ def test_latched_topics_are_latched_and_the_recorded_clock_stays_silent(
         ({"start_s": -1.0}, "start_s = -1.0; expected a finite number from 0"),
         ({"duration_s": 0.0}, "duration_s = 0.0"),
         ({"start_s": 9.0}, "nothing to play from 9.0 s on; it is 0.47 s long"),
-        ({"topics": ["/none"]}, "no topic '/none'; there are:"),
+        ({"topics": ["/none"]}, "no topic '/none'; its topics are:"),
     ],
 )
 def test_impossible_requests_are_refused_before_anything_is_played(

@@ -11,9 +11,11 @@ import pytest
 from ckd_core.frame import BoundingBox, Modality, MultiModalFrame
 from ckd_core.tracking.result import StageTiming, TrackResult, TrackState
 from sdstrack_ros.bags.evaluate import EvaluateRequest, evaluate
-from sdstrack_ros.bags.frames import BagTopics, write_bag
+from sdstrack_ros.bags.frames import BagTopics
 from sdstrack_ros.bags.report import write_bag_report
-from sdstrack_ros.bags.scoring import bag_input, evaluate_offline, evaluate_streaming
+from sdstrack_ros.bags.scoring import bag_input, evaluate_offline
+from sdstrack_ros.bags.streaming import evaluate_streaming
+from sdstrack_ros.bags.writer import write_bag
 from sdstrack_ros.sync.types import SyncConfig
 from testkit.browser import browse
 

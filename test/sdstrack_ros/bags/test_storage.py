@@ -7,8 +7,9 @@ import pytest
 
 from ckd_core.frame import Modality
 from sdstrack_ros.bags import storage
-from sdstrack_ros.bags.frames import read_frames, write_bag
+from sdstrack_ros.bags.frames import read_frames
 from sdstrack_ros.bags.storage import IMAGE, BagError, typestore
+from sdstrack_ros.bags.writer import write_bag
 from testkit.bag_scenes import custom_bag, random_frames
 
 
@@ -48,14 +49,14 @@ def test_damaged_bytes_never_raise_anything_else(tmp_path: Path) -> None:
 
 def test_a_message_that_does_not_deserialise_is_an_error_that_names_it(tmp_path: Path) -> None:
     path = custom_bag(tmp_path / "bag", [("/rgb", IMAGE, 7, b"\x00\x01\x00\x00" + b"\xff" * 30)])
-    with pytest.raises(BagError, match=r"a message of '/rgb' at 7 ns is no sensor_msgs/msg/Image"):
+    with pytest.raises(BagError, match=r"a message of '/rgb' at 7 ns is not a valid sensor_msgs/msg/Image"):
         list(read_frames(path, Modality.DEPTH))
 
 
 def test_files_that_are_no_recordings_are_refused(tmp_path: Path) -> None:
     with pytest.raises(BagError, match="does not exist"):
         list(read_frames(tmp_path / "none", Modality.DEPTH))
-    with pytest.raises(BagError, match="no rosbag2 folder"):
+    with pytest.raises(BagError, match="not a rosbag2 folder"):
         list(read_frames(tmp_path, Modality.DEPTH))
     (tmp_path / "x.txt").write_text("hello")
     with pytest.raises(BagError, match="cannot be read"):

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from ckd_core.frame import BoundingBox, Modality
-from sdstrack_ros.bags.frames import choose_topics, open_bag, read_frames, read_truth_boxes
-from sdstrack_ros.bags.storage import BagError
+from sdstrack_ros.bags.frames import choose_topics, read_frames
+from sdstrack_ros.bags.storage import BagError, open_bag
+from sdstrack_ros.bags.truth import read_truth_boxes
 from sdstrack_ros.bags.writer import TRUTH_TOPIC, write_bag
 from sdstrack_ros.sync.types import NS_PER_S
 from testkit.bag_scenes import random_frames, same_images
@@ -51,20 +52,20 @@ def test_true_boxes_come_back_with_absences(tmp_path: Path) -> None:
 
 def test_what_cannot_be_written_is_refused_and_leaves_nothing(tmp_path: Path) -> None:
     frames = random_frames(2)
-    for options, said in [
-        ({"storage": "db"}, "storage 'db'; expected mcap or sqlite3"),
+    for options, message in [
+        ({"storage": "db"}, "unknown storage 'db'; expected mcap or sqlite3"),
         ({"compression": "lz4"}, "compression 'lz4'"),
         ({"images": "jpeg"}, "images 'jpeg'"),
     ]:
-        with pytest.raises(BagError, match=said):
+        with pytest.raises(BagError, match=message):
             write_bag(tmp_path / "bag", frames, **options)
     with pytest.raises(BagError, match="no frames"):
         write_bag(tmp_path / "bag", [])
-    with pytest.raises(BagError, match="stamps must rise"):
+    with pytest.raises(BagError, match="stamps must ascend"):
         write_bag(tmp_path / "bag", [frames[0], frames[0]])
-    with pytest.raises(BagError, match="no image message carries a depth image of int32"):
+    with pytest.raises(BagError, match="no image message can carry a depth image of int32"):
         write_bag(tmp_path / "bag", random_frames(1, Modality.DEPTH, np.int32))
     assert not list(tmp_path.iterdir())
     write_bag(tmp_path / "bag", frames)
-    with pytest.raises(BagError, match="exists already"):
+    with pytest.raises(BagError, match="already exists"):
         write_bag(tmp_path / "bag", frames)

@@ -12,8 +12,7 @@ from rclpy.qos import DurabilityPolicy, QoSProfile
 from vision_msgs.msg import Detection2DArray, Detection3DArray
 
 from ckd_core.frame import BoundingBox, Modality, MultiModalFrame
-from sdstrack_ros.bags.frames import write_bag
-from sdstrack_ros.bags.writer import AUX_TOPICS, FIRST_STAMP_S, INFO_TOPIC, RGB_TOPIC
+from sdstrack_ros.bags.writer import AUX_TOPICS, FIRST_STAMP_S, INFO_TOPIC, RGB_TOPIC, write_bag
 from testkit.ros_camera import node_command, ros_test, stamp_of
 from testkit.ros_processes import private_domain, python_module, ros_environment, ros_process
 
