@@ -25,7 +25,7 @@ def depth_frame(rgb: bool = True, aux: bool = True) -> MultiModalFrame:
 def frame_result(state: TrackState | None = TrackState.TRACKING, box: BoundingBox = BOX) -> Answer:
     frame = depth_frame()
     source = SourceFrame(0, STAMP_NS, "optical", 0.0, 0.0, lambda: frame)
-    result = None if state is None else TrackResult(frame.stamp, box, 0.75, state)
+    result = None if state is None else TrackResult(frame.stamp, box, 0.75, state, reference_size=SIZE[::-1])
     return Answer(source, frame, result, "3" if state else "")
 
 

@@ -168,6 +168,7 @@ class MultiTracker:
                 rgb_present=rgb,
                 aux_present=aux,
                 timing=timing,
+                reference_size=memory.size,
             )
             for name, target in targets.items()
         }

@@ -1,4 +1,4 @@
-"""What a tracker answers for a frame."""
+"""What a tracker returns for one frame."""
 
 from __future__ import annotations
 
@@ -34,15 +34,19 @@ class StageTiming:
 
 @dataclass(frozen=True, slots=True)
 class TrackResult:
-    """One frame's answer.
+    """Where the target is in one frame.
 
-    stamp: the frame's stamp in seconds.
-    box: the box in pixels of the reference image. While LOST it is the last one believed and must not be published
-        as a detection.
-    score: the published trackers' confidence: the maximum of the windowed response, 0..1.
-    state: TRACKING, UNCERTAIN or LOST.
-    rgb_present, aux_present: which modalities the frame had.
-    timing: seconds by stage.
+    Attributes:
+        stamp: The frame's stamp in seconds.
+        box: Pixels of the reference image. While LOST it is the last trusted one and must not be published as a
+            detection.
+        score: The published trackers' confidence: the maximum of the weighted response, 0..1.
+        state: TRACKING, UNCERTAIN or LOST.
+        rgb_present: Whether the frame had a colour image.
+        aux_present: Whether the frame had an auxiliary image.
+        timing: Seconds by stage.
+        reference_size: (height, width) of the reference image, as known since the start even while its camera is
+            silent. None from a tracker that does not know it.
     """
 
     stamp: float
@@ -52,3 +56,4 @@ class TrackResult:
     rgb_present: bool = True
     aux_present: bool = True
     timing: StageTiming = field(default_factory=StageTiming)
+    reference_size: tuple[int, int] | None = None

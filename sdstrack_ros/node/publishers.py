@@ -41,7 +41,6 @@ class Publishers:
         self._detections_3d = node.create_lifecycle_publisher(Detection3DArray, "~/detections_3d", qos)
         self._markers = node.create_lifecycle_publisher(MarkerArray, "~/markers", qos)
         self._overlay = node.create_lifecycle_publisher(Image, "~/overlay", qos)
-        self._size: tuple[int, int] | None = None  # width and height of the image that boxes refer to
 
     def destroy(self) -> None:
         """Remove the topics; the mirror image of creation."""
@@ -57,7 +56,6 @@ class Publishers:
     ) -> FrameCost:
         """Publish what the settings, the plan and the subscribers ask for; returns what it took, without tracking."""
         begin = time.perf_counter()
-        self._note_size(answer)
         box = self._metric_box(answer, settings, camera) if self._wants_metric_box(settings, plan) else None
         depth = answer.images.aux is not None and answer.images.modality is Modality.DEPTH
         if settings.publish_3d and plan.detections_3d and camera is not None and depth:
@@ -65,7 +63,7 @@ class Publishers:
         after_3d = time.perf_counter()
         markers = settings.publish_markers and plan.markers and self._markers.get_subscription_count() > 0
         if markers:
-            fitting = camera and self._fitting(camera)
+            fitting = camera and _fitting(camera, answer)
             self._markers.publish(detections.markers(answer, settings.label, box, fitting))
         after_markers = time.perf_counter()
         overlay = settings.publish_overlay and plan.overlay and self._overlay.get_subscription_count() > 0
@@ -88,26 +86,28 @@ class Publishers:
         images, result = answer.images, detections.visible(answer)
         if result is None or camera is None or images.aux is None or images.modality is not Modality.DEPTH:
             return None
-        size = self._size or (camera.width, camera.height)
+        size = _reference_size(answer) or (camera.width, camera.height)
         readings = readings_in(images.aux, result.box, size, images.aux_from_reference)
         depth = robust_depth(readings, settings.min_depth_m, settings.max_depth_m)
         return None if depth is None else metric_box(result.box, depth, camera.scaled(*size))
 
-    def _note_size(self, answer: Answer) -> None:
-        """Colour's size, which stays while colour is dead; before the first colour image the second camera's."""
-        images = answer.images
-        if images.rgb is not None:
-            self._size = (images.rgb.shape[1], images.rgb.shape[0])
-        elif self._size is None and images.aux is not None and images.aux_from_reference is None:
-            self._size = (images.aux.shape[1], images.aux.shape[0])
-
-    def _fitting(self, camera: PinholeCamera) -> PinholeCamera:
-        return camera if self._size is None else camera.scaled(*self._size)
-
     def _publish_overlay(self, answer: Answer, settings: Settings, latency_ms: float) -> None:
         caption = Caption(settings.label, latency_ms, answer.images.aux_held)
-        picture = draw_overlay(answer.images, answer.result, caption, settings.overlay_side_by_side, self._size)
+        picture = draw_overlay(
+            answer.images, answer.result, caption, settings.overlay_side_by_side, _reference_size(answer)
+        )
         if picture is None:
             return
         message = Image(header=detections.header_of(answer))
         self._overlay.publish(encode(picture, "rgb8", message))
+
+
+def _reference_size(answer: Answer) -> tuple[int, int] | None:
+    """Width and height of the image in whose pixels the box is; None without a target."""
+    size = None if answer.result is None else answer.result.reference_size
+    return None if size is None else (size[1], size[0])
+
+
+def _fitting(camera: PinholeCamera, answer: Answer) -> PinholeCamera:
+    size = _reference_size(answer)
+    return camera if size is None else camera.scaled(*size)

@@ -253,7 +253,10 @@ class Session:
         self._targets += 1
         self._tracking, self._lost_since, self._pending, self._refusals = True, None, None, 0
         rgb_present, aux_present = images.presence
-        self._last = TrackResult(images.stamp, box, 1.0, TrackState.TRACKING, rgb_present, aux_present)
+        width, height = self._image_size(images)
+        self._last = TrackResult(
+            images.stamp, box, 1.0, TrackState.TRACKING, rgb_present, aux_present, reference_size=(height, width)
+        )
         answer = Answer(first, images, self._last, self.target_id, tracker_s=self._clock() - begin)
         self._answered = max(self._answered, first.sequence)
         caught_up = f", caught up through {len(rest)} frames" if rest else ""
@@ -294,7 +297,7 @@ class Session:
         except FrameError as error:
             raise _UnusableError(str(error)) from error
         if images.rgb is not None:
-            self._size = (images.rgb.shape[1], images.rgb.shape[0])
+            self._size = (images.rgb.shape[1], images.rgb.shape[0])  # requests need it before a target has a result
         return images
 
     def _image_size(self, images: MultiModalFrame) -> tuple[int, int]:

@@ -103,6 +103,18 @@ def test_one_camera_may_go_and_come_back(scene, correlation, policy: MissingPoli
     assert overlap(result.box, scene.box(115, 90)) > 0.6
 
 
+def test_results_keep_the_size_of_the_reference_image_while_colour_is_missing(scene, correlation) -> None:
+    tracker = tracker_of(correlation)
+    first = scene.frame(0, {"a": path(0)})
+    halved = replace(scene.frame(2, {"a": path(2)}, rgb=False), aux=first.aux[::2, ::2].copy())
+    tracker.start(replace(first, aux=first.aux[::2, ::2].copy()), scene.box(*path(0)))
+    both = tracker.update(replace(first, stamp=1.0, aux=halved.aux))
+    alone = tracker.update(halved)
+    assert both.reference_size == alone.reference_size == (240, 320)
+    tracker.start(halved, BoundingBox(50, 45, 20, 20))  # the auxiliary image is the reference where there is no other
+    assert tracker.update(replace(halved, stamp=3.0)).reference_size == (120, 160)
+
+
 def test_missing_policies_show_the_network_what_they_say(scene, tiny) -> None:
     whole, half = scene.frame(0, {"a": path(0)}), scene.frame(1, {"a": path(1)}, aux=False)
     seen = {}
