@@ -1,4 +1,4 @@
-"""Play a recording with its clock through tracker_node.
+"""Play a recording through tracker_node, on the recording's clock.
 
 ros2 launch sdstrack_ros replay.launch.py bag:=recording config:=realsense rviz:=true
 """
@@ -6,7 +6,7 @@ ros2 launch sdstrack_ros replay.launch.py bag:=recording config:=realsense rviz:
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from ament_index_python.packages import get_package_share_directory
 from launch.actions import DeclareLaunchArgument, ExecuteProcess, IncludeLaunchDescription, OpaqueFunction, TimerAction
@@ -15,18 +15,23 @@ from launch.substitutions import LaunchConfiguration
 
 from launch import LaunchContext, LaunchDescription
 
+if TYPE_CHECKING:
+    from launch.action import Action
+
 CLOCK_HZ = "100"
 
 
 def generate_launch_description() -> LaunchDescription:
-    """Include the full launch file in the recording's time, and play the recording."""
+    """Include tracker.launch.py with use_sim_time, and play the recording."""
     launch = Path(get_package_share_directory("sdstrack_ros")) / "launch" / "tracker.launch.py"
     return LaunchDescription(
         [
-            DeclareLaunchArgument("bag", description="recording (rosbag2 folder or file)"),
-            DeclareLaunchArgument("rate", default_value="1.0", description="speed of play"),
-            DeclareLaunchArgument("loop", default_value="false", description="begin again at the end"),
-            DeclareLaunchArgument("delay", default_value="5.0", description="seconds for the node to load its model"),
+            DeclareLaunchArgument("bag", description="recording: rosbag2 folder or file"),
+            DeclareLaunchArgument("rate", default_value="1.0", description="playback speed; 2 is twice as fast"),
+            DeclareLaunchArgument("loop", default_value="false", description="start again at the end"),
+            DeclareLaunchArgument(
+                "delay", default_value="5.0", description="seconds to wait for the node to load its model"
+            ),
             IncludeLaunchDescription(
                 PythonLaunchDescriptionSource(str(launch)), launch_arguments={"use_sim_time": "true"}.items()
             ),
@@ -35,8 +40,8 @@ def generate_launch_description() -> LaunchDescription:
     )
 
 
-def play(context: LaunchContext) -> list[Any]:
-    """Build the player's command line from the arguments' values."""
+def play(context: LaunchContext) -> list[Action]:
+    """Build the player's command line from the values of the arguments."""
     value = {name: LaunchConfiguration(name).perform(context) for name in ("bag", "rate", "loop", "delay")}
     command = ["ros2", "bag", "play", value["bag"], "--clock", CLOCK_HZ, "--rate", value["rate"]]
     if value["loop"].strip().lower() in {"true", "1", "yes", "on"}:

@@ -1,4 +1,4 @@
-"""tracker.launch.py for colour + events; takes the same arguments."""
+"""Start tracker.launch.py for colour + events; it takes the same arguments."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from launch import LaunchDescription
 
 
 def generate_launch_description() -> LaunchDescription:
-    """Include the full launch file with the modality set."""
+    """Include tracker.launch.py with the modality set."""
     launch = Path(get_package_share_directory("sdstrack_ros")) / "launch" / "tracker.launch.py"
     return LaunchDescription(
         [

@@ -38,11 +38,11 @@ def test_tracker_launch_passes_arguments_as_parameters_and_keeps_the_config_for_
         {"config": "realsense", "model": "ckd_b256", "namespace": "arm", "use_sim_time": "true"},
     )
     node = tracker(launched)
-    config, given = node.parameters
+    config, overrides = node.parameters
     assert (node.package, node.executable, node.namespace) == ("sdstrack_ros", "tracker_node", "arm")
     assert config == str(ROOT / "config" / "realsense.yaml")
-    assert given == {"model": fake.ParameterValue("ckd_b256", str), "use_sim_time": True}
-    assert set(given) - {"use_sim_time"} <= set(TABLE)
+    assert overrides == {"model": fake.ParameterValue("ckd_b256", str), "use_sim_time": True}
+    assert set(overrides) - {"use_sim_time"} <= set(TABLE)
 
 
 def test_every_argument_that_becomes_a_parameter_is_in_the_table() -> None:
@@ -56,9 +56,9 @@ def test_every_argument_that_becomes_a_parameter_is_in_the_table() -> None:
 )
 def test_modality_launch_files_choose_modality_and_config(name: str, modality: str) -> None:
     launched = fake.launched(LAUNCH / f"{name}.launch.py", {"device": "cpu"})
-    config, given = tracker(launched).parameters
+    config, overrides = tracker(launched).parameters
     assert Path(config).stem == name
-    assert given["modality"].value == modality
+    assert overrides["modality"].value == modality
     assert settings_from_yaml(Path(config)).modality == modality
 
 
@@ -77,7 +77,7 @@ def test_a_lifecycle_manager_may_drive_the_node() -> None:
     assert not fake.launched(LAUNCH / "tracker.launch.py", {"lifecycle": "false"}).of(fake.RegisterEventHandler)
 
 
-def test_both_names_of_the_profile_variable_are_set_unless_the_user_did(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_both_names_of_the_profile_variable_are_set_unless_the_user_set_one(monkeypatch: pytest.MonkeyPatch) -> None:
     variables = fake.launched(LAUNCH / "tracker.launch.py", {}).of(fake.SetEnvironmentVariable)
     assert {variable.name for variable in variables} == {
         "FASTRTPS_DEFAULT_PROFILES_FILE",
@@ -88,7 +88,7 @@ def test_both_names_of_the_profile_variable_are_set_unless_the_user_did(monkeypa
     assert not fake.launched(LAUNCH / "tracker.launch.py", {}).of(fake.SetEnvironmentVariable)
 
 
-def test_rviz_is_told_the_names_in_use() -> None:
+def test_rviz_topics_are_remapped_to_those_in_use() -> None:
     launched = fake.launched(LAUNCH / "tracker.launch.py", {"rviz": "true", "config": "zed", "namespace": "arm"})
     (rviz,) = launched.of(fake.Node)
     assert dict(rviz.remappings) == {
@@ -103,9 +103,9 @@ def test_rviz_is_told_the_names_in_use() -> None:
     assert "-f" not in rviz.arguments
 
 
-def test_rviz_makes_points_of_depth_only() -> None:
-    given = {"rviz": "true", "modality": "thermal", "rgb_topic": "left", "fixed_frame": "map"}
-    (rviz,) = fake.launched(LAUNCH / "tracker.launch.py", given).of(fake.Node)
+def test_rviz_shows_a_point_cloud_for_depth_only() -> None:
+    arguments = {"rviz": "true", "modality": "thermal", "rgb_topic": "left", "fixed_frame": "map"}
+    (rviz,) = fake.launched(LAUNCH / "tracker.launch.py", arguments).of(fake.Node)
     names = dict(rviz.remappings)
     assert names["/rgb/image_raw"] == "/left"
     assert names["/rgb/camera_info"] == "/camera_info"
@@ -114,17 +114,17 @@ def test_rviz_makes_points_of_depth_only() -> None:
 
 
 @pytest.mark.parametrize("config", ["realsense", "realsense.yaml", str(ROOT / "config" / "realsense.yaml")])
-def test_a_config_may_be_given_by_name_with_or_without_its_ending_or_as_a_path(config: str) -> None:
+def test_a_config_is_named_with_or_without_its_ending_or_by_path(config: str) -> None:
     launched = fake.launched(LAUNCH / "rgbd.launch.py", {"config": config})
     assert tracker(launched).parameters[0] == str(ROOT / "config" / "realsense.yaml")
 
 
-def test_an_unknown_config_is_refused_with_the_names_there_are() -> None:
+def test_an_unknown_config_is_refused_with_the_known_names() -> None:
     with pytest.raises(FileNotFoundError, match="realsense"):
         fake.launched(LAUNCH / "tracker.launch.py", {"config": "realsens"})
 
 
-def test_replay_plays_with_clock_in_sim_time() -> None:
+def test_replay_publishes_the_clock_and_sets_sim_time() -> None:
     launched = fake.launched(LAUNCH / "replay.launch.py", {"bag": "walk", "loop": "true", "rate": "0.5"})
     (process,) = launched.of(fake.ExecuteProcess)
     assert process.cmd == ["ros2", "bag", "play", "walk", "--clock", "100", "--rate", "0.5", "--loop"]
