@@ -1,4 +1,4 @@
-"""What the parameter table says to people and to ROS: docs/parameters.md and parameter descriptors."""
+"""The parameter table for people and for ROS: docs/parameters.md and parameter descriptors."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ if TYPE_CHECKING:
 
 
 def ros_value(value: Value) -> Value:
-    """Return a value as rclpy wants it: tuples become lists."""
+    """Return a value as rclpy expects it: tuples become lists."""
     return list(value) if isinstance(value, tuple) else value
 
 
 def descriptor(spec: ParameterSpec) -> Any:
-    """rcl_interfaces/ParameterDescriptor with range, unit and effect.
+    """Return the rcl_interfaces/ParameterDescriptor with range, unit and effect.
 
-    Doubles are declared dynamically typed so that `30` is accepted for `30.0`; the table's own check stays strict.
+    Doubles are dynamically typed in ROS so that `30` is accepted for `30.0`; the table's own check stays strict.
     """
     from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor, ParameterType
 
@@ -32,12 +32,11 @@ def descriptor(spec: ParameterSpec) -> Any:
         "double array": ParameterType.PARAMETER_DOUBLE_ARRAY,
     }
     unit = f" [{spec.unit}]" if spec.unit else ""
+    effect = f"takes effect {spec.effect.value}" if spec.effect is Effect.LIVE else spec.effect.value
     result = ParameterDescriptor(
         name=spec.name,
         type=types[spec.kind],
-        description=f"{spec.description}{unit} A change takes effect {spec.effect.value}."
-        if spec.effect is Effect.LIVE
-        else f"{spec.description}{unit} A change {spec.effect.value}.",
+        description=f"{spec.description}{unit} A change {effect}.",
         additional_constraints=spec.range_text,
         dynamic_typing=isinstance(spec.default, (float, tuple)),
     )
@@ -49,11 +48,11 @@ def descriptor(spec: ParameterSpec) -> Any:
 
 
 def parameters_markdown(table: Sequence[ParameterSpec]) -> str:
-    """docs/parameters.md."""
+    """Return the text of docs/parameters.md."""
     lines = [
         "# Parameters of tracker_node",
         "",
-        "Generated from `sdstrack_ros/parameters/table.py` by `python -m sdstrack_ros.parameters.docs`; edit there.",
+        "Generated from `sdstrack_ros/parameters/table.py` by `python -m sdstrack_ros.parameters.docs`: edit there.",
         "A change takes effect at once, or needs reconfigure (deactivate, clean up, set, configure, activate).",
     ]
     for group in dict.fromkeys(spec.group for spec in table):

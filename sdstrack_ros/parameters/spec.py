@@ -1,4 +1,4 @@
-"""What one parameter is: its type, range, unit, effect, and the check of a value. No ROS import."""
+"""One parameter: its type, range, unit, effect, and the check of a value. No ROS import."""
 
 from __future__ import annotations
 
@@ -28,7 +28,19 @@ class Effect(str, Enum):
 
 @dataclass(frozen=True, slots=True)
 class ParameterSpec:
-    """One row of the table; `low`, `high` are inclusive, `choices` empty means free."""
+    """One row of the table.
+
+    Attributes:
+        name: of the parameter.
+        default: gives the type, too.
+        description: one sentence for users.
+        effect: when a changed value takes effect.
+        group: heading in the documentation.
+        unit: '' without one.
+        low: smallest allowed number, or None.
+        high: largest allowed number, or None.
+        choices: allowed texts; empty allows any.
+    """
 
     name: str
     default: Value
@@ -42,12 +54,12 @@ class ParameterSpec:
 
     @property
     def kind(self) -> str:
-        """ROS type in words."""
+        """Name of the ROS type."""
         return _KINDS[type(self.default)]
 
     @property
     def range_text(self) -> str:
-        """What values are allowed, in words."""
+        """The allowed values in words; '' when all are."""
         if self.choices:
             return ", ".join(self.choices)
         length = f"{len(self.default)} numbers" if isinstance(self.default, tuple) else ""
@@ -58,10 +70,11 @@ class ParameterSpec:
         return ", ".join(filter(None, [length, f"{low} {high}".strip()]))
 
     def check(self, value: Value) -> Value:
-        """Return `value` in the table's type; integers are accepted where a double is wanted.
+        """Return `value` in the type of the table; integers are accepted for doubles.
 
         Raises:
-            ParameterError: wrong type, not finite, out of range, or not one of the choices; says what is right.
+            ParameterError: wrong type, not finite, out of range, or not one of the choices; the message says what would
+                be right.
 
         """
         checked = self._typed(value)
@@ -109,7 +122,7 @@ def row(
     high: float | None = None,
     choices: tuple[str, ...] = (),
 ) -> _T:
-    """Declare one parameter; the return type makes the dataclass field typed like its default."""
+    """Declare one parameter; the return type gives the dataclass field the type of its default."""
     metadata = {
         "group": group,
         "description": description,

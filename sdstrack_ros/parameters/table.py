@@ -1,7 +1,7 @@
-"""Every parameter of the node, once: name, type, default, range, unit, description, and what a change does.
+"""Every parameter of the node, declared once: name, type, default, range, unit, description, effect of a change.
 
-`Settings` is the table. Validation, the check of YAML files, descriptors and docs/parameters.md (parameter_docs.py)
-come from it. Nothing here imports ROS, so that files can be checked on any machine.
+`Settings` is the table. Validation, the check of YAML files, descriptors and docs/parameters.md all come from it.
+Nothing here imports ROS, so that files can be checked on any machine.
 """
 
 from __future__ import annotations
@@ -26,24 +26,24 @@ _IDENTITY = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
 class Settings:
     """Validated values of all parameters; the fields are the table's rows."""
 
-    model: str = row("sdstrack_s128", "Model", "Network to run; sdstrack_b256, ckd_b256, sdstrack_s128 or ckd_s128.")
-    weights: str = row("", "Model", "Weights file (safetensors); empty takes the file shipped with the model.")
-    modality: str = row("depth", "Model", "What the second camera sees.", choices=("depth", "thermal", "event"))
-    engine: str = row("auto", "Model", "How the network runs; auto takes the fastest that the device offers.")
+    model: str = row("sdstrack_s128", "Model", "Network to run: sdstrack_b256, ckd_b256, sdstrack_s128 or ckd_s128.")
+    weights: str = row("", "Model", "Weights file (safetensors); empty takes the one shipped with the model.")
+    modality: str = row("depth", "Model", "Modality of the auxiliary camera.", choices=("depth", "thermal", "event"))
+    engine: str = row("auto", "Model", "Engine that runs the network; auto takes the fastest that the device offers.")
     device: str = row("auto", "Model", "Device of the network: auto, cpu, cuda, cuda:1, ...")
     strict_device: bool = row(False, "Model", "Fail to configure instead of falling back to another device.")
-    threads: int = row(0, "Model", "CPU threads of the network; 0 leaves it to the library.", low=0, high=256)
-    autostart: bool = row(False, "Model", "Configure and activate at start, for use without a lifecycle manager.")
+    threads: int = row(0, "Model", "CPU threads for the network; 0 leaves the number to the library.", low=0, high=256)
+    autostart: bool = row(False, "Model", "Configure and activate at startup, for use without a lifecycle manager.")
 
     confidence: bool = row(
         True,
         "Confidence",
-        "Judge every box and say UNCERTAIN or LOST; false believes all of them, as the published trackers do.",
+        "Judge every box and report UNCERTAIN or LOST; false trusts every box, as the published trackers do.",
     )
     doubt_score: float = row(
         -1.0,
         "Confidence",
-        "Score below which a frame is doubted; -1 takes the weights' own.",
+        "Score below which a frame is in doubt; -1 takes the value stored with the weights.",
         live=True,
         low=-1,
         high=1,
@@ -51,7 +51,7 @@ class Settings:
     unseen_score: float = row(
         -1.0,
         "Confidence",
-        "Score below which the target was not seen at all; -1 takes the weights' own.",
+        "Score below which the target was not seen at all; -1 takes the value stored with the weights.",
         live=True,
         low=-1,
         high=1,
@@ -59,7 +59,7 @@ class Settings:
     confirm_score: float = row(
         -1.0,
         "Confidence",
-        "Score that a re-acquired target must show; -1 takes the weights' own.",
+        "Score that a re-acquired target must reach; -1 takes the value stored with the weights.",
         live=True,
         low=-1,
         high=1,
@@ -68,34 +68,37 @@ class Settings:
     missing: str = row(
         "duplicate",
         "Confidence",
-        "What the network is shown for a missing image: black, that camera's last, the other camera's, or the other "
-        "camera's in both search region and template.",
+        "What replaces a missing image: black (zeros), that camera's last image (last), the other camera's image "
+        "(duplicate), or the other camera's in both search region and template (alone).",
         choices=("zeros", "last", "duplicate", "alone"),
     )
     template_refresh: str = row(
         "off",
         "Confidence",
-        "Whether the template follows the target's looks: never, replaced, or a second one beside the first.",
+        "Whether the template follows the target's appearance: never (off), by replacing it (replace), or by a second "
+        "template beside the first (second).",
         choices=("off", "replace", "second"),
     )
 
     rgb_topic: str = row("rgb/image_raw", "Input", "Colour images (sensor_msgs/Image).")
     aux_topic: str = row("aux/image_raw", "Input", "Depth, thermal or event images (sensor_msgs/Image).")
     events_topic: str = row("aux/events", "Input", "Event packets (event_camera_msgs/EventPacket).")
-    camera_info_topic: str = row("camera_info", "Input", "Calibration of the colour camera, for 3-D outputs.")
+    camera_info_topic: str = row(
+        "camera_info", "Input", "Calibration of the colour camera (sensor_msgs/CameraInfo), for 3-D outputs."
+    )
     transport: str = row(
         "raw",
         "Input",
-        "compressed reads sensor_msgs/CompressedImage from TOPIC/compressed, depth from TOPIC/compressedDepth.",
+        "compressed reads sensor_msgs/CompressedImage from TOPIC/compressed, and depth from TOPIC/compressedDepth.",
         choices=("raw", "compressed"),
     )
     event_input: str = row(
         "packets",
         "Input",
-        "For events: raw packets on events_topic, or ready-made event images on aux_topic.",
+        "Form of the events: raw packets on events_topic, or ready-made event images on aux_topic.",
         choices=("packets", "image"),
     )
-    input_reliability: str = row("best_effort", "Input", "QoS of the subscriptions.", choices=_RELIABILITY)
+    input_reliability: str = row("best_effort", "Input", "QoS reliability of the subscriptions.", choices=_RELIABILITY)
     input_depth: int = row(
         5, "Input", "QoS history depth of the image subscriptions.", unit="messages", low=1, high=1000
     )
@@ -105,7 +108,7 @@ class Settings:
     stale_after_s: float = row(
         2.0,
         "Input",
-        "A topic silent for longer is warned about by name; images that lead to no answer for longer are an error.",
+        "A topic that is silent for longer causes a warning; images that yield no result for longer cause an error.",
         live=True,
         unit="s",
         low=0.1,
@@ -114,21 +117,21 @@ class Settings:
     aux_homography: tuple[float, ...] = row(
         _IDENTITY,
         "Input",
-        "Row-major 3x3 matrix from a colour pixel to the second image's pixel; the identity means that both images"
-        " show the same view, scaled to their sizes.",
+        "Row-major 3x3 matrix from a colour pixel to a pixel of the auxiliary image; the identity means that both "
+        "images show the same view, scaled to their sizes.",
         live=True,
     )
 
     sync_policy: str = row(
         "tolerant",
         "Synchronisation",
-        "tolerant survives a dead sensor; approximate and exact are message_filters' own.",
+        "tolerant survives a dead sensor; approximate and exact are the policies of message_filters.",
         choices=("tolerant", "approximate", "exact"),
     )
     max_skew_s: float = row(
         0.015,
         "Synchronisation",
-        "Stamps further apart are not a pair; half a frame period is right.",
+        "Images whose stamps are further apart are not a pair; half a frame period is right.",
         live=True,
         unit="s",
         low=0.0,
@@ -137,7 +140,7 @@ class Settings:
     max_wait_s: float = row(
         0.05,
         "Synchronisation",
-        "A frame waits no longer than this for its partner.",
+        "How long an image waits for its partner, at most.",
         live=True,
         unit="s",
         low=0.0,
@@ -146,7 +149,7 @@ class Settings:
     aux_hold_s: float = row(
         0.0,
         "Synchronisation",
-        "A slower second sensor's last frame serves again for so long; 0 never.",
+        "How long the last image of a slower auxiliary camera may be used again; 0 never.",
         live=True,
         unit="s",
         low=0.0,
@@ -158,7 +161,7 @@ class Settings:
         (0.0, 0.0, 0.0, 0.0),
         "Target",
         "Box x, y, width, height to start on in the first frame; no target while width or height is 0."
-        " A change starts on the newest frame.",
+        " A change starts a target in the newest frame.",
         live=True,
         unit="px",
         low=-1e5,
@@ -167,31 +170,33 @@ class Settings:
     init_size: tuple[float, ...] = row(
         (64.0, 64.0),
         "Target",
-        "Width and height of a target chosen by a click, where depth does not tell its extent.",
+        "Width and height of a target selected by a click, where depth does not show its extent.",
         live=True,
         unit="px",
         low=4.0,
         high=10000.0,
     )
     history_frames: int = row(
-        30, "Target", "Past frames kept for boxes that refer to one of them.", unit="frames", low=1, high=300
+        30, "Target", "Number of past frames kept for boxes that refer to one of them.", unit="frames", low=1, high=300
     )
     catch_up_frames: int = row(
         8,
         "Target",
-        "At most so many of the past frames are tracked through to catch up.",
+        "Largest number of past frames to track through when catching up.",
         live=True,
         unit="frames",
         low=1,
         high=300,
     )
-    adopt_candidates: bool = row(False, "Target", "Adopt the best of ~/candidates when nothing is tracked.", live=True)
-    candidate_class: str = row("", "Target", "Only candidates of this class_id; empty takes any.", live=True)
-    candidate_min_score: float = row(0.5, "Target", "Candidates below are ignored.", live=True, low=0.0, high=1.0)
+    adopt_candidates: bool = row(False, "Target", "Adopt the best of ~/candidates while nothing is tracked.", live=True)
+    candidate_class: str = row("", "Target", "Class_id that a candidate must have; empty accepts any.", live=True)
+    candidate_min_score: float = row(
+        0.5, "Target", "Candidates with a lower score are ignored.", live=True, low=0.0, high=1.0
+    )
     readopt_after_s: float = row(
         1.0,
         "Target",
-        "A candidate replaces a target that has been LOST for longer.",
+        "A candidate replaces a target that has been LOST for longer than this.",
         live=True,
         unit="s",
         low=0.0,
@@ -208,32 +213,32 @@ class Settings:
         high=1.0,
     )
     min_depth_m: float = row(
-        0.1, "Depth", "Nearer readings are ignored in 3-D.", live=True, unit="m", low=0.0, high=100.0
+        0.1, "Depth", "Nearer readings are ignored in 3-D outputs.", live=True, unit="m", low=0.0, high=100.0
     )
     max_depth_m: float = row(
-        20.0, "Depth", "Farther readings are ignored in 3-D.", live=True, unit="m", low=0.1, high=1000.0
+        20.0, "Depth", "Farther readings are ignored in 3-D outputs.", live=True, unit="m", low=0.1, high=1000.0
     )
 
     publish_3d: bool = row(
         True,
         "Output",
-        "Publish ~/detections_3d when depth and camera_info are there; a missing camera_info is warned about.",
+        "Publish ~/detections_3d where depth and camera_info are available; a missing camera_info causes a warning.",
         live=True,
     )
     publish_markers: bool = row(True, "Output", "Publish ~/markers for RViz.", live=True)
-    publish_overlay: bool = row(True, "Output", "Draw ~/overlay while someone subscribes to it.", live=True)
+    publish_overlay: bool = row(True, "Output", "Publish ~/overlay while someone subscribes to it.", live=True)
     overlay_side_by_side: bool = row(False, "Output", "Show both modalities in the overlay.", live=True)
-    output_reliability: str = row("reliable", "Output", "QoS of the outputs.", choices=_RELIABILITY)
+    output_reliability: str = row("reliable", "Output", "QoS reliability of the outputs.", choices=_RELIABILITY)
     shed_outputs: bool = row(
         True,
         "Output",
-        "When frames come faster than they can be served, leave out overlay, then markers, then 3-D.",
+        "When frames come faster than they can be processed, leave out the overlay, then markers, then 3-D.",
         live=True,
     )
 
 
 def parameter_table() -> tuple[ParameterSpec, ...]:
-    """All rows, in the order of their declaration."""
+    """Return all rows in order of declaration."""
     return tuple(
         ParameterSpec(name=field.name, default=field.default, **field.metadata)
         for field in dataclasses.fields(Settings)
@@ -244,16 +249,16 @@ TABLE: Mapping[str, ParameterSpec] = {spec.name: spec for spec in parameter_tabl
 
 
 def nearest_name(name: str) -> str:
-    """` (did you mean 'x'?)` or nothing."""
+    """Return ` (did you mean 'x'?)` for a name like that of a parameter, else ''."""
     close = difflib.get_close_matches(name, TABLE, n=1)
     return f" (did you mean '{close[0]}'?)" if close else ""
 
 
 def settings_from(values: Mapping[str, Value]) -> Settings:
-    """Validate values by name; what is missing keeps its default.
+    """Validate values by name; parameters without a value keep their default.
 
     Raises:
-        ParameterError: unknown name, or any unusable value; lists all of them.
+        ParameterError: a name is unknown or a value cannot be used; the message lists all such faults.
 
     """
     settings = _checked_one_by_one(values)
@@ -267,7 +272,7 @@ def _checked_one_by_one(values: Mapping[str, Value]) -> Settings:
     reasons: list[str] = []
     for name, value in values.items():
         if name not in TABLE:
-            reasons.append(f"there is no parameter '{name}'{nearest_name(name)}")
+            reasons.append(f"unknown parameter '{name}'{nearest_name(name)}")
             continue
         try:
             checked[name] = TABLE[name].check(value)
@@ -279,7 +284,7 @@ def _checked_one_by_one(values: Mapping[str, Value]) -> Settings:
 
 
 def contradictions(settings: Settings) -> tuple[str, ...]:
-    """Why values that are allowed one by one cannot be used together; empty when they can."""
+    """Return why values that are allowed one by one cannot be used together; empty when they can."""
     reasons = []
     if settings.min_depth_m >= settings.max_depth_m:
         reasons.append(f"min_depth_m {settings.min_depth_m} must be below max_depth_m {settings.max_depth_m}")
@@ -293,13 +298,18 @@ def contradictions(settings: Settings) -> tuple[str, ...]:
     return tuple(reasons)
 
 
-def changed(settings: Settings, values: Mapping[str, Value], configured: bool) -> Settings:
+def apply_changes(settings: Settings, values: Mapping[str, Value], configured: bool) -> Settings:
     """Return the settings after a change at run time.
 
-    Values of `settings` that contradict each other already may stay so: several are mended one after the other.
+    Values of `settings` that already contradict each other may stay so: a user corrects them one after the other.
+
+    Args:
+        settings: before the change.
+        values: new values by name.
+        configured: whether the node is configured.
 
     Raises:
-        ParameterError: an unusable value, one that contradicts another, or one that needs reconfigure while the node is
+        ParameterError: a value cannot be used or contradicts another, or it needs reconfigure while the node is
             configured.
 
     """
@@ -310,12 +320,14 @@ def changed(settings: Settings, values: Mapping[str, Value], configured: bool) -
         raise ParameterError("; ".join(reasons))
     if not configured:
         return updated
-    stuck = [
+    locked = [
         name for name in values if TABLE[name].effect is Effect.RECONFIGURE and getattr(updated, name) != merged[name]
     ]
-    if stuck:
-        names = ", ".join(f"'{name}'" for name in stuck)
-        raise ParameterError(f"{names} needs reconfigure: deactivate and clean up the node, set it, configure again")
+    if locked:
+        names = ", ".join(f"'{name}'" for name in locked)
+        raise ParameterError(
+            f"{names} needs reconfigure: deactivate and clean up the node, set the value, configure again"
+        )
     return updated
 
 
@@ -323,8 +335,8 @@ def settings_from_yaml(path: Path) -> Settings:
     """Check a ROS parameter file against the table.
 
     Raises:
-        ParameterError: not YAML, not of the form `NODE: ros__parameters: {...}`, unknown keys or unusable values; names
-            the file.
+        ParameterError: the file is not YAML or not of the form `NODE: ros__parameters: {...}`, or has unknown names or
+            values that cannot be used; the message names the file.
 
     """
     try:

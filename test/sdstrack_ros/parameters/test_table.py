@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 
 from sdstrack_ros.parameters.spec import Effect, ParameterError
-from sdstrack_ros.parameters.table import TABLE, Settings, changed, settings_from, settings_from_yaml
+from sdstrack_ros.parameters.table import TABLE, Settings, apply_changes, settings_from, settings_from_yaml
 
 
-def test_integers_pass_for_doubles_and_nothing_else_is_converted() -> None:
+def test_only_integers_for_doubles_are_converted() -> None:
     assert settings_from({"max_skew_s": 1}).max_skew_s == 1.0
     assert settings_from({"init_box": [1, 2, 3, 4]}).init_box == (1.0, 2.0, 3.0, 4.0)
     for name, value in {"threads": 1.5, "publish_3d": 1, "label": 5, "max_skew_s": True, "init_box": "1 2"}.items():
@@ -31,23 +31,23 @@ def test_integers_pass_for_doubles_and_nothing_else_is_converted() -> None:
         ("max_skew", 0.1, "did you mean 'max_skew_s'"),
     ],
 )
-def test_a_refusal_says_what_would_be_right(name: str, value: object, expected: str) -> None:
+def test_a_refusal_states_what_would_be_right(name: str, value: object, expected: str) -> None:
     with pytest.raises(ParameterError, match=expected):
         settings_from({name: value})
 
 
-def test_all_refusals_are_told_at_once() -> None:
+def test_all_refusals_are_reported_at_once() -> None:
     with pytest.raises(ParameterError, match=r"modality.*threads"):
         settings_from({"modality": "radar", "threads": -1})
 
 
-def test_what_needs_reconfigure_is_locked_while_configured() -> None:
+def test_a_parameter_that_needs_reconfigure_is_locked_while_configured() -> None:
     settings = Settings()
     with pytest.raises(ParameterError, match="'model', 'modality' needs reconfigure"):
-        changed(settings, {"model": "ckd_b256", "modality": "thermal"}, configured=True)
-    assert changed(settings, {"model": "ckd_b256"}, configured=False).model == "ckd_b256"
-    assert changed(settings, {"model": settings.model}, configured=True) == settings
-    assert changed(settings, {"max_skew_s": 0.5}, configured=True).max_skew_s == 0.5
+        apply_changes(settings, {"model": "ckd_b256", "modality": "thermal"}, configured=True)
+    assert apply_changes(settings, {"model": "ckd_b256"}, configured=False).model == "ckd_b256"
+    assert apply_changes(settings, {"model": settings.model}, configured=True) == settings
+    assert apply_changes(settings, {"max_skew_s": 0.5}, configured=True).max_skew_s == 0.5
     assert TABLE["max_skew_s"].effect is Effect.LIVE
 
 
@@ -61,7 +61,7 @@ def test_what_needs_reconfigure_is_locked_while_configured() -> None:
         ("", "expected"),
     ],
 )
-def test_a_bad_file_is_refused_by_name(tmp_path: Path, text: str, expected: str) -> None:
+def test_a_bad_file_is_refused_and_named(tmp_path: Path, text: str, expected: str) -> None:
     path = tmp_path / "file.yaml"
     path.write_text(text)
     with pytest.raises(ParameterError, match=expected) as caught:
@@ -69,7 +69,7 @@ def test_a_bad_file_is_refused_by_name(tmp_path: Path, text: str, expected: str)
     assert "file.yaml" in str(caught.value)
 
 
-def test_a_file_keeps_the_defaults_of_what_it_does_not_name(tmp_path: Path) -> None:
+def test_parameters_that_a_file_does_not_name_keep_their_defaults(tmp_path: Path) -> None:
     path = tmp_path / "file.yaml"
     path.write_text("/**:\n  ros__parameters:\n    use_sim_time: true\n    threads: 2\n")
     assert settings_from_yaml(path) == dataclasses.replace(Settings(), threads=2)
