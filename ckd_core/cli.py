@@ -16,6 +16,14 @@ from ckd_core.errors import TrackingError
 if TYPE_CHECKING:
     from types import ModuleType
 
+# Which extra of the package brings a module that only some verbs import.
+EXTRA_OF = {
+    "tensorboard": "train", "skimage": "train", "sklearn": "train",
+    "onnx": "engines", "onnxscript": "engines", "onnxruntime": "engines", "openvino": "engines", "nncf": "engines",
+}  # fmt: skip
+# What the verbs import of the extra [ros].
+ROS_WHEELS = ("rclpy", "rosgraph_msgs", "sensor_msgs", "std_msgs", "std_srvs")
+
 
 def verbs_of(*packages: ModuleType) -> list[str]:
     """Dotted names of all verb modules of the given packages."""
@@ -55,12 +63,32 @@ def build_app(*packages: ModuleType) -> typer.Typer:
 
 
 def run(app: typer.Typer) -> None:
-    """Run the application; what the package refuses on purpose becomes one line and exit status 1."""
+    """Run the application; a refusal of the package or a package that is missing becomes one line and exit status 1."""
     try:
         app()
     except TrackingError as error:
         typer.echo(f"error: {error}", err=True)
         sys.exit(1)
+    except ModuleNotFoundError as error:
+        advice = how_to_install(error.name or "")
+        if not advice:
+            raise
+        typer.echo(f"error: this needs the Python module '{error.name}', which is not installed; {advice}", err=True)
+        sys.exit(1)
+
+
+def how_to_install(module: str) -> str:
+    """Advice for a module that is not installed; empty for one of this package, whose absence is a fault of ours."""
+    top = module.partition(".")[0]
+    if top in ("", "ckd_core", "sdstrack_ros"):
+        return ""
+    if top in EXTRA_OF:
+        return f"pip install 'sdstrack_ros[{EXTRA_OF[top]}]'"
+    if top in ROS_WHEELS:
+        return "source a ROS 2 distribution, or without one: pip install 'sdstrack_ros[ros]'"
+    if top.endswith("_msgs"):  # there are no wheels of the others
+        return f"source a ROS 2 distribution that has it: apt install ros-$ROS_DISTRO-{top.replace('_', '-')}"
+    return "reinstall sdstrack_ros with its requirements, or install that one"
 
 
 def main() -> None:

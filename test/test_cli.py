@@ -45,3 +45,36 @@ def test_what_the_package_refuses_becomes_one_line(capsys: pytest.CaptureFixture
         run(refuse)  # type: ignore[arg-type]
     assert ending.value.code == 1
     assert capsys.readouterr().err == "error: box is 0 x 3 px; both sides must be positive\n"
+
+
+@pytest.mark.parametrize(
+    ("module", "advice"),
+    [
+        ("skimage.data", "pip install 'sdstrack_ros[train]'"),
+        ("openvino", "pip install 'sdstrack_ros[engines]'"),
+        ("rclpy", "pip install 'sdstrack_ros[ros]'"),
+        ("vision_msgs.msg", "apt install ros-$ROS_DISTRO-vision-msgs"),
+        ("rosbags", "install that one"),
+    ],
+)
+def test_missing_package_becomes_one_line_with_advice(
+    capsys: pytest.CaptureFixture[str], module: str, advice: str
+) -> None:
+    def import_it() -> None:
+        raise ModuleNotFoundError(f"No module named '{module}'", name=module)
+
+    with pytest.raises(SystemExit) as ending:
+        run(import_it)  # type: ignore[arg-type]
+    assert ending.value.code == 1
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 1
+    assert f"'{module}'" in lines[0]
+    assert lines[0].endswith(advice)
+
+
+def test_missing_module_of_our_own_is_not_taken_for_a_package(capsys: pytest.CaptureFixture[str]) -> None:
+    def import_it() -> None:
+        raise ModuleNotFoundError("No module named 'ckd_core.nowhere'", name="ckd_core.nowhere")
+
+    with pytest.raises(ModuleNotFoundError):
+        run(import_it)  # type: ignore[arg-type]

@@ -1,19 +1,29 @@
 from __future__ import annotations
 
+import ast
+import importlib
+import importlib.metadata
 import os
 import re
 import shutil
 import subprocess
 import sys
 import xml.etree.ElementTree as ET
+import zipfile
+from dataclasses import dataclass
+from email.parser import HeaderParser
 from pathlib import Path
 
 import pytest
 
 import ckd_core
+from ckd_core.cli import EXTRA_OF
 
 ROOT = Path(__file__).parents[1]
 VENV = Path(sys.prefix)
+PACKAGES = ("ckd_core", "sdstrack_ros")
+# Imported by one verb each, which says `pip install NAME` where it is missing; no extra brings them.
+SINGLE_VERBS = {"ray", "rerun", "trax"}
 
 
 def tracked_files() -> list[str]:
@@ -50,26 +60,174 @@ def test_core_knows_no_ros() -> None:
         assert not forbidden.search(path.read_text()), path
 
 
-@pytest.mark.ros
-def test_colcon_builds_and_installs(tmp_path: Path) -> None:
-    source = tmp_path / "src" / "sdstrack_ros"
+@pytest.fixture(scope="module")
+def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of what git tracks, as a fresh clone would have it."""
+    folder = tmp_path_factory.mktemp("workspace") / "src" / "sdstrack_ros"
     for name in tracked_files():
         if (ROOT / name).is_file():
-            (source / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(ROOT / name, source / name)
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, folder / name)
+    return folder
+
+
+@dataclass(frozen=True, slots=True)
+class Wheel:
+    """A wheel built from the sources; requires: lower-case names that pip installs, by extra, "" for those of all."""
+
+    files: frozenset[str]
+    requires: dict[str, set[str]]
+    scripts: dict[str, str]
+    version: str
+
+
+def distribution(requirement: str) -> str:
+    """Lower-case name of a requirement such as `numpy>=1.21 ; python_version >= "3.11"`."""
+    return re.split(r"[^\w.-]", requirement.strip(), maxsplit=1)[0].lower()
+
+
+@pytest.fixture(scope="module")
+def wheel(sources: Path, tmp_path_factory: pytest.TempPathFactory) -> Wheel:
+    """What `pip install .` installs."""
+    folder = tmp_path_factory.mktemp("wheel")
+    command = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation", "-w", folder, sources]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    with zipfile.ZipFile(next(folder.glob("*.whl"))) as archive:
+        names = archive.namelist()
+        info = next(name for name in names if name.endswith(".dist-info/METADATA")).rpartition("/")[0]
+        metadata = HeaderParser().parsestr(archive.read(f"{info}/METADATA").decode())
+        entries = archive.read(f"{info}/entry_points.txt").decode()
+    requires: dict[str, set[str]] = {"": set()}
+    for line in metadata.get_all("Requires-Dist") or []:
+        extra = re.search(r"extra == .(\w+)", line)
+        requires.setdefault(extra[1] if extra else "", set()).add(distribution(line))
+    scripts = dict(re.findall(r"^(\w+) = (\S+)$", entries, re.MULTILINE))
+    return Wheel(frozenset(names), requires, scripts, metadata["Version"])
+
+
+def test_wheel_holds_the_packages_and_what_they_read(wheel: Wheel) -> None:
+    assert wheel.version == ckd_core.__version__
+    inside = {name for name in tracked_files() if name.startswith(tuple(f"{package}/" for package in PACKAGES))}
+    assert {name for name in inside if name.endswith(".safetensors")}
+    assert {name for name in inside if (ROOT / name).is_file()} - wheel.files == set()
+    assert {name.partition("/")[0] for name in wheel.files} == {
+        *PACKAGES,
+        f"sdstrack_ros-{wheel.version}.dist-info",
+        f"sdstrack_ros-{wheel.version}.data",
+    }
+    shared = {name.partition("/data/share/sdstrack_ros/")[2] for name in wheel.files}
+    for folder, pattern in (("launch", "*.launch.py"), ("config", "*.yaml")):
+        assert {str(path.relative_to(ROOT)) for path in (ROOT / folder).rglob(pattern)} <= shared
+
+
+def test_commands_of_the_wheel_lead_to_functions(wheel: Wheel) -> None:
+    assert set(wheel.scripts) == {"sdstrack", "tracker_node"}
+    for target in wheel.scripts.values():
+        module, _, function = target.partition(":")
+        source = ast.parse((ROOT / f"{module.replace('.', '/')}.py").read_text())
+        assert function in {node.name for node in source.body if isinstance(node, ast.FunctionDef)}
+
+
+def imports_of(path: Path) -> dict[str, bool]:
+    """Names of the packages from elsewhere that a file imports; true: at its top, false: only inside a function."""
+    tree = ast.parse(path.read_text())
+    found: dict[str, bool] = {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            modules = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            modules = [node.module]
+        else:
+            continue
+        for name in {module.partition(".")[0] for module in modules} - sys.stdlib_module_names - {*PACKAGES}:
+            found[name] = found.get(name, False) or node in tree.body
+    return found
+
+
+def test_requirements_are_what_the_code_imports(wheel: Wheel) -> None:
+    manifest = {node.text for node in ET.parse(ROOT / "package.xml").getroot() if node.tag.endswith("depend")}
+    known = importlib.metadata.packages_distributions()
+    imported = set()
+    for package in PACKAGES:
+        for path in (ROOT / package).rglob("*.py"):
+            for name, at_top in imports_of(path).items():
+                distributions = {found.lower() for found in known.get(name, [name])}
+                imported |= distributions
+                if distributions & wheel.requires[""] or name in manifest or name == "builtin_interfaces":
+                    continue
+                assert not at_top, f"{path}: {name} is an extra; import it where it is used"
+                if name in SINGLE_VERBS:
+                    assert "pip install" in path.read_text(), f"{path}: say how to install {name}"
+                else:
+                    assert distributions & wheel.requires[EXTRA_OF[name]], f"{path}: no extra brings {name}"
+    by_name = set(
+        re.findall(r"import_module\(\"(\w+)\"\)", (ROOT / "sdstrack_ros/messages/event_window.py").read_text())
+    )
+    assert wheel.requires[""] - imported - by_name == set(), "required and never imported"
+
+
+def test_extras_of_the_advice_are_those_of_the_wheel(wheel: Wheel) -> None:
+    known = importlib.metadata.packages_distributions()
+    for module, extra in EXTRA_OF.items():
+        assert {name.lower() for name in known[module]} & wheel.requires[extra], module
+
+
+def pinned(name: str) -> set[str]:
+    lines = (ROOT / "requirements" / f"{name}.txt").read_text().splitlines()
+    return {distribution(line) for line in lines if line and not line.startswith("#")}
+
+
+def test_pins_and_requirements_name_the_same_packages(wheel: Wheel) -> None:
+    assert set(wheel.requires) == {"", "engines", "train", "ros", "dev"}
+    assert pinned("base") == wheel.requires[""]
+    assert pinned("engines") == wheel.requires["engines"]
+    assert pinned("training") == wheel.requires["train"]
+    assert wheel.requires["ros"] <= pinned("ros-jazzy")
+    assert wheel.requires["dev"] <= pinned("dev")
+
+
+WITHOUT_EXTRAS = """
+import importlib.machinery, pkgutil
+
+finder = importlib.machinery.PathFinder
+real = finder.find_spec
+finder.find_spec = lambda name, *rest: None if name.partition(".")[0] in ABSENT else real(name, *rest)
+count = 0
+for package in PACKAGES:
+    root = importlib.import_module(package)
+    for module in pkgutil.walk_packages(getattr(root, "__path__", []), f"{package}."):
+        importlib.import_module(module.name)
+        count += 1
+print(count)
+"""
+
+
+def test_library_and_recordings_need_no_extra_and_no_ros() -> None:
+    absent = {*EXTRA_OF, *SINGLE_VERBS, "rclpy", "sensor_msgs", "std_msgs", "vision_msgs", "geometry_msgs"}
+    packages = ("ckd_core", "sdstrack_ros.commands", "sdstrack_ros.bags", "sdstrack_ros.demo", "sdstrack_ros.doctor")
+    code = f"ABSENT = {absent!r}\nPACKAGES = {packages!r}\n{WITHOUT_EXTRAS}"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) > 100
+
+
+@pytest.mark.ros
+def test_colcon_builds_and_installs(sources: Path) -> None:
+    workspace = sources.parents[1]
     environment = os.environ | {
         "AMENT_PREFIX_PATH": str(VENV),
         "CMAKE_PREFIX_PATH": str(VENV),
-        "COLCON_HOME": str(tmp_path / "home"),
+        "COLCON_HOME": str(workspace / "home"),
     }
     environment["PATH"] = f"{VENV / 'bin'}{os.pathsep}{environment['PATH']}"
     done = subprocess.run(
-        [VENV / "bin" / "colcon", "build"], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+        [VENV / "bin" / "colcon", "build"], cwd=workspace, env=environment, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    prefix = tmp_path / "install" / "sdstrack_ros"
+    prefix = workspace / "install" / "sdstrack_ros"
     share = prefix / "share" / "sdstrack_ros"
-    assert [path.name for path in (tmp_path / "install").iterdir() if path.is_dir()] == ["sdstrack_ros"]
+    assert [path.name for path in (workspace / "install").iterdir() if path.is_dir()] == ["sdstrack_ros"]
     for script in ("tracker_node", "sdstrack"):
         assert os.access(prefix / "lib" / "sdstrack_ros" / script, os.X_OK)
     assert (prefix / "share/ament_index/resource_index/packages/sdstrack_ros").is_file()
@@ -87,7 +245,7 @@ def test_colcon_builds_and_installs(tmp_path: Path) -> None:
     version = subprocess.run(
         [prefix / "lib/sdstrack_ros/sdstrack", "--version"],
         env=environment | {"PYTHONPATH": str(packages)},
-        cwd=tmp_path,
+        cwd=workspace,
         capture_output=True,
         text=True,
         check=False,
