@@ -1,1 +1,1 @@
-"""Between ROS messages and arrays: images, events, cameras, detections, overlays. No rclpy."""
+"""Conversion between ROS messages and arrays: images, events, cameras, depth in boxes, overlays. No rclpy."""

@@ -1,7 +1,7 @@
-"""How far away the thing inside a box is, and how large. No ROS import.
+"""How far away the target in a box is, and how large. No ROS import.
 
-A box holds the target, what is behind it, and holes. So: the nearest strong mode of the readings (weighted towards the
-box's centre) is the target, and the trimmed median of the readings around that mode is its distance.
+A box contains the target, its background, and holes. So the nearest strong mode of the readings (weighted towards the
+centre of the box) is taken as the target, and the trimmed median of the readings around that mode as its distance.
 """
 
 from __future__ import annotations
@@ -20,21 +20,26 @@ if TYPE_CHECKING:
     from ckd_core.frame import BoundingBox
     from sdstrack_ros.messages.camera import PinholeCamera
 
-# Bins grow with distance as the noise of stereo and time-of-flight cameras does.
+# Bins grow with the distance, as the noise of stereo and time-of-flight cameras does.
 BIN_RATIO = 1.02
-# A nearer mode is the target when it holds at least this share of the strongest mode's weight.
+# A nearer mode is the target if it has at least this share of the strongest mode's weight.
 FOREGROUND_SHARE = 0.5
 MODE_WIDTH_BINS = 4
 MIN_READINGS = 12
 MIN_VALID_SHARE = 0.02
 TRIM = 0.1
-# More pixels than this tell nothing more and cost time.
+# More readings than this add cost but no accuracy.
 MAX_SAMPLES_PER_SIDE = 96
 
 
 @dataclass(frozen=True, slots=True)
 class BoxDepth:
-    """Distance along the optical axis [m], and its spread [m] (10 to 90 % of the target's readings)."""
+    """Depth of a target.
+
+    Attributes:
+        z: distance along the optical axis [m].
+        spread: range of the target's readings between their 10th and 90th percentile [m].
+    """
 
     z: float
     spread: float
@@ -42,7 +47,12 @@ class BoxDepth:
 
 @dataclass(frozen=True, slots=True)
 class MetricBox:
-    """Axis-aligned box in the camera's optical frame [m]: centre of the visible surface, and size."""
+    """Axis-aligned box in the camera's optical frame.
+
+    Attributes:
+        center: centre of the visible surface [m].
+        size: extent along x, y and z [m].
+    """
 
     center: tuple[float, float, float]
     size: tuple[float, float, float]
@@ -54,10 +64,16 @@ def readings_in(
     size: tuple[int, int],
     aux_from_reference: NDArray[np.float64] | None = None,
 ) -> NDArray[np.float32]:
-    """Depth readings [m] inside the part of a box that lies in the image; 0 invalid; may be empty.
+    """Return the depth readings inside the part of a box that lies in the image.
 
-    depth: integer millimetres or float metres, may be of another size than the reference image.
-    box: in pixels of the reference image of `size` (width, height).
+    Args:
+        depth: [h, w], integer millimetres or float metres; it may differ in size from the reference image.
+        box: in pixels of the reference image.
+        size: width and height of the reference image.
+        aux_from_reference: homography from reference pixels to depth pixels; None: the same view, scaled.
+
+    Returns:
+        [h, w] float32 metres, 0 where invalid; it may be empty.
     """
     height, width = depth.shape[:2]
     corners = np.array([[box.x, box.y], [box.x + box.w, box.y + box.h]], dtype=np.float64)
@@ -75,15 +91,21 @@ def readings_in(
 
 
 def robust_depth(metres: NDArray[np.float32], min_m: float, max_m: float) -> BoxDepth | None:
-    """Distance of the target among readings [h, w] of a box, or None when there are too few valid ones."""
+    """Return the distance of the target in a box, or None if there are too few valid readings.
+
+    Args:
+        metres: readings of the box, [h, w] float32; 0 where invalid.
+        min_m: nearer readings are ignored.
+        max_m: farther readings are ignored.
+    """
     valid = (metres >= max(min_m, 1e-3)) & (metres <= max_m)
     count = int(valid.sum())
     if count < MIN_READINGS or count < MIN_VALID_SHARE * metres.size:
         return None
     height, width = metres.shape
-    # A cosine window: readings in the corners of a box are mostly background.
-    window = np.outer(np.hanning(height + 2)[1:-1], np.hanning(width + 2)[1:-1])
-    values, weights = metres[valid], window[valid]
+    # Cosine weights: readings in the corners of a box are mostly background.
+    central = np.outer(np.hanning(height + 2)[1:-1], np.hanning(width + 2)[1:-1])
+    values, weights = metres[valid], central[valid]
     bins = (np.log(values / values.min()) / np.log(BIN_RATIO)).astype(int)
     histogram = np.bincount(bins, weights=weights, minlength=MODE_WIDTH_BINS)
     smooth = np.convolve(histogram, np.ones(2 * MODE_WIDTH_BINS + 1), mode="same")
@@ -92,17 +114,17 @@ def robust_depth(metres: NDArray[np.float32], min_m: float, max_m: float) -> Box
     mode = _foreground_mode(smooth)
     target = values[np.abs(bins - mode) <= MODE_WIDTH_BINS]
     low, high = np.quantile(target, [TRIM, 1 - TRIM])
-    kept = target[(target >= low) & (target <= high)]
-    return BoxDepth(float(np.median(kept)), float(high - low))
+    trimmed = target[(target >= low) & (target <= high)]
+    return BoxDepth(float(np.median(trimmed)), float(high - low))
 
 
 def _foreground_mode(weights: NDArray[np.floating]) -> int:
-    """Index of the nearest local maximum that is strong enough."""
+    """Return the index of the nearest local maximum that is strong enough."""
     padded = np.concatenate([[-1.0], weights, [-1.0]])
     peaks = np.flatnonzero((padded[1:-1] >= padded[:-2]) & (padded[1:-1] >= padded[2:]))
     strong = peaks[weights[peaks] >= FOREGROUND_SHARE * weights.max()]
     first = int(strong[0])
-    # A plateau's middle is the mode, not its near edge.
+    # The mode is the middle of a plateau, not its near edge.
     end = first
     while end + 1 < len(weights) and weights[end + 1] == weights[first]:
         end += 1
@@ -110,7 +132,7 @@ def _foreground_mode(weights: NDArray[np.floating]) -> int:
 
 
 def metric_box(box: BoundingBox, depth: BoxDepth, camera: PinholeCamera) -> MetricBox:
-    """Box in metres of a box in pixels whose content is at `depth`; the camera fits the reference image's size."""
+    """Return the metric box of a box in pixels whose target is at `depth`; `camera` has the reference image's size."""
     left, top = camera.ray(box.x, box.y)
     right, bottom = camera.ray(box.x + box.w, box.y + box.h)
     x, y = camera.ray(*box.center)

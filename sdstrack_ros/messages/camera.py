@@ -1,4 +1,4 @@
-"""A calibrated camera: pixels to rays and back. No ROS import; read from the fields of sensor_msgs/CameraInfo."""
+"""A calibrated camera: pixels to rays and back. Reads the fields of sensor_msgs/CameraInfo without importing ROS."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import numpy as np
 
 from ckd_core.errors import TrackingError
 
-# Numbers of distortion coefficients that OpenCV's models have; "equidistant" is its fisheye model.
+# Numbers of distortion coefficients in OpenCV's models; "equidistant" is its fisheye model.
 FISHEYE_COEFFICIENTS = 4
 COEFFICIENTS = (4, 5, 8, 12, 14)
 
 
 class CameraError(TrackingError):
-    """A calibration that describes no camera, or a point that no camera sees."""
+    """A calibration that does not describe a camera, or a point that the camera cannot see."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,12 +35,12 @@ class PinholeCamera:
 
     @classmethod
     def from_message(cls, info: Any) -> PinholeCamera:
-        """Read a CameraInfo: the camera of its region of interest, without its binning; `scaled` does that.
+        """Read a CameraInfo: the camera of its region of interest. Binning is left to `scaled`.
 
         Raises:
-            CameraError: focal length 0, not finite, or no size (drivers send such messages when uncalibrated); a
-                number of distortion coefficients that no model has; a region of interest outside the image.
-
+            CameraError: the focal length is 0 or not finite, or there is no size (drivers send such messages while
+                uncalibrated); no model has that number of distortion coefficients; the region of interest is outside
+                the image.
         """
         numbers = [float(v) for v in info.k]
         fx, fy, cx, cy = numbers[0], numbers[4], numbers[2], numbers[5]
@@ -54,13 +54,15 @@ class PinholeCamera:
             distortion = ()
         allowed = (FISHEYE_COEFFICIENTS,) if model == "equidistant" else COEFFICIENTS
         if distortion and len(distortion) not in allowed:
-            wanted = " or ".join(map(str, allowed))
-            raise CameraError(f"camera_info has {len(distortion)} '{model}' distortion coefficients; expected {wanted}")
+            expected = " or ".join(map(str, allowed))
+            raise CameraError(
+                f"camera_info has {len(distortion)} '{model}' distortion coefficients; expected {expected}"
+            )
         left, top, width, height = _region_of_interest(info)
         return cls(width, height, fx, fy, cx - left, cy - top, distortion, model, str(info.header.frame_id))
 
     def scaled(self, width: int, height: int) -> PinholeCamera:
-        """The same view as an image of another size (a driver's binning, a calibration of another resolution)."""
+        """Return the camera of the same view at another size (a driver's binning, another resolution)."""
         if (width, height) == (self.width, self.height):
             return self
         sx, sy = width / self.width, height / self.height
@@ -77,7 +79,7 @@ class PinholeCamera:
         )
 
     def ray(self, x: float, y: float) -> tuple[float, float]:
-        """(X/Z, Y/Z) of the ray through a pixel, lens distortion undone."""
+        """Return (X/Z, Y/Z) of the ray through a pixel, with the lens distortion removed."""
         if self.distortion:
             matrix = np.array([[self.fx, 0, self.cx], [0, self.fy, self.cy], [0, 0, 1]])
             pixel = np.array([[[x, y]]], dtype=np.float64)
@@ -91,15 +93,14 @@ class PinholeCamera:
         return (x - self.cx) / self.fx, (y - self.cy) / self.fy
 
     def pixel(self, point: tuple[float, float, float]) -> tuple[float, float]:
-        """Pixel of a point [m] in the optical frame.
+        """Return the pixel of a point [m] in the optical frame.
 
         Raises:
             CameraError: the point is not in front of the camera.
-
         """
         x, y, z = point
         if not np.all(np.isfinite(point)) or z <= 0:
-            raise CameraError(f"point ({x:.2f}, {y:.2f}, {z:.2f}) m is not in front of the camera")
+            raise CameraError(f"point ({x:.2f}, {y:.2f}, {z:.2f}) m is not in front of the camera; z must be above 0")
         matrix = np.array([[self.fx, 0, self.cx], [0, self.fy, self.cy], [0, 0, 1]])
         if self.distortion:
             points = np.array([[[x, y, z]]], dtype=np.float64)
@@ -114,7 +115,7 @@ class PinholeCamera:
 
 
 def _region_of_interest(info: Any) -> tuple[int, int, int, int]:
-    """Left, top, width, height of the part that the images show, in pixels of the calibration; size 0 means all."""
+    """Return left, top, width, height of the images in pixels of the calibration; a region of size 0 means all."""
     roi = info.roi
     left, top, width, height = int(roi.x_offset), int(roi.y_offset), int(roi.width), int(roi.height)
     if width == 0 or height == 0:
@@ -122,6 +123,6 @@ def _region_of_interest(info: Any) -> tuple[int, int, int, int]:
     if left + width > info.width or top + height > info.height:
         raise CameraError(
             f"camera_info's roi of {width} x {height} at ({left}, {top}) is not within its {info.width} x"
-            f" {info.height}; expected a part of the full resolution, or all 0"
+            f" {info.height}; expected a part of the full resolution, or zeros"
         )
     return left, top, width, height

@@ -1,6 +1,6 @@
-"""Decompress the payloads of sensor_msgs/CompressedImage: jpeg, png, and compressedDepth's png.
+"""Decompress the payloads of sensor_msgs/CompressedImage: jpeg, png, and the png of compressedDepth.
 
-Nothing is handed to OpenCV that is not whole and of a sane size: it prints, guesses or returns half pictures otherwise.
+OpenCV only receives complete images of a plausible size: with others it prints, guesses or returns half an image.
 """
 
 from __future__ import annotations
@@ -16,20 +16,20 @@ from ckd_core.errors import TrackingError
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-MAX_PIXELS = 1 << 26  # 67 megapixels; a header that promises more is not decompressed
+MAX_PIXELS = 1 << 26  # 67 megapixels; an image whose header states more is not decompressed
 DEPTH_HEADER_BYTES = 12  # int32 kind, float32 a, float32 b
 _PNG = b"\x89PNG\r\n\x1a\n"
 _JPEG = b"\xff\xd8\xff"
-_TAIL_BYTES = 4096  # cameras pad their pictures; the end mark must be within this many last bytes
+_TAIL_BYTES = 4096  # cameras append padding; the end marker must be within this many bytes of the end
 _JPEG_FRAMES = {0xC0, 0xC1, 0xC2, 0xC3, 0xC5, 0xC6, 0xC7, 0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 0xCF}
 
 
 class CompressedImageError(TrackingError):
-    """Bytes that are no whole picture of a supported kind."""
+    """Bytes that are not a complete image of a supported format."""
 
 
 def _jpeg_size(data: NDArray[np.uint8]) -> tuple[int, int]:
-    """(width, height) from the first frame header of a JPEG stream (ITU T.81, B.2.2)."""
+    """Return (width, height) from the first frame header of a JPEG stream (ITU T.81, B.2.2)."""
     at = 2
     while at + 9 <= len(data):
         if data[at] != 0xFF:
@@ -45,42 +45,61 @@ def _jpeg_size(data: NDArray[np.uint8]) -> tuple[int, int]:
     raise CompressedImageError("broken jpeg: no frame header")
 
 
-def _checked_size(data: NDArray[np.uint8]) -> None:
+def _check_size(data: NDArray[np.uint8]) -> None:
     head = data[:24].tobytes()
     tail = data[-_TAIL_BYTES:].tobytes()
     if head.startswith(_PNG):
         if len(head) < 24 or b"IEND" not in tail:
-            raise CompressedImageError(f"truncated png: {len(data)} bytes and no end mark")
+            raise CompressedImageError(f"truncated png: {len(data)} bytes without an end marker")
         width, height = struct.unpack(">II", head[16:24])
     elif head.startswith(_JPEG):
         if b"\xff\xd9" not in tail:
-            raise CompressedImageError(f"truncated jpeg: {len(data)} bytes and no end mark")
+            raise CompressedImageError(f"truncated jpeg: {len(data)} bytes without an end marker")
         width, height = _jpeg_size(data)
     else:
         raise CompressedImageError(f"neither jpeg nor png: the data ({len(data)} bytes) begins with {head[:8].hex()!r}")
     if width <= 0 or height <= 0 or width * height > MAX_PIXELS:
-        raise CompressedImageError(f"picture of {width} x {height} pixels; allowed are 1 to {MAX_PIXELS} pixels")
+        raise CompressedImageError(f"image of {width} x {height} pixels; expected 1 to {MAX_PIXELS} pixels")
 
 
 def inflate(data: NDArray[np.uint8]) -> NDArray[Any]:
-    """Decompress a whole jpeg or png: [H, W] or [H, W, 3 or 4] in OpenCV's channel order, uint8 or uint16."""
-    _checked_size(data)
+    """Decompress a complete jpeg or png.
+
+    Returns:
+        [H, W] or [H, W, 3 or 4] in OpenCV's channel order, uint8 or uint16.
+
+    Raises:
+        CompressedImageError: the data is neither, is truncated, or is too large.
+    """
+    _check_size(data)
     try:
         pixels = cv2.imdecode(data, cv2.IMREAD_UNCHANGED)
     except cv2.error as error:
-        raise CompressedImageError(f"the picture does not decompress: {error}") from error
+        raise CompressedImageError(f"the image does not decompress: {error}") from error
     if pixels is None or pixels.size == 0:
-        raise CompressedImageError(f"the picture does not decompress ({len(data)} bytes)")
+        raise CompressedImageError(f"the image does not decompress ({len(data)} bytes)")
     if pixels.dtype not in (np.uint8, np.uint16) or (pixels.ndim == 3 and pixels.shape[2] not in (3, 4)):
-        raise CompressedImageError(f"unsupported picture: {pixels.dtype} {pixels.shape}")
+        raise CompressedImageError(
+            f"unsupported image: {pixels.dtype} {pixels.shape}; expected 8 or 16 bits and 1, 3 or 4 channels"
+        )
     return pixels
 
 
 def inflate_depth(data: NDArray[np.uint8], encoding: str, how: str) -> NDArray[Any]:
-    """Decompress compressedDepth: [H, W] uint16 millimetres, or float32 metres with NaN where there is none.
+    """Decompress compressedDepth.
 
-    `encoding` is the text before the semicolon of `format` (16UC1 or 32FC1), `how` the text after it. Float depth is
-    stored as a 16-bit inverse depth: depth = a / (stored - b), 0 = none.
+    Float depth is stored as a 16-bit inverse depth: depth = a / (stored - b), 0 where there is none.
+
+    Args:
+        data: payload of the message: header and png.
+        encoding: text before the semicolon of `format`: 16UC1 or 32FC1.
+        how: text after the semicolon.
+
+    Returns:
+        [H, W] uint16 millimetres, or float32 metres with NaN where there is no reading.
+
+    Raises:
+        CompressedImageError: the format is RVL or unknown, or the data is broken.
     """
     if "rvl" in how.lower():
         raise CompressedImageError("compressedDepth with RVL is not supported; set the publisher's format to png")
@@ -88,7 +107,7 @@ def inflate_depth(data: NDArray[np.uint8], encoding: str, how: str) -> NDArray[A
         raise CompressedImageError(f"compressedDepth of {len(data)} bytes; the header alone has {DEPTH_HEADER_BYTES}")
     stored = inflate(data[DEPTH_HEADER_BYTES:])
     if stored.ndim != 2 or stored.dtype != np.uint16:
-        raise CompressedImageError(f"compressedDepth holds {stored.dtype} {stored.shape}; expected 16-bit grey")
+        raise CompressedImageError(f"compressedDepth holds {stored.dtype} {stored.shape}; expected a 16-bit grey image")
     if encoding in ("16UC1", "mono16"):
         return stored
     if encoding != "32FC1":

@@ -1,7 +1,7 @@
-"""Raw events -> the bytes of event packets in EVT 3.0, the format of Prophesee's sensors. No ROS import.
+"""Raw events to the bytes of event packets in EVT 3.0, the format of Prophesee's sensors. No ROS import.
 
-16-bit words, little-endian, the upper four bits say what the word is (EVT 3.0 Format, docs.prophesee.ai). Only single
-events are written; their vectors are a compression that readers do not need.
+The format has 16-bit little-endian words whose upper four bits give their type (EVT 3.0 Format, docs.prophesee.ai).
+Only single events are written; vectors of events would merely compress them further.
 """
 
 from __future__ import annotations
@@ -25,14 +25,21 @@ _TIME_BITS = 12
 
 
 class EventEncodeError(TrackingError):
-    """Events that EVT 3.0 cannot carry."""
+    """Events that EVT 3.0 cannot represent."""
 
 
 def encode_evt3(events: Events, begin_s: float) -> NDArray[np.uint8]:
-    """Bytes of one packet, readable on its own but for the wraps of the sensor's 24-bit clock.
+    """Encode one packet. It can be read on its own, except for wraps of the sensor's 24-bit clock.
 
-    events: t in seconds, rising; begin_s: where the sensor's clock counts from. Empty for no events.
-    Errors: EventEncodeError for times before `begin_s` or falling, and for pixels beyond 2047.
+    Args:
+        events: times in seconds, ascending.
+        begin_s: where the sensor's clock starts.
+
+    Returns:
+        [N] uint8; empty without events.
+
+    Raises:
+        EventEncodeError: times are before `begin_s` or descend, or pixels are beyond 2047.
     """
     if len(events.t) == 0:
         return np.empty(0, np.uint8)
@@ -48,7 +55,7 @@ def encode_evt3(events: Events, begin_s: float) -> NDArray[np.uint8]:
     words = np.stack(
         [_TIME_HIGH | high, _TIME_LOW | low, _ADDR_Y | y, _ADDR_X | (polarity << _POLARITY_BIT) | x], axis=1
     )  # [N, 4]
-    # A word that repeats what the sensor's state already says is left out; the event itself never is.
+    # A word that repeats the sensor's state is left out; the event's own word never is.
     needed = np.ones(words.shape, bool)
     needed[1:, :3] = words[1:, :3] != words[:-1, :3]
     needed[1:, 1] |= needed[1:, 0]

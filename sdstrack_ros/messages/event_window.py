@@ -1,9 +1,9 @@
-"""Event packets -> the events of one frame's time window, in bounded memory. No ROS import.
+"""Event packets to the events of one frame's event window, in bounded memory. No ROS import.
 
-Packets are read by their fields only (event_camera_msgs/EventPacket). Sensor times have their own origin: they are
-put on the clock of the headers by the least delay seen between a packet's last event and its stamp (a packet cannot
-be stamped before its last event happened), allowed to rise slowly with the clocks' drift. Encodings: evt3 through the
-package evt3, else through event_camera_py; mono by ourselves; everything else through event_camera_py.
+Packets are read by their fields only (event_camera_msgs/EventPacket). The sensor's clock has an origin of its own. Its
+times are shifted to the clock of the headers by the smallest delay observed between a packet's last event and its
+stamp, because a packet cannot be stamped before its last event; the shift may rise slowly, as clocks drift. The
+encoding evt3 is decoded by the package evt3 or else event_camera_py, mono here, all others by event_camera_py.
 """
 
 from __future__ import annotations
@@ -21,22 +21,30 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 MAX_SENSOR_PIXELS = 1 << 24
-FEED_BYTES = 1 << 16  # of a packet at a time: at most 400 k events, as one evt3 word holds up to 12
-DRIFT = 1e-4  # rise of the least delay per second, more than any two clocks drift apart
-RESYNC_NS = 500_000_000  # a delay that far from the known one means that a clock was set
+CHUNK_BYTES = 1 << 16  # decoded at a time: at most 400 k events, since one evt3 word holds up to 12
+DRIFT = 1e-4  # allowed rise of the smallest delay per second, more than any two clocks drift apart
+RESYNC_NS = 500_000_000  # a delay that differs by more means that a clock was set
 NS_PER_US = 1000
 
 
 class EventDecodeError(TrackingError):
-    """A packet that cannot be decoded; the text names the encoding and what would be right."""
+    """A packet that cannot be decoded; the message names the encoding and what would be right."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class EventSlice:
-    """Events of one window: x, y [N] uint16 pixels, t_ns [N] int64 on the headers' clock, p [N] uint8 (1 = brighter).
+    """Events of one event window, (start_ns, end_ns].
 
-    header: of the last packet that came, for its frame_id. width, height: the sensor's. The window is
-    (start_ns, end_ns].
+    Attributes:
+        header: of the newest packet, for its frame_id.
+        width: of the sensor.
+        height: of the sensor.
+        start_ns: excluded.
+        end_ns: included.
+        x: column [N] uint16.
+        y: row [N] uint16.
+        t_ns: time [N] int64, on the clock of the headers.
+        p: polarity [N] uint8; 1 is brighter.
     """
 
     header: Any
@@ -66,11 +74,11 @@ class _Events:
 
 class _Decoder(Protocol):
     def decode(self, packet: Any, data: NDArray[np.uint8]) -> _Events:
-        """Decode bytes of a packet; times in nanoseconds of the sensor's clock."""
+        """Decode bytes of a packet; times are nanoseconds on the sensor's clock."""
 
 
 class _Evt3:
-    """Prophesee EVT 3.0 through the package evt3; keeps the sensor's state from packet to packet."""
+    """Prophesee EVT 3.0, by the package evt3; keeps the sensor's state from packet to packet."""
 
     def __init__(self, width: int, height: int) -> None:
         self._decoder = importlib.import_module("evt3").Decoder(width, height)
@@ -82,7 +90,7 @@ class _Evt3:
 
 
 class _Mono:
-    """64 bits an event: polarity 63, y 48-62, x 32-47, nanoseconds after time_base 0-31 (deprecated by its authors)."""
+    """64 bits per event: polarity 63, y 48-62, x 32-47, nanoseconds after time_base 0-31. Deprecated by its authors."""
 
     def __init__(self, width: int, height: int) -> None:
         del width, height
@@ -98,7 +106,7 @@ class _Mono:
 
 
 class _EventCameraPy:
-    """Whatever event_camera_py knows (evt3, libcaer, libcaer_cmp); it wants whole packets."""
+    """Everything that event_camera_py knows (evt3, libcaer, libcaer_cmp); it needs whole packets."""
 
     def __init__(self, width: int, height: int) -> None:
         del width, height
@@ -124,16 +132,22 @@ def _make_decoder(encoding: str, width: int, height: int) -> _Decoder:
         except ImportError:
             continue
     if not kinds:
-        raise EventDecodeError(f"unknown event encoding '{encoding}'; known: evt3, mono, libcaer, libcaer_cmp")
-    wanted = "the package evt3 or event_camera_py" if encoding == "evt3" else "event_camera_py (from apt)"
-    raise EventDecodeError(f"event encoding '{encoding}' needs {wanted}, which is not installed here")
+        raise EventDecodeError(
+            f"unknown event encoding '{encoding}'; expected one of: evt3, mono, libcaer, libcaer_cmp"
+        )
+    decoder = "the package evt3 or event_camera_py" if encoding == "evt3" else "event_camera_py (from apt)"
+    raise EventDecodeError(f"event encoding '{encoding}' needs {decoder}, which is not installed here")
 
 
 class EventWindow:
-    """Holds at most `capacity` events, 13 bytes each; in a storm the oldest go first and are counted.
+    """Holds at most `capacity` events of 13 bytes each; in a storm the oldest are dropped and counted.
 
-    newest_ns: time up to which events have arrived, on the headers' clock; None before the first packet.
-    dropped: events lost to the capacity. outside: events beyond the sensor's size. gaps: packets missing by `seq`.
+    Attributes:
+        capacity: largest number of events.
+        newest_ns: time up to which events have arrived, on the clock of the headers; None before the first packet.
+        dropped: events lost to the capacity.
+        outside: events beyond the sensor's size.
+        gaps: packets missing according to `seq`.
     """
 
     def __init__(self, capacity: int = 2_000_000) -> None:
@@ -158,9 +172,13 @@ class EventWindow:
         return self._held
 
     def add(self, packet: Any) -> int:
-        """Decode a packet and keep its events; returns how many came out.
+        """Decode a packet and keep its events; earlier events stay when it cannot be decoded.
 
-        Errors: EventDecodeError for unknown encodings, impossible sensor sizes and broken data; what was held stays.
+        Returns:
+            Number of events in the packet.
+
+        Raises:
+            EventDecodeError: the encoding is unknown, the sensor's size impossible, or the data broken.
         """
         width, height = int(packet.width), int(packet.height)
         if width <= 0 or height <= 0 or width * height > MAX_SENSOR_PIXELS:
@@ -172,8 +190,8 @@ class EventWindow:
         self._header = packet.header
         stamp_ns = int(packet.header.stamp.sec) * 1_000_000_000 + int(packet.header.stamp.nanosec)
         data = np.frombuffer(packet.events, np.uint8) if len(packet.events) else np.empty(0, np.uint8)
-        whole = isinstance(decoder, _EventCameraPy)
-        pieces = [data] if whole else np.split(data, range(FEED_BYTES, len(data), FEED_BYTES))
+        undivided = isinstance(decoder, _EventCameraPy)
+        pieces = [data] if undivided else np.split(data, range(CHUNK_BYTES, len(data), CHUNK_BYTES))
         count = 0
         fresh: list[_Events] = []
         for piece in pieces:
@@ -181,7 +199,7 @@ class EventWindow:
                 events = self._inside(decoder.decode(packet, piece))
             except EventDecodeError:
                 raise
-            except Exception as error:  # third-party decoders raise many kinds; none may leave a callback
+            except Exception as error:  # third-party decoders raise many types; none may escape from a callback
                 self._decoder = None
                 raise EventDecodeError(f"broken '{packet.encoding}' packet of {len(data)} bytes: {error}") from error
             count += len(events.t_ns)
@@ -191,23 +209,23 @@ class EventWindow:
         return count
 
     def between(self, start_ns: int, end_ns: int) -> EventSlice:
-        """Events with start_ns < t <= end_ns, in the order of their coming. They stay until `forget`."""
+        """Return the events with start_ns < t <= end_ns in order of arrival. They are kept until `forget`."""
         parts = []
         for run in self._runs:
             if int(run.t_ns[-1]) <= start_ns or int(run.t_ns[0]) > end_ns:
                 continue
             begin, end = np.searchsorted(run.t_ns, (start_ns, end_ns), side="right")
             parts.append(run.part(int(begin), int(end)))
-        found = _joined(parts)
-        return EventSlice(self._header, *self._size, start_ns, end_ns, found.x, found.y, found.t_ns, found.p)
+        events = _concatenate(parts)
+        return EventSlice(self._header, *self._size, start_ns, end_ns, events.x, events.y, events.t_ns, events.p)
 
     def forget(self, until_ns: int) -> None:
-        """Let go of the runs of events that end at or before `until_ns`."""
+        """Drop the runs of events that end at or before `until_ns`."""
         while self._runs and int(self._runs[0].t_ns[-1]) <= until_ns:
             self._held -= len(self._runs.popleft().t_ns)
 
     def clear(self) -> None:
-        """Let go of all events and of the clock; the decoder's state stays, as the sensor's does."""
+        """Drop all events and the shift of the clock; the decoder's state stays, as the sensor's does."""
         self._runs.clear()
         self._held = 0
         self.newest_ns = None
@@ -223,7 +241,7 @@ class EventWindow:
             self._decoder, self._key, self._size = decoder, key, (width, height)
             self._delay_ns = None
         elif self._seq is not None and seq != self._seq + 1:
-            # Lost packets may have carried the upper bits of the sensor's time: begin its clock anew.
+            # Missing packets may have carried the upper bits of the sensor's time: restart its clock.
             self.gaps += max(0, seq - self._seq - 1)
             self._decoder = _make_decoder(encoding, width, height)
             self._delay_ns = None
@@ -238,7 +256,7 @@ class EventWindow:
         return _Events(events.x[good], events.y[good], events.t_ns[good], events.p[good])
 
     def _trim(self, fresh: list[_Events]) -> None:
-        """Drop the oldest events, of what is held and then of `fresh`, until all fits into the capacity."""
+        """Drop the oldest events, first held ones and then those of `fresh`, until all fit into the capacity."""
         excess = self._held + sum(len(events.t_ns) for events in fresh) - self.capacity
         while excess > 0:
             old = self._runs[0] if self._runs else fresh[0]
@@ -272,7 +290,7 @@ class EventWindow:
         self.newest_ns = newest_ns if self.newest_ns is None else max(self.newest_ns, newest_ns)
 
     def _to_header_clock(self, last_ns: int, stamp_ns: int) -> int:
-        """What to add to a sensor time; the least (stamp - last event) lately, so that no event is in the future."""
+        """Return what to add to a sensor time: the smallest recent delay, so that no event is in the future."""
         measured_ns = stamp_ns - last_ns
         known_ns = self._delay_ns
         if known_ns is not None:
@@ -283,7 +301,7 @@ class EventWindow:
         return known_ns
 
 
-def _joined(parts: list[_Events]) -> _Events:
+def _concatenate(parts: list[_Events]) -> _Events:
     if len(parts) == 1:
         return parts[0]
     if not parts:

@@ -1,8 +1,8 @@
-"""Image messages <-> arrays. What arrives is viewed where it lies, not copied; what leaves goes through `frombytes`.
+"""Image messages to arrays and back. Incoming pixels are viewed in place, not copied; outgoing ones use `frombytes`.
 
-Messages are read by their fields only (sensor_msgs/Image and CompressedImage), so messages of rclpy and of a bag
-reader serve alike, and nothing of ROS is imported here. Encodings: sensor_msgs/image_encodings.hpp; compressed
-formats: image_transport_plugins (compressed, compressedDepth).
+Messages are read by their fields only (sensor_msgs/Image and CompressedImage), so those of rclpy and of a bag reader
+work alike, and no ROS is imported here. Encodings: sensor_msgs/image_encodings.hpp; compressed formats:
+image_transport_plugins (compressed, compressedDepth).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ Array = NDArray[Any]
 
 
 class CodecError(TrackingError):
-    """A message that is no image we can use; the text names topic, cause and what would be right."""
+    """A message that is not a usable image; the error names the topic, the cause and what would be right."""
 
 
 class ImageMessage(Protocol):
@@ -43,7 +43,13 @@ Message = TypeVar("Message", bound=ImageMessage)
 
 @dataclass(frozen=True, slots=True)
 class _Layout:
-    """How an encoding lies in memory: NumPy kind of one channel, channels a pixel, and what the channels mean."""
+    """Memory layout of an encoding.
+
+    Attributes:
+        kind: NumPy type of one channel.
+        channels: per pixel.
+        order: what the channels mean.
+    """
 
     kind: str
     channels: int
@@ -59,7 +65,7 @@ _LAYOUTS = {
     "bgr16": _Layout("u2", 3, "bgr"),
     "mono8": _Layout("u1", 1, "mono"),
     "mono16": _Layout("u2", 1, "mono"),
-    # Bare OpenCV types: three and four channels are in OpenCV's order, as cv_bridge reads them.
+    # Plain OpenCV types: three and four channels are in OpenCV's order, as cv_bridge reads them.
     "8UC1": _Layout("u1", 1, "mono"),
     "8UC3": _Layout("u1", 3, "bgr"),
     "8UC4": _Layout("u1", 4, "bgra"),
@@ -76,7 +82,7 @@ _LAYOUTS = {
     },
 }
 
-# OpenCV names a Bayer pattern by its second row's second and third pixel, ROS by the first two of both rows.
+# OpenCV names a Bayer pattern after the second and third pixel of its second row, ROS after the first two of two rows.
 _TO_RGB = {
     "bgr": cv2.COLOR_BGR2RGB,
     "rgba": cv2.COLOR_RGBA2RGB,
@@ -97,11 +103,12 @@ ENCODINGS = tuple(_LAYOUTS)
 class DecodedImage:
     """Pixels as the sensor sent them.
 
-    pixels: read-only [H, W] or [H, W, C]; uint8, uint16 or float32 in this machine's byte order. A view of the
-        message's own memory unless the message was compressed, of foreign byte order, or its rows misaligned.
-    encoding: the encoding's name.
-    order: what the channels mean: rgb, bgr, rgba, bgra, mono, raw, uyvy, yuyv, bayer_*.
-    topic: where it came from, for error messages.
+    Attributes:
+        pixels: read-only [H, W] or [H, W, C]; uint8, uint16 or float32 in this machine's byte order. A view of the
+            message's memory unless the message was compressed, of foreign byte order, or its rows are misaligned.
+        encoding: name of the encoding.
+        order: what the channels mean: rgb, bgr, rgba, bgra, mono, raw, uyvy, yuyv, bayer_*.
+        topic: where it came from, for error messages.
     """
 
     pixels: Array
@@ -110,15 +117,17 @@ class DecodedImage:
     topic: str = ""
 
     def color(self) -> NDArray[np.uint8]:
-        """The image as [H, W, 3] uint8 in RGB order, pixels dense: rgb8 is the view itself, others take one pass.
+        """Convert to [H, W, 3] uint8 in RGB order with dense pixels.
 
-        16-bit colour keeps its upper byte. Raises CodecError for depth-like encodings (16UC1, 32FC1), whose values
-        have no brightness scale of their own.
+        rgb8 is returned as the view itself, others take one pass; 16-bit colour keeps its upper byte.
+
+        Raises:
+            CodecError: the encoding is depth-like (16UC1, 32FC1): its values have no brightness scale of their own.
         """
         pixels: Any = self.pixels
         if self.order == "raw":
             raise CodecError(
-                f"{_named(self.topic)}: encoding '{self.encoding}' is no colour image; expected rgb8, bgr8, mono8, "
+                f"{_named(self.topic)}: encoding '{self.encoding}' is not a colour image; expected rgb8, bgr8, mono8, "
                 "bayer_* or yuv422 (is a depth topic remapped here?)"
             )
         if self.order in _TO_RGB:
@@ -127,10 +136,14 @@ class DecodedImage:
         return color
 
     def auxiliary(self, modality: Modality) -> Array:
-        """The image as `MultiModalFrame.aux` wants it for `modality`; single-channel images are the view.
+        """Convert to what `MultiModalFrame.aux` holds for `modality`; single-channel images are returned as the view.
 
-        depth: [H, W] uint16 millimetres or float32 metres. thermal: [H, W] uint8 or uint16, or [H, W, 3] uint8.
-        event: [H, W, 3] uint8. Raises CodecError when the encoding cannot carry that modality.
+        Returns:
+            Depth: [H, W] uint16 millimetres or float32 metres. Thermal: [H, W] uint8 or uint16, or [H, W, 3] uint8.
+            Events: [H, W, 3] uint8.
+
+        Raises:
+            CodecError: the encoding cannot carry that modality.
         """
         single = self.pixels.ndim == 2 and self.order in ("mono", "raw")
         if modality is Modality.DEPTH:
@@ -160,7 +173,7 @@ def _freeze(pixels: Array) -> Array:
 
 
 def _view(message: ImageMessage, layout: _Layout, topic: str) -> Array:
-    """The message's pixels where they lie; every field is checked against the others first."""
+    """Return the pixels in the message's memory, after checking every field against the others."""
     height, width, step = int(message.height), int(message.width), int(message.step)
     item = int(layout.kind[1])
     row = width * layout.channels * item
@@ -191,20 +204,20 @@ def _view(message: ImageMessage, layout: _Layout, topic: str) -> Array:
 
 
 def _through_cv_bridge(message: ImageMessage, topic: str) -> DecodedImage:
-    """Ask cv_bridge for an encoding that we do not know, where it is installed."""
+    """Let cv_bridge, where it is installed, decode an encoding that is unknown here."""
     try:
         from cv_bridge import CvBridge
     except ImportError as error:
         raise CodecError(
-            f"{_named(topic)}: unknown encoding '{message.encoding}' (and no cv_bridge is installed to ask); "
-            f"known: {', '.join(ENCODINGS)}"
+            f"{_named(topic)}: unknown encoding '{message.encoding}' (and cv_bridge is not installed); "
+            f"expected one of: {', '.join(ENCODINGS)}"
         ) from error
     try:
         pixels = np.asarray(CvBridge().imgmsg_to_cv2(message, desired_encoding="rgb8"))
-    except Exception as error:  # cv_bridge and OpenCV raise many kinds; none may leave a callback
+    except Exception as error:  # cv_bridge and OpenCV raise many types; none may escape from a callback
         raise CodecError(f"{_named(topic)}: cv_bridge cannot convert '{message.encoding}' to rgb8: {error}") from error
     if pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.dtype != np.uint8 or pixels.size == 0:
-        raise CodecError(f"{_named(topic)}: cv_bridge answered {pixels.dtype} {pixels.shape} for rgb8")
+        raise CodecError(f"{_named(topic)}: cv_bridge returned {pixels.dtype} {pixels.shape} for rgb8")
     return DecodedImage(_freeze(pixels), message.encoding, "rgb", topic)
 
 
@@ -224,7 +237,7 @@ def _decode_compressed(message: Any, topic: str) -> DecodedImage:
         order = _LAYOUTS[source].order if source.startswith("bayer_") and source in _LAYOUTS else "mono"
         order = "raw" if depth_like else order
     else:
-        # image_transport converts to OpenCV's order before it compresses and says so; "compressed rgb8" is the rest.
+        # image_transport converts to OpenCV's order before compressing and states it; "compressed rgb8" did not.
         swapped = how.endswith(("rgb8", "rgba8", "rgb16"))
         order = ("rgb" if swapped else "bgr") + ("a" if pixels.shape[2] == 4 else "")
     name = source if source in _LAYOUTS and pixels.ndim == 2 else f"{order}{pixels.dtype.itemsize * 8}"
@@ -234,8 +247,11 @@ def _decode_compressed(message: Any, topic: str) -> DecodedImage:
 def decode(message: Any, topic: str = "") -> DecodedImage:
     """View a sensor_msgs/Image, or decompress a CompressedImage (jpeg, png, compressedDepth png).
 
-    The view keeps the message's memory alive and is read-only. Raises CodecError, naming `topic`, for unknown
-    encodings, sizes that contradict each other and data that does not decompress.
+    The view is read-only and keeps the message's memory alive.
+
+    Raises:
+        CodecError: the encoding is unknown, sizes contradict each other, or data does not decompress; the error names
+            `topic`.
     """
     if hasattr(message, "format"):
         return _decode_compressed(message, topic)
@@ -246,18 +262,30 @@ def decode(message: Any, topic: str = "") -> DecodedImage:
 
 
 def encode(pixels: Array, encoding: str, message: Message) -> Message:
-    """Put an array into an image message (its header is left alone) and return the message.
+    """Put an array into an image message; its header is not touched.
 
-    pixels: [H, W] or [H, W, C] of the dtype and channel count that `encoding` names; any strides. Raises CodecError
-    when they do not fit. 640 x 480 rgb8 takes 0.02 ms; assigning an ndarray to `data` would take 100 ms.
+    640 x 480 rgb8 takes 0.02 ms; assigning an ndarray to `data` would take 100 ms.
+
+    Args:
+        pixels: [H, W] or [H, W, C] of the dtype and channel count of `encoding`; any strides.
+        encoding: name of the encoding.
+        message: to write into.
+
+    Returns:
+        The message.
+
+    Raises:
+        CodecError: the encoding is unknown, or the array does not fit it.
     """
     layout = _LAYOUTS.get(encoding)
     if layout is None:
-        raise CodecError(f"unknown encoding '{encoding}' for an outgoing image; known: {', '.join(ENCODINGS)}")
+        raise CodecError(
+            f"unknown encoding '{encoding}' for an outgoing image; expected one of: {', '.join(ENCODINGS)}"
+        )
     channels = 1 if pixels.ndim == 2 else pixels.shape[-1]
     if pixels.ndim not in (2, 3) or channels != layout.channels or pixels.dtype != np.dtype(layout.kind):
         raise CodecError(
-            f"an array of {pixels.dtype} {pixels.shape} is no '{encoding}' image; "
+            f"an array of {pixels.dtype} {pixels.shape} is not an image of encoding '{encoding}'; "
             f"expected {np.dtype(layout.kind)} with {layout.channels} channel(s)"
         )
     if pixels.size == 0:

@@ -1,4 +1,4 @@
-"""The picture for people: box, score, state, modality health and latency drawn on the frame. No ROS import."""
+"""The overlay: box, score, state, health of both cameras and latency, drawn on the frame. No ROS import."""
 
 from __future__ import annotations
 
@@ -23,13 +23,19 @@ _COLORS = {
 }
 _WHITE = (255, 255, 255)
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
-# Beyond this, drawing numbers overflow OpenCV's fixed-point coordinates.
+# Coordinates beyond this overflow OpenCV's fixed-point numbers.
 _FAR_PX = 30000
 
 
 @dataclass(frozen=True, slots=True)
 class Caption:
-    """What the overlay says besides the box; latency_ms None = unknown."""
+    """What the overlay shows besides the box.
+
+    Attributes:
+        label: name of the target.
+        latency_ms: None when unknown.
+        aux_held: whether the auxiliary image is an older one.
+    """
 
     label: str
     latency_ms: float | None = None
@@ -43,10 +49,17 @@ def draw_overlay(
     side_by_side: bool,
     size: tuple[int, int] | None = None,
 ) -> NDArray[np.uint8] | None:
-    """Return an RGB picture [H, W, 3] uint8, or None when the frame has no image at all.
+    """Draw a frame's overlay: on the colour image, or on the auxiliary one while colour is missing.
 
-    The picture is the colour image, or the auxiliary one while colour is dead; `side_by_side` shows both.
-    size: width and height of the image whose pixels boxes are in, for frames without it; None: the picture's own.
+    Args:
+        images: the frame.
+        result: None without a target.
+        caption: text to draw.
+        side_by_side: show both images.
+        size: width and height of the reference image, for frames without it; None takes the picture's own size.
+
+    Returns:
+        RGB picture [H, W, 3] uint8, or None when the frame has no image at all.
     """
     from ckd_core.modality import to_network_image
 
@@ -92,7 +105,7 @@ def _draw_text(picture: NDArray[np.uint8], lines: list[str]) -> None:
     step = round(34 * scale)
     for row, line in enumerate(lines):
         place = (round(8 * scale), step * (row + 1))
-        # Twice: dark below light is readable on any ground.
+        # Light text on a dark outline is readable on any background.
         cv2.putText(picture, line, place, _FONT, scale, (0, 0, 0), max(2, round(4 * scale)), cv2.LINE_AA)
         cv2.putText(picture, line, place, _FONT, scale, _WHITE, max(1, round(1.5 * scale)), cv2.LINE_AA)
 
@@ -103,9 +116,13 @@ def _picture_from_reference(
     size: tuple[int, int] | None,
     picture: NDArray[np.uint8],
 ) -> NDArray[np.float64]:
-    """3x3 matrix from pixels of boxes to a picture's, which shows an image of `image_size` (width, height) resized.
+    """Return the 3x3 matrix from reference pixels to pixels of `picture`, which shows an image, resized.
 
-    homography: from boxes to the image; None: the same view as an image of `size`, scaled.
+    Args:
+        homography: from reference pixels to the image; None: the same view, scaled.
+        image_size: width and height of the image.
+        size: width and height of the reference image, if known.
+        picture: what is drawn on.
     """
     if homography is None:
         image_size, homography = size or image_size, np.eye(3)
@@ -118,8 +135,8 @@ def _draw_box(picture: NDArray[np.uint8], result: TrackResult | None, mapping: N
         return
     x, y, w, h = result.box
     corners = np.array([[[x, y], [x + w, y], [x + w, y + h], [x, y + h]]], dtype=np.float64)
-    seen = cv2.perspectiveTransform(corners, mapping)
-    if not np.all(np.isfinite(seen)):
+    mapped = cv2.perspectiveTransform(corners, mapping)
+    if not np.all(np.isfinite(mapped)):
         return
-    points = np.round(np.clip(seen, -_FAR_PX, _FAR_PX)).astype(np.int32)
+    points = np.round(np.clip(mapped, -_FAR_PX, _FAR_PX)).astype(np.int32)
     cv2.polylines(picture, [points], True, _COLORS[result.state], max(1, picture.shape[0] // 240))

@@ -14,30 +14,30 @@ from testkit.frame_results import BOX, SIZE, depth_scene
 
 @pytest.mark.parametrize("dtype", [np.uint16, np.float32])
 @pytest.mark.parametrize("holes", [0.0, 0.5, 0.9])
-def test_depth_in_the_box_is_the_targets(dtype: type, holes: float) -> None:
+def test_the_depth_in_a_box_is_that_of_the_target(dtype: type, holes: float) -> None:
     depth = depth_scene(dtype=dtype)
     random = np.random.default_rng(1)
     depth[random.random(depth.shape) < holes] = 0 if dtype is np.uint16 else np.nan
     # The box is looser than the target: half of it is background.
     readings = readings_in(depth, BoundingBox(190, 170, 80, 60), SIZE)
-    found = robust_depth(readings, 0.1, 20.0)
-    assert found is not None
-    assert found.z == pytest.approx(1.5, abs=0.01)
+    depth_of_box = robust_depth(readings, 0.1, 20.0)
+    assert depth_of_box is not None
+    assert depth_of_box.z == pytest.approx(1.5, abs=0.01)
 
 
 def test_a_few_wild_readings_do_not_move_the_distance() -> None:
     depth = depth_scene()
     depth[180:184, 200:260] = 300
     depth[216:220, 200:260] = 60000
-    found = robust_depth(readings_in(depth, BOX, SIZE), 0.1, 20.0)
-    assert found is not None
-    assert found.z == pytest.approx(1.5, abs=0.01)
+    depth_of_box = robust_depth(readings_in(depth, BOX, SIZE), 0.1, 20.0)
+    assert depth_of_box is not None
+    assert depth_of_box.z == pytest.approx(1.5, abs=0.01)
 
 
 def test_a_smaller_depth_image_shows_the_same_view() -> None:
-    found = robust_depth(readings_in(depth_scene()[::2, ::2], BOX, SIZE), 0.1, 20.0)
-    assert found is not None
-    assert found.z == pytest.approx(1.5, abs=0.01)
+    depth_of_box = robust_depth(readings_in(depth_scene()[::2, ::2], BOX, SIZE), 0.1, 20.0)
+    assert depth_of_box is not None
+    assert depth_of_box.z == pytest.approx(1.5, abs=0.01)
 
 
 @given(
@@ -45,15 +45,17 @@ def test_a_smaller_depth_image_shows_the_same_view() -> None:
     st.tuples(*(st.floats(0, 3000) for _ in range(2))),
     st.sampled_from(["zeros", "nan", "inf", "negative", "good"]),
 )
-def test_any_box_and_any_depth_are_survived(corner: tuple[float, float], size: tuple[float, float], kind: str) -> None:
+def test_any_box_and_any_depth_give_a_depth_or_none(
+    corner: tuple[float, float], size: tuple[float, float], kind: str
+) -> None:
     value = {"zeros": 0.0, "nan": math.nan, "inf": math.inf, "negative": -1.0, "good": 2.0}[kind]
     depth = np.full((48, 64), value, np.float32)
     readings = readings_in(depth, BoundingBox(*corner, *size), SIZE)
-    found = robust_depth(readings, 0.1, 20.0)
-    if kind == "good" and found is not None:
-        assert found.z == pytest.approx(2.0)
+    depth_of_box = robust_depth(readings, 0.1, 20.0)
+    if kind == "good" and depth_of_box is not None:
+        assert depth_of_box.z == pytest.approx(2.0)
     if kind != "good":
-        assert found is None
+        assert depth_of_box is None
 
 
 def test_not_finite_boxes_have_no_readings() -> None:

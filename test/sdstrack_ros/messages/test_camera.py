@@ -35,7 +35,9 @@ def test_uncalibrated_cameras_are_refused(changes: dict[str, object]) -> None:
     ],
 )
 @given(x=st.floats(100, 540), y=st.floats(80, 400), z=st.floats(0.3, 30))
-def test_pixel_and_ray_are_inverse(model: str, distortion: list[float], x: float, y: float, z: float) -> None:
+def test_pixel_and_ray_are_inverse_to_each_other(
+    model: str, distortion: list[float], x: float, y: float, z: float
+) -> None:
     camera = PinholeCamera.from_message(info(distortion_model=model, d=distortion))
     a, b = camera.ray(x, y)
     assert camera.pixel((a * z, b * z, z)) == pytest.approx((x, y), abs=0.05)

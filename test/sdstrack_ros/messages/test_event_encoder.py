@@ -38,7 +38,9 @@ def events_of(rows: list[tuple[int, int, int, bool]], begin_s: float = 0.0) -> E
 
 @settings(deadline=None)
 @given(st.lists(EVENT, min_size=1, max_size=200), st.sampled_from([0.0, 5.25]))
-def test_an_independent_decoder_reads_what_was_written(rows: list[tuple[int, int, int, bool]], begin_s: float) -> None:
+def test_an_independent_decoder_reads_the_encoded_events(
+    rows: list[tuple[int, int, int, bool]], begin_s: float
+) -> None:
     # The clock has 24 bits, 16.7 s: a reader tells a wrap from a step back only when something comes close to it.
     clock = [(0, 0, micros, False) for micros in range(0, 40_000_001, 20_000)]
     events = events_of([*rows, *clock], begin_s)
@@ -51,12 +53,12 @@ def test_an_independent_decoder_reads_what_was_written(rows: list[tuple[int, int
 
 def test_repeated_words_are_left_out() -> None:
     row = events_of([(x, 7, 100, True) for x in range(50)])
-    assert len(encode_evt3(row, 0.0)) == 2 * (3 + 50), "time high, time low and y once, then one word an event"
+    assert len(encode_evt3(row, 0.0)) == 2 * (3 + 50), "time high, time low and y once, then one word per event"
     assert len(encode_evt3(events_of([]), 0.0)) == 0
 
 
 @pytest.mark.parametrize(
-    ("events", "said"),
+    ("events", "reason"),
     [
         (events_of([(2048, 0, 0, True)]), "x 2048..2048"),
         (events_of([(0, -1, 0, True)]), "y -1..-1"),
@@ -64,8 +66,8 @@ def test_repeated_words_are_left_out() -> None:
         (Events(*np.zeros((2, 1), int), np.array([-1.0]), np.zeros(1, int)), "must not be before 0.0 s"),
     ],
 )
-def test_what_the_format_cannot_carry_is_refused(events: Events, said: str) -> None:
-    with pytest.raises(EventEncodeError, match=said):
+def test_events_that_the_format_cannot_represent_are_refused(events: Events, reason: str) -> None:
+    with pytest.raises(EventEncodeError, match=reason):
         encode_evt3(events, 0.0)
 
 
@@ -77,7 +79,7 @@ def test_a_recording_of_packets_shows_every_frame_its_own_events(tmp_path: Path)
         packets = [typestore().deserialize_cdr(m.data, EVENT_PACKET) for m in opened.messages([EVENTS_TOPIC])]
     assert AUX_TOPICS[Modality.EVENT] not in names
     assert [packet.seq for packet in packets] == list(range(len(packets)))
-    assert len(packets) > 4 * len(scene.frames), "several packets a frame, as a driver sends them"
+    assert len(packets) > 4 * len(scene.frames), "several packets per frame, as a driver sends them"
     read = list(read_frames(bag, Modality.EVENT))
     assert len(read) == len(scene.frames)
     # The first window reaches back less far than the first frame's events, so it is left out.

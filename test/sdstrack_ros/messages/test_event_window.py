@@ -21,16 +21,16 @@ def evt3_bytes(events: list[tuple[int, int, int, int]]) -> bytes:
 
 
 @pytest.mark.parametrize("big", [False, True])
-def test_mono_packets_come_out_as_they_went_in(big: bool) -> None:
+def test_mono_packets_are_decoded_exactly(big: bool) -> None:
     window = EventWindow()
     x, y, dt, p = [1, 639, 7], [2, 479, 9], [0, 5 * MS, 9 * MS], [1, 0, 1]
     data = mono_bytes(x, y, dt, p, big)
     assert window.add(packet("mono", data, stamp_ns=5 * S + 9 * MS, time_base=5 * S, is_bigendian=big)) == 3
-    found = window.between(5 * S - 1, 5 * S + 9 * MS)
-    assert found.x.tolist() == x
-    assert found.y.tolist() == y
-    assert found.p.tolist() == p
-    assert found.t_ns.tolist() == [5 * S + d for d in dt]
+    events = window.between(5 * S - 1, 5 * S + 9 * MS)
+    assert events.x.tolist() == x
+    assert events.y.tolist() == y
+    assert events.p.tolist() == p
+    assert events.t_ns.tolist() == [5 * S + d for d in dt]
     assert len(window.between(5 * S, 5 * S + 5 * MS)) == 1, "the window is open at its start, closed at its end"
 
 
@@ -42,15 +42,15 @@ def test_evt3_packets_keep_the_sensors_state_and_land_on_the_headers_clock() -> 
     # The next packet goes on where the time stood: no upper time bits of its own.
     rest = np.array([0x6 << 12 | 12_100 & 0xFFF, 9, 0x2 << 12 | 1 << 11 | 3], "<u2").tobytes()
     assert window.add(packet("evt3", rest, stamp_ns=100 * S + 20 * MS, seq=5)) == 1
-    found = window.between(0, 101 * S)
-    assert found.x.tolist() == [5, 7, 3]
-    assert found.y.tolist() == [6, 8, 9]
-    assert found.p.tolist() == [1, 0, 1]
-    assert np.abs(found.t_ns - [100 * S + 10 * MS, 100 * S + 12 * MS, 100 * S + 12 * MS + 100_000]).max() < 2000
-    assert window.newest_ns == found.t_ns[-1]
+    events = window.between(0, 101 * S)
+    assert events.x.tolist() == [5, 7, 3]
+    assert events.y.tolist() == [6, 8, 9]
+    assert events.p.tolist() == [1, 0, 1]
+    assert np.abs(events.t_ns - [100 * S + 10 * MS, 100 * S + 12 * MS, 100 * S + 12 * MS + 100_000]).max() < 2000
+    assert window.newest_ns == events.t_ns[-1]
 
 
-def test_a_lost_packet_begins_the_sensors_clock_anew() -> None:
+def test_a_lost_packet_restarts_the_sensors_clock() -> None:
     pytest.importorskip("evt3")
     window = EventWindow()
     window.add(packet("evt3", evt3_bytes([(10_000, 5, 6, 1)]), stamp_ns=100 * S, seq=1))
@@ -71,7 +71,7 @@ def test_events_are_never_in_the_future_and_keep_their_order_under_jittered_stam
     settled = t_ns.reshape(-1, 2)[50:, 1] - true_ns[50:]
     assert (np.diff(t_ns) >= 0)[100:].all()
     assert settled.min() >= 0
-    assert settled.max() < 0.5 * MS, "the least delay is found, the jitter of the stamps is gone"
+    assert settled.max() < 0.5 * MS, "the smallest delay is used, the jitter of the stamps is gone"
 
 
 def test_a_storm_is_held_in_bounded_memory_and_counted() -> None:
@@ -108,7 +108,7 @@ def test_forgetting_lets_go_of_what_was_shown() -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "reason"),
     [
         ({"encoding": "evt21"}, "unknown event encoding 'evt21'"),
         ({"encoding": ""}, "unknown event encoding ''"),
@@ -118,14 +118,16 @@ def test_forgetting_lets_go_of_what_was_shown() -> None:
         ({"events": array("B", b"1234567")}, "7 bytes; expected a multiple of 8"),
     ],
 )
-def test_packets_that_cannot_be_decoded_are_refused_and_leave_the_rest(change: dict[str, Any], said: str) -> None:
+def test_packets_that_cannot_be_decoded_are_refused_and_earlier_events_stay(
+    change: dict[str, Any], reason: str
+) -> None:
     if change.get("encoding") == "libcaer_cmp" and "event_camera_py" in sys.modules:
         pytest.skip("event_camera_py is installed here")
     window = EventWindow()
     window.add(packet("mono", mono_bytes([1], [1], [0], [1]), stamp_ns=S))
     bad = packet("mono", b"")
     vars(bad).update(change)
-    with pytest.raises(EventDecodeError, match=said):
+    with pytest.raises(EventDecodeError, match=reason):
         window.add(bad)
     assert len(window) == 1
 
@@ -137,9 +139,9 @@ def test_any_bytes_decode_or_are_refused() -> None:
     for seq in range(200):
         data = rng.integers(0, 256, rng.integers(0, 300), dtype=np.uint8).tobytes()
         window.add(packet("evt3", data, stamp_ns=S + seq * MS, seq=seq))
-        found = window.between(-(2**62), 2**62)
+        events = window.between(-(2**62), 2**62)
         assert len(window) <= 10_000
-        assert len(found) == 0 or (found.x.max() < 640 and found.y.max() < 480)
+        assert len(events) == 0 or (events.x.max() < 640 and events.y.max() < 480)
 
 
 def test_events_beyond_the_sensor_are_left_out_and_counted() -> None:
@@ -168,7 +170,7 @@ def test_a_real_event_bag_decodes_whole(shared_data: Path) -> None:
             assert window.newest_ns <= stamp_ns + 10 * MS
     assert total == 343_474
     assert window.gaps == window.dropped == window.outside == 0
-    found = window.between(0, 2**62)
+    events = window.between(0, 2**62)
     # Packets stamped in one batch of 8 ms no longer overlap or tear once on the sensor's own clock.
-    assert (np.diff(found.t_ns.astype(np.int64)) < -20 * MS).sum() == 0
-    assert found.t_ns[-1] - found.t_ns[0] == pytest.approx(2.08e9, rel=0.05)
+    assert (np.diff(events.t_ns.astype(np.int64)) < -20 * MS).sum() == 0
+    assert events.t_ns[-1] - events.t_ns[0] == pytest.approx(2.08e9, rel=0.05)

@@ -108,7 +108,7 @@ def test_yuv422_reads_luma_and_chroma_from_the_right_bytes(encoding: str, luma: 
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "reason"),
     [
         ({"step": 23}, "step 23 is less than a row"),
         ({"step": 0}, "step 0 is less"),
@@ -124,10 +124,10 @@ def test_yuv422_reads_luma_and_chroma_from_the_right_bytes(encoding: str, luma: 
         ({"encoding": "bayer_rggb8", "width": 2, "height": 6}, "too few"),
     ],
 )
-def test_what_contradicts_itself_is_refused_by_name(change: dict[str, Any], said: str) -> None:
+def test_a_message_that_contradicts_itself_is_refused_and_its_topic_named(change: dict[str, Any], reason: str) -> None:
     message = encode(noise("rgb8"), "rgb8", blank_message())
     vars(message).update(change)
-    with pytest.raises(CodecError, match=f"cam/image: .*{said}"):
+    with pytest.raises(CodecError, match=f"cam/image: .*{reason}"):
         decode(message, "cam/image")
 
 
@@ -152,7 +152,7 @@ def test_any_fields_give_an_image_or_a_codec_error(
         assert str(error).startswith("t: ")
 
 
-def test_depth_and_thermal_accept_what_they_mean() -> None:
+def test_each_modality_accepts_only_its_encodings() -> None:
     def aux(encoding: str, modality: Modality) -> np.ndarray:
         return decode(encode(noise(encoding), encoding, blank_message()), "aux").auxiliary(modality)
 
@@ -175,38 +175,38 @@ def test_a_depth_topic_on_the_colour_input_is_explained() -> None:
         decode(encode(noise("16UC1"), "16UC1", blank_message()), "rgb").color()
 
 
-def test_cv_bridge_is_asked_for_what_is_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = []
+def test_cv_bridge_decodes_unknown_encodings(monkeypatch: pytest.MonkeyPatch) -> None:
+    requests = []
 
     class CvBridge:
         def imgmsg_to_cv2(self, message: Any, desired_encoding: str) -> np.ndarray:
-            asked.append((message.encoding, desired_encoding))
+            requests.append((message.encoding, desired_encoding))
             if message.encoding == "broken":
                 raise RuntimeError("no such conversion")
             return np.full((2, 2, 3), 7, np.uint8)
 
     monkeypatch.setitem(sys.modules, "cv_bridge", SimpleNamespace(CvBridge=CvBridge))
     assert (decode(blank_message(encoding="nv21", height=2, width=2), "cam").color() == 7).all()
-    assert asked == [("nv21", "rgb8")]
+    assert requests == [("nv21", "rgb8")]
     with pytest.raises(CodecError, match="cam: cv_bridge cannot convert 'broken'"):
         decode(blank_message(encoding="broken"), "cam")
 
 
 @pytest.mark.parametrize(
-    ("pixels", "encoding", "said"),
+    ("pixels", "encoding", "reason"),
     [
-        (np.zeros((2, 2), np.uint8), "rgb8", "is no 'rgb8' image"),
-        (np.zeros((2, 2, 3), np.float32), "rgb8", "is no 'rgb8' image"),
+        (np.zeros((2, 2), np.uint8), "rgb8", "is not an image of encoding 'rgb8'"),
+        (np.zeros((2, 2, 3), np.float32), "rgb8", "is not an image of encoding 'rgb8'"),
         (np.zeros((0, 2, 3), np.uint8), "rgb8", "empty array"),
         (np.zeros((2, 2), np.uint8), "rgb", "unknown encoding 'rgb'"),
     ],
 )
-def test_arrays_that_do_not_fit_are_not_sent(pixels: np.ndarray, encoding: str, said: str) -> None:
-    with pytest.raises(CodecError, match=said):
+def test_arrays_that_do_not_fit_are_not_sent(pixels: np.ndarray, encoding: str, reason: str) -> None:
+    with pytest.raises(CodecError, match=reason):
         encode(pixels, encoding, blank_message())
 
 
-def test_a_strided_array_is_sent_as_it_looks() -> None:
+def test_a_strided_array_is_sent_in_its_own_order() -> None:
     pixels = noise("rgb8")[::2, ::-1, ::-1]
     np.testing.assert_array_equal(decode(encode(pixels, "rgb8", blank_message())).pixels, pixels)
 

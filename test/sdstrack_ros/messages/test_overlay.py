@@ -14,7 +14,7 @@ from testkit.frame_results import BOX, SIZE, depth_frame, depth_scene
 
 @pytest.mark.parametrize("side_by_side", [False, True])
 @pytest.mark.parametrize(("rgb", "aux"), [(True, True), (False, True), (True, False), (False, False)])
-def test_overlay_is_drawn_on_what_there_is(rgb: bool, aux: bool, side_by_side: bool) -> None:
+def test_overlay_is_drawn_on_the_images_there_are(rgb: bool, aux: bool, side_by_side: bool) -> None:
     frame = depth_frame(rgb, aux)
     result = TrackResult(0.0, BOX, 0.8, TrackState.TRACKING)
     picture = draw_overlay(frame, result, Caption("cup", 12.0), side_by_side)
@@ -31,7 +31,7 @@ def test_overlay_is_drawn_on_what_there_is(rgb: bool, aux: bool, side_by_side: b
 GREEN = (60, 220, 80)
 
 
-def test_while_colour_is_dead_the_box_is_drawn_where_the_second_camera_sees_it() -> None:
+def test_while_colour_is_dead_the_box_is_drawn_where_the_auxiliary_camera_sees_it() -> None:
     dead = replace(depth_frame(rgb=False), aux=depth_scene()[::2, ::2])
     result = TrackResult(0.0, BOX, 0.8, TrackState.TRACKING)
     picture = draw_overlay(dead, result, Caption("cup"), False, SIZE)
@@ -41,8 +41,8 @@ def test_while_colour_is_dead_the_box_is_drawn_where_the_second_camera_sees_it()
 
 
 @pytest.mark.parametrize("rgb", [True, False])
-def test_the_box_on_the_second_picture_goes_through_the_homography(rgb: bool) -> None:
-    # The second camera has half the pixels and looks 100 of them further to the left.
+def test_the_box_on_the_auxiliary_image_goes_through_the_homography(rgb: bool) -> None:
+    # The auxiliary camera has half the pixels and looks 100 of them further to the left.
     mapping = np.array([[0.5, 0.0, 100.0], [0.0, 0.5, 0.0], [0.0, 0.0, 1.0]])
     frame = replace(depth_frame(rgb), aux=depth_scene()[::2, ::2], aux_from_reference=mapping)
     picture = draw_overlay(frame, TrackResult(0.0, BOX, 0.8, TrackState.TRACKING), Caption("cup"), rgb, SIZE)
@@ -53,6 +53,6 @@ def test_the_box_on_the_second_picture_goes_through_the_homography(rgb: bool) ->
 
 
 @pytest.mark.parametrize("box", [BoundingBox(-1e9, -1e9, 3e9, 3e9), BoundingBox(math.nan, 0, 1, 1)])
-def test_overlay_survives_any_box(box: BoundingBox) -> None:
+def test_overlay_draws_any_box(box: BoundingBox) -> None:
     result = TrackResult(0.0, box, 0.8, TrackState.UNCERTAIN)
     assert draw_overlay(depth_frame(), result, Caption("x", 0.0), True) is not None
