@@ -2,6 +2,8 @@ PYTHON ?= python3
 ROS_WHEELS ?= jazzy
 MODALITY ?= rgbt
 MINUTES ?= 10
+# One more worker than cores: tests of the node mostly wait.
+WORKERS ?= $(shell expr $$(nproc) + 1)
 # Each ROS 2 distribution has a virtual environment of its own: the modules have the same names.
 VENV := $(if $(filter jazzy,$(ROS_WHEELS)),.venv,.venv-$(ROS_WHEELS))
 RUN := $(VENV)/bin/python
@@ -20,15 +22,13 @@ lint: setup  ## ruff and mypy
 	@$(RUN) -m ruff format --check .
 	@$(RUN) -m mypy
 
-# Each part has a process of its own: one process for all ended in a segmentation fault of unknown cause in training.
+# One thread per worker: the workers fill the cores.
 test: lint  ## ruff, mypy, pytest; ARGS=what pytest is to do instead of everything
-ifdef ARGS
-	@$(RUN) -m pytest $(ARGS)
-else
-	@$(RUN) -m pytest test/ckd_core --ignore=test/ckd_core/training
-	@$(RUN) -m pytest test/ckd_core/training
-	@$(RUN) -m pytest test --ignore=test/ckd_core
-endif
+	@OMP_NUM_THREADS=1 $(RUN) -m pytest $(or $(ARGS),-n $(WORKERS))
+
+test-all: lint  ## the same with every test in its long form, and the soak; MINUTES=10
+	@SDSTRACK_LONG=1 OMP_NUM_THREADS=1 $(RUN) -m pytest --timeout=3600
+	@$(RUN) -m tools.soak --minutes $(MINUTES) --parts soak
 
 bench: setup  ## speed, as ratios; BENCH=part OUT=file.json
 	@$(RUN) -m benchmarks $(BENCH) $(if $(OUT),--out $(OUT))
@@ -47,5 +47,5 @@ clean:  ## remove environments, caches and outputs
 	rm -rf .venv .venv-* .cache build install log out *.egg-info .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help setup demo lint test bench weights soak clean
+.PHONY: help setup demo lint test test-all bench weights soak clean
 .DEFAULT_GOAL := help

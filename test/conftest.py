@@ -1,20 +1,39 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
+from typing import Any
 
+import hypothesis
 import pytest
 
 ROOT = Path(__file__).parents[1]
-SHARED = ROOT.parent / "shared"
+# Real recordings and published results; docs name where they come from.
+SHARED = Path(os.environ.get("SDSTRACK_SHARED", ROOT.parent / "shared"))
+
+# A busy machine takes its time; how long a step may take is for the benchmarks.
+hypothesis.settings.register_profile("unhurried", deadline=None)
+hypothesis.settings.load_profile("unhurried")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if hasattr(config, "workerinput"):
+        from testkit.parallel import spread
+
+        items[:] = [items[index] for index in spread([item.nodeid for item in items])]
     if SHARED.is_dir():
         return
-    skip = pytest.mark.skip(reason="needs the recordings and results that stand beside the checkout (../shared)")
+    skip = pytest.mark.skip(reason=f"needs the recordings and published results; no folder {SHARED} (SDSTRACK_SHARED)")
     for item in items:
         if "shared" in item.keywords:
             item.add_marker(skip)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    from testkit.parallel import UnitScheduling
+
+    return UnitScheduling(config, log)
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
 import torch
 from typer.testing import CliRunner
@@ -15,7 +17,7 @@ from testkit import golden_weights
 from testkit.small_scenes import TINY, write_scene
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
     from types import ModuleType
 
@@ -24,6 +26,17 @@ if TYPE_CHECKING:
 def recipe() -> ModuleType:
     """Module that regenerates the weights, inputs, images and videos of the golden numbers."""
     return golden_weights
+
+
+@pytest.fixture(scope="session")
+def golden_state(recipe: ModuleType) -> Callable[[Mapping[str, Sequence[int]]], dict[str, torch.Tensor]]:
+    """Golden weights by key and shape. All tests of a session share them (they take 1.5 GB): never write to one."""
+
+    @functools.cache
+    def draw(key: str, shape: tuple[int, ...]) -> torch.Tensor:
+        return torch.from_numpy(np.asarray(recipe.tensor(key, shape)))
+
+    return lambda shapes: {key: draw(key, tuple(shape)) for key, shape in shapes.items()}
 
 
 @pytest.fixture(scope="session")

@@ -37,25 +37,14 @@ def manifest(golden_dir: Path) -> Callable[[str], dict[str, Any]]:
 
 
 @pytest.fixture(scope="session")
-def golden_tensor(recipe: Any) -> Callable[[str, tuple[int, ...]], torch.Tensor]:
-    """Golden weight of a key; big ones are drawn once a session, whichever network asks."""
-
-    @functools.cache
-    def draw(key: str, shape: tuple[int, ...]) -> torch.Tensor:
-        return torch.from_numpy(np.asarray(recipe.tensor(key, shape)))
-
-    return draw
-
-
-@pytest.fixture(scope="session")
-def golden_model(golden_tensor: Any) -> Callable[..., TrackingNetwork]:
-    """`golden_model(name, **overrides)`: a network in evaluation mode with the golden weights, built once a session."""
+def golden_model(golden_state: Any) -> Callable[..., TrackingNetwork]:
+    """`golden_model(name, **overrides)`: a network in evaluation mode over golden weights, built once per session."""
 
     @functools.cache
     def build(name: str, **overrides: Any) -> TrackingNetwork:
         with torch.device("meta"):
             model = build_model(name, **overrides)
-        state = {key: golden_tensor(key, tuple(value.shape)) for key, value in model.state_dict().items()}
+        state = golden_state({key: value.shape for key, value in model.state_dict().items()})
         model.load_state_dict(state, strict=True, assign=True)
         return model.eval()
 

@@ -32,30 +32,26 @@ CKD_GROUPS = [
 
 
 class GoldenWeights:
-    """Weights of the published size, drawn once for all tests of one network: they take seconds and up to 1.5 GB."""
+    """Networks of the published size over weights that all tests share."""
 
-    def __init__(self, recipe: Any, golden_dir: Path) -> None:
-        self.recipe, self.golden_dir = recipe, golden_dir
-        self.manifest, self.tensors = "", {}
+    def __init__(self, golden_state: Any, golden_dir: Path) -> None:
+        self.golden_state, self.golden_dir = golden_state, golden_dir
 
     def network(self, manifest: str, name: str, trained: tuple[str, ...], **overrides: Any) -> Any:
         """Network over the shared weights; it owns those whose name holds a part of `trained`, and all buffers."""
-        if manifest != self.manifest:
-            self.tensors.clear()
-            keys = json.loads((self.golden_dir / f"{manifest}.json").read_text())
-            self.tensors = {k: torch.from_numpy(np.asarray(self.recipe.tensor(k, v["shape"]))) for k, v in keys.items()}
-            self.manifest = manifest
+        rows = json.loads((self.golden_dir / f"{manifest}.json").read_text())
+        tensors = self.golden_state({key: row["shape"] for key, row in rows.items()})
         with torch.device("meta"):
             network = build_model(name, drop_path=0.0, **overrides)
         buffers = {key for key, _ in network.named_buffers()}
-        own = {k for k in self.tensors if k in buffers or any(part in k for part in trained)}
-        network.load_state_dict({k: t.clone() if k in own else t for k, t in self.tensors.items()}, assign=True)
+        own = {k for k in tensors if k in buffers or any(part in k for part in trained)}
+        network.load_state_dict({k: t.clone() if k in own else t for k, t in tensors.items()}, assign=True)
         return network.train()
 
 
 @pytest.fixture(scope="module")
-def weights(recipe: Any, golden_dir: Path) -> GoldenWeights:
-    return GoldenWeights(recipe, golden_dir)
+def weights(golden_state: Any, golden_dir: Path) -> GoldenWeights:
+    return GoldenWeights(golden_state, golden_dir)
 
 
 def settings(out: Path, model: str, kind: str, groups: Any, **optim: Any) -> TrainSettings:
