@@ -11,7 +11,8 @@ from ckd_core.tracking.result import TrackResult, TrackState
 from sdstrack_ros.bags.frames import BagTopics
 from sdstrack_ros.bags.scoring import BagInput, bag_input
 from sdstrack_ros.bags.storage import IMAGE, typestore
-from sdstrack_ros.sync.types import NS_PER_S, SyncConfig
+from sdstrack_ros.messages.stamps import NS_PER_S
+from sdstrack_ros.sync.types import SyncConfig
 
 if TYPE_CHECKING:
     from pathlib import Path

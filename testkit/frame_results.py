@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 
 from ckd_core.frame import BoundingBox, Modality, MultiModalFrame
 from ckd_core.tracking.result import TrackResult, TrackState
 from sdstrack_ros.messages.camera import PinholeCamera
-from sdstrack_ros.tracking.session import Answer
+from sdstrack_ros.sync.frame_builder import FrameBuilder
+from sdstrack_ros.sync.types import Sample, SyncedSet
+from sdstrack_ros.tracking.session import FrameResult
 from sdstrack_ros.tracking.source_frame import SourceFrame
 
 SIZE = (640, 480)
@@ -22,11 +26,12 @@ def depth_frame(rgb: bool = True, aux: bool = True) -> MultiModalFrame:
     return MultiModalFrame(STAMP_NS / 1e9, color, depth, Modality.DEPTH)
 
 
-def frame_result(state: TrackState | None = TrackState.TRACKING, box: BoundingBox = BOX) -> Answer:
+def frame_result(state: TrackState | None = TrackState.TRACKING, box: BoundingBox = BOX) -> FrameResult:
     frame = depth_frame()
-    source = SourceFrame(0, STAMP_NS, "optical", 0.0, 0.0, lambda: frame)
-    result = None if state is None else TrackResult(frame.stamp, box, 0.75, state, reference_size=SIZE[::-1])
-    return Answer(source, frame, result, "3" if state else "")
+    leader = Sample(STAMP_NS, 0, SimpleNamespace(header=SimpleNamespace(frame_id="optical")))
+    source = SourceFrame(0, SyncedSet(STAMP_NS, leader, None, False, 0, 0, 0), FrameBuilder(Modality.DEPTH))
+    track = None if state is None else TrackResult(frame.stamp, box, 0.75, state, reference_size=SIZE[::-1])
+    return FrameResult(source, frame, track, "3" if state else "")
 
 
 def depth_scene(target_mm: int = 1500, ground_mm: int = 4000, dtype: type = np.uint16) -> np.ndarray:

@@ -21,8 +21,9 @@ from sdstrack_ros.bags.storage import (
     open_bag,
 )
 from sdstrack_ros.messages.event_window import EventDecodeError
+from sdstrack_ros.messages.stamps import NS_PER_S, stamp_of
 from sdstrack_ros.sync.frame_builder import MILLIMETRE_M, FrameBuilder, Rejection, make_synchronizer
-from sdstrack_ros.sync.types import NS_PER_S, SyncConfig, SyncCounters, SyncedSet
+from sdstrack_ros.sync.types import SyncConfig, SyncCounters, SyncedSet
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -157,7 +158,7 @@ def read_bag_frames(
             for rejection in rejections:
                 _report(on_reject, rejection)
             if frame is not None:
-                yield BagFrame(frame, synced.stamp_ns, synced.left_ns)
+                yield BagFrame(frame, synced.stamp_ns, synced.released_ns)
 
     start_ns = bag.start_ns + round(start_s * NS_PER_S)
     stop_ns = None if duration_s is None else start_ns + round(duration_s * NS_PER_S)
@@ -167,17 +168,16 @@ def read_bag_frames(
         while (deadline_ns := sync.next_deadline_ns) is not None and deadline_ns < now_ns:
             yield from build(sync.poll(deadline_ns))
         decoded = bag.decode(message)
-        stamp = decoded.header.stamp
-        stamp_ns = int(stamp.sec) * NS_PER_S + int(stamp.nanosec)
+        stamp_ns = stamp_of(decoded)
         if message.topic == topics.rgb:
             yield from build(sync.add_color(stamp_ns, now_ns, decoded))
             continue
         try:
-            left = sync.add_aux(stamp_ns, now_ns, decoded)
+            released = sync.add_aux(stamp_ns, now_ns, decoded)
         except EventDecodeError as error:
             _report(on_reject, Rejection("aux", topics.aux, str(error)))
             continue
-        yield from build(left)
+        yield from build(released)
     while (deadline_ns := sync.next_deadline_ns) is not None:
         yield from build(sync.poll(max(deadline_ns, now_ns)))
     if counters is not None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from sdstrack_ros.bags.storage import Bag, BagError, BagTopic, open_bag
-from sdstrack_ros.sync.types import NS_PER_S
+from sdstrack_ros.messages.stamps import NS_PER_S, set_ns, to_ns
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -222,8 +222,7 @@ class _Player:
         if self._clock is None:
             return
         stamp = self._clock_message.clock
-        now = (time_ns // NS_PER_S, time_ns % NS_PER_S)
-        if now == (stamp.sec, stamp.nanosec):
+        if to_ns(stamp) == time_ns:
             return
-        stamp.sec, stamp.nanosec = now
+        set_ns(stamp, time_ns)
         self._clock.publish(self._clock_message)

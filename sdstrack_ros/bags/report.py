@@ -15,7 +15,7 @@ from ckd_core.files import finite
 from ckd_core.tracking.result import TrackState
 from sdstrack_ros.bags.scoring import INIT
 from sdstrack_ros.bags.storage import open_bag
-from sdstrack_ros.sync.types import NS_PER_S
+from sdstrack_ros.messages.stamps import NS_PER_S
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -16,7 +16,7 @@ import numpy as np
 from sdstrack_ros.bags.scoring import INIT, BagTarget, FrameRow, summarize_rows, untracked_row
 from sdstrack_ros.bags.storage import open_bag
 from sdstrack_ros.bags.truth import EvaluationError, load_truth
-from sdstrack_ros.sync.types import NS_PER_S
+from sdstrack_ros.messages.stamps import NS_PER_S
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence

@@ -10,7 +10,7 @@ from ckd_core.data.box_files import read_table, to_xywh
 from ckd_core.errors import TrackingError
 from ckd_core.frame import BoundingBox
 from sdstrack_ros.bags.storage import DETECTIONS
-from sdstrack_ros.sync.types import NS_PER_S
+from sdstrack_ros.messages.stamps import stamp_of
 from sdstrack_ros.tracking.target_requests import detection_box
 
 if TYPE_CHECKING:
@@ -136,7 +136,7 @@ def read_truth_boxes(bag: Bag, topic: str) -> tuple[TruthBox, ...]:
     boxes: dict[int, BoundingBox | None] = {}
     for message in bag.messages([topic]):
         array = bag.decode(message)
-        stamp_ns = int(array.header.stamp.sec) * NS_PER_S + int(array.header.stamp.nanosec)
+        stamp_ns = stamp_of(array)
         boxes[stamp_ns] = detection_box(array.detections[0]) if array.detections else None
     return tuple(TruthBox(stamp_ns, boxes[stamp_ns]) for stamp_ns in sorted(boxes))
 

@@ -27,7 +27,7 @@ from sdstrack_ros.bags.storage import (
 )
 from sdstrack_ros.messages.event_encoder import ENCODING, encode_evt3
 from sdstrack_ros.messages.image_codec import encode
-from sdstrack_ros.sync.types import NS_PER_S
+from sdstrack_ros.messages.stamps import NS_PER_S
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -170,7 +170,7 @@ class _Recorder:
 
     def _header(self, stamp_ns: int) -> Any:
         types = typestore().types
-        stamp = types["builtin_interfaces/msg/Time"](stamp_ns // NS_PER_S, stamp_ns % NS_PER_S)
+        stamp = types["builtin_interfaces/msg/Time"](*divmod(stamp_ns, NS_PER_S))
         return types["std_msgs/msg/Header"](stamp, FRAME_ID)
 
     def _image(self, topic: str, stamp_ns: int, pixels: NDArray[Any], encoding: str) -> None:

@@ -19,8 +19,8 @@ from typing import IO, TYPE_CHECKING, Any
 from ckd_core.errors import TrackingError
 from ckd_core.frame import Modality
 from sdstrack_ros.bags.storage import CAMERA_INFO, COMPRESSED_IMAGE, EVENT_PACKET, open_bag
+from sdstrack_ros.messages.stamps import stamp_of
 from sdstrack_ros.parameters.table import Settings
-from sdstrack_ros.sync.types import NS_PER_S
 from sdstrack_ros.tracking.target_requests import detection_box
 
 if TYPE_CHECKING:
@@ -151,13 +151,12 @@ class _Listener:
         self._node.create_subscription(DiagnosticStatus, f"{NODE_NAME}/status", self._on_status, latched)
 
     def _on_detections(self, message: Any) -> None:
-        stamp = message.header.stamp
         box, score = None, 0.0
         if message.detections:
             found = message.detections[0]
             box = detection_box(found)
             score = found.results[0].hypothesis.score if found.results else 0.0
-        self.answers.append(LiveBox(stamp.sec * NS_PER_S + stamp.nanosec, box, score))
+        self.answers.append(LiveBox(stamp_of(message), box, score))
         self.heard = time.monotonic()
 
     def _on_status(self, message: Any) -> None:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from ckd_core.errors import TrackingError
+from sdstrack_ros.messages.stamps import stamp_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -188,7 +189,7 @@ class EventWindow:
         if decoder is None:
             raise EventDecodeError("no decoder")
         self._header = packet.header
-        stamp_ns = int(packet.header.stamp.sec) * 1_000_000_000 + int(packet.header.stamp.nanosec)
+        stamp_ns = stamp_of(packet)
         data = np.frombuffer(packet.events, np.uint8) if len(packet.events) else np.empty(0, np.uint8)
         undivided = isinstance(decoder, _EventCameraPy)
         pieces = [data] if undivided else np.split(data, range(CHUNK_BYTES, len(data), CHUNK_BYTES))

@@ -11,14 +11,14 @@ from rclpy.clock import Clock, ClockType
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from ckd_core.errors import TrackingError
-from ckd_core.frame import FrameError, Modality, MultiModalFrame
+from ckd_core.frame import Modality
 from sdstrack_ros.messages.camera import CameraError, PinholeCamera
+from sdstrack_ros.messages.stamps import NS_PER_S, stamp_of
 from sdstrack_ros.node.faults import FaultLog, guarded
 from sdstrack_ros.node.qos import NOT_NAMED_YET, on_incompatible, sensor_qos, why_silent
-from sdstrack_ros.sync.filters import stamp_of, synchronize
-from sdstrack_ros.sync.frame_builder import FrameBuilder, aux_homography, sync_config
+from sdstrack_ros.sync.filters import synchronize
+from sdstrack_ros.sync.frame_builder import FrameBuilder, Rejection, aux_homography, sync_config
 from sdstrack_ros.sync.message_filters_compat import SimpleFilter
-from sdstrack_ros.sync.types import NS_PER_S, SyncedSet
 from sdstrack_ros.tracking.source_frame import SourceFrame
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from sdstrack_ros.node.health import Health
     from sdstrack_ros.parameters.table import Settings
+    from sdstrack_ros.sync.types import SyncedSet
 
 POLL_S = 0.01
 # A warning about a silent topic is repeated so often while it stays silent.
@@ -36,7 +37,7 @@ SILENCE_WARNING_PERIOD_S = 10.0
 NAMING_PATIENCE = 3  # seconds that a publisher may stay nameless
 
 
-class InputError(TrackingError):
+class TopicError(TrackingError):
     """A topic that cannot be subscribed."""
 
 
@@ -51,7 +52,7 @@ class _Stream:
     subscription: Any
 
 
-class Inputs:
+class ImageTopics:
     """Subscriptions of one activation. Every callback stores; `emit` gets what leaves the synchronizer, in order."""
 
     def __init__(
@@ -76,7 +77,6 @@ class Inputs:
         self._sequence = 0
         self._warned_at: dict[str, float] = {}
         self._incompatible: dict[str, int] = {}  # streams with publishers still to be named, and how often it was tried
-        self._frame_id = ""
         self._color_source, self._aux_source = SimpleFilter(), SimpleFilter()
         self._sync = synchronize(
             self._color_source,
@@ -241,24 +241,10 @@ class Inputs:
 
     def _release(self, synced: SyncedSet) -> None:
         if synced.jumped_back_ns:
-            self._on_rewind(f"jump back in time by {synced.jumped_back_ns / NS_PER_S:.2f} s")
-        leader = synced.color or synced.aux
-        if leader is None:
-            return
-        self._frame_id = str(leader.payload.header.frame_id)
+            self._on_rewind(f"by {synced.jumped_back_ns / NS_PER_S:.2f} s")
         if synced.skew_ns is not None:
             self._health.paired(synced.skew_ns / NS_PER_S)
-        arrived_ns = min(sample.arrival_ns for sample in (synced.color, synced.aux) if sample is not None)
-        self._emit(
-            SourceFrame(
-                self._sequence,
-                synced.stamp_ns,
-                self._frame_id,
-                min(arrived_ns, synced.left_ns) / NS_PER_S,
-                synced.left_ns / NS_PER_S,
-                self._decoder(synced),
-            )
-        )
+        self._emit(SourceFrame(self._sequence, synced, self._builder, self._on_rejection))
         self._sequence += 1
 
     @property
@@ -268,21 +254,12 @@ class Inputs:
             name: value for name, value in dataclasses.asdict(self._sync.counters).items() if isinstance(value, int)
         }
 
-    def _decoder(self, synced: SyncedSet) -> Callable[[], MultiModalFrame]:
-        builder = self._builder
-
-        def images() -> MultiModalFrame:
-            frame, rejections = builder.build(synced)
-            for rejection in rejections:
-                reason = rejection.reason.removeprefix(f"{rejection.topic}: ")
-                name = self._aux_name if rejection.stream == "aux" else rejection.stream
-                self._health.rejected(name, f"{rejection.topic}: {reason}")
-                self.faults.record(rejection.topic, reason)
-            if frame is None:
-                raise FrameError(f"the frame of stamp {synced.stamp_ns / NS_PER_S:.3f} has no usable image")
-            return frame
-
-        return images
+    def _on_rejection(self, rejection: Rejection) -> None:
+        """Count and log an image that cannot be used; called on the tracking thread."""
+        reason = rejection.reason.removeprefix(f"{rejection.topic}: ")
+        name = self._aux_name if rejection.stream == "aux" else rejection.stream
+        self._health.rejected(name, f"{rejection.topic}: {reason}")
+        self.faults.record(rejection.topic, reason)
 
     def _frame_builder(self, settings: Settings) -> FrameBuilder:
         return FrameBuilder(
@@ -297,12 +274,12 @@ class Inputs:
         return next((stream.topic for stream in self._streams if stream.name == name), name)
 
 
-def check_inputs(node: LifecycleNode, settings: Settings) -> None:
+def check_topics(node: LifecycleNode, settings: Settings) -> None:
     """Try whether the streams can be subscribed and paired as asked.
 
     Raises:
         SyncError: a policy of message_filters where that is not installed, or for event packets.
-        InputError: a topic's name that ROS does not allow, or event packets without event_camera_msgs.
+        TopicError: a topic's name that ROS does not allow, or event packets without event_camera_msgs.
 
     """
     packets = _reads_packets(settings)
@@ -312,7 +289,7 @@ def check_inputs(node: LifecycleNode, settings: Settings) -> None:
         try:
             node.resolve_topic_name(topic)
         except (RuntimeError, ValueError) as error:
-            raise InputError(f"{parameter} '{topic}' is no name of a topic: {error}") from error
+            raise TopicError(f"{parameter} '{topic}' is no name of a topic: {error}") from error
     if packets:
         _event_packet()
 
@@ -325,7 +302,7 @@ def _event_packet() -> Any:
     try:
         from event_camera_msgs.msg import EventPacket
     except ImportError as error:
-        raise InputError(
+        raise TopicError(
             f"event packets need the package event_camera_msgs ({error}; apt: ros-$ROS_DISTRO-event-camera-msgs);"
             " or take ready-made event images with event_input 'image'"
         ) from error

@@ -11,10 +11,10 @@ from vision_msgs.msg import Detection2DArray, Detection3DArray
 from visualization_msgs.msg import MarkerArray
 
 from ckd_core.frame import Modality
-from sdstrack_ros.messages import detections
 from sdstrack_ros.messages.box_depth import metric_box, readings_in, robust_depth
 from sdstrack_ros.messages.image_codec import encode
 from sdstrack_ros.messages.overlay import Caption, draw_overlay
+from sdstrack_ros.node import detections
 from sdstrack_ros.tracking.overload import FrameCost, OutputPlan
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from sdstrack_ros.messages.box_depth import MetricBox
     from sdstrack_ros.messages.camera import PinholeCamera
     from sdstrack_ros.parameters.table import Settings
-    from sdstrack_ros.tracking.session import Answer
+    from sdstrack_ros.tracking.session import FrameResult
 
 QUEUE = 10
 
@@ -47,28 +47,33 @@ class Publishers:
         for publisher in (self._overlay, self._markers, self._detections_3d, self._detections):
             self._node.destroy_lifecycle_publisher(publisher)
 
-    def publish_box(self, answer: Answer, settings: Settings) -> None:
+    def publish_box(self, frame_result: FrameResult, settings: Settings) -> None:
         """Publish what everything waits for."""
-        self._detections.publish(detections.detections(answer, settings.label))
+        self._detections.publish(detections.detections(frame_result, settings.label))
 
     def publish_extras(
-        self, answer: Answer, settings: Settings, camera: PinholeCamera | None, plan: OutputPlan, latency_ms: float
+        self,
+        frame_result: FrameResult,
+        settings: Settings,
+        camera: PinholeCamera | None,
+        plan: OutputPlan,
+        latency_ms: float,
     ) -> FrameCost:
         """Publish what the settings, the plan and the subscribers ask for; returns what it took, without tracking."""
         begin = time.perf_counter()
-        box = self._metric_box(answer, settings, camera) if self._wants_metric_box(settings, plan) else None
-        depth = answer.images.aux is not None and answer.images.modality is Modality.DEPTH
+        box = self._metric_box(frame_result, settings, camera) if self._wants_metric_box(settings, plan) else None
+        depth = frame_result.images.aux is not None and frame_result.images.modality is Modality.DEPTH
         if settings.publish_3d and plan.detections_3d and camera is not None and depth:
-            self._detections_3d.publish(detections.detections_3d(answer, settings.label, box))
+            self._detections_3d.publish(detections.detections_3d(frame_result, settings.label, box))
         after_3d = time.perf_counter()
         markers = settings.publish_markers and plan.markers and self._markers.get_subscription_count() > 0
         if markers:
-            fitting = camera and _fitting(camera, answer)
-            self._markers.publish(detections.markers(answer, settings.label, box, fitting))
+            fitting = camera and _fitting(camera, frame_result)
+            self._markers.publish(detections.markers(frame_result, settings.label, box, fitting))
         after_markers = time.perf_counter()
         overlay = settings.publish_overlay and plan.overlay and self._overlay.get_subscription_count() > 0
         if overlay:
-            self._publish_overlay(answer, settings, latency_ms)
+            self._publish_overlay(frame_result, settings, latency_ms)
         done = time.perf_counter()
         return FrameCost(
             0.0,
@@ -82,32 +87,38 @@ class Publishers:
         wanted_markers = settings.publish_markers and plan.markers and self._markers.get_subscription_count() > 0
         return plan.detections_3d and (wanted_3d or wanted_markers)
 
-    def _metric_box(self, answer: Answer, settings: Settings, camera: PinholeCamera | None) -> MetricBox | None:
-        images, result = answer.images, detections.visible(answer)
+    def _metric_box(
+        self, frame_result: FrameResult, settings: Settings, camera: PinholeCamera | None
+    ) -> MetricBox | None:
+        images, result = frame_result.images, detections.visible(frame_result)
         if result is None or camera is None or images.aux is None or images.modality is not Modality.DEPTH:
             return None
-        size = _reference_size(answer) or (camera.width, camera.height)
+        size = _reference_size(frame_result) or (camera.width, camera.height)
         readings = readings_in(images.aux, result.box, size, images.aux_from_reference)
         depth = robust_depth(readings, settings.min_depth_m, settings.max_depth_m)
         return None if depth is None else metric_box(result.box, depth, camera.scaled(*size))
 
-    def _publish_overlay(self, answer: Answer, settings: Settings, latency_ms: float) -> None:
-        caption = Caption(settings.label, latency_ms, answer.images.aux_held)
+    def _publish_overlay(self, frame_result: FrameResult, settings: Settings, latency_ms: float) -> None:
+        caption = Caption(settings.label, latency_ms, frame_result.images.aux_held)
         picture = draw_overlay(
-            answer.images, answer.result, caption, settings.overlay_side_by_side, _reference_size(answer)
+            frame_result.images,
+            frame_result.track,
+            caption,
+            settings.overlay_side_by_side,
+            _reference_size(frame_result),
         )
         if picture is None:
             return
-        message = Image(header=detections.header_of(answer))
+        message = Image(header=detections.header_of(frame_result))
         self._overlay.publish(encode(picture, "rgb8", message))
 
 
-def _reference_size(answer: Answer) -> tuple[int, int] | None:
+def _reference_size(frame_result: FrameResult) -> tuple[int, int] | None:
     """Width and height of the image in whose pixels the box is; None without a target."""
-    size = None if answer.result is None else answer.result.reference_size
+    size = None if frame_result.track is None else frame_result.track.reference_size
     return None if size is None else (size[1], size[0])
 
 
-def _fitting(camera: PinholeCamera, answer: Answer) -> PinholeCamera:
-    size = _reference_size(answer)
+def _fitting(camera: PinholeCamera, frame_result: FrameResult) -> PinholeCamera:
+    size = _reference_size(frame_result)
     return camera if size is None else camera.scaled(*size)

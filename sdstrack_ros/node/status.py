@@ -31,7 +31,7 @@ def diagnostic_status(name: str, verdict: Verdict, values: Mapping[str, str], ha
     )
 
 
-def namesakes(node: Node) -> str:
+def duplicate_name_warning(node: Node) -> str:
     """Say when several nodes have this node's name, each of which answers every request; '' when it is alone."""
     name, namespace = node.get_name(), node.get_namespace()
     count = node.get_node_names_and_namespaces().count((name, namespace))

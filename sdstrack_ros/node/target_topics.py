@@ -10,6 +10,7 @@ from vision_msgs.msg import Detection2D, Detection2DArray
 
 from ckd_core.errors import TrackingError
 from ckd_core.frame import BoundingBox
+from sdstrack_ros.messages.stamps import stamp_of
 from sdstrack_ros.node.faults import FaultLog, guarded
 from sdstrack_ros.node.qos import on_incompatible, sensor_qos
 from sdstrack_ros.tracking.target_requests import (
@@ -17,6 +18,7 @@ from sdstrack_ros.tracking.target_requests import (
     Candidate,
     CandidatesRequest,
     PixelRequest,
+    RequestOutcome,
     TargetError,
     detection_box,
 )
@@ -33,7 +35,7 @@ if TYPE_CHECKING:
 QUEUE = 10
 
 
-class TargetInputs:
+class TargetTopics:
     """`~/init_box`, `~/init_roi`, `~/init_pixel`, `~/init_point`, `~/candidates`."""
 
     def __init__(
@@ -42,13 +44,13 @@ class TargetInputs:
         faults: FaultLog,
         camera: Callable[[], PinholeCamera | None],
         submit: Callable[[TargetRequest], object],
-        refuse: Callable[[str], object],
+        conclude: Callable[[RequestOutcome], object],
     ) -> None:
         self.faults = faults
         self._node = node
         self._camera = camera
         self._submit = submit
-        self._refuse = refuse
+        self._conclude = conclude
         self._transforms = _Transforms(node)
         self._subscriptions = [
             self._subscribe(Detection2D, "init_box", self._on_box),
@@ -76,7 +78,7 @@ class TargetInputs:
 
     @guarded("init_box")
     def _on_box(self, message: Detection2D) -> None:
-        self._submit(BoxRequest("init_box", detection_box(message), _stamp_ns(message.header)))
+        self._submit(BoxRequest("init_box", detection_box(message), _stamp_ns(message)))
 
     @guarded("init_roi")
     def _on_roi(self, message: RegionOfInterest) -> None:
@@ -91,13 +93,13 @@ class TargetInputs:
     def _on_point(self, message: PointStamped) -> None:
         camera = self._camera()
         if camera is None:
-            self._refuse("init_point refused: no camera_info has come yet, so the point has no pixel")
+            self._refuse("init_point", "no camera_info has come yet, so the point has no pixel")
             return
         try:
             x, y, z = self._transforms.in_camera(message, camera.frame_id)
             column, row = camera.pixel((x, y, z))
         except TrackingError as error:
-            self._refuse(f"init_point refused: {error}")
+            self._refuse("init_point", str(error))
             return
         self._submit(PixelRequest("init_point", column, row, (camera.width, camera.height)))
 
@@ -109,9 +111,12 @@ class TargetInputs:
             for result in detection.results
         )
         if candidates:
-            self._submit(CandidatesRequest("candidates", candidates, _stamp_ns(message.header)))
+            self._submit(CandidatesRequest("candidates", candidates, _stamp_ns(message)))
         elif message.detections:
-            self._refuse(f"candidates refused: {len(message.detections)} detections without a class and a score")
+            self._refuse("candidates", f"{len(message.detections)} detections without a class and a score")
+
+    def _refuse(self, topic: str, reason: str) -> None:
+        self._conclude(RequestOutcome(topic, "", accepted=False, reason=reason))
 
 
 class _Transforms:
@@ -166,6 +171,6 @@ def _transformed(point: tuple[float, float, float], transform: Any) -> tuple[flo
     )
 
 
-def _stamp_ns(header: Any) -> int | None:
-    stamp_ns = int(header.stamp.sec) * 1_000_000_000 + int(header.stamp.nanosec)
-    return stamp_ns or None
+def _stamp_ns(message: Any) -> int | None:
+    """Stamp of the frame that a message refers to; None for a stamp of 0, which means the newest."""
+    return stamp_of(message) or None

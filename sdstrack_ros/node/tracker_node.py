@@ -21,18 +21,24 @@ from ckd_core.frame import BoundingBox
 from sdstrack_ros.node.faults import FaultLog, guarded
 from sdstrack_ros.node.health import Health, Latency, Situation
 from sdstrack_ros.node.heap import free_memory, steady_heap
-from sdstrack_ros.node.image_topics import Inputs, check_inputs
+from sdstrack_ros.node.image_topics import ImageTopics, check_topics
 from sdstrack_ros.node.lifecycle import answer_impossible_transitions, named, transition
 from sdstrack_ros.node.node_parameters import NodeParameters
 from sdstrack_ros.node.publishers import Publishers
-from sdstrack_ros.node.status import StatusReporter, engine_facts, namesakes, target_facts
-from sdstrack_ros.node.target_topics import TargetInputs
+from sdstrack_ros.node.status import StatusReporter, duplicate_name_warning, engine_facts, target_facts
+from sdstrack_ros.node.target_topics import TargetTopics
 from sdstrack_ros.tracking.overload import FrameCost, OutputPlan, OverloadPolicy
-from sdstrack_ros.tracking.session import Answer, Reply, Session
+from sdstrack_ros.tracking.session import FrameResult, Served, Session
 from sdstrack_ros.tracking.source_frame import History, SourceFrame
-from sdstrack_ros.tracking.target_requests import BoxRequest, CandidatesRequest, ResetRequest, TargetRequest
+from sdstrack_ros.tracking.target_requests import (
+    BoxRequest,
+    CandidatesRequest,
+    RequestOutcome,
+    ResetRequest,
+    TargetRequest,
+)
 from sdstrack_ros.tracking.warm_tracker import WarmTracker, build_warm_tracker, tuned
-from sdstrack_ros.tracking.worker import MAX_REQUESTS, NewestWorker
+from sdstrack_ros.tracking.worker import MAX_REQUESTS, LatestFrameWorker
 
 if TYPE_CHECKING:
     from sdstrack_ros.parameters.table import Settings
@@ -58,18 +64,18 @@ class TrackerNode(LifecycleNode):  # type: ignore[misc]  # rclpy brings no types
         self._reporter = StatusReporter(self, self._health, self.faults)
         self._label = "unconfigured"
         self.problem = ""
-        self._namesakes = ""
+        self._duplicate_name = ""
         self._last_request = ""
         self._paused = False
         self._warm: WarmTracker | None = None
         self._outputs: Publishers | None = None
         self._own_services: list[Any] = []
-        self._worker: NewestWorker[SourceFrame, TargetRequest] | None = None
+        self._worker: LatestFrameWorker[SourceFrame, TargetRequest] | None = None
         self._session: Session | None = None
         self._history = History(1)
         self._policy = OverloadPolicy()
-        self._inputs: Inputs | None = None
-        self._targets: TargetInputs | None = None
+        self._inputs: ImageTopics | None = None
+        self._targets: TargetTopics | None = None
         steady = Clock(clock_type=ClockType.STEADY_TIME)
         self._status_timer = self.create_timer(STATUS_PERIOD_S, self._on_status_timer, clock=steady)
         answer_impossible_transitions(self, self.faults)
@@ -85,7 +91,7 @@ class TrackerNode(LifecycleNode):  # type: ignore[misc]  # rclpy brings no types
         """Load and warm up the model, create outputs and services; FAILURE with the reason, and may be tried again."""
         try:
             settings = self._table.checked()
-            check_inputs(self, settings)
+            check_topics(self, settings)
             self._warm = build_warm_tracker(settings)
             self._outputs = Publishers(self, settings)
             self._own_services = [
@@ -117,7 +123,7 @@ class TrackerNode(LifecycleNode):  # type: ignore[misc]  # rclpy brings no types
         assert self._warm is not None  # noqa: S101  # the state machine lets nobody activate before configure
         if self._worker is not None and not self._worker.stop(CLEANUP_PATIENCE_S):
             # Two threads in one tracker would mix up two targets.
-            self.problem = "activate failed: the network is still busy with a frame of before; activate again"
+            self.problem = "activate failed: still processing an earlier frame; try again"
             self.get_logger().error(self.problem)
             self._report_status()
             return _FAILURE
@@ -126,10 +132,12 @@ class TrackerNode(LifecycleNode):  # type: ignore[misc]  # rclpy brings no types
         self._history = History(settings.history_frames)
         self._policy = OverloadPolicy()
         self._session = Session(self._warm.tracker, self._history, lambda: self.settings)
-        self._worker = NewestWorker(self._serve_frame, self._serve_request, self._on_worker_error, self._serve_waiting)
+        self._worker = LatestFrameWorker(
+            self._serve_frame, self._serve_request, self._on_worker_error, self._serve_waiting
+        )
         self._worker.start()
-        self._inputs = Inputs(self, settings, self.faults, self._health, self._on_source, self._on_rewind)
-        self._targets = TargetInputs(self, self.faults, lambda: self._camera, self._submit, self._refuse)
+        self._inputs = ImageTopics(self, settings, self.faults, self._health, self._on_source, self._on_rewind)
+        self._targets = TargetTopics(self, self.faults, lambda: self._camera, self._submit, self._conclude)
         self._health.expect_answers(time.monotonic())
         self._start_on_init_box(settings)
         self.problem = ""
@@ -173,10 +181,10 @@ class TrackerNode(LifecycleNode):  # type: ignore[misc]  # rclpy brings no types
             self._inputs.destroy()
         if self._worker is not None and not self._worker.stop(patience_s):
             self.get_logger().warning("the network is still busy with a frame; its answer will be thrown away")
-        for request in self._worker.left_over() if self._worker is not None else ():
+        for request in self._worker.unserved() if self._worker is not None else ():
             if isinstance(request, ResetRequest) or (isinstance(request, BoxRequest) and request.patient):
                 continue  # the next activation forgets the target and starts on the parameter's box anyway
-            self._refuse(f"{request.origin} refused: the node was deactivated before it could be looked at")
+            self._conclude(request.refused("the node was deactivated before it could be served"))
         self._health.expect_answers(None)
         self._targets = self._inputs = None
         self._paused = False
@@ -210,23 +218,23 @@ class TrackerNode(LifecycleNode):  # type: ignore[misc]  # rclpy brings no types
         elif self._worker is not None and self._worker.offer(source):
             self._health.count("dropped")
 
-    def _on_rewind(self, text: str) -> None:
+    def _on_rewind(self, detail: str) -> None:
         self._history.clear()
         self._health.count("rewinds")
-        self._submit(ResetRequest(text))
+        self._submit(ResetRequest("jump back in time", detail=detail))
         self._start_on_init_box(self.settings)
 
     def _submit(self, request: TargetRequest) -> None:
         if self._worker is None:
             return
-        gone = self._worker.submit(request, newest_only=isinstance(request, CandidatesRequest))
-        if gone is not None:
-            self._refuse(f"{gone.origin} refused: {MAX_REQUESTS} newer requests came before it could be looked at")
+        evicted = self._worker.submit(request, newest_only=isinstance(request, CandidatesRequest))
+        if evicted is not None:
+            self._conclude(evicted.refused(f"{MAX_REQUESTS} newer requests came before it could be served"))
 
     def _start_on_init_box(self, settings: Settings) -> None:
         box = BoundingBox(*settings.init_box)
         if box.w > 0 and box.h > 0:
-            self._submit(BoxRequest("parameter init_box", box, patient=True))
+            self._submit(BoxRequest("parameter", box, patient=True, detail="init_box"))
 
     def _on_settings(self, before: Settings, after: Settings) -> None:
         if self._warm is not None:
@@ -253,14 +261,14 @@ class TrackerNode(LifecycleNode):  # type: ignore[misc]  # rclpy brings no types
         self._paused = bool(request.data)
         self._health.expect_answers(None if self._paused else time.monotonic())
         response.success, response.message = True, "paused" if self._paused else "running"
-        self._note(f"pause taken: {response.message}")
+        self._conclude(RequestOutcome("pause", "", accepted=True, reason=response.message))
         return response
 
     @guarded("status timer")
     def _on_status_timer(self) -> None:
         if self._inputs is not None:
             self._inputs.warn_about_silence(time.monotonic())
-        self._namesakes = namesakes(self)
+        self._duplicate_name = duplicate_name_warning(self)
         self._report_status(periodic=True)
 
     # What happens on the worker's thread.
@@ -271,15 +279,15 @@ class TrackerNode(LifecycleNode):  # type: ignore[misc]  # rclpy brings no types
         before = self._session.state
         self._serve_waiting()
         try:
-            replies, answer = self._session.on_frame(source)
+            frame_result = self._session.on_frame(source)
         except TrackingError as error:
             self._health.refused_frame(str(error))
             self.faults.record("frame", str(error))
             return
-        for reply in replies:
-            self._serve_reply(reply)
-        if answer is not None:
-            self._publish(answer, begin)
+        if frame_result is not None:
+            if frame_result.given_up:
+                self._say_refusal("target", f"forgotten: {frame_result.given_up}")
+            self._publish(frame_result, begin)
         if self._session.state != before:
             change = f"target {self._session.target_id or '-'}: {before} -> {self._session.state}"
             self.get_logger().info(change, throttle_duration_sec=1.0)
@@ -287,37 +295,37 @@ class TrackerNode(LifecycleNode):  # type: ignore[misc]  # rclpy brings no types
 
     def _serve_request(self, request: TargetRequest) -> None:
         assert self._session is not None  # noqa: S101  # the worker lives only while there is a session
-        for reply in self._session.on_request(request):
-            self._serve_reply(reply)
+        for served in self._session.on_request(request):
+            self._finish_request(served)
 
     def _serve_waiting(self) -> None:
         assert self._session is not None  # noqa: S101  # the worker lives only while there is a session
-        for reply in self._session.on_waiting():
-            self._serve_reply(reply)
+        for served in self._session.on_waiting():
+            self._finish_request(served)
 
-    def _serve_reply(self, reply: Reply) -> None:
-        if reply.answer is not None:
-            self._publish(reply.answer, time.monotonic())
-        (self._note if reply.taken else self._refuse)(reply.text)
+    def _finish_request(self, served: Served) -> None:
+        if served.frame_result is not None:
+            self._publish(served.frame_result, time.monotonic())
+        self._conclude(served.outcome)
 
-    def _publish(self, answer: Answer, begin: float) -> None:
+    def _publish(self, frame_result: FrameResult, begin: float) -> None:
         if self._outputs is None or self._worker is None or self._worker.stopping:
             return
         settings = self.settings
-        self._outputs.publish_box(answer, settings)
+        self._outputs.publish_box(frame_result, settings)
         now = time.monotonic()
-        source = answer.source
+        source = frame_result.source
         total = now - source.arrived
-        self._health.answered(now, degraded=not all(answer.images.presence), held=answer.images.aux_held)
+        self._health.answered(now, degraded=not all(frame_result.images.presence), held=frame_result.images.aux_held)
         plan = self._policy.plan if settings.shed_outputs else OutputPlan()
-        cost = self._outputs.publish_extras(answer, settings, self._camera, plan, total * 1e3)
+        cost = self._outputs.publish_extras(frame_result, settings, self._camera, plan, total * 1e3)
         done = time.monotonic()
-        network = answer.result.timing.network if answer.result is not None else 0.0
+        network = frame_result.track.timing.network if frame_result.track is not None else 0.0
         self._health.served(
             Latency(
                 wait=begin - source.arrived,
-                decode=answer.decode_s,
-                tracker=answer.tracker_s,
+                decode=frame_result.decode_s,
+                tracker=frame_result.tracker_s,
                 network=network,
                 extras=done - now,
                 overhead=now - source.released - network,
@@ -333,17 +341,20 @@ class TrackerNode(LifecycleNode):  # type: ignore[misc]  # rclpy brings no types
 
     # What is said.
 
-    def _note(self, text: str) -> None:
-        """Say that a request was taken, in the log and on ~/status."""
-        self._last_request = text
-        self.get_logger().info(text)
+    def _conclude(self, outcome: RequestOutcome) -> None:
+        """Report the outcome of a request in the log and on ~/status."""
+        if not outcome.accepted:
+            self._say_refusal(outcome.origin, outcome.verdict)
+            return
+        self._last_request = str(outcome)
+        self.get_logger().info(self._last_request)
         self._report_status()
 
-    def _refuse(self, text: str) -> None:
-        """Say the refusal of a request: counted by its topic, the text's first word, and logged as faults are."""
+    def _say_refusal(self, cause: str, reason: str) -> None:
+        """Report what was refused, counted by its cause and logged as faults are."""
         self._health.count("refused")
-        cause, _, reason = text.partition(" ")
         self.faults.record(cause, reason)
+        text = f"{cause} {reason}"
         repeated, self._last_request = text == self._last_request, text
         if not repeated:  # a detector repeats itself thirty times a second; the next periodic status counts it
             self._report_status()
@@ -354,7 +365,7 @@ class TrackerNode(LifecycleNode):  # type: ignore[misc]  # rclpy brings no types
         active = self._inputs is not None
         silences = self._inputs.silences(now) if self._inputs is not None else {}
         shed = self._policy.plan.shed if active and self.settings.shed_outputs else ()
-        problems = [problem for problem in (self.problem or self._table.refusal, self._namesakes) if problem]
+        problems = [problem for problem in (self.problem or self._table.refusal, self._duplicate_name) if problem]
         if shed:
             problems.append(f"overload: left out {', '.join(shed)}")
         session = self._session if active else None

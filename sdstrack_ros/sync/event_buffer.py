@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from sdstrack_ros.messages.event_window import EventWindow
-from sdstrack_ros.sync.types import NS_PER_S, Sample
+from sdstrack_ros.messages.stamps import NS_PER_S
+from sdstrack_ros.sync.types import Arrival, Sample
 
 if TYPE_CHECKING:
     from sdstrack_ros.sync.types import SyncConfig, SyncCounters
@@ -57,8 +58,8 @@ class EventBuffer:
         self.window.forget(stamp_ns)
         return Sample(stamp_ns, self._arrival_ns, window), False
 
-    def first_alone(self, after_ns: int | None) -> Sample | None:
-        """Return the next whole window of one frame period after `after_ns`; `remove` puts the events in.
+    def first_alone(self, after_ns: int | None) -> Arrival | None:
+        """Return the next whole window of one frame period after `after_ns`; `remove` gives its events.
 
         A whole window has nothing to wait for, so it counts as having arrived `max_wait_s` ago.
         """
@@ -69,14 +70,13 @@ class EventBuffer:
         end_ns = newest_ns if after_ns is None else max(after_ns + period_ns, newest_ns - MAX_BEHIND * period_ns)
         if end_ns > newest_ns:
             return None
-        return Sample(end_ns, self._arrival_ns - self.config.ns("max_wait_s"), None)
+        return Arrival(end_ns, self._arrival_ns - self.config.ns("max_wait_s"))
 
-    def remove(self, sample: Sample) -> Sample:
-        """Return the window that leaves alone with its events, and let go of them here."""
-        end_ns = sample.stamp_ns
-        window = self.window.between(end_ns - round(FRAME_PERIOD_S * NS_PER_S), end_ns)
-        self.window.forget(end_ns)
-        return Sample(end_ns, self._arrival_ns, window)
+    def remove(self, stamp_ns: int) -> Sample:
+        """Take out the window of one frame period that ends at `stamp_ns`."""
+        window = self.window.between(stamp_ns - round(FRAME_PERIOD_S * NS_PER_S), stamp_ns)
+        self.window.forget(stamp_ns)
+        return Sample(stamp_ns, self._arrival_ns, window)
 
     def forget_after(self, stamp_ns: int) -> None:
         """Forget the time before a jump back, where what is here belongs to it."""

@@ -9,10 +9,11 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
+from sdstrack_ros.messages.stamps import stamp_of
 from sdstrack_ros.sync import message_filters_compat
 from sdstrack_ros.sync.frame_builder import make_synchronizer
 from sdstrack_ros.sync.message_filters_compat import SimpleFilter
-from sdstrack_ros.sync.types import NS_PER_S, Sample, SyncConfig, SyncCounters, SyncedSet, SyncError
+from sdstrack_ros.sync.types import Sample, SyncConfig, SyncCounters, SyncedSet, SyncError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,11 +22,6 @@ if TYPE_CHECKING:
 
 POLICIES = ("tolerant", "approximate", "exact")
 STOCK_QUEUE = 10
-
-
-def stamp_of(message: Any) -> int:
-    """Nanoseconds of a message's header.stamp."""
-    return int(message.header.stamp.sec) * NS_PER_S + int(message.header.stamp.nanosec)
 
 
 class TolerantFilter(SimpleFilter):  # type: ignore[misc]  # message_filters carries no types
@@ -74,16 +70,16 @@ class TolerantFilter(SimpleFilter):  # type: ignore[misc]  # message_filters car
         from sdstrack_ros.messages.event_window import EventDecodeError
 
         try:
-            left = self.synchronizer.add_aux(stamp_of(message), self._steady_ns(), message)
+            released = self.synchronizer.add_aux(stamp_of(message), self._steady_ns(), message)
         except EventDecodeError as error:
             if self._on_reject is None:
                 raise
             self._on_reject(error)
             return
-        self._signal(left)
+        self._signal(released)
 
-    def _signal(self, left: list[SyncedSet]) -> None:
-        for synced in left:
+    def _signal(self, released: list[SyncedSet]) -> None:
+        for synced in released:
             self.signalMessage(synced)
 
 

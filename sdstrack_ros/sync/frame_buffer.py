@@ -7,7 +7,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from sdstrack_ros.sync.types import Sample, SyncConfig, SyncCounters
+    from sdstrack_ros.sync.types import Arrival, Sample, SyncConfig, SyncCounters
 
 # The next frame is taken to come no sooner than this share of the shortest recent period after the newest one.
 PERIOD_SHARE = 0.8
@@ -30,11 +30,11 @@ class AuxBuffer(Protocol):
     def take(self, stamp_ns: int, previous_ns: int | None) -> tuple[Sample | None, bool]:
         """Partner of the colour frame at `stamp_ns` (the one before it was at `previous_ns`), and if it is held."""
 
-    def first_alone(self, after_ns: int | None) -> Sample | None:
-        """The earliest message after `after_ns` that could leave without colour; it stays until `remove`."""
+    def first_alone(self, after_ns: int | None) -> Arrival | None:
+        """Times of the earliest message after `after_ns` that could leave without colour; it stays until `remove`."""
 
-    def remove(self, sample: Sample) -> Sample:
-        """Take out a sample that leaves alone; returns it, complete."""
+    def remove(self, stamp_ns: int) -> Sample:
+        """Take out the message of this stamp, one that `first_alone` named."""
 
     def forget_after(self, stamp_ns: int) -> None:
         """Forget everything with a later stamp: it belongs to the time before a jump back."""
@@ -95,8 +95,7 @@ class FrameBuffer:
         del previous_ns
         best = self._nearest(stamp_ns)
         if best is not None:
-            self.remove(best)
-            return best, False
+            return self.remove(best.stamp_ns), False
         self._note_miss(stamp_ns)
         self._pass_by(stamp_ns - self.config.ns("max_skew_s"))
         hold_ns = self.config.ns("aux_hold_s")
@@ -109,10 +108,10 @@ class FrameBuffer:
         at = 0 if after_ns is None else bisect_left(self._waiting, after_ns + 1, key=_stamp)
         return self._waiting[at] if at < len(self._waiting) else None
 
-    def remove(self, sample: Sample) -> Sample:
+    def remove(self, stamp_ns: int) -> Sample:
         """Take out a frame that leaves; unused older ones go with it, so that partners never go back in time."""
-        self._pass_by(sample.stamp_ns)
-        self._waiting.remove(sample)
+        self._pass_by(stamp_ns)
+        sample = self._waiting.pop(0)
         self._keep_for_hold(sample)
         return sample
 

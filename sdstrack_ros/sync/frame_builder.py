@@ -12,10 +12,11 @@ from ckd_core.frame import Modality, MultiModalFrame
 from ckd_core.modality import Events, events_to_image
 from sdstrack_ros.messages.event_window import EventSlice
 from sdstrack_ros.messages.image_codec import decode
+from sdstrack_ros.messages.stamps import NS_PER_S
 from sdstrack_ros.sync.event_buffer import EventBuffer
 from sdstrack_ros.sync.frame_buffer import FrameBuffer
 from sdstrack_ros.sync.synchronizer import Synchronizer
-from sdstrack_ros.sync.types import NS_PER_S, SyncConfig
+from sdstrack_ros.sync.types import SyncConfig
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -14,7 +14,7 @@ jump back, what waits leaves at once and a new epoch begins.
 from __future__ import annotations
 
 from bisect import bisect_left, insort
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from sdstrack_ros.sync.frame_buffer import FrameBuffer
 from sdstrack_ros.sync.types import Sample, SyncConfig, SyncCounters, SyncedSet, SyncError
@@ -22,6 +22,7 @@ from sdstrack_ros.sync.types import Sample, SyncConfig, SyncCounters, SyncedSet,
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from sdstrack_ros.messages.stamps import Stamped
     from sdstrack_ros.sync.frame_buffer import AuxBuffer
 
 __all__ = ["Sample", "SyncConfig", "SyncCounters", "SyncError", "SyncedSet", "Synchronizer"]
@@ -43,7 +44,7 @@ class Synchronizer:
         self._make_aux = make_aux
         self._aux = make_aux(self.config, self.counters)
         self._pending: list[Sample] = []
-        self._last_left_ns: int | None = None
+        self._last_released_ns: int | None = None
         self._last_color_ns: int | None = None  # stamp of the last colour frame that left, for the event window
         self._newest_color_ns: int | None = None
         self._color_alive_ns: int | None = None  # arrival of the last colour message; of anything before the first
@@ -58,46 +59,46 @@ class Synchronizer:
         if hasattr(self._aux, "config"):
             self._aux.config = config
 
-    def add_color(self, stamp_ns: int, now_ns: int, payload: Any) -> list[SyncedSet]:
+    def add_color(self, stamp_ns: int, now_ns: int, payload: Stamped) -> list[SyncedSet]:
         """Take a colour message; returns what leaves because of it, in order."""
         now_ns = self._advance(now_ns)
         self.counters.color_in += 1
         self._color_alive_ns = now_ns
-        left: list[SyncedSet] = []
-        newest_ns = self._newest_color_ns if self._newest_color_ns is not None else self._last_left_ns
+        released: list[SyncedSet] = []
+        newest_ns = self._newest_color_ns if self._newest_color_ns is not None else self._last_released_ns
         if newest_ns is not None and newest_ns - stamp_ns > self.config.ns("jump_back_s"):
-            left = self._flush(now_ns)
+            released = self._flush(now_ns)
             self._begin_epoch(newest_ns - stamp_ns)
             newest_ns = None
             self._aux.forget_after(stamp_ns + self.config.ns("jump_back_s"))
             self.counters.color_jumps += 1
         if self._is_known(stamp_ns):
             self.counters.color_duplicate += 1
-        elif self._last_left_ns is not None and stamp_ns <= self._last_left_ns:
+        elif self._last_released_ns is not None and stamp_ns <= self._last_released_ns:
             self.counters.color_late += 1
         else:
             insort(self._pending, Sample(stamp_ns, now_ns, payload), key=lambda sample: sample.stamp_ns)
             self._newest_color_ns = self._pending[-1].stamp_ns if newest_ns is None else max(stamp_ns, newest_ns)
-        return left + self._due(now_ns)
+        return released + self._due(now_ns)
 
-    def add_aux(self, stamp_ns: int, now_ns: int, payload: Any) -> list[SyncedSet]:
+    def add_aux(self, stamp_ns: int, now_ns: int, payload: Stamped) -> list[SyncedSet]:
         """Take a message of the second sensor; returns what leaves because of it, in order.
 
         Errors: what the buffer refuses (events that cannot be decoded); the synchronizer stays as it was.
         """
         now_ns = self._advance(now_ns)
         self.counters.aux_in += 1
-        left: list[SyncedSet] = []
+        released: list[SyncedSet] = []
         back_ns = self._aux.went_back_ns(stamp_ns)
         if back_ns > self.config.ns("jump_back_s"):
-            left = self._flush(now_ns)
+            released = self._flush(now_ns)
             self._aux.clear()
             self.counters.aux_jumps += 1
-            if self._color_is_dead(now_ns) and self._last_left_ns is not None and stamp_ns < self._last_left_ns:
+            if self._color_is_dead(now_ns) and self._last_released_ns is not None and stamp_ns < self._last_released_ns:
                 self._begin_epoch(back_ns)
         self._aux.add(Sample(stamp_ns, now_ns, payload))
         self._aux_alive_ns = now_ns
-        return left + self._due(now_ns)
+        return released + self._due(now_ns)
 
     def poll(self, now_ns: int) -> list[SyncedSet]:
         """Return what has waited long enough, in order."""
@@ -108,7 +109,7 @@ class Synchronizer:
         """When `poll` has something to do at the latest, if nothing arrives before; None: never."""
         if self._pending:
             return min(sample.arrival_ns for sample in self._pending) + self.config.ns("max_wait_s")
-        waiting = self._aux.first_alone(self._last_left_ns) if self._color_alive_ns is not None else None
+        waiting = self._aux.first_alone(self._last_released_ns) if self._color_alive_ns is not None else None
         if waiting is None or self._color_alive_ns is None:
             return None
         dead_ns = self._color_alive_ns + self.config.ns("color_dead_s") + 1
@@ -141,24 +142,24 @@ class Synchronizer:
     def _begin_epoch(self, back_ns: int) -> None:
         self.epoch += 1
         self._jumped_back_ns = back_ns
-        self._last_left_ns = self._last_color_ns = self._newest_color_ns = None
+        self._last_released_ns = self._last_color_ns = self._newest_color_ns = None
 
     def _flush(self, now_ns: int) -> list[SyncedSet]:
         return [self._leave_with_color(now_ns) for _ in range(len(self._pending))]
 
     def _due(self, now_ns: int) -> list[SyncedSet]:
-        left: list[SyncedSet] = []
+        released: list[SyncedSet] = []
         while self._pending and self._must_leave(now_ns):
-            left.append(self._leave_with_color(now_ns))
+            released.append(self._leave_with_color(now_ns))
         if self._pending or not self._color_is_dead(now_ns):
-            return left
-        while (sample := self._aux.first_alone(self._last_left_ns)) is not None:
-            if now_ns - sample.arrival_ns < self.config.ns("max_wait_s"):
+            return released
+        while (waiting := self._aux.first_alone(self._last_released_ns)) is not None:
+            if now_ns - waiting.arrival_ns < self.config.ns("max_wait_s"):
                 break
-            sample = self._aux.remove(sample)
+            sample = self._aux.remove(waiting.stamp_ns)
             self.counters.aux_alone += 1
-            left.append(self._set(sample.stamp_ns, None, sample, False, now_ns))
-        return left
+            released.append(self._set(sample.stamp_ns, None, sample, False, now_ns))
+        return released
 
     def _must_leave(self, now_ns: int) -> bool:
         """Whether the first waiting colour frame is to leave: settled, or it or a later one has waited long enough."""
@@ -180,6 +181,6 @@ class Synchronizer:
         return self._set(color.stamp_ns, color, aux, held, now_ns)
 
     def _set(self, stamp_ns: int, color: Sample | None, aux: Sample | None, held: bool, now_ns: int) -> SyncedSet:
-        self._last_left_ns = stamp_ns
+        self._last_released_ns = stamp_ns
         back_ns, self._jumped_back_ns = self._jumped_back_ns, 0
         return SyncedSet(stamp_ns, color, aux, held, self.epoch, back_ns, now_ns)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 from ckd_core.errors import TrackingError
+from sdstrack_ros.messages.stamps import NS_PER_S
 
-NS_PER_S = 1_000_000_000
+if TYPE_CHECKING:
+    from sdstrack_ros.messages.stamps import Stamped
+
 # The defaults' ratios: 0.3 s and 0.5 s to a wait of 0.05 s.
 COLOR_TIMEOUT_WAITS = 6
 AUX_TIMEOUT_WAITS = 10
@@ -64,12 +67,18 @@ class SyncConfig:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Sample:
-    """One message: its header's stamp, when it arrived on a steady clock, and the message itself, untouched."""
+class Arrival:
+    """When a message was stamped by its sender, and when it arrived on a steady clock."""
 
     stamp_ns: int
     arrival_ns: int
-    payload: Any
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Sample(Arrival):
+    """One message, untouched, with its times."""
+
+    payload: Stamped
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -81,7 +90,7 @@ class SyncedSet:
     aux_held: the auxiliary message has served before.
     epoch: rises by one with every jump back in time.
     jumped_back_ns: by how much time went back just before this set; 0 otherwise.
-    left_ns: when it left, on the clock of the arrivals.
+    released_ns: when it left, on the clock of the arrivals.
     """
 
     stamp_ns: int
@@ -90,7 +99,14 @@ class SyncedSet:
     aux_held: bool
     epoch: int
     jumped_back_ns: int
-    left_ns: int
+    released_ns: int
+
+    @property
+    def leader(self) -> Sample:
+        """The message whose stamp the set has: colour, or the auxiliary one while colour is dead."""
+        leader = self.aux if self.color is None else self.color
+        assert leader is not None  # noqa: S101  # the synchronizer releases no empty set
+        return leader
 
     @property
     def skew_ns(self) -> int | None:

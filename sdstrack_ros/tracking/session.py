@@ -1,22 +1,24 @@
-"""Tracking one target through the frames of one activation: the tracking thread's side, without ROS.
+"""One target followed through the frames of one activation: the tracking thread's side of the node.
 
-Requests and frames come in, answers go out. Nothing here knows about messages, topics or threads.
+Requests and frames come in; outcomes and results go out. Nothing here knows of messages, topics or threads.
 """
 
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from ckd_core.errors import TrackingError
 from ckd_core.frame import FrameError
 from ckd_core.tracking.result import TrackResult, TrackState
+from sdstrack_ros.messages.stamps import NS_PER_S
 from sdstrack_ros.tracking.source_frame import History, SourceFrame, spread
 from sdstrack_ros.tracking.target_requests import (
     BoxRequest,
     CandidatesRequest,
     PixelRequest,
+    RequestOutcome,
     ResetRequest,
     TargetError,
     TargetRequest,
@@ -32,42 +34,48 @@ if TYPE_CHECKING:
     from ckd_core.tracking.tracker import FrameTracker
     from sdstrack_ros.parameters.table import Settings
 
-# A request whose frame has not come yet is kept for so long: detectors can be faster than the synchronizer.
+# How long a request waits for its frame: a detector can be faster than the synchronizer.
 PENDING_S = 1.0
-# A target whose frames the tracker refuses so often in a row (an image size that changed for good) is given up.
+# Refusals in a row after which a target is given up: the image size, for example, has changed for good.
 GIVE_UP_AFTER_FRAMES = 10
-# Detectors copy the header's stamp, so it fits to the nanosecond; half of this frame period allows for rounding.
+# Detectors copy the header's stamp, so it fits to the nanosecond; half a frame period allows for rounding.
 STAMP_TOLERANCE_NS = 15_000_000
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class FrameResult:
     """What one frame led to.
 
-    result: None while there is no target.
-    target_id: counts targets since configuration, '' without a target.
-    decode_s, tracker_s: seconds spent.
+    Attributes:
+        source: the frame as it left the synchronizer.
+        images: the same, decoded.
+        track: None while there is no target.
+        target_id: counts targets since configuration; '' without a target.
+        decode_s: seconds spent on decoding.
+        tracker_s: seconds spent in the tracker.
+        given_up: why the target was forgotten at this frame; '' unless it was.
+
     """
 
     source: SourceFrame
     images: MultiModalFrame
-    result: TrackResult | None
+    track: TrackResult | None
     target_id: str
     decode_s: float = 0.0
     tracker_s: float = 0.0
+    given_up: str = ""
 
 
 @dataclass(frozen=True, slots=True)
-class Reply:
-    """The answer to a request: taken, or refused and why; `answer` is the frame that it started on or caught up to."""
+class Served:
+    """The outcome of a request, and the frame that the target started on or caught up to (None: no target started)."""
 
-    taken: bool
-    text: str
-    answer: Answer | None = None
+    outcome: RequestOutcome
+    frame_result: FrameResult | None = None
 
 
 class Session:
-    """Owns the tracker while the node is active. All methods are for the tracking thread alone."""
+    """Owns the tracker while the node is active. Only the tracking thread calls its methods."""
 
     def __init__(
         self,
@@ -85,7 +93,7 @@ class Session:
         self._last: TrackResult | None = None
         self._lost_since: float | None = None
         self._size: tuple[int, int] | None = None
-        self._answered = -1
+        self._last_sequence = -1
         self._refusals = 0
         self._pending: tuple[TargetRequest, float] | None = None
 
@@ -96,53 +104,57 @@ class Session:
 
     @property
     def score(self) -> float:
-        """Score of the last answer, 0 without a target."""
+        """Score in the last frame; 0 without a target."""
         return self._last.score if self._tracking and self._last is not None else 0.0
 
     @property
     def target_id(self) -> str:
-        """Number of the present target, '' without one."""
+        """Number of the current target; '' without one."""
         return str(self._targets) if self._tracking else ""
 
-    def on_frame(self, source: SourceFrame) -> tuple[list[Reply], Answer | None]:
-        """Track into a frame, after `on_waiting`.
+    def on_frame(self, source: SourceFrame) -> FrameResult | None:
+        """Track into a frame; call `on_waiting` before.
 
-        Returns what there is to say, and the answer; no answer when the frame was already used to start or to catch up.
+        Returns:
+            The result; None when the frame has already served to start or to catch up.
 
         Raises:
-            TrackingError: the frame cannot be used; the target's state stays as it was.
+            TrackingError: the frame cannot be used; the state of the target stays as it was.
 
         """
-        if source.sequence <= self._answered:
-            return [], None
+        if source.sequence <= self._last_sequence:
+            return None
         try:
-            return [], self._answer(source)
-        except _RefusedError as error:
+            return self._track(source)
+        except _FrameRefusedError as error:
             if self._refusals < GIVE_UP_AFTER_FRAMES:
                 raise
             self._forget()
-            text = f"target forgotten: {self._refusals} frames in a row could not be used, the last because {error}"
-            return [Reply(False, text)], Answer(source, source.images(), None, "")
+            reason = f"{self._refusals} frames in a row could not be used, the last because {error}"
+            return FrameResult(source, source.images(), None, "", given_up=reason)
 
-    def on_request(self, request: TargetRequest) -> list[Reply]:
-        """Meet a request; returns the replies to it and to the one whose place it took.
+    def on_request(self, request: TargetRequest) -> list[Served]:
+        """Serve a request.
 
-        No reply: it waits for its frame, or needs none.
+        Returns:
+            The outcome of it and of the request that it replaced; none while it waits for its frame or when it needs
+            none.
+
         """
-        replies = self.on_waiting()
+        served = self.on_waiting()
         waiting = self._pending
         streamed = waiting is not None and isinstance(waiting[0], CandidatesRequest)
         if isinstance(request, CandidatesRequest) and waiting is not None and not streamed:
-            return replies  # a detector does not overrule what somebody asked for; its next message is on its way
+            return served  # a detector does not overrule what a user asked for; its next message will come soon
         patient = isinstance(request, BoxRequest) and request.patient
-        reply = self._try(request, float("inf") if patient else self._clock() + PENDING_S)
+        last = self._try(request, float("inf") if patient else self._clock() + PENDING_S)
         if waiting is not None and not streamed and self._pending is not waiting:
-            reason = f"a newer request ({request.origin}) took its place before its frame came"
-            replies.append(Reply(False, f"{waiting[0].origin} refused: {reason}"))
-        return replies if reply is None else [*replies, reply]
+            reason = f"a newer request ({request}) took its place before its frame came"
+            served.append(Served(waiting[0].refused(reason)))
+        return served if last is None else [*served, last]
 
-    def on_waiting(self) -> list[Reply]:
-        """Meet the request that waits for its frame, or refuse it when its time is up.
+    def on_waiting(self) -> list[Served]:
+        """Serve the request that waits for its frame, or refuse it when its time is up.
 
         Call it before every frame, and now and then while none comes.
         """
@@ -151,46 +163,46 @@ class Session:
         request, until = self._pending
         self._pending = None
         if self._clock() > until:
-            return [Reply(False, f"{request.origin} refused: {_missing_frame(request)}")]
-        reply = self._try(request, until)
-        return [] if reply is None else [reply]
+            return [Served(request.refused(_missing_frame(request)))]
+        served = self._try(request, until)
+        return [] if served is None else [served]
 
-    def _try(self, request: TargetRequest, until: float) -> Reply | None:
+    def _try(self, request: TargetRequest, until: float) -> Served | None:
         try:
-            return self._meet(request)
+            return self._serve(request)
         except _NotYetError:
             self._pending = (request, until)
             return None
         except _UnusableError as error:
             if isinstance(request, BoxRequest) and request.patient:
-                self._pending = (request, until)  # a first frame that is broken must not cost the target
+                self._pending = (request, until)  # a broken first frame must not cost the target
                 return None
-            return Reply(False, f"{request.origin} refused: {error}")
+            return Served(request.refused(str(error)))
         except TrackingError as error:
-            return Reply(False, f"{request.origin} refused: {error}")
-        except Exception as error:  # noqa: BLE001  # whatever a library raises, who asked gets an answer
-            return Reply(False, f"{request.origin} refused: {type(error).__name__}: {error}")
+            return Served(request.refused(str(error)))
+        except Exception as error:  # noqa: BLE001  # whatever a library raises, every request has an outcome
+            return Served(request.refused(f"{type(error).__name__}: {error}"))
 
-    def _meet(self, request: TargetRequest) -> Reply | None:
+    def _serve(self, request: TargetRequest) -> Served | None:
         if isinstance(request, ResetRequest):
             return self._reset(request)
         if isinstance(request, CandidatesRequest):
             return self._adopt(request)
         if isinstance(request, PixelRequest):
             return self._start_at_pixel(request)
-        return self._start(request.origin, request.box, self._frames_since(request.stamp_ns))
+        return self._start(request, request.box, self._frames_since(request.stamp_ns))
 
-    def _reset(self, request: ResetRequest) -> Reply:
-        had = self._tracking
+    def _reset(self, request: ResetRequest) -> Served:
+        had_target = self._tracking
         self._forget()
         self._pending = None
-        return Reply(True, f"{request.origin} taken: " + ("target forgotten" if had else "there was no target"))
+        return Served(request.accepted("target forgotten" if had_target else "there was no target"))
 
     def _forget(self) -> None:
         self._tracker.reset()
         self._tracking, self._last, self._lost_since = False, None, None
 
-    def _adopt(self, request: CandidatesRequest) -> Reply | None:
+    def _adopt(self, request: CandidatesRequest) -> Served | None:
         settings = self._settings()
         if not settings.adopt_candidates:
             raise TargetError("adopt_candidates is false")
@@ -203,8 +215,8 @@ class Session:
                 f"none of {len(request.candidates)} candidates is {wanted}with a score of at least"
                 f" {settings.candidate_min_score}"
             )
-        origin = f"{request.origin} ({best.class_id or 'no class'}, score {best.score:.2f})"
-        return self._start(origin, best.box, self._frames_since(request.stamp_ns))
+        adopted = replace(request, detail=f"({best.class_id or 'no class'}, score {best.score:.2f})")
+        return self._start(adopted, best.box, self._frames_since(request.stamp_ns))
 
     def _wants_candidate(self) -> bool:
         if not self._tracking:
@@ -212,13 +224,13 @@ class Session:
         lost_for = 0.0 if self._lost_since is None else self._clock() - self._lost_since
         return self._lost_since is not None and lost_for > self._settings().readopt_after_s
 
-    def _start_at_pixel(self, request: PixelRequest) -> Reply:
+    def _start_at_pixel(self, request: PixelRequest) -> Served:
         settings = self._settings()
         frames = self._frames_since(None)
         images = self._images(frames[-1])
         width, height = settings.init_size
         box = box_at_pixel(images, self._image_size(images), request, (width, height))
-        return self._start(request.origin, box, frames)
+        return self._start(request, box, frames)
 
     def _frames_since(self, stamp_ns: int | None) -> tuple[SourceFrame, ...]:
         newest = self._history.newest()
@@ -232,13 +244,13 @@ class Session:
             return frames
         if stamp_ns > span[1]:
             raise _NotYetError
-        oldest_s = (span[1] - span[0]) / 1e9
+        reach_s = (span[1] - span[0]) / NS_PER_S
         raise TargetError(
-            f"no frame of stamp {stamp_ns / 1e9:.3f} is kept; the history reaches {oldest_s:.2f} s back from"
-            f" {span[1] / 1e9:.3f}"
+            f"no frame of stamp {stamp_ns / NS_PER_S:.3f} is kept; the history reaches {reach_s:.2f} s back from"
+            f" {span[1] / NS_PER_S:.3f}"
         )
 
-    def _start(self, origin: str, box: BoundingBox, frames: tuple[SourceFrame, ...]) -> Reply:
+    def _start(self, request: TargetRequest, box: BoundingBox, frames: tuple[SourceFrame, ...]) -> Served:
         first, *rest = frames
         images = self._images(first)
         checked_box(box, self._image_size(images))
@@ -257,39 +269,40 @@ class Session:
         self._last = TrackResult(
             images.stamp, box, 1.0, TrackState.TRACKING, rgb_present, aux_present, reference_size=(height, width)
         )
-        answer = Answer(first, images, self._last, self.target_id, tracker_s=self._clock() - begin)
-        self._answered = max(self._answered, first.sequence)
+        frame_result = FrameResult(first, images, self._last, self.target_id, tracker_s=self._clock() - begin)
+        self._last_sequence = max(self._last_sequence, first.sequence)
         caught_up = f", caught up through {len(rest)} frames" if rest else ""
-        left_out, reason = 0, ""
+        skipped, reason = 0, ""
         for source in spread(tuple(rest), self._settings().catch_up_frames):
             try:
-                answer = self._answer(source)
-            except Exception as error:  # noqa: BLE001  # the target has begun; what one frame brings does not undo that
-                left_out, reason = left_out + 1, str(error)
-        if left_out:
-            caught_up += f", {left_out} left out: {reason}"
-        return Reply(True, f"{origin} taken: target {self.target_id} at {_text(box)}{caught_up}", answer)
+                frame_result = self._track(source)
+            except Exception as error:  # noqa: BLE001  # the target has started; a bad frame later does not undo that
+                skipped, reason = skipped + 1, str(error)
+        if skipped:
+            caught_up += f", {skipped} skipped: {reason}"
+        at = f"({box.x:.1f}, {box.y:.1f}, {box.w:.1f}, {box.h:.1f})"
+        return Served(request.accepted(f"target {self.target_id} at {at}{caught_up}"), frame_result)
 
-    def _answer(self, source: SourceFrame) -> Answer:
+    def _track(self, source: SourceFrame) -> FrameResult:
         begin = self._clock()
-        self._answered = max(self._answered, source.sequence)
+        self._last_sequence = max(self._last_sequence, source.sequence)
         images = self._images(source)
         decoded = self._clock()
         if not self._tracking:
-            return Answer(source, images, None, "", decode_s=decoded - begin)
+            return FrameResult(source, images, None, "", decode_s=decoded - begin)
         try:
-            result = self._tracker.update(images)
+            track = self._tracker.update(images)
         except TrackingError as error:
             self._refusals += 1
-            raise _RefusedError(str(error)) from error
+            raise _FrameRefusedError(str(error)) from error
         self._refusals = 0
-        self._last = result
+        self._last = track
         done = self._clock()
-        if result.state is not TrackState.LOST:
+        if track.state is not TrackState.LOST:
             self._lost_since = None
         elif self._lost_since is None:
             self._lost_since = done
-        return Answer(source, images, result, self.target_id, decoded - begin, done - decoded)
+        return FrameResult(source, images, track, self.target_id, decoded - begin, done - decoded)
 
     def _images(self, source: SourceFrame) -> MultiModalFrame:
         try:
@@ -301,7 +314,7 @@ class Session:
         return images
 
     def _image_size(self, images: MultiModalFrame) -> tuple[int, int]:
-        """Width and height of the image that boxes refer to; while colour is dead, what it last was."""
+        """Width and height of the image that boxes refer to; while colour is dead, those of its last image."""
         if self._size is not None:
             return self._size
         if images.aux is None:
@@ -309,7 +322,7 @@ class Session:
         return images.aux.shape[1], images.aux.shape[0]
 
 
-class _RefusedError(TrackingError):
+class _FrameRefusedError(TrackingError):
     """The tracker cannot follow the target into a frame."""
 
 
@@ -323,9 +336,5 @@ class _NotYetError(TargetError):
 
 def _missing_frame(request: TargetRequest) -> str:
     stamp_ns = getattr(request, "stamp_ns", None)
-    frame = "frame" if stamp_ns is None else f"frame of stamp {stamp_ns / 1e9:.3f}"
+    frame = "frame" if stamp_ns is None else f"frame of stamp {stamp_ns / NS_PER_S:.3f}"
     return f"no {frame} came within {PENDING_S:g} s"
-
-
-def _text(box: BoundingBox) -> str:
-    return f"({box.x:.1f}, {box.y:.1f}, {box.w:.1f}, {box.h:.1f})"

@@ -1,4 +1,4 @@
-"""A frame with what its answer needs to name it, and the short history of past ones. No ROS import."""
+"""A synchronized frame on its way to the tracker, and the short history of past ones. No ROS import."""
 
 from __future__ import annotations
 
@@ -6,43 +6,72 @@ import threading
 from collections import deque
 from typing import TYPE_CHECKING
 
+from ckd_core.frame import FrameError
+from sdstrack_ros.messages.stamps import NS_PER_S
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ckd_core.frame import MultiModalFrame
+    from sdstrack_ros.sync.frame_builder import FrameBuilder, Rejection
+    from sdstrack_ros.sync.types import SyncedSet
 
 
 class SourceFrame:
-    """One moment as it left the synchronizer; its images are decoded when first asked for, and once.
+    """One moment as the synchronizer released it; its images are decoded once, when they are first asked for.
 
-    sequence: counts frames since activation, from 0.
-    stamp_ns, frame_id: header of the message that leads (colour, or the second camera while colour is dead).
-    arrived: when its first message came, in seconds of a steady clock; released: when the synchronizer let it go.
+    Attributes:
+        sequence: counts the frames of an activation, from 0.
+        stamp_ns: stamp of the leading message (colour, or the auxiliary one while colour is dead).
+        frame_id: that message's frame.
+        arrived: when the first of its messages came, in seconds of a steady clock.
+        released: when the synchronizer released it, on the same clock.
+
     """
 
     def __init__(
         self,
         sequence: int,
-        stamp_ns: int,
-        frame_id: str,
-        arrived: float,
-        released: float,
-        decode: Callable[[], MultiModalFrame],
+        synced: SyncedSet,
+        builder: FrameBuilder,
+        on_rejection: Callable[[Rejection], object] = lambda _: None,
     ) -> None:
+        """Keep the messages until `images` is called.
+
+        Args:
+            sequence: number of the frame.
+            synced: its messages.
+            builder: decodes them.
+            on_rejection: receives every image that cannot be used, on the thread that decodes.
+
+        """
+        arrived_ns = min(sample.arrival_ns for sample in (synced.color, synced.aux) if sample is not None)
         self.sequence = sequence
-        self.stamp_ns = stamp_ns
-        self.frame_id = frame_id
-        self.arrived = arrived
-        self.released = released
-        self._decode: Callable[[], MultiModalFrame] | None = decode
+        self.stamp_ns = synced.stamp_ns
+        self.frame_id = str(synced.leader.payload.header.frame_id)
+        self.arrived = min(arrived_ns, synced.released_ns) / NS_PER_S
+        self.released = synced.released_ns / NS_PER_S
+        self._on_rejection = on_rejection
+        self._builder = builder
+        self._synced: SyncedSet | None = synced
         self._decoded: MultiModalFrame | None = None
 
     def images(self) -> MultiModalFrame:
-        """The decoded frame. Only the tracking thread calls this."""
+        """The decoded frame. Only the tracking thread calls this.
+
+        Raises:
+            FrameError: none of its images can be used.
+
+        """
         if self._decoded is None:
-            assert self._decode is not None  # noqa: S101 - given up only for what it made
-            self._decoded = self._decode()
-            self._decode = None  # it holds the messages; a storm's window of events is twenty times its image
+            assert self._synced is not None  # noqa: S101  # released only in exchange for the decoded frame
+            frame, rejections = self._builder.build(self._synced)
+            for rejection in rejections:
+                self._on_rejection(rejection)
+            if frame is None:
+                raise FrameError(f"the frame of stamp {self.stamp_ns / NS_PER_S:.3f} has no usable image")
+            self._decoded = frame
+            self._synced = None  # it holds the messages; those of an event storm are twenty times the size of the image
         return self._decoded
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import cv2
@@ -19,37 +19,86 @@ if TYPE_CHECKING:
     from ckd_core.frame import MultiModalFrame
 
 MIN_SIZE_PX = 4.0
-# A surface counts as one while its depth stays within this of the clicked point: what is a hand away is not it.
+# Pixels within this depth of the click belong to the target; what is a hand's breadth away does not.
 SURFACE_TOLERANCE = 0.06
 SURFACE_TOLERANCE_M = 0.03
-# Extents outside this share of the image are a speck of noise or the background.
+# Extents outside these shares of the image are a speck of noise or the background.
 MIN_SURFACE_SHARE = 2e-4
 MAX_SURFACE_SHARE = 0.5
 
 
 class TargetError(TrackingError):
-    """A request for a target that cannot be met; the message is the answer on ~/status."""
+    """A request for a target that cannot be met; the message becomes the reason of its outcome."""
 
 
 @dataclass(frozen=True, slots=True)
-class BoxRequest:
-    """Start on `box`, in the frame of `stamp_ns` (None: the newest). `patient` waits for the first frame."""
+class RequestOutcome:
+    """What became of a request.
+
+    Attributes:
+        origin: topic, service or parameter that the request came by; refusals are counted under it.
+        detail: in words, what about it the origin does not say; may be ''.
+        accepted: whether it was.
+        reason: what was done, or why it was refused.
+
+    """
 
     origin: str
+    detail: str
+    accepted: bool
+    reason: str
+
+    @property
+    def verdict(self) -> str:
+        """For example `refused: adopt_candidates is false`, after the detail."""
+        return f"{self.detail} {'accepted' if self.accepted else 'refused'}: {self.reason}".lstrip()
+
+    def __str__(self) -> str:
+        """For example `init_box accepted: target 1 at (10.0, 20.0, 30.0, 40.0)`."""
+        return f"{self.origin} {self.verdict}"
+
+
+@dataclass(frozen=True, slots=True)
+class _Request:
+    """What all requests have in common; `origin` and `detail` as in `RequestOutcome`."""
+
+    origin: str
+    detail: str = field(default="", kw_only=True)
+
+    def __str__(self) -> str:
+        """Where it comes from, in words."""
+        return f"{self.origin} {self.detail}".rstrip()
+
+    def accepted(self, reason: str) -> RequestOutcome:
+        """The outcome of a request that was met."""
+        return RequestOutcome(self.origin, self.detail, accepted=True, reason=reason)
+
+    def refused(self, reason: str) -> RequestOutcome:
+        """The outcome of a request that was not."""
+        return RequestOutcome(self.origin, self.detail, accepted=False, reason=reason)
+
+
+@dataclass(frozen=True, slots=True)
+class BoxRequest(_Request):
+    """Start on `box`, in the frame of `stamp_ns` (None: the newest). `patient` waits for the first usable frame."""
+
     box: BoundingBox
     stamp_ns: int | None = None
     patient: bool = False
 
 
 @dataclass(frozen=True, slots=True)
-class PixelRequest:
+class PixelRequest(_Request):
     """Start on what is at a pixel of the newest frame.
 
-    size: width and height of the image that x and y count in, where that may be another resolution of the same view
-    (a calibration's); None: the frame's own.
+    Attributes:
+        x: column in an image of `size`.
+        y: row in an image of `size`.
+        size: (width, height), where that may be another resolution of the same view (a calibration's); None: the
+            frame's own.
+
     """
 
-    origin: str
     x: float
     y: float
     size: tuple[int, int] | None = None
@@ -57,7 +106,7 @@ class PixelRequest:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """One detection of somebody else's detector."""
+    """One detection of another node's detector."""
 
     box: BoundingBox
     class_id: str
@@ -65,19 +114,16 @@ class Candidate:
 
 
 @dataclass(frozen=True, slots=True)
-class CandidatesRequest:
-    """Detections in the frame of `stamp_ns` (None: the newest)."""
+class CandidatesRequest(_Request):
+    """Start on the best detection in the frame of `stamp_ns` (None: the newest), if a target is wanted."""
 
-    origin: str
     candidates: tuple[Candidate, ...]
     stamp_ns: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class ResetRequest:
+class ResetRequest(_Request):
     """Forget the target."""
-
-    origin: str
 
 
 TargetRequest = BoxRequest | PixelRequest | CandidatesRequest | ResetRequest

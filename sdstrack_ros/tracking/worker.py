@@ -16,7 +16,7 @@ MAX_REQUESTS = 32
 IDLE_S = 0.5
 
 
-class NewestWorker(Generic[FrameT, RequestT]):
+class LatestFrameWorker(Generic[FrameT, RequestT]):
     """A thread with a one-slot mailbox for frames and a short queue for requests.
 
     A frame that waits when a newer one comes is dropped and counted. Requests are served before the next frame, in
@@ -80,7 +80,7 @@ class NewestWorker(Generic[FrameT, RequestT]):
         self._thread.join(timeout_s)
         return not self._thread.is_alive()
 
-    def left_over(self) -> list[RequestT]:
+    def unserved(self) -> list[RequestT]:
         """Requests that nobody looked at before `stop`, without those of streams; they are answered for then."""
         with self._wake:
             left = [request for request, newest_only in self._requests if not newest_only]

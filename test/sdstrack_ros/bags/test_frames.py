@@ -12,8 +12,9 @@ from sdstrack_ros.bags.frames import BagTopics, choose_topics, read_bag_frames, 
 from sdstrack_ros.bags.storage import EVENT_PACKET, IMAGE, BagError, open_bag, typestore
 from sdstrack_ros.bags.truth import read_truth_boxes
 from sdstrack_ros.bags.writer import AUX_TOPICS, RGB_TOPIC, write_bag
+from sdstrack_ros.messages.stamps import NS_PER_S
 from sdstrack_ros.sync.frame_builder import Rejection
-from sdstrack_ros.sync.types import NS_PER_S, SyncConfig, SyncCounters
+from sdstrack_ros.sync.types import SyncConfig, SyncCounters
 from testkit.bag_scenes import custom_bag, image_message, random_frames, stamped_header
 
 

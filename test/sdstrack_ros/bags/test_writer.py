@@ -11,7 +11,7 @@ from sdstrack_ros.bags.frames import choose_topics, read_frames
 from sdstrack_ros.bags.storage import BagError, open_bag
 from sdstrack_ros.bags.truth import read_truth_boxes
 from sdstrack_ros.bags.writer import TRUTH_TOPIC, write_bag
-from sdstrack_ros.sync.types import NS_PER_S
+from sdstrack_ros.messages.stamps import NS_PER_S
 from testkit.bag_scenes import random_frames, same_images
 
 

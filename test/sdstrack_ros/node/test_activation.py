@@ -17,7 +17,7 @@ from sensor_msgs.msg import CameraInfo
 
 from sdstrack_ros.node import tracker_node
 from sdstrack_ros.node.health import Level, Situation, judge
-from sdstrack_ros.node.image_topics import Inputs
+from sdstrack_ros.node.image_topics import ImageTopics
 from sdstrack_ros.tracking.warm_tracker import WarmTracker
 
 if TYPE_CHECKING:
@@ -96,15 +96,15 @@ def test_event_packets_without_their_messages_are_refused_when_configured(
 @contextmanager
 def broken_second_stream() -> Iterator[None]:
     """Whatever else a middleware may refuse: the second subscription of every activation fails."""
-    subscribe = Inputs._stream
+    subscribe = ImageTopics._stream
 
-    def stream(self: Inputs, name: str, *rest: Any) -> None:
+    def stream(self: ImageTopics, name: str, *rest: Any) -> None:
         if name == "aux":
             raise RuntimeError("no more memory for subscriptions")
         subscribe(self, name, *rest)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Inputs, "_stream", stream)
+        patch.setattr(ImageTopics, "_stream", stream)
         yield
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from sdstrack_ros.node.faults import FaultLog, guarded
 from sdstrack_ros.node.health import Health, Latency, Level, Situation, judge, percentile
 from sdstrack_ros.tracking.overload import FrameCost, OverloadPolicy
-from sdstrack_ros.tracking.worker import MAX_REQUESTS, NewestWorker
+from sdstrack_ros.tracking.worker import MAX_REQUESTS, LatestFrameWorker
 
 
 @given(st.lists(st.floats(0, 1e3), min_size=1, max_size=200), st.sampled_from([1, 50, 95, 99, 100]))
@@ -219,7 +219,7 @@ def test_the_newest_frame_wins_and_the_others_are_counted() -> None:
         served.append(frame)
         release.wait(5)
 
-    worker: NewestWorker[int, str] = NewestWorker(serve, lambda _: None, lambda _: None)
+    worker: LatestFrameWorker[int, str] = LatestFrameWorker(serve, lambda _: None, lambda _: None)
     worker.start()
     worker.offer(0)
     while not served:
@@ -239,7 +239,7 @@ def test_what_nobody_looked_at_is_handed_back() -> None:
         served.append(request)
         release.wait(5)
 
-    worker: NewestWorker[int, str] = NewestWorker(lambda _: None, serve, lambda _: None)
+    worker: LatestFrameWorker[int, str] = LatestFrameWorker(lambda _: None, serve, lambda _: None)
     worker.start()
     worker.submit("first")
     while not served:
@@ -250,8 +250,8 @@ def test_what_nobody_looked_at_is_handed_back() -> None:
     worker.submit("too late")
     release.set()
     assert worker.stop(5)
-    assert worker.left_over() == ["second"]
-    assert worker.left_over() == []
+    assert worker.unserved() == ["second"]
+    assert worker.unserved() == []
     assert served == ["first"]
 
 
@@ -263,7 +263,7 @@ def test_requests_come_first_and_errors_do_not_end_the_thread() -> None:
         order.append(request)
         raise ValueError(request)
 
-    worker: NewestWorker[int, str] = NewestWorker(order.append, fail, errors.append)
+    worker: LatestFrameWorker[int, str] = LatestFrameWorker(order.append, fail, errors.append)
     worker.offer(7)
     worker.submit("a")
     worker.submit("b")
@@ -277,7 +277,7 @@ def test_requests_come_first_and_errors_do_not_end_the_thread() -> None:
 
 def test_of_a_stream_of_requests_only_the_newest_waits_and_what_has_to_go_is_given_back() -> None:
     order: list[str] = []
-    worker: NewestWorker[int, str] = NewestWorker(lambda _: None, order.append, lambda _: None)
+    worker: LatestFrameWorker[int, str] = LatestFrameWorker(lambda _: None, order.append, lambda _: None)
     assert worker.submit("asked 0") is None
     assert {worker.submit(f"candidates {index}", newest_only=True) for index in range(100)} == {None}
     gone = [worker.submit(f"asked {index}") for index in range(1, MAX_REQUESTS)]
@@ -291,7 +291,7 @@ def test_of_a_stream_of_requests_only_the_newest_waits_and_what_has_to_go_is_giv
 
 def test_idle_is_told_while_nothing_comes() -> None:
     idle = threading.Event()
-    worker: NewestWorker[int, str] = NewestWorker(lambda _: None, lambda _: None, lambda _: None, idle.set)
+    worker: LatestFrameWorker[int, str] = LatestFrameWorker(lambda _: None, lambda _: None, lambda _: None, idle.set)
     worker.start()
     assert idle.wait(10)
     assert worker.stop(5)
@@ -304,7 +304,7 @@ def test_stop_does_not_wait_longer_than_asked() -> None:
         busy.set()
         release.wait(10)
 
-    worker: NewestWorker[int, str] = NewestWorker(serve, lambda _: None, lambda _: None)
+    worker: LatestFrameWorker[int, str] = LatestFrameWorker(serve, lambda _: None, lambda _: None)
     worker.start()
     worker.offer(1)
     assert busy.wait(5)

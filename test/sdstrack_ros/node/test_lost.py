@@ -81,7 +81,7 @@ def test_a_lost_target_is_an_empty_array_and_a_warning(rig: Rig) -> None:
     ros = rig.ros
     ros.listen(MarkerArray, f"{NODE}/markers")
     offer(rig, ("cup", 0.8))
-    rig.film_until(lambda: rig.says("candidates (cup, score 0.80) taken: target 1"), "the adoption")
+    rig.film_until(lambda: rig.says("candidates (cup, score 0.80) accepted: target 1"), "the adoption")
     lost(rig)
     ros.detections.clear()
     ros.heard[f"{NODE}/markers"].clear()
@@ -100,7 +100,7 @@ def test_a_detector_takes_over_only_after_the_target_was_lost_for_long_enough(ri
         rig.cameras.film(1)
     ros.heard.clear()
     offer(rig, ("cup", 0.9))
-    rig.film_until(lambda: rig.says("candidates (cup, score 0.90) taken: target 2"), "the adoption")
+    rig.film_until(lambda: rig.says("candidates (cup, score 0.90) accepted: target 2"), "the adoption")
     rig.until(lambda: any(d.id == "2" for m in ros.detections for d in m.detections), "a box of the new target")
     assert ros.set_parameters(readopt_after_s=3600.0).successful
     lost(rig)

@@ -36,7 +36,7 @@ def started(ros: RosTest, **values: Any) -> Iterator[tuple[Node, NodeParameters]
 
 
 def put(node: Node, **values: Any) -> str:
-    """Set parameters one by one; returns why the last one was refused, '' when it was taken."""
+    """Set parameters one by one; returns why the last one was refused, '' when it was accepted."""
     return str(node.set_parameters([Parameter(name, value=value) for name, value in values.items()])[-1].reason)
 
 

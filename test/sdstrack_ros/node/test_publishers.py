@@ -12,7 +12,7 @@ from sdstrack_ros.messages.overlay import Caption, draw_overlay
 from sdstrack_ros.node.publishers import Publishers
 from sdstrack_ros.parameters.table import Settings
 from sdstrack_ros.tracking.overload import OutputPlan
-from sdstrack_ros.tracking.session import Answer
+from sdstrack_ros.tracking.session import FrameResult
 from testkit.frame_results import CAMERA, SIZE, depth_frame, depth_scene, frame_result
 
 
@@ -34,7 +34,7 @@ class Topics(dict[str, Topic]):
         return self.setdefault(name, Topic())
 
 
-def published(camera: PinholeCamera, *shown: Answer, **changes: object) -> Topics:
+def published(camera: PinholeCamera, *shown: FrameResult, **changes: object) -> Topics:
     topics = Topics()
     settings = replace(Settings(publish_markers=True, publish_overlay=True), **changes)
     publishers = Publishers(topics, settings)
@@ -43,7 +43,7 @@ def published(camera: PinholeCamera, *shown: Answer, **changes: object) -> Topic
     return topics
 
 
-def of_modality(modality: Modality, rgb: bool = True) -> Answer:
+def of_modality(modality: Modality, rgb: bool = True) -> FrameResult:
     aux = np.full((480, 640), 128, np.uint8) if modality is Modality.THERMAL else np.full((480, 640), 2000, np.uint16)
     frame = replace(depth_frame(rgb), modality=modality, aux=aux)
     return replace(frame_result(), images=frame)
@@ -76,7 +76,7 @@ def test_while_colour_is_dead_the_overlay_draws_the_box_at_the_size_that_colour_
     dead = replace(depth_frame(rgb=False), aux=depth_scene()[::2, ::2])
     both = replace(frame_result(), images=depth_frame())
     sent = published(CAMERA, both, replace(both, images=dead))["~/overlay"].sent[1]
-    expected = draw_overlay(dead, both.result, Caption("target"), False, SIZE)
+    expected = draw_overlay(dead, both.track, Caption("target"), False, SIZE)
     assert expected is not None
     green = (60, 220, 80)
     drawn = np.all(expected == green, axis=-1)

@@ -68,7 +68,7 @@ def test_a_box_on_a_past_frame(rig: Rig) -> None:
     kept = next(i for i in range(5, 20) if stamps[i] in {stamp_of(m) for m in rig.ros.detections})
     box = rig.cameras.box(first + kept)
     send(rig, Detection2D, "init_box", detection(box, stamps[kept]))
-    rig.until(lambda: rig.says(f"init_box taken: target {rig.ros.value('target_id')}"), "the answer")
+    rig.until(lambda: rig.says(f"init_box accepted: target {rig.ros.value('target_id')}"), "the answer")
     assert rig.says("caught up through")
     rig.until(lambda: any(m.detections and stamp_of(m) == stamps[-1] for m in rig.ros.detections), "the newest frame")
 
@@ -90,7 +90,7 @@ def test_a_region_of_interest(rig: Rig) -> None:
 def test_a_click_on_the_picture(rig: Rig) -> None:
     x, y, w, h = rig.cameras.box(rig.cameras.index - 1)
     send(rig, Point, "init_pixel", Point(x=float(x + w / 2), y=float(y + h / 2), z=0.0))
-    rig.until(lambda: rig.says("init_pixel taken"), "the answer")
+    rig.until(lambda: rig.says("init_pixel accepted"), "the answer")
     rig.until(lambda: rig.says(f"at ({x}.0, {y}.0, {w}.0, {h}.0)"), "the extent of the surface under the click")
     send(rig, Point, "init_pixel", Point(x=-5.0, y=float("nan")))
     rig.until(lambda: rig.says("init_pixel refused: pixel (-5.0, nan) is not finite"), "the refusal")
@@ -107,7 +107,7 @@ def test_a_point_in_space(rig: Rig) -> None:
     x, y, w, h = rig.cameras.box(rig.cameras.index - 1)
     point.point.x, point.point.y = (x + w / 2 - 320) / 250, (y + h / 2 - 240) / 250
     send(rig, PointStamped, "init_point", point)
-    rig.until(lambda: rig.says("init_point taken"), "the answer")
+    rig.until(lambda: rig.says("init_point accepted"), "the answer")
     point.point.z = -1.0
     send(rig, PointStamped, "init_point", point)
     rig.until(lambda: rig.says("is not in front of the camera"), "the refusal of a point behind the camera")
@@ -128,7 +128,7 @@ def test_a_detector_takes_over(rig: Rig) -> None:
     rig.until(lambda: rig.says("candidates refused: adopt_candidates is false"), "the refusal")
     assert rig.ros.set_parameters(adopt_candidates=True, candidate_class="cup").successful
     send(rig, Detection2DArray, "candidates", candidates(rig.cameras.film(3)[-1]))
-    rig.until(lambda: rig.says("candidates (cup, score 0.80) taken"), "the adoption")
+    rig.until(lambda: rig.says("candidates (cup, score 0.80) accepted"), "the adoption")
     assert rig.ros.set_parameters(adopt_candidates=False).successful
 
 
@@ -153,7 +153,7 @@ def test_pause_and_reset(rig: Rig) -> None:
     send(rig, RegionOfInterest, "init_roi", RegionOfInterest(x_offset=210, y_offset=190, width=60, height=50))
     rig.until(lambda: rig.ros.value("state") == "TRACKING", "a target")
     assert rig.ros.call(SetBool, f"{NODE}/pause", SetBool.Request(data=True)).success
-    rig.until(lambda: rig.says("pause taken: paused"), "the answer")
+    rig.until(lambda: rig.says("pause accepted: paused"), "the answer")
     rig.ros.spin(0.2)
     rig.ros.detections.clear()
     rig.cameras.film(10)
@@ -162,4 +162,4 @@ def test_pause_and_reset(rig: Rig) -> None:
     assert rig.ros.call(SetBool, f"{NODE}/pause", SetBool.Request(data=False)).success
     rig.film_until(lambda: any(message.detections for message in rig.ros.detections), "the same target goes on")
     assert rig.ros.call(Trigger, f"{NODE}/reset", Trigger.Request()).success
-    rig.until(lambda: rig.says("reset taken: target forgotten"), "the answer")
+    rig.until(lambda: rig.says("reset accepted: target forgotten"), "the answer")

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from sdstrack_ros.messages.camera import PinholeCamera
 from sdstrack_ros.node.faults import FaultLog
-from sdstrack_ros.node.target_topics import TargetInputs, _transformed, _Transforms
+from sdstrack_ros.node.target_topics import TargetTopics, _transformed, _Transforms
 from sdstrack_ros.tracking.target_requests import PixelRequest, TargetError
 
 FINITE = st.floats(-50, 50)
@@ -99,6 +99,6 @@ def test_a_points_pixel_says_which_size_of_image_it_counts_in(monkeypatch: pytes
     camera = PinholeCamera(1280, 960, 1000.0, 1000.0, 640.0, 480.0, frame_id="camera")
     taken: list[Any] = []
     node = SimpleNamespace(create_subscription=lambda *_, **__: None)
-    inputs = TargetInputs(node, FaultLog(print), lambda: camera, taken.append, pytest.fail)
+    inputs = TargetTopics(node, FaultLog(print), lambda: camera, taken.append, pytest.fail)
     inputs._on_point(point_in("camera"))
     assert taken == [PixelRequest("init_point", 890.0, 480.0, (1280, 960))]

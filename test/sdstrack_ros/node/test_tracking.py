@@ -54,7 +54,7 @@ def test_detections_carry_header_label_and_a_stable_id(rig: Rig) -> None:
     assert {message.header.frame_id for message in seen} == {OPTICAL_FRAME}
     assert {d.id for message in seen for d in message.detections} == {"1"}
     assert {d.results[0].hypothesis.class_id for message in seen for d in message.detections} == {"square"}
-    assert rig.says("parameter init_box taken: target 1 at (200.0, 180.0, 60.0, 60.0)")
+    assert rig.says("parameter init_box accepted: target 1 at (200.0, 180.0, 60.0, 60.0)")
 
 
 def test_status_tells_rates_ages_drops_and_latency(rig: Rig) -> None:
@@ -117,7 +117,9 @@ def test_parameters_change_at_once_or_are_refused_with_the_reason(rig: Rig) -> N
         assert not result.successful
         assert reason in result.reason
     assert ros.set_parameters(init_box=[100.0, 100.0, 50.0, 50.0]).successful
-    rig.film_until(lambda: rig.says("parameter init_box taken: target 2 at (100.0, 100.0, 50.0, 50.0)"), "a new target")
+    rig.film_until(
+        lambda: rig.says("parameter init_box accepted: target 2 at (100.0, 100.0, 50.0, 50.0)"), "a new target"
+    )
 
 
 def test_sigint_ends_it_with_status_zero(rig: Rig) -> None:

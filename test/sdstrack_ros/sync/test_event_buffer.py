@@ -8,34 +8,34 @@ from testkit.event_packets import MS, mono_bytes, packet
 
 
 def feed(sync: Synchronizer, until_ms: int, packets_until_ms: int, color_until_ms: int) -> list[Any]:
-    left = []
+    released = []
     for ms in range(until_ms):
         now = ms * MS
         if ms <= packets_until_ms and ms % 2 == 0:
             data = mono_bytes([ms % 640], [3], [0], [1])
-            left += sync.add_aux(now, now, packet("mono", data, stamp_ns=now, time_base=now, seq=ms // 2))
+            released += sync.add_aux(now, now, packet("mono", data, stamp_ns=now, time_base=now, seq=ms // 2))
         if ms <= color_until_ms and ms % 40 == 20:
-            left += sync.add_color(now, now + 1, f"color {ms}")
-        left += sync.poll(now)
-    return left
+            released += sync.add_color(now, now + 1, f"color {ms}")
+        released += sync.poll(now)
+    return released
 
 
 def test_frames_get_the_events_since_the_frame_before() -> None:
     sync = Synchronizer(SyncConfig(), EventBuffer)
-    left = feed(sync, 500, 500, 500)
-    assert [s.color.payload for s in left] == [f"color {ms}" for ms in range(20, 500, 40)]
-    assert all(s.aux is not None and s.left_ns - s.color.arrival_ns <= 3 * MS for s in left)
-    for s in left[1:]:
+    released = feed(sync, 500, 500, 500)
+    assert [s.color.payload for s in released] == [f"color {ms}" for ms in range(20, 500, 40)]
+    assert all(s.aux is not None and s.released_ns - s.color.arrival_ns <= 3 * MS for s in released)
+    for s in released[1:]:
         assert s.aux.payload.start_ns == s.stamp_ns - 40 * MS
         assert s.aux.payload.x.tolist() == list(range(s.stamp_ns // MS - 38, s.stamp_ns // MS + 1, 2))
 
 
 def test_a_silent_event_camera_leaves_frames_alone_and_an_idle_scene_does_not() -> None:
     sync = Synchronizer(SyncConfig(), EventBuffer)
-    left = feed(sync, 2000, 700, 2000)
-    assert all(s.aux is not None for s in left if s.stamp_ns < 700 * MS)
-    assert all(s.aux is None for s in left if s.stamp_ns > 800 * MS)
-    assert len(left) == 50
+    released = feed(sync, 2000, 700, 2000)
+    assert all(s.aux is not None for s in released if s.stamp_ns < 700 * MS)
+    assert all(s.aux is None for s in released if s.stamp_ns > 800 * MS)
+    assert len(released) == 50
 
     still = Synchronizer(SyncConfig(), EventBuffer)
     for ms in range(0, 300, 2):
@@ -46,9 +46,9 @@ def test_a_silent_event_camera_leaves_frames_alone_and_an_idle_scene_does_not() 
 
 def test_events_drive_when_colour_dies() -> None:
     sync = Synchronizer(SyncConfig(), EventBuffer)
-    left = feed(sync, 2000, 2000, 500)
-    alone = [s for s in left if s.color is None]
+    released = feed(sync, 2000, 2000, 500)
+    alone = [s for s in released if s.color is None]
     assert 40 <= len(alone) <= 46
     assert all(len(s.aux.payload) >= 15 for s in alone)
-    stamps = [s.stamp_ns for s in left]
+    stamps = [s.stamp_ns for s in released]
     assert stamps == sorted(set(stamps))

@@ -106,8 +106,8 @@ def test_depth_in_any_unit_is_the_same_view_for_the_network_and_for_3d(unit_m: f
     counts = np.round(metres / unit_m).astype(np.uint16)
     builder = FrameBuilder(Modality.DEPTH, depth_unit_m=unit_m)
     for depth, encoding in ((counts, "16UC1"), (metres, "32FC1")):
-        left = SyncedSet(1, None, Sample(1, 1, image(1000, depth, encoding)), False, 0, 0, 1)
-        frame, refused = builder.build(left)
+        released = SyncedSet(1, None, Sample(1, 1, image(1000, depth, encoding)), False, 0, 0, 1)
+        frame, refused = builder.build(released)
         assert not refused
         np.testing.assert_allclose(depth_in_metres(frame.aux), metres, atol=unit_m)
         shown = to_network_image(frame.aux, Modality.DEPTH, ModalityOptions(depth_colormap=False))[..., 0]
@@ -121,10 +121,10 @@ def test_frames_are_built_whole_degraded_or_refused_with_a_reason() -> None:
 
     def built(color: Any, aux: Any) -> Any:
         sync = make_synchronizer(SyncConfig(), packets=False)
-        left = sync.add_color(1000 * MS, 0, color) if color else []
-        left += sync.add_aux(1000 * MS, 0, aux) if aux else []
-        left += sync.poll(10**10)
-        return builder.build(left[0])
+        released = sync.add_color(1000 * MS, 0, color) if color else []
+        released += sync.add_aux(1000 * MS, 0, aux) if aux else []
+        released += sync.poll(10**10)
+        return builder.build(released[0])
 
     frame, refused = built(image(1000), image(1000, depth, "16UC1"))
     assert frame.presence == (True, True)

@@ -27,50 +27,50 @@ def stream(kind: str, period: float, count: int, phase: float = 0.0, delay: floa
 
 def play(sync: Synchronizer, arrivals: list[Arrival], until_ms: float = 1e5) -> list[SyncedSet]:
     """Feed arrivals in time order, polling at every deadline in between, as the node's timer does."""
-    left: list[SyncedSet] = []
+    released: list[SyncedSet] = []
 
     def run_until(limit_ns: int) -> None:
         while (deadline := sync.next_deadline_ns) is not None and deadline <= limit_ns:
-            before = len(left)
-            left.extend(sync.poll(deadline))
-            assert len(left) > before, "a deadline at which nothing leaves would spin"
+            before = len(released)
+            released.extend(sync.poll(deadline))
+            assert len(released) > before, "a deadline at which nothing leaves would spin"
 
     for arrival in sorted(arrivals, key=lambda a: a.now_ms):
         now = round(arrival.now_ms * MS)
         run_until(now - 1)
         add = sync.add_color if arrival.kind == "color" else sync.add_aux
-        left.extend(add(round(arrival.stamp_ms * MS), now, arrival))
+        released.extend(add(round(arrival.stamp_ms * MS), now, arrival))
     run_until(round(until_ms * MS))
-    return left
+    return released
 
 
-def color_stamps(left: list[SyncedSet]) -> list[float]:
-    return [s.color.stamp_ns / MS for s in left if s.color]
+def color_stamps(released: list[SyncedSet]) -> list[float]:
+    return [s.color.stamp_ns / MS for s in released if s.color]
 
 
 def waited_ns(synced: SyncedSet) -> int:
     """How long the leading message waited."""
     leader = synced.color or synced.aux
     assert leader is not None
-    return synced.left_ns - leader.arrival_ns
+    return synced.released_ns - leader.arrival_ns
 
 
-def check_accounts(sync: Synchronizer, left: list[SyncedSet]) -> None:
+def check_accounts(sync: Synchronizer, released: list[SyncedSet]) -> None:
     count = sync.counters
     assert count.color_in == count.paired + count.held + count.color_alone + count.color_late + count.color_duplicate
-    assert sum(s.color is not None and s.aux is not None and not s.aux_held for s in left) == count.paired
-    assert sum(s.color is not None and s.aux is None for s in left) == count.color_alone
-    assert sum(s.aux_held for s in left) == count.held
-    assert sum(s.color is None for s in left) == count.aux_alone
+    assert sum(s.color is not None and s.aux is not None and not s.aux_held for s in released) == count.paired
+    assert sum(s.color is not None and s.aux is None for s in released) == count.color_alone
+    assert sum(s.aux_held for s in released) == count.held
+    assert sum(s.color is None for s in released) == count.aux_alone
 
 
 def test_steady_streams_pair_and_hardly_wait() -> None:
     sync = Synchronizer(CONFIG)
-    left = play(sync, stream("color", 33.3, 60) + stream("aux", 33.3, 60, phase=-7, delay=9))
-    assert len(left) == 60
-    assert all(s.aux and abs(s.skew_ns or 0) <= 15 * MS for s in left[1:])
+    released = play(sync, stream("color", 33.3, 60) + stream("aux", 33.3, 60, phase=-7, delay=9))
+    assert len(released) == 60
+    assert all(s.aux and abs(s.skew_ns or 0) <= 15 * MS for s in released[1:])
     # The auxiliary frame is always earlier: only its rhythm says that no nearer one will come.
-    assert max(waited_ns(s) for s in left[8:]) <= 1 * MS
+    assert max(waited_ns(s) for s in released[8:]) <= 1 * MS
 
 
 @pytest.mark.parametrize("rate", [1.0, 0.25, 0.1, 0.02])
@@ -78,19 +78,19 @@ def test_a_recording_played_slowly_pairs_with_a_wait_that_is_as_much_longer(rate
     arrivals = stream("color", 66.7, 30) + stream("aux", 66.7, 30, phase=12)
     slowed = [replace(arrival, now_ms=arrival.now_ms / rate) for arrival in arrivals]
     sync = Synchronizer(replace(CONFIG, max_wait_s=CONFIG.max_wait_s / rate))
-    left = play(sync, slowed, until_ms=3e3 / rate)
-    assert len(left) == sync.counters.paired == 30
+    released = play(sync, slowed, until_ms=3e3 / rate)
+    assert len(released) == sync.counters.paired == 30
 
 
 def test_slower_second_sensor_serves_again_only_while_it_may_be_held() -> None:
     arrivals = stream("color", 33.3, 90) + stream("aux", 111.1, 27)
     held = Synchronizer(replace(CONFIG, aux_hold_s=0.12))
-    left = play(held, arrivals)
-    assert len(left) == 90
+    released = play(held, arrivals)
+    assert len(released) == 90
     assert held.counters.held > 50
-    assert all(s.aux for s in left[1:])
-    assert all(s.color.stamp_ns - s.aux.stamp_ns <= 120 * MS for s in left if s.color and s.aux_held)
-    waits = sorted(waited_ns(s) for s in left[30:80])
+    assert all(s.aux for s in released[1:])
+    assert all(s.color.stamp_ns - s.aux.stamp_ns <= 120 * MS for s in released if s.color and s.aux_held)
+    waits = sorted(waited_ns(s) for s in released[30:80])
     assert waits[len(waits) // 2] <= 1 * MS, "a rhythm that is known is not waited for"
     # A frame waits only while the next auxiliary one, at 0.8 periods or later, could still be within the skew.
     assert waits[-1] <= (0.2 * 111.1 + 15 + 2) * MS
@@ -103,41 +103,41 @@ def test_slower_second_sensor_serves_again_only_while_it_may_be_held() -> None:
 def test_dead_second_sensor_costs_no_waiting_and_comes_back() -> None:
     aux = [a for a in stream("aux", 33.3, 150) if not 1000 < a.now_ms < 3000]
     sync = Synchronizer(CONFIG)
-    left = play(sync, stream("color", 33.3, 150) + aux)
-    assert color_stamps(left) == [round(i * 33.3 * MS) / MS for i in range(150)]
-    dead = [s for s in left if 1600 * MS < s.stamp_ns < 2900 * MS]
+    released = play(sync, stream("color", 33.3, 150) + aux)
+    assert color_stamps(released) == [round(i * 33.3 * MS) / MS for i in range(150)]
+    dead = [s for s in released if 1600 * MS < s.stamp_ns < 2900 * MS]
     assert dead
     assert all(s.aux is None and waited_ns(s) == 0 for s in dead)
-    assert all(s.aux for s in left if s.stamp_ns > 3100 * MS)
+    assert all(s.aux for s in released if s.stamp_ns > 3100 * MS)
 
 
 def test_dead_colour_lets_the_second_sensor_drive_until_it_returns() -> None:
     color = [a for a in stream("color", 33.3, 150) if not 1000 < a.now_ms < 3000]
     sync = Synchronizer(CONFIG)
-    left = play(sync, color + stream("aux", 33.3, 150), until_ms=5000)
-    assert color_stamps(left) == [round(a.stamp_ms * MS) / MS for a in color]
-    alone = [s for s in left if s.color is None]
+    released = play(sync, color + stream("aux", 33.3, 150), until_ms=5000)
+    assert color_stamps(released) == [round(a.stamp_ms * MS) / MS for a in color]
+    alone = [s for s in released if s.color is None]
     assert len(alone) >= 45
     assert all(990 * MS < s.stamp_ns < 3000 * MS for s in alone)
-    stamps = [s.stamp_ns for s in left]
+    stamps = [s.stamp_ns for s in released]
     assert stamps == sorted(set(stamps))
-    assert all(s.aux and s.color for s in left if s.stamp_ns > 3100 * MS)
-    check_accounts(sync, left)
+    assert all(s.aux and s.color for s in released if s.stamp_ns > 3100 * MS)
+    check_accounts(sync, released)
 
 
 def test_second_sensor_drives_when_colour_never_comes() -> None:
     sync = Synchronizer(CONFIG)
-    left = play(sync, stream("aux", 33.3, 60), until_ms=3000)
-    assert [s.stamp_ns for s in left] == [round(i * 33.3 * MS) for i in range(60)]
-    assert all(s.color is None for s in left)
+    released = play(sync, stream("aux", 33.3, 60), until_ms=3000)
+    assert [s.stamp_ns for s in released] == [round(i * 33.3 * MS) for i in range(60)]
+    assert all(s.color is None for s in released)
 
 
 def test_looped_bag_begins_an_epoch_and_pairs_again() -> None:
     one = stream("color", 33.3, 20) + stream("aux", 33.3, 20, phase=7)
     again = [replace(a, now_ms=a.now_ms + 700) for a in one]
     sync = Synchronizer(CONFIG)
-    left = play(sync, one + again, until_ms=1600)
-    by_color = [s for s in left if s.color]
+    released = play(sync, one + again, until_ms=1600)
+    by_color = [s for s in released if s.color]
     assert len(by_color) == 40
     assert [s.epoch for s in by_color] == [0] * 20 + [1] * 20
     assert [s.jumped_back_ns > 0 for s in by_color] == [False] * 20 + [True] + [False] * 19
@@ -150,37 +150,37 @@ def test_jump_seen_by_one_stream_first(first: str) -> None:
     old = stream("color", 33.3, 30) + stream("aux", 33.3, 30)
     new = [replace(a, now_ms=a.now_ms + 1000 + (0 if a.kind == first else 90)) for a in old]
     sync = Synchronizer(CONFIG)
-    left = play(sync, old + new, until_ms=2300)
-    assert len(color_stamps(left)) == 60
+    released = play(sync, old + new, until_ms=2300)
+    assert len(color_stamps(released)) == 60
     assert sync.epoch == 1
-    check_accounts(sync, left)
+    check_accounts(sync, released)
 
 
 def test_one_stamp_from_the_far_future_does_not_stop_anything() -> None:
     for kind in ("color", "aux"):
         wild = [Arrival(500.5, kind, 1e9)]
         sync = Synchronizer(CONFIG)
-        left = play(sync, stream("color", 33.3, 60) + stream("aux", 33.3, 60) + wild, until_ms=2100)
-        assert len(color_stamps(left)) == 60 + (kind == "color")
-        assert sum(s.aux is not None and s.color is not None for s in left) >= 55
+        released = play(sync, stream("color", 33.3, 60) + stream("aux", 33.3, 60) + wild, until_ms=2100)
+        assert len(color_stamps(released)) == 60 + (kind == "color")
+        assert sum(s.aux is not None and s.color is not None for s in released) >= 55
 
 
 def test_duplicates_and_late_frames_are_dropped_and_counted() -> None:
     extra = [Arrival(320, "color", 300), Arrival(350, "color", 266.4), Arrival(310, "aux", 299.7)]
     sync = Synchronizer(CONFIG)
-    left = play(sync, stream("color", 33.3, 30) + stream("aux", 33.3, 30) + extra)
-    stamps = color_stamps(left)
+    released = play(sync, stream("color", 33.3, 30) + stream("aux", 33.3, 30) + extra)
+    stamps = color_stamps(released)
     assert stamps == sorted(stamps)
     assert len(stamps) == 30 + 1
     assert sync.counters.color_late + sync.counters.color_duplicate == 1
     assert sync.counters.aux_duplicate == 1
-    check_accounts(sync, left)
+    check_accounts(sync, released)
 
 
 def test_streams_on_different_clocks_say_how_far_apart_they_are() -> None:
     sync = Synchronizer(CONFIG)
-    left = play(sync, stream("color", 33.3, 30) + stream("aux", 33.3, 30, phase=5000, delay=-4998))
-    assert len(left) >= 30
+    released = play(sync, stream("color", 33.3, 30) + stream("aux", 33.3, 30, phase=5000, delay=-4998))
+    assert len(released) >= 30
     assert sync.counters.paired == 0
     assert sync.counters.nearest_miss_ns is not None
     assert sync.counters.nearest_miss_ns > 3000 * MS
@@ -232,19 +232,19 @@ def test_every_colour_frame_leaves_once_in_order_in_time_with_its_nearest_partne
 ) -> None:
     config, arrivals = scene
     sync = Synchronizer(config)
-    left = play(sync, arrivals, until_ms=1e7)
-    check_accounts(sync, left)
+    released = play(sync, arrivals, until_ms=1e7)
+    check_accounts(sync, released)
     expected = [a for a in sorted(arrivals, key=lambda a: a.stamp_ms) if a.kind == "color"]
-    assert [s.color.payload for s in left if s.color] == expected, "each colour frame exactly once, in order"
-    assert all(waited_ns(s) <= config.ns("max_wait_s") for s in left)
+    assert [s.color.payload for s in released if s.color] == expected, "each colour frame exactly once, in order"
+    assert all(waited_ns(s) <= config.ns("max_wait_s") for s in released)
 
-    fresh = [s for s in left if s.aux is not None and not s.aux_held]
+    fresh = [s for s in released if s.aux is not None and not s.aux_held]
     assert len({id(s.aux) for s in fresh}) == len(fresh), "no partner twice unless held"
     skew_ns, hold_ns = config.ns("max_skew_s"), config.ns("aux_hold_s")
     used_ns = -(10**18)
-    for s in left:
+    for s in released:
         assert s.color is not None
-        here = [round(a.stamp_ms * MS) for a in arrivals if a.kind == "aux" and round(a.now_ms * MS) <= s.left_ns]
+        here = [round(a.stamp_ms * MS) for a in arrivals if a.kind == "aux" and round(a.now_ms * MS) <= s.released_ns]
         usable = [abs(stamp - s.stamp_ns) for stamp in here if stamp > used_ns and abs(stamp - s.stamp_ns) <= skew_ns]
         if s.aux is None or s.aux_held:
             assert not usable, "a partner within the skew was there"
@@ -269,18 +269,18 @@ def test_every_colour_frame_leaves_once_in_order_in_time_with_its_nearest_partne
 )
 def test_memory_is_bounded_and_accounts_balance_for_any_input(data: list[tuple[str, int, int]], pending: int) -> None:
     sync = Synchronizer(replace(CONFIG, max_pending=pending, aux_hold_s=0.05))
-    now, left = 0, []
+    now, released = 0, []
     for kind, stamp_ms, step_ms in data:
         now += step_ms * MS  # the steady clock goes back as well: nothing may rely on it
         add = sync.add_color if kind == "color" else sync.add_aux
-        left += add(stamp_ms * MS, now, None)
+        released += add(stamp_ms * MS, now, None)
         count = sync.counters
-        waiting = count.color_in - sum(s.color is not None for s in left) - count.color_late - count.color_duplicate
+        waiting = count.color_in - sum(s.color is not None for s in released) - count.color_late - count.color_duplicate
         assert 0 <= waiting <= pending
         gone = count.paired + count.aux_alone + count.aux_unused + count.aux_overflow + count.aux_duplicate
         assert 0 <= count.aux_in - gone <= pending
-    left += sync.poll(now + 10**12)
-    check_accounts(sync, left)
-    for epoch, sets in itertools.groupby(left, key=lambda s: s.epoch):
+    released += sync.poll(now + 10**12)
+    check_accounts(sync, released)
+    for epoch, sets in itertools.groupby(released, key=lambda s: s.epoch):
         stamps = [s.stamp_ns for s in sets]
         assert stamps == sorted(set(stamps)), f"order within epoch {epoch}"

@@ -7,24 +7,30 @@ from typing import Any
 
 import numpy as np
 import pytest
+from std_msgs.msg import Header
 
 from ckd_core.errors import TrackingError
-from ckd_core.frame import BoundingBox, FrameError, Modality, MultiModalFrame
+from ckd_core.frame import BoundingBox, Modality, MultiModalFrame
 from ckd_core.tracking.result import TrackResult, TrackState
+from sdstrack_ros.messages.event_window import EventSlice
 from sdstrack_ros.parameters.table import Settings
-from sdstrack_ros.tracking.session import GIVE_UP_AFTER_FRAMES, PENDING_S, Answer, Reply, Session
+from sdstrack_ros.sync.frame_builder import FrameBuilder, Rejection
+from sdstrack_ros.sync.types import Sample, SyncedSet
+from sdstrack_ros.tracking.session import GIVE_UP_AFTER_FRAMES, PENDING_S, Session
 from sdstrack_ros.tracking.source_frame import History, SourceFrame, spread
 from sdstrack_ros.tracking.target_requests import (
     BoxRequest,
     Candidate,
     CandidatesRequest,
     PixelRequest,
+    RequestOutcome,
     ResetRequest,
     TargetError,
     TargetRequest,
     box_at_pixel,
     checked_box,
 )
+from testkit.ros_camera import OPTICAL_FRAME, image_message
 
 SIZE = (640, 480)
 PERIOD_NS = 33_000_000
@@ -35,17 +41,37 @@ def text_of(box: BoundingBox) -> str:
     return f"({', '.join(f'{value:.1f}' for value in box)})"
 
 
-def scene(index: int = 0) -> MultiModalFrame:
-    depth = np.full((480, 640), 4000, np.uint16)
-    depth[180:220, 200:260] = 1500
-    return MultiModalFrame(float(index), np.zeros((480, 640, 3), np.uint8), depth, Modality.DEPTH)
+COLOR = np.zeros((480, 640, 3), np.uint8)
+DEPTH = np.full((480, 640), 4000, np.uint16)
+DEPTH[180:220, 200:260] = 1500
+COLOR_MESSAGE, DEPTH_MESSAGE = image_message(COLOR, "rgb8", 0), image_message(DEPTH, "16UC1", 0)
+BROKEN_MESSAGE = image_message(COLOR, "no_such_encoding", 0)
+
+
+def scene() -> MultiModalFrame:
+    return MultiModalFrame(0.0, COLOR, DEPTH, Modality.DEPTH)
+
+
+def source_frame(index: int, color: Any = COLOR_MESSAGE, aux: Any = DEPTH_MESSAGE) -> SourceFrame:
+    """Frame `index` of a stream; None where a camera sent nothing."""
+    stamp_ns = (index + 1) * PERIOD_NS
+    samples = (None if message is None else Sample(stamp_ns, 0, message) for message in (color, aux))
+    return SourceFrame(index, SyncedSet(stamp_ns, *samples, False, 0, 0, 0), FrameBuilder(Modality.DEPTH))
+
+
+def broken_frame(index: int) -> SourceFrame:
+    return source_frame(index, BROKEN_MESSAGE, None)
+
+
+NO_IMAGE = "the frame of stamp 0.033 has no usable image"
+INIT_BOX_PARAMETER = BoxRequest("parameter", BOX, patient=True, detail="init_box")
 
 
 class Recorder:
-    """A tracker that writes down what it is asked and answers with the states it was told."""
+    """A tracker that writes down which frames it got and returns the states that the test sets."""
 
     def __init__(self) -> None:
-        self.calls: list[tuple[str, float]] = []
+        self.calls: list[tuple[str, int]] = []
         self.state = TrackState.TRACKING
         self.error: Exception | None = None
         self.refusal: Exception | None = None
@@ -54,17 +80,21 @@ class Recorder:
     def start(self, frame: MultiModalFrame, box: BoundingBox) -> None:
         if self.refusal is not None:
             raise self.refusal
-        self.calls.append(("start", frame.stamp))
+        self.calls.append(("start", index_of(frame)))
         self.box = box
 
     def update(self, frame: MultiModalFrame) -> TrackResult:
         if self.error is not None:
             raise self.error
-        self.calls.append(("update", frame.stamp))
+        self.calls.append(("update", index_of(frame)))
         return TrackResult(frame.stamp, self.box, 0.9, self.state)
 
     def reset(self) -> None:
-        self.calls.append(("reset", 0.0))
+        self.calls.append(("reset", -1))
+
+
+def index_of(frame: MultiModalFrame) -> int:
+    return round(frame.stamp * 1e9 / PERIOD_NS) - 1
 
 
 class Bench:
@@ -77,111 +107,113 @@ class Bench:
         self.now = 0.0
         self.session = Session(self.tracker, self.history, lambda: self.settings, lambda: self.now)
 
-    def arrive(self, index: int) -> SourceFrame:
-        """A frame that leaves the synchronizer but is not looked at yet."""
-        source = SourceFrame(index, (index + 1) * PERIOD_NS, "optical", 0.0, 0.0, lambda: scene(index))
+    def arrive(self, source: SourceFrame | int) -> SourceFrame:
+        """A frame leaves the synchronizer; the tracking thread has not served it yet."""
+        if isinstance(source, int):
+            source = source_frame(source)
         self.history.append(source)
         return source
 
-    def look(self, source: SourceFrame) -> tuple[list[Reply], Answer | None]:
-        """What the tracking thread does with a frame."""
-        waited = self.session.on_waiting()
-        replies, answer = self.session.on_frame(source)
-        return waited + replies, answer
+    def frame(self, source: SourceFrame | int) -> tuple[list[str], Any]:
+        """A frame arrives and is served; returns the outcomes of the requests that waited, and the frame's result."""
+        arrived = self.arrive(source)
+        outcomes = [str(served.outcome) for served in self.session.on_waiting()]
+        return outcomes, self.session.on_frame(arrived)
 
-    def frame(self, index: int) -> tuple[list[Reply], Any]:
-        return self.look(self.arrive(index))
+    def serve(self, request: TargetRequest) -> list[str]:
+        """Outcomes of a request and of the one that it replaced."""
+        return [str(served.outcome) for served in self.session.on_request(request)]
 
-    def ask(self, request: TargetRequest) -> Any:
-        """The reply to a request; None: it waits, or needs none."""
-        replies = self.session.on_request(request)
-        assert len(replies) <= 1
-        return replies[0] if replies else None
+    def ask(self, request: TargetRequest) -> str:
+        """Outcome of a request; '' while it waits, or when it needs none."""
+        outcomes = self.serve(request)
+        assert len(outcomes) <= 1
+        return outcomes[0] if outcomes else ""
+
+    def started(self, request: TargetRequest) -> Any:
+        """The result of the frame that a target started on, or caught up to."""
+        (served,) = self.session.on_request(request)
+        assert served.outcome.accepted, str(served.outcome)
+        return served.frame_result
 
 
-def test_a_box_in_colour_pixels_does_not_start_on_a_smaller_second_image() -> None:
+def test_a_box_in_colour_pixels_does_not_start_on_a_smaller_auxiliary_image() -> None:
     bench = Bench()
     bench.frame(0)
-    small = replace(scene(1), rgb=None, aux=np.ascontiguousarray(scene(1).aux[::2, ::2]))
-    source = SourceFrame(1, 2 * PERIOD_NS, "optical", 0.0, 0.0, lambda: small)
-    bench.history.append(source)
-    bench.look(source)
-    reply = bench.ask(BoxRequest("init_roi", BOX))
-    assert reply is not None
-    assert not reply.taken
-    assert "colour is missing, and a box in its" in reply.text
+    bench.frame(source_frame(1, None, image_message(np.ascontiguousarray(DEPTH[::2, ::2]), "16UC1", 0)))
+    assert bench.ask(BoxRequest("init_roi", BOX)).startswith("init_roi refused: colour is missing, and a box in its")
 
 
-def test_without_a_target_frames_are_answered_empty() -> None:
+def test_without_a_target_frames_have_empty_results() -> None:
     bench = Bench()
-    replies, answer = bench.frame(0)
-    assert not replies
-    assert answer.result is None
-    assert answer.target_id == ""
+    outcomes, result = bench.frame(0)
+    assert not outcomes
+    assert result.track is None
+    assert result.target_id == ""
     assert bench.session.state == "NONE"
 
 
 def test_a_box_starts_on_the_newest_frame_and_keeps_its_id() -> None:
     bench = Bench()
     bench.frame(0)
-    reply = bench.ask(BoxRequest("init_roi", BOX))
-    assert reply.taken
-    assert reply.text.startswith("init_roi taken: target 1")
-    assert reply.answer.result.box == BOX
+    (served,) = bench.session.on_request(BoxRequest("init_roi", BOX))
+    assert served.outcome == RequestOutcome("init_roi", "", accepted=True, reason=f"target 1 at {text_of(BOX)}")
+    assert served.frame_result is not None
+    assert served.frame_result.track is not None
+    assert served.frame_result.track.box == BOX
     ids = {bench.frame(index)[1].target_id for index in range(1, 4)}
     assert ids == {"1"}
-    assert bench.ask(BoxRequest("init_roi", BOX)).answer.target_id == "2"
+    assert bench.started(BoxRequest("init_roi", BOX)).target_id == "2"
 
 
 def test_a_box_on_a_past_frame_starts_there_and_catches_up() -> None:
     bench = Bench(catch_up_frames=100)
     for index in range(10):
         bench.frame(index)
-    reply = bench.ask(BoxRequest("init_box", BOX, 4 * PERIOD_NS))
-    assert bench.tracker.calls == [("start", 3.0), *(("update", float(i)) for i in range(4, 10))]
-    assert "caught up through 6 frames" in reply.text
-    assert reply.answer.source.sequence == 9
-    _, answer = bench.frame(10)
-    assert answer.source.sequence == 10
+    (served,) = bench.session.on_request(BoxRequest("init_box", BOX, 4 * PERIOD_NS))
+    assert bench.tracker.calls == [("start", 3), *(("update", i) for i in range(4, 10))]
+    assert "caught up through 6 frames" in served.outcome.reason
+    assert served.frame_result is not None
+    assert served.frame_result.source.sequence == 9
+    _, result = bench.frame(10)
+    assert result.source.sequence == 10
 
 
 def test_catching_up_is_bounded_and_ends_on_the_newest_frame() -> None:
     bench = Bench(catch_up_frames=4)
     for index in range(30):
         bench.frame(index)
-    reply = bench.ask(BoxRequest("init_box", BOX, PERIOD_NS))
-    updates = [stamp for name, stamp in bench.tracker.calls if name == "update"]
+    assert bench.started(BoxRequest("init_box", BOX, PERIOD_NS)).source.sequence == 29
+    updates = [index for name, index in bench.tracker.calls if name == "update"]
     assert len(updates) == 4
-    assert updates[-1] == 29.0
-    assert reply.answer.source.sequence == 29
+    assert updates[-1] == 29
 
 
-def test_a_frame_that_catching_up_used_is_not_answered_twice() -> None:
+def test_a_frame_that_served_to_catch_up_is_not_tracked_twice() -> None:
     bench = Bench()
     bench.frame(0)
     waiting = bench.arrive(1)
-    assert bench.ask(BoxRequest("init_box", BOX, PERIOD_NS)).answer.source is waiting
-    assert bench.session.on_frame(waiting) == ([], None)
+    assert bench.started(BoxRequest("init_box", BOX, PERIOD_NS)).source is waiting
+    assert bench.session.on_frame(waiting) is None
 
 
 def test_a_box_on_a_forgotten_frame_is_refused_with_the_reach_of_the_history() -> None:
     bench = Bench()
     for index in range(40):
         bench.frame(index)
-    reply = bench.ask(BoxRequest("init_box", BOX, PERIOD_NS))
-    assert not reply.taken
-    assert "history reaches 0.96 s back" in reply.text
+    outcome = bench.ask(BoxRequest("init_box", BOX, PERIOD_NS))
+    assert outcome.startswith("init_box refused")
+    assert "history reaches 0.96 s back" in outcome
     assert bench.session.state == "NONE"
 
 
 def test_a_box_that_comes_before_its_frame_waits_for_it() -> None:
     bench = Bench()
     bench.frame(0)
-    assert bench.ask(BoxRequest("init_box", BOX, 3 * PERIOD_NS)) is None
+    assert bench.ask(BoxRequest("init_box", BOX, 3 * PERIOD_NS)) == ""
     assert bench.frame(1)[0] == []
-    replies, _ = bench.frame(2)
-    assert replies[0].taken
-    assert bench.tracker.calls[-1] == ("start", 2.0)
+    assert bench.frame(2)[0] == [f"init_box accepted: target 1 at {text_of(BOX)}"]
+    assert bench.tracker.calls[-1] == ("start", 2)
 
 
 def test_a_box_whose_frame_never_comes_is_refused_after_a_second() -> None:
@@ -189,118 +221,120 @@ def test_a_box_whose_frame_never_comes_is_refused_after_a_second() -> None:
     bench.frame(0)
     bench.ask(BoxRequest("init_box", BOX, 300 * PERIOD_NS))
     bench.now = PENDING_S + 0.1
-    replies, _ = bench.frame(1)
-    assert not replies[0].taken
-    assert "no frame of stamp 9.900 came" in replies[0].text
+    assert bench.frame(1)[0] == ["init_box refused: no frame of stamp 9.900 came within 1 s"]
 
 
-def test_a_request_without_any_frame_is_refused_in_time_and_never_met_by_a_later_frame() -> None:
+def test_a_request_without_any_frame_is_refused_in_time_and_never_served_by_a_later_frame() -> None:
     bench = Bench()
-    assert bench.ask(BoxRequest("init_roi", BOX)) is None
+    refusal = "init_roi refused: no frame came within 1 s"
+    assert bench.ask(BoxRequest("init_roi", BOX)) == ""
     assert bench.session.on_waiting() == []
     bench.now = PENDING_S + 0.1
-    assert [reply.text for reply in bench.session.on_waiting()] == ["init_roi refused: no frame came within 1 s"]
-    assert bench.ask(BoxRequest("init_roi", BOX)) is None
+    assert [str(served.outcome) for served in bench.session.on_waiting()] == [refusal]
+    assert bench.ask(BoxRequest("init_roi", BOX)) == ""
     bench.now = 600.0
-    replies, answer = bench.frame(0)
-    assert [reply.text for reply in replies] == ["init_roi refused: no frame came within 1 s"]
-    assert answer.result is None
+    outcomes, result = bench.frame(0)
+    assert outcomes == [refusal]
+    assert result.track is None
 
 
-def test_a_request_that_waits_is_told_who_took_its_place() -> None:
+def test_a_request_that_waits_learns_which_one_took_its_place() -> None:
     bench = Bench()
-    told = "init_box refused: a newer request ({}) took its place before its frame came"
+    replaced = "init_box refused: a newer request ({}) took its place before its frame came"
     bench.frame(0)
-    assert bench.ask(BoxRequest("init_box", BOX, 5 * PERIOD_NS)) is None
-    assert bench.ask(BoxRequest("init_box", BOX, 6 * PERIOD_NS)).text == told.format("init_box")
+    assert bench.ask(BoxRequest("init_box", BOX, 5 * PERIOD_NS)) == ""
+    assert bench.ask(BoxRequest("init_box", BOX, 6 * PERIOD_NS)) == replaced.format("init_box")
     impossible = bench.ask(BoxRequest("init_roi", BoundingBox(0, 0, 1, 1)))
-    assert impossible.text.startswith("init_roi refused"), "which takes nobody's place"
-    replies = bench.session.on_request(BoxRequest("init_roi", BOX))
-    assert [reply.text for reply in replies] == [told.format("init_roi"), f"init_roi taken: target 1 at {text_of(BOX)}"]
-    assert bench.ask(BoxRequest("init_box", BOX, 5 * PERIOD_NS)) is None
-    assert bench.session.on_request(ResetRequest("reset"))[0].text == told.format("reset")
+    assert impossible.startswith("init_roi refused"), "which takes no other request's place"
+    outcomes = bench.serve(BoxRequest("init_roi", BOX))
+    assert outcomes == [replaced.format("init_roi"), f"init_roi accepted: target 1 at {text_of(BOX)}"]
+    assert bench.ask(BoxRequest("init_box", BOX, 5 * PERIOD_NS)) == ""
+    assert bench.serve(ResetRequest("reset"))[0] == replaced.format("reset")
+    assert bench.ask(BoxRequest("init_box", BOX, 5 * PERIOD_NS)) == ""
+    jump = ResetRequest("jump back in time", detail="by 3.00 s")
+    assert bench.serve(jump)[0] == replaced.format("jump back in time by 3.00 s")
     assert all(not bench.frame(index)[0] for index in range(1, 9))
 
 
-def test_candidates_never_take_the_place_of_what_somebody_asked_for() -> None:
+def test_candidates_never_take_the_place_of_what_a_user_asked_for() -> None:
     bench = Bench(adopt_candidates=True)
     other = (Candidate(BoundingBox(10, 10, 30, 30), "cup", 0.9),)
     bench.frame(0)
-    assert bench.ask(CandidatesRequest("candidates", other, 2 * PERIOD_NS)) is None
-    assert bench.ask(BoxRequest("init_box", BOX, 2 * PERIOD_NS)) is None, "candidates give way without a word"
-    assert bench.ask(CandidatesRequest("candidates", other)) is None
-    assert bench.ask(CandidatesRequest("candidates", other, 2 * PERIOD_NS)) is None
-    replies, _ = bench.frame(1)
-    assert [reply.text for reply in replies] == [f"init_box taken: target 1 at {text_of(BOX)}"]
+    assert bench.ask(CandidatesRequest("candidates", other, 2 * PERIOD_NS)) == ""
+    assert bench.ask(BoxRequest("init_box", BOX, 2 * PERIOD_NS)) == "", "candidates give way without a word"
+    assert bench.ask(CandidatesRequest("candidates", other)) == ""
+    assert bench.ask(CandidatesRequest("candidates", other, 2 * PERIOD_NS)) == ""
+    assert bench.frame(1)[0] == [f"init_box accepted: target 1 at {text_of(BOX)}"]
 
 
 def test_a_request_that_waits_outlives_the_target_that_is_given_up() -> None:
     bench = Bench()
     bench.frame(0)
     bench.ask(BoxRequest("init_roi", BOX))
-    assert bench.ask(BoxRequest("init_box", BOX, (GIVE_UP_AFTER_FRAMES + 2) * PERIOD_NS)) is None
+    assert bench.ask(BoxRequest("init_box", BOX, (GIVE_UP_AFTER_FRAMES + 2) * PERIOD_NS)) == ""
     bench.tracker.error = TrackingError("another size")
     for index in range(1, GIVE_UP_AFTER_FRAMES):
         with pytest.raises(TrackingError, match="another size"):
             bench.frame(index)
-    assert "target forgotten" in bench.frame(GIVE_UP_AFTER_FRAMES)[0][0].text
-    assert bench.frame(GIVE_UP_AFTER_FRAMES + 1)[0][0].taken
+    assert bench.frame(GIVE_UP_AFTER_FRAMES)[1].given_up
+    assert bench.frame(GIVE_UP_AFTER_FRAMES + 1)[0] == [f"init_box accepted: target 2 at {text_of(BOX)}"]
 
 
-@pytest.mark.parametrize("what", ["images", "tracker"])
-def test_a_bad_frame_on_the_way_does_not_undo_what_was_taken(what: str) -> None:
+def test_a_broken_frame_while_catching_up_does_not_undo_the_start() -> None:
     bench = Bench()
-
-    def broken() -> MultiModalFrame:
-        if what == "images":
-            raise FrameError("no usable image")
-        bench.tracker.error = RuntimeError("out of memory")
-        return scene(1)
-
     bench.arrive(0)
-    bench.history.append(SourceFrame(1, 2 * PERIOD_NS, "optical", 0.0, 0.0, broken))
+    bench.arrive(broken_frame(1))
     last = bench.arrive(2)
-    reply = bench.ask(BoxRequest("init_box", BOX, PERIOD_NS))
-    assert reply.taken
-    assert "caught up through 2 frames" in reply.text
-    assert ("1 left out: no usable image" if what == "images" else "2 left out: out of memory") in reply.text
+    (served,) = bench.session.on_request(BoxRequest("init_box", BOX, PERIOD_NS))
+    assert "caught up through 2 frames, 1 skipped: the frame of stamp 0.066" in served.outcome.reason
     assert bench.session.state == "TRACKING"
-    assert reply.answer.source.sequence == (last.sequence if what == "images" else 0)
+    assert served.frame_result is not None
+    assert served.frame_result.source is last
 
 
-def test_a_request_that_fails_for_whatever_reason_is_answered() -> None:
+def test_a_tracker_that_fails_while_catching_up_does_not_undo_the_start() -> None:
+    bench = Bench()
+    for index in range(3):
+        bench.arrive(index)
+    bench.tracker.error = RuntimeError("out of memory")
+    (served,) = bench.session.on_request(BoxRequest("init_box", BOX, PERIOD_NS))
+    assert served.outcome.accepted
+    assert served.outcome.reason.endswith("caught up through 2 frames, 2 skipped: out of memory")
+    assert bench.session.state == "TRACKING"
+    assert served.frame_result is not None
+    assert served.frame_result.source.sequence == 0
+
+
+def test_a_request_that_fails_for_whatever_reason_has_an_outcome() -> None:
     bench = Bench()
     bench.frame(0)
     bench.ask(BoxRequest("init_roi", BOX))
     bench.tracker.refusal = RuntimeError("out of memory")
-    assert bench.ask(BoxRequest("init_roi", BOX)).text == "init_roi refused: RuntimeError: out of memory"
+    assert bench.ask(BoxRequest("init_roi", BOX)) == "init_roi refused: RuntimeError: out of memory"
     assert (bench.session.state, bench.session.target_id) == ("TRACKING", "1")
 
 
 def test_the_init_box_parameter_waits_for_the_first_frame_however_long() -> None:
     bench = Bench()
-    assert bench.ask(BoxRequest("parameter init_box", BOX, patient=True)) is None
+    assert bench.ask(INIT_BOX_PARAMETER) == ""
     bench.now = 100 * PENDING_S
-    replies, _ = bench.frame(0)
-    assert replies[0].taken
+    assert bench.frame(0)[0] == [f"parameter init_box accepted: target 1 at {text_of(BOX)}"]
 
 
 def test_the_init_box_parameter_waits_past_broken_frames_and_other_requests_do_not() -> None:
     bench = Bench()
-
-    def broken() -> MultiModalFrame:
-        raise FrameError("no usable image")
-
-    first = SourceFrame(0, PERIOD_NS, "optical", 0.0, 0.0, broken)
-    bench.history.append(first)
-    refusal = bench.ask(BoxRequest("init_roi", BOX))
-    assert refusal is not None
-    assert refusal.text == "init_roi refused: no usable image"
-    assert bench.ask(BoxRequest("parameter init_box", BOX, patient=True)) is None
-    with pytest.raises(TrackingError, match="no usable image"):
+    first = bench.arrive(broken_frame(0))
+    assert bench.ask(BoxRequest("init_roi", BOX)) == f"init_roi refused: {NO_IMAGE}"
+    assert bench.ask(INIT_BOX_PARAMETER) == ""
+    with pytest.raises(TrackingError, match=NO_IMAGE):
         bench.session.on_frame(first)
-    replies, _ = bench.frame(1)
-    assert [reply.text for reply in replies] == [f"parameter init_box taken: target 1 at {text_of(BOX)}"]
+    assert bench.frame(1)[0] == [f"parameter init_box accepted: target 1 at {text_of(BOX)}"]
+
+
+def test_a_refusal_is_counted_under_its_origin_alone() -> None:
+    outcome = INIT_BOX_PARAMETER.refused("no image")
+    assert (outcome.origin, outcome.verdict) == ("parameter", "init_box refused: no image")
+    assert str(outcome) == "parameter init_box refused: no image"
 
 
 @pytest.mark.parametrize(
@@ -318,9 +352,9 @@ def test_impossible_boxes_are_refused_and_the_target_stays(box: BoundingBox, rea
     bench = Bench()
     bench.frame(0)
     bench.ask(BoxRequest("init_roi", BOX))
-    reply = bench.ask(BoxRequest("init_roi", box))
-    assert not reply.taken
-    assert reason in reply.text
+    outcome = bench.ask(BoxRequest("init_roi", box))
+    assert outcome.startswith("init_roi refused")
+    assert reason in outcome
     assert bench.session.target_id == "1"
 
 
@@ -332,7 +366,7 @@ def test_a_click_takes_the_extent_of_the_surface_under_it() -> None:
 @pytest.mark.parametrize("spoil", ["no depth", "hole", "everything"])
 def test_a_click_takes_the_default_size_where_depth_does_not_tell(spoil: str) -> None:
     frame = scene()
-    depth = frame.aux.copy()
+    depth = DEPTH.copy()
     if spoil == "hole":
         depth[150:250, 150:300] = 0
     elif spoil == "everything":
@@ -356,9 +390,7 @@ def test_a_pixel_of_a_calibration_of_another_size_is_found_in_the_image() -> Non
 def test_a_click_beside_the_image_is_refused(pixel: tuple[float, float]) -> None:
     bench = Bench()
     bench.frame(0)
-    reply = bench.ask(PixelRequest("init_pixel", *pixel))
-    assert not reply.taken
-    assert "init_pixel refused" in reply.text
+    assert bench.ask(PixelRequest("init_pixel", *pixel)).startswith("init_pixel refused: pixel (")
 
 
 def test_the_best_candidate_of_the_class_is_adopted_only_when_asked_for() -> None:
@@ -368,19 +400,18 @@ def test_the_best_candidate_of_the_class_is_adopted_only_when_asked_for() -> Non
     )
     bench = Bench()
     bench.frame(0)
-    assert "adopt_candidates is false" in bench.ask(request).text
+    assert "adopt_candidates is false" in bench.ask(request)
     bench.settings = replace(bench.settings, adopt_candidates=True, candidate_class="cup")
-    reply = bench.ask(request)
-    assert reply.answer.result.box == BOX
-    assert "cup, score 0.80" in reply.text
-    assert bench.ask(request) is None, "a target is being tracked"
+    assert bench.ask(request) == f"candidates (cup, score 0.80) accepted: target 1 at {text_of(BOX)}"
+    assert bench.tracker.box == BOX
+    assert bench.ask(request) == "", "a target is being tracked"
 
 
 def test_weak_candidates_are_refused_with_the_reason() -> None:
     bench = Bench(adopt_candidates=True, candidate_min_score=0.9)
     bench.frame(0)
-    reply = bench.ask(CandidatesRequest("candidates", (Candidate(BOX, "cup", 0.8),)))
-    assert "score of at least 0.9" in reply.text
+    outcome = bench.ask(CandidatesRequest("candidates", (Candidate(BOX, "cup", 0.8),)))
+    assert outcome == "candidates refused: none of 1 candidates is with a score of at least 0.9"
 
 
 def test_a_candidate_takes_over_after_the_target_was_lost_for_long_enough() -> None:
@@ -390,10 +421,10 @@ def test_a_candidate_takes_over_after_the_target_was_lost_for_long_enough() -> N
     bench.ask(request)
     bench.tracker.state = TrackState.LOST
     bench.frame(1)
-    assert bench.ask(request) is None
+    assert bench.ask(request) == ""
     bench.now = 1.5
     bench.frame(2)
-    assert bench.ask(request).taken
+    assert "accepted: target 2" in bench.ask(request)
     assert bench.session.target_id == "2"
 
 
@@ -401,10 +432,10 @@ def test_reset_forgets_the_target() -> None:
     bench = Bench()
     bench.frame(0)
     bench.ask(BoxRequest("init_roi", BOX))
-    assert bench.ask(ResetRequest("reset")).text == "reset taken: target forgotten"
+    assert bench.ask(ResetRequest("reset")) == "reset accepted: target forgotten"
     assert bench.session.state == "NONE"
-    assert bench.frame(1)[1].result is None
-    assert "there was no target" in bench.ask(ResetRequest("reset")).text
+    assert bench.frame(1)[1].track is None
+    assert bench.ask(ResetRequest("reset")) == "reset accepted: there was no target"
 
 
 def test_a_frame_that_the_tracker_refuses_leaves_the_state_and_ten_end_the_target() -> None:
@@ -416,40 +447,65 @@ def test_a_frame_that_the_tracker_refuses_leaves_the_state_and_ten_end_the_targe
         with pytest.raises(TrackingError, match="another size"):
             bench.frame(index)
         assert bench.session.state == "TRACKING"
-    replies, answer = bench.frame(GIVE_UP_AFTER_FRAMES)
-    assert "target forgotten" in replies[0].text
-    assert answer.result is None
+    _, result = bench.frame(GIVE_UP_AFTER_FRAMES)
+    assert result.given_up == "10 frames in a row could not be used, the last because another size"
+    assert result.track is None
     assert bench.session.state == "NONE"
 
 
 def test_history_is_bounded_and_finds_the_nearest_stamp() -> None:
     history = History(5)
     for index in range(20):
-        history.append(SourceFrame(index, index * PERIOD_NS, "", 0.0, 0.0, scene))
+        history.append(source_frame(index - 1))
     assert history.span_ns() == (15 * PERIOD_NS, 19 * PERIOD_NS)
-    assert [f.sequence for f in history.since(17 * PERIOD_NS + 1000, 2000)] == [17, 18, 19]
+    assert [f.sequence for f in history.since(17 * PERIOD_NS + 1000, 2000)] == [16, 17, 18]
     assert history.since(17 * PERIOD_NS + 3000, 2000) == ()
 
 
 @pytest.mark.parametrize(("count", "limit"), [(0, 3), (2, 3), (3, 3), (10, 3), (29, 8), (300, 1)])
 def test_spread_keeps_the_last_and_the_order(count: int, limit: int) -> None:
-    frames = tuple(SourceFrame(index, index, "", 0.0, 0.0, scene) for index in range(count))
+    frames = tuple(source_frame(index) for index in range(count))
     chosen = [frame.sequence for frame in spread(frames, limit)]
     assert len(chosen) == min(count, limit)
     assert chosen == sorted(set(chosen))
     assert not count or chosen[-1] == count - 1
 
 
-def test_a_decoded_frame_lets_go_of_what_it_was_decoded_from() -> None:
-    class Messages:
-        def decode(self) -> MultiModalFrame:
-            return scene()
+def event_window() -> EventSlice:
+    header = Header(frame_id="event_camera")
+    x = y = np.zeros(1, np.uint16)
+    return EventSlice(header, 8, 6, 0, PERIOD_NS, x, y, np.zeros(1, np.int64), np.ones(1, np.uint8))
 
-    messages = Messages()
-    held = weakref.ref(messages)
-    source = SourceFrame(0, PERIOD_NS, "", 0.0, 0.0, messages.decode)
-    del messages
-    assert held() is not None
+
+def test_a_decoded_frame_lets_go_of_its_messages() -> None:
+    window = event_window()
+    kept = weakref.ref(window.t_ns)
+    source = SourceFrame(
+        0, SyncedSet(PERIOD_NS, None, Sample(PERIOD_NS, 0, window), False, 0, 0, 0), FrameBuilder(Modality.EVENT)
+    )
+    del window
+    assert kept() is not None
     images = source.images()
-    assert held() is None
+    assert kept() is None
     assert source.images() is images
+
+
+def test_a_frame_reports_each_image_that_it_cannot_use_and_keeps_the_other() -> None:
+    rejections: list[Rejection] = []
+    stamp_ns = 7 * PERIOD_NS
+    samples = Sample(stamp_ns, 2_000_000_000, BROKEN_MESSAGE), Sample(stamp_ns, 1_000_000_000, DEPTH_MESSAGE)
+    synced = SyncedSet(stamp_ns, *samples, False, 0, 0, 2_500_000_000)
+    source = SourceFrame(3, synced, FrameBuilder(Modality.DEPTH, "/rgb", "/aux"), rejections.append)
+    assert (source.sequence, source.stamp_ns, source.frame_id) == (3, stamp_ns, OPTICAL_FRAME)
+    assert (source.arrived, source.released) == (1.0, 2.5)
+    assert not rejections, "nothing is decoded before it is asked for"
+    assert source.images().presence == (False, True)
+    assert [(rejection.stream, rejection.topic) for rejection in rejections] == [("rgb", "/rgb")]
+    assert "no_such_encoding" in rejections[0].reason
+
+
+def test_a_frame_of_events_alone_has_the_header_of_its_last_packet() -> None:
+    synced = SyncedSet(PERIOD_NS, None, Sample(PERIOD_NS, 0, event_window()), False, 0, 0, 0)
+    source = SourceFrame(0, synced, FrameBuilder(Modality.EVENT))
+    assert source.frame_id == "event_camera"
+    assert source.images().presence == (False, True)

@@ -7,8 +7,8 @@ from visualization_msgs.msg import Marker
 
 from ckd_core.frame import BoundingBox
 from ckd_core.tracking.result import TrackState
-from sdstrack_ros.messages import detections
 from sdstrack_ros.messages.box_depth import BoxDepth, metric_box
+from sdstrack_ros.node import detections
 from sdstrack_ros.tracking.target_requests import detection_box
 from testkit.frame_results import BOX, CAMERA, frame_result
 

@@ -16,12 +16,13 @@ from vision_msgs.msg import (
 from visualization_msgs.msg import Marker, MarkerArray
 
 from ckd_core.tracking.result import TrackResult, TrackState
+from sdstrack_ros.messages.stamps import NS_PER_S, set_ns
 
 if TYPE_CHECKING:
     from ckd_core.frame import BoundingBox
     from sdstrack_ros.messages.box_depth import MetricBox
     from sdstrack_ros.messages.camera import PinholeCamera
-    from sdstrack_ros.tracking.session import Answer
+    from sdstrack_ros.tracking.session import FrameResult
 
 MARKER_NAMESPACE = "sdstrack"
 MARKER_LIFETIME_S = 0.5
@@ -30,16 +31,16 @@ FRUSTUM_DEPTH_M = 1.0
 _STATE_COLORS = {TrackState.TRACKING: (0.2, 0.9, 0.3), TrackState.UNCERTAIN: (1.0, 0.75, 0.1)}
 
 
-def header_of(answer: Answer) -> Header:
+def header_of(shown: FrameResult) -> Header:
     """Header of the frame that an answer belongs to."""
-    header = Header(frame_id=answer.source.frame_id)
-    header.stamp.sec, header.stamp.nanosec = divmod(answer.source.stamp_ns, 1_000_000_000)
+    header = Header(frame_id=shown.source.frame_id)
+    set_ns(header.stamp, shown.source.stamp_ns)
     return header
 
 
-def visible(answer: Answer) -> TrackResult | None:
+def visible(shown: FrameResult) -> TrackResult | None:
     """The result when its box may be shown: there is a target and it is not LOST."""
-    result = answer.result
+    result = shown.track
     return result if result is not None and result.state is not TrackState.LOST and result.box.is_finite() else None
 
 
@@ -50,14 +51,14 @@ def _hypothesis(label: str, score: float) -> ObjectHypothesisWithPose:
     return result
 
 
-def detections(answer: Answer, label: str) -> Detection2DArray:
+def detections(shown: FrameResult, label: str) -> Detection2DArray:
     """One detection, or none without a visible target."""
-    header = header_of(answer)
+    header = header_of(shown)
     message = Detection2DArray(header=header)
-    result = visible(answer)
+    result = visible(shown)
     if result is None:
         return message
-    detection = Detection2D(header=header, id=answer.target_id)
+    detection = Detection2D(header=header, id=shown.target_id)
     detection.results = [_hypothesis(label, result.score)]
     cx, cy = result.box.center
     detection.bbox.center.position.x, detection.bbox.center.position.y = float(cx), float(cy)
@@ -66,14 +67,14 @@ def detections(answer: Answer, label: str) -> Detection2DArray:
     return message
 
 
-def detections_3d(answer: Answer, label: str, box: MetricBox | None) -> Detection3DArray:
+def detections_3d(shown: FrameResult, label: str, box: MetricBox | None) -> Detection3DArray:
     """One detection in metres in the camera's optical frame, or none."""
-    header = header_of(answer)
+    header = header_of(shown)
     message = Detection3DArray(header=header)
-    result = visible(answer)
+    result = visible(shown)
     if result is None or box is None:
         return message
-    detection = Detection3D(header=header, id=answer.target_id)
+    detection = Detection3D(header=header, id=shown.target_id)
     hypothesis = _hypothesis(label, result.score)
     for pose in (hypothesis.pose.pose, detection.bbox.center):
         pose.position.x, pose.position.y, pose.position.z = box.center
@@ -84,25 +85,25 @@ def detections_3d(answer: Answer, label: str, box: MetricBox | None) -> Detectio
     return message
 
 
-def markers(answer: Answer, label: str, box: MetricBox | None, camera: PinholeCamera | None) -> MarkerArray:
+def markers(shown: FrameResult, label: str, box: MetricBox | None, camera: PinholeCamera | None) -> MarkerArray:
     """A box where the distance is known, else the frustum behind the 2-D box; a deletion when nothing is visible."""
-    result = visible(answer)
+    result = visible(shown)
     if result is None or (box is None and camera is None):
-        return MarkerArray(markers=[Marker(header=header_of(answer), ns=MARKER_NAMESPACE, action=Marker.DELETEALL)])
+        return MarkerArray(markers=[Marker(header=header_of(shown), ns=MARKER_NAMESPACE, action=Marker.DELETEALL)])
     r, g, b = _STATE_COLORS[result.state]
     if box is not None:
-        shape = _marker(answer, 0, Marker.CUBE, ColorRGBA(r=r, g=g, b=b, a=0.45))
+        shape = _marker(shown, 0, Marker.CUBE, ColorRGBA(r=r, g=g, b=b, a=0.45))
         shape.pose.position.x, shape.pose.position.y, shape.pose.position.z = box.center
         shape.scale.x, shape.scale.y, shape.scale.z = box.size
         at = box.center
     else:
         assert camera is not None  # noqa: S101  # the early return above leaves no other case
-        shape = _marker(answer, 0, Marker.LINE_LIST, ColorRGBA(r=r, g=g, b=b, a=1.0))
+        shape = _marker(shown, 0, Marker.LINE_LIST, ColorRGBA(r=r, g=g, b=b, a=1.0))
         shape.scale.x = 0.005
         shape.points = _frustum(result.box, camera)
         x, y = camera.ray(*result.box.center)
         at = (x * FRUSTUM_DEPTH_M, y * FRUSTUM_DEPTH_M, FRUSTUM_DEPTH_M)
-    text = _marker(answer, 1, Marker.TEXT_VIEW_FACING, ColorRGBA(r=1.0, g=1.0, b=1.0, a=1.0))
+    text = _marker(shown, 1, Marker.TEXT_VIEW_FACING, ColorRGBA(r=1.0, g=1.0, b=1.0, a=1.0))
     text.text = f"{label} {result.score:.2f}" + (f"\n{box.center[2]:.2f} m" if box is not None else "")
     above = (box.size[1] / 2 if box is not None else 0.0) + 0.08
     text.pose.position.x, text.pose.position.y, text.pose.position.z = at[0], at[1] - above, at[2]
@@ -110,10 +111,10 @@ def markers(answer: Answer, label: str, box: MetricBox | None, camera: PinholeCa
     return MarkerArray(markers=[shape, text])
 
 
-def _marker(answer: Answer, number: int, kind: int, color: ColorRGBA) -> Marker:
-    marker = Marker(header=header_of(answer), ns=MARKER_NAMESPACE, id=number, type=kind, action=Marker.ADD, color=color)
+def _marker(shown: FrameResult, number: int, kind: int, color: ColorRGBA) -> Marker:
+    marker = Marker(header=header_of(shown), ns=MARKER_NAMESPACE, id=number, type=kind, action=Marker.ADD, color=color)
     marker.pose.orientation.w = 1.0
-    marker.lifetime.nanosec = int(MARKER_LIFETIME_S * 1e9)
+    set_ns(marker.lifetime, round(MARKER_LIFETIME_S * NS_PER_S))
     return marker
 
 

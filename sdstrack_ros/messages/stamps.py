@@ -1,0 +1,30 @@
+"""Times of ROS messages as integer nanoseconds, and back. No ROS import: any class of message has the same fields."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+NS_PER_S = 1_000_000_000
+
+
+class Stamped(Protocol):
+    """A message with a std_msgs/Header, or what was made of one."""
+
+    @property
+    def header(self) -> Any:
+        """Its stamp and frame_id."""
+
+
+def to_ns(time: Any) -> int:
+    """Nanoseconds of a builtin_interfaces/Time or Duration."""
+    return int(time.sec) * NS_PER_S + int(time.nanosec)
+
+
+def stamp_of(message: Stamped) -> int:
+    """Nanoseconds of a message's header.stamp."""
+    return to_ns(message.header.stamp)
+
+
+def set_ns(time: Any, ns: int) -> None:
+    """Write nanoseconds into a builtin_interfaces/Time or Duration."""
+    time.sec, time.nanosec = divmod(ns, NS_PER_S)
