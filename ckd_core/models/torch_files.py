@@ -1,19 +1,17 @@
-"""Read other people's `.pth` files without running anything in them.
+"""Read `.pth` files of other projects without running anything in them.
 
-A torch file is a pickle beside raw storages. The unpickler here knows how to rebuild tensors and ordered dicts; every
-other class or function that a pickle names becomes an inert placeholder that takes any arguments, keeps nothing and
-calls nothing. `torch.load` is never used.
+`torch.load(weights_only=True)` builds tensors and plain containers and calls nothing that is not on torch's own list of
+safe functions. Published files also hold classes of their training code; an inert stand-in under the name of each lets
+the rest of the file be read.
 """
 
 from __future__ import annotations
 
-import collections
-import math
-import pickle
-import struct
+import re
+import warnings
 import zipfile
-from dataclasses import dataclass
-from typing import IO, TYPE_CHECKING, Any
+from collections import OrderedDict
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -22,257 +20,151 @@ from ckd_core.errors import TrackingError
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from torch import Tensor
-
-LEGACY_MAGIC = 0x1950A86A20F9469CFC6C  # first pickle of a torch file older than 1.6
-LEGACY_HEADER_PICKLES = 3  # magic, protocol, system information
-
-_DTYPES = {
-    "DoubleStorage": torch.float64,
-    "FloatStorage": torch.float32,
-    "HalfStorage": torch.float16,
-    "BFloat16Storage": torch.bfloat16,
-    "LongStorage": torch.int64,
-    "IntStorage": torch.int32,
-    "ShortStorage": torch.int16,
-    "CharStorage": torch.int8,
-    "ByteStorage": torch.uint8,
-    "BoolStorage": torch.bool,
-}
+MIN_TORCH = "2.7"  # with stand-ins under a name of the caller's choice
+MAX_ROUNDS = 200  # a legacy file names one unknown class per attempt
+UNKNOWN_NAME = re.compile(r"Unsupported global: GLOBAL (\S+) was not an allowed global")
+UNFIT_CONTAINER = re.compile(r"Can only (SETITEM|append|extend)[^<]*<class '(.+)'>")
 
 
 class ForeignFileError(TrackingError):
-    """A file that is no torch file, is damaged, or holds no tensors."""
-
-
-@dataclass(frozen=True, slots=True)
-class StorageType:
-    """What a pickle's `torch.FloatStorage` stands for."""
-
-    dtype: torch.dtype
-
-
-@dataclass(slots=True)
-class Storage:
-    """Flat memory of one or more tensors; `data` of a legacy file comes after the pickle that refers to it."""
-
-    dtype: torch.dtype
-    numel: int
-    data: Tensor | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class TensorSpec:
-    """A tensor as the pickle describes it; becomes one when the storages are there."""
-
-    storage: Storage
-    offset: int
-    size: tuple[int, ...]
-    stride: tuple[int, ...]
-
-    def build(self) -> Tensor:
-        """The tensor, a view of its storage. Raises ForeignFileError: it reaches outside its storage."""
-        data = self.storage.data
-        if data is None or min((self.offset, *self.size, *self.stride)) < 0 or len(self.size) != len(self.stride):
-            raise ForeignFileError(f"a tensor of shape {list(self.size)} refers to no valid storage")
-        last = self.offset + sum((n - 1) * step for n, step in zip(self.size, self.stride, strict=True))
-        numel = math.prod(self.size)
-        if numel > data.numel() or (numel and last >= data.numel()):
-            raise ForeignFileError(f"a tensor of shape {list(self.size)} reaches outside its {data.numel()} elements")
-        return data.as_strided(self.size, self.stride, self.offset) if numel else data.new_empty(self.size)
-
-
-class _RebuildTensor:
-    """Stands for `torch._utils._rebuild_tensor_v2`; slots keep a pickle from changing it."""
-
-    __slots__ = ()
-
-    def __call__(self, storage: object, offset: int, size: Any, stride: Any, *_: object) -> TensorSpec:
-        if not isinstance(storage, Storage):
-            raise ForeignFileError("a tensor of the file has no storage")
-        return TensorSpec(storage, int(offset), tuple(map(int, size)), tuple(map(int, stride)))
-
-
-class _RebuildParameter:
-    """Stands for `torch._utils._rebuild_parameter`: a parameter is its tensor."""
-
-    __slots__ = ()
-
-    def __call__(self, data: object, *_: object) -> object:
-        return data
+    """A file that is not a torch file, is damaged, or holds no tensors."""
 
 
 class Placeholder:
-    """Instance of a class that was not rebuilt: swallows whatever the pickle does to it."""
+    """Instance of a class that was not rebuilt: accepts any arguments and any state, keeps and calls nothing."""
 
-    def __new__(cls, *_: object, **__: object) -> Placeholder:
-        """Take and forget any arguments."""
+    def __new__(cls, *_: object) -> Any:
+        """Make an instance whatever the arguments are."""
         return object.__new__(cls)
 
-    def __init__(self, *_: object, **__: object) -> None: ...
-
-    def __call__(self, *_: object, **__: object) -> Placeholder:
-        """Do nothing."""
-        return self
+    def __init__(self, *_: object) -> None: ...
 
     def __setstate__(self, _: object) -> None: ...
 
-    def __setitem__(self, _: object, __: object) -> None: ...
 
-    def append(self, _: object) -> None:
-        """Forget an element."""
+class DictPlaceholder(Placeholder):
+    """Stands for a class that a file fills like a dict: torch fills only dicts, so an instance is one."""
 
-    def extend(self, _: object) -> None:
-        """Forget elements."""
-
-    def add(self, _: object) -> None:
-        """Forget an element."""
+    def __new__(cls, *_: object) -> Any:
+        """Make an ordered dict, whatever the arguments are."""
+        return OrderedDict()
 
 
-class RestrictedUnpickler(pickle.Unpickler):
-    """Unpickler whose only live names are ordered dicts, storage types and the two tensor rebuilders.
+class ListPlaceholder(Placeholder):
+    """Stands for a class that a file fills like a list: torch fills only lists, so an instance is one."""
 
-    storages: filled with every storage that the pickle refers to, by key.
-    """
-
-    def __init__(self, stream: IO[bytes]) -> None:
-        super().__init__(stream, encoding="utf-8")
-        self.storages: dict[str, Storage] = {}
-        self.replaced: set[str] = set()
-
-    def find_class(self, module: str, name: str) -> Any:
-        """A stand-in for `module.name`; nothing is ever imported."""
-        if (module, name) == ("collections", "OrderedDict"):
-            return collections.OrderedDict
-        if module == "torch" and name in _DTYPES:
-            return StorageType(_DTYPES[name])
-        if module == "torch._utils" and name in ("_rebuild_tensor_v2", "_rebuild_tensor"):
-            return _RebuildTensor()
-        if module == "torch._utils" and name == "_rebuild_parameter":
-            return _RebuildParameter()
-        self.replaced.add(f"{module}.{name}")
-        return type("Placeholder", (Placeholder,), {})
-
-    def persistent_load(self, pid: Any) -> Storage:
-        """The storage that a torch pickle refers to: ('storage', type, key, location, number of elements, ...)."""
-        try:
-            kind, storage_type, key, _, numel, *_ = pid
-        except (TypeError, ValueError) as error:
-            raise ForeignFileError(f"unknown reference {pid!r} in the pickle") from error
-        if kind != "storage" or not isinstance(storage_type, StorageType):
-            raise ForeignFileError(f"unknown kind of storage {kind!r} in the pickle")
-        return self.storages.setdefault(str(key), Storage(storage_type.dtype, int(numel)))
+    def __new__(cls, *_: object) -> Any:
+        """Make a list, whatever the arguments are."""
+        return []
 
 
 def read_foreign(path: Path) -> tuple[Any, set[str]]:
-    """Content of a torch file, tensors rebuilt, and the names of all classes that became placeholders.
+    """Content of a torch file, and the names of all classes that placeholders stand for.
 
-    Reads the zip layout (torch 1.6 and later) and the legacy one.
-    Raises ForeignFileError: the file is missing, damaged or no torch file.
+    Reads the zip layout (torch 1.6 and later) and the legacy one. Not for several threads at a time: torch keeps its
+    list of safe names for the whole process.
+
+    Raises:
+        ForeignFileError: the file is missing, damaged, not a torch file, or names what torch never reads (`os`, `sys`);
+            or this torch is too old.
     """
+    if torch.__version__ < MIN_TORCH:
+        raise ForeignFileError(f"reading {path} safely needs torch {MIN_TORCH} or later; this is {torch.__version__}")
     if not path.is_file():
-        raise ForeignFileError(f"{path} is no file")
+        raise ForeignFileError(f"{path} is not a file")
     try:
+        stand_ins: dict[str, type[Placeholder]] = {}
         if zipfile.is_zipfile(path):
-            content, unpickler = _read_zip(path)
-        else:
-            content, unpickler = _read_legacy(path)
-        return _build(content, {}), unpickler.replaced
+            _require_plain_archive(path)
+            names = torch.serialization.get_unsafe_globals_in_checkpoint(path)
+            stand_ins.update((name, _stand_in(name, Placeholder)) for name in names)
+        for _ in range(MAX_ROUNDS):
+            try:
+                return _load(path, stand_ins), set(stand_ins)
+            except Exception as error:  # a hostile pickle can raise anything
+                if not _learn(str(_original(error)), stand_ins):
+                    raise
+        raise ForeignFileError(f"it names more than {MAX_ROUNDS} unknown classes")
     except ForeignFileError as error:
         raise ForeignFileError(f"{path}: {error}") from error
-    except Exception as error:  # a hostile pickle can raise anything
-        raise ForeignFileError(f"{path} cannot be read as a torch file: {type(error).__name__}: {error}") from error
+    except Exception as error:
+        reason, *_ = str(_original(error)).splitlines() or [""]
+        raise ForeignFileError(f"{path} cannot be read as a torch file: {type(error).__name__}: {reason}") from error
 
 
-def _read_zip(path: Path) -> tuple[Any, RestrictedUnpickler]:
+def _require_plain_archive(path: Path) -> None:
+    """Refuse archives that torch did not write; a compressed entry could grow to any size."""
     with zipfile.ZipFile(path) as archive:
-        entries = {entry.filename: entry for entry in archive.infolist()}
-        pickles = [name for name in entries if name.endswith("/data.pkl")]
-        if len(pickles) != 1:
-            raise ForeignFileError(f"{len(pickles)} entries called data.pkl; a torch file has one")
-        if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries.values()):
-            raise ForeignFileError("compressed entries; a torch file stores them as they are")
-        root = pickles[0].removesuffix("data.pkl")
-        order = root + "byteorder"
-        if order in entries and archive.read(order) != b"little":
-            raise ForeignFileError(f"byte order {archive.read(order)!r}; only little is read")
-        with archive.open(pickles[0]) as stream:
-            unpickler = RestrictedUnpickler(stream)
-            content = unpickler.load()
-        promised = sum(storage.numel * storage.dtype.itemsize for storage in unpickler.storages.values())
-        if promised > path.stat().st_size:
-            raise ForeignFileError(f"its storages claim {promised} bytes, more than the file has")
-        for key, storage in unpickler.storages.items():
-            name = f"{root}data/{key}"
-            if name not in entries:
-                raise ForeignFileError(f"storage {key!r} is missing")
-            _fill(storage, archive.read(name))
-    return content, unpickler
+        entries = archive.infolist()
+    pickles = [entry.filename for entry in entries if entry.filename.endswith("/data.pkl")]
+    if len(pickles) != 1:
+        raise ForeignFileError(f"{len(pickles)} entries called data.pkl; a torch file has one")
+    if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
+        raise ForeignFileError("compressed entries; a torch file stores them as they are")
 
 
-def _read_legacy(path: Path) -> tuple[Any, RestrictedUnpickler]:
-    with path.open("rb") as stream:
-        header = [RestrictedUnpickler(stream).load() for _ in range(LEGACY_HEADER_PICKLES)]
-        if header[0] != LEGACY_MAGIC:
-            raise ForeignFileError("neither a zip archive nor a legacy torch file")
-        unpickler = RestrictedUnpickler(stream)
-        content = unpickler.load()
-        for key in RestrictedUnpickler(stream).load():
-            storage = unpickler.storages.get(str(key))
-            if storage is None:
-                raise ForeignFileError(f"storage {key!r} belongs to no tensor")
-            (numel,) = struct.unpack("<q", stream.read(8))
-            if numel != storage.numel:
-                raise ForeignFileError(f"storage {key!r} has {numel} elements; the pickle says {storage.numel}")
-            _fill(storage, stream.read(numel * storage.dtype.itemsize))
-    return content, unpickler
+def _load(path: Path, stand_ins: dict[str, type[Placeholder]]) -> Any:
+    allowed: list[Any] = [(stand_in, name) for name, stand_in in stand_ins.items()]
+    with warnings.catch_warnings(), torch.serialization.safe_globals(allowed):
+        warnings.simplefilter("ignore")  # about pickle protocols; what cannot be read is an error
+        return torch.load(path, map_location="cpu", weights_only=True)
 
 
-def _fill(storage: Storage, data: bytes) -> None:
-    expected = storage.numel * storage.dtype.itemsize
-    if len(data) < expected:
-        raise ForeignFileError(f"a storage has {len(data)} bytes; the pickle says {expected}")
-    if storage.numel == 0:
-        storage.data = torch.empty(0, dtype=storage.dtype)
-        return
-    storage.data = torch.frombuffer(bytearray(data[:expected]), dtype=storage.dtype)
+def _original(error: BaseException) -> BaseException:
+    """What torch's unpickler said; torch wraps it in the advice to load the file unsafely."""
+    return error.__context__ if isinstance(error.__context__, type(error)) else error
 
 
-def _build(node: Any, seen: dict[int, Any]) -> Any:
-    """Content with every tensor description replaced by its tensor; containers are copied once, cycles survive."""
-    if isinstance(node, TensorSpec):
-        return node.build()
-    if id(node) in seen:
-        return seen[id(node)]
-    if isinstance(node, dict):
-        built: dict[Any, Any] = {}
-        seen[id(node)] = built
-        built.update((key, _build(value, seen)) for key, value in node.items())
-        return built
-    if isinstance(node, list):
-        items: list[Any] = []
-        seen[id(node)] = items
-        items.extend(_build(value, seen) for value in node)
-        return items
-    if isinstance(node, tuple):
-        return seen.setdefault(id(node), tuple(_build(value, seen) for value in node))
-    return node
+def _learn(message: str, stand_ins: dict[str, type[Placeholder]]) -> bool:
+    """Add the stand-in that an error of torch asks for; False where there is nothing new to learn from it."""
+    unknown = UNKNOWN_NAME.search(message)
+    if unknown is not None:
+        name = unknown[1] if "." in unknown[1] else f"builtins.{unknown[1]}"  # torch leaves out that module
+        if name in stand_ins:
+            return False
+        stand_ins[name] = _stand_in(name, Placeholder)
+        return True
+    unfit = UNFIT_CONTAINER.search(message)
+    if unfit is None or unfit[2] not in stand_ins or stand_ins[unfit[2]].__base__ is not Placeholder:
+        return False
+    base = DictPlaceholder if unfit[1] == "SETITEM" else ListPlaceholder
+    stand_ins[unfit[2]] = _stand_in(unfit[2], base)
+    return True
+
+
+def _stand_in(name: str, base: type[Placeholder]) -> type[Placeholder]:
+    """Class whose representation, in torch's messages, is `name`."""
+    module, _, last = name.rpartition(".")
+    return type(last, (base,), {"__module__": module})
 
 
 def state_dict_of(content: Any) -> dict[str, Any]:
     """The weights inside a training file: its `net`, `state_dict` or `model` entry, or the content itself.
 
     A `module.` prefix that all keys share (a file saved from data-parallel training) is dropped.
-    Raises ForeignFileError: no tensors there.
+
+    Raises:
+        ForeignFileError: no tensors there, or one that is not a plain tensor within its own memory.
     """
     candidates = [content.get(key) for key in ("net", "state_dict", "model")] if isinstance(content, dict) else []
     for candidate in (*candidates, content):
         if not isinstance(candidate, dict):
             continue
-        tensors = {str(key): value for key, value in candidate.items() if isinstance(value, torch.Tensor)}
+        tensors = {str(key): _plain(key, value) for key, value in candidate.items() if isinstance(value, torch.Tensor)}
         if not tensors:
             continue
         if all(key.startswith("module.") for key in tensors):
             return {key.removeprefix("module."): value for key, value in tensors.items()}
         return tensors
     raise ForeignFileError("holds no weights; a training file has them under 'net', 'state_dict' or 'model'")
+
+
+def _plain(key: object, tensor: torch.Tensor) -> torch.Tensor:
+    """The tensor itself, without gradient. A stride of 0 could make it far larger than the file."""
+    if tensor.layout is not torch.strided or tensor.is_meta or tensor.is_quantized:
+        raise ForeignFileError(f"tensor {key} is {tensor.layout} on {tensor.device}; it must be a plain dense tensor")
+    if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
+        raise ForeignFileError(
+            f"tensor {key} of shape {list(tensor.shape)} reaches outside its {tensor.untyped_storage().nbytes()} bytes"
+        )
+    return tensor.detach()

@@ -217,6 +217,7 @@ class _Bomb:
 
 def _torch_file(path: Path, content: bytes) -> Path:
     with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
+        archive.writestr("archive/version", "3\n")
         archive.writestr("archive/data.pkl", content)
         archive.writestr("archive/byteorder", "little")
     return path
