@@ -15,7 +15,7 @@ from benchmarks import _published_order as published
 from benchmarks.harness import Row, interleaved, network_of, rows_against
 from ckd_core.tracking.engines import EngineSpec, EngineUnavailableError, parse_engine
 from ckd_core.tracking.engines.build import engine_for
-from ckd_core.tracking.engines.export import (
+from ckd_core.tracking.engines.convert import (
     quantise,
     require_roundable,
     search_program,
@@ -176,7 +176,7 @@ def _frame(engine: Engine) -> Call:
     template = engine.template_crops(1)
     template[:] = _noise(template.shape)
     tokens = engine.embed_template(template)
-    crops, windows = engine.search_crops(1), engine.windows(1)
+    crops, windows = engine.search_crops(1), engine.response_weights(1)
     crops[:] = _noise(crops.shape, 1)
     windows[:] = 1
     return lambda: engine.track(tokens, crops, windows)

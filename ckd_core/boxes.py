@@ -67,35 +67,10 @@ def xywh_to_xyxy(boxes: Boxes) -> Boxes:
     return _stack((x, y, x + w, y + h))  # type: ignore[no-any-return]  # the stack keeps the kind of its parts
 
 
-def xyxy_to_xywh(boxes: Boxes) -> Boxes:
-    """[..., 4] left, top, right, bottom -> left, top, width, height."""
-    x1, y1, x2, y2 = _columns(boxes)
-    return _stack((x1, y1, x2 - x1, y2 - y1))  # type: ignore[no-any-return]  # the stack keeps the kind of its parts
-
-
-def xywh_to_cxcywh(boxes: Boxes) -> Boxes:
-    """[..., 4] left, top, width, height -> centre, width, height."""
-    x, y, w, h = _columns(boxes)
-    return _stack((x + w / 2, y + h / 2, w, h))  # type: ignore[no-any-return]  # the stack keeps the kind of its parts
-
-
-def cxcywh_to_xywh(boxes: Boxes) -> Boxes:
-    """[..., 4] centre, width, height -> left, top, width, height."""
-    cx, cy, w, h = _columns(boxes)
-    return _stack((cx - w / 2, cy - h / 2, w, h))  # type: ignore[no-any-return]  # the stack keeps the kind of its parts
-
-
 def cxcywh_to_xyxy(boxes: Boxes) -> Boxes:
     """[..., 4] centre, width, height -> left, top, right, bottom."""
     cx, cy, w, h = _columns(boxes)
     parts = (cx - w / 2, cy - h / 2, cx + w / 2, cy + h / 2)
-    return _stack(parts)  # type: ignore[no-any-return]  # the stack keeps the kind of its parts
-
-
-def xyxy_to_cxcywh(boxes: Boxes) -> Boxes:
-    """[..., 4] left, top, right, bottom -> centre, width, height."""
-    x1, y1, x2, y2 = _columns(boxes)
-    parts = ((x1 + x2) / 2, (y1 + y2) / 2, x2 - x1, y2 - y1)
     return _stack(parts)  # type: ignore[no-any-return]  # the stack keeps the kind of its parts
 
 

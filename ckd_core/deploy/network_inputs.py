@@ -11,7 +11,7 @@ from ckd_core.boxes import cxcywh_to_xyxy, iou
 from ckd_core.errors import TrackingError
 from ckd_core.tracking.config import TrackerConfig
 from ckd_core.tracking.crop import window_around
-from ckd_core.tracking.response import hann_window
+from ckd_core.tracking.response import hann_weights
 from ckd_core.tracking.view import FrameView
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from ckd_core.data.footage import Footage
     from ckd_core.tracking.engines import Engine, EngineSpec
-    from ckd_core.tracking.engines.export import CalibrationItem
+    from ckd_core.tracking.engines.convert import CalibrationItem
 
 
 class InputError(TrackingError):
@@ -69,7 +69,7 @@ def _inputs_of(item: Footage, frames: list[int], spec: EngineSpec, published: bo
         return out
 
     template = crop(first, first, spec.template_factor, spec.template_size)
-    window = hann_window(spec.grid)[None, None]
+    window = hann_weights(spec.grid)[None, None]
     return [
         NetworkInput(template, crop(index, index - 1, spec.search_factor, spec.search_size), window) for index in frames
     ]

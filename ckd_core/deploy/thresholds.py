@@ -33,12 +33,12 @@ if TYPE_CHECKING:
     from ckd_core.frame import MultiModalFrame
     from ckd_core.models.checkpoint import ModelMetadata
     from ckd_core.tracking.crop import CropWindow
-    from ckd_core.tracking.engines import Engine
+    from ckd_core.tracking.engines import Engine, Prediction
     from ckd_core.tracking.multi import Look
     from ckd_core.tracking.view import StreamMemory
 
-    # Answers by frame (its stamp) and by the windows looked at.
-    Memory = dict[tuple[float, tuple[tuple[CropWindow, bool], ...]], list[list[float]]]
+    # Predictions by frame (its stamp) and by the windows that were searched.
+    Memory = dict[tuple[float, tuple[tuple[CropWindow, bool], ...]], list[Prediction]]
 
 TOUCHING_IOU = 0.1  # below it a box on a present target is beside it
 CALIBRATION_SEED, HELD_OUT_SEED = 5100, 7300  # of painted clips; training and its validation use others
@@ -111,12 +111,12 @@ class RememberingTracker(MultiTracker):
         super().__init__(engine, modality, config, limits)
         self._seen = seen
 
-    def _ask(
+    def _predict(
         self, frame: MultiModalFrame, memory: StreamMemory, looks: list[Look]
-    ) -> tuple[list[list[float]], float, float]:
+    ) -> tuple[list[Prediction], float, float]:
         key = frame.stamp, tuple((look.window, look.scanning) for look in looks)
         if key not in self._seen:
-            self._seen[key] = super()._ask(frame, memory, looks)[0]
+            self._seen[key] = super()._predict(frame, memory, looks)[0]
         now = time.perf_counter()
         return self._seen[key], now, now
 

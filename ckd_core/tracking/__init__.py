@@ -23,12 +23,22 @@ def build_tracker(
     threads: int = 0,
     strict_device: bool = False,
 ) -> Tracker:
-    """A ready tracker.
+    """Load weights, start an engine on them, and return a tracker that is ready to start on a box.
 
-    model: a name of `ckd_core.models.registry`. weights: a safetensors file or a folder written by `sdstrack export`;
-    None = the weights that come with the package. engine: `kind/precision`, `auto` or `measure`, see
-    `ckd_core.tracking.engines`. device: `cpu`, `cuda`, `cuda:N` or `auto`. threads: CPU threads of the engine, 0 = its
-    own choice. strict_device: an engine or device that is not available is an error, not a fallback with a warning.
+    Args:
+        model: A name of `ckd_core.models.registry`.
+        weights: A safetensors file or a folder written by `sdstrack export`; None = the package's own weights.
+        modality: Kind of the auxiliary stream.
+        config: Options; None = the defaults.
+        engine: `kind/precision`, `auto` or `measure`, see docs/engines.md.
+        device: `cpu`, `cuda`, `cuda:N` or `auto`.
+        threads: CPU threads of the engine, 0 = its own choice.
+        strict_device: Refuse an engine or device that is not available, instead of falling back with a warning.
+
+    Raises:
+        WeightsFileError: The weights cannot be used.
+        ExportError: The export folder cannot be used.
+        EngineError: The engine does not exist, or it is not available and nothing may replace it.
     """
     from ckd_core.tracking.engines.build import build_engine
     from ckd_core.tracking.tracker import Tracker

@@ -1,6 +1,6 @@
-"""How far to trust an answer: TRACKING, UNCERTAIN, LOST, and where to look next.
+"""How far to trust a box: TRACKING, UNCERTAIN, LOST, and where to look next.
 
-Pure functions over one frozen state, so that a frame that fails leaves nothing behind.
+Pure functions over one frozen state, so that a frame that fails changes nothing.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
     from ckd_core.frame import BoundingBox
 
-HISTORY_LENGTH = 30  # frames whose scores say what is usual for a target
-MIN_HISTORY = 5  # below this many the history says nothing
-UNSEEN_WEIGHT = 2
+HISTORY_LENGTH = 30  # frames whose scores define what is usual for a target
+MIN_HISTORY = 5  # with fewer frames the history does not count
+UNSEEN_WEIGHT = 2  # of a frame without any sign of the target, where a doubtful one counts 1
 
 
 class ConfidenceError(TrackingError):
@@ -29,11 +29,14 @@ class ConfidenceError(TrackingError):
 
 @dataclass(frozen=True, slots=True)
 class Thresholds:
-    """What a network's numbers mean; stored in its weights' metadata, found by `sdstrack calibrate`.
+    """How to read a network's scores; set by `sdstrack calibrate` and stored in the metadata of its weights.
 
-    doubt: windowed score below which a frame is doubted. unseen: score below which the target was not seen at all.
-    confirm: score a re-acquired target must show. rival: height of the second peak as a share of the first above which
-    a frame is doubted. history: share of the target's own median score below which a frame is doubted.
+    Attributes:
+        doubt: Score below which a frame is doubtful.
+        unseen: Score below which a frame has no sign of the target.
+        confirm: Lowest score of a target that is found again.
+        rival: Height of the second peak, as a share of the first, above which a frame is doubtful.
+        history: Share of the target's own median score below which a frame is doubtful.
     """
 
     doubt: float = 0.35
@@ -46,17 +49,23 @@ class Thresholds:
         for field in fields(self):
             value = getattr(self, field.name)
             if not (isinstance(value, (int, float)) and 0 <= value <= 1):
-                raise ConfidenceError(f"threshold {field.name} must be in 0..1, got {value!r}")
+                raise ConfidenceError(f"threshold {field.name} is {value!r}; expected 0 to 1")
         if self.unseen > self.doubt:
-            raise ConfidenceError(f"threshold unseen ({self.unseen}) must not exceed doubt ({self.doubt})")
+            raise ConfidenceError(f"threshold unseen is {self.unseen}; expected at most doubt ({self.doubt})")
 
     @classmethod
     def from_mapping(cls, values: Mapping[str, object]) -> Thresholds:
-        """Thresholds by name; names not given keep their defaults. Errors: ConfidenceError for an unknown name."""
+        """Build from values by name; missing names keep their defaults.
+
+        Raises:
+            ConfidenceError: A name is unknown, or a value is not a number in 0..1.
+        """
         known = {field.name for field in fields(cls)}
         unknown = sorted(set(values) - known)
         if unknown:
-            raise ConfidenceError(f"no threshold {', '.join(unknown)}; there are {', '.join(sorted(known))}")
+            raise ConfidenceError(
+                f"unknown threshold {', '.join(unknown)}; expected one of: {', '.join(sorted(known))}"
+            )
         return cls(**{name: _number(name, value) for name, value in values.items()})
 
     def as_mapping(self) -> dict[str, float]:
@@ -66,25 +75,29 @@ class Thresholds:
 
 def _number(name: str, value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float, str)):
-        raise ConfidenceError(f"threshold {name} must be a number, got {value!r}")
+        raise ConfidenceError(f"threshold {name} is {value!r}; expected a number")
     try:
         return float(value)
     except ValueError as error:
-        raise ConfidenceError(f"threshold {name} must be a number, got {value!r}") from error
+        raise ConfidenceError(f"threshold {name} is {value!r}; expected a number") from error
 
 
 @dataclass(frozen=True, slots=True)
 class ConfidenceConfig:
-    """Behaviour of the state machine. `enabled` False is the published behaviour: every box is believed.
+    """Behaviour of the state machine.
 
-    lost_after: doubted frames in a row until LOST; a frame without any sight of the target counts UNSEEN_WEIGHT times.
-    recover_after: undoubted frames in a row until TRACKING again.
-    growth, max_growth: search region grows by this factor a doubted frame, up to this; 1 = never.
-    max_jump: centre displacement a frame, as a multiple of sqrt(w h), above which a motion is implausible.
-    max_scale: change of sqrt(w h) against its recent median above which it is implausible.
-    reacquire: search the whole frame while LOST. tiles_per_frame: windows looked at a frame while LOST (the bound on
-    its cost). tile_scale: side of such a window as a multiple of the usual search region.
-    confirm_frames: frames in a row that a re-acquired target must be seen before it counts.
+    Attributes:
+        enabled: False is the published behaviour: every box is trusted and the state is always TRACKING.
+        lost_after: Doubtful frames in a row until LOST; one without any sign of the target counts UNSEEN_WEIGHT times.
+        recover_after: Good frames in a row until TRACKING again.
+        growth: Factor by which the search region grows per doubtful frame; 1 = never.
+        max_growth: Bound on that growth.
+        max_jump: Displacement of the centre per frame, as a multiple of sqrt(w h), above which a motion is implausible.
+        max_scale: Change of sqrt(w h) against its recent median above which it is implausible.
+        reacquire: Whether to search the whole frame while LOST.
+        tiles_per_frame: Windows searched per frame while LOST; bounds its cost.
+        tile_scale: Side of such a window as a multiple of the usual search region.
+        confirm_frames: Frames in a row that must show a re-acquired target before it counts.
     """
 
     enabled: bool = True
@@ -102,19 +115,22 @@ class ConfidenceConfig:
     def __post_init__(self) -> None:
         for name in ("lost_after", "recover_after", "tiles_per_frame", "confirm_frames"):
             if getattr(self, name) < 1:
-                raise ConfidenceError(f"{name} must be at least 1, got {getattr(self, name)}")
+                raise ConfidenceError(f"{name} is {getattr(self, name)}; expected at least 1")
         for name in ("growth", "max_growth", "max_scale", "tile_scale"):
             if getattr(self, name) < 1:
-                raise ConfidenceError(f"{name} must be at least 1, got {getattr(self, name)}")
+                raise ConfidenceError(f"{name} is {getattr(self, name)}; expected at least 1")
         if self.max_jump <= 0:
-            raise ConfidenceError(f"max_jump must be above 0, got {self.max_jump}")
+            raise ConfidenceError(f"max_jump is {self.max_jump}; expected more than 0")
 
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """What one look at one window said.
+    """What the network says about one window.
 
-    box: the predicted box in reference pixels. score: highest windowed response. rival: second peak / first peak.
+    Attributes:
+        box: The predicted box in reference pixels.
+        score: Highest weighted response.
+        rival: Height of the second peak as a share of the first.
     """
 
     box: BoundingBox
@@ -126,79 +142,101 @@ class Evidence:
 class Confidence:
     """State of the machine for one target.
 
-    believed: the last box believed. seen: the last box predicted, believed or not. history, sizes: scores and sqrt(w h)
-    of the last undoubted frames. doubted: weight of the doubted frames in a row. good: undoubted frames in a row.
-    candidate: a re-acquired box under confirmation, seen for `confirmed` frames. scan: index of the next tile.
+    Attributes:
+        trusted_box: The last box that was trusted.
+        last_box: The last box that was predicted, trusted or not.
+        state: TRACKING, UNCERTAIN or LOST.
+        history: Scores of the last good frames.
+        sizes: sqrt(w h) of the last good frames.
+        doubt_weight: Weight of the doubtful frames in a row.
+        good_frames: Good frames in a row.
+        candidate: A re-acquired box that waits for confirmation.
+        confirmed_frames: Frames in a row that show the candidate.
+        scan: Index of the next tile.
     """
 
-    believed: BoundingBox
-    seen: BoundingBox
+    trusted_box: BoundingBox
+    last_box: BoundingBox
     state: TrackState = TrackState.TRACKING
     history: tuple[float, ...] = ()
     sizes: tuple[float, ...] = ()
-    doubted: int = 0
-    good: int = 0
+    doubt_weight: int = 0
+    good_frames: int = 0
     candidate: BoundingBox | None = None
-    confirmed: int = 0
+    confirmed_frames: int = 0
     scan: int = 0
 
     @classmethod
     def begin(cls, box: BoundingBox) -> Confidence:
-        """State right after the user said where the target is."""
-        return cls(believed=box, seen=box, sizes=(_size(box),))
+        """Return the state at the start, with the user's box."""
+        return cls(trusted_box=box, last_box=box, sizes=(_size(box),))
 
     @property
     def usual_size(self) -> float:
-        """Median sqrt(w h) of the last undoubted frames: unlike the last box, a runaway cannot drag it along."""
+        """Median sqrt(w h) of the last good frames: unlike the last box, a runaway cannot drag it along."""
         return statistics.median(self.sizes)
 
 
 def observe(before: Confidence, evidence: Evidence, limits: Thresholds, config: ConfidenceConfig) -> Confidence:
-    """State after a frame in TRACKING or UNCERTAIN. Disabled: the box is believed and the state stays TRACKING."""
+    """Return the state after a frame in TRACKING or UNCERTAIN; if disabled, every box is trusted."""
     if not config.enabled:
-        return replace(before, believed=evidence.box, seen=evidence.box)
+        return replace(before, trusted_box=evidence.box, last_box=evidence.box)
     # a jump is implausible once; a target that stays where it jumped to has moved
-    plausible = _is_plausible(before.believed, evidence.box, before.usual_size, config) or (
-        before.seen != before.believed and _is_plausible(before.seen, evidence.box, before.usual_size, config)
+    plausible = _is_plausible(before.trusted_box, evidence.box, before.usual_size, config) or (
+        before.last_box != before.trusted_box
+        and _is_plausible(before.last_box, evidence.box, before.usual_size, config)
     )
     visible = evidence.score >= limits.unseen
-    believed = evidence.box if visible and plausible else before.believed
+    trusted_box = evidence.box if visible and plausible else before.trusted_box
     if not plausible or is_doubtful(evidence, limits, before.history):
-        doubted = before.doubted + (1 if visible else UNSEEN_WEIGHT)
-        state = TrackState.LOST if doubted >= config.lost_after else TrackState.UNCERTAIN
-        return replace(before, believed=believed, seen=evidence.box, state=state, doubted=doubted, good=0)
-    good = before.good + 1
-    if before.state is not TrackState.TRACKING and good < config.recover_after:
-        return replace(before, believed=believed, seen=evidence.box, good=good)
+        doubt_weight = before.doubt_weight + (1 if visible else UNSEEN_WEIGHT)
+        state = TrackState.LOST if doubt_weight >= config.lost_after else TrackState.UNCERTAIN
+        return replace(
+            before,
+            trusted_box=trusted_box,
+            last_box=evidence.box,
+            state=state,
+            doubt_weight=doubt_weight,
+            good_frames=0,
+        )
+    good_frames = before.good_frames + 1
+    if before.state is not TrackState.TRACKING and good_frames < config.recover_after:
+        return replace(before, trusted_box=trusted_box, last_box=evidence.box, good_frames=good_frames)
     return Confidence(
-        believed=believed,
-        seen=evidence.box,
+        trusted_box=trusted_box,
+        last_box=evidence.box,
         history=(*before.history, evidence.score)[-HISTORY_LENGTH:],
         sizes=(*before.sizes, _size(evidence.box))[-HISTORY_LENGTH:],
-        good=good,
+        good_frames=good_frames,
     )
 
 
 def observe_lost(
     before: Confidence, looks: tuple[Evidence, ...], limits: Thresholds, config: ConfidenceConfig
 ) -> Confidence:
-    """State after a frame in LOST: `looks` are the windows that `tracking.multi` was told to look at."""
+    """Return the state after a frame in LOST, in which the windows of `looks` were searched."""
     best = max(looks, key=lambda look: look.score)
     fits = 1 / config.max_scale <= _size(best.box) / before.usual_size <= config.max_scale
     convincing = fits and best.score >= limits.confirm and best.rival <= limits.rival
     scan = before.scan + (1 if before.candidate is None else 0)
     if not convincing:
-        return replace(before, candidate=None, confirmed=0, scan=scan, good=0)
+        return replace(before, candidate=None, confirmed_frames=0, scan=scan, good_frames=0)
     if before.candidate is None or not _is_plausible(before.candidate, best.box, before.usual_size, config):
-        return replace(before, candidate=best.box, confirmed=1, scan=scan)
-    confirmed = before.confirmed + 1
-    if confirmed < config.confirm_frames:
-        return replace(before, candidate=best.box, confirmed=confirmed, scan=scan)
-    return Confidence(believed=best.box, seen=best.box, history=before.history, sizes=before.sizes, good=confirmed)
+        return replace(before, candidate=best.box, confirmed_frames=1, scan=scan)
+    confirmed_frames = before.confirmed_frames + 1
+    if confirmed_frames < config.confirm_frames:
+        return replace(before, candidate=best.box, confirmed_frames=confirmed_frames, scan=scan)
+    return Confidence(
+        trusted_box=best.box,
+        last_box=best.box,
+        history=before.history,
+        sizes=before.sizes,
+        good_frames=confirmed_frames,
+    )
 
 
 def is_doubtful(evidence: Evidence, limits: Thresholds, history: tuple[float, ...]) -> bool:
-    """Whether score, second peak or the target's own usual score speak against a box."""
+    """Whether the score, the second peak or the target's own usual score speaks against a box."""
     if evidence.score < limits.doubt or evidence.rival > limits.rival:
         return True
     if len(history) < MIN_HISTORY:
@@ -207,17 +245,17 @@ def is_doubtful(evidence: Evidence, limits: Thresholds, history: tuple[float, ..
 
 
 def growth_of(state: Confidence, config: ConfidenceConfig) -> float:
-    """Factor on the search region for the next frame."""
-    if not config.enabled or state.doubted == 0 or config.growth == 1:
+    """Return the factor on the search region for the next frame."""
+    if not config.enabled or state.doubt_weight == 0 or config.growth == 1:
         return 1.0
-    # Without re-acquisition doubt has no end, and a power of it would overflow.
-    if state.doubted >= math.log(config.max_growth) / math.log(config.growth):
+    # Without re-acquisition the weight grows without bound, and a power of it would overflow.
+    if state.doubt_weight >= math.log(config.max_growth) / math.log(config.growth):
         return float(config.max_growth)
-    return float(config.growth**state.doubted)
+    return float(config.growth**state.doubt_weight)
 
 
 def tile_centers(frame_size: tuple[int, int], side: float) -> list[tuple[float, float]]:
-    """Centres (x, y) of half-overlapping windows of `side` px that cover a frame (height, width), row by row."""
+    """List the centres (x, y) of half-overlapping windows of `side` px that cover a frame (height, width), by rows."""
     height, width = frame_size
     return [(x, y) for y in _positions(height, side) for x in _positions(width, side)]
 

@@ -1,4 +1,4 @@
-"""Everything about a tracker that a user may choose."""
+"""The options of a tracker."""
 
 from __future__ import annotations
 
@@ -15,11 +15,13 @@ class TrackerConfigError(TrackingError):
 
 
 class MissingPolicy(str, Enum):
-    """What the network is shown in place of an image that did not come.
+    """What the network is shown in place of a missing image.
 
-    zeros: black, as outside the frame. last: that camera's last image, cut where the target is believed now.
-    duplicate: the other camera's window. alone: the same, against that camera's template in both places, so that the
-    network sees nothing but the camera that is there.
+    Attributes:
+        ZEROS: Black, as outside the frame.
+        LAST: That camera's last image, cropped at the target's present place.
+        DUPLICATE: The other camera's crop.
+        ALONE: The other camera's crop, against its template in both places, so that the network sees one camera only.
     """
 
     ZEROS = "zeros"
@@ -29,10 +31,12 @@ class MissingPolicy(str, Enum):
 
 
 class TemplateRefresh(str, Enum):
-    """Whether the template follows the target's looks.
+    """Whether the template follows the target's appearance.
 
-    off: the first frame's template for ever (published). replace: the newest template takes its place.
-    second: both are asked in one batch, the higher response answers; twice the cost of a frame.
+    Attributes:
+        OFF: The first frame's template is kept (published).
+        REPLACE: The newest template takes its place.
+        SECOND: Both run in one batch and the higher response counts; twice the cost of a frame.
     """
 
     OFF = "off"
@@ -44,13 +48,17 @@ class TemplateRefresh(str, Enum):
 class TrackerConfig:
     """Options of `Tracker` and `MultiTracker`.
 
-    published_geometry: whole-pixel windows and the last-column border rule of the published trackers (see
-        `crop.CropWindow`). Off: windows exact to a fraction of a pixel. None: what the weights say they were made for.
-    missing: policy for a missing image.
-    confidence: the state machine. thresholds: None = those of the weights.
-    template_refresh, template_every, template_score: mode, frames between refreshes, lowest score that allows one.
-    clip_margin: smallest side of an answered box in pixels (published: 10).
-    modality: how raw auxiliary images become network colours.
+    Attributes:
+        published_geometry: Whole-pixel windows and the last-column border rule of the published trackers (see
+            `crop.CropWindow`). False: windows exact to a fraction of a pixel. None: as the weights were trained.
+        missing: Policy for a missing image.
+        confidence: The state machine.
+        thresholds: None = those of the weights.
+        template_refresh: Whether the template is renewed.
+        template_every: Frames between two refreshes.
+        template_score: Lowest score that allows a refresh.
+        clip_margin: Smallest side of a box in pixels (published: 10).
+        modality: How raw auxiliary images become network images.
     """
 
     published_geometry: bool | None = None
@@ -65,14 +73,14 @@ class TrackerConfig:
 
     def __post_init__(self) -> None:
         if self.template_every < 1:
-            raise TrackerConfigError(f"template_every must be at least 1 frame, got {self.template_every}")
+            raise TrackerConfigError(f"template_every is {self.template_every}; expected at least 1 frame")
         if not 0 <= self.template_score <= 1:
-            raise TrackerConfigError(f"template_score must be in 0..1, got {self.template_score}")
+            raise TrackerConfigError(f"template_score is {self.template_score}; expected 0 to 1")
         if not self.clip_margin >= 1:
-            raise TrackerConfigError(f"clip_margin must be at least 1 px, got {self.clip_margin}")
+            raise TrackerConfigError(f"clip_margin is {self.clip_margin}; expected at least 1 px")
 
     def as_published(self) -> TrackerConfig:
-        """The same with everything off that the published trackers do not have."""
+        """Return a copy with everything off that the published trackers do not have."""
         return replace(
             self,
             published_geometry=True,

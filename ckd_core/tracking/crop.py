@@ -1,7 +1,7 @@
 """The window around a box that the networks look at, and the way back.
 
-A window is cut straight out of the raw image and resized into a kept uint8 buffer: no six-channel frame is built, and
-only the pixels of the window are converted to the networks' three channels.
+A window is cropped straight out of the raw image and resized into an existing uint8 buffer: no six-channel frame is
+built, and only the pixels of the window are converted to the networks' three channels.
 """
 
 from __future__ import annotations
@@ -28,17 +28,25 @@ MAX_PADDED_PIXELS = 2048 * 2048
 
 
 class CropError(TrackingError):
-    """A box around which no window can be cut."""
+    """A box around which there can be no window."""
 
 
 @dataclass(frozen=True, slots=True)
 class CropWindow:
-    """A part of the reference image, in pixels of that image (continuous; pixel 0 covers 0..1), seen as a square.
+    """A part of the reference image that is resized to a square crop.
 
-    cx, cy: the centre that maps predictions back. left, top: where sampling begins. width, height: its sides, equal
-    unless it was cut so that its box is square in it.
-    published: whole-pixel window as in the published trackers, whose sampling origin is rounded while the way back is
-        not (up to half a pixel apart), and which lose the frame's last column and row to padding when touching them.
+    In continuous pixels of that image: pixel 0 covers 0..1.
+
+    Attributes:
+        cx: Centre that maps predictions back to the image.
+        cy: The same, from the top.
+        left: Where sampling begins.
+        top: The same, from the top.
+        width: Equal to the height, except with `square_boxes` (see `window_around`).
+        height: See `width`.
+        published: Whether it is a whole-pixel window as in the published trackers. Their sampling origin is rounded
+            while the way back is not (up to half a pixel apart), and a window that touches the frame's last column or
+            row loses it to padding.
     """
 
     cx: float
@@ -50,7 +58,7 @@ class CropWindow:
     published: bool
 
     def to_crop(self, box: BoundingBox) -> tuple[float, float, float, float]:
-        """Box `xywh` in reference pixels -> `cxcywh` as shares of the window; inverse of `from_crop`."""
+        """Map a box `xywh` in reference pixels to `cxcywh` as shares of the window; inverse of `from_crop`."""
         cx, cy = box.center
         return (
             (cx - self.cx + self.width / 2) / self.width,
@@ -60,29 +68,36 @@ class CropWindow:
         )
 
     def from_crop(self, box_cxcywh: tuple[float, float, float, float]) -> BoundingBox:
-        """`cxcywh` as shares of the window -> box `xywh` in reference pixels."""
+        """Map `cxcywh` as shares of the window to a box `xywh` in reference pixels."""
         sides = self.width, self.height, self.width, self.height
         cx, cy, w, h = (value * side for value, side in zip(box_cxcywh, sides, strict=True))
         return BoundingBox(cx + (self.cx - self.width / 2) - w / 2, cy + (self.cy - self.height / 2) - h / 2, w, h)
 
     def sampling_matrix(self, out: int) -> NDArray[np.float64]:
-        """3x3 matrix from a crop pixel to a reference pixel (integers are pixel centres, as OpenCV counts)."""
+        """Return the 3x3 matrix from a pixel of a crop of side `out` to a reference pixel.
+
+        Integers are pixel centres, as in OpenCV.
+        """
         x, y = self.width / out, self.height / out
         rows = ((x, 0, self.left + x / 2 - 0.5), (0, y, self.top + y / 2 - 0.5), (0, 0, 1))
         return np.array(rows, dtype=np.float64)
 
 
 def window_around(box: BoundingBox, factor: float, published: bool = True, *, square_boxes: bool = False) -> CropWindow:
-    """Square of side sqrt(w h) * factor around a box's centre (TRACKERS.md section 3, sample_target).
+    """Return the square of side sqrt(w h) * factor around a box's centre (TRACKERS.md section 3, sample_target).
 
-    square_boxes: `factor` times the box's own width and height instead, so that every box looks square in its crop.
-        Always exact to a fraction of a pixel, whatever `published` says.
+    Args:
+        box: In reference pixels.
+        factor: Side of the window in sides of the target.
+        published: Whether to round to whole pixels (see `CropWindow`).
+        square_boxes: Use `factor` times the box's own width and height instead, so that every box is square in its
+            crop. Such a window is always exact to a fraction of a pixel.
 
-    Errors: CropError when the box has no area or is not finite.
+    Raises:
+        CropError: The box has no area or is not finite.
     """
     if not box.is_finite() or box.w <= 0 or box.h <= 0:
-        message = f"a window needs a finite box with an area, got {tuple(box)}"
-        raise CropError(message)
+        raise CropError(f"box is {tuple(box)}; a window needs finite numbers with a positive width and height")
     cx, cy = box.center
     if square_boxes:
         width, height = box.w * factor, box.h * factor
@@ -95,10 +110,7 @@ def window_around(box: BoundingBox, factor: float, published: bool = True, *, sq
 
 
 class CropSampler:
-    """Cuts windows out of images; allocates nothing once it has seen its largest window.
-
-    One sampler serves one thread.
-    """
+    """Crops windows out of images; allocates nothing after its largest window. Not for use by two threads at once."""
 
     def __init__(self) -> None:
         self._padded = np.empty(0, dtype=np.uint8)
@@ -114,8 +126,12 @@ class CropSampler:
     ) -> None:
         """Write the window of `image` into `out` [S, S, 3] uint8, bilinear, black outside the image.
 
-        image: raw array [H, W] or [H, W, 3]; `convert` turns a part of it into uint8 [h, w] or [h, w, 3] (None: it is
-        that already). image_from_reference: 3x3 matrix from a reference pixel to a pixel of this image; None: the same.
+        Args:
+            image: Raw array [H, W] or [H, W, 3].
+            window: In reference pixels.
+            out: The crop.
+            image_from_reference: 3x3 matrix from a reference pixel to a pixel of this image; None: they are the same.
+            convert: Turns a part of the image into uint8 [h, w] or [h, w, 3]; None: the image is that already.
         """
         side = int(window.width)
         if image_from_reference is None and window.published and side * side <= MAX_PADDED_PIXELS:
@@ -163,7 +179,7 @@ class CropSampler:
         height, width = image.shape[:2]
         last = out.shape[0] - 1
         corners = matrix @ np.array(((0, last, 0, last), (0, 0, last, last), (1, 1, 1, 1)), dtype=np.float64)
-        if corners[2].min() <= 1e-9:  # the horizon of a homography crosses the window
+        if corners[2].min() <= 1e-9:  # the homography's horizon crosses the window
             out.fill(0)
             return
         xs, ys = corners[0] / corners[2], corners[1] / corners[2]

@@ -1,4 +1,4 @@
-"""Several targets in one stream of frames, one batched network call a frame."""
+"""Several targets in one stream of frames, one batched network call per frame."""
 
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ from ckd_core.tracking.confidence import (
 )
 from ckd_core.tracking.config import MissingPolicy, TemplateRefresh, TrackerConfig
 from ckd_core.tracking.crop import CropWindow, window_around
-from ckd_core.tracking.response import hann_window
+from ckd_core.tracking.engines.base import Prediction
+from ckd_core.tracking.response import hann_weights
 from ckd_core.tracking.result import StageTiming, TrackResult, TrackState
 from ckd_core.tracking.view import AUX, RGB, FrameView, StreamMemory
 
@@ -44,21 +45,34 @@ class TrackerError(TrackingError):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Template:
-    """A template of both cameras, and (policy `alone`; else the same) of each one in both places."""
+    """Template tokens of one target.
+
+    Attributes:
+        both: Of colour and auxiliary crop.
+        rgb: With the colour crop in both places, for frames without an auxiliary image. Policies other than `alone`
+            use `both`.
+        aux: The same for the auxiliary crop.
+    """
 
     both: Templates
     rgb: Templates
     aux: Templates
 
     def of(self, frame: MultiModalFrame) -> Templates:
-        """What to compare a frame with."""
+        """Choose by the images that a frame has."""
         rgb, aux = frame.presence
         return self.both if rgb and aux else self.rgb if rgb else self.aux
 
 
 @dataclass(frozen=True, slots=True)
-class _Target:
-    """One target between frames. templates: first one, then the refreshed one if any; age: frames since the start."""
+class _TargetState:
+    """One target between frames.
+
+    Attributes:
+        confidence: State, boxes and history.
+        templates: The first one, then the refreshed one if there is any.
+        age: Frames since the start.
+    """
 
     confidence: Confidence
     templates: tuple[_Template, ...]
@@ -67,7 +81,14 @@ class _Target:
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """One row of the batch: a target's template against a window. scanning: anywhere in the window is as likely."""
+    """One row of the batch: a target's template against a window.
+
+    Attributes:
+        target: Number of the target.
+        template: What to look for.
+        window: Where to look.
+        scanning: Whether the target is equally likely anywhere in the window, so that no place gets a lower weight.
+    """
 
     target: int
     template: Templates
@@ -76,9 +97,18 @@ class Look:
 
 
 class MultiTracker:
-    """Follows any number of targets, each named by an int, with its own state, box and template.
+    """Follows any number of targets, each identified by an int, with its own state, box and template.
+
+    For programs that use the library: one network call serves all targets, which costs less than a `Tracker` each. The
+    commands and the ROS node follow one target and use it through `Tracker`.
 
     Every method leaves the tracker as it was when it raises. Not for use by two threads at once.
+
+    Attributes:
+        engine: How the network runs.
+        modality: Kind of the auxiliary stream.
+        config: Options in force.
+        thresholds: Thresholds in force; new ones count from the next frame on.
     """
 
     def __init__(
@@ -95,29 +125,36 @@ class MultiTracker:
         self._published = self.config.published_geometry is not False
         self._view = FrameView(modality, self.config)
         self._memory: StreamMemory | None = None
-        self._targets: dict[int, _Target] = {}
+        self._targets: dict[int, _TargetState] = {}
         self._joined: tuple[tuple[int, ...], Templates] | None = None
-        self._hann = hann_window(engine.spec.grid)
+        self._weights = hann_weights(engine.spec.grid)
 
     @property
     def targets(self) -> tuple[int, ...]:
-        """Names of the targets in the order they were added."""
+        """The targets' numbers in the order in which they were added."""
         return tuple(self._targets)
 
     def start(self, frame: MultiModalFrame, boxes: Mapping[int, BoundingBox]) -> None:
-        """Forget everything and follow `boxes` (reference pixels), as seen in `frame`.
+        """Forget everything and follow `boxes` (xywh in reference pixels by target), as they are in `frame`.
 
-        Errors: FrameError, TrackerError (empty, 1-pixel, not finite or outside boxes).
+        Raises:
+            FrameError: The frame cannot be used.
+            TrackerError: There is no box, or one is at most 1 px wide or high, not finite, or outside the frame.
         """
         if not boxes:
-            raise TrackerError("start needs at least one box, got none")
+            raise TrackerError("boxes is empty; start needs at least one box")
         memory = self._view.check(frame, None)
         self._targets = self._embed(frame, memory, boxes)
         self._memory = self._view.remember(frame, memory)
         self._joined = None
 
     def add(self, frame: MultiModalFrame, target: int, box: BoundingBox) -> None:
-        """Follow one more target from `frame` on; a target of that name is replaced. Errors: as `start`."""
+        """Follow one more target from `frame` on; a target of that number is replaced.
+
+        Raises:
+            FrameError: The frame cannot be used.
+            TrackerError: No tracker can start on the box.
+        """
         memory = self._view.check(frame, self._memory)
         added = self._embed(frame, memory, {target: box})
         self._targets = {**self._targets, **added}
@@ -125,10 +162,14 @@ class MultiTracker:
         self._joined = None
 
     def remove(self, target: int) -> None:
-        """Stop following a target. Errors: TrackerError when there is no such target."""
+        """Stop following a target.
+
+        Raises:
+            TrackerError: There is no such target.
+        """
         if target not in self._targets:
-            raise TrackerError(f"no target {target}; there are {list(self._targets)}")
-        self._targets = {name: kept for name, kept in self._targets.items() if name != target}
+            raise TrackerError(f"unknown target {target}; expected one of: {', '.join(map(str, self._targets))}")
+        self._targets = {name: state for name, state in self._targets.items() if name != target}
         self._joined = None
 
     def reset(self) -> None:
@@ -138,23 +179,28 @@ class MultiTracker:
         self._joined = None
 
     def update(self, frame: MultiModalFrame) -> dict[int, TrackResult]:
-        """Answers for all targets. Errors: TrackerError before `start`; FrameError for a frame that cannot be used."""
+        """Follow all targets into `frame`.
+
+        Raises:
+            TrackerError: There is no target yet, or the network's output is not finite.
+            FrameError: The frame cannot be used.
+        """
         if not self._targets or self._memory is None:
-            raise TrackerError("update came before start: there is no target to follow")
+            raise TrackerError("update was called before start: there is no target to follow")
         memory = self._view.check(frame, self._memory)
         begin = time.perf_counter()
         looks = [look for name in self._targets for look in self._looks(name, frame, memory)]
-        answers, cropped, answered = self._ask(frame, memory, looks)
+        predictions, cropped, predicted = self._predict(frame, memory, looks)
         evidence: dict[int, list[Evidence]] = {name: [] for name in self._targets}
-        for look, answer in zip(looks, answers, strict=True):
-            evidence[look.target].append(self._evidence(look, answer, memory))
+        for look, prediction in zip(looks, predictions, strict=True):
+            evidence[look.target].append(self._evidence(look, prediction, memory))
         targets = {name: self._advance(target, evidence[name]) for name, target in self._targets.items()}
         targets = self._refresh(frame, targets, evidence)
         count = len(self._targets)
         timing = StageTiming(
             crop=(cropped - begin) / count,
-            network=(answered - cropped) / count,
-            post=(time.perf_counter() - answered) / count,
+            network=(predicted - cropped) / count,
+            post=(time.perf_counter() - predicted) / count,
         )
         self._targets = targets
         self._memory = self._view.remember(frame, memory)
@@ -162,7 +208,7 @@ class MultiTracker:
         return {
             name: TrackResult(
                 stamp=frame.stamp,
-                box=target.confidence.believed,
+                box=target.confidence.trusted_box,
                 score=max(look.score for look in evidence[name]),
                 state=target.confidence.state,
                 rgb_present=rgb,
@@ -175,7 +221,7 @@ class MultiTracker:
 
     def _embed(
         self, frame: MultiModalFrame, memory: StreamMemory, boxes: Mapping[int, BoundingBox]
-    ) -> dict[int, _Target]:
+    ) -> dict[int, _TargetState]:
         for name, box in boxes.items():
             _check_box(box, memory.size, name)
         crops = self.engine.template_crops(1)
@@ -185,17 +231,17 @@ class MultiTracker:
             self._view.begin(frame, memory)
             self._view.cut(window, crops[0])
             start = BoundingBox(*(float(value) for value in box))
-            targets[name] = _Target(Confidence.begin(start), (self._template(crops),))
+            targets[name] = _TargetState(Confidence.begin(start), (self._template(crops),))
         return targets
 
     def _template(self, crops: NDArray[np.uint8]) -> _Template:
-        """Template of `crops` [1, 2, T, T, 3], the engine's own buffer, which is written over."""
+        """Embed `crops` [1, 2, T, T, 3], the engine's own buffer, which is overwritten."""
         both = self.engine.embed_template(crops)
         if self.config.missing is not MissingPolicy.ALONE:
             return _Template(both, both, both)
-        cut, alone = crops.copy(), []
+        pair, alone = crops.copy(), []
         for stream in (RGB, AUX):
-            crops[:] = cut[:, stream, None]
+            crops[:] = pair[:, stream, None]
             alone.append(self.engine.embed_template(crops))
         return _Template(both, *alone)
 
@@ -204,7 +250,7 @@ class MultiTracker:
         confidence, factor = target.confidence, self.engine.spec.search_factor
         if confidence.state is not TrackState.LOST or not self.config.confidence.reacquire:
             factor *= growth_of(confidence, self.config.confidence)
-            windows = [(self._window(confidence.believed, factor), False)]
+            windows = [(self._window(confidence.trusted_box, factor), False)]
         elif confidence.candidate is not None:
             windows = [(self._window(confidence.candidate, factor), False)]
         else:
@@ -219,35 +265,36 @@ class MultiTracker:
         return window_around(box, factor, self._published, square_boxes=self.engine.spec.square_boxes)
 
     def _scan_windows(self, confidence: Confidence, memory: StreamMemory) -> list[tuple[CropWindow, bool]]:
-        """Windows for a lost target: in turn the place where it was last believed, and the next tiles of the frame."""
-        config, box = self.config.confidence, confidence.believed
+        """Windows for a lost target: in turn its last trusted place and the next tiles of the frame."""
+        config, box = self.config.confidence, confidence.trusted_box
         factor = self.engine.spec.search_factor * config.tile_scale
         centers = tile_centers(memory.size, math.sqrt(box.w * box.h) * factor)
         places = []
         for index in range(config.tiles_per_frame):
             step = confidence.scan * config.tiles_per_frame + index
-            # every fourth look goes back: targets mostly come back where they went
+            # every fourth look goes back: targets mostly reappear where they vanished
             cx, cy = box.center if step % 4 == 0 else centers[(step - step // 4 - 1) % len(centers)]
             places.append(BoundingBox(cx - box.w / 2, cy - box.h / 2, box.w, box.h))
         return [(self._window(place, factor), True) for place in places]
 
-    def _ask(
+    def _predict(
         self, frame: MultiModalFrame, memory: StreamMemory, looks: list[Look]
-    ) -> tuple[list[list[float]], float, float]:
-        """Answers for all looks, and the moments when the crops and the network were done."""
-        crops, windows = self.engine.search_crops(len(looks)), self.engine.windows(len(looks))
+    ) -> tuple[list[Prediction], float, float]:
+        """Predictions for all looks, and the moments when the crops and the network were done."""
+        crops, weights = self.engine.search_crops(len(looks)), self.engine.response_weights(len(looks))
         self._view.begin(frame, memory)
         for row, look in enumerate(looks):
             self._view.cut(look.window, crops[row])
-            windows[row, 0] = 1.0 if look.scanning else self._hann
+            weights[row, 0] = 1.0 if look.scanning else self._weights
         templates = self._join(looks)
         cropped = time.perf_counter()
-        answers = self.engine.track(templates, crops, windows)
-        if not np.isfinite(answers).all():
+        rows = self.engine.track(templates, crops, weights)
+        if not np.isfinite(rows).all():
             raise TrackerError(
-                f"the network answered with NaN or infinity ({self.engine.name} on {self.engine.device})"
+                f"the network's output has NaN or infinity ({self.engine.name} on {self.engine.device}); "
+                "expected finite numbers"
             )
-        return answers.tolist(), cropped, time.perf_counter()
+        return [Prediction(*row) for row in rows.tolist()], cropped, time.perf_counter()
 
     def _join(self, looks: list[Look]) -> Templates:
         if len(looks) == 1:
@@ -257,13 +304,13 @@ class MultiTracker:
             self._joined = key, self.engine.join([look.template for look in looks])
         return self._joined[1]
 
-    def _evidence(self, look: Look, answer: list[float], memory: StreamMemory) -> Evidence:
-        cx, cy, w, h, score, _, rival = answer
-        box = clip_box(look.window.from_crop((cx, cy, w, h)), memory.size, self.config.clip_margin)
-        return Evidence(box, score, rival / score if score > 0 else 1.0)
+    def _evidence(self, look: Look, prediction: Prediction, memory: StreamMemory) -> Evidence:
+        box = look.window.from_crop((prediction.cx, prediction.cy, prediction.w, prediction.h))
+        rival = prediction.rival / prediction.score if prediction.score > 0 else 1.0
+        return Evidence(clip_box(box, memory.size, self.config.clip_margin), prediction.score, rival)
 
-    def _advance(self, target: _Target, looks: list[Evidence]) -> _Target:
-        """State after this frame; with two templates the better answer counts."""
+    def _advance(self, target: _TargetState, looks: list[Evidence]) -> _TargetState:
+        """State after this frame; with two templates the higher score counts."""
         before, config = target.confidence, self.config.confidence
         if before.state is TrackState.LOST and config.reacquire:
             after = observe_lost(before, tuple(looks), self.thresholds, config)
@@ -274,10 +321,10 @@ class MultiTracker:
     def _refresh(
         self,
         frame: MultiModalFrame,
-        targets: dict[int, _Target],
+        targets: dict[int, _TargetState],
         evidence: dict[int, list[Evidence]],
-    ) -> dict[int, _Target]:
-        """New templates for targets that are due, surely seen, and complete in both images."""
+    ) -> dict[int, _TargetState]:
+        """Replace the templates of targets that are due and score high, if the frame has both images."""
         if self.config.template_refresh is TemplateRefresh.OFF or not all(frame.presence):
             return targets
         refreshed = dict(targets)
@@ -288,7 +335,7 @@ class MultiTracker:
             if target.confidence.state is not TrackState.TRACKING:
                 continue
             crops = self.engine.template_crops(1)
-            box = target.confidence.believed
+            box = target.confidence.trusted_box
             self._view.cut(self._window(box, self.engine.spec.template_factor), crops[0])
             newest = self._template(crops)
             keep = (target.templates[0],) if self.config.template_refresh is TemplateRefresh.SECOND else ()
@@ -300,11 +347,11 @@ def _check_box(box: BoundingBox, frame_size: tuple[int, int], name: int) -> None
     height, width = frame_size
     values = tuple(box)
     if len(values) != 4 or not all(isinstance(v, (int, float, np.integer, np.floating)) for v in values):
-        raise TrackerError(f"box of target {name} must be four numbers x, y, w, h in pixels, got {box!r}")
+        raise TrackerError(f"box of target {name} is {box!r}; expected four numbers x, y, w, h in pixels")
     if not all(math.isfinite(v) for v in values):
-        raise TrackerError(f"box of target {name} must be finite, got {values}")
+        raise TrackerError(f"box of target {name} is {values}; expected finite numbers")
     x, y, w, h = values
     if w <= MIN_BOX_SIDE_PX or h <= MIN_BOX_SIDE_PX:
-        raise TrackerError(f"box of target {name} must be more than 1 px wide and high, got {w} x {h}")
+        raise TrackerError(f"box of target {name} is {w} x {h} px; expected more than 1 px in width and height")
     if x + w <= 0 or y + h <= 0 or x >= width or y >= height:
-        raise TrackerError(f"box of target {name} lies outside the {width} x {height} frame: {values}")
+        raise TrackerError(f"box of target {name} is {values}; expected an overlap with the {width} x {height} frame")

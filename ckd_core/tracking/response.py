@@ -1,4 +1,4 @@
-"""The window laid over a response map."""
+"""The weights laid over a response map."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-def hann_window(grid: int) -> NDArray[np.float32]:
-    """The published window [grid, grid]: outer product of 0.5 (1 - cos(2 pi k / (grid + 1))), k = 1..grid."""
+def hann_weights(grid: int) -> NDArray[np.float32]:
+    """Published Hann window [grid, grid]: outer product of 0.5 (1 - cos(2 pi k / (grid + 1))), k = 1..grid."""
     row = 0.5 * (1 - np.cos(2 * np.pi * np.arange(1, grid + 1) / (grid + 1)))
     return np.outer(row, row).astype(np.float32)

@@ -1,4 +1,4 @@
-"""The tracker of one target: frames in, honest boxes out."""
+"""The tracker of one target: frames in, boxes and how far to trust them out."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ TARGET = 0
 
 
 class FrameTracker(Protocol):
-    """What follows one target from frame to frame: `Tracker`, or another in its place."""
+    """Anything that follows one target from frame to frame, such as `Tracker`."""
 
     def start(self, frame: MultiModalFrame, box: BoundingBox) -> None:
         """Forget everything and follow `box` as seen in `frame`."""
@@ -74,18 +74,20 @@ class Tracker:
         return bool(self._multi.targets)
 
     def start(self, frame: MultiModalFrame, box: BoundingBox) -> None:
-        """Forget everything and follow `box` (xywh in reference pixels), as seen in `frame`.
+        """Forget everything and follow `box` (xywh in reference pixels), as it is in `frame`.
 
-        Errors: FrameError for a frame that cannot be used; TrackerError for an empty, 1-pixel, not finite or outside
-        box.
+        Raises:
+            FrameError: The frame cannot be used.
+            TrackerError: The box is at most 1 px wide or high, not finite, or outside the frame.
         """
         self._multi.start(frame, {TARGET: box})
 
     def update(self, frame: MultiModalFrame) -> TrackResult:
-        """Where the target is in `frame`, and how sure that is. One image may be missing.
+        """Find the target in `frame`, which may lack one image.
 
-        Errors: TrackerError before `start`; FrameError for a frame that cannot be used (also a stamp before the last
-        one, or an image of another size than before).
+        Raises:
+            TrackerError: There is no target yet, or the network's output is not finite.
+            FrameError: The frame cannot be used; its stamp is before the last one, or an image changed its size.
         """
         return self._multi.update(frame)[TARGET]
 

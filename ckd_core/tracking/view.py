@@ -1,4 +1,4 @@
-"""A frame as the tracker sees it: checked against the stream so far, and cut into crops modality by modality."""
+"""A frame as the tracker sees it: checked against the stream so far, and cropped modality by modality."""
 
 from __future__ import annotations
 
@@ -22,10 +22,15 @@ RGB, AUX = 0, 1
 
 @dataclass(frozen=True, slots=True)
 class StreamMemory:
-    """What earlier frames said about the stream.
+    """What is known from earlier frames of the stream.
 
-    size: (height, width) of the reference image. stamp: of the newest frame, seconds. rgb_size, aux_size: of the
-    images, once seen. last_rgb, last_aux: newest image of each camera (kept for the policy `last` only).
+    Attributes:
+        size: (height, width) of the reference image.
+        stamp: Stamp of the newest frame in seconds.
+        rgb_size: (height, width) of the colour images, None before the first one.
+        aux_size: The same of the auxiliary images.
+        last_rgb: Newest colour image, kept for the policy `last` only.
+        last_aux: Newest auxiliary image, kept for the policy `last` only.
     """
 
     size: tuple[int, int]
@@ -37,7 +42,7 @@ class StreamMemory:
 
 
 class FrameView:
-    """Checks frames and cuts windows out of them; keeps its buffers between frames."""
+    """Checks frames and crops windows out of them; its buffers live as long as it does."""
 
     def __init__(self, modality: Modality, config: TrackerConfig) -> None:
         self.modality = modality
@@ -50,12 +55,23 @@ class FrameView:
         self._aux_map: NDArray[np.float64] | None = None
 
     def check(self, frame: MultiModalFrame, memory: StreamMemory | None) -> StreamMemory:
-        """Refuse a frame that cannot follow `memory` (None: a first frame); returns the memory with its sizes noted."""
+        """Check a frame against the stream so far.
+
+        Args:
+            frame: The new frame.
+            memory: What is known of the stream; None for a first frame.
+
+        Returns:
+            The memory with the frame's stamp and sizes.
+
+        Raises:
+            FrameError: No tracker can use the frame, or it cannot follow `memory`.
+        """
         if not isinstance(frame, MultiModalFrame):
-            raise FrameError(f"a frame must be a MultiModalFrame, got {type(frame).__name__}")
+            raise FrameError(f"the frame is a {type(frame).__name__}; expected a MultiModalFrame")
         check_frame(frame)
         if frame.modality is not self.modality:
-            raise FrameError(f"this tracker follows {self.modality.value} streams, got a {frame.modality.value} frame")
+            raise FrameError(f"the frame's modality is {frame.modality.value}; expected {self.modality.value}")
         rgb_size = None if frame.rgb is None else _size(frame.rgb)
         aux_size = None if frame.aux is None else _size(frame.aux)
         if memory is None:
@@ -67,7 +83,8 @@ class FrameView:
             return StreamMemory(_reference_size(frame), frame.stamp, rgb_size, aux_size)
         if frame.stamp < memory.stamp:
             raise FrameError(
-                f"stamps must not go back: got {frame.stamp} s after {memory.stamp} s; start again after a jump"
+                f"the frame's stamp is {frame.stamp} s, before the last one at {memory.stamp} s; "
+                "start again after a jump of the clock"
             )
         _check_same_size("colour", memory.rgb_size, rgb_size)
         _check_same_size(self.modality.value, memory.aux_size, aux_size)
@@ -79,7 +96,7 @@ class FrameView:
         )
 
     def remember(self, frame: MultiModalFrame, memory: StreamMemory) -> StreamMemory:
-        """Memory after a frame was used."""
+        """Return the memory after a frame was used."""
         if self._policy is not MissingPolicy.LAST:
             return memory
         return replace(
@@ -89,7 +106,7 @@ class FrameView:
         )
 
     def begin(self, frame: MultiModalFrame, memory: StreamMemory) -> None:
-        """Take up a checked frame for `cut`."""
+        """Prepare a checked frame for `cut`."""
         self._rgb = memory.last_rgb if frame.rgb is None else frame.rgb
         aux = memory.last_aux if frame.aux is None else frame.aux
         self._aux = None if aux is None else self._converter.prepare(aux)
@@ -97,7 +114,7 @@ class FrameView:
         self._aux_map = _image_from_reference(self._aux, frame.aux_from_reference, memory.size)
 
     def cut(self, window: CropWindow, out: NDArray[np.uint8]) -> None:
-        """Write the window of both images into `out` [2, S, S, 3] uint8: colour, auxiliary."""
+        """Write the window of both images of the frame into `out` [2, S, S, 3] uint8: colour, auxiliary."""
         if self._rgb is not None:
             self._sampler.sample(self._rgb, window, out[RGB], self._rgb_map)
         if self._aux is not None:
@@ -106,7 +123,7 @@ class FrameView:
             missing, present = (RGB, AUX) if self._rgb is None else (AUX, RGB)
             if self._policy in (MissingPolicy.DUPLICATE, MissingPolicy.ALONE):
                 np.copyto(out[missing], out[present])
-            else:  # zeros; or the last image, where there never was one
+            else:  # zeros; or the last image where there has not been one yet
                 out[missing].fill(0)
 
 
@@ -115,13 +132,13 @@ def _size(image: Image) -> tuple[int, int]:
 
 
 def _reference_size(frame: MultiModalFrame) -> tuple[int, int]:
-    """Size of the image in which boxes are given: the first one present that is its own reference."""
+    """Size of the reference image: the first image of the frame that needs no homography."""
     streams = ((frame.rgb, frame.rgb_from_reference), (frame.aux, frame.aux_from_reference))
     for image, homography in streams:
         if image is not None and homography is None:
             return _size(image)
     image = frame.rgb if frame.rgb is not None else frame.aux
-    assert image is not None  # noqa: S101 - check_frame has refused a frame without images
+    assert image is not None  # noqa: S101 - check_frame refuses a frame without images
     return _size(image)
 
 

@@ -40,8 +40,8 @@ class FaultyEngine(Engine):
     def search_crops(self, count: int) -> Any:
         return self._inner.search_crops(count)
 
-    def windows(self, count: int) -> Any:
-        return self._inner.windows(count)
+    def response_weights(self, count: int) -> Any:
+        return self._inner.response_weights(count)
 
     def embed_template(self, crops: Any) -> Any:
         return self._inner.embed_template(crops)
@@ -49,14 +49,14 @@ class FaultyEngine(Engine):
     def join(self, templates: Sequence[Any]) -> Any:
         return self._inner.join(templates)
 
-    def track(self, templates: Any, crops: Any, windows: Any) -> Any:
+    def track(self, templates: Any, crops: Any, response_weights: Any) -> Any:
         with self._lock:
             self._inside += 1
             if self._inside > 1:
                 _note("concurrent")
         try:
             self._obey()
-            return self._inner.track(templates, crops, windows)
+            return self._inner.track(templates, crops, response_weights)
         finally:
             with self._lock:
                 self._inside -= 1

@@ -9,7 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -27,11 +27,33 @@ Templates = Any
 
 
 class EngineError(TrackingError):
-    """An engine that does not exist, cannot run here, or was given what it cannot take."""
+    """An engine that does not exist or cannot run here, or input that it cannot use."""
 
 
 class EngineUnavailableError(EngineError):
     """An engine that exists but cannot run here: a library, a device or an instruction set is missing."""
+
+
+class Prediction(NamedTuple):
+    """One row of what `Engine.track` returns: what the network says about one crop.
+
+    Attributes:
+        cx: Centre of the box at the highest weighted response, as a share of the crop, like the three below.
+        cy: Its centre from the top.
+        w: Its width.
+        h: Its height.
+        score: The highest weighted response, 0..1.
+        raw_score: The highest response before it is weighted.
+        rival: The highest weighted response away from the peak: further than an eighth of the map in x or y.
+    """
+
+    cx: float
+    cy: float
+    w: float
+    h: float
+    score: float
+    raw_score: float
+    rival: float
 
 
 # Precisions by kind, the first is the default. tensorrt: through ONNX Runtime.
@@ -48,26 +70,34 @@ CPU_FLAGS = Path("/proc/cpuinfo")
 
 
 def parse_engine(name: str) -> tuple[str, str]:
-    """`kind/precision` or `kind` -> (kind, precision). Errors: EngineError for one that does not exist."""
+    """Split `kind/precision` or `kind` into (kind, precision).
+
+    Raises:
+        EngineError: There is no such engine, or the name leaves the choice open (`auto`, `measure`).
+    """
     kind, slash, precision = name.partition("/")
     if kind in KINDS and (not slash or precision in KINDS[kind]):
         return kind, precision or KINDS[kind][0]
     known = ", ".join(f"{kind}/{precision}" for kind, precisions in KINDS.items() for precision in precisions)
     if name in CHOICES:
-        raise EngineError(f"{name!r} is a choice between engines, here one must be named: {known}")
-    raise EngineError(f"no engine {name!r}; there are {', '.join(CHOICES)}, {known}")
+        raise EngineError(f"engine is {name!r}, which leaves the choice open; expected one of: {known}")
+    raise EngineError(f"unknown engine {name!r}; expected one of: {', '.join(CHOICES)}, {known}")
 
 
 def device_family(device: str) -> str:
-    """`cpu`, `cuda` or `auto` of a device's name. Errors: EngineError for one that does not exist."""
+    """Return `cpu`, `cuda` or `auto` for a device's name.
+
+    Raises:
+        EngineError: No device can have this name.
+    """
     family, _, number = device.partition(":")
     if device != "auto" and (family not in ("cpu", "cuda") or (":" in device and not number.isdecimal())):
-        raise EngineError(f"no device {device!r}; there are cpu, cuda, cuda:N and auto")
+        raise EngineError(f"unknown device {device!r}; expected one of: cpu, cuda, cuda:N, auto")
     return family
 
 
 def cpu_flags() -> frozenset[str]:
-    """Instruction sets the kernel reports for this CPU; empty where it does not say."""
+    """Return the instruction sets that the kernel reports for this CPU; empty where it reports none."""
     try:
         lines = CPU_FLAGS.read_text().splitlines()
     except OSError:
@@ -89,7 +119,7 @@ class EngineSpec:
 
     @classmethod
     def of(cls, model: str, config: NetworkConfig) -> EngineSpec:
-        """What a network's configuration says."""
+        """Take the shapes from a network's configuration."""
         return cls(
             model=model,
             template_size=config.template_size,
@@ -104,7 +134,13 @@ class EngineSpec:
 class Engine(ABC):
     """Runs one network on one device. Not for use by two threads at once.
 
-    name: `kind/precision`. device: where it really runs. spec: its shapes.
+    Input buffers are allocated once per batch size and returned again by every later call, so that a frame is cropped
+    straight into memory that the engine reads.
+
+    Attributes:
+        name: `kind/precision`.
+        device: Where it really runs.
+        spec: The network's shapes.
     """
 
     def __init__(self, name: str, device: str, spec: EngineSpec) -> None:
@@ -114,16 +150,16 @@ class Engine(ABC):
         self._buffers: dict[tuple[str, int], NDArray[Any]] = {}
 
     def template_crops(self, count: int) -> NDArray[np.uint8]:
-        """Kept input buffer [count, 2, T, T, 3] uint8 for template crops (colour, auxiliary)."""
+        """Return the input buffer for template crops, [count, 2, T, T, 3] uint8 (colour, auxiliary)."""
         return self._buffer("template", count, (2, self.spec.template_size, self.spec.template_size, 3), np.uint8)
 
     def search_crops(self, count: int) -> NDArray[np.uint8]:
-        """Kept input buffer [count, 2, S, S, 3] uint8 for search crops (colour, auxiliary)."""
+        """Return the input buffer for search crops, [count, 2, S, S, 3] uint8 (colour, auxiliary)."""
         return self._buffer("search", count, (2, self.spec.search_size, self.spec.search_size, 3), np.uint8)
 
-    def windows(self, count: int) -> NDArray[np.float32]:
-        """Kept input buffer [count, 1, g, g] float32 for the windows laid over the responses."""
-        return self._buffer("window", count, (1, self.spec.grid, self.spec.grid), np.float32)
+    def response_weights(self, count: int) -> NDArray[np.float32]:
+        """Return the input buffer for the weights of the response maps, [count, 1, g, g] float32."""
+        return self._buffer("weights", count, (1, self.spec.grid, self.spec.grid), np.float32)
 
     def _buffer(self, kind: str, count: int, shape: tuple[int, ...], dtype: type) -> NDArray[Any]:
         buffer = self._buffers.get((kind, count))
@@ -137,14 +173,23 @@ class Engine(ABC):
 
     @abstractmethod
     def embed_template(self, crops: NDArray[np.uint8]) -> Templates:
-        """Template tokens of `crops` [B, 2, T, T, 3]; they stay valid whatever runs later."""
+        """Return the template tokens of `crops` [B, 2, T, T, 3]; they stay valid whatever runs later."""
 
     @abstractmethod
     def track(
-        self, templates: Templates, crops: NDArray[np.uint8], windows: NDArray[np.float32]
+        self, templates: Templates, crops: NDArray[np.uint8], response_weights: NDArray[np.float32]
     ) -> NDArray[np.float32]:
-        """Answers [B, 7] (see `programs.SearchProgram`) in host memory; one copy from the device."""
+        """Find each target in its crop.
+
+        Args:
+            templates: Tokens of B targets.
+            crops: Search crops [B, 2, S, S, 3] uint8.
+            response_weights: [B, 1, g, g] float32, multiplied into the response maps.
+
+        Returns:
+            [B, 7] float32 in host memory, each row a `Prediction`; valid until the next call.
+        """
 
     @abstractmethod
     def join(self, templates: Sequence[Templates]) -> Templates:
-        """Templates of several targets as one batch, in order."""
+        """Return the templates of several targets as one batch, in order."""

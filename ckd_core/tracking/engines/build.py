@@ -1,4 +1,4 @@
-"""From a model's name to a running engine: weights, thresholds, device, engine, and what to do when one is missing."""
+"""From a model's name to a running engine: weights, thresholds, device, engine, and the fallback for a missing one."""
 
 from __future__ import annotations
 
@@ -19,7 +19,6 @@ from ckd_core.tracking.confidence import Thresholds
 from ckd_core.tracking.config import TrackerConfig
 from ckd_core.tracking.engines.base import (
     CHOICES,
-    KINDS,
     Engine,
     EngineError,
     EngineUnavailableError,
@@ -27,10 +26,10 @@ from ckd_core.tracking.engines.base import (
     device_family,
     parse_engine,
 )
+from ckd_core.tracking.engines.convert import engine_from_network
 from ckd_core.tracking.engines.export import (
     METADATA_FILE,
     ExportError,
-    engine_from_network,
     load_export,
     read_export_metadata,
 )
@@ -50,14 +49,14 @@ MEASURED_RUNS = 5
 
 @dataclass(frozen=True, slots=True)
 class BuiltEngine:
-    """An engine with what its weights say about tracking with them."""
+    """An engine with what the metadata of its weights say about tracking."""
 
     engine: Engine
     thresholds: Thresholds
     published_geometry: bool
 
     def config_for(self, config: TrackerConfig | None) -> TrackerConfig:
-        """The user's options, completed by what the weights were made for."""
+        """Complete the user's options by the geometry that the weights were trained for."""
         config = config or TrackerConfig()
         if config.published_geometry is not None:
             return config
@@ -73,16 +72,27 @@ def build_engine(
     threads: int = 0,
     strict_device: bool = False,
 ) -> BuiltEngine:
-    """Load weights and start an engine on them; parameters as `ckd_core.tracking.build_tracker`.
+    """Load weights and start an engine on them.
 
-    Errors: WeightsFileError or ExportError for the weights, EngineError for an unknown engine or, with `strict_device`,
-    for an engine or device that is not available.
+    Args:
+        model: A name of `ckd_core.models.registry`.
+        weights: A safetensors file or a folder written by `sdstrack export`; None = the package's own weights.
+        engine: `kind/precision`, `auto` or `measure`. An export runs on the engine that it was made for.
+        device: `cpu`, `cuda`, `cuda:N` or `auto`.
+        threads: CPU threads, 0 = the engine's own choice.
+        strict_device: Refuse an engine or device that is not available, instead of falling back with a warning. An
+            export has nothing to fall back to.
+
+    Raises:
+        WeightsFileError: The weights cannot be used.
+        ExportError: The export folder cannot be used.
+        EngineError: The engine does not exist, or it is not available and nothing may replace it.
     """
-    path = Path(weights) if weights is not None else default_weights(model)
-    if (path / METADATA_FILE).is_file():
-        return _build_exported(model, path, engine=engine, device=device, threads=threads)
-    if path.is_dir():
-        raise ExportError(f"{path} has no {METADATA_FILE}; give a weight file or a folder written by sdstrack export")
+    _use_threads(threads)
+    path = _weights_path(model, weights)
+    if _find_export(path, model, engine) is not None:
+        loaded, export = load_export(path, threads, None if device == "auto" else device)
+        return BuiltEngine(loaded, export.thresholds, export.published_geometry)
     network, metadata = load_model(path, model=model)
     thresholds, published = tracking_metadata(metadata.tracking)
     built = engine_for(network, engine=engine, device=device, threads=threads, strict_device=strict_device)
@@ -90,43 +100,60 @@ def build_engine(
 
 
 def resolve_engine(model: str, weights: Path | None, engine: str, device: str) -> str:
-    """`kind/precision` of the engine that `build_engine` would start with `strict_device`, found without starting it.
+    """Name the engine (`kind/precision`) that `build_engine` would start with `strict_device`, without starting it.
 
-    Parameters as `build_engine`. Errors: EngineError for an engine that does not exist, for `measure`, whose answer may
-    be another every time, and where `auto` cannot choose because the device is not there; ExportError, ConfigError.
+    Args are those of `build_engine`.
+
+    Raises:
+        EngineError: The engine does not exist, its name is `measure` (whose choice may differ every time), or `auto`
+            cannot choose because the device is not there.
+        ExportError: The export folder cannot be used.
+        ConfigError: There is no such model.
     """
-    path = Path(weights) if weights is not None else default_weights(model)
-    if (path / METADATA_FILE).is_file():
-        return _exported_for(model, path, engine).engine
+    export = _find_export(_weights_path(model, weights), model, engine)
+    if export is not None:
+        return export.engine
     if engine == "auto":
         return auto_engine(_resolve_device(device, strict=True), model_config(model))
     return "/".join(parse_engine(engine))
 
 
 def tracking_metadata(values: Mapping[str, Any]) -> tuple[Thresholds, bool]:
-    """Thresholds and crop geometry out of a weight file's `tracking` metadata."""
+    """Read thresholds and crop geometry (published or exact) from a weight file's `tracking` metadata."""
     return Thresholds.from_mapping(values.get("thresholds", {})), bool(values.get("published_geometry", True))
 
 
-def _build_exported(model: str, folder: Path, *, engine: str, device: str, threads: int) -> BuiltEngine:
-    """The engine an export was made for; there is no other to fall back to."""
+def _weights_path(model: str, weights: Path | None) -> Path:
+    return Path(weights) if weights is not None else default_weights(model)
+
+
+def _find_export(path: Path, model: str, engine: str) -> ExportMetadata | None:
+    """Read the metadata of the export in folder `path`, or return None where `path` is a weight file.
+
+    Raises:
+        EngineError: The export is of another model or for another engine.
+        ExportError: The folder is no export.
+    """
+    if not (path / METADATA_FILE).is_file():
+        if path.is_dir():
+            raise ExportError(
+                f"{path} has no {METADATA_FILE}; expected a weight file or a folder written by sdstrack export"
+            )
+        return None
+    metadata = read_export_metadata(path)
+    if metadata.spec.model != model:
+        raise EngineError(f"{path} is an export of {metadata.spec.model}; expected one of {model}")
+    if engine not in (*CHOICES, metadata.engine, metadata.engine.split("/")[0]):
+        raise EngineError(f"{path} is an export for {metadata.engine}; export again for {engine}")
+    return metadata
+
+
+def _use_threads(threads: int) -> None:
+    """Set PyTorch's number of CPU threads; 0 leaves it as it is."""
     if threads < 0:
-        raise EngineError(f"threads must be 0 (the engine's own choice) or more, got {threads}")
-    _exported_for(model, folder, engine)
+        raise EngineError(f"threads is {threads}; expected 1 or more, or 0 for the engine's own choice")
     if threads > 0:
         torch.set_num_threads(threads)
-    loaded, metadata = load_export(folder, threads, None if device == "auto" else device)
-    return BuiltEngine(loaded, metadata.thresholds, metadata.published_geometry)
-
-
-def _exported_for(model: str, folder: Path, engine: str) -> ExportMetadata:
-    """An export's metadata. Errors: EngineError when it is of another model or for another engine."""
-    metadata = read_export_metadata(folder)
-    if metadata.spec.model != model:
-        raise EngineError(f"{folder} is an export of {metadata.spec.model}, asked for was {model}")
-    if engine not in (*CHOICES, metadata.engine, metadata.engine.split("/")[0]):
-        raise EngineError(f"{folder} is an export for {metadata.engine}, asked for was {engine}; export again for that")
-    return metadata
 
 
 def engine_for(
@@ -137,15 +164,16 @@ def engine_for(
     threads: int = 0,
     strict_device: bool = False,
 ) -> Engine:
-    """Start an engine on a network, which it takes over. Parameters and errors as `build_engine`.
+    """Start an engine on a network, which belongs to the engine from then on.
 
     Without `strict_device`, what is not available is replaced by the CPU or by torch/fp32, with one warning in the log.
+    Args are those of `build_engine`.
+
+    Raises:
+        EngineError: The engine does not exist, or it is not available and `strict_device` is set.
     """
-    if threads < 0:
-        raise EngineError(f"threads must be 0 (the engine's own choice) or more, got {threads}")
+    _use_threads(threads)
     device = _resolve_device(device, strict_device)
-    if threads > 0:
-        torch.set_num_threads(threads)
     if engine == "measure":
         return measured_engine(network, device, threads)
     chosen = auto_engine(device, network.config) if engine == "auto" else engine
@@ -160,9 +188,9 @@ def engine_for(
 
 
 def auto_engine(device: str, config: NetworkConfig) -> str:
-    """The engine that is usually fastest on a device, by what is installed and by the CPU's instructions.
+    """Name the engine that is usually fastest on a device, by what is installed and by the CPU's instructions.
 
-    config: the network's. One with `exact_convolutions` cannot have OpenVINO's bf16.
+    A network with `exact_convolutions` (see its `config`) cannot have OpenVINO's bf16.
     """
     if device.startswith("cuda"):
         return "cudagraph/fp16"
@@ -173,9 +201,9 @@ def auto_engine(device: str, config: NetworkConfig) -> str:
 
 
 def candidates(device: str, config: NetworkConfig) -> list[str]:
-    """Engines worth measuring on a device for a network (see `auto_engine`).
+    """List the engines worth measuring on a device for a network (see `auto_engine`).
 
-    int8 is not among them, it needs calibration.
+    int8 is not among them: it needs calibration.
     """
     if device.startswith("cuda"):
         return ["cudagraph/fp16", "cudagraph/bf16", "compile/fp16", "tensorrt/fp16", "torch/fp32"]
@@ -184,7 +212,11 @@ def candidates(device: str, config: NetworkConfig) -> list[str]:
 
 
 def measured_engine(network: TrackingNetwork, device: str, threads: int) -> Engine:
-    """The fastest of `candidates` that start here, by the median of a few frames."""
+    """Start all `candidates` that can run here and keep the one with the lowest median time per frame.
+
+    Raises:
+        EngineError: None of them can run on the device.
+    """
     best: tuple[float, Engine] | None = None
     for name in candidates(device, network.config):
         kind, precision = parse_engine(name)
@@ -194,22 +226,22 @@ def measured_engine(network: TrackingNetwork, device: str, threads: int) -> Engi
             logger.info("engine %s does not run here: %s", name, error)
             continue
         seconds = frame_seconds(engine, MEASURED_RUNS)
-        logger.info("engine %s on %s: %.1f ms a frame", name, device, seconds * 1e3)
+        logger.info("engine %s on %s: %.1f ms per frame", name, device, seconds * 1e3)
         if best is None or seconds < best[0]:
             best = seconds, engine
     if best is None:
-        raise EngineError(f"no engine runs on {device}; there are {', '.join(KINDS)}")
+        raise EngineError(f"no engine can run on {device}; tried {', '.join(candidates(device, network.config))}")
     return best[1]
 
 
 def frame_seconds(engine: Engine, runs: int) -> float:
-    """Median seconds of a frame's network call on black crops."""
+    """Measure the network call of a frame on black crops: median seconds over `runs` calls after two more."""
     template = engine.embed_template(engine.template_crops(1))
-    crops, windows = engine.search_crops(1), engine.windows(1)
+    crops, weights = engine.search_crops(1), engine.response_weights(1)
     seconds = []
     for _ in range(runs + 2):
         begin = time.perf_counter()
-        engine.track(template, crops, windows)
+        engine.track(template, crops, weights)
         seconds.append(time.perf_counter() - begin)
     return float(np.median(seconds[2:]))
 
@@ -238,13 +270,14 @@ def _start(network: TrackingNetwork, kind: str, precision: str, device: str, thr
 
 
 def _compiled(network: TrackingNetwork, precision: str, device: str) -> Engine:
-    """The compiled engine after its first frame, so that a missing compiler shows now.
+    """Start the compiled engine and run its first frame, so that a missing compiler shows now.
 
-    It takes a copy: the network must be whole for the engine that takes its place, and lowering rounds it.
+    It works on a copy: lowering rounds the network, and the engine that would replace it needs the exact one.
     """
     engine = CompiledEngine(copy.deepcopy(network), precision, device)
     try:
-        engine.track(engine.embed_template(engine.template_crops(1)), engine.search_crops(1), engine.windows(1))
+        template = engine.embed_template(engine.template_crops(1))
+        engine.track(template, engine.search_crops(1), engine.response_weights(1))
     except (RuntimeError, torch._dynamo.exc.TorchDynamoException) as error:
         reason = str(error).strip().splitlines()[0]
         raise EngineUnavailableError(f"torch.compile failed: {reason}") from error

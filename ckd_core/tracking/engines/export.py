@@ -1,4 +1,4 @@
-"""Networks as programs without PyTorch: made, written to a folder with their metadata, and loaded back.
+"""Export folders: a network for one engine with its metadata, written whole or not at all, verified when loaded.
 
 A folder holds `export.json`, `template.*` (one target) and `search_N.*` for N targets, as .onnx or OpenVINO's .xml and
 .bin. Shapes are static. For torch it holds `export.json` and the weights in the engine's precision: the program is this
@@ -11,10 +11,8 @@ import copy
 import dataclasses
 import hashlib
 import json
-import logging
 import shutil
 import tempfile
-import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,12 +22,19 @@ import numpy as np
 from ckd_core.errors import TrackingError
 from ckd_core.tracking.confidence import ConfidenceError, Thresholds
 from ckd_core.tracking.engines.base import Engine, EngineSpec, EngineUnavailableError, parse_engine
-from ckd_core.tracking.engines.exported import OnnxEngine, OpenVinoEngine, onnx_program, openvino_core, openvino_program
+from ckd_core.tracking.engines.convert import (
+    CalibrationItem,
+    quantise,
+    require_roundable,
+    search_program,
+    template_program,
+    to_onnx,
+    to_openvino,
+)
+from ckd_core.tracking.engines.exported import OnnxEngine, OpenVinoEngine, onnx_program, openvino_program
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-
-    from numpy.typing import NDArray
+    from collections.abc import Iterable
 
     from ckd_core.models.network import TrackingNetwork
 
@@ -37,23 +42,29 @@ FORMAT = "sdstrack-export-1"
 METADATA_FILE = "export.json"
 SUFFIXES = {"onnx": ".onnx", "tensorrt": ".onnx", "openvino": ".xml"}
 WEIGHTS_FILE = "weights.safetensors"
-# Lowest median IoU with the boxes of torch/fp32 on the same real crops that a precision promises.
+# Lowest median IoU with the boxes of torch/fp32 on the same real crops, by precision.
 MEDIAN_IOU = {"fp32": 0.999, "bf16": 0.99, "fp16": 0.99, "int8": 0.97}
-# Calibration inputs of a search program: template tokens, crops, windows.
-CalibrationItem = tuple["NDArray[Any]", "NDArray[np.uint8]", "NDArray[np.float32]"]
 
 
 class ExportError(TrackingError):
-    """An export that cannot be made, written, read or trusted."""
+    """An export that cannot be written, read or trusted."""
 
 
 @dataclass(frozen=True, slots=True)
 class ExportMetadata:
-    """What an export folder says about itself.
+    """Content of `export.json`.
 
-    engine: `kind/precision` it was made for. device: family it was made for (cpu, cuda). batches: numbers of targets a
-    search program exists for. modalities, weights_sha256, source: of the weights. thresholds, published_geometry: as
-    the weights' metadata. files: SHA-256 of every other file of the folder, filled in when it is written.
+    Attributes:
+        engine: `kind/precision` that the export is for.
+        device: Device family that it is for (cpu, cuda).
+        spec: The network's shapes.
+        batches: Numbers of targets for which there is a search program.
+        modalities: Names of the modalities that the weights were trained for.
+        source: Where the weights come from.
+        weights_sha256: Content checksum of the weights.
+        thresholds: Those of the weights' metadata.
+        published_geometry: Whether the weights were trained on whole-pixel windows (see `CropWindow`).
+        files: SHA-256 of every other file of the folder, filled in when it is written.
     """
 
     engine: str
@@ -68,12 +79,16 @@ class ExportMetadata:
     files: dict[str, str] = field(default_factory=dict)
 
     def to_json(self) -> str:
-        """Text of `export.json`."""
+        """Return the text of `export.json`."""
         return json.dumps({"format": FORMAT, **dataclasses.asdict(self)}, indent=1, sort_keys=True) + "\n"
 
     @classmethod
     def from_json(cls, text: str) -> ExportMetadata:
-        """Inverse of `to_json`. Errors: ExportError for anything else."""
+        """Invert `to_json`.
+
+        Raises:
+            ExportError: The text is not what `to_json` writes.
+        """
         try:
             values = json.loads(text)
             if values.pop("format") != FORMAT:
@@ -87,149 +102,34 @@ class ExportMetadata:
             raise ExportError(f"its {METADATA_FILE} is not what sdstrack export writes: {error}") from error
 
 
-def template_program(network: TrackingNetwork) -> Any:
-    """torch.export of the template program for one target; the network in eval mode on the CPU or a GPU."""
-    import torch
-
-    from ckd_core.tracking.engines.programs import TemplateProgram
-
-    side, device = network.config.template_size, next(network.parameters()).device
-    crops = torch.zeros((1, 2, side, side, 3), dtype=torch.uint8, device=device)
-    program = TemplateProgram(network)
-    with torch.no_grad(), warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)
-        return torch.export.export(program, (crops,), strict=False)
-
-
-def search_program(network: TrackingNetwork, batch: int) -> Any:
-    """torch.export of the search program for `batch` targets."""
-    import torch
-
-    from ckd_core.models.checks import compute_dtype
-    from ckd_core.tracking.engines.programs import SearchProgram
-
-    config, dtype, device = network.config, compute_dtype(network), next(network.parameters()).device
-    tokens = torch.zeros((batch, 2, config.template_tokens, config.width), dtype=dtype, device=device)
-    crops = torch.zeros((batch, 2, config.search_size, config.search_size, 3), dtype=torch.uint8, device=device)
-    windows = torch.ones((batch, 1, config.grid, config.grid), device=device)
-    program = SearchProgram(network)
-    with torch.no_grad(), warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)
-        return torch.export.export(program, (tokens, crops, windows), strict=False)
-
-
-def to_onnx(program: Any) -> bytes:
-    """ONNX model of an exported program. Errors: EngineUnavailableError without `onnx` or `onnxscript`."""
-    import torch
-
-    try:
-        import onnxscript  # noqa: F401 - the exporter needs it and says so less clearly
-    except ImportError as error:
-        raise EngineUnavailableError("onnxscript is not installed; see requirements/engines.txt") from error
-    for library in ("onnxscript", "onnx_ir"):  # they report every node they fold
-        logging.getLogger(library).setLevel(logging.ERROR)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        made = torch.onnx.export(program, dynamo=True, verbose=False, optimize=True)
-    assert made is not None  # noqa: S101 - dynamo=True always returns a program
-    data: bytes = made.model_proto.SerializeToString()
-    return data
-
-
-def to_openvino(program: Any) -> Any:
-    """OpenVINO model of an exported program. Errors: EngineUnavailableError without OpenVINO."""
-    openvino_core()
-    import openvino
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        model = openvino.convert_model(program)
-    example, _ = program.example_inputs
-    model.reshape({port: list(tensor.shape) for port, tensor in zip(model.inputs, example, strict=True)})
-    return model
-
-
-def quantise(model: Any, items: Sequence[CalibrationItem], network: TrackingNetwork) -> Any:
-    """int8 OpenVINO model of a network's search program, calibrated on real template tokens and crops.
-
-    The head and the network's exact convolutions stay in floating point: a head in int8 costs a tenth of the boxes'
-    overlap and saves next to nothing. The exact ones are the first, the head's the last in any topological order.
-    Errors: EngineUnavailableError without the `nncf` package.
-    """
-    try:
-        import nncf
-    except ImportError as error:
-        raise EngineUnavailableError("nncf is not installed; see requirements/engines.txt") from error
-    nncf.set_log_level(logging.ERROR)
-    data = nncf.Dataset(list(items), lambda item: [np.ascontiguousarray(part) for part in item])
-    convolutions = [op.get_friendly_name() for op in model.get_ordered_ops() if "Convolution" in op.get_type_name()]
-    kept = convolutions[: network.config.exact_convolutions] + convolutions[-_head_convolutions(network) :]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return nncf.quantize(
-            model,
-            data,
-            subset_size=len(items),
-            model_type=nncf.ModelType.TRANSFORMER,
-            ignored_scope=nncf.IgnoredScope(names=kept),
-        )
-
-
-def engine_from_network(network: TrackingNetwork, kind: str, precision: str, device: str, threads: int) -> Engine:
-    """ONNX Runtime or OpenVINO engine made in memory; further batch sizes are made when first asked for."""
-    name, spec = f"{kind}/{precision}", EngineSpec.of(network.name, network.config)
-    if kind == "openvino":
-        if precision == "int8":
-            raise EngineUnavailableError("openvino/int8 must be calibrated first: give a folder of sdstrack export")
-        if device != "cpu":
-            raise EngineUnavailableError(f"OpenVINO runs on the CPU here, asked for was {device}")
-        require_roundable(network, precision)
-
-        def make_openvino(batch: int) -> Any:
-            return openvino_program(to_openvino(search_program(network, batch)), precision, threads)
-
-        template = openvino_program(to_openvino(template_program(network)), precision, threads)
-        return OpenVinoEngine(name, device, spec, template, {1: make_openvino(1)}, make_openvino)
-    if precision == "fp16":
-        network = copy.deepcopy(network).half()  # the caller falls back on its own if this fails
-
-    def make_onnx(batch: int) -> Any:
-        return onnx_program(to_onnx(search_program(network, batch)), kind, device, threads)
-
-    template = onnx_program(to_onnx(template_program(network)), kind, device, threads)
-    return OnnxEngine(name, device, spec, template, {1: make_onnx(1)}, make_onnx)
-
-
-def require_roundable(network: TrackingNetwork, precision: str) -> None:
-    """Refuse what OpenVINO cannot do: it rounds a whole program to bf16, or nothing of it.
-
-    Errors: EngineUnavailableError for bf16 with a network that has exact convolutions.
-    """
-    if precision == "bf16" and network.config.exact_convolutions:
-        raise EngineUnavailableError(
-            f"{network.name} must keep its first layers in fp32, which openvino/bf16 cannot; "
-            "openvino/fp32 is as fast for a network of this size"
-        )
-
-
 def write_export(
     folder: Path,
     network: TrackingNetwork,
     metadata: ExportMetadata,
     calibration: Iterable[CalibrationItem] = (),
 ) -> ExportMetadata:
-    """Write program, weights and metadata to a new folder, all or nothing; returns the metadata with the checksums.
+    """Write program, weights and metadata to a new folder, all or nothing.
 
-    calibration: for int8, inputs of the search program for one target. Errors: ExportError when `folder` exists or
-    cannot be written; EngineUnavailableError when the library that writes is missing.
+    Args:
+        folder: Must not exist.
+        network: Stays as it is.
+        metadata: What to write, still without checksums.
+        calibration: For int8, inputs of the search program for one target.
+
+    Returns:
+        The metadata with the checksums.
+
+    Raises:
+        ExportError: `folder` exists or cannot be written, or the metadata ask for what cannot be exported.
+        EngineUnavailableError: The library that converts is not installed, or cannot do the precision.
     """
     if folder.exists():
         raise ExportError(f"{folder} exists; give a new folder")
     kind, precision = parse_engine(metadata.engine)
     if kind not in SUFFIXES and kind != "torch":
-        raise ExportError(f"{metadata.engine} has no file form; export to one of torch, {', '.join(SUFFIXES)}")
+        raise ExportError(f"{metadata.engine} cannot be exported; expected one of: torch, {', '.join(SUFFIXES)}")
     if 1 not in metadata.batches or min(metadata.batches) < 1:
-        raise ExportError(f"batches must be positive and have 1 among them, got {metadata.batches}")
+        raise ExportError(f"batches are {metadata.batches}; expected positive numbers with 1 among them")
     if kind == "openvino":
         require_roundable(network, precision)
     items = list(calibration)
@@ -238,16 +138,16 @@ def write_export(
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as name:
-            made = Path(name) / "made"
-            made.mkdir()
+            staging = Path(name) / "export"
+            staging.mkdir()
             if kind == "torch":
-                _save_weights(made / WEIGHTS_FILE, network, metadata, precision)
+                _save_weights(staging / WEIGHTS_FILE, network, metadata, precision)
             else:
-                _save_programs(made, network, metadata, items)
-            files = {path.name: _sha256(path) for path in sorted(made.iterdir())}
+                _save_programs(staging, network, metadata, items)
+            files = {path.name: _sha256(path) for path in sorted(staging.iterdir())}
             metadata = dataclasses.replace(metadata, files=files)
-            (made / METADATA_FILE).write_text(metadata.to_json())
-            shutil.move(made, folder)
+            (staging / METADATA_FILE).write_text(metadata.to_json())
+            shutil.move(staging, folder)
     except OSError as error:
         raise ExportError(f"{folder} cannot be written: {error}") from error
     return metadata
@@ -284,13 +184,6 @@ def _save_programs(
         _save_openvino(path, model, precision)
 
 
-def _head_convolutions(network: TrackingNetwork) -> int:
-    """Number of convolutions in a network's head."""
-    from torch import nn
-
-    return sum(isinstance(module, nn.Conv2d) for module in network.get_submodule("box_head").modules())
-
-
 def _save_openvino(path: Path, model: Any, precision: str) -> None:
     import openvino
 
@@ -306,7 +199,11 @@ def _sha256(path: Path) -> str:
 
 
 def read_export_metadata(folder: Path) -> ExportMetadata:
-    """What an export folder says about itself. Errors: ExportError."""
+    """Read what an export folder says about itself; its other files are not looked at.
+
+    Raises:
+        ExportError: The folder is no export, or its metadata are broken.
+    """
     try:
         text = (folder / METADATA_FILE).read_text()
     except OSError as error:
@@ -318,10 +215,16 @@ def read_export_metadata(folder: Path) -> ExportMetadata:
 
 
 def load_export(folder: Path, threads: int = 0, device: str | None = None) -> tuple[Engine, ExportMetadata]:
-    """Engine on an export folder, whose files are verified against their checksums.
+    """Start the engine of an export folder after verifying the files against their checksums.
 
-    device: None = the one it was made for. Errors: ExportError; EngineUnavailableError when its runtime or device is
-    missing.
+    Args:
+        folder: Written by `write_export`.
+        threads: CPU threads, 0 = the engine's own choice.
+        device: None = the one that the export is for.
+
+    Raises:
+        ExportError: The folder is no export, not complete, or was changed.
+        EngineUnavailableError: The runtime or the device is missing.
     """
     metadata = read_export_metadata(folder)
     kind, precision = parse_engine(metadata.engine)
@@ -332,7 +235,7 @@ def load_export(folder: Path, threads: int = 0, device: str | None = None) -> tu
     if kind == "torch":
         return _load_torch(folder / WEIGHTS_FILE, metadata, precision, device), metadata
     if kind == "openvino" and device != "cpu":
-        raise EngineUnavailableError(f"OpenVINO runs on the CPU here, asked for was {device}")
+        raise EngineUnavailableError(f"device is {device}; OpenVINO runs on the CPU here")
     if kind == "openvino":
         from ckd_core.models.registry import model_config
 
@@ -358,10 +261,10 @@ def _load_torch(path: Path, metadata: ExportMetadata, precision: str, device: st
 
 
 def _verify(folder: Path, metadata: ExportMetadata, needed: list[str]) -> None:
-    """Refuse an export whose files are not those that were written."""
+    """Refuse an export with files that are missing or not those of the metadata."""
     missing = sorted(name for name in {*needed, *metadata.files} if not (folder / name).is_file())
     if missing:
-        raise ExportError(f"{folder} is not whole: {', '.join(missing)} missing")
+        raise ExportError(f"{folder} is not complete: {', '.join(missing)} missing; export again")
     changed = [name for name in needed if name not in metadata.files]
     changed += [name for name, digest in metadata.files.items() if _sha256(folder / name) != digest]
     if changed:

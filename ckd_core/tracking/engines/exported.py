@@ -1,6 +1,6 @@
 """Engines that run a network as an exported program of static shape: ONNX Runtime and OpenVINO.
 
-They need the network only to make programs; one loaded from an export folder runs without PyTorch.
+They need the network only to convert it; an engine loaded from an export folder runs without PyTorch.
 """
 
 from __future__ import annotations
@@ -18,16 +18,12 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-# Arrays in the order of a program's inputs -> its one output, in memory of its own or valid until its next call.
+# Takes arrays in the order of its inputs and returns one array, which may be overwritten by its next call.
 Program = Any
 
 
 class ProgramEngine(Engine):
-    """Runs a template program for one target and search programs for fixed numbers of targets.
-
-    template: program of batch 1. search: programs by batch size, 1 among them. make_search: makes the program of a
-    further batch size, None where there is no network to make it from; then a batch is run in parts.
-    """
+    """Runs a template program for one target and search programs for fixed numbers of targets."""
 
     def __init__(
         self,
@@ -38,6 +34,20 @@ class ProgramEngine(Engine):
         search: Mapping[int, Program],
         make_search: Callable[[int], Program] | None = None,
     ) -> None:
+        """Take over the programs.
+
+        Args:
+            name: `kind/precision`.
+            device: Where the programs run.
+            spec: The network's shapes.
+            template: Template program for one target.
+            search: Search programs by batch size, 1 among them.
+            make_search: Converts the network for a further batch size. None where there is no network to convert; a
+                batch then runs in parts.
+
+        Raises:
+            EngineError: There is no search program for one target and no way to get it.
+        """
         super().__init__(name, device, spec)
         if 1 not in search and make_search is None:
             raise EngineError(f"{name} needs a search program for one target, got batch sizes {sorted(search)}")
@@ -47,29 +57,30 @@ class ProgramEngine(Engine):
 
     @abstractmethod
     def _run(self, program: Program, inputs: Sequence[NDArray[Any]]) -> NDArray[Any]:
-        """Run a program; the answer is valid until its next run."""
+        """Run a program; its output is valid until its next run."""
 
     def embed_template(self, crops: NDArray[np.uint8]) -> NDArray[Any]:
         """See `Engine`."""
         return np.concatenate([self._run(self._template, (crops[row : row + 1],)).copy() for row in range(len(crops))])
 
     def track(
-        self, templates: NDArray[Any], crops: NDArray[np.uint8], windows: NDArray[np.float32]
+        self, templates: NDArray[Any], crops: NDArray[np.uint8], response_weights: NDArray[np.float32]
     ) -> NDArray[np.float32]:
         """See `Engine`."""
         count = len(crops)
         if count not in self._search and self._make_search is not None:
             self._search[count] = self._make_search(count)
         if count in self._search:
-            return self._run(self._search[count], (templates, crops, windows))
-        answers = []
+            return self._run(self._search[count], (templates, crops, response_weights))
+        predictions = []
         row = 0
         while row < count:
             size = max(size for size in self._search if size <= count - row)
             part = slice(row, row + size)
-            answers.append(self._run(self._search[size], (templates[part], crops[part], windows[part])).copy())
+            inputs = (templates[part], crops[part], response_weights[part])
+            predictions.append(self._run(self._search[size], inputs).copy())
             row += size
-        return np.concatenate(answers)
+        return np.concatenate(predictions)
 
     def join(self, templates: Sequence[NDArray[Any]]) -> NDArray[Any]:
         """See `Engine`."""
@@ -81,16 +92,16 @@ class OnnxEngine(ProgramEngine):
 
     def _run(self, program: Program, inputs: Sequence[NDArray[Any]]) -> NDArray[Any]:
         names = (value.name for value in program.get_inputs())
-        answer: NDArray[Any] = program.run(None, dict(zip(names, inputs, strict=True)))[0]
-        return answer
+        output: NDArray[Any] = program.run(None, dict(zip(names, inputs, strict=True)))[0]
+        return output
 
 
 class OpenVinoEngine(ProgramEngine):
     """OpenVINO on the CPU."""
 
     def _run(self, program: Program, inputs: Sequence[NDArray[Any]]) -> NDArray[Any]:
-        answer: NDArray[Any] = program.infer(list(inputs), share_inputs=True, share_outputs=True)[0]
-        return answer
+        output: NDArray[Any] = program.infer(list(inputs), share_inputs=True, share_outputs=True)[0]
+        return output
 
 
 PROVIDERS = {
@@ -101,9 +112,10 @@ PROVIDERS = {
 
 
 def onnx_program(source: Path | bytes, kind: str, device: str, threads: int) -> Program:
-    """ONNX Runtime session of a file or of a serialised model.
+    """Open an ONNX Runtime session on a file or a serialised model.
 
-    Errors: EngineUnavailableError when the runtime or its execution provider is not installed.
+    Raises:
+        EngineUnavailableError: The runtime or its execution provider is not installed.
     """
     try:
         import onnxruntime
@@ -114,7 +126,8 @@ def onnx_program(source: Path | bytes, kind: str, device: str, threads: int) -> 
     available = onnxruntime.get_available_providers()
     if provider is None or provider not in available:
         raise EngineUnavailableError(
-            f"ONNX Runtime has no {kind} on {device}; it needs {provider or 'another device'}, there are {available}"
+            f"ONNX Runtime cannot run {kind} on {device}; it needs {provider or 'another device'} "
+            f"and has {', '.join(available)}"
         )
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
@@ -126,21 +139,27 @@ def onnx_program(source: Path | bytes, kind: str, device: str, threads: int) -> 
     path = source if isinstance(source, bytes) else str(source)
     session = onnxruntime.InferenceSession(path, options, providers=chain)
     if session.get_providers()[0] != provider:
-        raise EngineUnavailableError(f"ONNX Runtime took {session.get_providers()[0]} in place of {provider}")
+        raise EngineUnavailableError(f"ONNX Runtime fell back to {session.get_providers()[0]}; expected {provider}")
     return session
 
 
 def openvino_program(model: Any, precision: str, threads: int, exact: bool = False) -> Program:
-    """OpenVINO inference request of a model in memory or of an .xml file.
+    """Compile an OpenVINO model for the CPU and return its inference request.
 
-    precision: fp32, bf16, or int8 for a quantised model. exact: whether what is left of it in floating point must not
-    run in bf16 (where the CPU has it). Errors: EngineUnavailableError when OpenVINO is not installed or the CPU lacks
-    the precision.
+    Args:
+        model: A model in memory, or the path of an .xml file.
+        precision: fp32, bf16, or int8 for a quantised model.
+        threads: CPU threads, 0 = OpenVINO's choice.
+        exact: Whether the parts of an int8 model that stay in floating point must not run in bf16, even where the CPU
+            has it.
+
+    Raises:
+        EngineUnavailableError: OpenVINO is not installed, or the CPU lacks the precision.
     """
     core = openvino_core()
     has_bf16 = "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     if precision == "bf16" and not has_bf16:
-        raise EngineUnavailableError("OpenVINO finds no bf16 on this CPU; take openvino/fp32")
+        raise EngineUnavailableError("OpenVINO reports no bf16 on this CPU; use openvino/fp32")
     hint = "f32" if precision == "fp32" or exact or not has_bf16 else "bf16"
     settings: dict[str, Any] = {"INFERENCE_PRECISION_HINT": hint, "PERFORMANCE_HINT": "LATENCY"}
     if threads > 0:
@@ -149,7 +168,11 @@ def openvino_program(model: Any, precision: str, threads: int, exact: bool = Fal
 
 
 def openvino_core() -> Any:
-    """OpenVINO's entry object. Errors: EngineUnavailableError when it is not installed."""
+    """Return OpenVINO's entry object.
+
+    Raises:
+        EngineUnavailableError: OpenVINO is not installed.
+    """
     try:
         import openvino
     except ImportError as error:

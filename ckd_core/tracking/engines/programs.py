@@ -1,6 +1,7 @@
 """What runs on the device for a frame, as two modules of static shape: the unit that is compiled, captured or exported.
 
-Crops go in as the sampler made them, uint8 [B, 2, side, side, 3] (colour, auxiliary); seven numbers a target come out.
+Crops go in as the sampler writes them, uint8 [B, 2, side, side, 3] (colour, auxiliary); seven numbers per target come
+out (see `Prediction`).
 """
 
 from __future__ import annotations
@@ -18,10 +19,6 @@ if TYPE_CHECKING:
 
     from ckd_core.models.network import TrackingNetwork
 
-# Columns of an answer: cx, cy, w, h as shares of the window, and three heights of the response map.
-SCORE, RAW_SCORE, RIVAL = 4, 5, 6
-ANSWER_LENGTH = 7
-
 
 class Normalise(nn.Module):
     """uint8 [B, 2, S, S, 3] -> [B, 6, S, S] of the network's dtype, zero mean and unit variance."""
@@ -38,13 +35,13 @@ class Normalise(nn.Module):
         self.dtype = dtype
 
     def forward(self, crops: Tensor) -> Tensor:
-        """Normalised images; computed in float32 whatever comes out."""
+        """Normalise the images; computed in float32 whatever comes out."""
         planes = crops.permute(0, 1, 4, 2, 3).flatten(1, 2)  # [B, 6, S, S]
         return torch.addcmul(self.shift, planes.to(torch.float32), self.scale).to(self.dtype)
 
 
 class _Program(nn.Module):
-    """A part of the tracker as it is used: on the network's device, in evaluation mode, without gradients."""
+    """A part of the tracker ready for use: on the network's device, in evaluation mode, without gradients."""
 
     def __init__(self, network: TrackingNetwork) -> None:
         super().__init__()
@@ -63,11 +60,7 @@ class TemplateProgram(_Program):
 
 
 class SearchProgram(_Program):
-    """Template tokens, search crops and response windows -> answers [B, 7] float32.
-
-    An answer: the box (normalised cxcywh) at the highest windowed response, that response, the highest bare score, and
-    the rival, the highest windowed response away from the peak (further than an eighth of the map in x or y).
-    """
+    """Template tokens, search crops and response weights -> [B, 7] float32, each row a `Prediction`."""
 
     places: Tensor
 
@@ -80,7 +73,10 @@ class SearchProgram(_Program):
         self.register_buffer("places", places[None])
 
     def forward(self, template_tokens: Tensor, crops: Tensor, windows: Tensor) -> Tensor:
-        """Tokens [B, 2, n, width], crops [B, 2, S, S, 3] uint8, windows [B, 1, g, g] float32 -> [B, 7]."""
+        """Tokens [B, 2, n, width], crops [B, 2, S, S, 3] uint8, response weights [B, 1, g, g] float32 -> [B, 7].
+
+        The weights are called `windows` because that is the input's name in exported files.
+        """
         output = self.network.track(template_tokens, self.normalise(crops))
         boxes, score = decode_boxes(output, windows)
         response = (output.score_map * windows).flatten(1)

@@ -1,4 +1,4 @@
-"""Engines that run the network in PyTorch: eager, compiled, and as one CUDA graph a frame."""
+"""Engines that run the network in PyTorch: eager, compiled, and as one CUDA graph per frame."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import numpy as np
 import torch
 
 from ckd_core.models.vit import plain_attention
-from ckd_core.tracking.engines.base import Engine, EngineSpec, EngineUnavailableError, cpu_flags
-from ckd_core.tracking.engines.programs import ANSWER_LENGTH, SearchProgram, TemplateProgram
+from ckd_core.tracking.engines.base import Engine, EngineSpec, EngineUnavailableError, Prediction, cpu_flags
+from ckd_core.tracking.engines.programs import SearchProgram, TemplateProgram
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -25,7 +25,7 @@ WARMUP_RUNS = 3  # before a capture, on a side stream, as torch.cuda.graph asks 
 
 
 class TorchEngine(Engine):
-    """Eager PyTorch. `network` is taken over: moved to the device, converted to the precision, set to eval."""
+    """Eager PyTorch. The engine owns `network`: it is moved to the device, converted to the precision, set to eval."""
 
     kind = "torch"
 
@@ -53,13 +53,15 @@ class TorchEngine(Engine):
         return self._embed(torch.from_numpy(crops).to(self._device))
 
     @torch.inference_mode()
-    def track(self, templates: Tensor, crops: NDArray[np.uint8], windows: NDArray[np.float32]) -> NDArray[np.float32]:
+    def track(
+        self, templates: Tensor, crops: NDArray[np.uint8], response_weights: NDArray[np.float32]
+    ) -> NDArray[np.float32]:
         """See `Engine`."""
         search = torch.from_numpy(crops).to(self._device, non_blocking=True)
-        laid_over = torch.from_numpy(windows).to(self._device, non_blocking=True)
+        weights = torch.from_numpy(response_weights).to(self._device, non_blocking=True)
         with plain_attention(self._plain):
-            answers = self._search(templates, search, laid_over)
-        return cast("NDArray[np.float32]", answers.cpu().numpy())
+            predictions = self._search(templates, search, weights)
+        return cast("NDArray[np.float32]", predictions.cpu().numpy())
 
     def join(self, templates: Sequence[Tensor]) -> Tensor:
         """See `Engine`."""
@@ -67,59 +69,72 @@ class TorchEngine(Engine):
 
 
 class CompiledEngine(TorchEngine):
-    """torch.compile of the search program, one graph without breaks; compiled when first used with a batch size."""
+    """torch.compile of the search program, one graph without breaks, compiled at the first call per batch size."""
 
     kind = "compile"
 
     def __init__(self, network: TrackingNetwork, precision: str, device: str) -> None:
         super().__init__(network, precision, device)
         self._search = torch.compile(self._search, fullgraph=True, dynamic=False)
-        self._plain = False  # the compiler makes its own attention
+        self._plain = False  # the compiler chooses its own attention
 
-    @torch.no_grad()  # inference tensors would make the compiler guard on them anew
+    @torch.no_grad()  # inference tensors would make the compiler add guards and compile again
     def embed_template(self, crops: NDArray[np.uint8]) -> Tensor:
         """See `Engine`."""
         return self._embed(torch.from_numpy(crops).to(self._device))
 
     @torch.no_grad()
-    def track(self, templates: Tensor, crops: NDArray[np.uint8], windows: NDArray[np.float32]) -> NDArray[np.float32]:
+    def track(
+        self, templates: Tensor, crops: NDArray[np.uint8], response_weights: NDArray[np.float32]
+    ) -> NDArray[np.float32]:
         """See `Engine`."""
         search = torch.from_numpy(crops).to(self._device, non_blocking=True)
-        answers = self._search(templates, search, torch.from_numpy(windows).to(self._device, non_blocking=True))
-        return cast("NDArray[np.float32]", answers.cpu().numpy())
+        weights = torch.from_numpy(response_weights).to(self._device, non_blocking=True)
+        return cast("NDArray[np.float32]", self._search(templates, search, weights).cpu().numpy())
 
 
 @dataclass(slots=True)
 class _Capture:
-    """A frame captured for one batch size: what to fill before, what to read after a replay."""
+    """A frame captured for one batch size.
+
+    Attributes:
+        graph: What is replayed.
+        tokens: Template tokens that the graph reads.
+        predictions: What the graph writes, in pinned host memory.
+        loaded: The templates whose tokens were copied last; None before the first frame.
+    """
 
     graph: torch.cuda.CUDAGraph
     tokens: Tensor
-    answers: Tensor
+    predictions: Tensor
     loaded: Tensor | None = None
 
 
 class CudaGraphEngine(TorchEngine):
-    """One CUDA graph a frame: upload of crops and windows, normalisation, network, decoding, download of the answers.
+    """One CUDA graph per frame: upload of crops and weights, normalisation, network, decoding, download of the result.
 
-    The graph reads the engine's own pinned buffers (`search_crops`, `windows`), so a frame is one launch and one wait.
+    The graph reads the engine's own pinned buffers (`search_crops`, `response_weights`), so a frame is one launch and
+    one wait.
     """
 
     kind = "cudagraph"
 
     def __init__(self, network: TrackingNetwork, precision: str, device: str) -> None:
         if torch.device(device).type != "cuda" or not torch.cuda.is_available():
-            raise EngineUnavailableError(f"CUDA graphs need a CUDA device, asked for was {device}")
+            raise EngineUnavailableError(f"CUDA graphs need a CUDA device, got {device}")
         super().__init__(network, precision, device)
         self._captures: dict[int, _Capture] = {}
+        self._device_inputs: list[tuple[Tensor, Tensor]] = []
 
     @torch.inference_mode()
-    def track(self, templates: Tensor, crops: NDArray[np.uint8], windows: NDArray[np.float32]) -> NDArray[np.float32]:
+    def track(
+        self, templates: Tensor, crops: NDArray[np.uint8], response_weights: NDArray[np.float32]
+    ) -> NDArray[np.float32]:
         """See `Engine`."""
         count = len(crops)
-        for own, given in ((self.search_crops(count), crops), (self.windows(count), windows)):
-            if own is not given:
-                np.copyto(own, given)
+        for buffer, values in ((self.search_crops(count), crops), (self.response_weights(count), response_weights)):
+            if buffer is not values:
+                np.copyto(buffer, values)
         with torch.cuda.device(self._device):  # graphs belong to the current device, whatever their tensors say
             capture = self._captures.get(count)
             if capture is None:
@@ -129,18 +144,18 @@ class CudaGraphEngine(TorchEngine):
                 capture.loaded = templates
             capture.graph.replay()
             torch.cuda.current_stream().synchronize()
-        return cast("NDArray[np.float32]", capture.answers.numpy())
+        return cast("NDArray[np.float32]", capture.predictions.numpy())
 
     def _capture(self, templates: Tensor, count: int) -> _Capture:
-        crops, windows = torch.from_numpy(self.search_crops(count)), torch.from_numpy(self.windows(count))
+        crops, weights = torch.from_numpy(self.search_crops(count)), torch.from_numpy(self.response_weights(count))
         tokens = templates.clone()
-        crops_there, windows_there = crops.to(self._device), windows.to(self._device)
-        answers = torch.empty((count, ANSWER_LENGTH), dtype=torch.float32).pin_memory()
+        device_crops, device_weights = crops.to(self._device), weights.to(self._device)
+        predictions = torch.empty((count, len(Prediction._fields)), dtype=torch.float32).pin_memory()
 
         def frame() -> None:
-            crops_there.copy_(crops, non_blocking=True)
-            windows_there.copy_(windows, non_blocking=True)
-            answers.copy_(self._search(tokens, crops_there, windows_there), non_blocking=True)
+            device_crops.copy_(crops, non_blocking=True)
+            device_weights.copy_(weights, non_blocking=True)
+            predictions.copy_(self._search(tokens, device_crops, device_weights), non_blocking=True)
 
         side = torch.cuda.Stream()  # type: ignore[no-untyped-call]  # torch's own gap
         side.wait_stream(torch.cuda.current_stream())
@@ -151,6 +166,6 @@ class CudaGraphEngine(TorchEngine):
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph, stream=side):
             frame()
-        # replaying reads and writes these for ever; the closure would be collected otherwise
-        self._kept = [*getattr(self, "_kept", []), (crops_there, windows_there)]
-        return _Capture(graph, tokens, answers)
+        # The graph reads and writes these at every replay; without a reference they would be collected.
+        self._device_inputs.append((device_crops, device_weights))
+        return _Capture(graph, tokens, predictions)

@@ -77,7 +77,7 @@ def test_without_sequences_painted_frames_are_compared(tmp_path, call, tiny_weig
 def test_a_damaged_export_is_refused(tmp_path, exported) -> None:
     for name, damage, message in (
         ("cut", lambda path: path.write_bytes(path.read_bytes()[:-9]), "was changed after it was written: weights"),
-        ("gone", lambda path: path.unlink(), r"not whole: weights\.safetensors missing"),
+        ("gone", lambda path: path.unlink(), r"not complete: weights\.safetensors missing"),
     ):
         copy = shutil.copytree(exported, tmp_path / name)
         damage(copy / "weights.safetensors")
@@ -99,10 +99,10 @@ def test_an_export_for_another_device_says_so(exported) -> None:
     ("words", "message"),
     [
         (["--engine", "openvino/int8"], "int8 is calibrated on real crops; give --sequences"),
-        (["--engine", "compile"], "compile/fp32 has no file form; export to one of torch, onnx"),
-        (["--engine", "caffe"], "no engine 'caffe'"),
-        (["--engine", "auto"], "'auto' is a choice between engines, here one must be named: torch/fp32"),
-        (["--engine", "torch", "--device", "gpu"], "no device 'gpu'; there are cpu, cuda"),
+        (["--engine", "compile"], "compile/fp32 cannot be exported; expected one of: torch, onnx"),
+        (["--engine", "caffe"], "unknown engine 'caffe'"),
+        (["--engine", "auto"], "'auto', which leaves the choice open; expected one of: torch/fp32"),
+        (["--engine", "torch", "--device", "gpu"], "unknown device 'gpu'; expected one of: cpu, cuda"),
         (["--engine", "torch", "--device", "auto"], "an export is for one device; name it: cpu or cuda"),
         (["--engine", "torch", "--sequences", "nowhere"], "no folder nowhere"),
         (["--engine", "torch", "--batches", "1,x"], "expected numbers such as 1,2,4"),

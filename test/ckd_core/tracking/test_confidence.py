@@ -38,7 +38,7 @@ def run(state: Confidence, *looks: Evidence, config: ConfidenceConfig = CONFIG) 
 
 def test_good_frames_keep_tracking_and_fill_the_history() -> None:
     state = run(Confidence.begin(BOX), look(0.8, 101), look(0.7, 103))
-    assert (state.state, state.history, state.believed.x) == (TrackState.TRACKING, (0.8, 0.7), 103)
+    assert (state.state, state.history, state.trusted_box.x) == (TrackState.TRACKING, (0.8, 0.7), 103)
 
 
 @pytest.mark.parametrize(
@@ -70,14 +70,14 @@ def test_lost_after_as_many_doubted_frames_as_configured() -> None:
 
 
 def test_an_unseen_target_keeps_its_last_believed_box() -> None:
-    assert run(Confidence.begin(BOX), look(0.1, x=130)).believed == BOX
-    assert run(Confidence.begin(BOX), look(0.3, x=130)).believed.x == 130
+    assert run(Confidence.begin(BOX), look(0.1, x=130)).trusted_box == BOX
+    assert run(Confidence.begin(BOX), look(0.3, x=130)).trusted_box.x == 130
 
 
 def test_a_target_that_stays_where_it_jumped_to_has_moved() -> None:
     state = run(Confidence.begin(BOX), look(0.8), look(0.9, x=300))
-    assert state.believed.x == 100
-    assert run(state, look(0.9, x=302)).believed.x == 302
+    assert state.trusted_box.x == 100
+    assert run(state, look(0.9, x=302)).trusted_box.x == 302
 
 
 def test_search_grows_step_by_step_up_to_its_limit() -> None:
@@ -101,7 +101,7 @@ def test_switched_off_every_box_is_believed(frames: list[tuple[float, float, flo
     state = Confidence.begin(BOX)
     for score, x, rival in frames:
         state = run(state, look(score, x, rival), config=off)
-        assert (state.state, state.believed.x) == (TrackState.TRACKING, x)
+        assert (state.state, state.trusted_box.x) == (TrackState.TRACKING, x)
         assert growth_of(state, off) == 1
 
 
@@ -109,18 +109,18 @@ def test_lost_confirms_before_it_claims_tracking() -> None:
     state = run(Confidence.begin(BOX), *[look(0.3)] * 4)
     for _ in range(2):
         state = observe_lost(state, (look(0.7, x=250),), LIMITS, CONFIG)
-        assert (state.state, state.believed) == (TrackState.LOST, run(Confidence.begin(BOX), look(0.3)).believed)
+        assert (state.state, state.trusted_box) == (TrackState.LOST, run(Confidence.begin(BOX), look(0.3)).trusted_box)
     state = observe_lost(state, (look(0.7, x=252),), LIMITS, CONFIG)
-    assert (state.state, state.believed.x) == (TrackState.TRACKING, 252)
+    assert (state.state, state.trusted_box.x) == (TrackState.TRACKING, 252)
 
 
 def test_a_candidate_that_does_not_stay_is_dropped() -> None:
     state = run(Confidence.begin(BOX), *[look(0.3)] * 4)
     state = observe_lost(state, (look(0.7, x=250),), LIMITS, CONFIG)
     dropped = observe_lost(state, (look(0.4, x=250),), LIMITS, CONFIG)
-    assert (dropped.candidate, dropped.confirmed, dropped.state) == (None, 0, TrackState.LOST)
+    assert (dropped.candidate, dropped.confirmed_frames, dropped.state) == (None, 0, TrackState.LOST)
     elsewhere = observe_lost(state, (look(0.7, x=900),), LIMITS, CONFIG)
-    assert (elsewhere.confirmed, elsewhere.candidate.x) == (1, 900)
+    assert (elsewhere.confirmed_frames, elsewhere.candidate.x) == (1, 900)
     ambiguous = observe_lost(state, (look(0.7, x=250, rival=0.95),), LIMITS, CONFIG)
     assert ambiguous.candidate is None
 
@@ -146,10 +146,10 @@ def test_thresholds_travel_as_a_mapping() -> None:
     assert Thresholds.from_mapping(LIMITS.as_mapping()) == LIMITS
     assert Thresholds.from_mapping({"rival": "0.7"}).rival == 0.7
     for wrong, message in (
-        ({"reval": 0.5}, "no threshold reval"),
-        ({"rival": 1.5}, "rival must be in 0..1, got 1.5"),
-        ({"rival": "much"}, "rival must be a number, got 'much'"),
-        ({"unseen": 0.5, "doubt": 0.4}, "must not exceed doubt"),
+        ({"reval": 0.5}, "unknown threshold reval"),
+        ({"rival": 1.5}, "rival is 1.5; expected 0 to 1"),
+        ({"rival": "much"}, "rival is 'much'; expected a number"),
+        ({"unseen": 0.5, "doubt": 0.4}, "unseen is 0.5; expected at most doubt"),
     ):
         with pytest.raises(ConfidenceError, match=message):
             Thresholds.from_mapping(wrong)

@@ -162,10 +162,10 @@ BAD_BOXES = [
     (BoundingBox(10, 10, 0, 5), "more than 1 px"),
     (BoundingBox(10, 10, 1, 1), "more than 1 px"),
     (BoundingBox(10, 10, -5, 5), "more than 1 px"),
-    (BoundingBox(float("nan"), 10, 5, 5), "must be finite"),
-    (BoundingBox(10, 10, float("inf"), 5), "must be finite"),
-    (BoundingBox(320, 10, 5, 5), "outside the 320 x 240 frame"),
-    (BoundingBox(10, -30, 5, 5), "outside the 320 x 240 frame"),
+    (BoundingBox(float("nan"), 10, 5, 5), "expected finite numbers"),
+    (BoundingBox(10, 10, float("inf"), 5), "expected finite numbers"),
+    (BoundingBox(320, 10, 5, 5), "expected an overlap with the 320 x 240 frame"),
+    (BoundingBox(10, -30, 5, 5), "expected an overlap with the 320 x 240 frame"),
     (("10", 10, 5, 5), "four numbers"),
     ((10, 10, 5), "four numbers"),
 ]
@@ -187,14 +187,14 @@ def bad_frames(scene) -> dict[str, tuple[object, str]]:
     return {
         "no image": (replace(good, rgb=None, aux=None), "neither"),
         "nan stamp": (replace(good, stamp=float("nan")), "finite number of seconds"),
-        "stamp back": (replace(good, stamp=0.5), "must not go back"),
+        "stamp back": (replace(good, stamp=0.5), "before the last one at 1"),
         "other colour size": (replace(good, rgb=np.zeros((100, 100, 3), np.uint8)), "320 x 240 to 100 x 100"),
         "other thermal size": (replace(good, aux=np.zeros((9, 9, 3), np.uint8)), "thermal image changed its size"),
         "non-contiguous": (replace(good, rgb=good.rgb[..., ::-1]), "ascontiguousarray"),
         "wrong dtype": (replace(good, rgb=good.rgb.astype(np.float32)), "uint8, got float32"),
         "wrong channels": (replace(good, rgb=good.rgb[..., :2]), "3 channels, got 2"),
-        "other modality": (replace(good, modality=Modality.EVENT), "follows thermal streams, got a event"),
-        "no frame": (good.rgb, "must be a MultiModalFrame"),
+        "other modality": (replace(good, modality=Modality.EVENT), "modality is event; expected thermal"),
+        "no frame": (good.rgb, "expected a MultiModalFrame"),
     }
 
 
@@ -253,13 +253,13 @@ def test_a_bad_added_target_leaves_the_others_as_before(scene, tiny, box, messag
 
 def test_update_before_start_and_after_reset(scene, tiny) -> None:
     tracker = tracker_of(tiny())
-    with pytest.raises(TrackerError, match="update came before start"):
+    with pytest.raises(TrackerError, match="update was called before start"):
         tracker.update(scene.frame(0, {}))
     tracker.start(scene.frame(5, {"a": path(0)}), scene.box(*path(0)))
     assert tracker.started
     tracker.reset()
     assert not tracker.started
-    with pytest.raises(TrackerError, match="update came before start"):
+    with pytest.raises(TrackerError, match="update was called before start"):
         tracker.update(scene.frame(6, {}))
 
 

@@ -95,7 +95,7 @@ def test_a_run_that_goes_on_with_other_versions_says_so(tmp_path: Path, caplog: 
 
 
 def test_a_run_that_never_started_is_in_nobodys_way(scenes: Path, tmp_path: Path, tiny_weights: Path) -> None:
-    with pytest.raises(EngineError, match="no engine 'opnvino/fp32'"):
+    with pytest.raises(EngineError, match="unknown engine 'opnvino/fp32'"):
         run_benchmark(plan_of(scenes, tmp_path / "typo", tiny_weights, "opnvino/fp32"))
     assert not (tmp_path / "typo").exists()
     assert not claim_folder(tmp_path / "x", {"dataset": "gtot"}, NOW, {}, restart=False)

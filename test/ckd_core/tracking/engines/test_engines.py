@@ -15,7 +15,7 @@ from ckd_core.models.registry import build_model, model_config
 from ckd_core.models.stem import EXACT_BLOCKS
 from ckd_core.tracking import build_tracker
 from ckd_core.tracking.confidence import Thresholds
-from ckd_core.tracking.engines import EngineError, EngineSpec, EngineUnavailableError, parse_engine
+from ckd_core.tracking.engines import EngineError, EngineSpec, EngineUnavailableError, Prediction, parse_engine
 from ckd_core.tracking.engines.build import auto_engine, candidates, engine_for, resolve_engine
 from ckd_core.tracking.engines.export import (
     ExportError,
@@ -55,44 +55,44 @@ def crops(network):
     return smooth(1, network.config.template_size), smooth(12, network.config.search_size)
 
 
-def sharp_windows(engine, count: int) -> np.ndarray:
-    """Windows that leave one cell a crop: the box is then a smooth function of the network's numbers."""
-    windows = np.full((count, 1, engine.spec.grid, engine.spec.grid), 0.01, dtype=np.float32)
+def sharp_weights(engine, count: int) -> np.ndarray:
+    """Weights that leave one cell per crop: the box is then a smooth function of the network's numbers."""
+    weights = np.full((count, 1, engine.spec.grid, engine.spec.grid), 0.01, dtype=np.float32)
     for row in range(count):
-        windows[row, 0, (row * 3) % engine.spec.grid, (row * 5) % engine.spec.grid] = 1
-    return windows
+        weights[row, 0, (row * 3) % engine.spec.grid, (row * 5) % engine.spec.grid] = 1
+    return weights
 
 
-def answers_of(engine, crops, batch: int = 1) -> np.ndarray:
+def predictions_of(engine, crops, batch: int = 1) -> np.ndarray:
     template_crops, search_crops = crops
     engine.template_crops(1)[:] = template_crops
     template = engine.embed_template(engine.template_crops(1))
     templates = engine.join([template] * batch) if batch > 1 else template
-    windows = sharp_windows(engine, len(search_crops))
-    answers = []
+    weights = sharp_weights(engine, len(search_crops))
+    rows = []
     for row in range(0, len(search_crops), batch):
         engine.search_crops(batch)[:] = search_crops[row : row + batch]
-        engine.windows(batch)[:] = windows[row : row + batch]
-        answers.append(engine.track(templates, engine.search_crops(batch), engine.windows(batch)).copy())
-    return np.concatenate(answers)
+        engine.response_weights(batch)[:] = weights[row : row + batch]
+        rows.append(engine.track(templates, engine.search_crops(batch), engine.response_weights(batch)).copy())
+    return np.concatenate(rows)
 
 
 @pytest.fixture(scope="module")
 def expected(network, crops) -> np.ndarray:
-    return answers_of(engine_for(copy.deepcopy(network), engine="torch/fp32", device="cpu"), crops)
+    return predictions_of(engine_for(copy.deepcopy(network), engine="torch/fp32", device="cpu"), crops)
 
 
-def median_iou(answers: np.ndarray, expected: np.ndarray) -> float:
-    return float(np.median(iou(cxcywh_to_xyxy(answers[:, :4]), cxcywh_to_xyxy(expected[:, :4]))))
+def median_iou(rows: np.ndarray, expected: np.ndarray) -> float:
+    return float(np.median(iou(cxcywh_to_xyxy(rows[:, :4]), cxcywh_to_xyxy(expected[:, :4]))))
 
 
-def test_an_answer_is_the_box_at_the_highest_windowed_response(network, crops, expected) -> None:
+def test_a_prediction_is_the_box_at_the_highest_weighted_response(network, crops, expected) -> None:
     grid = network.config.grid
-    for row in range(len(expected)):
-        cell = ((row * 5) % grid, (row * 3) % grid)  # x, y of the open cell
+    for row, prediction in enumerate(Prediction(*values) for values in expected):
+        cell = ((row * 5) % grid, (row * 3) % grid)  # x, y of the cell with weight 1
         assert np.all(np.abs(expected[row, :2] * grid - cell) < 2)
-        assert 0 < expected[row, 4] <= expected[row, 5] < 1
-        assert expected[row, 6] <= 0.0101
+        assert 0 < prediction.score <= prediction.raw_score < 1
+        assert prediction.rival <= 0.0101
 
 
 @pytest.mark.parametrize("name", ["torch/bf16", "onnx/fp32", "openvino/fp32"])
@@ -103,16 +103,16 @@ def test_every_engine_gives_the_same_boxes(network, crops, expected, name: str) 
         pytest.skip(str(error))
     assert engine.name == name
     precision = name.split("/")[1]
-    alone = answers_of(engine, crops)
+    alone = predictions_of(engine, crops)
     assert median_iou(alone, expected) >= MEDIAN_IOU[precision]
     if precision == "fp32":
         np.testing.assert_allclose(alone, expected, atol=2e-5)
     if name == "torch/bf16":
-        together = answers_of(engine, crops, batch=4)
+        together = predictions_of(engine, crops, batch=4)
         assert median_iou(together, expected) >= MEDIAN_IOU[precision]
 
 
-def test_bf16_takes_the_attention_that_is_faster_on_this_cpu(network, monkeypatch, tmp_path) -> None:
+def test_bf16_uses_the_attention_that_is_faster_on_this_cpu(network, monkeypatch, tmp_path) -> None:
     seen = []
     monkeypatch.setattr("ckd_core.models.vit.F.scaled_dot_product_attention", lambda q, *_: seen.append(1) or q)
     for flags, fused in (("avx512_bf16", False), ("avx512_bf16 amx_bf16", True)):
@@ -120,13 +120,15 @@ def test_bf16_takes_the_attention_that_is_faster_on_this_cpu(network, monkeypatc
         monkeypatch.setattr("ckd_core.tracking.engines.base.CPU_FLAGS", tmp_path / "cpuinfo")
         engine = engine_for(copy.deepcopy(network), engine="torch/bf16", device="cpu")
         seen.clear()
-        engine.track(engine.embed_template(engine.template_crops(1)), engine.search_crops(1), engine.windows(1))
+        engine.track(
+            engine.embed_template(engine.template_crops(1)), engine.search_crops(1), engine.response_weights(1)
+        )
         assert bool(seen) is fused
 
 
-def test_a_batch_answers_like_its_targets_alone(network, crops, expected) -> None:
+def test_a_batch_gives_the_boxes_of_its_targets_alone(network, crops, expected) -> None:
     engine = engine_for(copy.deepcopy(network), engine="torch/fp32", device="cpu")
-    np.testing.assert_allclose(answers_of(engine, crops, batch=3), expected, atol=2e-5)
+    np.testing.assert_allclose(predictions_of(engine, crops, batch=3), expected, atol=2e-5)
 
 
 def test_compiled_gives_the_same_boxes(network, crops, expected) -> None:
@@ -134,7 +136,7 @@ def test_compiled_gives_the_same_boxes(network, crops, expected) -> None:
         engine = engine_for(copy.deepcopy(network), engine="compile", device="cpu", strict_device=True)
     except EngineUnavailableError as error:
         pytest.skip(str(error))
-    np.testing.assert_allclose(answers_of(engine, crops), expected, atol=2e-5)
+    np.testing.assert_allclose(predictions_of(engine, crops), expected, atol=2e-5)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
@@ -142,18 +144,18 @@ def test_compiled_gives_the_same_boxes(network, crops, expected) -> None:
 def test_cuda_engines_give_the_same_boxes(network, crops, expected, name: str) -> None:
     engine = engine_for(copy.deepcopy(network), engine=name, device="cuda", strict_device=True)
     for batch in (1, 3):
-        assert median_iou(answers_of(engine, crops, batch), expected) >= MEDIAN_IOU[name.split("/")[1]] - 1e-3
+        assert median_iou(predictions_of(engine, crops, batch), expected) >= MEDIAN_IOU[name.split("/")[1]] - 1e-3
 
 
-def test_kept_buffers_are_the_same_memory_every_frame(network) -> None:
+def test_input_buffers_are_the_same_memory_every_frame(network) -> None:
     engine = engine_for(copy.deepcopy(network), engine="torch", device="cpu")
-    for make in (engine.search_crops, engine.template_crops, engine.windows):
+    for make in (engine.search_crops, engine.template_crops, engine.response_weights):
         assert make(2) is make(2)
 
 
 @pytest.mark.parametrize("name", ["torch/int8", "tensorflow", "torch/", "openvino/fp16", ""])
-def test_an_unknown_engine_is_refused_with_the_list(network, name: str) -> None:
-    with pytest.raises(EngineError, match="there are auto, measure, torch/fp32"):
+def test_an_unknown_engine_is_refused_with_a_list_of_engines(network, name: str) -> None:
+    with pytest.raises(EngineError, match="expected one of: auto, measure, torch/fp32"):
         engine_for(network, engine=name, device="cpu")
 
 
@@ -168,11 +170,13 @@ def test_engine_names_have_default_precisions() -> None:
     [
         ("torch", "cuda", "device cuda is not available here"),
         ("cudagraph", "cpu", "CUDA graphs need a CUDA device"),
-        ("tensorrt", "cpu", "no tensorrt on cpu"),
-        ("openvino/int8", "cpu", "must be calibrated first"),
+        ("tensorrt", "cpu", "cannot run tensorrt on cpu"),
+        ("openvino/int8", "cpu", "must be calibrated"),
     ],
 )
-def test_what_is_missing_is_one_loud_line_or_an_error(network, caplog, engine: str, device: str, message: str) -> None:
+def test_a_missing_engine_or_device_is_one_warning_or_an_error(
+    network, caplog, engine: str, device: str, message: str
+) -> None:
     with caplog.at_level(logging.WARNING, "ckd_core"):
         fallen_back = engine_for(copy.deepcopy(network), engine=engine, device=device)
     assert (fallen_back.name, fallen_back.device) == ("torch/fp32", "cpu")
@@ -183,10 +187,10 @@ def test_what_is_missing_is_one_loud_line_or_an_error(network, caplog, engine: s
         engine_for(copy.deepcopy(network), engine=engine, device=device, strict_device=True)
 
 
-def test_nonsense_devices_and_threads_are_refused(network) -> None:
-    with pytest.raises(EngineError, match="no device 'gpu'"):
+def test_unknown_devices_and_negative_threads_are_refused(network) -> None:
+    with pytest.raises(EngineError, match="unknown device 'gpu'"):
         engine_for(network, device="gpu")
-    with pytest.raises(EngineError, match="threads must be 0"):
+    with pytest.raises(EngineError, match="threads is -1"):
         engine_for(network, threads=-1)
 
 
@@ -201,12 +205,12 @@ def test_auto_names_an_engine_that_exists() -> None:
     assert "torch/bf16" in candidates("cpu", small)
 
 
-def test_engines_are_named_without_being_started() -> None:
+def test_an_engine_is_resolved_without_being_started() -> None:
     assert resolve_engine(MODEL, None, "openvino", "cpu") == "openvino/fp32"
     assert resolve_engine(MODEL, None, "auto", "cpu") == auto_engine("cpu", model_config(MODEL))
-    with pytest.raises(EngineError, match="'measure' is a choice between engines, here one must be named: torch/fp32"):
+    with pytest.raises(EngineError, match="'measure', which leaves the choice open; expected one of: torch/fp32"):
         resolve_engine(MODEL, None, "measure", "cpu")
-    with pytest.raises(EngineError, match="no engine 'opnvino'"):
+    with pytest.raises(EngineError, match="unknown engine 'opnvino'"):
         resolve_engine(MODEL, None, "opnvino", "cpu")
 
 
@@ -231,29 +235,29 @@ def test_an_export_loads_back_with_the_same_boxes(
     metadata = metadata_for(network, name, batches)
     reference = engine_for(copy.deepcopy(network), engine="torch", device="cpu")
     template = reference.embed_template(crops[0]).numpy()
-    windows = sharp_windows(reference, 12)
-    items = [(template, crops[1][row : row + 1], windows[row : row + 1]) for row in range(12)]
+    weights = sharp_weights(reference, 12)
+    items = [(template, crops[1][row : row + 1], weights[row : row + 1]) for row in range(12)]
     try:
-        written = write_export(tmp_path / "made", network, metadata, items if name.endswith("int8") else ())
+        written = write_export(tmp_path / "export", network, metadata, items if name.endswith("int8") else ())
     except EngineUnavailableError as error:
         pytest.skip(str(error))
-    engine, read = load_export(tmp_path / "made", threads=1)
+    engine, read = load_export(tmp_path / "export", threads=1)
     assert read == written
     assert replace(read, files={}) == metadata
     assert (engine.name, engine.spec) == (name, metadata.spec)
-    assert median_iou(answers_of(engine, crops), expected) >= MEDIAN_IOU[name.split("/")[1]]
+    assert median_iou(predictions_of(engine, crops), expected) >= MEDIAN_IOU[name.split("/")[1]]
     if name.startswith("onnx"):
-        np.testing.assert_allclose(answers_of(engine, crops, batch=3), expected, atol=2e-5)  # in parts of 2 and 1
-        tracker = build_tracker(MODEL, tmp_path / "made", Modality.THERMAL)
+        np.testing.assert_allclose(predictions_of(engine, crops, batch=3), expected, atol=2e-5)  # in parts of 2 and 1
+        tracker = build_tracker(MODEL, tmp_path / "export", Modality.THERMAL)
         assert (tracker.thresholds.doubt, tracker.config.published_geometry) == (0.5, False)
-        assert resolve_engine(MODEL, tmp_path / "made", "auto", "cpu") == name
-        with pytest.raises(EngineError, match="export for onnx/fp32, asked for was torch"):
-            build_tracker(MODEL, tmp_path / "made", engine="torch")
+        assert resolve_engine(MODEL, tmp_path / "export", "auto", "cpu") == name
+        with pytest.raises(EngineError, match="export for onnx/fp32; export again for torch"):
+            build_tracker(MODEL, tmp_path / "export", engine="torch")
         with pytest.raises(ExportError, match="exists; give a new folder"):
-            write_export(tmp_path / "made", network, metadata)
-        (tmp_path / "made" / "search_2.onnx").unlink()
-        with pytest.raises(ExportError, match=r"not whole: search_2\.onnx missing"):
-            load_export(tmp_path / "made")
+            write_export(tmp_path / "export", network, metadata)
+        (tmp_path / "export" / "search_2.onnx").unlink()
+        with pytest.raises(ExportError, match=r"not complete: search_2\.onnx missing"):
+            load_export(tmp_path / "export")
 
 
 def test_a_small_network_keeps_its_first_layers_exact_in_bf16(tmp_path) -> None:
@@ -263,12 +267,12 @@ def test_a_small_network_keeps_its_first_layers_exact_in_bf16(tmp_path) -> None:
     assert torch.equal(stem.first.weight, network.stem.first.weight)
     kinds = [next(block.parameters()).dtype for block in stem.blocks]
     assert kinds == [torch.float32] * EXACT_BLOCKS + [torch.bfloat16] * (len(kinds) - EXACT_BLOCKS)
-    write_export(tmp_path / "made", network, metadata_for(network, "torch/bf16"))
-    loaded, _ = load_export(tmp_path / "made", threads=0)
-    seen = np.random.default_rng(3).integers(0, 256, (1, 2, 128, 128, 3), dtype=np.uint8)
-    template = seen[:, :, 32:96, 32:96].copy()
-    found = [one.track(one.embed_template(template), seen, one.windows(1)) for one in (engine, loaded)]
-    np.testing.assert_array_equal(*found)
+    write_export(tmp_path / "export", network, metadata_for(network, "torch/bf16"))
+    loaded, _ = load_export(tmp_path / "export", threads=0)
+    search = np.random.default_rng(3).integers(0, 256, (1, 2, 128, 128, 3), dtype=np.uint8)
+    template = search[:, :, 32:96, 32:96].copy()
+    rows = [one.track(one.embed_template(template), search, one.response_weights(1)) for one in (engine, loaded)]
+    np.testing.assert_array_equal(*rows)
     pytest.importorskip("openvino")
     with pytest.raises(EngineUnavailableError, match="must keep its first layers in fp32"):
         engine_for(network, engine="openvino/bf16", device="cpu", strict_device=True)
@@ -277,7 +281,7 @@ def test_a_small_network_keeps_its_first_layers_exact_in_bf16(tmp_path) -> None:
     assert not (tmp_path / "other").exists()
 
 
-def test_a_compiler_that_fails_costs_no_precision(monkeypatch) -> None:
+def test_when_the_compiler_fails_the_fallback_has_full_precision(monkeypatch) -> None:
     def broken(*_: object) -> None:
         raise RuntimeError("no compiler")
 
@@ -286,18 +290,18 @@ def test_a_compiler_that_fails_costs_no_precision(monkeypatch) -> None:
     monkeypatch.setattr(CompiledEngine, "track", broken)
     engine = engine_for(copy.deepcopy(network), engine="compile/bf16", device="cpu")
     assert engine.name == "torch/fp32"
-    seen = np.random.default_rng(3).integers(0, 256, (1, 2, 128, 128, 3), dtype=np.uint8)
-    template = seen[:, :, 32:96, 32:96].copy()
-    found = [one.track(one.embed_template(template), seen, one.windows(1)) for one in (engine, reference)]
-    np.testing.assert_array_equal(*found)
+    search = np.random.default_rng(3).integers(0, 256, (1, 2, 128, 128, 3), dtype=np.uint8)
+    template = search[:, :, 32:96, 32:96].copy()
+    rows = [one.track(one.embed_template(template), search, one.response_weights(1)) for one in (engine, reference)]
+    np.testing.assert_array_equal(*rows)
 
 
 def test_a_failed_export_leaves_nothing(tmp_path, network) -> None:
-    with pytest.raises(ExportError, match="no file form"):
-        write_export(tmp_path / "made", network, metadata_for(network, "compile/fp32"))
+    with pytest.raises(ExportError, match="cannot be exported"):
+        write_export(tmp_path / "export", network, metadata_for(network, "compile/fp32"))
     pytest.importorskip("openvino")
     with pytest.raises(ExportError, match="needs crops to calibrate on"):
-        write_export(tmp_path / "made", network, metadata_for(network, "openvino/int8"))
+        write_export(tmp_path / "export", network, metadata_for(network, "openvino/int8"))
     assert list(tmp_path.iterdir()) == []
 
 
