@@ -2,7 +2,7 @@
 
 Every attention matrix is computed whole, streams run one after the other, the cross-modal stage masks one long
 sequence, the template is embedded again in each frame. Weights are those of a network of this package. Own code,
-written from the papers and the specification; only for comparison, tracking never uses it.
+written from the papers and docs/trackers.md; only for comparison, tracking never uses it.
 """
 
 from __future__ import annotations

@@ -129,7 +129,7 @@ def _crops(modality: Modality, frame: MultiModalFrame, rounds: int) -> list[Row]
 
 
 def published_steps(frame: MultiModalFrame, box: BoundingBox, ready: NDArray[np.uint8] | None) -> torch.Tensor:
-    """The published order of preprocessing, restated from the specification (TRACKERS.md section 3).
+    """The published order of preprocessing, restated from docs/trackers.md "Crops".
 
     The whole auxiliary image becomes three colours (`ready`: it has them), both images become one six-channel frame,
     the window is cut out and padded with zeros on all six channels, resized, moved to a float tensor and normalised.

@@ -1,7 +1,7 @@
 """Raw depth, thermal and event data -> the 3-channel uint8 images that the networks were trained on.
 
 Depth: clip at min(3 x median, 10 m), stretch to 0..255, JET in OpenCV's BGR order, as in the published training code
-(TRACKERS.md section 3, "rgbcolormap"). Thermal and event images pass as they are; 14/16-bit thermal is scaled to 8.
+(docs/trackers.md "Auxiliary images"). Thermal and event images pass as they are; 14/16-bit thermal is scaled to 8.
 
 All of it is a per-pixel function once the frame's own statistics are known, so that only the window a tracker looks at
 has to be converted (`ModalityConverter.prepare`, then `convert` on a part), with the same result as converting first.

@@ -251,3 +251,19 @@ def test_colcon_builds_and_installs(sources: Path) -> None:
         check=False,
     )
     assert version.stdout.strip() == f"sdstrack {ckd_core.__version__}", version.stderr
+
+
+def test_every_cited_section_on_the_published_trackers_exists() -> None:
+    page = (ROOT / "docs" / "trackers.md").read_text()
+    headings = set(re.findall(r"^#+ (.+)$", page, re.MULTILINE))
+    cited = set()
+    for name in tracked_files():
+        if not name.endswith((".py", ".yaml", ".md")) or not (ROOT / name).is_file() or name == "test/test_package.py":
+            continue
+        text = (ROOT / name).read_text()
+        assert "TRACKERS.md" not in text, name
+        for heading in re.findall(r"docs/trackers\.md \"([^\"]+)\"", text):
+            section = re.sub(r"\s+", " ", heading)
+            assert section in headings, f"{name} cites '{section}'; docs/trackers.md has {sorted(headings)}"
+            cited.add(section)
+    assert len(cited) > 10

@@ -1,4 +1,4 @@
-"""Random changes to a training pair, the same for both modalities of a crop (TRACKERS.md section 3).
+"""Random changes to a training pair, the same for both modalities of a crop (docs/trackers.md "Augmentation").
 
 Every function takes what it is to do, drawn before from an explicit generator by `draw_changes`.
 """
@@ -27,7 +27,7 @@ class AugmentationSettings:
 
     center_jitter, scale_jitter: of the search window, see `jitter_box`. grayscale: probability that both crops lose
     their colour; only the colour channels do. Published training never did it: its grayscale step raises on 6 channels
-    and the sampler drops the sample silently (section 7, SDSTrack 1; verified, `tf_gray6_error`); 0 gives that
+    and the sampler drops the sample silently (docs/trackers.md "Grey images are never drawn"); 0 gives that
     behaviour without the lost samples. joint_flip: probability that both crops are mirrored together; own_flip: that
     one crop is mirrored, on top. brightness: factor 1 - b .. 1 + b of a crop.
     """

@@ -1,6 +1,6 @@
 """Readers of public datasets: one row of `LAYOUTS` each, and one reader for all of them.
 
-Layouts are those of the datasets' own downloads (TRACKERS.md sections 3 and 6). A dataset's root either holds the
+Layouts are those of the datasets' own downloads (docs/trackers.md "Dataset layouts"). A dataset's root either holds the
 sequences, or the folders of its splits; a list file picks and orders them where there is one.
 """
 
@@ -46,7 +46,8 @@ class DatasetLayout:
     every: annotation rows may stand for every n-th frame only.
     absent_file: one flag a frame; present_flag: the value that says the object is there.
     folders, lists: split -> candidates below the root.
-    min_size: sides in pixels that a box must exceed to count as visible in training (TRACKERS.md section 3).
+    min_size: sides in pixels that a box must exceed to count as visible in training
+        (docs/trackers.md "Training pairs").
     """
 
     name: str

@@ -45,7 +45,8 @@ class SamplerSettings:
 
     max_gap: frames from template to search. max_draws: draws until an unreadable or unusable pair is an error.
     published_boxes: box positions in the crop count from (side - 1) / 2 as in the published training, half a pixel off
-        what the tracker's way back assumes (TRACKERS.md section 3 and section 7, SDSTrack 9). Off: the exact inverse.
+        what the tracker's way back assumes (docs/trackers.md "Half a pixel between crop and box"). Off: the exact
+        inverse.
     """
 
     max_gap: int = field(default=200, metadata=limits(1))

@@ -1,4 +1,7 @@
-"""CKD's objective: style is coupled between the students, content comes from teachers (TRACKERS.md 2.2, 2.3)."""
+"""CKD's objective: style is coupled between the students, content comes from teachers.
+
+Source: docs/trackers.md "CKD: masks" and docs/trackers.md "CKD: losses".
+"""
 
 from __future__ import annotations
 
@@ -32,10 +35,11 @@ class CKDSettings:
 
     content_normalisation: `channel` = every channel over all tokens (instance norm; the published configurations);
         `token` = every token over its channels; `none` = raw features. The published default, spelt "channel-level",
-        matches no branch: content is then not normalised and style fails (TRACKERS.md section 7, CKD 6).
+        matches no branch: content is then not normalised and style fails
+        (docs/trackers.md "Content normalisation without a match").
     stop_content_gradient: the content term does not reach the teachers (published: True).
-    train_teachers: teachers learn by their own tracking losses, as published (section 7, CKD 11); False leaves their
-        tracking losses out of the sum.
+    train_teachers: teachers learn by their own tracking losses, as published (docs/trackers.md "Teachers are trained");
+        False leaves their tracking losses out of the sum.
     """
 
     kind: Literal["ckd"] = "ckd"

@@ -1,8 +1,9 @@
 """Tracking loss that teaches boxes around the true centre instead of at the predicted peak.
 
-The published loss reads the box at the score map's maximum (TRACKERS.md 1.7). A network that starts from scratch has
-its maximum anywhere for thousands of steps, and learns sizes at places that show something else. Here every cell near
-the true centre is told the box. A pair without a target in its search region (box outside the crop) teaches the score.
+The published loss reads the box at the score map's maximum (docs/trackers.md "SDSTrack: losses"). A network that starts
+from scratch has its maximum anywhere for thousands of steps, and learns sizes at places that show something else. Here
+every cell near the true centre is told the box. A pair without a target in its search region (box outside the crop)
+teaches the score.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""SDSTrack's objective: the network teaches itself to see through masked patches (TRACKERS.md 1.6, 1.7)."""
+"""SDSTrack's objective: the network teaches itself to see through masked patches.
+
+Source: docs/trackers.md "SDSTrack: masked path" and docs/trackers.md "SDSTrack: losses".
+"""
 
 from __future__ import annotations
 
@@ -29,11 +32,11 @@ class SDSTrackSettings:
     """Weights and options. How much is masked is the network's `mask_ratio`.
 
     stop_gradient: the clean path is a target and gets no gradient from the distillation term. Published: False; there
-        the clean path is also pulled towards the masked one (TRACKERS.md section 7, SDSTrack 3), which its teacher role
-        in the paper's text rules out.
+        the clean path is also pulled towards the masked one (docs/trackers.md "Distillation compares unaligned
+        tokens"), which its teacher role in the paper's text rules out.
     align_tokens: compare tokens of one image position, those that both paths still have. Published: False; once
         elimination orders and keeps tokens differently in both paths, token k of one is compared with token k of the
-        other whatever they show (same item). Without elimination both are the same.
+        other whatever they show (same section). Without elimination both are the same.
     """
 
     kind: Literal["sdstrack"] = "sdstrack"

@@ -84,7 +84,7 @@ class CropWindow:
 
 
 def window_around(box: BoundingBox, factor: float, published: bool = True, *, square_boxes: bool = False) -> CropWindow:
-    """Return the square of side sqrt(w h) * factor around a box's centre (TRACKERS.md section 3, sample_target).
+    """Return the square of side sqrt(w h) * factor around a box's centre (docs/trackers.md "Crops").
 
     Args:
         box: In reference pixels.

@@ -26,8 +26,8 @@ class InitSettings:
     file: what every branch starts from; a name of the registry stands for its weights inside the package.
     roles: for CKD's `rgb_branch`, `tir_branch`, `teacher_rgb`, `teacher_tir`, instead of `file`.
     copy_patch_embed: SDSTrack's auxiliary patch embedding starts as a copy of the colour one. Published: False; no key
-        of the colour tracker matches it, so it starts at random in front of frozen blocks (TRACKERS.md 1.2, section 7,
-        SDSTrack 5).
+        of the colour tracker matches it, so it starts at random in front of frozen blocks
+        (docs/trackers.md "The auxiliary patch embedding starts at random").
     """
 
     kind: Literal["single_stream", "weights", "checkpoint", "shared_encoder", "imagenet_stem"] = "single_stream"
@@ -79,7 +79,7 @@ class ScheduleSettings:
     warmup_steps: linear rise from 0 first, for any kind.
 
     SDSTrack's published schedule drops once after EPOCH + 1 epochs, that is never, and ignores its DECAY_RATE
-    (TRACKERS.md 1.8, section 7 item 7); `constant` is the same training without the dead knobs.
+    (docs/trackers.md "Learning-rate options without effect"); `constant` is the same training without the dead knobs.
     """
 
     kind: Literal["constant", "step", "cosine"] = "constant"

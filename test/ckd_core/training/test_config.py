@@ -12,7 +12,9 @@ from ckd_core.training.config import TrainSettings
 from ckd_core.training.optim import OptimError, build_optimizer, learning_rate_factor, select_parameters
 
 CONFIGS = sorted((Path(__file__).parents[3] / "config" / "train").glob("*.yaml"))
-ROWS = {  # TRACKERS.md 1.8 and 2.5: epochs, global batch, first learning rate, file of the trainable list
+# docs/trackers.md "SDSTrack: optimisation" and docs/trackers.md "CKD: configurations": epochs, global batch, first
+# learning rate, file of the trainable list
+ROWS = {
     "sdstrack_rgbt": (40, 64, 1e-4, "sdstrack_trainable"),
     "sdstrack_rgbd": (15, 64, 5e-5, None),
     "sdstrack_rgbe": (50, 64, 1e-4, "sdstrack_trainable"),
