@@ -1,1 +1,1 @@
-"""Speed, printed and never asserted: `make bench`. One part a file."""
+"""Speed, printed and never asserted: `make bench`. One module per part."""

@@ -1,4 +1,4 @@
-"""How fast synthetic scenes are made, against the published crop work of a real pair, on one core."""
+"""How fast synthetic scenes are generated, against the published crop work of a real pair, on one core."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from benchmarks.harness import Row
 
-TITLE = "Synthetic data: pairs and clips a second and core"
+TITLE = "Synthetic data: pairs and clips per second and core"
 PAIRS_AT_ONCE = 20
 CLIP_FRAMES = 10
 
@@ -39,7 +39,7 @@ def _decode_two_pairs_of_files() -> Callable[[], object]:
 
 
 def run(quick: bool) -> list[Row]:
-    """One row a contestant, with pairs or frames a second."""
+    """One row per variant, with pairs or frames per second."""
     threads = cv2.getNumThreads()
     cv2.setNumThreads(1)
     try:
@@ -51,18 +51,18 @@ def run(quick: bool) -> list[Row]:
 def _run(quick: bool) -> list[Row]:
     world = World(0)
     counts = {"pair from JPEG files": PAIRS_AT_ONCE}
-    contestants: dict[str, Callable[[], object]] = {"pair from JPEG files": _decode_two_pairs_of_files()}
+    variants: dict[str, Callable[[], object]] = {"pair from JPEG files": _decode_two_pairs_of_files()}
     for modality in Modality:
         pairs = SyntheticPairs(world, PairSettings(modalities=(modality,)))
         pairs[0]
         name = f"synthetic pair, {modality.value}"
-        contestants[name] = lambda pairs=pairs: [pairs[i] for i in range(PAIRS_AT_ONCE)]  # type: ignore[misc]  # bound now
+        variants[name] = lambda pairs=pairs: [pairs[i] for i in range(PAIRS_AT_ONCE)]  # type: ignore[misc]  # bound now
         counts[name] = PAIRS_AT_ONCE
     for modality in Modality:
         name = f"clip frame 320 x 240, {modality.value}"
-        contestants[name] = lambda modality=modality: clip(1, modality, CLIP_FRAMES, world=world)  # type: ignore[misc]  # bound now
+        variants[name] = lambda modality=modality: clip(1, modality, CLIP_FRAMES, world=world)  # type: ignore[misc]  # bound now
         counts[name] = CLIP_FRAMES
-    timings = interleaved(contestants, rounds=3 if quick else 9, warmup=1)
+    timings = interleaved(variants, rounds=3 if quick else 9, warmup=1)
     rows = rows_against(timings, "pair from JPEG files")
     for row in rows:
         name = str(row["name"])

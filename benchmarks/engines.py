@@ -116,7 +116,7 @@ def _published_order(network: TrackingNetwork, device: str) -> Call:
 
 
 class _Programs:
-    """A network's exported programs, made once for all engines that run programs."""
+    """A network's exported programs, built once for all engines that run programs."""
 
     def __init__(self, network: TrackingNetwork) -> None:
         self._network = network
@@ -146,7 +146,7 @@ class _Programs:
         return OpenVinoEngine(name, "cpu", self.spec, compiled, {1: program})
 
     def _quantised(self, template: Any) -> Any:
-        """As `sdstrack export` makes it, but calibrated on noise: its speed, not its boxes, is looked at."""
+        """As `sdstrack export` makes it, but calibrated on noise: its speed is measured, not its boxes."""
         if importlib.util.find_spec("nncf") is None:
             raise EngineUnavailableError("nncf is not installed; see requirements/engines.txt")
         config = self._network.config

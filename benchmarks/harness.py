@@ -1,4 +1,4 @@
-"""Interleaved timing: every contestant once a round, so that a drifting machine moves all of them alike."""
+"""Interleaved timing: every variant once per round, so that a drifting machine moves all of them alike."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Row = dict[str, object]
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """Milliseconds of one contestant over all rounds."""
+    """Milliseconds of one variant over all rounds."""
 
     samples_ms: tuple[float, ...]
 
@@ -35,13 +35,11 @@ class Timing:
         return third - first
 
 
-def interleaved(
-    contestants: Mapping[str, Callable[[], object]], rounds: int = 15, warmup: int = 2
-) -> dict[str, Timing]:
-    """Time every contestant `rounds` times in turn (A B C A B C ...) after `warmup` uncounted rounds."""
-    samples: dict[str, list[float]] = {name: [] for name in contestants}
+def interleaved(variants: Mapping[str, Callable[[], object]], rounds: int = 15, warmup: int = 2) -> dict[str, Timing]:
+    """Time every variant `rounds` times in turn (A B C A B C ...) after `warmup` uncounted rounds."""
+    samples: dict[str, list[float]] = {name: [] for name in variants}
     for index in range(warmup + rounds):
-        for name, call in contestants.items():
+        for name, call in variants.items():
             begin = time.perf_counter()
             call()
             elapsed_ms = (time.perf_counter() - begin) * 1e3
@@ -51,7 +49,7 @@ def interleaved(
 
 
 def network_of(name: str) -> TrackingNetwork:
-    """Shipped weights where there are some, else random ones: speed depends on them only through denormal numbers."""
+    """Network with its default weights, random ones where it has none: speed hardly depends on them."""
     from ckd_core.models.checkpoint import default_weights, load_model
     from ckd_core.models.registry import build_model
 
@@ -59,7 +57,7 @@ def network_of(name: str) -> TrackingNetwork:
 
 
 def rows_against(timings: Mapping[str, Timing], reference: str) -> list[Row]:
-    """One row a contestant; ratio = reference / contestant, so above 1 is faster than the reference."""
+    """One row per variant; ratio = reference / variant, so above 1 is faster than the reference."""
     base = timings[reference].median_ms
     return [
         {

@@ -35,7 +35,7 @@ PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 def run(quick: bool) -> list[Row]:
     """CPU rows in float32 and bfloat16; where a CUDA device is present, the same there, compiled and as a graph.
 
-    All contestants of a network on one device share one interleaved run. `ratio` is against the published order in the
+    All variants of a network on one device share one interleaved run. `ratio` is against the published order in the
     same precision, `ratio_f32` against the published order in float32, which is how the published trackers run.
     """
     rounds = 5 if quick else 21
@@ -52,10 +52,10 @@ def _case(title: str, name: str, overrides: dict[str, Any], device: str, rounds:
     calls: dict[str, Call] = {}
     flops: dict[str, float] = {}
     for precision, dtype in PRECISIONS.items():
-        for contestant, call in _contestants(name, overrides, device, dtype).items():
-            calls[f"{contestant}, {precision}"] = call if device == "cpu" else _waited(call)
-        for contestant in ("published order", "ours"):
-            key = f"{contestant}, {precision}"
+        for variant, call in _variants(name, overrides, device, dtype).items():
+            calls[f"{variant}, {precision}"] = call if device == "cpu" else _waited(call)
+        for variant in ("published order", "ours"):
+            key = f"{variant}, {precision}"
             flops[key] = _gflop(calls[key])
     timings = interleaved(calls, rounds)
     against_f32 = {str(row["name"]): row["ratio"] for row in rows_against(timings, "published order, float32")}
@@ -69,7 +69,7 @@ def _case(title: str, name: str, overrides: dict[str, Any], device: str, rounds:
     return rows
 
 
-def _contestants(name: str, overrides: dict[str, Any], device: str, dtype: torch.dtype) -> dict[str, Call]:
+def _variants(name: str, overrides: dict[str, Any], device: str, dtype: torch.dtype) -> dict[str, Call]:
     model = build_model(name, **overrides).eval().to(device, dtype)
     template, search = _images(model, device, dtype)
     kept = model.embed_template(template)

@@ -16,8 +16,6 @@ from benchmarks.harness import Row, interleaved
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-# The tests' cameras and processes serve here too.
-
 TITLE = "Node: 640x480 rgb8 + 16UC1 at 30 Hz from another process"
 RATE_HZ = 30.0
 INIT_BOX = "[200.0, 180.0, 60.0, 60.0]"
@@ -52,13 +50,13 @@ def live(frames: int) -> Row:
 
 def message_to_frame(quick: bool) -> list[Row]:
     """Milliseconds from two messages to one frame: ours, and message_filters + cv_bridge where they are installed."""
-    contestants = {"ours: tolerant pairing, views": ours()}
+    variants = {"ours: tolerant pairing, views": ours()}
     try:
-        contestants["stock: ApproximateTimeSynchronizer, cv_bridge"] = stock()
+        variants["stock: ApproximateTimeSynchronizer, cv_bridge"] = stock()
         missing = ""
     except ImportError as error:
         missing = f"not measured here: {error}"
-    timings = interleaved(contestants, rounds=50 if quick else 300, warmup=10)
+    timings = interleaved(variants, rounds=50 if quick else 300, warmup=10)
     rows: list[Row] = [
         {"name": name, "median_ms": round(timing.median_ms, 4), "spread_ms": round(timing.spread_ms, 4)}
         for name, timing in timings.items()

@@ -1,6 +1,6 @@
 """Scoring 245 LasHeR sequences for four trackers, files and all, beside the package rgbt on the same files.
 
-Uses the published raw results beside the checkout; without them, made-up ones of the same size.
+Uses the published raw results (SDSTRACK_SHARED); without them, synthetic ones of the same size.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ SEQUENCES, FRAMES = 245, 900
 
 
 def lay_out(folder: Path) -> str:
-    """Put `groundtruth/`, one folder a tracker and `names.txt` into a folder; says where the boxes come from."""
+    """Put `groundtruth/`, one folder per tracker and `names.txt` into a folder; returns where the boxes come from."""
     if PUBLISHED.is_dir():
         for name in ("groundtruth", *TRACKERS):
             with tarfile.open(PUBLISHED / f"{name}.tar.gz") as bundle:
@@ -43,7 +43,7 @@ def lay_out(folder: Path) -> str:
             boxes = rng.integers(10, 200, (FRAMES, 4))
             np.savetxt(folder / name / f"{sequence}.txt", boxes, fmt="%d", delimiter=",")
     (folder / "names.txt").write_text("\n".join(names) + "\n")
-    return "made-up boxes"
+    return "synthetic boxes"
 
 
 def ours(folder: Path) -> dict[str, float]:
@@ -51,11 +51,11 @@ def ours(folder: Path) -> dict[str, float]:
     rule = get_rule("lasher")
     truths = read_truths(folder / "groundtruth", rule)
     names = [truth.name for truth in truths]
-    found = {}
+    rates = {}
     for tracker in TRACKERS:
         results = read_results(folder / tracker, names, rounded=rule.round_results)
-        found[tracker] = score_benchmark(rule, truths, results.tracks, tracker).metrics["SR"]
-    return found
+        rates[tracker] = score_benchmark(rule, truths, results.tracks, tracker).metrics["SR"]
+    return rates
 
 
 def theirs(folder: Path) -> dict[str, float]:
@@ -65,13 +65,13 @@ def theirs(folder: Path) -> dict[str, float]:
 
     names = (folder / "names.txt").read_text().split()
     dataset = BaseRGBTDataet(str(folder / "groundtruth"), names, "ltwh")
-    found = {}
+    rates = {}
     for tracker in TRACKERS:
         results = dataset(tracker, str(folder / tracker))
         PR_LasHeR()(dataset, results, names)
         NPR()(dataset, results, names)
-        found[tracker] = float(SR_LasHeR()(dataset, results, names)[0])
-    return found
+        rates[tracker] = float(SR_LasHeR()(dataset, results, names)[0])
+    return rates
 
 
 def run(quick: bool) -> list[Row]:

@@ -1,4 +1,4 @@
-"""Cost of 1, 2, 4 and 8 targets in one stream: one batched network call a frame."""
+"""Cost of 1, 2, 4 and 8 targets in one stream: one batched network call per frame."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def _case(name: str, engine: str, device: str, rounds: int) -> list[Row]:
             "median_ms": round(timing.median_ms, 3),
             "spread_ms": round(timing.spread_ms, 3),
             "ratio": round(timing.median_ms / alone, 3),
-            "ms_a_target": round(timing.median_ms / int(label.split()[0]), 3),
+            "ms_per_target": round(timing.median_ms / int(label.split()[0]), 3),
         }
         for label, timing in timings.items()
     ]

@@ -112,7 +112,7 @@ def _crops(modality: Modality, frame: MultiModalFrame, rounds: int) -> list[Row]
         planes = torch.from_numpy(out).permute(0, 1, 4, 2, 3).flatten(1, 2)
         return torch.addcmul(shift, planes.float(), scale)
 
-    # depth arrives raw; thermal and event images came as three colours from their files
+    # depth arrives raw; thermal and event files already hold three channels
     ready = None if modality is Modality.DEPTH else to_network_image(frame.aux, modality)
 
     @torch.inference_mode()

@@ -1,4 +1,4 @@
-"""Headless Chromium, for looking at pages as people do."""
+"""Headless Chromium, for tests that open report pages."""
 
 from __future__ import annotations
 
@@ -19,7 +19,16 @@ FLAGS = (
 
 
 def browse(page: Path, profile: Path, *options: str) -> str:
-    """What headless Chromium says about a page (`--dump-dom`, `--screenshot=...`); a script's error fails the test."""
+    """Open a page in headless Chromium and return its output.
+
+    Args:
+        page: HTML file.
+        profile: folder for the browser's own files.
+        options: `--dump-dom`, `--screenshot=...`.
+
+    Raises:
+        AssertionError: the browser failed, or a script of the page did.
+    """
     if CHROMIUM is None:
         pytest.skip("no chromium on this machine (Debian package chromium)")
     command = [CHROMIUM, *FLAGS, f"--user-data-dir={profile}", *options, page.resolve().as_uri()]

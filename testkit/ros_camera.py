@@ -1,4 +1,4 @@
-"""The test's own side of the DDS wire: two cameras that film a moving square, and ears for what the node says."""
+"""The test's own side of the DDS wire: two cameras that film a moving square, and a record of what the node says."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ OPTICAL_FRAME = "camera_color_optical_frame"
 
 
 @dataclass
-class Ears:
-    """Messages by topic, in order of arrival, and when they came."""
+class MessagesByTopic:
+    """Messages by topic, in order of arrival."""
 
     messages: dict[str, list[Any]] = field(default_factory=lambda: defaultdict(list))
 
@@ -57,7 +57,7 @@ class RosTest:
         self.node = rclpy.create_node("test", context=self.context, enable_rosout=False)
         self.executor = SingleThreadedExecutor(context=self.context)
         self.executor.add_node(self.node)
-        self.heard = Ears()
+        self.messages = MessagesByTopic()
         self._publishers: dict[str, Any] = {}
         self._clients: dict[str, Any] = {}
 
@@ -67,29 +67,34 @@ class RosTest:
         rclpy.shutdown(context=self.context)
 
     def spin(self, seconds: float = 0.01) -> None:
-        """Handle callbacks for so long."""
+        """Handle callbacks for that many seconds."""
         until = time.monotonic() + seconds
-        while (left := until - time.monotonic()) > 0:
-            self.executor.spin_once(timeout_sec=left)
+        while (remaining_s := until - time.monotonic()) > 0:
+            self.executor.spin_once(timeout_sec=remaining_s)
 
     def until(self, condition: Callable[[], bool], timeout_s: float, what: str, process: RosProcess) -> None:
-        """Handle callbacks until `condition()`; see `wait_until`."""
-        wait_until(condition, timeout_s, what, self.spin, process)
+        """Handle callbacks until `condition()`; see `wait_until`. A failure names the newest status."""
+        try:
+            wait_until(condition, timeout_s, what, self.spin, process)
+        except ChildProcessFailure as error:
+            values = {pair.key: pair.value for pair in self.status.values} if self.status is not None else {}
+            message = repr(self.status.message) if self.status is not None else "none"
+            raise ChildProcessFailure(f"{error}\nnewest status: {message} {values}") from error
 
     def listen(self, kind: Any, topic: str, qos: Any = 100) -> None:
-        """Collect the messages of a topic in `heard`."""
-        self.node.create_subscription(kind, topic, lambda message: self.heard[topic].append(message), qos)
+        """Collect the messages of a topic in `messages`."""
+        self.node.create_subscription(kind, topic, lambda message: self.messages[topic].append(message), qos)
 
     def publisher(self, kind: Any, topic: str, qos: Any = 10) -> Any:
-        """A publisher, made once a topic."""
+        """The publisher of a topic, created when first asked for."""
         if topic not in self._publishers:
             self._publishers[topic] = self.node.create_publisher(kind, topic, qos)
         return self._publishers[topic]
 
     def call(self, kind: Any, name: str, request: Any, timeout_s: float = 60.0) -> Any:
-        """Call a service and return its response; asks again every `REPEAT_S`, so asking twice must do no harm.
+        """Call a service and return its response; repeats the call every `REPEAT_S`, so calling twice must do no harm.
 
-        Fast DDS loses an answer when the node has not yet discovered this client's reader and does not within 100 ms
+        Fast DDS loses a response when the node has not yet discovered this client's reader and does not within 100 ms
         (ros2/rmw_fastrtps#842), which happens to the first call on a busy machine.
         """
         deadline = time.monotonic() + timeout_s
@@ -97,28 +102,28 @@ class RosTest:
             response = self._ask(kind, name, request, min(REPEAT_S, timeout_s))
             if response is not None:
                 return response
-        raise ChildProcessFailure(f"no answer of {name} within {timeout_s} s")
+        raise ChildProcessFailure(f"no response from {name} within {timeout_s} s")
 
     def _ask(self, kind: Any, name: str, request: Any, patience_s: float) -> Any:
-        """Send one request; the response, None when none came."""
+        """Send one request and return the response, None when none came."""
         if name not in self._clients:
             self._clients[name] = self.node.create_client(kind, name)
         client = self._clients[name]
         wait_until(client.service_is_ready, 60.0, f"service {name}", self.spin)
         future = client.call_async(request)
-        # In one go and not in slices of time: the answer itself wakes the executor.
+        # In one go and not in slices of time: the response itself wakes the executor.
         self.executor.spin_until_future_complete(future, timeout_sec=patience_s)
         if not future.done():
             client.remove_pending_request(future)
         return future.result()
 
     def transition(self, transition: int, timeout_s: float = 60.0) -> bool:
-        """Ask the node for a lifecycle transition; whether it succeeded."""
+        """Request a lifecycle transition; returns whether it succeeded."""
         before = self.lifecycle()
         request = ChangeState.Request(transition=Transition(id=transition))
         response = self._ask(ChangeState, f"{NODE}/change_state", request, min(REPEAT_S, timeout_s))
         if response is None:
-            # The answer is lost (see `call`), or the node is still busy; either way it answers the next one after that.
+            # The response is lost (see `call`), or the node is still busy; either way it responds to the next request.
             return self.lifecycle(timeout_s) != before
         return bool(response.success)
 
@@ -142,12 +147,12 @@ class RosTest:
 
     @property
     def detections(self) -> list[Any]:
-        return self.heard[f"{NODE}/detections"]
+        return self.messages[f"{NODE}/detections"]
 
     @property
     def status(self) -> Any:
         """The newest status message, None before the first."""
-        messages = self.heard[f"{NODE}/status"]
+        messages = self.messages[f"{NODE}/status"]
         return messages[-1] if messages else None
 
     def value(self, key: str) -> str:
@@ -191,7 +196,7 @@ class Cameras:
         self.stamps: list[int] = []
 
     def box(self, index: int) -> tuple[int, int, int, int]:
-        """Where the square is in a frame: x, y, w, h."""
+        """Box of the square in a frame: x, y, w, h."""
         return 200 + (3 * index) % 200, 180 + index % 60, self.TARGET_SIZE, self.TARGET_SIZE
 
     def images(self, index: int) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
@@ -204,7 +209,7 @@ class Cameras:
         return rgb, depth
 
     def shoot(self, rgb: bool = True, aux: bool = True, stamp_ns: int | None = None, aux_late_ns: int = 0) -> int:
-        """Publish the next moment; returns its stamp in nanoseconds."""
+        """Publish the next frame; returns its stamp in nanoseconds."""
         stamp_ns = time.time_ns() if stamp_ns is None else stamp_ns
         color, depth = self.images(self.index)
         self.index += 1
@@ -234,7 +239,7 @@ class Cameras:
 
 
 def image_message(pixels: np.ndarray[Any, Any], encoding: str, stamp_ns: int) -> Image:
-    """An image message of an array; written here without the package's codec, which is under test."""
+    """Image message of an array, built without the package's codec, which is under test."""
     message = Image(height=pixels.shape[0], width=pixels.shape[1], encoding=encoding, step=pixels.strides[0])
     message.header.frame_id = OPTICAL_FRAME
     message.header.stamp.sec, message.header.stamp.nanosec = divmod(stamp_ns, 1_000_000_000)
@@ -245,7 +250,7 @@ def image_message(pixels: np.ndarray[Any, Any], encoding: str, stamp_ns: int) ->
 
 
 def stamp_of(message: Any) -> int:
-    """Nanoseconds of a message's header."""
+    """Stamp of a message's header in nanoseconds."""
     return int(message.header.stamp.sec) * 1_000_000_000 + int(message.header.stamp.nanosec)
 
 

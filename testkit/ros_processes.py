@@ -1,7 +1,7 @@
 """Helpers for tests that talk to a real process over real DDS: a private domain each, ended by process id.
 
-The test's own process is the camera (publishes images) and the reader of what the node answers; the node is the other
-process. Both use the package's own Fast DDS profile, as a robot would.
+The test's own process is the camera and the reader of the node's results; the node is the other process. Both use the
+package's own Fast DDS profile, as a robot would.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ MAX_DOMAIN = 101
 _domain_locks: set[int] = set()
 
 
-class ChildProcessFailure(AssertionError):  # noqa: N818  # it fails a test, as other assertions do
+class ChildProcessFailure(AssertionError):  # noqa: N818  # it fails a test, as every assertion does
     """A process did not do what the test needs; the message carries the end of its output."""
 
 
@@ -117,11 +117,11 @@ class RosProcess:
             raise ChildProcessFailure(f"still running {timeout_s} s after SIGINT:\n{self.output[-4000:]}") from error
 
     def end(self) -> None:
-        """End it, politely first; nothing happens when it has ended already."""
-        for number, patience_s in ((signal.SIGINT, 8.0), (signal.SIGKILL, 8.0)):
+        """End it: SIGINT, then SIGKILL. Does nothing when it has ended already."""
+        for signal_number, patience_s in ((signal.SIGINT, 8.0), (signal.SIGKILL, 8.0)):
             if not self.alive():
                 break
-            self.process.send_signal(number)
+            self.process.send_signal(signal_number)
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self.process.wait(patience_s)
         self.stream.close()

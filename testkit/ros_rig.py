@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-# On an idle machine all of this takes a second or two; a busy one may be twenty times slower.
+# On an idle machine each step takes a second or two; a busy one may be twenty times slower.
 PATIENCE_S = 60.0
 START_PATIENCE_S = 240.0
 
@@ -42,15 +42,15 @@ class Rig:
             self.cameras.film(3, **options)
 
     def says(self, text: str) -> bool:
-        """Whether any status heard so far answers a request with this text."""
+        """Whether any status so far reports the outcome of a request with this text."""
         return any(
             pair.key == "last_request" and text in pair.value
-            for message in self.ros.heard["/tracker/status"]
+            for message in self.ros.messages["/tracker/status"]
             for pair in message.values
         )
 
     def fault(self, cause: str) -> str:
-        """What the newest status says of a cause of faults, '' when it has none."""
+        """What the newest status says about a cause of faults, '' when it names none."""
         return self.ros.value(f"fault.{cause}")
 
     def active(self) -> None:
@@ -70,10 +70,10 @@ class Rig:
 def running_node(weights: Path, folder: Path, **parameters: Any) -> Iterator[Rig]:
     """A node of the smallest network in a domain of its own; its output goes to `folder`."""
     # The plain engine has nothing to compile, so nodes start fast.
-    given = {"model": "sdstrack_tiny_test", "weights": weights, "device": "cpu", "engine": "torch/fp32", **parameters}
+    values = {"model": "sdstrack_tiny_test", "weights": weights, "device": "cpu", "engine": "torch/fp32", **parameters}
     with private_domain() as domain:
         environment = ros_environment(domain, folder)
-        command = node_command(given, python_module)
+        command = node_command(values, python_module)
         with ros_process(command, environment, folder / "node.log") as process, ros_test(domain, environment) as ros:
             ros.listen_to_node()
             yield Rig(ros, Cameras(ros), process)

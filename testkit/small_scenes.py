@@ -1,4 +1,4 @@
-"""Short made-up sequences in the plain layout, for tests that track."""
+"""Short synthetic sequences in the plain layout, for tests that track."""
 
 from __future__ import annotations
 

@@ -118,7 +118,7 @@ def pair_ious(network: Any, batches: list[TrainingBatch], shown: str = "both cam
     """Mean IoU of the box at the peak on pairs that are shown as one of `SHOWN` says."""
     camera, how = shown.rsplit(" ", 1)
     dark = -torch.tensor(MEAN / STD, dtype=torch.float32)[:, None, None]  # black, normalised
-    found = []
+    ious = []
     for batch in batches:
         images = [batch.template.clone(), batch.search.clone()]
         if how == "masked":
@@ -128,8 +128,8 @@ def pair_ious(network: Any, batches: list[TrainingBatch], shown: str = "both cam
                 for image in images:
                     image[:, CAMERAS[camera]] = dark
             head = network(*images)
-        found.append(iou(cxcywh_to_xyxy(boxes_at_peak(head)), xywh_to_xyxy(batch.search_box).clamp(0, 1)))
-    return float(torch.cat(found).mean())
+        ious.append(iou(cxcywh_to_xyxy(boxes_at_peak(head)), xywh_to_xyxy(batch.search_box).clamp(0, 1)))
+    return float(torch.cat(ious).mean())
 
 
 def all_of(camera: str, count: int, config: NetworkConfig) -> TokenMasks:
@@ -192,18 +192,18 @@ def measure(
     return done
 
 
-def tables(found: dict[int, dict[str, Any]]) -> str:
+def tables(results: dict[int, dict[str, Any]]) -> str:
     """Mean over seeds, and every seed's value in brackets."""
 
     def cell(name: str, key: str) -> str:
-        values = [one[name][key] for one in found.values()]
+        values = [one[name][key] for one in results.values()]
         each = ", ".join(f"{value:.3f}" for value in values)
         return f"{statistics.fmean(values):.3f} ({each})"
 
     def table(head: str, names: dict[str, str], columns: dict[str, str]) -> list[str]:
         """Rows of what was measured; `names` and `columns` map what is shown to what it is called in the file."""
         lines = [f"| {head} | " + " | ".join(columns) + " |", "|---|" + "---|" * len(columns)]
-        measured = {shown: name for shown, name in names.items() if all(name in one for one in found.values())}
+        measured = {shown: name for shown, name in names.items() if all(name in one for one in results.values())}
         for shown, name in measured.items():
             lines.append(f"| {shown} | " + " | ".join(cell(name, key) for key in columns.values()) + " |")
         return [*lines, ""] if measured else []
@@ -226,13 +226,13 @@ def main() -> None:
     chosen = parser.parse_args()
     batches = held_out(chosen.held_out)
     try:
-        found = {
+        results = {
             seed: measure(chosen.out, seed, chosen.first_pairs, chosen.pairs, batches, chosen.variants)
             for seed in range(chosen.seeds)
         }
     except TrainingInterruptedError as stopped:
         sys.exit(f"{stopped}; the same command goes on")
-    print(tables(found))
+    print(tables(results))
 
 
 if __name__ == "__main__":

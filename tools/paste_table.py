@@ -1,6 +1,6 @@
 """Put a table into a document: `python -m tools.paste_table DOCUMENT NAME TABLE`.
 
-Replaces what stands in the markdown document between the lines `<!-- NAME -->` and `<!-- end -->`.
+Replaces the text of the Markdown document between the lines `<!-- NAME -->` and `<!-- end -->`.
 """
 
 from __future__ import annotations
@@ -13,13 +13,17 @@ from ckd_core.files import write_text
 
 
 def paste(document: Path, name: str, table: str) -> None:
-    """Replace the marked part of a document. Raises SystemExit when it has no such part, or two."""
+    """Replace the marked part of a document.
+
+    Raises:
+        SystemExit: the document has no such part, or more than one.
+    """
     begin, end = f"<!-- {name} -->\n", "<!-- end -->"
     pattern = re.compile(re.escape(begin) + r".*?" + re.escape(end), re.DOTALL)
     text = document.read_text()
-    found = len(pattern.findall(text))
-    if found != 1:
-        raise SystemExit(f"{document} has {found} parts between {begin.strip()} and {end}; expected one")
+    count = len(pattern.findall(text))
+    if count != 1:
+        raise SystemExit(f"{document} has {count} parts between {begin.strip()} and {end}; expected one")
     part = begin + table.strip() + "\n" + end
     write_text(document, pattern.sub(lambda _: part, text))
 

@@ -1,4 +1,4 @@
-"""Write docs/reliability.md from what `make soak` found: every row with its test, date, machine and versions."""
+"""Write docs/reliability.md from the results of `make soak`: each row with its test, date, machine and versions."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 ROOT = Path(__file__).parents[1]
 
 DOCS = ROOT / "docs"
-MARK = "<!-- tables -->"  # what is above is written by hand
+MARK = "<!-- tables -->"  # everything above it is written by hand
 MATRIX, CASES = "test_fault_matrix.py", "test_fault_cases.py"
 CASE_TESTS = {
     "network blocked": "test_network_blocked_two_seconds",
@@ -40,7 +40,7 @@ def link(file: str, text: str = "") -> str:
 
 
 def cell(value: object) -> str:
-    """One cell: no bars, no line ends, no folders of the machine it ran on."""
+    """One cell: no bars, no line ends, no folders of the machine that it ran on."""
     words = str(value).replace("|", "/").replace("\n", " ").split()
     return " ".join(Path(word).name if word.startswith("/tmp/") else word for word in words)  # noqa: S108  # as read
 
@@ -52,7 +52,7 @@ def table(head: tuple[str, ...], rows: list[tuple[object, ...]]) -> list[str]:
 
 
 def stated(note: dict[str, Any] | None, folder: str) -> list[str]:
-    """When and on what a part ran."""
+    """When and on which machine a part ran."""
     if note is None:
         return [f"Not run here yet: `python -m tools.soak --parts {folder}`.", ""]
     about, verdict = note["about"], "passed" if note["passed"] else "**failed**"
@@ -89,16 +89,16 @@ def matrix(folder: Path) -> list[str]:
 
 
 def fuzzing(folder: Path) -> list[str]:
-    """Fuzzing, one line an input."""
+    """Fuzzing, one line per input."""
     note, rows = read(folder)
     lines = ["## Fuzzing", "", *stated(note, "fuzz")]
     cells: list[tuple[object, ...]] = []
     for row in rows:
         name = row.pop("name")
         file = next((file for mark, file in FUZZ_TESTS.items() if mark in name), "test_fuzz_inputs.py")
-        found = ", ".join(f"{key} {value}" for key, value in row.items())
-        cells.append((name.replace("wire ", "over DDS: "), found, link(file)))
-    return [*lines, *table(("input", "what became of it", "test"), cells)] if cells else lines
+        counts = ", ".join(f"{key} {value}" for key, value in row.items())
+        cells.append((name.replace("wire ", "over DDS: "), counts, link(file)))
+    return [*lines, *table(("input", "outcome", "test"), cells)] if cells else lines
 
 
 def soak(folder: Path) -> list[str]:
@@ -107,14 +107,14 @@ def soak(folder: Path) -> list[str]:
     lines = ["## Soak", ""]
     if not path.exists():
         return [*lines, "Not run here yet: `make soak MINUTES=10`.", ""]
-    found = json.loads(path.read_text())
-    about = found["about"]
+    result = json.loads(path.read_text())
+    about = result["about"]
     shutil.copyfile(folder / "soak.png", DOCS / "soak.png")
     lines += [
         f"{about['date']}, {about['machine']}; {about['versions']}.",
-        f"{found['model']} by {found['engine']}, 640x480 rgb8 + 16UC1 at 30 Hz from another process, "
-        f"{found['minutes']:g} minutes, {len(found['faults'])} random faults (seed {found['seed']}), "
-        f"{found['answers']} boxes: {'passed' if found['passed'] else '**failed**'}. "
+        f"{result['model']} by {result['engine']}, 640x480 rgb8 + 16UC1 at 30 Hz from another process, "
+        f"{result['minutes']:g} minutes, {len(result['faults'])} random faults (seed {result['seed']}), "
+        f"{result['answers']} boxes: {'passed' if result['passed'] else '**failed**'}. "
         f"Short form: {link('test_soak.py')}.",
         "",
         "![soak](soak.png)",
@@ -122,18 +122,18 @@ def soak(folder: Path) -> list[str]:
     ]
     words = {True: "ok", False: "**failed**", None: "run too short to say"}
     lines += table(
-        ("criterion", "found", "limit", ""),
-        [(c["what"], f"{c['value']:g}", c["limit"], words[c["passed"]]) for c in found["criteria"]],
+        ("criterion", "result", "limit", ""),
+        [(c["what"], f"{c['value']:g}", c["limit"], words[c["passed"]]) for c in result["criteria"]],
     )
     lines += table(
         ("image's stamp to box, quiet stretch", "frames", "p50 ms", "p95 ms", "p99 ms"),
         [
             (name, s["frames"], *(f"{s[f'p{p}_ms']:.1f}" for p in (50, 95, 99)))
-            for name, s in (("beginning", found["begin"]), ("end", found["end"]))
+            for name, s in (("beginning", result["begin"]), ("end", result["end"]))
         ],
     )
     worst: dict[str, list[float]] = {}
-    for fault in found["faults"]:
+    for fault in result["faults"]:
         worst.setdefault(fault["name"], []).append(fault["recovered_s"])
     return [
         *lines,
@@ -145,14 +145,14 @@ def soak(folder: Path) -> list[str]:
 
 
 def plain(title: str, part: str, folder: Path, file: str) -> list[str]:
-    """A part whose rows are just named values."""
+    """A part whose rows are named values."""
     note, rows = read(folder)
     lines = [f"## {title}", "", *stated(note, part)]
     cells: list[tuple[object, ...]] = []
     for row in rows:
         name = row.pop("name")
         cells.append((name, "; ".join(f"{key}: {_short(value)}" for key, value in row.items()), link(file)))
-    return [*lines, *table(("", "found", "test"), cells)] if cells else lines
+    return [*lines, *table(("", "result", "test"), cells)] if cells else lines
 
 
 def _short(value: Any) -> str:

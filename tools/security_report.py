@@ -10,7 +10,7 @@ FENCE = "```xml\n"
 
 
 def main() -> None:
-    """Start the node a few times and write both files."""
+    """Start the node and write both files."""
     from ckd_core.files import write_text
     from testkit.reliability.graph import POLICY, full_graph, parse_policy, policy_xml
 

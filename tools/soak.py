@@ -1,8 +1,8 @@
 """Prove that the node keeps going: soak, fault matrix, fuzzing and determinism in their long forms.
 
 `make soak MINUTES=10`, or parts of it: `python -m tools.soak --minutes 1 --parts soak`. Results are JSON files below
---out, one folder a part; what a part found before stays until it runs again. `python -m tools.reliability_report`
-makes docs/reliability.md of them.
+--out, one folder per part; a part's results stay until it runs again. `python -m tools.reliability_report`
+writes docs/reliability.md from them.
 """
 
 from __future__ import annotations

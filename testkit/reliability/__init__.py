@@ -1,1 +1,1 @@
-"""What the reliability suite is made of: generated messages, a faulty camera, a node under watch, the fault rows."""
+"""Parts of the reliability suite: generated messages, a faulty camera, a node under observation, the fault rows."""

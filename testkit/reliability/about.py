@@ -1,4 +1,4 @@
-"""When, on what machine and with which versions a table was made."""
+"""Date, machine and versions behind a table."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ PACKAGES = ("ros-rclpy", "ros-rmw-fastrtps-cpp", "torch", "openvino", "numpy", "
 
 
 def about() -> dict[str, str]:
-    """Date, machine, versions."""
+    """Date, machine and versions as text, by name."""
     versions = {"Python": platform.python_version()}
     for name in PACKAGES:
         try:

@@ -1,4 +1,4 @@
-"""The node under test, its cameras and its watcher: three processes over real DDS, in a domain of their own."""
+"""The node under test, its cameras and its observer: three processes over real DDS, in a domain of their own."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ NODE = "/tracker"
 
 @dataclass(frozen=True, slots=True)
 class Resources:
-    """What a process holds: resident memory [MB], file descriptors, threads, and its shared memory [MB]."""
+    """Resources of a process: resident memory [MB], file descriptors, threads, shared memory [MB]."""
 
     rss_mb: float
     fds: int
@@ -74,15 +74,15 @@ class Camera:
         self._read(60.0)
 
     def set(self, **script: Any) -> dict[str, Any]:
-        """Follow a script (see `camera.Script`); what is not named is healthy. Returns the counts so far."""
+        """Follow a script (see `camera.Script`); whatever it does not name is healthy. Returns the counts so far."""
         return self._ask({"set": {"rate_hz": self.rate_hz, **self.base, **script}})
 
     def report(self) -> dict[str, Any]:
-        """Counts of what was sent, and the last stamp."""
+        """Counts of the messages sent, and the last stamp."""
         return self._ask({"report": True})
 
     def kill(self) -> None:
-        """SIGKILL: nothing is said to anyone."""
+        """Send SIGKILL: no other process is notified."""
         assert self.process is not None
         self.left_behind |= segments_of(self.process.pid)
         self.process.kill()
@@ -123,12 +123,12 @@ class Camera:
                 report: dict[str, Any] = json.loads(line)
                 return report
         words = self._log.read_text()[-2000:]
-        raise ChildProcessFailure(f"the camera process said nothing within {timeout_s} s:\n{words}")
+        raise ChildProcessFailure(f"the camera process reported nothing within {timeout_s} s:\n{words}")
 
 
 @dataclass
 class Bench:
-    """A running node, its cameras, and what is heard of both."""
+    """A running node, its cameras, and the messages of both."""
 
     ros: RosTest
     camera: Camera
@@ -149,10 +149,10 @@ class Bench:
     # What the node says.
 
     def values(self, fresh: bool = True) -> dict[str, str]:
-        """Values of its status; `fresh` waits for one that is sent after now."""
-        statuses = self.ros.heard[f"{NODE}/status"]
+        """Values of the node's status; `fresh` waits for one that is sent after this call."""
+        statuses = self.ros.messages[f"{NODE}/status"]
         if fresh:
-            self.spin(0.1)  # what was on its way
+            self.spin(0.1)  # what is on its way
             count = len(statuses)
             self.until(lambda: len(statuses) > count, 30, "a status message")
         return {pair.key: pair.value for pair in statuses[-1].values}
@@ -160,44 +160,45 @@ class Bench:
     def said_since(self, start: int) -> str:
         """Messages and values of all statuses from number `start` on, as one text."""
         lines = []
-        for status in self.ros.heard[f"{NODE}/status"][start:]:
+        for status in self.ros.messages[f"{NODE}/status"][start:]:
             lines.append(status.message)
             lines += [f"{pair.key}={pair.value}" for pair in status.values]
         return "\n".join(dict.fromkeys(lines))
 
     @property
     def statuses(self) -> int:
-        return len(self.ros.heard[f"{NODE}/status"])
+        return len(self.ros.messages[f"{NODE}/status"])
 
     @property
     def answers(self) -> list[int]:
         """Stamps of the answers so far."""
-        return [stamp_of(message) for message in self.ros.heard[f"{NODE}/detections"]]
+        return [stamp_of(message) for message in self.ros.messages[f"{NODE}/detections"]]
 
     def healthy(self, timeout_s: float = 60.0) -> dict[str, str]:
-        """Wait until answers flow and colour pairs with the second sensor again; returns the status values."""
+        """Wait until results flow and colour pairs with the auxiliary camera again; returns the status values."""
         deadline = time.monotonic() + timeout_s
         before = self.values()
         while True:
             now = self.values()
             answered = number(now, "frames.answered") - number(before, "frames.answered")
             alone = number(now, "frames.degraded") - number(before, "frames.degraded")
-            # On a busy machine a partner comes too late now and then.
+            # On a busy machine a partner is late now and then.
             if now.get("lifecycle") == "active" and answered >= 3 and 5 * alone <= answered:
                 return now
             if not self.node.alive() or time.monotonic() > deadline:
                 raise ChildProcessFailure(f"the node did not recover: {now}\n{self.node.output[-3000:]}")
             before = now
 
-    def aim(self, box: tuple[float, float, float, float]) -> None:
-        """Give the node a target again where it has none, as after images of another size."""
+    def aim(self, box: tuple[float, float, float, float]) -> bool:
+        """Give the node a target where it has none, as after images of another size; returns whether it had none."""
         if self.ros.value("state") != "NONE":
-            return
-        # Only a change starts a target, so that the box grows and shrinks by a thousandth of a pixel.
+            return False
+        # Only a change starts a target, so the box grows and shrinks by a thousandth of a pixel.
         self.aimed = not self.aimed
         x, y, w, h = box
         assert self.ros.set_parameters(init_box=(x, y, w, h + 0.001 * (1 + self.aimed))).successful
         self.until(lambda: self.ros.value("state") != "NONE", 30, "a target")
+        return True
 
     def resources(self) -> Resources:
         return Resources.of(self.node.pid)
@@ -223,9 +224,18 @@ def bench(
     extra_environment: dict[str, str] | None = None,
     healthy_script: dict[str, Any] | None = None,
 ) -> Iterator[Bench]:
-    """Start everything and, unless `wait` is off, wait until it is healthy.
+    """Start node and cameras and, unless `wait` is off, wait until they are healthy.
 
-    module: the node's. prefix: goes before both command lines. healthy_script: what the cameras do without a fault.
+    Args:
+        folder: for logs, and the weights that rows may delete.
+        parameters: of the node.
+        camera_arguments: command line of the camera process.
+        module: the node's.
+        prefix: words before both command lines.
+        wait: whether to wait until the node is healthy.
+        rate_hz: of the cameras.
+        extra_environment: variables of both processes.
+        healthy_script: what the cameras do without a fault.
     """
     with private_domain() as domain:
         environment = {**ros_environment(domain, folder), **(extra_environment or {})}
@@ -245,25 +255,26 @@ def bench(
         camera = Camera(environment, folder / "camera.log", camera_arguments, prefix)
         camera.rate_hz = rate_hz
         camera.base = healthy_script or {}
-        made: Bench | None = None
+        running_bench: Bench | None = None
         try:
             with ros_test(domain, environment) as ros:
                 ros.listen_to_node()
                 node = start()
                 camera.start()
                 camera.set()
-                made = Bench(ros, camera, node, environment, command, folder, start)
+                running_bench = Bench(ros, camera, node, environment, command, folder, start)
                 if wait:
-                    made.until(lambda: made.ros.value("lifecycle") == "active", 90, "an active node")
-                    made.healthy()
-                yield made
+                    running_bench.until(lambda: ros.value("lifecycle") == "active", 90, "an active node")
+                    running_bench.healthy()
+                yield running_bench
         finally:
-            left = set.union(camera.left_behind, *(segments_of(process.pid) for process in running if process.alive()))
+            alive = [process.pid for process in running if process.alive()]
+            segments = set.union(camera.left_behind, *map(segments_of, alive))
             camera.end()
             for process in running:
                 process.end()
             # Everything that could use it has ended: the domain was ours alone.
-            for path in left | (made.left_behind if made is not None else set()):
+            for path in segments | (running_bench.left_behind if running_bench is not None else set()):
                 path.unlink(missing_ok=True)
 
 
@@ -276,8 +287,8 @@ def segments_of(pid: int) -> set[Path]:
 
 
 def sigkill(process: RosProcess) -> set[Path]:
-    """End a process without a word; returns the shared memory that it leaves behind."""
-    left = segments_of(process.pid)
+    """Send SIGKILL to a process; returns the shared-memory files that it leaves behind."""
+    segments = segments_of(process.pid)
     process.process.send_signal(signal.SIGKILL)
     process.process.wait(10)
-    return left
+    return segments

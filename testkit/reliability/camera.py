@@ -1,7 +1,7 @@
-"""A colour camera and a second sensor as a process of their own, able to misbehave in every way that is asked for.
+"""A colour and an auxiliary camera in a process of their own that can misbehave on command.
 
-Commands come as JSON lines on stdin ({"set": {...}} or {"report": true}), reports go as JSON lines to stdout. Images
-are made once and only stamped anew, so that the process costs little.
+Commands arrive as JSON lines on stdin ({"set": {...}} or {"report": true}), reports leave as JSON lines on stdout.
+Images are rendered once and only their stamps change, so that the process costs little.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ SQUARE = 50
 
 @dataclass(frozen=True)
 class Script:
-    """What the sensors do from now on; the defaults are a healthy robot.
+    """What the cameras do from now on; the defaults are a healthy robot.
 
-    jitter_s: stamps of either stream are late by a random time up to this.
-    aux_offset_s, aux_drift: of the second sensor's clock; drift in seconds a second, from the moment it is set.
-    shift_s: added to all stamps. loop_s: stamps start again so often, as a looped recording's; 0 never.
+    jitter_s: stamps of either stream are late by a random time of up to this.
+    aux_offset_s, aux_drift: of the auxiliary camera's clock; drift in seconds per second, from the moment it is set.
+    shift_s: added to all stamps. loop_s: stamps start again after this time, as in a looped recording; 0 never.
     swap: neighbours change places. repeat: every message is sent twice. frozen_stamp: stamps stand still.
-    content: scene, frozen, black, white, nan, inf. rgb_encoding: of the message, true or not.
+    content: scene, frozen, black, white, nan, inf. rgb_encoding: what the message claims, true or not.
     events_per_s: sent as EventPackets of 10 ms each. info: ok, none, zero, odd.
     """
 
@@ -64,7 +64,7 @@ class Script:
 
 
 class Sensors:
-    """Publishers and ready-made images."""
+    """Publishers and images that are ready to send."""
 
     def __init__(self, node: Any, width: int, height: int, reliable: bool, events: bool) -> None:
         policy = ReliabilityPolicy.RELIABLE if reliable else ReliabilityPolicy.BEST_EFFORT
@@ -95,7 +95,7 @@ class Sensors:
         self._flush()
 
     def shoot(self) -> None:
-        """Publish one moment."""
+        """Publish one frame of each camera."""
         script = self.script
         stamp_ns = self._stamp()
         self.last_stamp_ns = stamp_ns
@@ -148,7 +148,7 @@ class Sensors:
         message.header.stamp.sec, message.header.stamp.nanosec = divmod(max(0, stamp_ns), NS)
         times = 2 if self.script.repeat else 1
         if self.script.swap and name == "rgb":
-            # The moment after overtakes this one. Images are shared, so the held one keeps only its stamp.
+            # The next frame overtakes this one. Images are shared, so the one that waits keeps only its stamp.
             if not self._held:
                 self._held.append((publisher, stamp_ns))
                 return
@@ -200,7 +200,7 @@ class Sensors:
         return depth, script.aux_encoding
 
     def box(self, phase: int) -> tuple[int, int, int, int]:
-        """Where the square is: x, y, w, h. It goes there and back, so that the cycle has no jump."""
+        """Box of the square: x, y, w, h. It moves there and back, so that the cycle has no jump."""
         step = min(phase, CYCLE - phase)
         return self._width // 4 + 4 * step, self._height // 4 + 2 * step, SQUARE, SQUARE
 
@@ -243,7 +243,7 @@ def main() -> None:
                 if "set" in command:
                     sensors.set(command["set"])
                     due = due_events = time.monotonic()
-                # Every command is answered, so that the test knows when it holds.
+                # Every command is answered, so that the test knows when it takes effect.
                 _say({**sensors.sent, "moments": sensors.moments, "last_stamp_ns": sensors.last_stamp_ns})
         now = time.monotonic()
         if now >= due:

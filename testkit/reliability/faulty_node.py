@@ -1,7 +1,7 @@
-"""The real node, with an engine whose calls can be held up or fail: orders come through a file.
+"""The real node with an engine whose calls can be delayed or made to fail by orders in a file.
 
-The file named by SDSTRACK_ENGINE_ORDERS holds `block SECONDS` or `oom` while that is wanted. Beside it, `NAME.log` gets
-a line for every order obeyed, and `concurrent` whenever two threads are inside the engine at once.
+The file named by SDSTRACK_ENGINE_ORDERS holds `block SECONDS` or `oom` as long as the order stands. Beside it,
+`NAME.log` gets a line for each call that obeyed, and `concurrent` whenever two threads are inside the engine at once.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Cases that need a private mount namespace: run by `unshare -m`, never outside one. Prints an Outcome as JSON.
+"""Cases that need a private mount namespace; to be run by `unshare -m` only. Prints an Outcome as JSON.
 
 `shm FOLDER`: /dev/shm is a tmpfs of 160 MB that is filled to the brim while the node runs, and while it starts.
 `disk FOLDER`: recordings are written to a disk of 1 MB.
@@ -90,9 +90,9 @@ def disk_full(folder: Path) -> Outcome:
             outcome.faults.append(f"{storage}: no error")
         except TrackingError as error:
             outcome.shown = str(error).replace(f"{disk}/", "")[:90]
-        left = [str(path) for path in disk.rglob("*")]
-        if left:
-            outcome.faults.append(f"{storage}: left behind {left}")
+        remains = [str(path) for path in disk.rglob("*")]
+        if remains:
+            outcome.faults.append(f"{storage}: left behind {remains}")
         shutil.rmtree(write_bag(disk / f"{storage}_small", frames(4), storage=storage))
     outcome.stayed_up = True
     return outcome

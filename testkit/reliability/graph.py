@@ -11,9 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lifecycle_msgs.msg import Transition
+
 from testkit.reliability.weights import write_tiny_weights
 from testkit.ros_camera import NODE
-from testkit.ros_rig import running_node
+from testkit.ros_rig import Rig, running_node
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -24,7 +26,7 @@ ENCLAVE = NODE
 TRANSFORMS = ("tf", "tf_static")
 POLICY = Path(__file__).parents[2] / "config" / "sros2_policy.xml"
 _COMMENT = """
-  Permissions of tracker_node, made from the running node's own graph by `python -m tools.security_report`.
+  Permissions of tracker_node, generated from the running node's own graph by `python -m tools.security_report`.
   Remap the topics of the sensors here as you remap them for the node.
 """
 
@@ -39,48 +41,54 @@ class Graph:
     request: tuple[str, ...]
 
 
-def node_graph(**parameters: Any) -> Graph:
-    """Start the node, activate it, and ask the graph."""
+# Settings that differ in their topics: each modality's kind of input, with and without compressed images.
+SETTINGS: tuple[dict[str, str], ...] = (
+    {"modality": "depth"},
+    {"modality": "event"},
+    {"modality": "depth", "transport": "compressed"},
+    {"modality": "thermal", "transport": "compressed"},
+)
+
+
+def full_graph() -> Graph:
+    """All that the node uses in any of its settings, asked of one node that goes through them; and tf2_ros."""
+    graphs = [Graph((), TRANSFORMS, (), ())]
     with tempfile.TemporaryDirectory(prefix="graph-") as name:
         folder = Path(name)
         weights = write_tiny_weights(folder / "weights.safetensors")
-        with running_node(weights, folder, autostart=True, **parameters) as rig:
-            rig.ros.until(lambda: rig.ros.value("lifecycle") == "active", 90, "an active node", rig.process)
-            node, own = rig.ros.node, NODE.strip("/")
-
-            def names(query: Any) -> tuple[str, ...]:
-                return _relative(topic for topic, _ in query(own, "/"))
-
-            rig.ros.until(lambda: "~/reset" in names(node.get_service_names_and_types_by_node), 20, "services",
-                          rig.process)  # fmt: skip
-            return Graph(
-                names(node.get_publisher_names_and_types_by_node),
-                names(node.get_subscriber_names_and_types_by_node),
-                names(node.get_service_names_and_types_by_node),
-                names(node.get_client_names_and_types_by_node),
-            )
-
-
-def merged(graphs: Iterable[Graph]) -> Graph:
-    """All that the node uses in any of its settings."""
-    found = list(graphs)
+        with running_node(weights, folder, use_sim_time=True) as rig:
+            for settings in SETTINGS:
+                assert rig.ros.set_parameters(**settings).successful
+                rig.ros.messages.clear()
+                assert rig.ros.transition(Transition.TRANSITION_CONFIGURE)
+                assert rig.ros.transition(Transition.TRANSITION_ACTIVATE)
+                graphs.append(_graph_of(rig))
+                assert rig.ros.transition(Transition.TRANSITION_DEACTIVATE)
+                assert rig.ros.transition(Transition.TRANSITION_CLEANUP)
 
     def union(name: str) -> tuple[str, ...]:
-        return tuple(sorted({topic for graph in found for topic in getattr(graph, name)}))
+        return tuple(sorted({topic for graph in graphs for topic in getattr(graph, name)}))
 
     return Graph(union("publish"), union("subscribe"), union("reply"), union("request"))
 
 
-def full_graph() -> Graph:
-    """Of the modalities that differ in their topics, with and without compressed images; and of tf2_ros."""
-    return merged(
-        [
-            Graph((), TRANSFORMS, (), ()),
-            node_graph(use_sim_time=True),
-            node_graph(modality="event"),
-            node_graph(transport="compressed"),
-            node_graph(modality="thermal", transport="compressed"),
-        ]
+def _graph_of(rig: Rig) -> Graph:
+    """What the active node offers and asks for, once discovery has shown its inputs and services."""
+    node, own = rig.ros.node, NODE.strip("/")
+    rig.until(lambda: rig.ros.value("lifecycle") == "active", "an active node")
+    topics = {pair.value for pair in rig.ros.status.values if pair.key.endswith(".topic")}
+    inputs = {*_relative(topics), "~/candidates", "~/init_point"}
+
+    def names(query: Any) -> tuple[str, ...]:
+        return _relative(topic for topic, _ in query(own, "/"))
+
+    rig.until(lambda: inputs <= set(names(node.get_subscriber_names_and_types_by_node)), f"subscriptions to {inputs}")
+    rig.until(lambda: "~/reset" in names(node.get_service_names_and_types_by_node), "services")
+    return Graph(
+        names(node.get_publisher_names_and_types_by_node),
+        names(node.get_subscriber_names_and_types_by_node),
+        names(node.get_service_names_and_types_by_node),
+        names(node.get_client_names_and_types_by_node),
     )
 
 

@@ -1,4 +1,4 @@
-"""Messages of any type from its definition: hypothesis strategies, corpora, and mutations of their CDR bytes."""
+"""Messages of any type from their definition: hypothesis strategies, corpora, and mutations of their CDR bytes."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ _INTEGERS = {
 _ARRAY = re.compile(r"^(?P<item>.+)\[(?P<count>\d+)\]$")
 _SEQUENCE = re.compile(r"^sequence<(?P<item>.+?)(?:, (?P<most>\d+))?>$")
 _STRING = re.compile(r"^w?string(?:<(?P<most>\d+)>)?$")
-MOST_ITEMS = 6
-MOST_BYTES = 4096
+MAX_ITEMS = 6
+MAX_BYTES = 4096
 
 
 def message_class(name: str) -> Any:
@@ -61,16 +61,17 @@ def _field(kind: str, hints: dict[str, Callable[[], st.SearchStrategy[Any]]]) ->
         return st.lists(item, min_size=count, max_size=count)
     if found := _SEQUENCE.match(kind):
         if found["item"] in ("uint8", "octet"):
-            return st.binary(max_size=MOST_BYTES)
-        return st.lists(_field(found["item"], hints), max_size=min(int(found["most"] or MOST_ITEMS), MOST_ITEMS))
+            return st.binary(max_size=MAX_BYTES)
+        return st.lists(_field(found["item"], hints), max_size=min(int(found["most"] or MAX_ITEMS), MAX_ITEMS))
     return messages(message_class(kind), hints)
 
 
 def messages(cls: Any, hints: dict[str, Callable[[], st.SearchStrategy[Any]]] | None = None) -> st.SearchStrategy[Any]:
     """Any message of a class, from its own field list.
 
-    hints: strategies by field name that take part beside the general one: values that pass the first checks, so that
-    the later ones are reached too.
+    Args:
+        cls: message class.
+        hints: further strategies by field name, whose values pass the first checks so that later ones are reached too.
     """
     hints = hints or {}
     fields = {}
@@ -81,8 +82,8 @@ def messages(cls: Any, hints: dict[str, Callable[[], st.SearchStrategy[Any]]] | 
 
 
 def corpus(strategy: st.SearchStrategy[Any], count: int, number: int = 0) -> list[Any]:
-    """`count` examples, the same for the same seed `number`."""
-    found: list[Any] = []
+    """Return `count` examples, the same for the same seed `number`."""
+    examples: list[Any] = []
 
     @seed(number)
     @settings(
@@ -94,13 +95,13 @@ def corpus(strategy: st.SearchStrategy[Any], count: int, number: int = 0) -> lis
     )
     @given(strategy)
     def collect(example: Any) -> None:
-        found.append(example)
+        examples.append(example)
 
     collect()
-    if not found:
+    if not examples:
         raise AssertionError("hypothesis generated nothing")
     # Small spaces are exhausted early; repeat them.
-    return [found[i % len(found)] for i in range(count)]
+    return [examples[i % len(examples)] for i in range(count)]
 
 
 def mutations(data: bytes, source: random.Random, count: int) -> Iterator[bytes]:

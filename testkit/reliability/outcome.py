@@ -1,4 +1,4 @@
-"""What a fault row found, and how every row is run: healthy, fault, healthy again, with accounts before and after."""
+"""Outcome of a fault row, and how each row is run: healthy, fault, healthy again, with counts before and after."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 # Frames that may be on their way between two counters when they are read.
 IN_FLIGHT = 3
-LEAST_ANSWERS = 3
+MIN_ANSWERS = 3
 MEMORY_LIMIT_MB = 40.0
 PATIENCE_S = 60.0
 BOX = (80.0, 60.0, 50.0, 50.0)  # where the square of the camera process is at first
@@ -71,12 +71,13 @@ class Outcome:
 
 
 def run_row(bench: Bench, row: Row) -> Outcome:
-    """Run a row and return what was found; problems are listed in `faults`."""
+    """Run a row and return its outcome; `faults` lists what is wrong."""
     outcome = Outcome(row.injected)
-    bench.healthy()
-    bench.aim(BOX)
-    before, memory, pid = bench.healthy(), bench.resources(), bench.node.pid
-    status_before, answers_before = bench.statuses, len(bench.ros.heard["/tracker/detections"])
+    before = bench.healthy()
+    if bench.aim(BOX):
+        before = bench.values()
+    memory, pid = bench.resources(), bench.node.pid
+    status_before, answers_before = bench.statuses, len(bench.ros.messages["/tracker/detections"])
     sent_before = bench.camera.report()
     counted = row.act(bench) or []
     # One more status while the fault is still in force.
@@ -87,7 +88,7 @@ def run_row(bench: Bench, row: Row) -> Outcome:
     outcome.frames = (
         during["moments"] - sent_before["moments"] if during["moments"] >= sent_before["moments"] else during["moments"]
     )
-    outcome.answers = len(bench.ros.heard["/tracker/detections"]) - answers_before
+    outcome.answers = len(bench.ros.messages["/tracker/detections"]) - answers_before
     outcome.recovered_frames = _frames_until_answer(bench)
     after = bench.healthy(PATIENCE_S)
     outcome.stayed_up = bench.node.alive() and bench.node.pid == pid
@@ -98,8 +99,7 @@ def run_row(bench: Bench, row: Row) -> Outcome:
 
 def _frames_until_answer(bench: Bench) -> int:
     """Frames filmed between the end of the fault and the first answer to one of them."""
-    heard = bench.ros.heard["/tracker/detections"]
-    at = len(heard)
+    at = len(bench.ros.messages["/tracker/detections"])
     mark = bench.camera.report()
     deadline = time.monotonic() + PATIENCE_S
     while time.monotonic() < deadline:
@@ -118,19 +118,19 @@ def _judge(
         problems.append("the node did not stay up")
     if not 0 <= outcome.recovered_frames <= row.within:
         problems.append(f"recovered after {outcome.recovered_frames} frames; expected within {row.within}")
-    # A busy machine drops frames, and that is right: what counts is that each is answered or known to be dropped.
+    # A busy machine drops frames, as it should: each must have a result or be counted as dropped.
     known = outcome.answers + number(after, "frames.dropped") - number(before, "frames.dropped")
-    if row.boxes_flow and (known < row.boxes_flow * outcome.frames or outcome.answers < LEAST_ANSWERS):
+    if row.boxes_flow and (known < row.boxes_flow * outcome.frames or outcome.answers < MIN_ANSWERS):
         problems.append(
             f"{outcome.answers} answers and {known - outcome.answers} counted drops for {outcome.frames} frames; "
             f"expected a share of {row.boxes_flow}"
         )
     if outcome.memory_mb > row.memory_mb:
         problems.append(f"memory rose by {outcome.memory_mb} MB; expected at most {row.memory_mb}")
-    found = re.search(row.shown, shown)
-    if found is None:
+    match = re.search(row.shown, shown)
+    if match is None:
         problems.append(f"the status never said /{row.shown}/; it said:\n{shown[-3000:]}")
-    outcome.shown = found.group(0)[:90] if found else ""
+    outcome.shown = match.group(0)[:90] if match else ""
     accounts = _accounts(before, after)
     for item in [*counted, *([accounts] if accounts else [])]:
         if not item.holds():
@@ -147,7 +147,7 @@ def _accounts(before: dict[str, str], after: dict[str, str]) -> Counted | None:
         return number(after, f"frames.{key}") - number(before, f"frames.{key}")
 
     served = sum(rise(key) for key in ("answered", "dropped", "rejected", "paused"))
-    # A deactivation throws away what is under way, uncounted by intent: one frame each.
+    # A deactivation discards the frame under way, uncounted by intent: one each.
     return Counted("frames = answered + dropped + refused", rise("frames"), served, IN_FLIGHT)
 
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def script(seconds: float, **changes: Any) -> Callable[[Bench], None]:
-    """Let the cameras follow a script for so long."""
+    """Let the cameras follow a script for that many seconds."""
 
     def act(bench: Bench) -> None:
         bench.camera.set(**changes)
@@ -26,7 +26,7 @@ def script(seconds: float, **changes: Any) -> Callable[[Bench], None]:
 def counting(
     seconds: float, key: str, stream: str, per_message: float = 1.0, tolerance: int = 2, **changes: Any
 ) -> Callable[[Bench], list[Counted]]:
-    """The same, and compare a counter of the status with what was sent."""
+    """Do the same, and compare a counter of the status with the number sent."""
 
     def act(bench: Bench) -> list[Counted]:
         before = bench.values()
@@ -35,14 +35,14 @@ def counting(
         sent = bench.camera.set(rate_hz=0.001)[stream] - start  # silence, so that the two counts belong together
         bench.spin(0.5)
         counted = number(bench.values(), key) - number(before, key)
-        # What was under way when the script began and ended belongs to neither.
+        # Messages under way when the script began and ended belong to neither.
         return [Counted(key, round(sent * per_message), counted, tolerance)]
 
     return act
 
 
 def kill_publisher(bench: Bench) -> None:
-    """SIGKILL of the cameras; new ones come two seconds later."""
+    """Send SIGKILL to the cameras; new ones start four seconds later."""
     bench.camera.kill()
     bench.spin(4.0)
     bench.camera.start()
@@ -58,7 +58,7 @@ def clock_jumps(bench: Bench) -> None:
 
 
 def resize(bench: Bench) -> None:
-    """Another size, and back."""
+    """Change the images' size, and change it back."""
     bench.camera.set(scale=0.5)
     bench.spin(1.5)
     bench.values()
@@ -67,7 +67,7 @@ def resize(bench: Bench) -> None:
 
 
 def delete_weights(bench: Bench) -> None:
-    """The weights file goes away while the node runs on what it has read."""
+    """Delete the weights file while the node runs on what it has read."""
     weights = bench.folder / "weights.safetensors"
     content = weights.read_bytes()
     weights.unlink()
@@ -83,7 +83,7 @@ def delete_weights(bench: Bench) -> None:
 
 
 def parameter_storm(count: int) -> Callable[[Bench], list[Counted]]:
-    """Changes of live parameters, good and bad ones, as fast as the node answers."""
+    """Change live parameters, to good and bad values, as fast as the node responds."""
 
     def act(bench: Bench) -> list[Counted]:
         refused = 0
@@ -124,7 +124,7 @@ def depth_rows(long: bool) -> list[Row]:
     lasting = 4.0 if long else 2.0
     return [
         Row(
-            "second sensor dies and returns",
+            "auxiliary camera dies and returns",
             "no depth for 4 s",
             script(4.0, aux=False),
             r"nothing on /aux/image_raw",
@@ -269,7 +269,7 @@ def depth_rows(long: bool) -> list[Row]:
 
 
 SHORT = {
-    "second sensor dies and returns",
+    "auxiliary camera dies and returns",
     "clock jump forward and back",
     "size change",
     "unknown encoding",

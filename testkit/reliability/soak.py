@@ -1,4 +1,4 @@
-"""The soak: 30 Hz colour + depth into the real node for minutes, random faults in between, and what it held and took.
+"""The soak: 30 Hz colour + depth into the real node for minutes, random faults in between, and the resources it used.
 
 Warm-up (in a long run with every fault once, so that every path has its buffers), a quiet stretch, faults with healthy
 seconds between them, and a quiet stretch of the same length at the end: latencies are compared between the two.
@@ -28,7 +28,7 @@ BOX = (160.0, 120.0, 50.0, 50.0)  # where the square of the camera process is at
 SETTLE_S = 2.0
 RECOVERY_LIMIT_S = 20.0
 # Slopes and percentiles of less than this are noise: the short form checks bounds instead.
-LEAST_JUDGED_S = 240.0
+MIN_JUDGED_S = 240.0
 
 SLOPE_LIMIT_MB_H = 1.0
 # A partner that comes later than max_wait_s is not waited for; on idle cores none does.
@@ -42,7 +42,7 @@ SHM_RISE_LIMIT_MB = 40.0  # one camera's segment of 32 MiB more than at first, n
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One second: time since the start [s], what goes on, resources, the node's counters and latencies [ms]."""
+    """One second: time since the start [s], phase, resources, the node's counters and latencies [ms]."""
 
     t: float
     phase: str
@@ -61,7 +61,7 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class Stretch:
-    """Latencies of a quiet stretch, from the image's stamp to the watcher, in ms."""
+    """Latencies of a quiet stretch, from the image's stamp to the observer, in ms."""
 
     frames: int
     p50_ms: float
@@ -90,7 +90,7 @@ class Criterion:
 
 @dataclass(slots=True)
 class Soak:
-    """All that a run found."""
+    """Everything that a run measured."""
 
     minutes: float
     seed: int
@@ -171,14 +171,14 @@ FAULTS = (
 )
 
 
-class _Watcher:
-    """Hears the boxes, and when each came after its image."""
+class _Observer:
+    """Receives the boxes and notes how long after its image each came."""
 
     def __init__(self, bench: Bench) -> None:
         self.latencies_ms: list[tuple[float, float]] = []
         node = bench.ros.node
         node.create_subscription(Detection2DArray, f"{NODE}/detections", self._on_boxes, 100)
-        # Somebody listens, so that the node has everything to do.
+        # Subscribed so that the node has all of its work to do.
         node.create_subscription(Detection3DArray, f"{NODE}/detections_3d", lambda _: None, 10)
         node.create_subscription(MarkerArray, f"{NODE}/markers", lambda _: None, 10)
 
@@ -200,7 +200,7 @@ class _Run:
         self.bench = bench
         self.result = result
         self.start = time.monotonic()
-        self.watcher = _Watcher(bench)
+        self.observer = _Observer(bench)
 
     @property
     def elapsed_s(self) -> float:
@@ -222,7 +222,7 @@ class _Run:
         return values
 
     def healthy(self, seconds: float, phase: str) -> None:
-        """Sample for so long without a fault, and count what could have been paired and was not."""
+        """Sample for that many seconds without a fault, and count the pairs that could have been and were not."""
         before = self.sample(phase)
         until = time.monotonic() + seconds
         while time.monotonic() < until:
@@ -234,7 +234,7 @@ class _Run:
         self.result.healthy_frames += rise["sync.color_in"]
 
     def warm_up(self, seconds: float, source: random.Random | None) -> None:
-        """Film for so long; with a `source`, through every fault once."""
+        """Film for that many seconds; with a `source`, after every fault once."""
         for fault in source.sample(FAULTS, len(FAULTS)) if source is not None else ():
             fault.act(self.bench, 1.0)
             self.bench.camera.set()
@@ -248,7 +248,7 @@ class _Run:
     def quiet(self, seconds: float, phase: str) -> Stretch:
         since = time.monotonic()
         self.healthy(seconds, phase)
-        return self.watcher.stretch(since)
+        return self.observer.stretch(since)
 
     def inject(self, fault: _Fault, seconds: float) -> None:
         at = round(self.elapsed_s, 1)
@@ -279,19 +279,27 @@ _COUNTERS = ("sync.color_in", "sync.aux_in", "sync.paired", "frames.answered")
 def soak(
     folder: Path, parameters: dict[str, Any], minutes: float, seed: int = 1, say: Callable[[str], object] = print
 ) -> Soak:
-    """Run it. parameters: the node's, with `model`; `init_box` and the like are set here."""
+    """Run a soak.
+
+    Args:
+        folder: for logs.
+        parameters: of the node, with `model`; `init_box` and the like are set here.
+        minutes: length of the whole run.
+        seed: of the random faults.
+        say: receives one line per fault.
+    """
     total_s = minutes * 60
     warm_s, quiet_s = min(30.0, 0.15 * total_s), 0.15 * total_s
     source = random.Random(seed)
     result = Soak(minutes, seed, str(parameters["model"]))
-    given = {"autostart": True, "init_box": str(list(BOX)), "device": "cpu", **parameters}
+    values = {"autostart": True, "init_box": str(list(BOX)), "device": "cpu", **parameters}
     with bench(
-        folder, given, ("--width", str(WIDTH), "--height", str(HEIGHT), "--best-effort"), rate_hz=RATE_HZ
+        folder, values, ("--width", str(WIDTH), "--height", str(HEIGHT), "--best-effort"), rate_hz=RATE_HZ
     ) as running:
         run = _Run(running, result)
         result.engine = running.values().get("engine", "")
         say(f"soak of {minutes:g} min: {result.model} by {result.engine}, warm-up {warm_s:.0f} s")
-        run.warm_up(warm_s, source if total_s >= LEAST_JUDGED_S else None)
+        run.warm_up(warm_s, source if total_s >= MIN_JUDGED_S else None)
         result.begin = run.quiet(quiet_s, "quiet")
         deck: list[_Fault] = []
         while run.elapsed_s < total_s - quiet_s - SETTLE_S:
@@ -303,14 +311,14 @@ def soak(
             say(f"{run.elapsed_s:6.0f} s  {last.name:<18} back after {last.recovered_s} s")
         run.healthy(SETTLE_S, "healthy")
         result.end = run.quiet(quiet_s, "quiet")
-        result.answers = len(run.watcher.latencies_ms)
+        result.answers = len(run.observer.latencies_ms)
         result.stayed_up = running.node.alive()
     result.criteria = _judge(result)
     return result
 
 
 def slope_mb_h(samples: list[Sample]) -> float:
-    """Median of the slopes between all pairs of samples (Theil and Sen): single bursts do not move it."""
+    """Median of the slopes between all pairs of samples (Theil-Sen), which single bursts do not move."""
     t = np.array([sample.t for sample in samples]) / 3600
     rss = np.array([sample.rss_mb for sample in samples])
     first, second = np.triu_indices(len(samples), 1)
@@ -329,7 +337,7 @@ def _judge(result: Soak) -> list[Criterion]:
     samples = judged_samples(result)
     assert result.begin is not None
     assert result.end is not None
-    long_enough = result.minutes * 60 >= LEAST_JUDGED_S
+    long_enough = result.minutes * 60 >= MIN_JUDGED_S
     slope = slope_mb_h(samples)
     rise = result.end.p99_ms / result.begin.p99_ms - 1 if result.begin.frames and result.end.frames else float("nan")
 

@@ -1,4 +1,4 @@
-"""Small real runs for the training tests: tiny networks, pairs drawn on the fly."""
+"""Small real training runs for tests: tiny networks, pairs generated on the fly."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Run under torchrun by test_loop.py: trains the tiny network with the share of this process.
 
-Arguments: folder, the index of a pair that is broken, and how: missing (it cannot be made) or nan (its pixels).
+Arguments: folder, the index of a pair that is broken, and how: missing (it raises) or nan (its pixels).
 """
 
 from __future__ import annotations

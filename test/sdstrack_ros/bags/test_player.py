@@ -77,15 +77,17 @@ def test_everything_recorded_arrives_as_it_was_with_clock_and_pace(
         test.listen(kind, topic)
     test.listen(Clock, "/clock")
     with ros_process(player(recording, "--wait", "20", "--rate", "0.5"), environment, tmp_path / "play.log") as process:
-        test.until(lambda: all(test.heard[t] for t in kinds), 40, "the first messages", process)
+        test.until(lambda: all(test.messages[t] for t in kinds), 40, "the first messages", process)
         # The player may end before everything it sent has been read here.
-        wait_until(lambda: all(len(test.heard[t]) >= COUNT for t in kinds), 40, "all messages", test.spin)
+        wait_until(lambda: all(len(test.messages[t]) >= COUNT for t in kinds), 40, "all messages", test.spin)
         assert process.process.wait(20) == 0, process.output
         assert f"{RGB_TOPIC}: {COUNT} messages" in process.output
-    depth = test.heard[AUX_TOPICS[Modality.DEPTH]]
+    depth = test.messages[AUX_TOPICS[Modality.DEPTH]]
     assert [np.frombuffer(m.data, np.uint16)[0] for m in depth] == [1000 + i for i in range(COUNT)]
-    assert [m.detections[0].bbox.center.position.x for m in test.heard[TRUTH_TOPIC]] == [i + 4.5 for i in range(COUNT)]
-    stamps = [m.clock.sec + m.clock.nanosec * 1e-9 for m in test.heard["/clock"]]
+    assert [m.detections[0].bbox.center.position.x for m in test.messages[TRUTH_TOPIC]] == [
+        i + 4.5 for i in range(COUNT)
+    ]
+    stamps = [m.clock.sec + m.clock.nanosec * 1e-9 for m in test.messages["/clock"]]
     assert stamps == sorted(stamps)
     assert stamps[-1] - stamps[0] == pytest.approx((COUNT - 1) / 30, abs=0.1)
     assert len(stamps) >= 20, "0.93 s at half the speed, 100 times a second, on a busy machine"
@@ -105,11 +107,11 @@ def test_interrupted_loop_ends_with_status_0_and_went_around(
     # As a script's background job is started: with SIGINT ignored.
     ignoring = ["sh", "-c", 'trap "" INT; exec "$0" "$@"', *player(recording, *options)]
     with ros_process(ignoring, environment, tmp_path / "play.log") as process:
-        test.until(lambda: len(test.heard[RGB_TOPIC]) > 2 * COUNT, 40, "two passes", process)
+        test.until(lambda: len(test.messages[RGB_TOPIC]) > 2 * COUNT, 40, "two passes", process)
         assert process.interrupt() == 0, process.output
         assert "Traceback" not in process.output
         assert AUX_TOPICS[Modality.DEPTH] not in process.output
-    stamps = [m.header.stamp.sec * 10**9 + m.header.stamp.nanosec for m in test.heard[RGB_TOPIC]]
+    stamps = [m.header.stamp.sec * 10**9 + m.header.stamp.nanosec for m in test.messages[RGB_TOPIC]]
     assert sum(later < earlier for earlier, later in itertools.pairwise(stamps)) >= 2
 
 
@@ -172,10 +174,10 @@ def test_latched_topics_are_latched_and_the_recorded_clock_stays_silent(
     test.listen(Clock, "/clock")
     skipped: list[tuple[str, str]] = []
     report = play(bag, wait_s=20, rate=0.5, on_skip=lambda *what: skipped.append(what))
-    wait_until(lambda: all(len(test.heard[t]) == 2 for t in ("/map", "/tf_static", "/words")), 20, "all", test.spin)
+    wait_until(lambda: all(len(test.messages[t]) == 2 for t in ("/map", "/tf_static", "/words")), 20, "all", test.spin)
     assert report.skipped == ("/clock",)
     assert "/clock comes from the player" in skipped[0][1]
-    assert all(tick.clock.sec == 0 for tick in test.heard["/clock"])
+    assert all(tick.clock.sec == 0 for tick in test.messages["/clock"])
     with pytest.raises(BagError, match="to play the recorded one, switch the player's clock off"):
         play(bag, topics=["/clock"])
     assert play(bag, topics=["/clock"], clock=False).messages == {"/clock": 2}

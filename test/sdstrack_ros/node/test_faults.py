@@ -53,10 +53,10 @@ def still_tracks(rig: Rig) -> Any:
     """Before and after every mishap good frames are answered with a box, by the same process."""
     rig.active()
     rig.film_until(lambda: rig.ros.value("state") == "TRACKING", "a target before")
-    rig.ros.heard.clear()
+    rig.ros.messages.clear()
     yield
     rig.cameras.film(5)
-    rig.ros.heard["/tracker/detections"].clear()
+    rig.ros.messages["/tracker/detections"].clear()
     if rig.ros.value("state") == "NONE":
         rig.ros.set_parameters(init_box=[float(v) for v in rig.cameras.box(rig.cameras.index)])
     rig.film_until(lambda: any(m.detections for m in rig.ros.detections), "a box after")

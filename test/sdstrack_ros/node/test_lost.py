@@ -84,10 +84,10 @@ def test_a_lost_target_is_an_empty_array_and_a_warning(rig: Rig) -> None:
     rig.film_until(lambda: rig.says("candidates (cup, score 0.80) accepted: target 1"), "the adoption")
     lost(rig)
     ros.detections.clear()
-    ros.heard[f"{NODE}/markers"].clear()
-    rig.film_until(lambda: len(ros.detections) >= 10 and bool(ros.heard[f"{NODE}/markers"]), "answers")
+    ros.messages[f"{NODE}/markers"].clear()
+    rig.film_until(lambda: len(ros.detections) >= 10 and bool(ros.messages[f"{NODE}/markers"]), "answers")
     assert not any(message.detections for message in ros.detections)
-    assert [marker.action for marker in ros.heard[f"{NODE}/markers"][-1].markers] == [Marker.DELETEALL]
+    assert [marker.action for marker in ros.messages[f"{NODE}/markers"][-1].markers] == [Marker.DELETEALL]
     rig.film_until(lambda: ros.status.message.startswith("LOST"), "the warning")
     assert ros.status.level == bytes([1])
 
@@ -98,7 +98,7 @@ def test_a_detector_takes_over_only_after_the_target_was_lost_for_long_enough(ri
     begin = time.monotonic()
     while time.monotonic() - begin < 1.2 * READOPT_AFTER_S:
         rig.cameras.film(1)
-    ros.heard.clear()
+    ros.messages.clear()
     offer(rig, ("cup", 0.9))
     rig.film_until(lambda: rig.says("candidates (cup, score 0.90) accepted: target 2"), "the adoption")
     rig.until(lambda: any(d.id == "2" for m in ros.detections for d in m.detections), "a box of the new target")

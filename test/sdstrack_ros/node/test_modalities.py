@@ -66,7 +66,7 @@ def test_event_packets_become_the_second_image(tiny_weights: Path, tmp_path: Pat
         film(40)
         rig.until(lambda: int(ros.value("sync.paired") or 0) > 10, "pairs of colour and events")
         assert any(message.detections for message in ros.detections)
-        picture = ros.heard[f"{NODE}/overlay"][-1]
+        picture = ros.messages[f"{NODE}/overlay"][-1]
         right = np.frombuffer(picture.data, np.uint8).reshape(HEIGHT, 2 * WIDTH, 3)[:, WIDTH:]
         colours = {tuple(int(v) for v in colour) for colour in np.unique(right.reshape(-1, 3), axis=0)}
         assert {(255, 255, 255), (255, 0, 0), (0, 0, 255)} <= colours, "events are drawn"
@@ -101,7 +101,7 @@ def reconfigure(rig: Rig, **parameters: Any) -> None:
     result = rig.ros.set_parameters(**parameters)
     assert result.successful, result.reason
     assert all(rig.ros.transition(step) for step in up)
-    rig.ros.heard.clear()
+    rig.ros.messages.clear()
     rig.until(lambda: rig.ros.value("lifecycle") == "active", "an active node")
 
 
@@ -154,7 +154,7 @@ def test_compressed_colour_and_a_thermal_camera_at_a_third_of_the_rate(tiny_weig
         depth_topic = ros.publisher(CompressedImage, "/aux/image_raw/compressedDepth")
         ros.listen(Detection3DArray, f"{NODE}/detections_3d")
         rig.until(lambda: depth_topic.get_subscription_count() > 0, "a listener for depth")
-        metric = ros.heard[f"{NODE}/detections_3d"]
+        metric = ros.messages[f"{NODE}/detections_3d"]
         for index in range(60):
             color, depth = cameras.images(index)
             stamp = time.time_ns()

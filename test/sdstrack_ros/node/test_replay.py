@@ -67,7 +67,7 @@ def test_a_looped_bag_in_sim_time_with_namespace_and_remappings(walk: Path, tiny
             ros.listen(DiagnosticArray, "/diagnostics")
             ros.listen(Detection2DArray, f"{NAMESPACE}/tracker/detections")
             ros.listen(Detection3DArray, f"{NAMESPACE}/tracker/detections_3d")
-            said = ros.heard[f"{NAMESPACE}/tracker/status"]
+            said = ros.messages[f"{NAMESPACE}/tracker/status"]
 
             def value(key: str) -> str:
                 return next((pair.value for pair in said[-1].values if pair.key == key), "") if said else ""
@@ -77,15 +77,15 @@ def test_a_looped_bag_in_sim_time_with_namespace_and_remappings(walk: Path, tiny
             with ros_process(player, environment, tmp_path / "player.log") as played:
                 ros.until(lambda: int(value("frames.rewinds") or 0) >= 2, 60, "two jumps back", node)
                 ros.until(lambda: int(value("target_id") or 0) >= 3, 30, "init_box started anew in each pass", node)
-                boxes = ros.heard[f"{NAMESPACE}/tracker/detections"]
+                boxes = ros.messages[f"{NAMESPACE}/tracker/detections"]
                 ros.until(lambda: any(m.detections for m in boxes[-5:]), 30, "boxes", node)
-                metric = ros.heard[f"{NAMESPACE}/tracker/detections_3d"]
+                metric = ros.messages[f"{NAMESPACE}/tracker/detections_3d"]
                 ros.until(lambda: any(m.detections for m in metric), 30, "boxes in metres", node)
                 assert played.alive(), played.output
                 assert node.interrupt() == 0
             begin, end = FIRST_STAMP_S, FIRST_STAMP_S + FRAMES / FPS + 1
             assert {begin <= stamp_of(m) / 1e9 <= end for m in boxes} == {True}
-            clocks = [stamp_of(m) / 1e9 for m in ros.heard["/diagnostics"]]
+            clocks = [stamp_of(m) / 1e9 for m in ros.messages["/diagnostics"]]
             assert any(begin <= seconds <= end for seconds in clocks), "the node's clock is the recording's"
             said_requests = {p.value for m in said for p in m.values if p.key == "last_request"}
             assert any("jump back in time" in text for text in said_requests)

@@ -31,7 +31,7 @@ def without_target(rig: Rig) -> None:
     rig.cameras.film(6)
     rig.ros.call(Trigger, f"{NODE}/reset", Trigger.Request())
     rig.until(lambda: rig.ros.value("state") == "NONE", "no target")
-    rig.ros.heard.clear()
+    rig.ros.messages.clear()
 
 
 def send(rig: Rig, kind: Any, name: str, message: Any) -> None:

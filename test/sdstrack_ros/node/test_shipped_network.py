@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from ckd_core.models.checkpoint import default_weights
+from testkit.reliability.lengths import LONG
 from testkit.ros_camera import stamp_of
 
 if TYPE_CHECKING:
     from testkit.ros_rig import Rig
 
 pytestmark = pytest.mark.ros
-FRAMES = 150
+FRAMES = 150 if LONG else 60
 
 
 @pytest.fixture(scope="module")

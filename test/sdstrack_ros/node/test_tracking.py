@@ -78,7 +78,7 @@ def test_extras_are_published_while_someone_listens(rig: Rig) -> None:
         ros.listen(kind, f"{NODE}/{name}")
     rig.cameras.calibrate()
     rig.until(lambda: int(ros.value("camera_info.received") or 0) > 0, "camera_info")
-    heard = {name: ros.heard[f"{NODE}/{name}"] for name in topics}
+    heard = {name: ros.messages[f"{NODE}/{name}"] for name in topics}
     rig.film_until(lambda: all(heard.values()) and heard["detections_3d"][-1].detections, "all outputs")
     picture = heard["overlay"][-1]
     pixels = np.frombuffer(picture.data, np.uint8).reshape(picture.height, picture.width, 3)
@@ -94,7 +94,7 @@ def test_extras_are_published_while_someone_listens(rig: Rig) -> None:
 
 def test_diagnostics_come_once_a_second(rig: Rig) -> None:
     rig.ros.listen(DiagnosticArray, "/diagnostics")
-    messages = rig.ros.heard["/diagnostics"]
+    messages = rig.ros.messages["/diagnostics"]
     begin = time.monotonic()
     rig.until(lambda: len(messages) >= 3, "three reports")
     assert time.monotonic() - begin > 1.5, "not faster than once a second"
