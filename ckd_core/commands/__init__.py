@@ -1,4 +1,4 @@
-"""One verb of the `sdstrack` command a file: a thin call into the library.
+"""The verbs of the `sdstrack` command, one per file: thin calls into the library.
 
 A verb module imports nothing heavy at its top (no torch, OpenCV, matplotlib), so that `sdstrack --help` stays fast.
 """

@@ -1,4 +1,4 @@
-"""`sdstrack calibrate`: find when a network's answers may be called TRACKING, UNCERTAIN or LOST."""
+"""`sdstrack calibrate`: find the thresholds of TRACKING, UNCERTAIN and LOST for a network."""
 
 from __future__ import annotations
 
@@ -10,14 +10,12 @@ import typer
 
 def command(
     model: Annotated[str, typer.Option(help="Name of the network.")] = "sdstrack_s128",
-    weights: Annotated[
-        Path | None, typer.Option(help="Weights to calibrate; default: those that come with the package.")
-    ] = None,
+    weights: Annotated[Path | None, typer.Option(help="Weights to calibrate; default: the package's own.")] = None,
     sequences: Annotated[
         list[Path] | None,
-        typer.Option(help="Folder of sequences with absences (nan boxes); may be given several times."),
+        typer.Option(help="Folder of sequences with absences (nan boxes); repeatable."),
     ] = None,
-    scenes: Annotated[int, typer.Option(min=0, help="Painted clips a modality to use beside them.")] = 3,
+    scenes: Annotated[int, typer.Option(min=0, help="Synthetic clips per modality to use as well.")] = 3,
     out: Annotated[Path | None, typer.Option(help="File to write; default: the weights themselves.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only print.")] = False,
 ) -> None:

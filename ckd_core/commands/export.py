@@ -1,4 +1,4 @@
-"""`sdstrack export`: a network as a program for one engine, in a folder of its own."""
+"""`sdstrack export`: a network as a program for one engine, in its own folder."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import typer
 def command(
     out: Annotated[Path, typer.Option(help="New folder for program, weights and metadata.")],
     model: Annotated[str, typer.Option(help="Name of the network.")] = "sdstrack_s128",
-    weights: Annotated[Path | None, typer.Option(help="Weights; default: those that come with the package.")] = None,
+    weights: Annotated[Path | None, typer.Option(help="Weights; default: the package's own.")] = None,
     engine: Annotated[
         str,
         typer.Option(
@@ -19,10 +19,10 @@ def command(
         ),
     ] = "openvino/fp32",
     device: Annotated[str, typer.Option(help="cpu or cuda: where it will run.")] = "cpu",
-    batches: Annotated[str, typer.Option(help="Numbers of targets to make programs for, e.g. 1,2,4,8.")] = "1",
+    batches: Annotated[str, typer.Option(help="Numbers of targets that the programs are for, e.g. 1,2,4,8.")] = "1",
     sequences: Annotated[
         list[Path] | None,
-        typer.Option(help="Folder of sequences to calibrate int8 and to compare on; may be given several times."),
+        typer.Option(help="Folder of sequences for int8 calibration and the comparison; repeatable."),
     ] = None,
     crops: Annotated[int, typer.Option(min=1, help="Crops to calibrate int8 on.")] = 64,
 ) -> None:
@@ -45,7 +45,7 @@ def command(
     if report.agreement is None:
         typer.echo(f"not compared with torch/fp32: {report.reason}")
         return
-    kind = "real" if report.real else "painted"
+    kind = "real" if report.real else "synthetic"
     typer.echo(f"median IoU with torch/fp32 on {report.compared} {kind} crops: {report.agreement:.4f}")
     if report.agreement < report.promised:
-        typer.echo(f"warning: {report.promised} was expected; do not use it", err=True)
+        typer.echo(f"warning: {report.promised} was expected; do not use this export", err=True)

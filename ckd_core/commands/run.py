@@ -13,53 +13,40 @@ def command(
         list[str],
         typer.Argument(
             help="A sequence folder (visible/ + infrared|depth|event/), or a colour and an auxiliary video, "
-            'or two quoted patterns of images; "" in the place of a camera that is not there.'
+            'or two quoted patterns of images; "" in the place of a missing camera.'
         ),
     ],
     init: Annotated[
         str | None, typer.Option(help="Box x,y,w,h of the object in the first frame; default: the folder's own.")
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder for the results; default: out/run/NAME.")] = None,
-    modality: Annotated[str | None, typer.Option(help="depth, thermal or event; a folder tells it.")] = None,
+    modality: Annotated[str | None, typer.Option(help="depth, thermal or event; default: the folder's.")] = None,
     model: Annotated[str, typer.Option(help="Name of the network.")] = "sdstrack_s128",
     weights: Annotated[
-        Path | None, typer.Option(help="Weights or a folder of sdstrack export; default: those of the package.")
+        Path | None, typer.Option(help="Weights or a folder written by sdstrack export; default: the package's own.")
     ] = None,
     engine: Annotated[str, typer.Option(help="auto, measure, torch/fp32, openvino/bf16 ...")] = "auto",
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:N or auto.")] = "auto",
     threads: Annotated[int, typer.Option(min=0, help="CPU threads; 0: the engine's own choice.")] = 0,
     strict_device: Annotated[
-        bool, typer.Option(help="Fail when the engine or device is not there, instead of falling back.")
+        bool, typer.Option(help="Fail when the engine or device is not available, instead of falling back.")
     ] = False,
     published: Annotated[bool, typer.Option(help="The published tracker: no states, no search growth.")] = False,
     missing: Annotated[
-        str | None, typer.Option(help="What stands in for a missing image: zeros, last, duplicate or alone.")
+        str | None, typer.Option(help="Replacement for a missing image: zeros, last, duplicate or alone.")
     ] = None,
-    fps: Annotated[float, typer.Option(min=0.1, help="Frames a second of images.")] = 30.0,
+    fps: Annotated[float, typer.Option(min=0.1, help="Frames per second of images.")] = 30.0,
     video: Annotated[bool, typer.Option(help="Write the overlay video.")] = True,
 ) -> None:
     """Track one object; writes boxes.csv, NAME.txt, overlay.mp4 and timeline.png.
 
     Example: sdstrack run sequences/man --init 131,185,115,295
     """
-    from ckd_core.replay.run import RunOptions, run_recording
+    from ckd_core.replay.recording import open_recording, parse_modality
+    from ckd_core.replay.run import start_box, track_recording, tracker_config
+    from ckd_core.tracking import build_tracker
 
-    summary = run_recording(
-        sources,
-        RunOptions(
-            init=init,
-            out=out,
-            modality=modality,
-            model=model,
-            weights=weights,
-            engine=engine,
-            device=device,
-            threads=threads,
-            strict_device=strict_device,
-            published=published,
-            missing=missing,
-            fps=fps,
-            video=video,
-        ),
-    )
-    typer.echo(summary)
+    recording = open_recording(sources, parse_modality(modality), fps)
+    box, config = start_box(recording, init), tracker_config(published, missing)
+    tracker = build_tracker(model, weights, recording.modality, config, engine, device, threads, strict_device)
+    typer.echo(track_recording(recording, box, tracker, out, video=video))

@@ -1,4 +1,4 @@
-"""Frames with the truth about them, from folders or painted: to choose weights, find thresholds and check exports."""
+"""Footage with ground truth, recorded or synthetic: to select weights, calibrate thresholds and check exports."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from ckd_core.data.synthetic.clips import TargetKind, Trouble
     from ckd_core.frame import Modality, MultiModalFrame
 
-# What happens in painted clips, in turn. The target walks out early and has time to be found again.
+# What happens in synthetic clips, in turn. The target leaves early, so that there is time to find it again.
 SCENES: tuple[tuple[TargetKind, Trouble], ...] = (("person", "none"), ("rigid", "dark"), ("deforming", "smoke"))
 ABSENT = (0.2, 0.6)
 CLIP_SIZE = (320, 240)
@@ -32,10 +32,14 @@ CLIP_FPS = 15.0
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Footage(Truth):
-    """A recording whose truth is known.
+    """A recording with ground truth.
 
-    boxes: [N, 4] float64 xywh in reference pixels, nan where the target cannot be seen. labelled: [N] bool, False where
-    nobody knows. frame: gives frame i.
+    Attributes:
+        name: For tables and messages.
+        modality: Kind of the auxiliary images.
+        boxes: [N, 4] float64 xywh in reference pixels, nan where the target is not visible.
+        labelled: [N] bool, False where there is no annotation.
+        frame: Returns frame i.
     """
 
     name: str
@@ -45,7 +49,7 @@ class Footage(Truth):
     frame: Callable[[int], MultiModalFrame]
 
     def since(self, first: int) -> Footage:
-        """The same without the frames before `first`."""
+        """Return the footage from frame `first` on."""
         return replace(
             self,
             boxes=self.boxes[first:],
@@ -54,30 +58,34 @@ class Footage(Truth):
         )
 
     def box(self, index: int) -> BoundingBox:
-        """True box of a frame in which the target is present."""
+        """Return the true box of a frame in which the target is present."""
         return BoundingBox(*(float(value) for value in self.boxes[index]))
 
 
 def of_sequence(sequence: Sequence) -> Footage:
-    """Footage of a sequence on disk; every image is read when first asked for, and kept."""
+    """Wrap a sequence on disk; every frame is read at its first use and stays in memory."""
     return Footage(sequence.name, sequence.modality, sequence.boxes, sequence.labelled, cache(sequence.frame))
 
 
 def of_clip(name: str, recording: SyntheticClip) -> Footage:
-    """Footage of a painted clip, all of it labelled."""
+    """Wrap a synthetic clip, all of it labelled."""
     labelled = np.ones(len(recording.boxes), dtype=np.bool_)
     return Footage(name, recording.modality, recording.boxes, labelled, recording.frames.__getitem__)
 
 
 def folder_footage(folders: Iterable[Path]) -> list[Footage]:
-    """Every sequence of the folders (each a sequence or a folder of sequences). Errors: SequenceError."""
+    """Open every sequence of the folders (each a sequence or a folder of sequences).
+
+    Raises:
+        SequenceError: A folder is not a sequence and holds none.
+    """
     return [of_sequence(sequence) for folder in folders for sequence in open_folder(folder)]
 
 
-def painted_footage(seed: int, modalities: Iterable[Modality], scenes: int, frames: int) -> list[Footage]:
-    """`scenes` painted clips a modality, in each of which the target is absent for a while; the same for a seed."""
+def synthetic_footage(seed: int, modalities: Iterable[Modality], scenes: int, frames: int) -> list[Footage]:
+    """Render `scenes` clips per modality, each with a while without the target; deterministic by seed."""
     world = World(seed)
-    made = []
+    footage = []
     for modality in modalities:
         for index in range(scenes):
             target, trouble = SCENES[index % len(SCENES)]
@@ -85,5 +93,5 @@ def painted_footage(seed: int, modalities: Iterable[Modality], scenes: int, fram
                 seed * 100 + index, modality, frames, CLIP_SIZE, CLIP_FPS,
                 target=target, trouble=trouble, absent=ABSENT, world=world,
             )  # fmt: skip
-            made.append(of_clip(f"painted {modality.value} {seed}-{index}", recording))
-    return made
+            footage.append(of_clip(f"synthetic {modality.value} {seed}-{index}", recording))
+    return footage

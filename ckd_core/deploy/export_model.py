@@ -1,4 +1,4 @@
-"""The work of `sdstrack export`: weights in, a folder with program, weights and metadata out, compared before use."""
+"""The work of `sdstrack export`: write a network for one engine, load it back and compare it with torch/fp32."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import copy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ckd_core.data.footage import folder_footage, painted_footage
+from ckd_core.data.footage import folder_footage, synthetic_footage
 from ckd_core.deploy.network_inputs import calibration_items, median_agreement, network_inputs
 from ckd_core.models.checkpoint import default_weights, load_model
 from ckd_core.tracking.engines import EngineSpec, EngineUnavailableError, device_family, parse_engine
@@ -20,14 +20,22 @@ if TYPE_CHECKING:
 
     from ckd_core.deploy.network_inputs import NetworkInput
 
-PAINTED_SEED = 9
-PAINTED_FRAMES = 16
+SYNTHETIC_SEED = 9
+SYNTHETIC_FRAMES = 16
 COMPARED_INPUTS = 24
 
 
 @dataclass(frozen=True, slots=True)
 class ExportReport:
-    """What was written. agreement: median IoU with torch/fp32 on `compared` inputs; None: it does not run here."""
+    """What was written and how well it agrees with torch/fp32.
+
+    Attributes:
+        metadata: Of the export.
+        agreement: Median IoU with the boxes of torch/fp32; None where the export cannot run on this machine.
+        compared: Number of inputs of the comparison.
+        real: Whether the inputs come from the user's sequences and not from synthetic clips.
+        reason: Why the export cannot run here.
+    """
 
     metadata: ExportMetadata
     agreement: float | None
@@ -37,7 +45,7 @@ class ExportReport:
 
     @property
     def promised(self) -> float:
-        """Lowest agreement that the precision promises."""
+        """Lowest agreement that is acceptable for the precision."""
         return MEDIAN_IOU[parse_engine(self.metadata.engine)[1]]
 
 
@@ -54,19 +62,31 @@ def export_model(
 ) -> ExportReport:
     """Write an export of `model` to the new folder `out`, load it back and compare it with torch/fp32.
 
-    weights: None = those of the package. engine: `kind/precision`. batches: numbers of targets to make programs for.
-    sequences: folders whose frames calibrate int8 (`crops` of them) and serve the comparison; without them painted
-    frames serve the comparison, and int8 is refused.
-    Errors: ExportError, EngineError, WeightsFileError, SequenceError; nothing is then left behind.
+    Args:
+        out: New folder.
+        model: A name of `ckd_core.models.registry`.
+        weights: None = the package's own.
+        engine: `kind/precision`.
+        device: `cpu` or `cuda`: where the export will run.
+        batches: Numbers of targets that the programs are for; 1 is always among them.
+        sequences: Folders whose frames calibrate int8 and serve the comparison. Without them synthetic frames serve the
+            comparison, and int8 is refused.
+        crops: Number of crops to calibrate int8 on.
+
+    Raises:
+        ExportError: An argument cannot be used, or `out` cannot be written. Nothing is written after an error.
+        EngineError: There is no such engine or device, or a package is missing.
+        WeightsFileError: The weights cannot be used.
+        SequenceError: A sequence cannot be used.
     """
     kind, precision = parse_engine(engine)
     if precision == "int8" and not sequences:
         raise ExportError("int8 is calibrated on real crops; give --sequences FOLDER with visible/ and groundtruth.txt")
     family = device_family(device)
     if family == "auto":
-        raise ExportError("an export is for one device; name it: cpu or cuda")
+        raise ExportError("device is 'auto'; an export is for one device, cpu or cuda")
     if crops < 1:
-        raise ExportError(f"crops must be at least 1, got {crops}")
+        raise ExportError(f"crops is {crops}; expected at least 1")
     if out.exists():
         raise ExportError(f"{out} exists; give a new folder")
     network, source = load_model(weights or default_weights(model), model=model)
@@ -89,7 +109,7 @@ def export_model(
     compared = inputs[:: max(1, len(inputs) // COMPARED_INPUTS)]
     try:
         loaded, _ = load_export(out, 0, device)
-    except EngineUnavailableError as error:  # made here for another machine
+    except EngineUnavailableError as error:  # it is for another machine
         return ExportReport(metadata, None, 0, bool(sequences), str(error))
     return ExportReport(metadata, median_agreement(loaded, reference, compared), len(compared), bool(sequences))
 
@@ -100,5 +120,7 @@ def _inputs(metadata: ExportMetadata, sequences: Sequence[Path], crops: int) -> 
     if sequences:
         footage = folder_footage(sequences)
     else:
-        footage = painted_footage(PAINTED_SEED, [Modality(name) for name in metadata.modalities], 1, PAINTED_FRAMES)
+        footage = synthetic_footage(
+            SYNTHETIC_SEED, [Modality(name) for name in metadata.modalities], 1, SYNTHETIC_FRAMES
+        )
     return network_inputs(footage, metadata.spec, metadata.published_geometry, crops)

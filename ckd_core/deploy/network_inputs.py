@@ -1,4 +1,4 @@
-"""What a network is shown in real footage: int8 is calibrated on it, and engines are compared on it."""
+"""Crops that a network would see in footage, to calibrate int8 and to compare engines."""
 
 from __future__ import annotations
 
@@ -24,36 +24,43 @@ if TYPE_CHECKING:
     from ckd_core.tracking.engines.convert import CalibrationItem
 
 
-class InputError(TrackingError):
-    """Footage that shows no target."""
+class CropsError(TrackingError):
+    """Footage from which no crops of a target can be taken."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class NetworkInput:
-    """One look: template [1, 2, T, T, 3] and search [1, 2, S, S, 3] uint8, window [1, 1, g, g] float32."""
+    """One input of a network.
+
+    Attributes:
+        template: Crops [1, 2, T, T, 3] uint8 (colour, auxiliary).
+        search: Crops [1, 2, S, S, 3] uint8.
+        response_weights: [1, 1, g, g] float32.
+    """
 
     template: NDArray[np.uint8]
     search: NDArray[np.uint8]
-    window: NDArray[np.float32]
+    response_weights: NDArray[np.float32]
 
 
 def network_inputs(
     footage: Sequence[Footage], spec: EngineSpec, published_geometry: bool, count: int
 ) -> list[NetworkInput]:
-    """About `count` inputs spread over all footage: the search region lies where a perfect tracker would put it.
+    """Take about `count` inputs, spread over all footage, with the search region where a perfect tracker would put it.
 
-    Errors: InputError when the target is seen in no two frames in a row of any footage.
+    Raises:
+        CropsError: No footage shows its target in two frames in a row.
     """
     usable = [(item, np.flatnonzero(item.present[1:] & item.present[:-1]) + 1) for item in footage]
     usable = [(item, frames) for item, frames in usable if len(frames)]
     if not usable:
-        raise InputError("no footage shows its target in two frames in a row; give sequences with boxes")
+        raise CropsError("no footage shows its target in two frames in a row; give sequences with a box in every frame")
     share = max(1, -(-count // len(usable)))
-    made: list[NetworkInput] = []
+    inputs: list[NetworkInput] = []
     for item, frames in usable:
         chosen = frames[np.unique(np.linspace(0, len(frames) - 1, min(share, len(frames))).round().astype(int))]
-        made += _inputs_of(item, chosen.tolist(), spec, published_geometry)
-    return made
+        inputs += _inputs_of(item, chosen.tolist(), spec, published_geometry)
+    return inputs
 
 
 def _inputs_of(item: Footage, frames: list[int], spec: EngineSpec, published: bool) -> list[NetworkInput]:
@@ -69,21 +76,22 @@ def _inputs_of(item: Footage, frames: list[int], spec: EngineSpec, published: bo
         return out
 
     template = crop(first, first, spec.template_factor, spec.template_size)
-    window = hann_weights(spec.grid)[None, None]
+    weights = hann_weights(spec.grid)[None, None]
     return [
-        NetworkInput(template, crop(index, index - 1, spec.search_factor, spec.search_size), window) for index in frames
+        NetworkInput(template, crop(index, index - 1, spec.search_factor, spec.search_size), weights)
+        for index in frames
     ]
 
 
 def calibration_items(engine: Engine, inputs: Sequence[NetworkInput]) -> list[CalibrationItem]:
-    """Inputs of a search program: the template as `engine` (torch/fp32 on the CPU) embeds it, crops, windows."""
-    return [(np.asarray(engine.embed_template(item.template)), item.search, item.window) for item in inputs]
+    """Prepare inputs of a search program; `engine` (torch/fp32 on the CPU) embeds the templates."""
+    return [(np.asarray(engine.embed_template(item.template)), item.search, item.response_weights) for item in inputs]
 
 
 def median_agreement(engine: Engine, reference: Engine, inputs: Sequence[NetworkInput]) -> float:
     """Median IoU of the boxes of two engines on the same inputs, 0..1."""
-    answers = [
-        np.concatenate([one.track(one.embed_template(i.template), i.search, i.window).copy() for i in inputs])
+    boxes = [
+        np.concatenate([one.track(one.embed_template(i.template), i.search, i.response_weights).copy() for i in inputs])
         for one in (engine, reference)
     ]
-    return float(np.median(iou(*(cxcywh_to_xyxy(values[:, :4].astype(np.float64)) for values in answers))))
+    return float(np.median(iou(*(cxcywh_to_xyxy(rows[:, :4].astype(np.float64)) for rows in boxes))))

@@ -1,7 +1,7 @@
-"""The work of `sdstrack calibrate`: what a network's scores mean, found on footage in which targets come and go.
+"""The work of `sdstrack calibrate`: thresholds for a network's scores, from footage in which targets come and go.
 
-Thresholds act on what the tracker looks at next, so every set of them is tried by tracking all footage with it. As long
-as two sets believe the same, they look at the same windows: answers are kept, and the network is asked once.
+Thresholds decide where the tracker looks next, so every set of them is tried by tracking all footage with it. Sets that
+trust the same boxes look at the same windows: predictions are cached, and the network runs once per window.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ckd_core.boxes import iou_xywh
-from ckd_core.data.footage import folder_footage, painted_footage
+from ckd_core.data.footage import folder_footage, synthetic_footage
 from ckd_core.errors import TrackingError
 from ckd_core.frame import Modality
 from ckd_core.models.checkpoint import default_weights, load_model, load_tensors, save_tensors
@@ -41,10 +41,10 @@ if TYPE_CHECKING:
     Memory = dict[tuple[float, tuple[tuple[CropWindow, bool], ...]], list[Prediction]]
 
 TOUCHING_IOU = 0.1  # below it a box on a present target is beside it
-CALIBRATION_SEED, HELD_OUT_SEED = 5100, 7300  # of painted clips; training and its validation use others
-FRAMES_A_CLIP = 60
+CALIBRATION_SEED, HELD_OUT_SEED = 5100, 7300  # of synthetic clips; training and its validation use others
+FRAMES_PER_CLIP = 60
 HELD_OUT_SCENES = 2
-TRIED: dict[str, tuple[float, ...]] = {
+CANDIDATES: dict[str, tuple[float, ...]] = {
     "doubt": (0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.55),
     "confirm": (0.4, 0.5, 0.55, 0.6, 0.65, 0.7),
     "history": (0.0, 0.5, 0.6, 0.7),
@@ -55,15 +55,19 @@ ORDER = ("doubt", "history", "rival", "confirm", "unseen", "doubt")
 
 
 class CalibrationError(TrackingError):
-    """Footage or weights on which no thresholds can be found."""
+    """Footage or options with which nothing can be calibrated."""
 
 
 @dataclass(frozen=True, slots=True)
 class Claims:
-    """How often a tracker's TRACKING was right, counted in frames.
+    """How often a tracker's TRACKING is right, in frames.
 
-    absent: the target was not to be seen. false_tracking: TRACKING among these. present: it was to be seen.
-    missed: not TRACKING among these. beside: TRACKING among these with a box that does not touch the target.
+    Attributes:
+        absent: Frames in which the target is not visible.
+        false_tracking: Frames among these that claim TRACKING.
+        present: Frames in which the target is visible.
+        missed: Frames among these that do not claim TRACKING.
+        beside: Frames among these that claim TRACKING with a box that does not touch the target.
     """
 
     absent: int = 0
@@ -98,37 +102,42 @@ class Claims:
 
     @property
     def cost(self) -> float:
-        """Sum of the three shares: 1 for claiming TRACKING always or never."""
+        """Sum of the three shares; 1 for a tracker that always or never claims TRACKING."""
         return self.false_share + self.missed_share + self.beside_share
 
 
 class RememberingTracker(MultiTracker):
-    """A tracker that looks at a window of a frame once. seen: of one footage and one network."""
+    """A tracker that runs the network once per window of a frame; `cache` belongs to one footage and one network."""
 
     def __init__(
-        self, engine: Engine, modality: Modality, config: TrackerConfig, limits: Thresholds, seen: Memory
+        self, engine: Engine, modality: Modality, config: TrackerConfig, limits: Thresholds, cache: Memory
     ) -> None:
         super().__init__(engine, modality, config, limits)
-        self._seen = seen
+        self._cache = cache
 
     def _predict(
         self, frame: MultiModalFrame, memory: StreamMemory, looks: list[Look]
     ) -> tuple[list[Prediction], float, float]:
         key = frame.stamp, tuple((look.window, look.scanning) for look in looks)
-        if key not in self._seen:
-            self._seen[key] = super()._predict(frame, memory, looks)[0]
+        if key not in self._cache:
+            self._cache[key] = super()._predict(frame, memory, looks)[0]
         now = time.perf_counter()
-        return self._seen[key], now, now
+        return self._cache[key], now, now
 
 
-def claims_of(engine: Engine, footage: Footage, config: TrackerConfig, thresholds: Thresholds, seen: Memory) -> Claims:
-    """Track footage from its first box on and count. Errors: SequenceError without a box, what the tracker raises."""
+def claims_of(engine: Engine, footage: Footage, config: TrackerConfig, thresholds: Thresholds, cache: Memory) -> Claims:
+    """Track footage from its first box on and count.
+
+    Raises:
+        SequenceError: The footage has no box.
+        TrackingError: The tracker cannot use a frame.
+    """
     first = footage.start
-    tracker = RememberingTracker(engine, footage.modality, config, thresholds, seen)
+    tracker = RememberingTracker(engine, footage.modality, config, thresholds, cache)
     tracker.start(footage.frame(first), {TARGET: footage.box(first)})
-    answers = [tracker.update(footage.frame(index))[TARGET] for index in range(first + 1, len(footage))]
-    tracking = np.array([answer.state is TrackState.TRACKING for answer in answers])
-    boxes = np.array([answer.box for answer in answers])
+    results = [tracker.update(footage.frame(index))[TARGET] for index in range(first + 1, len(footage))]
+    tracking = np.array([result.state is TrackState.TRACKING for result in results])
+    boxes = np.array([result.box for result in results])
     present, absent = footage.present[first + 1 :], footage.absent[first + 1 :]
     overlap = np.nan_to_num(iou_xywh(boxes, footage.boxes[first + 1 :]))
     return Claims(
@@ -142,26 +151,26 @@ def claims_of(engine: Engine, footage: Footage, config: TrackerConfig, threshold
 
 @dataclass(slots=True)
 class Trial:
-    """Tries sets of thresholds on the same footage; every set once, every look at a frame once."""
+    """Tries sets of thresholds on the same footage: every set once, every window of a frame once."""
 
     engine: Engine
     footage: Sequence[Footage]
     config: TrackerConfig
-    _known: dict[Thresholds, Claims] = field(default_factory=dict)
-    _seen: list[Memory] = field(default_factory=list)
+    _claims: dict[Thresholds, Claims] = field(default_factory=dict)
+    _caches: list[Memory] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self._seen = [{} for _ in self.footage]
+        self._caches = [{} for _ in self.footage]
 
     def claims(self, thresholds: Thresholds) -> Claims:
-        """Claims over all footage."""
-        if thresholds not in self._known:
+        """Count the claims over all footage."""
+        if thresholds not in self._claims:
             parts = (
-                claims_of(self.engine, item, self.config, thresholds, seen)
-                for item, seen in zip(self.footage, self._seen, strict=True)
+                claims_of(self.engine, item, self.config, thresholds, cache)
+                for item, cache in zip(self.footage, self._caches, strict=True)
             )
-            self._known[thresholds] = sum(parts, Claims())
-        return self._known[thresholds]
+            self._claims[thresholds] = sum(parts, Claims())
+        return self._claims[thresholds]
 
 
 def find_thresholds(
@@ -172,7 +181,7 @@ def find_thresholds(
     Among equals the value nearest to the one so far wins.
     """
     best = start
-    total = sum(len(TRIED[name]) for name in ORDER)
+    total = sum(len(CANDIDATES[name]) for name in ORDER)
     done = 0
     for name in ORDER:
         chosen = best
@@ -183,14 +192,14 @@ def find_thresholds(
             ):
                 chosen = candidate
         best = chosen
-        done += len(TRIED[name])
+        done += len(CANDIDATES[name])
         progress(done, total)
     return best
 
 
 def _variants(around: Thresholds, name: str) -> Iterator[Thresholds]:
-    """`around` with other values of one threshold; doubt takes unseen down with it where they would cross."""
-    for value in TRIED[name]:
+    """Replace one threshold of `around` by other values; doubt lowers unseen where they would cross."""
+    for value in CANDIDATES[name]:
         if name == "doubt":
             yield replace(around, doubt=value, unseen=min(around.unseen, value))
         elif name != "unseen" or value <= around.doubt:
@@ -203,9 +212,14 @@ def _distance(a: Thresholds, b: Thresholds) -> float:
 
 @dataclass(frozen=True, slots=True)
 class CalibrationReport:
-    """Thresholds before and after, what they claim on the footage they were found on and on held-out painted clips.
+    """Result of a calibration.
 
-    path: the file they were written to, None when nothing was written.
+    Attributes:
+        before: Thresholds of the weights.
+        after: Thresholds with the lowest cost.
+        table: (footage, claims before, claims after) for the footage of the calibration and for held-out clips.
+        path: The file that was written, or None.
+        sha256: Content checksum of that file, or of the unchanged weights.
     """
 
     before: Thresholds
@@ -227,26 +241,40 @@ def calibrate(
 ) -> CalibrationReport:
     """Find the thresholds of a weights file and write them into its metadata.
 
-    weights: None = those of the package. sequences: folders to use beside the painted clips. scenes: painted clips a
-    modality of the weights, 0 = none. out: file to write, None = `weights` itself.
-    Errors: CalibrationError when there is nothing to calibrate on; WeightsFileError, SequenceError.
+    Args:
+        model: A name of `ckd_core.models.registry`.
+        weights: None = the package's own.
+        sequences: Folders of sequences to use as well.
+        scenes: Synthetic clips per modality of the weights, 0 = none.
+        out: File to write, None = `weights` itself.
+        write: False = only report.
+        progress: Is called with the number of finished steps and of all steps.
+
+    Raises:
+        CalibrationError: There is no footage in which the target is absent for a while.
+        WeightsFileError: The weights cannot be read or written.
+        SequenceError: A sequence cannot be used.
     """
     if scenes < 0:
-        raise CalibrationError(f"scenes must be 0 or more painted clips a modality, got {scenes}")
+        raise CalibrationError(f"scenes is {scenes}; expected 0 or more synthetic clips per modality")
     path = weights or default_weights(model)
     network, metadata = load_model(path, model=model)
     before, published = tracking_metadata(metadata.tracking)
     modalities = [Modality(name) for name in metadata.modalities]
     folders = folder_footage(sequences)
-    painted = painted_footage(CALIBRATION_SEED, modalities, scenes, FRAMES_A_CLIP)
-    if not any(item.absent.any() for item in folders + painted):
-        raise CalibrationError("no footage in which the target is absent for a while; give some, or painted scenes")
+    clips = synthetic_footage(CALIBRATION_SEED, modalities, scenes, FRAMES_PER_CLIP)
+    if not any(item.absent.any() for item in folders + clips):
+        raise CalibrationError(
+            "no footage in which the target is absent for a while; give sequences with absences, or synthetic scenes"
+        )
     config = TrackerConfig(published_geometry=published)
     engine = TorchEngine(network, "fp32", "cpu")
-    after = find_thresholds(Trial(engine, folders + painted, config), Thresholds(), progress)
+    after = find_thresholds(Trial(engine, folders + clips, config), Thresholds(), progress)
     groups = {
-        "painted, calibrated on": painted,
-        "painted, held out": painted_footage(HELD_OUT_SEED, modalities, min(scenes, HELD_OUT_SCENES), FRAMES_A_CLIP),
+        "synthetic, calibrated on": clips,
+        "synthetic, held out": synthetic_footage(
+            HELD_OUT_SEED, modalities, min(scenes, HELD_OUT_SCENES), FRAMES_PER_CLIP
+        ),
         **{f"{item.name}, calibrated on": [item] for item in folders},
     }
     trials = {name: Trial(engine, items, config) for name, items in groups.items() if items}

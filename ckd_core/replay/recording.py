@@ -24,12 +24,21 @@ SAME_RATE = 0.01  # relative difference of two videos' frame rates that is round
 
 
 class ReplayError(TrackingError):
-    """Files that cannot be played."""
+    """Files that cannot be played, or an option of `sdstrack run` that does not exist."""
 
 
 @dataclass(frozen=True, slots=True)
 class Recording:
-    """Frames to be played. count: how many there should be (a video's own claim). first_box: as annotated, or None."""
+    """Frames to be played.
+
+    Attributes:
+        name: Of the folder or file.
+        modality: Kind of the auxiliary images.
+        count: Number of frames; of a video what its header claims.
+        fps: Frames per second.
+        frames: Opens the files and yields the frames in order.
+        first_box: Annotated box of the first frame, or None.
+    """
 
     name: str
     modality: Modality
@@ -39,24 +48,44 @@ class Recording:
     first_box: BoundingBox | None = None
 
 
-def open_recording(sources: list[str], modality: Modality | None = None, fps: float = 30.0) -> Recording:
-    """Open what the user named.
+def parse_modality(text: str | None) -> Modality | None:
+    """Look a modality up by name; None stays None.
 
-    sources: a sequence folder (see `open_sequence`); or a colour video and optionally an auxiliary one; or a glob
-    pattern of colour images and optionally one of auxiliary images, paired in the order of their numbers. An empty
-    string in the place of the colour source: the auxiliary stream alone. modality: needed where no folder name tells
-    it. fps: of images.
-    Errors: ReplayError; SequenceError for a folder that is no sequence.
+    Raises:
+        ReplayError: There is no such modality.
+    """
+    if text is None:
+        return None
+    try:
+        return Modality(text)
+    except ValueError as error:
+        names = ", ".join(modality.value for modality in Modality)
+        raise ReplayError(f"unknown modality {text!r}; expected one of: {names}") from error
+
+
+def open_recording(sources: list[str], modality: Modality | None = None, fps: float = 30.0) -> Recording:
+    """Open the user's files.
+
+    Args:
+        sources: A sequence folder (see `open_sequence`); or a colour video and optionally an auxiliary one; or a glob
+            pattern of colour images and optionally one of auxiliary images, paired in the order of their numbers. An
+            empty string in the place of the colour source: the auxiliary stream alone.
+        modality: Kind of the auxiliary images; needed unless the folder's name shows it.
+        fps: Frames per second of images.
+
+    Raises:
+        ReplayError: The files do not exist, cannot be opened, or do not pair.
+        SequenceError: The folder is not a sequence.
     """
     if not 1 <= len(sources) <= 2:
-        raise ReplayError(f"give one or two sources (colour, auxiliary), got {len(sources)}")
+        raise ReplayError(f"got {len(sources)} sources; expected one or two sources (colour, auxiliary)")
     if not any(sources):
         raise ReplayError('every source is empty (""); give a folder, videos, or a quoted glob pattern of images')
     if len(sources) == 1 and Path(sources[0]).is_dir():
         return _from_folder(Path(sources[0]), modality, fps)
     rgb, aux = (*sources, "")[:2]
     if aux and modality is None:
-        raise ReplayError(f"what kind of images are in {aux}? Give --modality depth, thermal or event")
+        raise ReplayError(f"the kind of the images in {aux} is unknown. Give --modality depth, thermal or event")
     kind = modality or Modality.THERMAL
     if all(Path(source).suffix.lower() in VIDEO_SUFFIXES for source in (rgb, aux) if source):
         return _from_videos(rgb, aux, kind)
@@ -66,16 +95,16 @@ def open_recording(sources: list[str], modality: Modality | None = None, fps: fl
 def _from_folder(folder: Path, modality: Modality | None, fps: float) -> Recording:
     sequence = open_sequence(folder, ground_truth=False, fps=fps)
     if modality is not None and sequence.aux_paths and modality is not sequence.modality:
-        raise ReplayError(f"{folder} holds {sequence.modality.value} images, asked for was {modality.value}")
+        raise ReplayError(f"{folder} holds {sequence.modality.value} images; expected {modality.value}")
     box = BoundingBox(*map(float, sequence.boxes[0])) if sequence.present[0] else None
     return Recording(sequence.name, sequence.modality, len(sequence), fps, sequence.frames, box)
 
 
 def _from_images(rgb: str, aux: str, modality: Modality, fps: float) -> Recording:
     paths = [_matching(pattern) if pattern else () for pattern in (rgb, aux)]
-    lengths = {len(found) for found in paths if found}
+    lengths = {len(images) for images in paths if images}
     if len(lengths) != 1:
-        raise ReplayError(f"{rgb} names {len(paths[0])} images and {aux} names {len(paths[1])}; they must be equal")
+        raise ReplayError(f"{rgb} matches {len(paths[0])} images and {aux} matches {len(paths[1])}; must be equal")
     count = lengths.pop()
     sequence = Sequence(
         name=Path(rgb or aux).parent.name or "images",
@@ -90,10 +119,10 @@ def _from_images(rgb: str, aux: str, modality: Modality, fps: float) -> Recordin
 
 
 def _matching(pattern: str) -> tuple[Path, ...]:
-    found = (Path(name) for name in glob.glob(pattern, recursive=True))  # noqa: PTH207 - Path.glob takes no absolute
-    images = sorted((path for path in found if path.suffix.lower() in IMAGE_SUFFIXES), key=natural_key)
+    files = (Path(name) for name in glob.glob(pattern, recursive=True))  # noqa: PTH207 - Path.glob takes no absolute
+    images = sorted((path for path in files if path.suffix.lower() in IMAGE_SUFFIXES), key=natural_key)
     if not images:
-        raise ReplayError(f"{pattern} names no image; give a folder, videos, or a quoted glob pattern of images")
+        raise ReplayError(f"{pattern} matches no image; give a folder, videos, or a quoted glob pattern of images")
     return tuple(images)
 
 
@@ -106,15 +135,15 @@ def _from_videos(rgb: str, aux: str, modality: Modality) -> Recording:
         rates.append(float(video.get(cv2.CAP_PROP_FPS)))
         video.release()
     if len(set(rates)) > 1 and abs(rates[0] - rates[1]) > SAME_RATE * max(rates):
-        raise ReplayError(f"{rgb} has {rates[0]:g} frames a second and {aux} {rates[1]:g}; a pair must have one rate")
+        raise ReplayError(f"{rgb} has {rates[0]:g} frames per second and {aux} {rates[1]:g}; a pair must have one rate")
     fps = rates[0] if rates[0] > 0 else 30.0
 
     def frames() -> Iterator[MultiModalFrame]:
         videos = [_open_video(path) for path in paths]
         try:
             for index, images in enumerate(zip(*map(_images_of, videos), strict=False)):  # ends with the shorter one
-                colour = images[0] if rgb else None
-                yield MultiModalFrame(index / fps, colour, images[-1] if aux else None, modality)
+                color = images[0] if rgb else None
+                yield MultiModalFrame(index / fps, color, images[-1] if aux else None, modality)
         finally:
             for video in videos:
                 video.release()
@@ -125,14 +154,14 @@ def _from_videos(rgb: str, aux: str, modality: Modality) -> Recording:
 def _open_video(path: Path) -> cv2.VideoCapture:
     video = cv2.VideoCapture(str(path))
     if not path.is_file() or not video.isOpened():
-        raise ReplayError(f"{path} is no video that OpenCV can open")
+        raise ReplayError(f"{path} is not a video that OpenCV can open")
     return video
 
 
 def _images_of(video: cv2.VideoCapture) -> Iterator[Image]:
-    """Images [H, W, 3] uint8 RGB to the end."""
+    """Images [H, W, 3] uint8 RGB to the end of the video."""
     while True:
-        good, image = video.read()
-        if not good:
+        success, image = video.read()
+        if not success:
             return
         yield cv2.cvtColor(image, cv2.COLOR_BGR2RGB)

@@ -23,19 +23,19 @@ def boxes_of(folder) -> np.ndarray:
 
 
 @pytest.mark.parametrize("engine", ["torch/bf16", "onnx/fp32", "openvino/int8"])
-def test_an_export_is_made_compared_and_tracked_with(tmp_path, call, scenes, tiny_weights, engine: str) -> None:
+def test_an_export_is_written_compared_and_tracked_with(tmp_path, call, scenes, tiny_weights, engine: str) -> None:
     pytest.importorskip({"torch": "torch", "onnx": "onnxscript", "openvino": "nncf"}[engine.split("/")[0]])
     common = ["--model", TINY, "--threads", 1]
-    made = tmp_path / "made"
+    export = tmp_path / "export"
     said = call(
-        "export", "--out", made, "--model", TINY, "--weights", tiny_weights, "--engine", engine,
+        "export", "--out", export, "--model", TINY, "--weights", tiny_weights, "--engine", engine,
         "--sequences", scenes, "--crops", 12, "--batches", "1,2" if engine.startswith("onnx") else "1",
     )  # fmt: skip
     assert f"{TINY} for {engine} on cpu" in said
     agreement = float(re.search(r"on \d+ real crops: ([\d.]+)", said).group(1))
     assert (agreement < MEDIAN_IOU[engine.split("/")[1]]) == ("warning" in said)
-    assert list(tmp_path.iterdir()) == [made]
-    metadata = read_export_metadata(made)
+    assert list(tmp_path.iterdir()) == [export]
+    metadata = read_export_metadata(export)
     assert metadata.weights_sha256 == read_metadata(tiny_weights).sha256
     assert (metadata.engine, metadata.batches, metadata.modalities) == (
         engine,
@@ -43,18 +43,18 @@ def test_an_export_is_made_compared_and_tracked_with(tmp_path, call, scenes, tin
         ("thermal", "depth"),
     )
 
-    said = call("run", scenes / "a", "--weights", made, "--out", tmp_path / "by_export", "--no-video", *common)
+    said = call("run", scenes / "a", "--weights", export, "--out", tmp_path / "by_export", "--no-video", *common)
     assert f"{engine} on cpu" in said
     call("run", scenes / "a", "--weights", tiny_weights, "--engine", "torch/fp32", "--device", "cpu",
          "--out", tmp_path / "by_torch", "--no-video", *common)  # fmt: skip
     first, second = boxes_of(tmp_path / "by_export"), boxes_of(tmp_path / "by_torch")
     if engine.endswith("fp32"):
         np.testing.assert_allclose(first[:2], second[:2], atol=0.01)
-    if not engine.endswith("int8"):  # what int8 does to random weights says nothing; see test_real_sequences.py
+    if not engine.endswith("int8"):  # int8 on random weights proves nothing; see test_real_sequences.py
         assert iou_xywh(first[:2], second[:2]).min() > 0.9  # later frames: random weights amplify any difference
     if engine.startswith("onnx"):
         said = call(
-            "benchmark", "--dataset", "folder", "--root", scenes, "--out", tmp_path / "bench", "--weights", made,
+            "benchmark", "--dataset", "folder", "--root", scenes, "--out", tmp_path / "bench", "--weights", export,
             "--engine", engine, "--device", "cpu", "--sequences", "a", "--no-report", *common,
         )  # fmt: skip
         manifest = json.loads((tmp_path / "bench" / "manifest.json").read_text())
@@ -68,9 +68,9 @@ def exported(tmp_path_factory, call, tiny_weights):
     return made
 
 
-def test_without_sequences_painted_frames_are_compared(tmp_path, call, tiny_weights) -> None:
+def test_without_sequences_synthetic_frames_are_compared(tmp_path, call, tiny_weights) -> None:
     said = call("export", "--out", tmp_path / "m", "--model", TINY, "--weights", tiny_weights, "--engine", "torch")
-    assert re.search(r"on \d+ painted crops: 1\.0000", said)
+    assert re.search(r"on \d+ synthetic crops: 1\.0000", said)
     assert read_export_metadata(tmp_path / "m").engine == "torch/fp32"
 
 
@@ -103,7 +103,7 @@ def test_an_export_for_another_device_says_so(exported) -> None:
         (["--engine", "caffe"], "unknown engine 'caffe'"),
         (["--engine", "auto"], "'auto', which leaves the choice open; expected one of: torch/fp32"),
         (["--engine", "torch", "--device", "gpu"], "unknown device 'gpu'; expected one of: cpu, cuda"),
-        (["--engine", "torch", "--device", "auto"], "an export is for one device; name it: cpu or cuda"),
+        (["--engine", "torch", "--device", "auto"], "device is 'auto'; an export is for one device, cpu or cuda"),
         (["--engine", "torch", "--sequences", "nowhere"], "no folder nowhere"),
         (["--engine", "torch", "--batches", "1,x"], "expected numbers such as 1,2,4"),
         (["--engine", "torch", "--batches", "0"], "a program is for 1 target or more"),
@@ -111,20 +111,20 @@ def test_an_export_for_another_device_says_so(exported) -> None:
         (["--engine", "torch", "--weights", "nowhere.safetensors"], "nowhere.safetensors cannot be read"),
     ],
 )
-def test_bad_wishes_are_refused_and_nothing_is_left(tmp_path, call, tiny_weights, words, message: str) -> None:
+def test_bad_options_are_refused_and_leave_nothing(tmp_path, call, tiny_weights, words, message: str) -> None:
     common = ["export", "--out", tmp_path / "made", "--model", TINY, "--weights", tiny_weights]
     said = " ".join(call(*common, *words).replace("│", " ").split())
     assert message in said
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_existing_folder_is_left_alone(tmp_path, call, tiny_weights) -> None:
+def test_an_existing_folder_is_not_touched(tmp_path, call, tiny_weights) -> None:
     (tmp_path / "kept.txt").write_text("mine")
     said = call("export", "--out", tmp_path, "--model", TINY, "--weights", tiny_weights, "--engine", "torch")
     assert "exists; give a new folder" in said
     assert [path.name for path in tmp_path.iterdir()] == ["kept.txt"]
 
 
-def test_a_folder_that_is_no_export_is_refused(tmp_path) -> None:
+def test_a_folder_without_an_export_is_refused(tmp_path) -> None:
     with pytest.raises(ExportError, match=r"has no export\.json"):
         build_tracker(TINY, tmp_path, Modality.THERMAL)

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from ckd_core.data.footage import painted_footage
+from ckd_core.data.footage import synthetic_footage
 from ckd_core.data.sequences import SequenceError, open_sequence
 from ckd_core.deploy.thresholds import (
     CalibrationError,
@@ -44,7 +44,7 @@ def test_calibrated_thresholds_are_read_back_and_used(tmp_path, call, scenes, ti
     tracker = build_tracker(TINY, out, Modality.THERMAL, engine="torch/fp32", device="cpu")
     assert tracker.thresholds == Thresholds.from_mapping(metadata.tracking["thresholds"])
     assert tracker.thresholds != Thresholds()
-    # the table counts what a tracker of these weights really claims, although it asks the network only once
+    # the table counts what a tracker of these weights really claims, although the network runs only once
     sequence = open_sequence(scenes / "a")
     tracker.start(sequence.frame(0), sequence_box(sequence))
     states = [tracker.update(sequence.frame(i)).state is TrackState.TRACKING for i in range(1, len(sequence))]
@@ -59,18 +59,18 @@ def sequence_box(sequence):
     return BoundingBox(*map(float, sequence.boxes[0]))
 
 
-def test_the_shipped_network_learns_to_doubt() -> None:
+def test_calibration_makes_the_shipped_network_doubt_more() -> None:
     network, metadata = load_model("sdstrack_s128")
-    footage = painted_footage(17, [Modality.THERMAL], 1, 36)
+    footage = synthetic_footage(17, [Modality.THERMAL], 1, 36)
     config = TrackerConfig(published_geometry=bool(metadata.tracking["published_geometry"]))
     trial = Trial(TorchEngine(network, "fp32", "cpu"), footage, config)
-    found = find_thresholds(trial, CREDULOUS)
-    before, after = trial.claims(CREDULOUS), trial.claims(found)
+    calibrated = find_thresholds(trial, CREDULOUS)
+    before, after = trial.claims(CREDULOUS), trial.claims(calibrated)
     assert before.absent == after.absent > 5
     assert before.false_share > 0.7
     assert after.false_share <= before.false_share - 0.3
     assert after.cost < before.cost
-    assert find_thresholds(trial, CREDULOUS) == found
+    assert find_thresholds(trial, CREDULOUS) == calibrated
 
 
 def test_claims_add_up() -> None:
@@ -92,12 +92,12 @@ def test_nothing_is_written_on_a_dry_run_and_in_place_otherwise(tmp_path, scenes
     assert build_tracker(TINY, path, engine="torch", device="cpu").thresholds.history == 0.25
 
 
-def test_what_cannot_be_calibrated_is_refused(tmp_path, call, tiny_weights) -> None:
+def test_a_calibration_without_absences_or_weights_is_refused(tmp_path, call, tiny_weights) -> None:
     always = tmp_path / "always"
     write_scene(always, frames=6)
     with pytest.raises(CalibrationError, match="no footage in which the target is absent"):
         calibrate(TINY, tiny_weights, sequences=[always], scenes=0)
-    with pytest.raises(CalibrationError, match="scenes must be 0 or more"):
+    with pytest.raises(CalibrationError, match="scenes is -1; expected 0 or more"):
         calibrate(TINY, tiny_weights, scenes=-1)
     with pytest.raises(WeightsFileError, match="not of sdstrack_s128"):
         calibrate("sdstrack_s128", tiny_weights)

@@ -82,15 +82,15 @@ def test_stamps_of_a_video_are_its_own(videos) -> None:
     assert [frame.stamp for frame in recording.frames()] == pytest.approx([i / 10 for i in range(FRAMES)])
 
 
-def test_videos_of_two_rates_are_no_pair(videos, tmp_path) -> None:
+def test_videos_of_two_rates_do_not_pair(videos, tmp_path) -> None:
     other = cv2.VideoWriter(str(tmp_path / "slow.avi"), cv2.VideoWriter.fourcc(*"MJPG"), 5.0, (128, 96))
     other.write(np.zeros((96, 128, 3), dtype=np.uint8))
     other.release()
-    with pytest.raises(ReplayError, match=r"10 frames a second and .* 5; a pair must have one rate"):
+    with pytest.raises(ReplayError, match=r"10 frames per second and .* 5; a pair must have one rate"):
         open_recording([str(videos[0]), str(tmp_path / "slow.avi")], Modality.THERMAL)
 
 
-def test_the_folders_own_box_is_taken_without_init(tmp_path, call, scenes, tiny_weights) -> None:
+def test_without_init_the_folders_own_box_is_used(tmp_path, call, scenes, tiny_weights) -> None:
     call("run", scenes / "a", "--no-video", *options(tmp_path, tiny_weights))
     truth = open_sequence(scenes / "a").boxes[0]
     assert [float(rows_of(tmp_path / "o")[0][key]) for key in "xywh"] == truth.tolist()
@@ -100,22 +100,22 @@ def test_the_folders_own_box_is_taken_without_init(tmp_path, call, scenes, tiny_
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["nowhere"], "nowhere names no image"),
-        (["nowhere.mp4"], "is no video that OpenCV can open"),
+        (["nowhere"], "nowhere matches no image"),
+        (["nowhere.mp4"], "is not a video that OpenCV can open"),
         (["{a}/visible/*.png"], "has no box in its first frame; give --init"),
         (["{a}/visible/*.png", "{a}/infrared/*.png"], "Give --modality"),
         (["{a}/visible/*.png", "{a}/infrared/*1.png", "--modality", "thermal"], "12 images and"),
-        (["{a}", "--modality", "depth"], "holds thermal images, asked for was depth"),
-        (["{a}", "--modality", "radar"], "no modality 'radar'"),
-        (["{a}", "--missing", "guess"], "no policy 'guess'"),
+        (["{a}", "--modality", "depth"], "holds thermal images; expected depth"),
+        (["{a}", "--modality", "radar"], "unknown modality 'radar'"),
+        (["{a}", "--missing", "guess"], "unknown policy 'guess'"),
         (["{a}", "--init", "1,2,3"], "expected four numbers"),
         (["{a}", "--init", "1,2,0,4"], "positive width"),
-        (["{a}", "--init", "500,500,10,10"], "outside the 128 x 96 frame"),
+        (["{a}", "--init", "500,500,10,10"], "overlap with the 128 x 96 frame"),
         (["{a}", "--init", "nan,5,10,10"], "finite"),
         (["{a}", "{a}", "{a}"], "one or two sources"),
     ],
 )
-def test_what_cannot_be_run_is_refused(tmp_path, call, scenes, tiny_weights, words, message: str) -> None:
+def test_bad_sources_and_options_are_refused(tmp_path, call, scenes, tiny_weights, words, message: str) -> None:
     said = call("run", *[word.format(a=scenes / "a") for word in words], *options(tmp_path, tiny_weights))
     assert said.startswith("error: ")
     assert message in said
@@ -147,7 +147,7 @@ def test_a_lost_target_has_no_box_and_a_missing_camera_is_black() -> None:
     assert (lost[60:, 160:] == 0).all()
 
 
-def test_an_overlay_of_nothing_is_no_file(tmp_path) -> None:
+def test_an_overlay_without_frames_or_after_an_error_is_not_written(tmp_path) -> None:
     with OverlayVideo(tmp_path / "x.mp4", 10.0):
         pass
     with pytest.raises(ReplayError), OverlayVideo(tmp_path / "y.mp4", 10.0) as video:
