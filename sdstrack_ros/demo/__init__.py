@@ -1,1 +1,1 @@
-"""The demonstration and the real node on a recording, as `sdstrack demo` runs them."""
+"""The demonstration: the real node on a recording, as `sdstrack demo` runs it."""

@@ -1,6 +1,6 @@
-"""Play a recording through the real node: its own process, real topics, the boxes that come back.
+"""Play a recording through the real node and collect the boxes that it publishes.
 
-The node and the player are processes of their own in a private ROS domain; this process only listens.
+The node and the player are separate processes in a private ROS domain; this process only listens.
 """
 
 from __future__ import annotations
@@ -29,22 +29,28 @@ if TYPE_CHECKING:
     from ckd_core.frame import BoundingBox
     from sdstrack_ros.bags.frames import BagTopics
 
-MAX_DOMAIN_ID = 101  # domains above collide with the ephemeral ports of Linux
-START_TIMEOUT_S = 240.0  # loading and warming up a large model on a small machine that has other things to do
-QUIET_S = 1.5  # playback has ended and nothing more came for so long: the node is done
+MAX_DOMAIN_ID = 101  # higher domains collide with the ephemeral ports of Linux
+START_TIMEOUT_S = 240.0  # a busy small machine that loads and warms up a large model
+QUIET_S = 1.5  # the node is done when nothing has come for this long after playback
 END_TIMEOUT_S = 10.0
-MAX_PARTNER_WAIT_S = 10.0  # the highest value of max_wait_s
-DISCOVERY_TIMEOUT_S = 15  # the player waits so long for the node to subscribe
+MAX_PARTNER_WAIT_S = 10.0  # the largest value that max_wait_s allows
+DISCOVERY_TIMEOUT_S = 15  # how long the player waits for the node to subscribe
 NODE_NAME = "/tracker"
 
 
 class LiveReplayError(TrackingError):
-    """The node or the player did not do its part."""
+    """The node or the player failed."""
 
 
 @dataclass(frozen=True, slots=True)
 class LiveBox:
-    """What the node answered for the frame of a stamp; box None = it published an empty array (LOST or no target)."""
+    """What the node published for a frame.
+
+    Attributes:
+        stamp_ns: of the frame.
+        box: None when the message was empty: LOST, or no target.
+        score: 0 without a box.
+    """
 
     stamp_ns: int
     box: BoundingBox | None
@@ -53,9 +59,14 @@ class LiveBox:
 
 @dataclass(frozen=True, slots=True)
 class LiveReplay:
-    """Everything that came back: answers in order of arrival, and the node's last status values."""
+    """Everything that the node published.
 
-    answers: list[LiveBox]
+    Attributes:
+        results: in order of arrival.
+        status: the last values of ~/status.
+    """
+
+    results: list[LiveBox]
     status: dict[str, str] = field(repr=False)
 
 
@@ -81,7 +92,7 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 
 def fast_dds_profile() -> Path | None:
-    """The package's Fast DDS profile: beside the sources, or in the installed package's share folder."""
+    """Return the package's Fast DDS profile, in the source tree or in the installed package's share folder."""
     beside = Path(__file__).resolve().parents[2] / "config" / "fastdds.xml"
     if beside.is_file():
         return beside
@@ -94,7 +105,7 @@ def fast_dds_profile() -> Path | None:
 
 
 def _private_environment(domain: int, logs: Path) -> dict[str, str]:
-    """What makes processes of this run talk to each other and to nobody else."""
+    """Return the variables that let the processes of this run reach each other and nobody else."""
     environment = {
         "ROS_DOMAIN_ID": str(domain),
         "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST",
@@ -111,7 +122,11 @@ def _private_environment(domain: int, logs: Path) -> dict[str, str]:
 
 @contextlib.contextmanager
 def _free_domain() -> Iterator[int]:
-    """A ROS domain that no other run on this machine holds until the context ends."""
+    """Yield a ROS domain that no other run on this machine uses until the context ends.
+
+    Raises:
+        LiveReplayError: all domains are in use.
+    """
     import fcntl
 
     start = os.getpid() % MAX_DOMAIN_ID
@@ -125,11 +140,11 @@ def _free_domain() -> Iterator[int]:
                 continue
             yield domain
             return
-    raise LiveReplayError(f"all {MAX_DOMAIN_ID} ROS domains are in use on this machine")
+    raise LiveReplayError(f"all {MAX_DOMAIN_ID} ROS domains are in use on this machine; end another replay first")
 
 
 class _Listener:
-    """Collects the node's answers in this process."""
+    """Collects what the node publishes, in this process."""
 
     def __init__(self, domain: int) -> None:
         import rclpy
@@ -137,10 +152,10 @@ class _Listener:
         from rclpy.qos import DurabilityPolicy, QoSProfile
         from vision_msgs.msg import Detection2DArray
 
-        self.answers: list[LiveBox] = []
+        self.results: list[LiveBox] = []
         self.status: dict[str, str] = {}
-        self.verdict = ""
-        self.heard = time.monotonic()
+        self.status_text = ""
+        self.last_result = time.monotonic()
         self._context = rclpy.Context()
         rclpy.init(context=self._context, domain_id=domain)
         self._node = rclpy.create_node("live_replay", context=self._context)
@@ -153,15 +168,15 @@ class _Listener:
     def _on_detections(self, message: Any) -> None:
         box, score = None, 0.0
         if message.detections:
-            found = message.detections[0]
-            box = detection_box(found)
-            score = found.results[0].hypothesis.score if found.results else 0.0
-        self.answers.append(LiveBox(stamp_of(message), box, score))
-        self.heard = time.monotonic()
+            detection = message.detections[0]
+            box = detection_box(detection)
+            score = detection.results[0].hypothesis.score if detection.results else 0.0
+        self.results.append(LiveBox(stamp_of(message), box, score))
+        self.last_result = time.monotonic()
 
     def _on_status(self, message: Any) -> None:
         self.status = {pair.key: pair.value for pair in message.values}
-        self.verdict = message.message
+        self.status_text = message.message
 
     def spin(self) -> None:
         self._executor.spin_once(timeout_sec=0.05)
@@ -175,17 +190,23 @@ class _Listener:
 def _input_arguments(
     topics: BagTopics, types: Mapping[str, str], modality: Modality
 ) -> tuple[dict[str, object], list[str]]:
-    """Parameters that give the node its topics, and remappings of those not named as their transport names them.
+    """Return the parameters that name the topics, and remappings of those not named as their transport would.
 
-    types: of all recorded topics by name. Errors: LiveReplayError where one camera is recorded raw, the other not.
+    Args:
+        topics: what the node subscribes to.
+        types: types of all recorded topics by name.
+        modality: of the auxiliary camera.
+
+    Raises:
+        LiveReplayError: one camera is recorded raw, the other compressed.
     """
     compressed = {name: types[name] == COMPRESSED_IMAGE for name in (topics.rgb, topics.aux) if name in types}
     if types.get(topics.aux) == EVENT_PACKET:
         del compressed[topics.aux]  # packets have no transport
     if len(set(compressed.values())) > 1:
-        said = ", ".join(f"{name} is {'compressed' if packed else 'raw'}" for name, packed in compressed.items())
+        forms = ", ".join(f"{name} is {'compressed' if packed else 'raw'}" for name, packed in compressed.items())
         raise LiveReplayError(
-            f"{said}; the node reads both cameras by one transport: record both raw or both compressed"
+            f"{forms}; the node reads both cameras by one transport: record both raw or both compressed"
         )
     parameters: dict[str, object] = {"transport": "compressed" if any(compressed.values()) else "raw"}
     remappings: list[str] = []
@@ -201,15 +222,15 @@ def _input_arguments(
 
 
 def _wait_for_partner(parameters: Mapping[str, object], rate: float) -> float:
-    """max_wait_s [s] for this rate: the node waits by the wall's clock, played slowly partners arrive further apart."""
-    asked = float(str(parameters.get("max_wait_s", Settings().max_wait_s)))
-    return min(asked / min(rate, 1.0), MAX_PARTNER_WAIT_S)
+    """Return max_wait_s [s] for this rate: the node waits in real time, and slow playback spreads partners apart."""
+    max_wait_s = float(str(parameters.get("max_wait_s", Settings().max_wait_s)))
+    return min(max_wait_s / min(rate, 1.0), MAX_PARTNER_WAIT_S)
 
 
 def _parameter_arguments(parameters: Mapping[str, object]) -> list[str]:
     arguments = ["--ros-args"]
     for name, value in parameters.items():
-        if value == "":  # rcl cannot parse an empty value; it is every such parameter's default
+        if value == "":  # rcl cannot parse an empty value, and it is the default anyway
             continue
         text = str(value).lower() if isinstance(value, bool) else str(value)
         arguments += ["-p", f"{name}:={text}"]
@@ -224,18 +245,25 @@ def replay(
     progress: Callable[[int], object] = int,
     rate: float = 1.0,
 ) -> LiveReplay:
-    """Play `bag` through a node started with `parameters` and collect its answers.
+    """Play a recording through a node, and collect what it publishes.
 
-    topics: what the node subscribes to. logs: folder for both processes' output. progress: told the answers so far.
-    rate: speed of play; slower than 1 gives a small machine the time to answer every frame.
-    Errors: LiveReplayError when the node cannot read such topics, does not become active, or a process fails; the
-    message carries its output.
+    Args:
+        bag: rosbag2 folder, or a single .mcap or .db3 file.
+        topics: what the node subscribes to.
+        parameters: of the node.
+        logs: folder for the output of both processes.
+        progress: called with the number of results so far.
+        rate: playback speed; below 1, a small machine has time to track every frame.
+
+    Raises:
+        LiveReplayError: the node cannot read such topics or does not become active, or a process fails; the message
+            contains its output.
     """
     logs.mkdir(parents=True, exist_ok=True)
     with open_bag(bag) as opened:
         types = {topic.name: topic.type_name for topic in opened.topics}
     infos = [name for name, type_name in types.items() if type_name == CAMERA_INFO]
-    played = [topic for topic in (topics.rgb, topics.aux, *infos[:1]) if topic]
+    played_topics = [topic for topic in (topics.rgb, topics.aux, *infos[:1]) if topic]
     modality = Modality(str(parameters.get("modality", Settings().modality)))
     max_wait_s = _wait_for_partner(parameters, rate)
     inputs, remappings = _input_arguments(topics, types, modality)
@@ -246,7 +274,7 @@ def replay(
         **parameters,
         "max_wait_s": max_wait_s,
     }
-    with _free_domain() as domain, _quiet_environment(_private_environment(domain, logs)) as environment:
+    with _free_domain() as domain, _environment_with(_private_environment(domain, logs)) as environment:
         node = [
             sys.executable,
             "-m",
@@ -256,7 +284,7 @@ def replay(
         ]
         player = [sys.executable, "-m", "sdstrack_ros.cli", "play", str(bag), "--rate", str(rate)]
         player += ["--wait", str(DISCOVERY_TIMEOUT_S)]
-        player += [option for topic in played for option in ("--topic", topic)]
+        player += [option for topic in played_topics for option in ("--topic", topic)]
         node_log, player_log = logs / "node.log", logs / "player.log"
         listener = _Listener(domain)
         try:
@@ -271,12 +299,12 @@ def replay(
                 _last_status(listener)
         finally:
             listener.close()
-    return LiveReplay(listener.answers, listener.status)
+    return LiveReplay(listener.results, listener.status)
 
 
 @contextlib.contextmanager
-def _quiet_environment(changes: Mapping[str, str]) -> Iterator[dict[str, str]]:
-    """Set variables for this process too (its listener shares the domain and profile), and put them back."""
+def _environment_with(changes: Mapping[str, str]) -> Iterator[dict[str, str]]:
+    """Set variables in this process too, whose listener shares the domain and the profile, and restore them."""
     before = {name: os.environ.get(name) for name in changes}
     os.environ.update(changes)
     try:
@@ -293,8 +321,8 @@ def _wait_active(listener: _Listener, node: subprocess.Popen[bytes], log: Path) 
     deadline = time.monotonic() + START_TIMEOUT_S
     while listener.status.get("lifecycle") != "active":
         listener.spin()
-        if "configure failed" in listener.verdict:
-            raise LiveReplayError(f"the node did not start: {listener.verdict}")
+        if "configure failed" in listener.status_text:
+            raise LiveReplayError(f"the node did not start: {listener.status_text}")
         if node.poll() is not None:
             raise LiveReplayError(f"the node ended before it was active:\n{_tail(log)}")
         if time.monotonic() > deadline:
@@ -308,20 +336,20 @@ def _listen(
     progress: Callable[[int], object],
     quiet_s: float,
 ) -> None:
-    """Listen until playback has ended and nothing came for `quiet_s`, or the node has ended."""
-    ended = None
+    """Listen until playback has ended and nothing has come for `quiet_s`, or the node has ended."""
+    playback_end = None
     while node.poll() is None:
         listener.spin()
-        progress(len(listener.answers))
+        progress(len(listener.results))
         if player.poll() is None:
             continue
-        ended = ended or time.monotonic()
-        if time.monotonic() - max(ended, listener.heard) > quiet_s:
+        playback_end = playback_end or time.monotonic()
+        if time.monotonic() - max(playback_end, listener.last_result) > quiet_s:
             return
 
 
 def _last_status(listener: _Listener) -> None:
-    """Wait for the status that counts the last frames; the node publishes one a second."""
+    """Wait for the status that counts the last frames; the node publishes one per second."""
     listener.status = {}
     deadline = time.monotonic() + END_TIMEOUT_S
     while not listener.status and time.monotonic() < deadline:

@@ -1,4 +1,4 @@
-"""What a replay leaves for people to look at: a video of every frame, and a sheet of a few. No ROS import."""
+"""Pictures of a replay: a video of every frame, and a contact sheet of a few. No ROS import."""
 
 from __future__ import annotations
 
@@ -22,13 +22,14 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ckd_core.frame import MultiModalFrame
+    from sdstrack_ros.demo.live_replay import LiveBox
 
     Picture = NDArray[np.uint8]
 
 SHEET_FRAMES = 4
 IMAGE_WIDTH = 320
 TITLE_HEIGHT, GAP, BAR_HEIGHT = 36, 6, 22
-_GROUND = (24, 24, 28)
+_BACKGROUND = (24, 24, 28)
 _WHITE, _GREEN, _RED, _GREY = (255, 255, 255), (60, 220, 80), (255, 90, 80), (170, 170, 170)
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
 
@@ -39,28 +40,34 @@ class DemoPictureError(TrackingError):
 
 @dataclass(frozen=True, slots=True)
 class Shot:
-    """One frame with what came back for it.
+    """One frame with what the node published for it.
 
-    box: the answer, None = the node said that it does not see the target; answered: whether it said anything.
-    true: the true box, None where the target is absent or unknown.
+    Attributes:
+        frame: the images.
+        result: None when the node published nothing for this frame.
+        true: the true box; None where the target is absent or its place is unknown.
     """
 
     frame: MultiModalFrame
-    answered: bool
-    box: BoundingBox | None
-    score: float
+    result: LiveBox | None
     true: BoundingBox | None
+
+    @property
+    def box(self) -> BoundingBox | None:
+        """The published box."""
+        return None if self.result is None else self.result.box
 
 
 def write_video(path: Path, shots: Sequence[Shot], fps: float) -> None:
-    """Both modalities side by side with the answer in colour and the true box in white; mp4.
+    """Write an mp4 with both images side by side, the node's box in colour and the true box in white.
 
-    Errors: DemoPictureError without any image, or where OpenCV has no encoder.
+    Raises:
+        DemoPictureError: no frame has an image, or OpenCV has no encoder.
     """
     video: cv2.VideoWriter | None = None
     with atomic_path(path) as temporary:
         for shot in shots:
-            picture = draw_overlay(shot.frame, _result(shot), Caption("target"), side_by_side=True)
+            picture = draw_overlay(shot.frame, _track_result(shot), Caption("target"), side_by_side=True)
             if picture is None:
                 continue
             if shot.true is not None:
@@ -72,23 +79,23 @@ def write_video(path: Path, shots: Sequence[Shot], fps: float) -> None:
                     raise DemoPictureError(f"OpenCV cannot write {path}; its build has no mp4v encoder")
             video.write(np.ascontiguousarray(picture[..., ::-1]))
         if video is None:
-            raise DemoPictureError(f"{path}: not one frame with an image")
+            raise DemoPictureError(f"{path}: no frame has an image; expected at least one")
         video.release()
 
 
 def write_sheet(path: Path, shots: Sequence[Shot], title: str) -> None:
-    """A film strip of a few frames, evenly spread: colour on top, the second camera below; png.
+    """Write a png with a few evenly spaced frames: colour on top, the auxiliary image below.
 
-    Errors: DemoPictureError for a frame without any image, or a file that cannot be written.
+    Raises:
+        DemoPictureError: one of these frames has no image, or the file cannot be written.
     """
-    chosen = [
-        _nearest_answered(shots, at) for at in np.linspace(0, len(shots) - 1, SHEET_FRAMES).round().astype(int).tolist()
-    ]
+    places = np.linspace(0, len(shots) - 1, SHEET_FRAMES).round().astype(int).tolist()
+    selected = [_nearest_with_result(shots, place) for place in places]
     begin = shots[0].frame.stamp
-    columns = [_column(shot, shot.frame.stamp - begin) for shot in chosen]
+    columns = [_column(shot, shot.frame.stamp - begin) for shot in selected]
     height, width = columns[0].shape[:2]
     sheet = np.empty((TITLE_HEIGHT + height + GAP, SHEET_FRAMES * (width + GAP) + GAP, 3), dtype=np.uint8)
-    sheet[:] = _GROUND
+    sheet[:] = _BACKGROUND
     _put_text(sheet, title, (GAP + 2, TITLE_HEIGHT - 12), _WHITE, 0.6)
     for number, column in enumerate(columns):
         left = GAP + number * (width + GAP)
@@ -98,16 +105,16 @@ def write_sheet(path: Path, shots: Sequence[Shot], title: str) -> None:
             raise DemoPictureError(f"OpenCV cannot write {path}")
 
 
-def _nearest_answered(shots: Sequence[Shot], at: int) -> Shot:
-    """The answered frame nearest to a place, within a quarter of the way to the next column; else the one there."""
+def _nearest_with_result(shots: Sequence[Shot], place: int) -> Shot:
+    """Return the nearest frame with a result within a quarter of the columns' distance, else the one at `place`."""
     reach = len(shots) // (4 * SHEET_FRAMES)
-    around = range(max(0, at - reach), min(len(shots), at + reach + 1))
-    answered = [index for index in around if shots[index].answered]
-    return shots[min(answered, key=lambda index: abs(index - at), default=at)]
+    around = range(max(0, place - reach), min(len(shots), place + reach + 1))
+    with_result = [index for index in around if shots[index].result is not None]
+    return shots[min(with_result, key=lambda index: abs(index - place), default=place)]
 
 
 def _column(shot: Shot, seconds: float) -> Picture:
-    """Both images at the sheet's size, boxes drawn afterwards so that lines stay sharp, and a line of text."""
+    """Return both images at the sheet's size, boxes drawn after resizing so that lines stay sharp, and a caption."""
     frame = shot.frame
     aux = None if frame.aux is None else to_network_image(frame.aux, frame.modality)
     reference = frame.rgb if frame.rgb is not None else aux
@@ -136,19 +143,19 @@ def _half(image: NDArray[np.uint8] | None, size: tuple[int, int]) -> Picture:
 
 
 def _verdict(shot: Shot) -> tuple[str, tuple[int, int, int]]:
-    if not shot.answered:
+    if shot.result is None:
         return "frame dropped", _GREY
-    if shot.box is None:
+    if shot.result.box is None:
         return "LOST", _RED
-    return f"score {shot.score:.2f}", _GREEN
+    return f"score {shot.result.score:.2f}", _GREEN
 
 
-def _result(shot: Shot) -> TrackResult | None:
-    if not shot.answered:
+def _track_result(shot: Shot) -> TrackResult | None:
+    if shot.result is None:
         return None
-    state = TrackState.LOST if shot.box is None else TrackState.TRACKING
-    box = shot.box or BoundingBox(0.0, 0.0, 0.0, 0.0)
-    return TrackResult(shot.frame.stamp, box, shot.score, state, *shot.frame.presence)
+    state = TrackState.LOST if shot.result.box is None else TrackState.TRACKING
+    box = shot.result.box or BoundingBox(0.0, 0.0, 0.0, 0.0)
+    return TrackResult(shot.frame.stamp, box, shot.result.score, state, *shot.frame.presence)
 
 
 def _scaled(box: BoundingBox, scale: float) -> BoundingBox:
@@ -156,7 +163,7 @@ def _scaled(box: BoundingBox, scale: float) -> BoundingBox:
 
 
 def _draw_rectangle(picture: Picture, box: BoundingBox, color: tuple[int, int, int], thickness: int) -> None:
-    """Draw with a dark rim, to be seen on any ground."""
+    """Draw a rectangle with a dark outline that shows on any background."""
     first, last = (round(box.x), round(box.y)), (round(box.x + box.w), round(box.y + box.h))
     for shade, width in (((0, 0, 0), thickness + 2), (color, thickness)):
         cv2.rectangle(picture, first, last, shade, width, cv2.LINE_AA)

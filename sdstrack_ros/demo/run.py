@@ -1,6 +1,6 @@
-"""The main job on one command: a recording, the real node, a table, a video and a picture.
+"""What `sdstrack demo` does: play a recording through the real node, score it, write a table, a video and a picture.
 
-The recording is a synthetic scene, or whatever the caller names: a bag, or a folder of images with its true boxes.
+The recording is a synthetic scene, a bag, or a folder of images with its true boxes.
 """
 
 from __future__ import annotations
@@ -40,7 +40,17 @@ class DemoError(TrackingError):
 
 @dataclass(frozen=True, slots=True)
 class DemoRecording:
-    """A bag with what is needed to track and score it: topics, the box to start on, true boxes by stamp."""
+    """A bag with what is needed to track and score it.
+
+    Attributes:
+        bag: folder of the recording.
+        modality: of the auxiliary camera.
+        topics: what to play.
+        init: box to start on.
+        truth: true box by stamp, None where the object is absent; empty when nothing is known.
+        fps: frames per second.
+        event_input: the node's parameter: image or packets.
+    """
 
     bag: Path
     modality: Modality
@@ -53,9 +63,10 @@ class DemoRecording:
 
 @dataclass(frozen=True, slots=True)
 class DemoSummary:
-    """The table of a run. Errors and overlaps are over the frames with a true box, after the first.
+    """The table of a run.
 
-    A frame without an answer counts with the last box before it: what a robot would have had at that moment.
+    Overlaps and errors are over the frames with a true box, after the first. A frame without a result counts with the
+    last box before it: what a robot would have had at that moment.
     """
 
     frames_in: int
@@ -74,7 +85,7 @@ class DemoSummary:
 
 
 def demo_synthetic_recording(modality: Modality, folder: Path) -> DemoRecording:
-    """Write the embedded default: somebody walks among others; smoke drifts over the colour camera of `rgbt`."""
+    """Write the default recording: a person walks among others, with smoke before the colour camera for thermal."""
     from ckd_core.data.synthetic import clip
 
     scene = clip(
@@ -114,27 +125,36 @@ def open_demo_recording(
     truth_file: Path | None = None,
     topics: BagTopics | None = None,
 ) -> DemoRecording:
-    """A recording as it is; the true boxes come from its ground-truth topic or, one line a colour frame, from a file.
+    """Open an existing recording.
 
-    Errors: DemoError without a box to start on; BagError for a recording that cannot be read.
+    Args:
+        bag: rosbag2 folder, or a single .mcap or .db3 file.
+        modality: of the auxiliary camera.
+        init: box to start on; None takes the true box of the first frame.
+        truth_file: true boxes, one line per colour frame; None takes the recording's truth topic.
+        topics: what to play; topics that are not named are found.
+
+    Raises:
+        DemoError: there is no frame or no box to start on, or the truth file has another number of lines.
+        BagError: the recording cannot be read.
     """
-    with open_bag(bag) as opened:
-        chosen = choose_topics(opened, modality, topics)
-        stamps = [frame.stamp_ns for frame in read_bag_frames(opened, chosen, modality)]
-        packets = any(topic.name == chosen.aux and topic.type_name == EVENT_PACKET for topic in opened.topics)
+    with open_bag(bag) as recording:
+        complete = choose_topics(recording, modality, topics)
+        stamps = [frame.stamp_ns for frame in read_bag_frames(recording, complete, modality)]
+        packets = any(topic.name == complete.aux and topic.type_name == EVENT_PACKET for topic in recording.topics)
         truth: dict[int, BoundingBox | None] = {}
         if truth_file is not None:
             truth = _truth_from_file(truth_file, stamps)
-        elif chosen.truth:
-            truth = {entry.stamp_ns: entry.box for entry in read_truth_boxes(opened, chosen.truth)}
+        elif complete.truth:
+            truth = {entry.stamp_ns: entry.box for entry in read_truth_boxes(recording, complete.truth)}
     if not stamps:
-        raise DemoError(f"{bag}: no frame of {chosen.rgb or 'a colour topic'} could be read")
+        raise DemoError(f"{bag}: no frame of {complete.rgb or 'a colour topic'} could be read")
     start = init or truth.get(stamps[0])
     if start is None:
-        raise DemoError(f"{bag}: no box to start on; the first frame has no true box, give one: --init x,y,w,h")
+        raise DemoError(f"{bag}: no box to start on: the first frame has no true box; pass one: --init x,y,w,h")
     duration = (stamps[-1] - stamps[0]) / 1e9
     fps = (len(stamps) - 1) / duration if duration > 0 else DEMO_FPS
-    return DemoRecording(bag, modality, chosen, start, truth, fps, "packets" if packets else "image")
+    return DemoRecording(bag, modality, complete, start, truth, fps, "packets" if packets else "image")
 
 
 def _truth_from_file(path: Path, stamps: list[int]) -> dict[int, BoundingBox | None]:
@@ -142,7 +162,7 @@ def _truth_from_file(path: Path, stamps: list[int]) -> dict[int, BoundingBox | N
 
     rows = read_ground_truth(path)
     if len(rows) != len(stamps):
-        raise DemoError(f"{path}: {len(rows)} boxes for {len(stamps)} colour frames; one line a frame is needed")
+        raise DemoError(f"{path}: {len(rows)} boxes for {len(stamps)} colour frames; expected one line per frame")
     return {
         stamp: BoundingBox(*row) if np.isfinite(row).all() else None for stamp, row in zip(stamps, rows, strict=True)
     }
@@ -155,9 +175,18 @@ def run_demo(
     progress: Callable[[int], object] = int,
     rate: float = 1.0,
 ) -> DemoSummary:
-    """Play the recording through the node, score what came back, write boxes, video, picture and summary to `out`.
+    """Play a recording through the node, score its boxes, and write boxes, video, picture and summary to `out`.
 
-    parameters: of the node, over those that the recording gives. rate: speed of play.
+    Args:
+        recording: what to play.
+        out: folder of the files.
+        parameters: of the node; they override those that the recording implies.
+        progress: called with the number of results so far.
+        rate: playback speed.
+
+    Raises:
+        LiveReplayError: the node or the player fails.
+        DemoPictureError: no frame has an image, or a picture cannot be written.
     """
     x, y, w, h = recording.init
     settings = {
@@ -169,45 +198,51 @@ def run_demo(
     live = replay(recording.bag, recording.topics, settings, out, progress, rate)
     with open_bag(recording.bag) as opened:
         frames = list(read_bag_frames(opened, recording.topics, recording.modality))
-    answers = {answer.stamp_ns: answer for answer in live.answers}
+    results = {result.stamp_ns: result for result in live.results}
     summary = summarize_demo(recording, [frame.stamp_ns for frame in frames], live)
-    _write_boxes(out / "boxes.csv", frames, answers, recording.truth)
-    _write_pictures(out, frames, answers, recording, summary)
+    _write_boxes(out / "boxes.csv", frames, results, recording.truth)
+    _write_pictures(out, frames, results, recording, summary)
     write_json(out / "summary.json", asdict(summary))
     return summary
 
 
 def summarize_demo(recording: DemoRecording, stamps: list[int], live: LiveReplay) -> DemoSummary:
-    """Score the answers against the recording's true boxes."""
-    answers = {answer.stamp_ns: answer for answer in live.answers}
+    """Score the node's boxes against the recording's true boxes.
+
+    Args:
+        recording: the true boxes and the box to start on.
+        stamps: of all frames.
+        live: what the node published.
+    """
+    results = {result.stamp_ns: result for result in live.results}
     predicted, true = [], []
     last = recording.init
     for stamp in stamps[1:]:
-        answer = answers.get(stamp)
-        if answer is not None and answer.box is not None:
-            last = answer.box
+        result = results.get(stamp)
+        if result is not None and result.box is not None:
+            last = result.box
         box = recording.truth.get(stamp)
         if box is not None:
-            # an empty answer is a miss: the node said that it does not know
-            missed = answer is not None and answer.box is None
+            # An empty message is a miss: the node reported that it does not see the target.
+            missed = result is not None and result.box is None
             predicted.append((np.nan,) * 4 if missed else last)
             true.append(box)
     overlaps, errors = np.zeros(0), np.zeros(0)
     if true:
-        ours, theirs = np.array(predicted, dtype=np.float64), np.array(true, dtype=np.float64)
-        overlaps, errors = overlap(ours, theirs), center_error(ours, theirs)
-    known = errors[np.isfinite(errors)]
+        boxes, true_boxes = np.array(predicted, dtype=np.float64), np.array(true, dtype=np.float64)
+        overlaps, errors = overlap(boxes, true_boxes), center_error(boxes, true_boxes)
+    finite_errors = errors[np.isfinite(errors)]
     dropped = int(live.status.get("frames.dropped", 0))
     received = int(live.status.get("frames.frames", 0))
     return DemoSummary(
         frames_in=len(stamps),
-        frames_answered=len(answers),
-        boxes_out=sum(answer.box is not None for answer in answers.values()),
+        frames_answered=len(results),
+        boxes_out=sum(result.box is not None for result in results.values()),
         dropped_by_node=dropped,
         lost_in_transport=max(0, len(stamps) - received),
         success_auc=round(success_auc(overlaps), 4) if len(overlaps) else float("nan"),
         precision_20px=round(precision_at(errors), 4) if len(errors) else float("nan"),
-        center_error_px=round(float(np.median(known)), 2) if len(known) else float("nan"),
+        center_error_px=round(float(np.median(finite_errors)), 2) if len(finite_errors) else float("nan"),
         latency_p50_ms=float(live.status.get("latency_ms.total.p50", "nan")),
         latency_p95_ms=float(live.status.get("latency_ms.total.p95", "nan")),
         model=live.status.get("model", ""),
@@ -217,15 +252,15 @@ def summarize_demo(recording: DemoRecording, stamps: list[int], live: LiveReplay
 
 
 def _write_boxes(
-    path: Path, frames: list[BagFrame], answers: Mapping[int, LiveBox], truth: Mapping[int, BoundingBox | None]
+    path: Path, frames: list[BagFrame], results: Mapping[int, LiveBox], truth: Mapping[int, BoundingBox | None]
 ) -> None:
     with atomic_path(path) as temporary, temporary.open("w", newline="") as stream:
         writer = csv.writer(stream)
         writer.writerow(["stamp_ns", "x", "y", "w", "h", "score", "true_x", "true_y", "true_w", "true_h"])
         for frame in frames:
-            answer, true = answers.get(frame.stamp_ns), truth.get(frame.stamp_ns)
-            box = answer.box if answer is not None else None
-            score = f"{answer.score:.4f}" if answer is not None else ""
+            result, true = results.get(frame.stamp_ns), truth.get(frame.stamp_ns)
+            box = result.box if result is not None else None
+            score = f"{result.score:.4f}" if result is not None else ""
             writer.writerow([frame.stamp_ns, *_cells(box), score, *_cells(true)])
 
 
@@ -234,16 +269,12 @@ def _cells(box: BoundingBox | None) -> list[str]:
 
 
 def _write_pictures(
-    out: Path, frames: list[BagFrame], answers: Mapping[int, LiveBox], recording: DemoRecording, summary: DemoSummary
+    out: Path, frames: list[BagFrame], results: Mapping[int, LiveBox], recording: DemoRecording, summary: DemoSummary
 ) -> None:
     """Write overlay.mp4 with every frame and contact_sheet.png with a few; true boxes in white."""
-    shots = []
-    for frame in frames:
-        answer = answers.get(frame.stamp_ns)
-        box, score = (answer.box, answer.score) if answer is not None else (None, 0.0)
-        shots.append(Shot(frame.frame, answer is not None, box, score, recording.truth.get(frame.stamp_ns)))
+    shots = [Shot(frame.frame, results.get(frame.stamp_ns), recording.truth.get(frame.stamp_ns)) for frame in frames]
     write_video(out / "overlay.mp4", shots, recording.fps)
-    found = f"{summary.boxes_out} boxes in {summary.frames_in} frames"
-    scored = f", success AUC {summary.success_auc:.2f}" if recording.truth else ""
-    title = f"{summary.model}, colour + {recording.modality.value}: {found}{scored} (green: tracker, white: truth)"
+    counts = f"{summary.boxes_out} boxes in {summary.frames_in} frames"
+    score = f", success AUC {summary.success_auc:.2f}" if recording.truth else ""
+    title = f"{summary.model}, colour + {recording.modality.value}: {counts}{score} (green: tracker, white: truth)"
     write_sheet(out / "contact_sheet.png", shots, title)

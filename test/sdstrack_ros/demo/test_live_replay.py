@@ -25,7 +25,7 @@ if TYPE_CHECKING:
         (Modality.EVENT, "/c/compressed", "/events", ("/c", "/events"), []),
     ],
 )
-def test_the_node_is_told_to_read_what_is_recorded(
+def test_the_node_reads_the_topics_that_are_recorded(
     modality: Modality, rgb: str, aux: str, bases: tuple[str, str], remapped: list[str]
 ) -> None:
     compressed = rgb != "/c/image"
@@ -46,18 +46,21 @@ def test_a_raw_and_a_compressed_camera_are_refused(packed: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("rate", "asked", "wait_s"), [(1.0, {}, 0.05), (4.0, {}, 0.05), (0.1, {}, 0.5), (0.5, {"max_wait_s": 0.1}, 0.2)]
+    ("rate", "parameters", "wait_s"),
+    [(1.0, {}, 0.05), (4.0, {}, 0.05), (0.1, {}, 0.5), (0.5, {"max_wait_s": 0.1}, 0.2)],
 )
-def test_played_slowly_partners_are_waited_for_longer(rate: float, asked: dict[str, object], wait_s: float) -> None:
-    assert _wait_for_partner(asked, rate) == pytest.approx(wait_s)
-    assert _wait_for_partner(asked, 1e-4) == 10.0, "the parameter allows no more"
+def test_slow_playback_lengthens_the_wait_for_a_partner(
+    rate: float, parameters: dict[str, object], wait_s: float
+) -> None:
+    assert _wait_for_partner(parameters, rate) == pytest.approx(wait_s)
+    assert _wait_for_partner(parameters, 1e-4) == 10.0, "the parameter allows no more"
 
 
 @pytest.mark.ros
-def test_node_that_cannot_start_is_reported_with_its_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_node_that_cannot_start_is_reported_with_its_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(run, "DEMO_FRAMES", 2)
     monkeypatch.setattr(run, "DEMO_SIZE", (160, 120))
-    made = run.demo_synthetic_recording(Modality.DEPTH, tmp_path)
+    demo = run.demo_synthetic_recording(Modality.DEPTH, tmp_path)
     parameters = {"weights": str(tmp_path / "absent.safetensors")}
     with pytest.raises(LiveReplayError, match=r"configure failed: .*absent\.safetensors"):
-        replay(made.bag, made.topics, parameters, tmp_path / "logs")
+        replay(demo.bag, demo.topics, parameters, tmp_path / "logs")

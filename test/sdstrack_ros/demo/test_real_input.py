@@ -17,22 +17,22 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.ros, pytest.mark.shared]
 
-# Of the answers with a box; how far a target is followed depends on the weights and is measured by the benchmarks.
-LEAST_BOXES, LEAST_MEAN_OVERLAP = 10, 0.25
+# Of the results with a box; how far a target is followed depends on the weights and is measured by the benchmarks.
+MIN_BOXES, MIN_MEAN_OVERLAP = 10, 0.25
 
 
-def scored(recording: run.DemoRecording, out: Path, rate: float) -> run.DemoSummary:
-    """Run and check what every replay has to leave behind; `rate` is slow enough for a busy core."""
+def check_run(recording: run.DemoRecording, out: Path, rate: float) -> run.DemoSummary:
+    """Run, and check the files that every replay writes; `rate` is slow enough for a busy core."""
     summary = run.run_demo(recording, out, {"threads": 1}, rate=rate)
     assert summary.frames_answered + summary.dropped_by_node + summary.lost_in_transport == summary.frames_in
-    assert summary.boxes_out >= LEAST_BOXES
+    assert summary.boxes_out >= MIN_BOXES
     assert summary.model == "sdstrack_s128"
     table = np.genfromtxt(out / "boxes.csv", delimiter=",", names=True)
     assert len(table) == summary.frames_in
     boxes = np.stack([table[name] for name in ("x", "y", "w", "h")], axis=1)
     truth = np.stack([table[f"true_{name}"] for name in ("x", "y", "w", "h")], axis=1)
-    answered = np.isfinite(boxes).all(axis=1) & np.isfinite(truth).all(axis=1)
-    assert overlap(boxes[answered], truth[answered]).mean() > LEAST_MEAN_OVERLAP, "the tracker follows the target"
+    both = np.isfinite(boxes).all(axis=1) & np.isfinite(truth).all(axis=1)
+    assert overlap(boxes[both], truth[both]).mean() > MIN_MEAN_OVERLAP, "the tracker follows the target"
     sheet = cv2.imread(str(out / "contact_sheet.png"))
     assert sheet is not None
     assert cv2.VideoCapture(str(out / "overlay.mp4")).get(cv2.CAP_PROP_FRAME_COUNT) == summary.frames_in
@@ -45,11 +45,11 @@ def test_a_compressed_bag_is_played_and_scored(shared_data: Path, tmp_path: Path
     bag = shared_data / "bags" / "rgbt_clip_0111_1753_mcap_compressed"
     recording = run.open_demo_recording(bag, Modality.THERMAL, truth_file=truth)
     assert recording.topics.rgb.endswith("/compressed")
-    assert scored(recording, tmp_path, 0.2).frames_in == 20
+    assert check_run(recording, tmp_path, 0.2).frames_in == 20
 
 
 def test_a_folder_of_images_is_written_as_a_bag_played_and_scored(shared_data: Path, tmp_path: Path) -> None:
     folder = shared_data / "sequences" / "rgbt_m3svd_0117_1620"
     recording = run.demo_folder_recording(folder, tmp_path)
     frames = len(sorted((folder / "visible").iterdir()))
-    assert scored(recording, tmp_path / "out", 0.5).frames_in == frames
+    assert check_run(recording, tmp_path / "out", 0.5).frames_in == frames

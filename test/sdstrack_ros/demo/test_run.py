@@ -27,8 +27,8 @@ def recording(truth: dict[int, BoundingBox | None] | None = None) -> run.DemoRec
     return run.DemoRecording(Path("bag"), Modality.DEPTH, BagTopics(), TRUTH[0], truth or dict(TRUTH), 10.0)
 
 
-def summary_of(answers: list[LiveBox], **status: str) -> run.DemoSummary:
-    return run.summarize_demo(recording(), list(TRUTH), LiveReplay(answers, status))
+def summary_of(results: list[LiveBox], **status: str) -> run.DemoSummary:
+    return run.summarize_demo(recording(), list(TRUTH), LiveReplay(results, status))
 
 
 @pytest.fixture(scope="module")
@@ -40,23 +40,23 @@ def tiny_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def test_perfect_answers_score_1() -> None:
+def test_perfect_boxes_score_1() -> None:
     summary = summary_of([LiveBox(stamp, box, 0.9) for stamp, box in TRUTH.items()], **{"frames.frames": "5"})
     assert summary.success_auc == pytest.approx(20 / 21, abs=1e-4)
     assert (summary.precision_20px, summary.center_error_px) == (1.0, 0.0)
     assert (summary.frames_in, summary.frames_answered, summary.boxes_out, summary.lost_in_transport) == (5, 5, 5, 0)
 
 
-def test_unanswered_frame_counts_with_the_box_before_it() -> None:
+def test_a_frame_without_a_result_counts_with_the_box_before_it() -> None:
     summary = summary_of([LiveBox(1, TRUTH[1], 0.9), LiveBox(4, TRUTH[4], 0.9)], **{"frames.frames": "3"})
     assert (summary.frames_answered, summary.lost_in_transport) == (2, 2)
     assert summary.center_error_px == 5.0  # errors 0, 10, 20, 0
     assert summary.precision_20px == 1.0
 
 
-def test_empty_answer_is_a_miss() -> None:
-    answers = [LiveBox(stamp, None, 0.0) for stamp in TRUTH]
-    summary = summary_of(answers)
+def test_an_empty_message_is_a_miss() -> None:
+    results = [LiveBox(stamp, None, 0.0) for stamp in TRUTH]
+    summary = summary_of(results)
     assert (summary.boxes_out, summary.success_auc, summary.precision_20px) == (0, 0.0, 0.0)
 
 
@@ -75,10 +75,10 @@ def test_demo_runs_on_the_real_node(
     monkeypatch.setattr(run, "DEMO_FRAMES", 20)
     monkeypatch.setattr(run, "DEMO_SIZE", (160, 120))
     modality = run.MODALITY_NAMES[name]
-    made = run.demo_synthetic_recording(modality, tmp_path)
+    demo = run.demo_synthetic_recording(modality, tmp_path)
     parameters = {"model": "sdstrack_tiny_test", "weights": str(tiny_weights), "engine": "torch/fp32", "threads": 1}
-    summary = run.run_demo(made, tmp_path / "out", parameters, rate=0.5)
-    assert (made.event_input, made.topics.aux) == EVENTS if name == "rgbe" else made.event_input == "image"
+    summary = run.run_demo(demo, tmp_path / "out", parameters, rate=0.5)
+    assert (demo.event_input, demo.topics.aux) == EVENTS if name == "rgbe" else demo.event_input == "image"
     assert summary.frames_in == 20
     assert summary.frames_answered + summary.dropped_by_node + summary.lost_in_transport == 20
     assert summary.frames_answered >= 10
