@@ -6,15 +6,15 @@ them, each with its own head, style coupled between the students and content tak
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
 
 from ckd_core.models.checks import compute_dtype, require_image
 from ckd_core.models.ckd import CKDError, CKDTraining
+from ckd_core.models.config import CKDSmallConfig
 from ckd_core.models.head import CenterHead
-from ckd_core.models.sdstrack_small import SDSTrackSmallConfig, StemNetwork, StreamEncoder, expect_few_targets
+from ckd_core.models.sdstrack_small import StemNetwork, StreamEncoder, expect_few_targets
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -24,19 +24,6 @@ if TYPE_CHECKING:
     from ckd_core.models.head import HeadOutput
 
 BRANCHES = ("rgb_branch", "tir_branch", "teacher_rgb", "teacher_tir")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CKDSmallConfig(SDSTrackSmallConfig):
-    """As `SDSTrackSmallConfig`; adapters do not exist here.
-
-    teachers: whether the two teachers and their heads exist; training needs them, tracking does not.
-    mask_ratio: share of the students' search cells blanked in training. mask_probability: of a sample being masked.
-    """
-
-    mask_ratio: float = 0.25
-    teachers: bool = False
-    mask_probability: float = 1.0
 
 
 class CKDSmall(StemNetwork):

@@ -7,6 +7,7 @@ from typing import ClassVar
 
 from ckd_core.errors import TrackingError
 from ckd_core.models.elimination import TEMPLATE_MASK_MODES
+from ckd_core.models.stem import EXACT_CONVOLUTIONS, FROZEN_CHANNELS
 
 
 class ConfigError(TrackingError):
@@ -136,6 +137,51 @@ class CKDConfig(NetworkConfig):
         NetworkConfig.__post_init__(self)
         _require(0 <= self.mask_ratio < 1, "mask_ratio", self.mask_ratio, "in [0, 1)")
         _require(0 <= self.mask_probability <= 1, "mask_probability", self.mask_probability, "in [0, 1]")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SDSTrackSmallConfig(NetworkConfig):
+    """Networks on a frozen stem. No transformer blocks and no elimination run here; `heads` and `mlp_ratio` are unused.
+
+    width: channels of a template token: `width` - 96 trained ones and 96 of the frozen stem.
+    depth: residual stages of a stream after the correlation.
+    mix_channels: channels of those stages. adapter_ratio: hidden channels of an adapter as a share of its input's.
+    mask_ratio: probability that the masked path of training blanks a colour cell; an auxiliary cell is blanked with
+        the same probability where the colour cell was not.
+    """
+
+    template_size: int = 64
+    search_size: int = 128
+    stride: int = 8
+    exact_convolutions: ClassVar[int] = EXACT_CONVOLUTIONS
+    width: int = 192
+    depth: int = 2
+    heads: int = 1
+    mlp_ratio: float = 1.0
+    drop_path: float = 0.0
+    head_channels: int = 64
+    ce_blocks: tuple[int, ...] = ()
+    mix_channels: int = 128
+    adapter_ratio: float = 0.25
+    mask_ratio: float = 0.3
+
+    @property
+    def trained_channels(self) -> int:
+        """Channels of the trained part of a token."""
+        return self.width - FROZEN_CHANNELS
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CKDSmallConfig(SDSTrackSmallConfig):
+    """As `SDSTrackSmallConfig`; adapters do not exist here.
+
+    teachers: whether the two teachers and their heads exist; training needs them, tracking does not.
+    mask_ratio: share of the students' search cells blanked in training. mask_probability: of a sample being masked.
+    """
+
+    mask_ratio: float = 0.25
+    teachers: bool = False
+    mask_probability: float = 1.0
 
 
 def _require(holds: bool, field: str, value: object, expected: str) -> None:

@@ -1,67 +1,33 @@
-"""Small networks for CPU robots: `sdstrack_s128` and `ckd_s128`.
+"""`sdstrack_s128`: SDSTrack's design for robots without a GPU, on 64 px templates and 128 px search regions.
 
-Both look through one frozen ImageNet stem, compare template and search region by correlation at stride 8, and predict
-with the same centre head as the large ones. `SDSTrackSmall` keeps SDSTrack's plan: shared weights for both streams,
-adapters in the auxiliary one, cross-modal stages, masked-patch self-distillation.
+Both streams share a frozen ImageNet stem and a trained encoder, with adapters in the auxiliary stream. Template and
+search region are compared by correlation at stride 8. Cross-modal stages and the usual centre head follow. Training
+distils the clean path into one with masked cells, as SDSTrack does.
 """
 
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, cast
+from typing import TYPE_CHECKING, cast
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
 from ckd_core.models.checks import compute_dtype, require_image
-from ckd_core.models.config import NetworkConfig
+from ckd_core.models.config import SDSTrackSmallConfig
 from ckd_core.models.head import CenterHead
 from ckd_core.models.network import TrackingNetwork
 from ckd_core.models.sdstrack import PathOutput, SDSTrackTraining, TokenMasks
-from ckd_core.models.stem import EXACT_CONVOLUTIONS, STEM_CHANNELS, FrozenStem
+from ckd_core.models.stem import FROZEN_CHANNELS, STEM_CHANNELS, FrozenStem
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from ckd_core.models.head import HeadOutput
 
-FROZEN_CHANNELS = 96  # the last tap, compared as it is
 PRIOR_LOGIT = -4.0
 CENTER_CELLS = 2  # template cells from the middle in each direction that certainly show the target
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SDSTrackSmallConfig(NetworkConfig):
-    """Networks on a frozen stem. No transformer blocks and no elimination run here; `heads` and `mlp_ratio` are unused.
-
-    width: channels of a template token: `width` - 96 trained ones and 96 of the frozen stem.
-    depth: residual stages of a stream after the correlation.
-    mix_channels: channels of those stages. adapter_ratio: hidden channels of an adapter as a share of its input's.
-    mask_ratio: probability that the masked path of training blanks a colour cell; an auxiliary cell is blanked with
-        the same probability where the colour cell was not.
-    """
-
-    template_size: int = 64
-    search_size: int = 128
-    stride: int = 8
-    exact_convolutions: ClassVar[int] = EXACT_CONVOLUTIONS
-    width: int = 192
-    depth: int = 2
-    heads: int = 1
-    mlp_ratio: float = 1.0
-    drop_path: float = 0.0
-    head_channels: int = 64
-    ce_blocks: tuple[int, ...] = ()
-    mix_channels: int = 128
-    adapter_ratio: float = 0.25
-    mask_ratio: float = 0.3
-
-    @property
-    def trained_channels(self) -> int:
-        """Channels of the trained part of a token."""
-        return self.width - FROZEN_CHANNELS
 
 
 class ConvAdapter(nn.Module):

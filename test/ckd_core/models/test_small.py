@@ -12,9 +12,10 @@ from ckd_core.data.pairs import collate
 from ckd_core.data.synthetic import PairSettings, SyntheticPairs, World, clip
 from ckd_core.frame import BoundingBox, Modality
 from ckd_core.models.checkpoint import default_weights, load_model, load_tensors
+from ckd_core.models.config import SDSTrackSmallConfig
 from ckd_core.models.head import HeadOutput
 from ckd_core.models.registry import build_model
-from ckd_core.models.sdstrack_small import SDSTrackSmallConfig, StreamEncoder, _aligning_index
+from ckd_core.models.sdstrack_small import StreamEncoder, _aligning_index
 from ckd_core.models.stem import FrozenStem
 from ckd_core.objectives.base import Objective, StepContext
 from ckd_core.objectives.ckd import CKDObjective, CKDSettings
