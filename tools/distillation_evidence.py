@@ -30,9 +30,9 @@ from ckd_core.boxes import cxcywh_to_xyxy, iou, xywh_to_xyxy
 from ckd_core.data.pairs import TrainingBatch, collate
 from ckd_core.data.synthetic.pairs import MEAN, STD
 from ckd_core.files import write_json
+from ckd_core.models.head import decode_boxes
 from ckd_core.models.sdstrack import TokenMasks
 from ckd_core.objectives.ckd import style_per_block
-from ckd_core.objectives.losses import boxes_at_peak
 from ckd_core.settings import build
 from ckd_core.training.build import build_trainer
 from ckd_core.training.config import TrainSettings
@@ -128,7 +128,7 @@ def pair_ious(network: Any, batches: list[TrainingBatch], shown: str = "both cam
                 for image in images:
                     image[:, CAMERAS[camera]] = dark
             head = network(*images)
-        ious.append(iou(cxcywh_to_xyxy(boxes_at_peak(head)), xywh_to_xyxy(batch.search_box).clamp(0, 1)))
+        ious.append(iou(cxcywh_to_xyxy(decode_boxes(head).box_cxcywh), xywh_to_xyxy(batch.search_box).clamp(0, 1)))
     return float(torch.cat(ious).mean())
 
 

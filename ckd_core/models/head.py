@@ -1,4 +1,4 @@
-"""Centre head: score, size and offset maps over the search grid, and the box they say. Source: OSTrack section 3.4."""
+"""Centre head: score, size and offset maps over the search grid, and the box that they predict (OSTrack section 3.4)."""
 
 from __future__ import annotations
 
@@ -24,6 +24,18 @@ class HeadOutput(NamedTuple):
     score_map: Tensor
     size_map: Tensor
     offset_map: Tensor
+
+
+class Peak(NamedTuple):
+    """Where a map is highest.
+
+    box_cxcywh: [B, 4] normalised box that the maps predict there. response: [B] height of the peak. cell: [B, 2] int64
+    column and row.
+    """
+
+    box_cxcywh: Tensor
+    response: Tensor
+    cell: Tensor
 
 
 def _tower(name: str, channels: int, width: int, outputs: int) -> dict[str, nn.Module]:
@@ -69,18 +81,22 @@ def to_map(tokens: Tensor, grid: int) -> Tensor:
     return tokens.transpose(1, 2).view(tokens.shape[0], tokens.shape[2], grid, grid)
 
 
-def decode_boxes(output: HeadOutput, window: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """Box at the highest response: (boxes [B, 4] normalised cxcywh, response [B]).
+def decode_boxes(output: HeadOutput, response: Tensor | None = None) -> Peak:
+    """Box at the highest response; gradients flow into its size and offset.
 
-    window: factors on the score map, broadcast to [B, 1, g, g] (a Hann window in tracking); None = the bare score.
     Stays on the device; nothing waits for it.
+
+    Args:
+        output: maps of the head.
+        response: [B, 1, g, g], the map whose peak counts (in tracking the score map times the response weights);
+            None = the score map.
     """
-    response = output.score_map if window is None else output.score_map * window
+    response = output.score_map if response is None else response
     grid = response.shape[-1]
-    score, place = response.flatten(1).max(dim=1)  # [B]
+    height, place = response.flatten(1).max(dim=1)  # [B]
     cells = place[:, None, None].expand(-1, 2, 1)
     size = output.size_map.flatten(2).gather(2, cells).squeeze(2)  # [B, 2]
     offset = output.offset_map.flatten(2).gather(2, cells).squeeze(2)
     row = torch.div(place, grid, rounding_mode="floor")
     cell = torch.stack((place - row * grid, row), dim=1)  # [B, 2] x, y
-    return torch.cat(((cell + offset) / grid, size), dim=1), score
+    return Peak(torch.cat(((cell + offset) / grid, size), dim=1), height, cell)

@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Literal
 import torch
 
 from ckd_core.boxes import cxcywh_to_xyxy, xywh_to_xyxy
+from ckd_core.models.head import decode_boxes
 from ckd_core.objectives.base import StepContext, StepResult, track_terms
 from ckd_core.objectives.losses import (
     FOCAL_WEIGHT,
     GIOU_WEIGHT,
     L1_WEIGHT,
     TrackLoss,
-    boxes_at_peak,
     focal_loss,
     generalized_iou,
     heatmap,
@@ -63,7 +63,7 @@ def dense_loss(output: HeadOutput, box: Tensor, positives: Tensor | None = None)
     overlap, _ = generalized_iou(corners, wanted)
     giou = ((1 - overlap) * weight).sum() / total
     l1 = ((corners - wanted).abs().mean(dim=1) * weight).sum() / total
-    peak = boxes_at_peak(output).detach()
+    peak = decode_boxes(output).box_cxcywh.detach()
     _, iou = generalized_iou(cxcywh_to_xyxy(peak), target)
     present = (target[:, 2:] > target[:, :2]).all(dim=1)
     loss = GIOU_WEIGHT * giou + L1_WEIGHT * l1 + FOCAL_WEIGHT * focal

@@ -11,6 +11,7 @@ import torch
 
 from ckd_core.boxes import cxcywh_to_xyxy, giou, xywh_to_xyxy
 from ckd_core.errors import TrackingError
+from ckd_core.models.head import decode_boxes
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -96,17 +97,6 @@ def focal_loss(score: Tensor, target: Tensor, positives: Tensor | None = None) -
     return -(pull + push) / torch.where(count > 0, count, torch.ones_like(count))
 
 
-def boxes_at_peak(output: HeadOutput) -> Tensor:
-    """Normalised `cxcywh` boxes [B, 4] at each score map's maximum; gradients flow into size and offset."""
-    grid = output.score_map.shape[-1]
-    peak = output.score_map.flatten(1).argmax(dim=1)  # [B]
-    at_peak = peak[:, None, None].expand(-1, 2, 1)
-    size = output.size_map.flatten(2).gather(2, at_peak)[..., 0]  # [B, 2]
-    offset = output.offset_map.flatten(2).gather(2, at_peak)[..., 0]
-    cell = torch.stack([peak % grid, torch.div(peak, grid, rounding_mode="floor")], dim=1)
-    return torch.cat([(cell + offset) / grid, size], dim=1)
-
-
 def track_loss(output: HeadOutput, box: Tensor, positives: Tensor | None = None) -> TrackLoss:
     """Tracking loss of one head against normalised `xywh` boxes [B, 4]; computed in float32.
 
@@ -114,7 +104,7 @@ def track_loss(output: HeadOutput, box: Tensor, positives: Tensor | None = None)
     box, and its IoU is nan. positives: see `focal_loss`. Raises LossError for boxes that are NaN or inside out.
     """
     output = type(output)(*(maps.float() for maps in output))
-    pred = boxes_at_peak(output)
+    pred = decode_boxes(output).box_cxcywh
     target = xywh_to_xyxy(box.float()).clamp(0.0, 1.0)
     pred_xyxy = cxcywh_to_xyxy(pred)
     overlap, iou = generalized_iou(pred_xyxy, target)

@@ -8,7 +8,7 @@ import torch
 
 from ckd_core.boxes import cxcywh_to_xyxy, iou, xywh_to_xyxy
 from ckd_core.errors import TrackingError
-from ckd_core.objectives.losses import boxes_at_peak
+from ckd_core.models.head import decode_boxes
 from ckd_core.training.batches import BatchError, StepIndices, load_batches
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def mean_iou(
             here = batch.to(processes.device)
             with torch.autocast(processes.device.type, dtype=dtype, enabled=dtype is not None):
                 output = network(here.template, here.search)
-            boxes = boxes_at_peak(type(output)(*(m.float() for m in output)))
+            boxes = decode_boxes(type(output)(*(m.float() for m in output))).box_cxcywh
             target = xywh_to_xyxy(here.search_box).clamp(0, 1)
             present = (target[:, 2:] > target[:, :2]).all(dim=1)
             found.append(iou(cxcywh_to_xyxy(boxes), target)[present])

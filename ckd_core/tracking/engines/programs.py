@@ -69,7 +69,7 @@ class SearchProgram(_Program):
         self.grid = network.config.grid
         self.reach = max(1, round(self.grid / 8))
         steps = torch.arange(self.grid, device=self.device)
-        places = torch.stack(torch.meshgrid(steps, steps, indexing="ij"))  # [2, g, g] row, column
+        places = torch.stack(torch.meshgrid(steps, steps, indexing="xy"))  # [2, g, g] column, row
         self.register_buffer("places", places[None])
 
     def forward(self, template_tokens: Tensor, crops: Tensor, windows: Tensor) -> Tensor:
@@ -78,12 +78,9 @@ class SearchProgram(_Program):
         The weights are called `windows` because that is the input's name in exported files.
         """
         output = self.network.track(template_tokens, self.normalise(crops))
-        boxes, score = decode_boxes(output, windows)
-        response = (output.score_map * windows).flatten(1)
-        place = response.argmax(dim=1)  # [B]
-        row = torch.div(place, self.grid, rounding_mode="floor")
-        peak = torch.stack((row, place - row * self.grid), dim=1)[:, :, None, None]
-        far = ((self.places - peak).abs().amax(dim=1) > self.reach).flatten(1)  # [B, g * g]
-        rival = (response * far).amax(dim=1)
+        response = output.score_map * windows
+        boxes, score, cell = decode_boxes(output, response)
+        far = ((self.places - cell[:, :, None, None]).abs().amax(dim=1) > self.reach).flatten(1)  # [B, g * g]
+        rival = (response.flatten(1) * far).amax(dim=1)
         heights = torch.stack((score, output.score_map.flatten(1).amax(dim=1), rival), dim=1)
         return torch.cat((boxes.float(), heights.float()), dim=1)

@@ -6,10 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from ckd_core.models.head import HeadOutput
+from ckd_core.models.head import HeadOutput, decode_boxes
 from ckd_core.objectives.losses import (
     LossError,
-    boxes_at_peak,
     count_positives,
     focal_loss,
     generalized_iou,
@@ -69,7 +68,7 @@ def test_peak_boxes_equal_published(prepost, recipe):
     maps = [recipe.tensor(f"input/cal/{n}", (3, c, 16, 16)) for n, c in (("score", 1), ("size", 2), ("offset", 2))]
     score, size, offset = (torch.tensor(m) for m in maps)
     output = HeadOutput(torch.sigmoid(score), torch.sigmoid(size), offset)
-    np.testing.assert_allclose(boxes_at_peak(output), prepost["cal_bbox"], atol=1e-6)
+    np.testing.assert_allclose(decode_boxes(output).box_cxcywh, prepost["cal_bbox"], atol=1e-6)
 
 
 def test_perfect_prediction_has_no_box_loss():
