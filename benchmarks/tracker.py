@@ -20,7 +20,7 @@ from ckd_core.data.sequences import read_auxiliary, read_color
 from ckd_core.data.synthetic import clip
 from ckd_core.frame import BoundingBox, Modality, MultiModalFrame
 from ckd_core.modality import to_network_image
-from ckd_core.models.checks import IMAGE_MEAN, IMAGE_STD
+from ckd_core.models.normalisation import IMAGE_MEAN, IMAGE_STD
 from ckd_core.tracking import build_tracker
 from ckd_core.tracking.config import TrackerConfig
 from ckd_core.tracking.crop import window_around

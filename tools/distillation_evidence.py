@@ -28,9 +28,9 @@ import torch
 
 from ckd_core.boxes import cxcywh_to_xyxy, iou, xywh_to_xyxy
 from ckd_core.data.pairs import TrainingBatch, collate
-from ckd_core.data.synthetic.pairs import MEAN, STD
 from ckd_core.files import write_json
 from ckd_core.models.head import decode_boxes
+from ckd_core.models.normalisation import IMAGE_MEAN, IMAGE_STD
 from ckd_core.models.sdstrack import TokenMasks
 from ckd_core.objectives.ckd import style_per_block
 from ckd_core.settings import build
@@ -117,7 +117,7 @@ def held_out(count: int) -> list[TrainingBatch]:
 def pair_ious(network: Any, batches: list[TrainingBatch], shown: str = "both cameras") -> float:
     """Mean IoU of the box at the peak on pairs that are shown as one of `SHOWN` says."""
     camera, how = shown.rsplit(" ", 1)
-    dark = -torch.tensor(MEAN / STD, dtype=torch.float32)[:, None, None]  # black, normalised
+    dark = -(torch.tensor(IMAGE_MEAN) / torch.tensor(IMAGE_STD))[:, None, None]  # black, normalised
     ious = []
     for batch in batches:
         images = [batch.template.clone(), batch.search.clone()]
@@ -149,7 +149,7 @@ def style_gap(network: CKDSmall, batches: list[TrainingBatch]) -> float:
     keep = torch.ones(32, network.config.search_tokens, dtype=torch.bool)
     gaps = []
     for batch in batches:
-        output = network.forward_train(batch.template, batch.search, keep_mask=keep[: len(batch)])
+        output = network.forward_train(batch.template, batch.search, masks=keep[: len(batch)])
         gaps.append(float(style_per_block(output.student_rgb, output.student_aux).sum()))
     return statistics.fmean(gaps)
 

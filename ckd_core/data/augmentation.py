@@ -12,13 +12,11 @@ import cv2
 import numpy as np
 
 from ckd_core.frame import BoundingBox
-from ckd_core.models.checks import IMAGE_MEAN, IMAGE_STD
+from ckd_core.models.normalisation import normalise_values
 from ckd_core.settings import limits
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-
-MEAN, STD = np.array(IMAGE_MEAN * 2, dtype=np.float32), np.array(IMAGE_STD * 2, dtype=np.float32)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +83,7 @@ def apply_changes(crops: NDArray[np.uint8], changes: CropChanges) -> NDArray[np.
     values = image.astype(np.float32) / np.float32(255)
     if changes.brightness != 1:
         values = np.clip(values * np.float32(changes.brightness), 0, 1)
-    return np.ascontiguousarray(((values - MEAN) / STD).transpose(2, 0, 1))
+    return normalise_values(values)
 
 
 def mirror_box(box_xywh: NDArray[np.float32]) -> NDArray[np.float32]:

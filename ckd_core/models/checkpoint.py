@@ -121,20 +121,6 @@ def save_tensors(
     return metadata
 
 
-def read_metadata(path: Path) -> ModelMetadata:
-    """What a weight file says about itself; neither weights nor checksum are looked at.
-
-    Raises WeightsFileError: the file is missing or not one of this package.
-    """
-    try:
-        with path.open("rb") as stream:
-            length = int.from_bytes(stream.read(8), "little")
-            header = stream.read(min(length, path.stat().st_size))
-    except OSError as error:
-        raise WeightsFileError(f"{path} cannot be read: {error}") from error
-    return _parse_header(path, header)
-
-
 def load_tensors(path: Path) -> tuple[dict[str, Tensor], ModelMetadata]:
     """Named tensors and metadata of a weight file, verified against its checksum.
 

@@ -14,9 +14,6 @@ if TYPE_CHECKING:
     from ckd_core.models.config import NetworkConfig
 
 CHANNELS = 6
-# ImageNet's statistics of values 0..1 in red, green, blue; the same for the auxiliary image
-# (docs/trackers.md "Conventions").
-IMAGE_MEAN, IMAGE_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 class NetworkInputError(TrackingError):

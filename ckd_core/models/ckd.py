@@ -13,7 +13,6 @@ from timm.layers import trunc_normal_
 from torch import nn
 
 from ckd_core.errors import TrackingError
-from ckd_core.models.checks import compute_dtype, require_image
 from ckd_core.models.config import CKDConfig
 from ckd_core.models.elimination import Ranking, keep_count, refill, renumber, search_scores, take
 from ckd_core.models.head import CenterHead, to_map
@@ -190,12 +189,10 @@ class CKD(TrackingNetwork):
         output: HeadOutput = self.box_head(to_map(torch.cat(lanes.chunk(2), dim=2), self.config.grid))
         return output
 
-    def draw_keep_mask(
-        self, batch: int, device: torch.device, generator: torch.Generator | None = None
-    ) -> Tensor | None:
-        """Search tokens that the students see, [B, search tokens] bool; None where the configuration masks nothing.
+    def draw_masks(self, batch: int, device: torch.device, generator: torch.Generator | None = None) -> Tensor | None:
+        """Keep mask [B, search tokens] bool, True = token that the students see; None where nothing is masked.
 
-        Drawn on the CPU, one call a sample.
+        Drawn sample by sample.
         """
         chance, tokens = self.config.mask_probability, self.config.search_tokens
         if chance == 0 or self.config.mask_ratio == 0:
@@ -208,43 +205,21 @@ class CKD(TrackingNetwork):
 
         return torch.stack([draw() for _ in range(batch)]).to(device)
 
-    def forward_train(
-        self,
-        template: Tensor,
-        search: Tensor,
-        *,
-        template_mask: Tensor | None = None,
-        keep_rate: float | None = None,
-        keep_mask: Tensor | None = None,
-        generator: torch.Generator | None = None,
+    def _forward_train(
+        self, template: Tensor, search: Tensor, template_mask: Tensor | None, keep_rate: float, masks: Tensor | None
     ) -> CKDTraining:
-        """Students over masked search tokens, teachers over all; all three heads.
-
-        keep_rate: share of search tokens each elimination keeps; None = `config.ce_keep`, 1 = no elimination.
-        keep_mask: [B, search tokens] bool, tokens the students see; None = drawn from `generator` (a CPU generator;
-            None = PyTorch's own) as the configuration says.
-
-        Raises NetworkInputError: wrong shape or dtype. CKDError: built without teachers.
-        """
-        if not self.config.teachers:
-            raise CKDError(
-                f"{self.name} was built without teachers; build_model({self.name!r}, teachers=True) has them"
-            )
-        require_image(template, "template", self.config.template_size, compute_dtype(self))
-        require_image(search, "search", self.config.search_size, compute_dtype(self))
-        if keep_mask is None:
-            keep_mask = self.draw_keep_mask(search.shape[0], search.device, generator)
+        """Students over masked search tokens, teachers over all; all three heads."""
+        require_teachers(self)
 
         def lane(branch: Branch, first: int, mask: Tensor | None) -> Lane:
             z = branch.template_tokens(template[:, first : first + 3])
             x = branch.search_tokens(search[:, first : first + 3], mask)
             return Lane(branch, torch.cat((z, x), dim=1))
 
-        rgb, aux = lane(self.rgb_branch, 0, keep_mask), lane(self.tir_branch, 3, keep_mask)
+        rgb, aux = lane(self.rgb_branch, 0, masks), lane(self.tir_branch, 3, masks)
         teachers = [lane(self.teacher_rgb, 0, None), lane(self.teacher_tir, 3, None)]
-        rate = self.config.ce_keep if keep_rate is None else keep_rate
         outputs: list[tuple[Tensor, ...]] = []
-        encoded = self._encode(self._students(rgb.x, aux.x), teachers, self._ranking(template_mask), rate, outputs)
+        encoded = self._encode(self._students(rgb.x, aux.x), teachers, self._ranking(template_mask), keep_rate, outputs)
         teacher_rgb, teacher_aux = (self._features(lane, encoded.position) for lane in encoded.teachers)
         student_rgb, student_aux, teacher_rgb_blocks, teacher_aux_blocks = zip(*outputs, strict=True)
         return CKDTraining(
@@ -256,7 +231,19 @@ class CKD(TrackingNetwork):
             teacher_rgb_blocks,
             teacher_aux_blocks,
             removed=encoded.removed,
-            keep_mask=keep_mask,
+            keep_mask=masks,
+        )
+
+
+def require_teachers(network: TrackingNetwork) -> None:
+    """Refuse to train a network of students alone.
+
+    Raises:
+        CKDError: built without teachers.
+    """
+    if not hasattr(network, "teacher_rgb"):
+        raise CKDError(
+            f"{network.name} was built without teachers; build_model({network.name!r}, teachers=True) has them"
         )
 
 

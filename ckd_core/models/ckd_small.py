@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from ckd_core.models.checks import compute_dtype, require_image
-from ckd_core.models.ckd import CKDError, CKDTraining
+from ckd_core.models.ckd import CKDError, CKDTraining, require_teachers
 from ckd_core.models.config import CKDSmallConfig
 from ckd_core.models.head import CenterHead
 from ckd_core.models.sdstrack_small import StemNetwork, StreamEncoder, expect_few_targets
@@ -65,10 +64,8 @@ class CKDSmall(StemNetwork):
         output: HeadOutput = self.box_head(torch.cat([stages[-1] for stages in seen], dim=1))
         return output
 
-    def draw_keep_mask(
-        self, batch: int, device: torch.device, generator: torch.Generator | None = None
-    ) -> Tensor | None:
-        """Search cells that the students see, [B, search tokens] bool; None where nothing is masked. See `CKD`."""
+    def draw_masks(self, batch: int, device: torch.device, generator: torch.Generator | None = None) -> Tensor | None:
+        """Keep mask [B, search cells] bool, True = cell that the students see; None where nothing is masked."""
         chance, tokens = self.config.mask_probability, self.config.search_tokens
         if chance == 0 or self.config.mask_ratio == 0:
             return None
@@ -77,35 +74,18 @@ class CKDSmall(StemNetwork):
             drawn |= torch.rand(batch, 1, generator=generator) >= chance
         return drawn.to(device)
 
-    def forward_train(
-        self,
-        template: Tensor,
-        search: Tensor,
-        *,
-        template_mask: Tensor | None = None,
-        keep_rate: float | None = None,
-        keep_mask: Tensor | None = None,
-        generator: torch.Generator | None = None,
+    def _forward_train(
+        self, template: Tensor, search: Tensor, template_mask: Tensor | None, keep_rate: float, masks: Tensor | None
     ) -> CKDTraining:
         """Students over masked search cells, teachers over all. Block features are search cells [B, g * g, mix].
 
-        `template_mask` and `keep_rate` change nothing here.
-
-        Raises:
-            NetworkInputError: wrong shape or dtype.
-            CKDError: built without teachers.
+        Without elimination there is nothing to rank or to keep.
         """
         del template_mask, keep_rate
-        if not self.config.teachers:
-            message = f"{self.name} was built without teachers; build_model({self.name!r}, teachers=True) has them"
-            raise CKDError(message)
-        require_image(template, "template", self.config.template_size, compute_dtype(self))
-        require_image(search, "search", self.config.search_size, compute_dtype(self))
-        if keep_mask is None:
-            keep_mask = self.draw_keep_mask(search.shape[0], search.device, generator)
+        require_teachers(self)
         z, x = self._stems(template), self._stems(search)
         grid = self.config.grid
-        keep = None if keep_mask is None else keep_mask.to(x[0].dtype).view(-1, 1, grid, grid)
+        keep = None if masks is None else masks.to(x[0].dtype).view(-1, 1, grid, grid)
         lanes = []
         for branch, side, kept in (
             (self.rgb_branch, 0, keep),
@@ -124,7 +104,7 @@ class CKDSmall(StemNetwork):
             teacher_rgb_blocks=_blocks(teacher_rgb),
             teacher_aux_blocks=_blocks(teacher_aux),
             removed=(),
-            keep_mask=keep_mask,
+            keep_mask=masks,
         )
 
 

@@ -1,4 +1,4 @@
-"""Centre head: score, size and offset maps over the search grid, and the box that they predict (OSTrack section 3.4)."""
+"""Centre head: score, size and offset maps over the search grid, and the box that they predict (OSTrack 3.4)."""
 
 from __future__ import annotations
 

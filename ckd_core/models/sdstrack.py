@@ -13,7 +13,6 @@ import torch
 from timm.layers import trunc_normal_
 from torch import nn
 
-from ckd_core.models.checks import compute_dtype, require_image
 from ckd_core.models.config import SDSTrackConfig
 from ckd_core.models.elimination import Ranking, Tokens, refill
 from ckd_core.models.head import CenterHead, HeadOutput, to_map
@@ -22,6 +21,8 @@ from ckd_core.models.vit import INIT_STD, NORM_EPS, Block, PatchEmbed, attend, d
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from ckd_core.models.config import SDSTrackSmallConfig
 
 
 class TokenMasks(NamedTuple):
@@ -207,43 +208,17 @@ class SDSTrack(TrackingNetwork):
         return self
 
     def draw_masks(self, batch: int, device: torch.device, generator: torch.Generator | None = None) -> TokenMasks:
-        """Masks of one training batch: drawn on the CPU in the order of `TokenMasks`, disjoint between modalities."""
+        """Tokens that the masked path blanks; see `draw_token_masks`."""
+        return draw_token_masks(self.config, batch, device, generator)
 
-        def draw(tokens: int) -> tuple[Tensor, Tensor]:
-            rgb = torch.rand(batch, tokens, generator=generator) < self.config.mask_ratio
-            aux = torch.rand(batch, tokens, generator=generator) < self.config.mask_ratio
-            return rgb.to(device), (aux & ~rgb).to(device)
-
-        rgb_template, aux_template = draw(self.config.template_tokens)
-        rgb_search, aux_search = draw(self.config.search_tokens)
-        return TokenMasks(rgb_template, aux_template, rgb_search, aux_search)
-
-    def forward_train(
-        self,
-        template: Tensor,
-        search: Tensor,
-        *,
-        template_mask: Tensor | None = None,
-        keep_rate: float | None = None,
-        masks: TokenMasks | None = None,
-        generator: torch.Generator | None = None,
+    def _forward_train(
+        self, template: Tensor, search: Tensor, template_mask: Tensor | None, keep_rate: float, masks: TokenMasks
     ) -> SDSTrackTraining:
-        """Clean and masked path over the same images, as one batch of 2 * B samples.
-
-        keep_rate: share of search tokens each elimination keeps; None = `config.ce_keep`, 1 = no elimination.
-        masks: what the masked path blanks; None = drawn from `generator` (a CPU generator; None = PyTorch's own).
-
-        Raises NetworkInputError: wrong shape or dtype.
-        """
-        require_image(template, "template", self.config.template_size, compute_dtype(self))
-        require_image(search, "search", self.config.search_size, compute_dtype(self))
-        if masks is None:
-            masks = self.draw_masks(template.shape[0], template.device, generator)
+        """Clean and masked path over the same images, as one batch of 2 * B samples."""
         z = self._both_paths(self.backbone.patches(template), masks.rgb_template, masks.aux_template)
         x = self._both_paths(self.backbone.patches(search), masks.rgb_search, masks.aux_search)  # [4B, nx, C]
         joined = torch.cat((z + self.backbone.pos_embed_z, x + self.backbone.pos_embed_x), dim=1)
-        rate = self.config.ce_keep if keep_rate is None else keep_rate
-        tokens, stages = self._encode(joined, self._ranking(template_mask), rate)
+        tokens, stages = self._encode(joined, self._ranking(template_mask), keep_rate)
         output = self._decode(tokens)  # maps of 2 * B: clean, masked
         return SDSTrackTraining(_path(0, output, tokens, stages), _path(1, output, tokens, stages), masks)
 
@@ -254,15 +229,19 @@ class SDSTrack(TrackingNetwork):
         return torch.cat((rgb, rgb * ~rgb_mask[:, :, None], aux, aux * ~aux_mask[:, :, None]))
 
 
-def trainable_groups(model: nn.Module) -> tuple[list[str], list[str]]:
-    """Names of the parameters that SDSTrack trains: (at the learning rate, at a tenth of it). The rest is frozen.
+def draw_token_masks(
+    config: SDSTrackConfig | SDSTrackSmallConfig, batch: int, device: torch.device, generator: torch.Generator | None
+) -> TokenMasks:
+    """Masks of one training batch: drawn on the CPU in the order of `TokenMasks`, disjoint between modalities."""
 
-    Adapters and the auxiliary patch embedding; the final norm at a tenth. Where elimination or its stages are as
-    published, the adapters of blocks without a cross-modal stage are among them and never receive a gradient.
-    """
-    names = [name for name, _ in model.named_parameters()]
-    full = [name for name in names if "Adapter" in name or "multimodal" in name]
-    return full, [name for name in names if "backbone.norm" in name]
+    def draw(tokens: int) -> tuple[Tensor, Tensor]:
+        rgb = torch.rand(batch, tokens, generator=generator) < config.mask_ratio
+        aux = torch.rand(batch, tokens, generator=generator) < config.mask_ratio
+        return rgb.to(device), (aux & ~rgb).to(device)
+
+    rgb_template, aux_template = draw(config.template_tokens)
+    rgb_search, aux_search = draw(config.search_tokens)
+    return TokenMasks(rgb_template, aux_template, rgb_search, aux_search)
 
 
 def _path(path: int, output: HeadOutput, tokens: Tokens, stages: list[Tokens]) -> PathOutput:

@@ -14,11 +14,10 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from ckd_core.models.checks import compute_dtype, require_image
 from ckd_core.models.config import SDSTrackSmallConfig
 from ckd_core.models.head import CenterHead
 from ckd_core.models.network import TrackingNetwork
-from ckd_core.models.sdstrack import PathOutput, SDSTrackTraining, TokenMasks
+from ckd_core.models.sdstrack import PathOutput, SDSTrackTraining, TokenMasks, draw_token_masks
 from ckd_core.models.stem import FROZEN_CHANNELS, STEM_CHANNELS, FrozenStem
 
 if TYPE_CHECKING:
@@ -219,39 +218,15 @@ class SDSTrackSmall(StemNetwork):
         fused = aux + share * (rgb - aux)
         return self.box_head(fused + self.trunk(fused)), stages
 
-    def draw_masks(
-        self, batch: int, device: torch.device | str = "cpu", generator: torch.Generator | None = None
-    ) -> TokenMasks:
-        """Cells that the masked path blanks; drawn on the CPU, colour and auxiliary disjoint."""
+    def draw_masks(self, batch: int, device: torch.device, generator: torch.Generator | None = None) -> TokenMasks:
+        """Cells that the masked path blanks; see `draw_token_masks`."""
+        return draw_token_masks(self.config, batch, device, generator)
 
-        def pair(count: int) -> tuple[Tensor, Tensor]:
-            rgb = torch.rand(batch, count, generator=generator) < self.config.mask_ratio
-            aux = (torch.rand(batch, count, generator=generator) < self.config.mask_ratio) & ~rgb
-            return rgb.to(device), aux.to(device)
-
-        rgb_z, aux_z = pair(self.config.template_tokens)
-        rgb_x, aux_x = pair(self.config.search_tokens)
-        return TokenMasks(rgb_z, aux_z, rgb_x, aux_x)
-
-    def forward_train(
-        self,
-        template: Tensor,
-        search: Tensor,
-        template_mask: Tensor | None = None,
-        *,
-        keep_rate: float | None = None,
-        masks: TokenMasks | None = None,
-        generator: torch.Generator | None = None,
+    def _forward_train(
+        self, template: Tensor, search: Tensor, template_mask: Tensor | None, keep_rate: float, masks: TokenMasks
     ) -> SDSTrackTraining:
-        """Clean and masked path over the same images; `template_mask` and `keep_rate` change nothing here.
-
-        Raises NetworkInputError: wrong shape or dtype.
-        """
+        """Clean and masked path over the same images; without elimination there is nothing to rank or to keep."""
         del template_mask, keep_rate
-        require_image(template, "template", self.config.template_size, compute_dtype(self))
-        require_image(search, "search", self.config.search_size, compute_dtype(self))
-        if masks is None:
-            masks = self.draw_masks(template.shape[0], template.device, generator)
         z, x = self._streams(template), self._streams(search)
         n, m = self.config.template_grid, self.config.grid
         keep_z = (~torch.cat((masks.rgb_template, masks.aux_template))).to(z.dtype).view(-1, 1, n, n)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from ckd_core.data.pairs import TrainingBatch
-    from ckd_core.models.ckd import CKD
+    from ckd_core.models.ckd import CKD, CKDTraining
 
     DrawKeep = Callable[[CKD, Tensor, int], Tensor | None]
 
@@ -52,9 +52,9 @@ class CKDSettings:
 
 def draw_sample_keep(network: CKD, index: Tensor, seed: int) -> Tensor | None:
     """Search tokens that the students see, each row drawn from (seed, sample index) alone; None = all."""
-    rows = [network.draw_keep_mask(1, index.device, sample_generator(seed, "ckd mask", i)) for i in index.tolist()]
-    found = [row for row in rows if row is not None]
-    return torch.cat(found) if found else None
+    rows = [network.draw_masks(1, index.device, sample_generator(seed, "ckd mask", i)) for i in index.tolist()]
+    drawn = [row for row in rows if row is not None]
+    return torch.cat(drawn) if drawn else None
 
 
 class CKDLosses(NamedTuple):
@@ -94,7 +94,9 @@ class CKDObjective:
         """All terms, unweighted and with gradients."""
         tracker = cast("CKD", network)
         keep = self.draw_keep(tracker, batch.index, context.seed)
-        output = tracker.forward_train(batch.template, batch.search, keep_rate=context.keep_rate, keep_mask=keep)
+        output: CKDTraining = tracker.forward_train(
+            batch.template, batch.search, keep_rate=context.keep_rate, masks=keep
+        )
         fused, teacher_rgb, teacher_aux = (
             track_loss(head, batch.search_box, context.positives)
             for head in (output.fused, output.teacher_rgb, output.teacher_aux)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from ckd_core.data.pairs import TrainingBatch
-    from ckd_core.models.sdstrack import PathOutput
+    from ckd_core.models.sdstrack import PathOutput, SDSTrackTraining
 
     DrawMasks = Callable[[SDSTrack, Tensor, int], TokenMasks]
 
@@ -67,7 +67,9 @@ class SDSTrackObjective:
         """See `Objective`. The network must be an `SDSTrack`."""
         tracker, settings = cast("SDSTrack", network), self.settings
         masks = self.draw_masks(tracker, batch.index, context.seed)
-        output = tracker.forward_train(batch.template, batch.search, keep_rate=context.keep_rate, masks=masks)
+        output: SDSTrackTraining = tracker.forward_train(
+            batch.template, batch.search, keep_rate=context.keep_rate, masks=masks
+        )
         fine = track_loss(output.fine.head, batch.search_box, context.positives)
         masked = track_loss(output.masked.head, batch.search_box, context.positives)
         per_stage = distillation_per_stage(output.fine, output.masked, tracker, settings)

@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
-import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from ckd_core.models.checks import IMAGE_MEAN, IMAGE_STD
+from ckd_core.models.normalisation import to_pixels
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -136,8 +135,7 @@ def _pictures(
     crop: Tensor, side: int, boxes: list[tuple[tuple[float, ...], tuple[int, int, int]]]
 ) -> NDArray[np.uint8]:
     """Colour and auxiliary crop [6, h, w] side by side as [side, 2 side, 3] uint8, with boxes (xyxy, normalised)."""
-    std, mean = torch.tensor(IMAGE_STD * 2).view(6, 1, 1), torch.tensor(IMAGE_MEAN * 2).view(6, 1, 1)
-    pixels = ((crop.detach().float().cpu() * std + mean).clamp(0, 1) * 255).byte().permute(1, 2, 0).numpy()
+    pixels = to_pixels(crop)
     shown = []
     for part in (pixels[..., :3], pixels[..., 3:]):
         picture = cv2.resize(np.ascontiguousarray(part), (side, side), interpolation=cv2.INTER_NEAREST)

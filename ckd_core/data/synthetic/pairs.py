@@ -25,7 +25,7 @@ from ckd_core.data.synthetic.render import (
 )
 from ckd_core.data.synthetic.textures import SyntheticError
 from ckd_core.frame import Modality
-from ckd_core.models.checks import IMAGE_MEAN, IMAGE_STD
+from ckd_core.models.normalisation import normalise_images
 from ckd_core.settings import limits
 
 if TYPE_CHECKING:
@@ -36,9 +36,6 @@ if TYPE_CHECKING:
     from ckd_core.data.synthetic.textures import Surface
     from ckd_core.data.synthetic.world import Sighting, World
 
-MEAN, STD = np.array(IMAGE_MEAN, dtype=np.float32), np.array(IMAGE_STD, dtype=np.float32)
-# [3, 256]: what each level of each channel becomes; looking it up is several times faster than computing it a pixel.
-_NORMALISED = (np.arange(256, dtype=np.float32) / (255 * STD)[:, None] - (MEAN / STD)[:, None]).astype(np.float32)
 ABSENT_BOX = (2.0, 2.0, 0.25, 0.25)  # wholly outside the search region
 TARGET_SIDE = 60.0  # world pixels; the world has no other scale
 LEAST_SEEN = 0.35  # share of the target that must be visible for a pair to be a positive one
@@ -326,7 +323,7 @@ class _PairPainter:
             rgb = aux if self.duplicate else np.zeros_like(rgb)
         if drop_aux:
             aux = rgb if self.duplicate else np.zeros_like(aux)
-        return normalise(rgb, aux)
+        return normalise_images(rgb, aux)
 
     def _aux(self, seen: Rendered, moment: _Moment, view: NDArray[np.float64], size: int) -> NDArray[np.uint8]:
         rng = self.rng
@@ -356,14 +353,6 @@ class _PairPainter:
         )[int(self.rng.integers(4))]
         rgb[part] = 0
         aux[part] = 0
-
-
-def normalise(rgb: NDArray[np.uint8], aux: NDArray[np.uint8]) -> torch.Tensor:
-    """Stack two [h, w, 3] uint8 images to the networks' [6, h, w] float32."""
-    planes = np.empty((6, *rgb.shape[:2]), dtype=np.float32)
-    for index, plane in enumerate((*cv2.split(rgb), *cv2.split(aux))):
-        cv2.LUT(plane, _NORMALISED[index % 3], dst=planes[index])
-    return torch.from_numpy(planes)
 
 
 def _covers(other: NDArray[np.float64], box: NDArray[np.float64]) -> bool:

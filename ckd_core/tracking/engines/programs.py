@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from ckd_core.models.checks import IMAGE_MEAN, IMAGE_STD, compute_dtype
+from ckd_core.models.checks import compute_dtype
 from ckd_core.models.head import decode_boxes
+from ckd_core.models.normalisation import scale_and_shift
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -28,10 +29,9 @@ class Normalise(nn.Module):
 
     def __init__(self, dtype: torch.dtype) -> None:
         super().__init__()
-        mean = torch.tensor(IMAGE_MEAN).repeat(2).view(1, 6, 1, 1)
-        std = torch.tensor(IMAGE_STD).repeat(2).view(1, 6, 1, 1)
-        self.register_buffer("scale", 1 / (255 * std))
-        self.register_buffer("shift", -mean / std)
+        scale, shift = scale_and_shift()
+        self.register_buffer("scale", scale)
+        self.register_buffer("shift", shift)
         self.dtype = dtype
 
     def forward(self, crops: Tensor) -> Tensor:

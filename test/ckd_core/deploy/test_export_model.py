@@ -10,7 +10,7 @@ import pytest
 
 from ckd_core.boxes import iou_xywh
 from ckd_core.frame import Modality
-from ckd_core.models.checkpoint import read_metadata
+from ckd_core.models.checkpoint import load_tensors
 from ckd_core.tracking import build_tracker
 from ckd_core.tracking.engines import EngineUnavailableError
 from ckd_core.tracking.engines.export import MEDIAN_IOU, ExportError, load_export, read_export_metadata
@@ -36,7 +36,7 @@ def test_an_export_is_written_compared_and_tracked_with(tmp_path, call, scenes, 
     assert (agreement < MEDIAN_IOU[engine.split("/")[1]]) == ("warning" in said)
     assert list(tmp_path.iterdir()) == [export]
     metadata = read_export_metadata(export)
-    assert metadata.weights_sha256 == read_metadata(tiny_weights).sha256
+    assert metadata.weights_sha256 == load_tensors(tiny_weights)[1].sha256
     assert (metadata.engine, metadata.batches, metadata.modalities) == (
         engine,
         (1, 2) if engine.startswith("onnx") else (1,),

@@ -19,7 +19,6 @@ from ckd_core.models.checkpoint import (
     load_strictly,
     load_tensors,
     metadata_of,
-    read_metadata,
     save_model,
     save_tensors,
 )
@@ -48,7 +47,7 @@ def test_what_is_saved_comes_back(weights: Path, model: Any) -> None:
     assert not loaded.training
     assert loaded.config == model.config
     assert loaded.config.ce_keep == 0.6
-    assert metadata == read_metadata(weights)
+    assert metadata == load_tensors(weights)[1]
     assert (metadata.model, metadata.modalities, metadata.source) == (NAME, ("thermal", "depth"), "a test")
     assert len(metadata.sha256) == 64
     for key, tensor in model.state_dict().items():
@@ -101,7 +100,7 @@ def test_names_and_missing_files(tmp_path: Path) -> None:
     with pytest.raises(WeightsFileError, match="cannot be read"):
         load_model(tmp_path / "nothing.safetensors")
     with pytest.raises(WeightsFileError, match="cannot be read"):
-        read_metadata(tmp_path / "nothing.safetensors")
+        load_tensors(tmp_path / "nothing.safetensors")
 
 
 @pytest.mark.parametrize("share", [0.0, 0.00001, 0.01, 0.5, 0.99999])
@@ -140,7 +139,7 @@ def test_changed_metadata(weights: Path, field: str, value: str) -> None:
 )
 def test_unusable_metadata(weights: Path, field: str, value: str | None, message: str) -> None:
     rewrite_header(weights, {field: value})
-    for read in (load_model, read_metadata):
+    for read in (load_model, load_tensors):
         with pytest.raises(WeightsFileError, match=message):
             read(weights)
 

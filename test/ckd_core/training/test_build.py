@@ -33,7 +33,7 @@ def test_ckd_starts_as_the_shared_encoder_tracked(tmp_path: Path) -> None:
     images = (torch.randn(2, 3, side, side, generator=generator) for side in (64, 128))
     template, search = (torch.cat((image, image), dim=1) for image in images)
     with torch.no_grad():
-        output = network.forward_train(template, search, keep_mask=torch.ones(2, 256, dtype=torch.bool))
+        output = network.forward_train(template, search, masks=torch.ones(2, 256, dtype=torch.bool))
     for maps, colour, aux in zip(output.fused, output.teacher_rgb, output.teacher_aux, strict=True):
         torch.testing.assert_close(maps, colour, rtol=1e-4, atol=1e-5)
         assert torch.equal(colour, aux)

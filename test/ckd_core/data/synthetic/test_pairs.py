@@ -9,8 +9,9 @@ import torch
 
 from ckd_core.data.pairs import check_sample
 from ckd_core.data.synthetic import PairSettings, SyntheticError, SyntheticPairs, World
-from ckd_core.data.synthetic.pairs import ABSENT_BOX, MEAN, STD
+from ckd_core.data.synthetic.pairs import ABSENT_BOX
 from ckd_core.frame import Modality
+from ckd_core.models.normalisation import MEAN, STD
 
 WORLD = World(3)
 BLACK = (-MEAN / STD).tolist()
