@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ckd_core.data.datasets import open_dataset
@@ -16,98 +17,99 @@ from ckd_core.evaluation.report.tables import (
     read_groups,
     robustness_table,
 )
+from ckd_core.evaluation.running.conditions import parse_condition
+from ckd_core.evaluation.running.inputs import RunError, open_inputs
 from ckd_core.evaluation.running.manifest import require_folder
-from ckd_core.evaluation.running.runner import RunError, RunPlan, require_whole, run_benchmark
+from ckd_core.evaluation.running.plan import RunPlan
+from ckd_core.evaluation.running.runner import run_benchmark
 from ckd_core.evaluation.running.trackers import ModelSpec
 from ckd_core.evaluation.scoring.score_files import print_scores, write_scores
+from ckd_core.tracking.config import MissingPolicy, TrackerConfig
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
-    from ckd_core.evaluation.running.conditions import Condition
+    from ckd_core.evaluation.running.options import BenchmarkOptions
+    from ckd_core.evaluation.running.runner import Progress
 
-    Progress = Callable[[str, int, int], object]
 
+def open_plan(options: BenchmarkOptions, echo: Callable[[str], object] = lambda _: None) -> RunPlan:
+    """Open and check everything that can be checked before work starts.
 
-def open_plan(
-    *,
-    dataset: str,
-    root: Path,
-    out: Path,
-    model: str,
-    weights: Path | None,
-    condition: Condition,
-    split: str | None = None,
-    sequences: str | None = None,
-    engine: str = "torch/fp32",
-    device: str = "auto",
-    published: bool = False,
-    missing: str | None = None,
-    workers: int = 1,
-    threads: int = 0,
-    pool: str = "local",
-    ray_address: str | None = None,
-    restart: bool = False,
-    skip_broken: bool = False,
-    cut: bool = False,
-    echo: Callable[[str], object] = lambda _: None,
-) -> RunPlan:
-    """Check everything that can be checked before work starts; parameters as the options of `sdstrack benchmark`.
+    Args:
+        options: What is asked for.
+        echo: Receives a line on the plan, and the list of the sequences that are left out.
 
-    Raises DatasetError, RunError (naming every missing or broken sequence), TrackerConfigError, EngineError, and
-    ManifestError where `out` can be no folder.
+    Raises:
+        ConditionError: An unknown condition.
+        RunError: An unknown policy for a missing image, an engine that differs between devices, or missing and broken
+            sequences, all of them listed.
+        EngineError: An engine that is unknown or not available.
+        ManifestError: A folder `out` that cannot exist.
+        DatasetError: A dataset, split or sequence that does not exist.
+
     """
-    from dataclasses import replace
-
-    from ckd_core.tracking.config import MissingPolicy, TrackerConfig
-
-    config = TrackerConfig().as_published() if published else TrackerConfig()
-    if missing is not None:
-        known = [policy.value for policy in MissingPolicy]
-        if missing not in known:
-            raise RunError(f"missing={missing!r}; expected one of {', '.join(known)}")
-        config = replace(config, missing=MissingPolicy(missing))
-    require_folder(out)
-    devices = tuple(part.strip() for part in device.split(",") if part.strip())
-    named = _engine_of_all(model, weights, engine, devices, pool)
-    found = open_dataset(dataset, root, split, cut)
-    if sequences:
-        found = found.select([name.strip() for name in sequences.split(",")])
-    found = require_whole(found, skip_broken, echo)
+    condition = parse_condition(options.condition, options.seed)
+    config = _tracker_config(options)
+    require_folder(options.out)
+    engine = _engine_of_all(options)
+    dataset = open_dataset(options.dataset, options.root, options.split, options.cut)
+    if options.sequences:
+        dataset = dataset.select([name.strip() for name in options.sequences.split(",")])
     plan = RunPlan(
-        dataset=found,
-        tracker=ModelSpec(model, weights, named, config),
-        out=out,
-        condition=condition,
-        workers=workers,
-        devices=devices,
-        threads=threads,
-        pool=pool,
-        ray_address=ray_address,
-        restart=restart,
+        open_inputs(dataset, options.skip_broken, echo),
+        ModelSpec(options.model, options.weights, engine, config),
+        options.out,
+        condition,
+        device=options.device,
+        workers=options.workers,
+        threads=options.threads,
+        pool=options.pool,
+        ray_address=options.ray_address,
+        restart=options.restart,
     )
-    frames = "one worker" if workers == 1 else f"{workers} workers"
+    workers = "one worker" if plan.workers == 1 else f"{plan.workers} workers"
     echo(
-        f"{found.layout.name}: {len(found)} sequences, {frames}, {plan.worker_threads} threads each, {device}, {named}"
+        f"{dataset.layout.name}: {len(plan.inputs)} sequences, {workers}, {plan.worker_threads} threads each, "
+        f"{plan.device}, {engine}"
     )
     return plan
 
 
-def _engine_of_all(model: str, weights: Path | None, engine: str, devices: Sequence[str], pool: str) -> str:
+def _tracker_config(options: BenchmarkOptions) -> TrackerConfig:
+    config = TrackerConfig().as_published() if options.published else TrackerConfig()
+    if options.missing is None:
+        return config
+    policies = [policy.value for policy in MissingPolicy]
+    if options.missing not in policies:
+        raise RunError(f"missing={options.missing!r}; expected one of {', '.join(policies)}")
+    return replace(config, missing=MissingPolicy(options.missing))
+
+
+def _engine_of_all(options: BenchmarkOptions) -> str:
     """Name of the one engine that every worker has: a table's numbers are those of one engine.
 
-    Raises RunError where `auto` would be several, and what `resolve_engine` raises.
+    Raises:
+        RunError: `auto` would be several engines.
+        EngineError: As `resolve_engine`.
+
     """
     from ckd_core.tracking.engines.build import resolve_engine
 
-    if engine == "auto" and pool != "local":
-        raise RunError(f"engine 'auto' may differ between the machines of the pool {pool!r}; name one, e.g. torch/fp32")
-    found = {device: resolve_engine(model, weights, engine, device) for device in devices or ("auto",)}
-    if len(set(found.values())) > 1:
-        chosen = ", ".join(f"{name} on {device}" for device, name in found.items())
+    engine = options.engine
+    if engine == "auto" and options.pool != "local":
+        raise RunError(
+            f"engine 'auto' may differ between the machines of the pool {options.pool!r}; name one, e.g. torch/fp32"
+        )
+    engines = {
+        device: resolve_engine(options.model, options.weights, engine, device)
+        for device in options.devices or ("auto",)
+    }
+    if len(set(engines.values())) > 1:
+        chosen = ", ".join(f"{name} on {device}" for device, name in engines.items())
         raise RunError(f"engine 'auto' would be {chosen}; name one for all, e.g. torch/fp32")
-    return next(iter(found.values()))
+    return next(iter(engines.values()))
 
 
 @contextmanager
@@ -126,7 +128,7 @@ def print_progress() -> Iterator[Progress]:
 
 
 def run_and_report(plan: RunPlan, report: bool, progress: Progress) -> list[Path]:
-    """Run, print the numbers, write score.json and (unless switched off) the report. Returns what was written."""
+    """Run, print the numbers, write score.json and, with `report`, the page; returns the paths."""
     result = run_benchmark(plan, progress)
     print_scores([result.score])
     write_scores([result.score], plan.out / "score.json")
@@ -148,16 +150,20 @@ def _finish(rows: Sequence[object], out: Path, name: str, text: str) -> list[Pat
 def run_modalities(
     plan: RunPlan, table: str, nanotrack: Path | None, groups: Path | None, progress: Progress
 ) -> list[Path]:
-    """Table over cameras: both, colour alone, auxiliary alone. Raises RunError for another table's name."""
+    """Table over cameras: both, colour alone, auxiliary alone; returns the paths.
+
+    Raises:
+        RunError: A table of another name.
+
+    """
     if table != "modalities":
-        raise RunError(f"no table {table!r}; there is modalities")
-    kinds = NO_GROUPS if groups is None else read_groups(groups)
-    rows = modality_table(plan, nanotrack, progress, kinds)
+        raise RunError(f"unknown table {table!r}; expected modalities")
+    rows = modality_table(plan, nanotrack, progress, NO_GROUPS if groups is None else read_groups(groups))
     return _finish(rows, plan.out, "modalities", modality_markdown(rows, origin_of(plan.tracker)))
 
 
 def run_robustness(plan: RunPlan, conditions: Sequence[str], progress: Progress) -> list[Path]:
-    """Table over conditions: full -> missing or spoilt."""
+    """Table over conditions: full -> missing or degraded; returns the paths."""
     rows = robustness_table(plan, conditions, progress)
     return _finish(rows, plan.out, "robustness", rows_to_markdown(rows))
 
@@ -165,6 +171,11 @@ def run_robustness(plan: RunPlan, conditions: Sequence[str], progress: Progress)
 def run_policies(
     plan: RunPlan, policies: Sequence[str], conditions: Sequence[str], synthetic: bool, progress: Progress
 ) -> list[Path]:
-    """Table over stand-ins for a missing image; raises TableError."""
+    """Table over policies for a missing image; returns the paths.
+
+    Raises:
+        TableError: An unknown policy, or nothing that they could differ in.
+
+    """
     rows = policy_table(plan, policies, conditions, progress, synthetic)
     return _finish(rows, plan.out, "policies", f"{origin_of(plan.tracker)}\n\n{policy_markdown(rows)}")

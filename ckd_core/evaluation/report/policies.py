@@ -8,18 +8,20 @@ from typing import TYPE_CHECKING
 from ckd_core.data.datasets import Dataset, get_layout
 from ckd_core.data.sequences import write_sequence
 from ckd_core.evaluation.report.table_files import markdown_table
-from ckd_core.evaluation.report.tables import TableError, TableRow, mean_of, run_condition, two_cameras
+from ckd_core.evaluation.report.tables import TableError, TableRow, mean_of, run_condition
 from ckd_core.evaluation.running.conditions import PROTOCOL, parse_condition
+from ckd_core.evaluation.running.inputs import open_inputs
 from ckd_core.evaluation.running.runner import worker_pool
 from ckd_core.evaluation.running.trackers import ModelSpec
 from ckd_core.frame import Modality
 from ckd_core.tracking.config import MissingPolicy, TrackerConfig
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
 
-    from ckd_core.evaluation.running.runner import RunPlan
+    from ckd_core.evaluation.running.plan import RunPlan
+    from ckd_core.evaluation.running.runner import Progress
 
 RECORDED, SYNTHETIC = "recorded", "synthetic"
 CLIP_FRAMES = 60
@@ -66,7 +68,7 @@ def policy_table(
     plan: RunPlan,
     policies: Sequence[str],
     conditions: Sequence[str] = PROTOCOL,
-    progress: Callable[[str, int, int], object] = lambda *_: None,
+    progress: Progress = lambda *_: None,
     synthetic: bool = True,
 ) -> list[PolicyRow]:
     """Every policy under every condition, on the plan's sequences with two cameras and the synthetic clips.
@@ -79,21 +81,22 @@ def policy_table(
     if unknown or not policies:
         raise TableError(f"no policy {', '.join(unknown) or 'given'}; known are {', '.join(known)}")
     tracker = plan.tracker
-    if not isinstance(tracker, ModelSpec) or plan.dataset.layout.name != "folder":
+    if not isinstance(tracker, ModelSpec) or plan.inputs.dataset.layout.name != "folder":
         raise TableError("policies are compared with a model of this package on folders in the plain layout")
-    recorded = plan.dataset.select(two_cameras(plan)).folders
-    made = synthetic_sequences(plan.out / "clips").folders if synthetic else ()
-    dataset = replace(plan.dataset, folders=(*recorded, *made))
+    inputs = plan.inputs.select(plan.inputs.two_cameras)
+    if synthetic:
+        clips = open_inputs(synthetic_sequences(plan.out / "clips"))
+        inputs = inputs.joined(clips)
     wanted = [parse_condition(text, plan.condition.seed) for text in dict.fromkeys(("full", *conditions))]
     if len(wanted) < 2:
         raise TableError(f"no condition but full: no image is missing; give some, such as {', '.join(PROTOCOL[1:])}")
-    kinds = {name: SYNTHETIC for name, _ in made}
+    kinds = dict.fromkeys(clips.names, SYNTHETIC) if synthetic else {}
     config, rows = tracker.config or TrackerConfig(), []
     with worker_pool(plan) as pool:
         for policy in policies:
             run = replace(
                 plan,
-                dataset=dataset,
+                inputs=inputs,
                 tracker=replace(tracker, config=replace(config, missing=MissingPolicy(policy))),
                 out=plan.out / policy,
             )

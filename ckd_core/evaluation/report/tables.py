@@ -11,7 +11,7 @@ import numpy as np
 from ckd_core.errors import TrackingError
 from ckd_core.evaluation.report.table_files import markdown_table
 from ckd_core.evaluation.running.conditions import AUX_ALONE, FULL, PROTOCOL, RGB_ALONE, parse_condition
-from ckd_core.evaluation.running.runner import RunPlan, RunResult, run_benchmark, worker_pool
+from ckd_core.evaluation.running.runner import run_benchmark, worker_pool
 from ckd_core.evaluation.running.trackers import NanoTrackSpec
 from ckd_core.evaluation.scoring.metrics import TrackSummary, summarize_track
 from ckd_core.settings import read_settings
@@ -24,10 +24,10 @@ if TYPE_CHECKING:
 
     from ckd_core.data import sequences
     from ckd_core.evaluation.running.conditions import Condition
+    from ckd_core.evaluation.running.plan import RunPlan
     from ckd_core.evaluation.running.records import TrackRecord
+    from ckd_core.evaluation.running.runner import Progress, RunResult
     from ckd_core.evaluation.running.trackers import TrackerSpec
-
-    Progress = Callable[[str, int, int], object]
 
 MEAN, MEAN_OF_TWO = "mean", "mean, two cameras"
 INPUTS = ("both", "rgb", "aux")
@@ -112,7 +112,7 @@ def rows_of(result: RunResult, shown: str, groups: Groups = NO_GROUPS) -> list[T
     """One row a sequence."""
     label, found = result.plan.tracker.label, []
     for name, record in result.records.items():
-        summary = summarize_record(record, result.plan.dataset.open(name))
+        summary = summarize_record(record, result.plan.inputs.sequences[name])
         counts = summary.lost, summary.absent, summary.false_tracking
         measures = summary.frames, summary.auc, summary.precision
         found.append(TableRow(name, groups.of(name), label, shown, *measures, *counts))
@@ -167,8 +167,8 @@ def modality_table(
     Sequences without an auxiliary camera appear with colour alone: the tracker never gets an auxiliary image, and its
     policy for a missing one decides what the network is shown. Rows stand by group and sequence, the means at the end.
     """
-    double = two_cameras(plan)
-    pairs = plan.dataset.select(double) if double else None
+    double = plan.inputs.two_cameras
+    pairs = plan.inputs.select(double) if double else None
     wanted: list[tuple[TrackerSpec, str, Condition]] = [
         (plan.tracker, "both", FULL), (plan.tracker, "rgb", RGB_ALONE), (plan.tracker, "aux", AUX_ALONE),
     ]  # fmt: skip
@@ -181,15 +181,15 @@ def modality_table(
     means: list[TableRow] = []
     with worker_pool(plan) as pool:
         for tracker, shown, condition in wanted:
-            dataset = plan.dataset if shown == "rgb" else pairs
-            if dataset is None:
+            inputs = plan.inputs if shown == "rgb" else pairs
+            if inputs is None:
                 continue
             folder = plan.out / folder_name(tracker.label, shown)
-            run = replace(plan, dataset=dataset, tracker=tracker, condition=condition, out=folder)
+            run = replace(plan, inputs=inputs, tracker=tracker, condition=condition, out=folder)
             found = rows_of(run_benchmark(run, progress, pool), shown, groups)
             rows += found
             means += mean_rows(found, double)
-    order = {name: index for index, name in enumerate(plan.dataset.names)}
+    order = {name: index for index, name in enumerate(plan.inputs.names)}
     places = [*groups.names, EVERYTHING]
     rows.sort(key=lambda row: (places.index(row.group), order[row.sequence]))
     means.sort(key=lambda row: places.index(row.group))
@@ -237,12 +237,6 @@ def modality_markdown(rows: Sequence[TableRow], origin: str = "") -> str:
     )
 
 
-def two_cameras(plan: RunPlan) -> list[str]:
-    """Names of the sequences with two cameras."""
-    opened = ((name, plan.dataset.open(name)) for name in plan.dataset.names)
-    return [name for name, sequence in opened if sequence.rgb_paths and sequence.aux_paths]
-
-
 def folder_name(*words: str) -> str:
     """A run's folder below the table's."""
     return "_".join("".join(c if c.isalnum() or c in "-_." else "-" for c in word).strip("-") for word in words)
@@ -283,7 +277,7 @@ def robustness_table(
     conditions: texts as `parse_condition` reads them; their random parts use the seed of the plan's condition.
     """
     wanted = [parse_condition(text, plan.condition.seed) for text in dict.fromkeys(("full", *conditions))]
-    plan = replace(plan, dataset=plan.dataset.select(_some(two_cameras(plan))))
+    plan = replace(plan, inputs=plan.inputs.select(two_cameras(plan)))
     rows: list[RobustnessRow] = []
     with worker_pool(plan) as pool:
         for condition in wanted:
@@ -305,7 +299,14 @@ def robustness_table(
     return rows
 
 
-def _some(names: list[str]) -> list[str]:
+def two_cameras(plan: RunPlan) -> list[str]:
+    """Names of the sequences with two cameras.
+
+    Raises:
+        TableError: There is none.
+
+    """
+    names = plan.inputs.two_cameras
     if not names:
-        raise TableError("no sequence has two cameras, so none can be missing")
+        raise TableError("no sequence has two cameras; expected at least one, so that a camera can be missing")
     return names

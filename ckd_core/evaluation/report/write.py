@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from ckd_core.data.sequences import Sequence as TrackedSequence
     from ckd_core.evaluation.running.records import TrackRecord
     from ckd_core.evaluation.running.runner import RunResult
     from ckd_core.evaluation.scoring.score import BenchmarkScore, SequenceScore
@@ -140,10 +139,9 @@ def report_run(result: RunResult) -> ReportRun:
     timelines = tuple(
         Timeline(record, on_all_frames(len(record), scores[name])) for name, record in result.records.items()
     )
-    opened: dict[str, TrackedSequence] = {}
 
     def frame_of(name: str, index: int) -> tuple[MultiModalFrame, NDArray[np.float64]]:
-        sequence = opened.setdefault(name, result.plan.dataset.open(name))
+        sequence = result.plan.inputs.sequences[name]
         present = result.plan.condition.presence(sequence)
         return result.plan.condition.frame(sequence, index, present), sequence.boxes[index]
 

@@ -1,26 +1,17 @@
-"""Run a tracker over a dataset: resumable by sequence, over processes, devices and machines, the same every time."""
+"""Run a tracker over a dataset: resumable by sequence, over processes, devices and machines, repeatable to the byte."""
 
 from __future__ import annotations
 
-import logging
 import multiprocessing
-import os
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field, replace
-from datetime import datetime, timezone
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from ckd_core.errors import TrackingError
-from ckd_core.evaluation.running.conditions import FULL, Condition
-from ckd_core.evaluation.running.manifest import (
-    claim_folder,
-    device_name,
-    git_revision,
-    installed_versions,
-    sequence_digest,
-)
+from ckd_core.evaluation.running.inputs import RunError
+from ckd_core.evaluation.running.manifest import claim_folder, sequence_digest
 from ckd_core.evaluation.running.records import (
     RecordError,
     TrackRecord,
@@ -29,115 +20,49 @@ from ckd_core.evaluation.running.records import (
     track_sequence,
     write_record,
 )
-from ckd_core.evaluation.scoring.raw_results import read_sequence_truth
-from ckd_core.evaluation.scoring.rules import get_rule
-from ckd_core.evaluation.scoring.score import BenchmarkScore, require_scorable, score_benchmark
-from ckd_core.tracking.engines import device_family
+from ckd_core.evaluation.scoring.score import BenchmarkScore, score_benchmark
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Iterable, Iterator
-    from pathlib import Path
 
-    from ckd_core.data.datasets import Dataset
     from ckd_core.data.sequences import Sequence
+    from ckd_core.evaluation.running.conditions import Condition
+    from ckd_core.evaluation.running.plan import RunPlan
     from ckd_core.evaluation.running.trackers import TrackerSpec
     from ckd_core.tracking.tracker import FrameTracker
 
-logger = logging.getLogger(__name__)
-POOLS = ("local", "ray")
-
-
-class RunError(TrackingError):
-    """A run that cannot start, or whose sequences failed."""
-
-
-@dataclass(frozen=True, slots=True)
-class RunPlan:
-    """One run: who, on what, under which condition, into which folder.
-
-    workers: processes (local) or tasks at a time (ray). devices: given to the dataset's sequences in turn; for Ray
-    cuda:N means any GPU of the cluster. threads: CPU threads a worker, 0 = the cores divided by the workers. pool:
-    "local" or "ray"; ray_address: of a running cluster.
-    """
-
-    dataset: Dataset
-    tracker: TrackerSpec
-    out: Path
-    condition: Condition = FULL
-    workers: int = 1
-    devices: tuple[str, ...] = ("auto",)
-    threads: int = 0
-    pool: str = "local"
-    ray_address: str | None = None
-    restart: bool = False
-
-    def __post_init__(self) -> None:
-        if self.workers < 1:
-            raise RunError(f"workers={self.workers}; expected 1 or more")
-        if self.pool not in POOLS:
-            raise RunError(f"no pool {self.pool!r}; known are {', '.join(POOLS)}")
-        if not self.devices:
-            raise RunError("devices is empty; name at least one, such as cpu or cuda:0")
-        for device in self.devices:
-            device_family(device)
-
-    @property
-    def worker_threads(self) -> int:
-        """CPU threads of one worker."""
-        return self.threads or max((os.cpu_count() or 1) // self.workers, 1)
-
-    def decisive(self) -> dict[str, object]:
-        """Everything that the boxes depend on.
-
-        Raises RunError for a device that this machine has not (the machines of a Ray cluster may have it), and what the
-        tracker raises when its weights are missing.
-        """
-        devices = {device: device_name(device) for device in self.devices}
-        absent = [device for device, name in devices.items() if name is None]
-        if absent and self.pool == "local":
-            raise RunError(f"device {', '.join(absent)} is not available here; give --device cpu, or auto")
-        return {
-            "dataset": self.dataset.layout.name,
-            "split": self.dataset.split,
-            "cut": self.dataset.cut,
-            "tracker": self.tracker.describe(),
-            "condition": str(self.condition),
-            "seed": self.condition.seed,
-            "devices": devices,
-            "threads": self.worker_threads,
-            "start_full": self.condition.start_full,
-        }
-
-    def circumstances(self) -> dict[str, object]:
-        """What else is worth keeping about a run."""
-        return {
-            "label": self.tracker.label,
-            "sequences": list(self.dataset.names),
-            "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-            "workers": self.workers,
-            "versions": installed_versions(),
-            "git_revision": git_revision(),
-        }
+    Progress = Callable[[str, int, int], object]
 
 
 @dataclass(frozen=True, slots=True)
 class RunResult:
-    """A complete run: records by sequence in the dataset's order, and the benchmark's numbers."""
+    """A complete run.
+
+    Attributes:
+        plan: What was run.
+        records: Records by sequence name, in the dataset's order.
+        score: The benchmark's numbers.
+        resumed: Names of the sequences that an earlier call had tracked.
+
+    """
 
     plan: RunPlan
     records: dict[str, TrackRecord]
     score: BenchmarkScore
-    resumed: tuple[str, ...] = field(default=())
+    resumed: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class _Job:
-    dataset: Dataset
-    name: str
+    sequence: Sequence
     tracker: TrackerSpec
     condition: Condition
     device: str
     threads: int
+
+    @property
+    def name(self) -> str:
+        return self.sequence.name
 
 
 _TRACKERS: dict[tuple[object, ...], FrameTracker] = {}
@@ -145,39 +70,11 @@ _TRACKERS: dict[tuple[object, ...], FrameTracker] = {}
 
 def _work(job: _Job) -> TrackRecord:
     """Track one sequence; a worker keeps its tracker for the next one."""
-    sequence = job.dataset.open(job.name)
-    key = (job.tracker, sequence.modality, job.device, job.threads)
+    key = (job.tracker, job.sequence.modality, job.device, job.threads)
     if key not in _TRACKERS:
         _TRACKERS.clear()
-        _TRACKERS[key] = job.tracker.build(sequence.modality, job.device, job.threads)
-    return track_sequence(_TRACKERS[key], sequence, job.condition)
-
-
-def require_whole(
-    dataset: Dataset, skip_broken: bool = False, echo: Callable[[str], object] = logger.warning
-) -> Dataset:
-    """Check every sequence before any work starts, and that the benchmark can score it.
-
-    Raises RunError that names all missing or broken sequences; with `skip_broken` they are told to `echo` and left out.
-    """
-    rule = get_rule(dataset.layout.name)
-
-    def check_truth(name: str, folder: Path, sequence: Sequence) -> None:
-        require_scorable(rule, read_sequence_truth(folder, name, rule, len(sequence)))
-
-    problems = dataset.problems(check_truth)
-    if not problems:
-        return dataset
-    lines = "\n".join(f"  {problem.sequence}: {problem.reason}" for problem in problems)
-    if not skip_broken:
-        counts = f"{len(problems)} of {len(dataset)} sequences"
-        raise RunError(f"{counts} cannot be used; repair them, or leave them out (--skip-broken):\n{lines}")
-    echo(f"{len(problems)} sequences are left out:\n{lines}")
-    broken = {problem.sequence for problem in problems}
-    kept = [name for name in dataset.names if name not in broken]
-    if not kept:
-        raise RunError(f"no usable sequence is left in {dataset.root}")
-    return dataset.select(kept)
+        _TRACKERS[key] = job.tracker.build(job.sequence.modality, job.device, job.threads)
+    return track_sequence(_TRACKERS[key], job.sequence, job.condition)
 
 
 @contextmanager
@@ -203,22 +100,26 @@ def worker_pool(plan: RunPlan) -> Iterator[ProcessPoolExecutor | None]:
 
 
 def run_benchmark(
-    plan: RunPlan,
-    progress: Callable[[str, int, int], object] = lambda *_: None,
-    pool: ProcessPoolExecutor | None = None,
+    plan: RunPlan, progress: Progress = lambda *_: None, pool: ProcessPoolExecutor | None = None
 ) -> RunResult:
     """Track what is not tracked yet, and score everything.
 
-    progress: called with a sequence's name, how many are done, and how many there are. pool: from `worker_pool`, for
-    several runs of one plan's kind; None: workers of this run's own.
-    Raises RunError after all other sequences are done when some failed; running again repeats only those.
+    Args:
+        plan: What to run.
+        progress: Called with a sequence's name, how many are done, and how many there are.
+        pool: From `worker_pool`, for several runs with the same number of workers; None: the run starts its own.
+
+    Raises:
+        RunError: Sequences that failed, after all others are done; running again repeats only those.
+        ManifestError: The folder holds another run.
+
     """
-    rule = get_rule(plan.dataset.layout.name)
-    inputs = {name: sequence_digest(plan.dataset.open(name)) for name in plan.dataset.names}
-    resuming = claim_folder(plan.out, plan.decisive(), plan.circumstances(), inputs, plan.restart)
+    inputs = plan.inputs
+    digests = {name: sequence_digest(inputs.sequences[name]) for name in inputs.names}
+    resuming = claim_folder(plan.out, plan.decisive(), plan.circumstances(), digests, plan.restart)
     records: dict[str, TrackRecord] = {}
     if resuming:
-        for name in plan.dataset.names:
+        for name in inputs.names:
             try:
                 records[name] = read_record(plan.out, name)
             except RecordError:
@@ -227,30 +128,28 @@ def run_benchmark(
     jobs = _open_jobs(plan, resumed)
     failures: dict[str, str] = {}
     with nullcontext(pool) if pool is not None or not jobs else worker_pool(plan) as workers:
-        for job, answer in _execute(plan, jobs, workers):
-            if isinstance(answer, TrackRecord):
-                write_record(answer, plan.out, rule)
+        for job, outcome in _execute(plan, jobs, workers):
+            if isinstance(outcome, TrackRecord):
+                write_record(outcome, plan.out, inputs.rule)
                 records[job.name] = read_record(plan.out, job.name)
-                progress(job.name, len(records), len(plan.dataset))
+                progress(job.name, len(records), len(inputs))
             else:
-                failures[job.name] = str(answer)
+                failures[job.name] = str(outcome)
     if failures:
         lines = "\n".join(f"  {name}: {reason}" for name, reason in failures.items())
-        raise RunError(f"{len(failures)} of {len(plan.dataset)} sequences failed; the others are kept:\n{lines}")
-    ordered = {name: records[name] for name in plan.dataset.names}
-    truths = [read_sequence_truth(folder, name, rule, len(ordered[name])) for name, folder in plan.dataset.folders]
-    if rule.long_term:  # whose toolkit cuts boxes at the border
-        truths = [replace(truth, size=plan.dataset.image_size(truth.name)) for truth in truths]
-    tracks = {name: benchmark_track(record, rule) for name, record in ordered.items()}
-    return RunResult(plan, ordered, score_benchmark(rule, truths, tracks, plan.tracker.label), resumed)
+        raise RunError(f"{len(failures)} of {len(inputs)} sequences failed; the others are kept:\n{lines}")
+    ordered = {name: records[name] for name in inputs.names}
+    tracks = {name: benchmark_track(record, inputs.rule) for name, record in ordered.items()}
+    score = score_benchmark(inputs.rule, inputs.scored_truths(), tracks, plan.tracker.label)
+    return RunResult(plan, ordered, score, resumed)
 
 
 def _open_jobs(plan: RunPlan, done: Container[str]) -> list[_Job]:
-    """What is left to do. A sequence's device goes by its place in the dataset: it is the same in a resumed run."""
+    """Sequences to track. A sequence's device goes by its place in the dataset: a resumed run keeps it."""
     devices, threads = plan.devices, plan.worker_threads
     return [
-        _Job(plan.dataset, name, plan.tracker, plan.condition, devices[place % len(devices)], threads)
-        for place, name in enumerate(plan.dataset.names)
+        _Job(plan.inputs.sequences[name], plan.tracker, plan.condition, devices[place % len(devices)], threads)
+        for place, name in enumerate(plan.inputs.names)
         if name not in done
     ]
 
@@ -280,26 +179,32 @@ def _in_processes(pool: ProcessPoolExecutor, jobs: list[_Job]) -> Iterator[tuple
         except TrackingError as error:
             yield waiting[future], error
         except BrokenProcessPool as error:
-            message = "a worker process died (out of memory?); what is done is kept, run again to go on"
+            message = "a worker process died (out of memory?); finished sequences are kept, run again to continue"
             raise RunError(message) from error
 
 
 def _in_ray_task(device: str, gpus: float) -> tuple[str, int]:
     """What a device is called inside a Ray task, which sees the GPU reserved for it alone, and how many to reserve.
 
-    gpus: in the cluster. Raises RunError for a GPU where there is none: Ray would wait for one forever.
+    Args:
+        device: As in the plan.
+        gpus: How many the cluster has.
+
+    Raises:
+        RunError: A GPU where there is none; Ray would wait for one forever.
+
     """
     if device == "auto":
         device = "cuda" if gpus else "cpu"
     if not device.startswith("cuda"):
         return device, 0
     if not gpus:
-        raise RunError(f"device {device} was asked for, the Ray cluster has no GPU; give --device cpu")
+        raise RunError(f"device {device} was asked for, but the Ray cluster has no GPU; give --device cpu")
     return "cuda", 1
 
 
 def _on_ray(plan: RunPlan, jobs: list[_Job]) -> Iterator[tuple[_Job, TrackRecord | Exception]]:
-    """One task a sequence; every machine of the cluster needs the dataset under the same path."""
+    """One task per sequence; every machine of the cluster needs the dataset under the same path."""
     try:
         import ray
     except ImportError as error:
@@ -310,12 +215,12 @@ def _on_ray(plan: RunPlan, jobs: list[_Job]) -> Iterator[tuple[_Job, TrackRecord
         options |= {"include_dashboard": False, "log_to_driver": False, "configure_logging": False}
         ray.init(address=plan.ray_address, **options)
     try:
-        there = ray.cluster_resources().get("GPU", 0)
+        gpus = ray.cluster_resources().get("GPU", 0)
         tasks = [ray.remote(num_cpus=plan.worker_threads, num_gpus=count, max_retries=1)(_work) for count in (0, 1)]
         waiting = {}
         for job in jobs:
-            device, gpus = _in_ray_task(job.device, there)
-            waiting[tasks[gpus].remote(replace(job, device=device))] = job
+            device, reserved = _in_ray_task(job.device, gpus)
+            waiting[tasks[reserved].remote(replace(job, device=device))] = job
         while waiting:
             (done,), _ = ray.wait(list(waiting), num_returns=1)
             job = waiting.pop(done)

@@ -120,9 +120,45 @@ def _fit_length(rule: BenchmarkRule, truth: GroundTruth, track: Track) -> tuple[
     raise ScoreError(f"{said}; {rule.title} needs one row for every frame")
 
 
+def require_scorable(rule: BenchmarkRule, truth: GroundTruth) -> None:
+    """Check that an annotation can be scored at all, whatever a tracker reports.
+
+    Raises:
+        ScoreError: Less than two frames, no frame that counts, or something that the benchmark's rule does not allow.
+
+    """
+    if len(truth.boxes) < 2:
+        raise ScoreError(f"{truth.name} has {len(truth.boxes)} frame; scoring needs at least one after the first")
+    unannotated = np.isnan(truth.boxes).any(axis=1)
+    if rule.absent == "raw" and unannotated.any():
+        raise ScoreError(
+            f"{truth.name}: annotation row {int(np.argmax(unannotated)) + 1} is nan; {rule.title} has no absent frames"
+        )
+    if rule.two_truths:
+        if truth.aux_boxes is None:
+            raise ScoreError(f"{truth.name} has one annotation; {rule.title} compares with both modalities'")
+        if len(truth.aux_boxes) != len(truth.boxes):
+            raise ScoreError(
+                f"{truth.name} has {len(truth.boxes)} and {len(truth.aux_boxes)} annotated frames in its modalities; "
+                "must be equal"
+            )
+    if not _counted_frames(rule, truth).any():
+        raise ScoreError(f"{truth.name} has no annotated frame with the object; leave it out")
+
+
+def _counted_frames(rule: BenchmarkRule, truth: GroundTruth) -> Flags:
+    """[N] bool: frames that count."""
+    counted = np.ones(len(truth.boxes), dtype=np.bool_) if truth.labelled is None else truth.labelled
+    return counted & is_present(_annotated_boxes(rule, truth)) if rule.absent == "excluded" else counted
+
+
+def _annotated_boxes(rule: BenchmarkRule, truth: GroundTruth) -> Floats:
+    return np.round(truth.boxes) if rule.round_truth else truth.boxes
+
+
 def _prepare(rule: BenchmarkRule, truth: GroundTruth, track: Track) -> tuple[Floats, Floats]:
     """Result and annotation boxes [N, 4] as the benchmark's toolkit compares them."""
-    gt = np.round(truth.boxes) if rule.round_truth else truth.boxes
+    gt = _annotated_boxes(rule, truth)
     boxes = np.round(track.boxes) if rule.round_results else track.boxes.copy()
     if rule.first_is_truth:
         boxes[0] = gt[0]
@@ -138,8 +174,7 @@ def score_sequence(rule: BenchmarkRule, truth: GroundTruth, track: Track) -> tup
 
     Raises ScoreError for rows that the rule does not allow, and for nan boxes where the benchmark has no rule for them.
     """
-    if len(truth.boxes) < 2:
-        raise ScoreError(f"{truth.name} has {len(truth.boxes)} frame; after the given one nothing is left to score")
+    require_scorable(rule, truth)
     truth, track, note = _fit_length(rule, truth, track)
     bad = ~np.isfinite(track.boxes).all(axis=1)
     if bad.any() and not rule.long_term:
@@ -148,33 +183,20 @@ def score_sequence(rule: BenchmarkRule, truth: GroundTruth, track: Track) -> tup
             f"{track.name}: {int(bad.sum())} result boxes are not finite, first in row {first + 1}: "
             f"{track.boxes[first].tolist()}; {rule.title} has no rule for them"
         )
-    unannotated = np.isnan(truth.boxes).any(axis=1)
-    if rule.absent == "raw" and unannotated.any():
-        raise ScoreError(
-            f"{truth.name}: annotation row {int(np.argmax(unannotated)) + 1} is nan; {rule.title} has no absent frames"
-        )
     boxes, gt = _prepare(rule, truth, track)
     kind = np.float32 if rule.single_precision else np.float64
     boxes, gt = boxes.astype(kind), gt.astype(kind)
     errors, overlaps = center_error(boxes, gt).astype(np.float64), overlap(boxes, gt).astype(np.float64)
-    if rule.two_truths:
-        if truth.aux_boxes is None:
-            raise ScoreError(f"{truth.name} has one annotation; {rule.title} compares with both modalities'")
-        if len(truth.aux_boxes) != len(gt):
-            raise ScoreError(f"{truth.name}: {len(gt)} and {len(truth.aux_boxes)} annotated frames of its modalities")
+    if rule.two_truths and truth.aux_boxes is not None:
         errors = np.fmin(errors, center_error(boxes, truth.aux_boxes.astype(kind)))
         overlaps = np.fmax(overlaps, overlap(boxes, truth.aux_boxes.astype(kind)))
     normalized = normalized_center_error(boxes, gt).astype(np.float64)
-    counted = np.ones(len(gt), dtype=np.bool_) if truth.labelled is None else truth.labelled
+    counted = _counted_frames(rule, truth)
     if rule.absent == "hit_and_miss":
         invalid = ~(gt > 0).all(axis=1)
         for values in (errors, normalized, overlaps):
             values[invalid] = -1.0
-    elif rule.absent == "excluded":
-        counted = counted & is_present(gt)
     frames = int(counted.sum())
-    if not frames:
-        raise ScoreError(f"{truth.name} has no annotated frame with the object; leave it out")
     score = SequenceScore(
         name=truth.name,
         frames=frames,
@@ -188,11 +210,6 @@ def score_sequence(rule: BenchmarkRule, truth: GroundTruth, track: Track) -> tup
     )
     score.metrics.update(_numbers(rule, score.precision_curve, score.normalized_curve, score.success_curve))
     return score, note
-
-
-def require_scorable(rule: BenchmarkRule, truth: GroundTruth) -> None:
-    """Raise ScoreError for an annotation that the benchmark's rule takes no result for, whatever a tracker answers."""
-    score_sequence(rule, truth, Track(truth.name, np.ones((len(truth.boxes), 4))))
 
 
 def _numbers(rule: BenchmarkRule, precision: Floats, normalized: Floats, success: Floats) -> dict[str, float]:

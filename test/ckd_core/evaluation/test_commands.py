@@ -43,11 +43,23 @@ def test_benchmark_and_robustness(scenes: Path, tmp_path: Path, tiny_weights: Pa
     own = json.loads((runs[0] / "manifest.json").read_text())
     assert set(compared) == {run.name for run in runs}
     assert own["run"]["tracker"]["model"] == TINY
-    assert "no table 'x'" in call("benchmark", *common, "--out", tmp_path / "mod", "--table", "x")
+    assert "unknown table 'x'" in call("benchmark", *common, "--out", tmp_path / "mod", "--table", "x")
     assert "no sequence e" in call("benchmark", *common, "--out", tmp_path / "mod", "--sequences", "e")
     (scenes / "b" / "groundtruth.txt").unlink()
     (scenes / "c" / "groundtruth.txt").write_text("1,2,3\n")
     assert "1 of 3 sequences cannot be used" in call("benchmark", *common, "--out", tmp_path / "mod")
+
+
+def test_verbs_share_options_and_offer_only_their_own() -> None:
+    benchmark, robustness = (call(verb, "--help") for verb in ("benchmark", "robustness"))
+    shared = ("--root", "--dataset", "-d", "--weights", "--workers", "--seed", "--skip-broken", "--restart")
+    assert all(name in text for name in shared for text in (benchmark, robustness))
+    for name in ("--published", "--condition ", "--pool", "--ray-address", "--cut"):
+        assert name in benchmark
+        assert name not in robustness
+    assert "--missing" in robustness
+    assert "--missing" not in benchmark
+    assert "@both;" in robustness, "brackets would be taken for markup"
 
 
 def test_score_says_what_is_wrong(tmp_path: Path) -> None:

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import shutil
+from collections import Counter
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 
+from ckd_core.data import datasets
 from ckd_core.data.datasets import open_dataset
+from ckd_core.evaluation.report.tables import rows_of
+from ckd_core.evaluation.report.write import report_run
+from ckd_core.evaluation.running.inputs import RunError, open_inputs
+from ckd_core.evaluation.running.plan import RunPlan
 from ckd_core.evaluation.running.records import benchmark_track, read_record, write_record
-from ckd_core.evaluation.running.runner import RunError, RunPlan, RunResult, require_whole, run_benchmark
+from ckd_core.evaluation.running.runner import RunResult, run_benchmark
 from ckd_core.evaluation.running.trackers import ModelSpec
 from ckd_core.evaluation.scoring.raw_results import read_sequence_truth
 from ckd_core.evaluation.scoring.rules import get_rule
@@ -22,11 +28,11 @@ from testkit.small_scenes import TINY
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from ckd_core.data.datasets import Dataset
+    from ckd_core.evaluation.running.inputs import RunInputs
 
 
-def run(dataset: Dataset, out: Path, weights: Path) -> RunResult:
-    return run_benchmark(RunPlan(dataset, ModelSpec(TINY, weights), out, devices=("cpu",), threads=1))
+def run(inputs: RunInputs, out: Path, weights: Path) -> RunResult:
+    return run_benchmark(RunPlan(inputs, ModelSpec(TINY, weights), out, device="cpu", threads=1))
 
 
 def as_rgbt(scene: Path, place: Path, truth: tuple[str, ...]) -> Path:
@@ -67,28 +73,28 @@ def test_surplus_rows_are_cut_for_the_tracker_and_for_the_score(
     (scenes / "a" / "timestamps.txt").write_text("".join(f"{index}\n" for index in range(13)))
     (scenes / "b" / "depth" / "0011.png").unlink()
     with pytest.raises(RunError, match=r"(?s)2 of 4 sequences cannot be used.*13 lines for 12 images"):
-        require_whole(open_dataset("folder", scenes))
-    whole = require_whole(open_dataset("folder", scenes, cut=True))
+        open_inputs(open_dataset("folder", scenes))
+    whole = open_inputs(open_dataset("folder", scenes, cut=True))
     result = run(whole, tmp_path / "folder", tiny_weights)
     assert [len(record) for record in result.records.values()] == [12, 11, 12, 12]
     assert [item.frames for item in result.score.sequences] == [10, 9, 10, 10]
 
     place = as_rgbt(scenes / "a", tmp_path / "rgbt210" / "a", ("init.txt",))
     assert len((place / "init.txt").read_text().splitlines()) == 13
-    result = run(require_whole(open_dataset("rgbt210", place.parent, cut=True)), tmp_path / "o", tiny_weights)
+    result = run(open_inputs(open_dataset("rgbt210", place.parent, cut=True)), tmp_path / "o", tiny_weights)
     assert result.score.sequences[0].frames == 12
 
 
 def test_surplus_absence_flags_are_read_alike_everywhere(scenes: Path, tmp_path: Path, tiny_weights: Path) -> None:
     place = as_visevent(scenes / "c", tmp_path / "test", 14)
-    dataset = require_whole(open_dataset("visevent", place))
-    assert run(dataset, tmp_path / "out", tiny_weights).score.sequences[0].frames == 10
+    inputs = open_inputs(open_dataset("visevent", place))
+    assert run(inputs, tmp_path / "out", tiny_weights).score.sequences[0].frames == 10
 
 
 def test_raw_files_of_a_run_score_as_the_run(scenes: Path, tmp_path: Path, tiny_weights: Path) -> None:
     """DepthTrack counts confidences, and cuts boxes at the image's border."""
     dataset = open_dataset("depthtrack", as_depthtrack(scenes / "b", tmp_path / "data" / "test" / "b").parents[1])
-    result, out = run(dataset, tmp_path / "out", tiny_weights), tmp_path / "out"
+    result, out = run(open_inputs(dataset), tmp_path / "out", tiny_weights), tmp_path / "out"
     record, rule = result.records["b"], get_rule("depthtrack")
     # A tracker that sees the half of the object beyond the border, and is sure of it to the sixth digit.
     boxes, scores = record.boxes.copy(), np.linspace(0.12341, 0.12345, len(record))
@@ -116,5 +122,26 @@ def test_a_missing_second_annotation_is_named_before_anything_is_tracked(scenes:
     as_rgbt(scenes / "a", tmp_path / "rgbt234" / "half", ("visible.txt",))
     dataset = open_dataset("rgbt234", tmp_path / "rgbt234")
     with pytest.raises(RunError, match="half: half has one annotation; RGBT234 compares with both modalities'"):
-        require_whole(dataset)
-    assert require_whole(dataset, skip_broken=True, echo=lambda _: None).names == ("fine",)
+        open_inputs(dataset)
+    assert open_inputs(dataset, skip_broken=True, echo=lambda _: None).names == ("fine",)
+
+
+def test_a_sequence_is_opened_once_for_checks_digest_tracking_and_score(
+    scenes: Path, tmp_path: Path, tiny_weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: Counter[str] = Counter()
+    read = datasets.read_sequence
+
+    def counted(folder: Path, *rest: object) -> object:
+        opened[folder.name] += 1
+        return read(folder, *rest)  # type: ignore[arg-type]  # as it was called
+
+    monkeypatch.setattr(datasets, "read_sequence", counted)
+    plan = RunPlan(
+        open_inputs(open_dataset("folder", scenes)), ModelSpec(TINY, tiny_weights), tmp_path, device="cpu", threads=1
+    )
+    for name in "abcd":
+        (scenes / name / "groundtruth.txt").unlink()  # what is read again later would be missing
+    result = run_benchmark(plan)
+    assert opened == dict.fromkeys("abcd", 1)
+    assert len(rows_of(result, "both")) == len(report_run(result).timelines) == 4

@@ -15,7 +15,8 @@ from ckd_core.data.sequences import open_sequence
 from ckd_core.evaluation.report import policies
 from ckd_core.evaluation.report.policies import PolicyRow, best_policy, policy_markdown, policy_table
 from ckd_core.evaluation.report.tables import TableError
-from ckd_core.evaluation.running.runner import RunPlan
+from ckd_core.evaluation.running.inputs import open_inputs
+from ckd_core.evaluation.running.plan import RunPlan
 from ckd_core.evaluation.running.trackers import ModelSpec, NanoTrackSpec
 from ckd_core.frame import Modality
 from testkit.small_scenes import TINY
@@ -79,11 +80,11 @@ def test_the_command_compares_policies(scenes: Path, tmp_path: Path, tiny_weight
 
 def test_what_cannot_be_compared(scenes: Path, tmp_path: Path, tiny_weights: Path) -> None:
     dataset = open_dataset("folder", scenes)
-    plan = RunPlan(dataset, ModelSpec(TINY, tiny_weights), tmp_path / "x", devices=("cpu",), threads=1)
+    plan = RunPlan(open_inputs(dataset), ModelSpec(TINY, tiny_weights), tmp_path / "x", device="cpu", threads=1)
     with pytest.raises(TableError, match="no policy guess; known are zeros, last, duplicate, alone"):
         policy_table(plan, ["guess"])
     with pytest.raises(TableError, match="no condition but full: no image is missing; give some, such as rgb_only"):
         policy_table(plan, ["zeros"], ["full"], synthetic=False)
-    nano = RunPlan(dataset, NanoTrackSpec(tmp_path), tmp_path / "x", devices=("cpu",), threads=1)
+    nano = RunPlan(open_inputs(dataset), NanoTrackSpec(tmp_path), tmp_path / "x", device="cpu", threads=1)
     with pytest.raises(TableError, match="with a model of this package"):
         policy_table(nano, ["zeros"])

@@ -13,8 +13,10 @@ from ckd_core.cli import build_app
 from ckd_core.data.datasets import open_dataset
 from ckd_core.evaluation.report.rerun_view import write_recording
 from ckd_core.evaluation.running.conditions import parse_condition
+from ckd_core.evaluation.running.inputs import open_inputs
 from ckd_core.evaluation.running.manifest import ManifestError
-from ckd_core.evaluation.running.runner import RunPlan, run_benchmark
+from ckd_core.evaluation.running.plan import RunPlan
+from ckd_core.evaluation.running.runner import run_benchmark
 from ckd_core.evaluation.running.trackers import ModelSpec
 from testkit.small_scenes import TINY
 
@@ -36,7 +38,7 @@ def test_a_recording_holds_images_boxes_and_scores(scenes: Path, tmp_path: Path,
     run = tmp_path / "run"
     dataset = open_dataset("folder", scenes).select(["a", "d"])
     condition = parse_condition("full")
-    run_benchmark(RunPlan(dataset, ModelSpec(TINY, tiny_weights), run, condition, devices=("cpu",), threads=1))
+    run_benchmark(RunPlan(open_inputs(dataset), ModelSpec(TINY, tiny_weights), run, condition, device="cpu", threads=1))
     answer = CliRunner().invoke(build_app(ckd_core.commands), ["view", str(run), "--root", str(scenes)])
     assert answer.exit_code == 0, answer.output
     assert "2 sequences" in answer.output

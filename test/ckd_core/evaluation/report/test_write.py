@@ -15,7 +15,9 @@ from ckd_core.data.datasets import open_dataset
 from ckd_core.evaluation.report.tables import summarize_record
 from ckd_core.evaluation.report.write import ReportError, report_run, write_report
 from ckd_core.evaluation.running.conditions import parse_condition
-from ckd_core.evaluation.running.runner import RunPlan, run_benchmark
+from ckd_core.evaluation.running.inputs import open_inputs
+from ckd_core.evaluation.running.plan import RunPlan
+from ckd_core.evaluation.running.runner import run_benchmark
 from ckd_core.evaluation.running.trackers import ModelSpec
 from ckd_core.evaluation.scoring.raw_results import read_results, read_truths
 from ckd_core.evaluation.scoring.rules import get_rule
@@ -110,8 +112,8 @@ def test_sorting_works_in_a_browser(tmp_path: Path) -> None:
 
 def test_a_run_with_a_missing_camera_is_shown(scenes: Path, tmp_path: Path, tiny_weights: Path) -> None:
     dataset = open_dataset("folder", scenes).select(["a", "b", "c"])
-    tracker = ModelSpec(TINY, tiny_weights)
-    plan = RunPlan(dataset, tracker, tmp_path / "run", parse_condition("switching=4"), devices=("cpu",), threads=1)
+    inputs, condition = open_inputs(dataset), parse_condition("switching=4")
+    plan = RunPlan(inputs, ModelSpec(TINY, tiny_weights), tmp_path / "run", condition, device="cpu", threads=1)
     result = run_benchmark(plan)
     run = report_run(result)
     assert {moment.sequence for moment in run.moments} == {"a", "b", "c"}
@@ -158,7 +160,7 @@ def test_published_results_on_one_page_in_a_browser(shared_data: Path, tmp_path:
 def test_every_real_sequence_on_one_page(shared_data: Path, tmp_path: Path) -> None:
     """The default network over all recorded sequences, with the page opened and its table sorted."""
     dataset = open_dataset("folder", shared_data / "sequences")
-    plan = RunPlan(dataset, ModelSpec("sdstrack_s128"), tmp_path / "run", devices=("cpu",), workers=2)
+    plan = RunPlan(open_inputs(dataset), ModelSpec("sdstrack_s128"), tmp_path / "run", device="cpu", workers=2)
     result = run_benchmark(plan)
     page = write_report(tmp_path / "run", [result.score], [report_run(result)])
     assert len(result.records) == 11
@@ -182,6 +184,6 @@ def test_every_real_sequence_on_one_page(shared_data: Path, tmp_path: Path) -> N
 
 def summary_of(result: RunResult, name: str) -> dict[str, float]:
     """Frames without the object are counted apart."""
-    summary = asdict(summarize_record(result.records[name], result.plan.dataset.open(name)))
-    assert summary["absent"] == int(result.plan.dataset.open(name).absent.sum()) > 20
+    summary = asdict(summarize_record(result.records[name], result.plan.inputs.sequences[name]))
+    assert summary["absent"] == int(result.plan.inputs.sequences[name].absent.sum()) > 20
     return summary

@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 
 from ckd_core.data.datasets import open_dataset
+from ckd_core.evaluation.running.inputs import RunError, open_inputs
 from ckd_core.evaluation.running.manifest import ManifestError, claim_folder, read_manifest, sequence_digest
-from ckd_core.evaluation.running.runner import RunError, RunPlan, _in_ray_task, _open_jobs, run_benchmark
+from ckd_core.evaluation.running.plan import RunPlan
+from ckd_core.evaluation.running.runner import _in_ray_task, _open_jobs, run_benchmark
 from ckd_core.evaluation.running.trackers import ModelSpec
 from ckd_core.tracking.engines import EngineError
 from testkit.small_scenes import TINY
@@ -23,7 +25,7 @@ NOW = {"started": "today", "versions": {"torch": "2"}, "git_revision": "b"}
 
 def plan_of(scenes: Path, out: Path, weights: Path, engine: str = "torch/fp32") -> RunPlan:
     tracker = ModelSpec(TINY, weights, engine)
-    return RunPlan(open_dataset("folder", scenes), tracker, out, devices=("cpu",), threads=1)
+    return RunPlan(open_inputs(open_dataset("folder", scenes)), tracker, out, device="cpu", threads=1)
 
 
 def finish(out: Path, name: str) -> None:
@@ -123,7 +125,7 @@ def test_a_restart_leaves_nothing_of_the_other_run(tmp_path: Path) -> None:
 
 
 def test_a_sequence_keeps_its_device_when_a_run_goes_on(scenes: Path, tmp_path: Path, tiny_weights: Path) -> None:
-    plan = replace(plan_of(scenes, tmp_path / "out", tiny_weights), devices=("cuda:0", "cuda:1"))
+    plan = replace(plan_of(scenes, tmp_path / "out", tiny_weights), device="cuda:0,cuda:1")
     dealt = {job.name: job.device for job in _open_jobs(plan, ())}
     assert dealt == {"a": "cuda:0", "b": "cuda:1", "c": "cuda:0", "d": "cuda:1"}
     assert {job.name: job.device for job in _open_jobs(plan, ("a",))} == {name: dealt[name] for name in "bcd"}

@@ -25,9 +25,11 @@ from ckd_core.evaluation.report.tables import (
     robustness_table,
 )
 from ckd_core.evaluation.running.conditions import parse_condition
+from ckd_core.evaluation.running.inputs import RunError, open_inputs
 from ckd_core.evaluation.running.manifest import ManifestError, read_manifest
+from ckd_core.evaluation.running.plan import RunPlan
 from ckd_core.evaluation.running.records import RecordError, read_record
-from ckd_core.evaluation.running.runner import RunError, RunPlan, require_whole, run_benchmark
+from ckd_core.evaluation.running.runner import run_benchmark
 from ckd_core.evaluation.running.trackers import ModelSpec, NanoTrackSpec, TrackerSetupError
 from ckd_core.tracking.config import TrackerConfig
 from ckd_core.tracking.result import TrackState
@@ -39,8 +41,8 @@ if TYPE_CHECKING:
 
 def plan_of(scenes: Path, out: Path, weights: Path, **changes: object) -> RunPlan:
     dataset = open_dataset("folder", scenes)
-    options: dict[str, object] = {"threads": 1, "devices": ("cpu",)} | changes
-    return RunPlan(dataset, ModelSpec(TINY, weights), out, **options)  # type: ignore[arg-type]
+    options: dict[str, object] = {"threads": 1, "device": "cpu"} | changes
+    return RunPlan(open_inputs(dataset), ModelSpec(TINY, weights), out, **options)  # type: ignore[arg-type]
 
 
 def files_of(folder: Path) -> dict[str, bytes]:
@@ -121,19 +123,19 @@ def test_broken_sequences_are_named_before_anything_runs(scenes: Path, tmp_path:
     (scenes / "c" / "event" / "0003.png").write_bytes(b"")
     dataset = open_dataset("folder", scenes)
     with pytest.raises(RunError, match=r"(?s)2 of 4 sequences cannot be used.*b: .*1 lines for 12 .*c: .*0 bytes"):
-        require_whole(dataset)
+        open_inputs(dataset)
     told: list[str] = []
-    kept = require_whole(dataset, skip_broken=True, echo=told.append)
+    kept = open_inputs(dataset, skip_broken=True, echo=told.append)
     assert kept.names == ("a", "d")
     assert "2 sequences are left out" in told[0]
-    plan = RunPlan(kept, ModelSpec(TINY, tiny_weights), tmp_path / "o", devices=("cpu",), threads=1)
+    plan = RunPlan(kept, ModelSpec(TINY, tiny_weights), tmp_path / "o", device="cpu", threads=1)
     assert len(run_benchmark(plan).records) == 2
 
 
 def test_unusable_plans(scenes: Path, tmp_path: Path, tiny_weights: Path) -> None:
     with pytest.raises(RunError, match="workers=0"):
         plan_of(scenes, tmp_path, tiny_weights, workers=0)
-    with pytest.raises(RunError, match="no pool 'slurm'"):
+    with pytest.raises(RunError, match="unknown pool 'slurm'"):
         plan_of(scenes, tmp_path, tiny_weights, pool="slurm")
     with pytest.raises(TrackerSetupError, match="no weights"):
         run_benchmark(plan_of(scenes, tmp_path / "x", tmp_path / "none.safetensors"))
@@ -194,7 +196,7 @@ def test_robustness_table(scenes: Path, tmp_path: Path, tiny_weights: Path) -> N
 def test_nanotrack_follows_a_real_object(shared_data: Path, tmp_path: Path) -> None:
     dataset = open_dataset("folder", shared_data / "sequences").select(["rgb_otb_crossing"])
     weights = shared_data / "baselines" / "nanotrack" / "nanotrackv2"
-    plan = RunPlan(dataset, NanoTrackSpec(weights), tmp_path / "nano", devices=("cpu",), threads=1)
+    plan = RunPlan(open_inputs(dataset), NanoTrackSpec(weights), tmp_path / "nano", device="cpu", threads=1)
     result = run_benchmark(plan)
     assert result.score.metrics["AUC"] > 0.5
     assert set(result.records["rgb_otb_crossing"].states) == {TrackState.TRACKING.value}
@@ -241,7 +243,7 @@ def test_an_interrupted_run_goes_on_to_the_same_result(
 
     def plan(out: Path) -> RunPlan:
         tracker = ModelSpec(TINY, tiny_weights, config=config)
-        return RunPlan(open_dataset("folder", scenes), tracker, out, devices=("cpu",), threads=1)
+        return RunPlan(open_inputs(open_dataset("folder", scenes)), tracker, out, device="cpu", threads=1)
 
     again, uninterrupted = run_benchmark(plan(cut)), run_benchmark(plan(whole))
     assert set(again.resumed) == set(kept)

@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from ckd_core.evaluation.benchmark import open_plan
-from ckd_core.evaluation.running.conditions import FULL
-from ckd_core.evaluation.running.runner import RunError, run_benchmark
+from ckd_core.evaluation.running.inputs import RunError
+from ckd_core.evaluation.running.options import BenchmarkOptions
+from ckd_core.evaluation.running.runner import run_benchmark
 from ckd_core.evaluation.running.trackers import ModelSpec
 from ckd_core.frame import Modality
 from ckd_core.tracking.engines import EngineError, EngineUnavailableError, build
@@ -19,15 +20,13 @@ from testkit.small_scenes import TINY
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from ckd_core.evaluation.running.runner import RunPlan
+    from ckd_core.evaluation.running.plan import RunPlan
 
 
 def plan_of(scenes: Path, weights: Path, **changes: str) -> RunPlan:
-    options = {"engine": "auto", "device": "cpu"} | changes
-    out = scenes / "never"
-    return open_plan(
-        dataset="folder", root=scenes, out=out, model=TINY, weights=weights, condition=FULL, threads=1, **options
-    )  # type: ignore[arg-type]  # options of `open_plan`
+    words = {"engine": "auto", "device": "cpu"} | changes
+    where = {"dataset": "folder", "root": scenes, "out": scenes / "never"}
+    return open_plan(BenchmarkOptions(**where, **words, model=TINY, weights=weights, threads=1))  # type: ignore[arg-type]
 
 
 def test_auto_is_chosen_once(scenes: Path, tiny_weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
