@@ -134,7 +134,8 @@ def run_and_report(plan: RunPlan, report: bool, progress: Progress) -> list[Path
     write_scores([result.score], plan.out / "score.json")
     written = [plan.out / "score.json"]
     if report:
-        from ckd_core.evaluation.report.write import report_run, write_report
+        from ckd_core.evaluation.report.runs import report_run
+        from ckd_core.evaluation.report.write import write_report
 
         written.append(write_report(plan.out, [result.score], [report_run(result)]))
     return written

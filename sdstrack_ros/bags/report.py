@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ckd_core.evaluation.report.write import ReportRun, Timeline, on_all_frames, worst_moments, write_report
+from ckd_core.evaluation.report.runs import ReportRun, Timeline, on_all_frames, worst_moments
+from ckd_core.evaluation.report.write import write_report
 from ckd_core.evaluation.running.records import TrackRecord
 from ckd_core.evaluation.scoring.rules import get_rule
 from ckd_core.evaluation.scoring.score import BenchmarkScore, GroundTruth, Track, score_benchmark

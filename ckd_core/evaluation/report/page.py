@@ -1,124 +1,175 @@
-"""The report as one HTML page: everything inline, nothing fetched."""
+"""The report as one HTML page, from `templates/report.html`: everything inline, nothing fetched."""
 
 from __future__ import annotations
 
-from html import escape
+import base64
+import json
+from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
+import jinja2
+import numpy as np
+
+import ckd_core
+from ckd_core.evaluation.report import charts
+from ckd_core.evaluation.report.rows import attribute_rows, curves, percentiles, sequence_rows
+from ckd_core.evaluation.scoring.rules import get_rule
+
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Sequence
 
-_STYLE = """
-:root{color-scheme:light;--ink:#1c2733;--soft:#5d6b7a;--line:#dde3ea;--paper:#fff;--wash:#f5f7fa;--mark:#0072b2}
-*{box-sizing:border-box}
-body{margin:0;background:var(--wash);color:var(--ink);
- font:15px/1.5 system-ui,"Segoe UI",Roboto,"DejaVu Sans",sans-serif}
-header,main{max-width:1240px;margin:0 auto;padding:0 24px}
-header{padding-top:28px}h1{font-size:25px;margin:0 0 4px}h2{font-size:18px;margin:0 0 12px}
-header p{margin:0;color:var(--soft)}
-nav{margin:14px 0 0}nav a{margin-right:18px;color:var(--mark);text-decoration:none}
-section{background:var(--paper);border:1px solid var(--line);border-radius:8px;padding:20px;
- margin:18px 0;overflow-x:auto}
-.grid3{display:grid;grid-template-columns:repeat(auto-fill,minmax(330px,1fr));gap:14px}
-figure{margin:0}figcaption{color:var(--soft);font-size:13px;margin-top:4px}
-svg{width:100%;height:auto;display:block}
-svg .grid{stroke:#e6ebf0}svg .axis{stroke:#8c99a6;fill:none}svg .marker{stroke:#8c99a6;stroke-dasharray:3 3}
-svg .line{fill:none;stroke-width:1.8;stroke-linejoin:round}
-svg .tick{font-size:10.5px;fill:#5d6b7a}svg .label{font-size:11.5px;fill:#3a4754}
-table{border-collapse:collapse;width:100%;font-variant-numeric:tabular-nums}
-th,td{padding:5px 10px;text-align:right;border-bottom:1px solid var(--line);white-space:nowrap}
-th:first-child,td:first-child{text-align:left}
-thead th{background:var(--wash);position:sticky;top:0;font-weight:600}
-table.sortable thead th{cursor:pointer;user-select:none}
-table.sortable th[aria-sort=ascending]::after{content:" \\25B2";color:var(--mark)}
-table.sortable th[aria-sort=descending]::after{content:" \\25BC";color:var(--mark)}
-.scroll{max-height:460px;overflow:auto;border:1px solid var(--line);border-radius:6px}
-.key{display:inline-block;width:12px;height:12px;border-radius:3px;margin:0 6px 0 14px;vertical-align:-1px}
-.key:first-child{margin-left:0}.legend{margin:0 0 10px;color:var(--soft);font-size:13px}
-details{border-top:1px solid var(--line);padding:8px 0}summary{cursor:pointer}
-summary b{font-weight:600}summary span{color:var(--soft);margin-left:10px}
-.moments{display:grid;grid-template-columns:repeat(auto-fill,minmax(230px,1fr));gap:14px}
-.moments img{width:100%;border-radius:6px;display:block;background:#000}
-input[type=search]{padding:6px 10px;border:1px solid var(--line);border-radius:6px;
- margin-bottom:10px;width:260px;font:inherit}
-pre{white-space:pre-wrap;font-size:12.5px;color:var(--soft);margin:0}
-footer{max-width:1240px;margin:0 auto;padding:0 24px 40px;color:var(--soft);font-size:13px}
-"""
+    from ckd_core.evaluation.report.runs import Moment, ReportRun, Timeline
+    from ckd_core.evaluation.scoring.score import BenchmarkScore
 
-_SCRIPT = """
-function value(cell){return cell.dataset.v||cell.textContent;}
-document.querySelectorAll('table.sortable').forEach(function(table){
-  table.querySelectorAll('thead th').forEach(function(head,column){
-    head.addEventListener('click',function(){
-      var down=head.getAttribute('aria-sort')!=='descending';
-      if(column===0){down=head.getAttribute('aria-sort')==='ascending';}
-      table.querySelectorAll('thead th').forEach(function(h){h.removeAttribute('aria-sort');});
-      head.setAttribute('aria-sort',down?'descending':'ascending');
-      var body=table.tBodies[0],rows=Array.prototype.slice.call(body.rows);
-      rows.sort(function(a,b){
-        var x=value(a.cells[column]),y=value(b.cells[column]);
-        var p=parseFloat(x),q=parseFloat(y),order;
-        if(column===0||(isNaN(p)&&isNaN(q))){order=x.localeCompare(y,undefined,{numeric:true});}
-        else if(isNaN(p)||isNaN(q)){return isNaN(p)?1:-1;}
-        else{order=p-q;}
-        return down?-order:order;
-      });
-      rows.forEach(function(r){body.appendChild(r);});
-    });
-  });
-});
-document.querySelectorAll('input[data-filter]').forEach(function(box){
-  box.addEventListener('input',function(){
-    var wanted=box.value.toLowerCase();
-    document.querySelectorAll(box.dataset.filter).forEach(function(item){
-      item.hidden=item.dataset.name.toLowerCase().indexOf(wanted)<0;
-    });
-  });
-});
-"""
+MAX_TIMELINES = 60
+MAX_NOTES = 10  # per tracker
 
 
-def format_number(value: float | int | None) -> str:
+@dataclass(frozen=True, slots=True)
+class Section:
+    """One part of the page.
+
+    Attributes:
+        heading: Its title, also in the navigation.
+        block: Name of the template's macro that shows it.
+        data: What the macro takes.
+
+    """
+
+    heading: str
+    block: str
+    data: dict[str, Any]
+
+
+def format_number(value: float | None) -> str:
     """A number for a table cell."""
     if value is None or value != value:
         return "n/a"
     return str(value) if isinstance(value, int) else f"{value:.4f}"
 
 
-def table(header: Sequence[str], rows: Sequence[Sequence[Any]], sortable: bool = False) -> str:
-    """Make an HTML table of words and numbers; None is shown as n/a."""
-    head = "".join(f"<th>{escape(name)}</th>" for name in header)
-    body = []
-    for row in rows:
-        cells = [
-            f"<td>{escape(cell)}</td>"
-            if isinstance(cell, str)
-            else f'<td data-v="{"" if cell is None else cell}">{format_number(cell)}</td>'
-            for cell in row
-        ]
-        body.append(f'<tr data-name="{escape(str(row[0]))}">{"".join(cells)}</tr>')
-    kind = ' class="sortable"' if sortable else ""
-    return f"<table{kind}><thead><tr>{head}</tr></thead><tbody>{''.join(body)}</tbody></table>"
-
-
-def legend(items: Sequence[tuple[str, str]]) -> str:
-    """Coloured keys: (colour, label)."""
-    keys = "".join(f'<i class="key" style="background:{color}"></i>{escape(label)}' for color, label in items)
-    return f'<p class="legend">{keys}</p>'
-
-
-def page(title: str, subtitle: str, sections: Mapping[str, str], footer: str) -> str:
-    """The whole document; sections: heading -> inner HTML, in order."""
-    anchors = {heading: f"s{index}" for index, heading in enumerate(sections)}
-    nav = "".join(f'<a href="#{anchors[heading]}">{escape(heading)}</a>' for heading in sections)
-    body = "".join(
-        f'<section id="{anchors[heading]}"><h2>{escape(heading)}</h2>{inner}</section>'
-        for heading, inner in sections.items()
+@cache
+def _template() -> jinja2.Template:
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("ckd_core.evaluation.report"), autoescape=True, undefined=jinja2.StrictUndefined
     )
-    return (
-        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width,initial-scale=1">'
-        f'<link rel="icon" href="data:,"><title>{escape(title)}</title><style>{_STYLE}</style></head><body>'
-        f"<header><h1>{escape(title)}</h1><p>{escape(subtitle)}</p><nav>{nav}</nav></header>"
-        f"<main>{body}</main><footer>{escape(footer)}</footer><script>{_SCRIPT}</script></body></html>\n"
+    environment.filters["number"] = format_number
+    return environment.get_template("report.html")
+
+
+def render_page(scores: Sequence[BenchmarkScore], runs: Sequence[ReportRun], title: str, subtitle: str | None) -> str:
+    """The whole document.
+
+    Args:
+        scores: One per tracker; may be empty.
+        runs: What runs add to the numbers.
+        title: Heading of the page.
+        subtitle: Line below it; None: what was scored, and by which rule.
+
+    """
+    return _template().render(
+        title=title,
+        subtitle=_scored_by(scores) if subtitle is None else subtitle,
+        sections=[*_score_sections(scores), *_run_sections(runs)],
+        footer=f"sdstrack {ckd_core.__version__}; the numbers are in report.json.",
     )
+
+
+def _scored_by(scores: Sequence[BenchmarkScore]) -> str:
+    if not scores:
+        return "No ground truth, so nothing is scored."
+    rule = get_rule(scores[0].benchmark)
+    frames, count = sum(item.frames for item in scores[0].sequences), len(scores[0].sequences)
+    return f"{rule.title}: {count} sequence{'s' * (count != 1)}, {frames} scored frames. Rule: {rule.source}."
+
+
+def _score_sections(scores: Sequence[BenchmarkScore]) -> Iterator[Section]:
+    if not scores:
+        return
+    names = list(dict.fromkeys(name for score in scores for name in score.metrics))
+    summary = [
+        [score.tracker, *(score.metrics.get(name) for name in names), len(score.sequences), len(score.missing)]
+        for score in scores
+    ]
+    notes = [f"{score.tracker}: {note}" for score in scores for note in score.notes[:MAX_NOTES]]
+    header = ["tracker", *names, "sequences", "missing"]
+    yield Section("Summary", "summary", {"header": header, "rows": summary, "notes": notes})
+    yield Section("Curves", "curves", _curves(scores))
+    for heading, rows in (("Attributes", attribute_rows(scores)), ("Sequences", sequence_rows(scores))):
+        if len(rows) > 1:
+            yield Section(heading, heading.lower(), {"header": rows[0], "rows": rows[1:]})
+
+
+def _curves(scores: Sequence[BenchmarkScore]) -> dict[str, Any]:
+    x_labels = ("overlap threshold", "centre error in px", "centre error / target size")
+    markers = (None, get_rule(scores[0].benchmark).precision_px, 0.2)
+    drawings = []
+    for (kind, xs, ys), x_label, marker in zip(curves(scores), x_labels, markers, strict=True):
+        lines = [charts.Line(score.tracker, xs, ys[i], charts.color(i)) for i, score in enumerate(scores)]
+        drawings.append(charts.line_chart(lines, x_label, kind, marker))
+    return {"legend": [(charts.color(i), score.tracker) for i, score in enumerate(scores)], "charts": drawings}
+
+
+def _run_sections(runs: Sequence[ReportRun]) -> Iterator[Section]:
+    for run in runs:
+        mark = f": {run.label}" if len(runs) > 1 else ""
+        if run.timelines:
+            yield Section(f"Timelines{mark}", "timelines", _timelines(run.timelines))
+        if run.moments:
+            yield Section(f"Worst moments{mark}", "moments", _moments(run.moments))
+    timed = [(index, run) for index, run in enumerate(runs) if len(run.latency_ms())]
+    if timed:
+        yield Section("Latency", "latency", _latency(timed))
+    origins = {run.label: run.provenance for run in runs if run.provenance}
+    if origins:
+        yield Section("Provenance", "provenance", {"text": json.dumps(origins, indent=1, default=str)})
+
+
+def _timelines(timelines: Sequence[Timeline]) -> dict[str, Any]:
+    keys = [(charts.COLORS[0], "score"), (charts.COLORS[3], "overlap with the annotation")]
+    keys += [(color, state) for state, color in charts.STATE_COLORS.items()]
+    keys.append((charts.PRESENT_COLOR, "camera present"))
+    items = [_timeline(timeline) for timeline in timelines[:MAX_TIMELINES]]
+    return {"legend": keys, "timelines": items, "omitted": max(len(timelines) - MAX_TIMELINES, 0)}
+
+
+def _timeline(timeline: Timeline) -> dict[str, Any]:
+    record = timeline.record
+    times = record.stamps - record.stamps[0]
+    lines = [
+        charts.Line("score", times, record.scores, charts.COLORS[0]),
+        charts.Line("overlap", times, timeline.overlaps, charts.COLORS[3]),
+    ]
+    known = timeline.overlaps[np.isfinite(timeline.overlaps)]
+    return {
+        "name": record.name,
+        "frames": len(record),
+        "overlap": float(known.mean()) if len(known) else None,
+        "chart": charts.timeline_chart(times, lines, record.states, record.presence),
+    }
+
+
+def _moments(moments: Sequence[Moment]) -> dict[str, Any]:
+    items = [
+        {
+            "sequence": moment.sequence,
+            "frame": moment.frame,
+            "overlap": moment.overlap if np.isfinite(moment.overlap) else None,
+            "score": moment.score,
+            "state": moment.state,
+            "jpeg": base64.b64encode(moment.jpeg).decode(),
+        }
+        for moment in moments
+    ]
+    return {"legend": [(charts.COLORS[2], "annotation"), (charts.COLORS[1], "tracker")], "moments": items}
+
+
+def _latency(timed: Sequence[tuple[int, ReportRun]]) -> dict[str, Any]:
+    rows: list[list[Any]] = []
+    drawings = []
+    for index, run in timed:
+        values = run.latency_ms()
+        drawings.append((run.label, charts.histogram(values, "milliseconds per frame", charts.color(index))))
+        rows.append([run.label, *(f"{value:.1f}" for value in percentiles(values).values()), len(values)])
+    return {"header": ["run", "p50 ms", "p90 ms", "p99 ms", "max ms", "frames"], "rows": rows, "charts": drawings}

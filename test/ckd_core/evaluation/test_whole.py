@@ -12,8 +12,8 @@ import pytest
 
 from ckd_core.data import datasets
 from ckd_core.data.datasets import open_dataset
+from ckd_core.evaluation.report.runs import report_run
 from ckd_core.evaluation.report.tables import rows_of
-from ckd_core.evaluation.report.write import report_run
 from ckd_core.evaluation.running.inputs import RunError, open_inputs
 from ckd_core.evaluation.running.plan import RunPlan
 from ckd_core.evaluation.running.records import benchmark_track, read_record, write_record

@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 
 from ckd_core.data.datasets import open_dataset
+from ckd_core.evaluation.report.runs import ReportError, report_run
 from ckd_core.evaluation.report.tables import summarize_record
-from ckd_core.evaluation.report.write import ReportError, report_run, write_report
+from ckd_core.evaluation.report.write import write_report
 from ckd_core.evaluation.running.conditions import parse_condition
 from ckd_core.evaluation.running.inputs import open_inputs
 from ckd_core.evaluation.running.plan import RunPlan

@@ -134,7 +134,7 @@ def test_a_sequence_keeps_its_device_when_a_run_goes_on(scenes: Path, tmp_path: 
 def test_a_ray_task_sees_its_own_gpu_alone() -> None:
     assert _in_ray_task("cuda:1", 4) == _in_ray_task("auto", 4) == ("cuda", 1)
     assert _in_ray_task("auto", 0) == _in_ray_task("cpu", 4) == ("cpu", 0)
-    with pytest.raises(RunError, match="device cuda:1 was asked for, the Ray cluster has no GPU"):
+    with pytest.raises(RunError, match="device cuda:1 was asked for, but the Ray cluster has no GPU"):
         _in_ray_task("cuda:1", 0)
 
 
