@@ -27,6 +27,7 @@ AUX_DTYPES = {
 
 
 def random_frames(count: int = 8, modality: Modality = Modality.THERMAL, aux_type: Any = None) -> list[MultiModalFrame]:
+    """Frames of random pixels: colour [36, 48, 3] uint8, auxiliary [18, 24] or, for events, [18, 24, 3]."""
     rng = np.random.default_rng(1)
     kind = np.dtype(aux_type or AUX_DTYPES[modality])
     shape = (18, 24, 3) if modality is Modality.EVENT else (18, 24)
@@ -39,6 +40,7 @@ def random_frames(count: int = 8, modality: Modality = Modality.THERMAL, aux_typ
 
 
 def same_images(a: MultiModalFrame, b: MultiModalFrame) -> bool:
+    """Whether both frames have the same images, in type and value, and lack the same ones."""
     return all(
         (x is None and y is None) or (x is not None and y is not None and x.dtype == y.dtype and np.array_equal(x, y))
         for x, y in ((a.rgb, b.rgb), (a.aux, b.aux))
@@ -46,6 +48,7 @@ def same_images(a: MultiModalFrame, b: MultiModalFrame) -> bool:
 
 
 def custom_bag(path: Path, messages: list[tuple[str, str, int, Any]]) -> Path:
+    """Write a bag of (topic, type, time in ns, message or its CDR bytes) and return its path."""
     from rosbags.rosbag2 import Writer
 
     with Writer(path, version=9) as writer:
@@ -59,12 +62,14 @@ def custom_bag(path: Path, messages: list[tuple[str, str, int, Any]]) -> Path:
 
 
 def stamped_header(stamp_ns: int) -> Any:
+    """std_msgs/Header of the rosbags type store, with frame id `cam`."""
     types = typestore().types
     stamp = types["builtin_interfaces/msg/Time"](stamp_ns // NS_PER_S, stamp_ns % NS_PER_S)
     return types["std_msgs/msg/Header"](stamp, "cam")
 
 
 def image_message(stamp_ns: int, encoding: str = "mono8", size: int = 12) -> Any:
+    """sensor_msgs/Image of the rosbags type store: 4 x 3 pixels, whatever `encoding` and `size` (bytes) claim."""
     return typestore().types[IMAGE](stamped_header(stamp_ns), 3, 4, encoding, 0, 4, np.zeros(size, np.uint8))
 
 
@@ -90,10 +95,12 @@ class BrightestSpot:
         self.stamps: list[float] = []
 
     def start(self, frame: MultiModalFrame, box: BoundingBox) -> None:
+        """Remember the box and begin a list of stamps."""
         self.box = box
         self.stamps = [frame.stamp]
 
     def update(self, frame: MultiModalFrame) -> TrackResult:
+        """Return the bright square's box."""
         self.stamps.append(frame.stamp)
         assert frame.rgb is not None
         ys, xs = np.nonzero(frame.rgb[..., 0] > 200)
@@ -104,8 +111,10 @@ class BrightestSpot:
         return TrackResult(frame.stamp, self.box, 1.0, TrackState.TRACKING)
 
     def reset(self) -> None:
+        """Forget the stamps."""
         self.stamps = []
 
 
 def thermal_input(path: Path) -> BagInput:
+    """A thermal recording as the evaluation reads it."""
     return bag_input(path, Modality.THERMAL, BagTopics(), SyncConfig())

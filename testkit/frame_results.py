@@ -21,12 +21,14 @@ STAMP_NS = 1_700_000_000_123_456_789
 
 
 def depth_frame(rgb: bool = True, aux: bool = True) -> MultiModalFrame:
+    """A colour + depth frame of 640 x 480 at `STAMP_NS`; without an image where one is switched off."""
     color = np.zeros((480, 640, 3), np.uint8) if rgb else None
     depth = np.full((480, 640), 2000, np.uint16) if aux else None
     return MultiModalFrame(STAMP_NS / 1e9, color, depth, Modality.DEPTH)
 
 
 def frame_result(state: TrackState | None = TrackState.TRACKING, box: BoundingBox = BOX) -> FrameResult:
+    """Result of the tracker for `depth_frame()`; without a target for state None."""
     frame = depth_frame()
     leader = Sample(STAMP_NS, 0, SimpleNamespace(header=SimpleNamespace(frame_id="optical")))
     source = SourceFrame(0, SyncedSet(STAMP_NS, leader, None, False, 0, 0, 0), FrameBuilder(Modality.DEPTH))
@@ -35,6 +37,7 @@ def frame_result(state: TrackState | None = TrackState.TRACKING, box: BoundingBo
 
 
 def depth_scene(target_mm: int = 1500, ground_mm: int = 4000, dtype: type = np.uint16) -> np.ndarray:
+    """Depth [480, 640] of a target on a ground: uint16 in millimetres, or float32 in metres."""
     depth = np.full((480, 640), ground_mm, np.float64)
     depth[180:220, 200:260] = target_mm
     return depth.astype(np.uint16) if dtype is np.uint16 else (depth / 1000).astype(np.float32)

@@ -18,11 +18,13 @@ TOLERANCE = 2e-5
 
 
 def ckd_image(golden_input: Callable[..., torch.Tensor], role: str, suffix: str, batch: int, side: int) -> torch.Tensor:
+    """CKD's golden input, [batch, 6, side, side]: colour and thermal planes, one after the other."""
     parts = [golden_input(f"ckd/{role}_{kind}{suffix}", batch, 3, side, side) for kind in ("rgb", "tir")]
     return torch.cat(parts, dim=1)
 
 
 def assert_maps(output: HeadOutput, expected: dict[str, np.ndarray], prefix: str = "", atol: float = TOLERANCE) -> None:
+    """Compare a head's maps, and the box and score decoded from them, with the golden ones."""
     for field in output._fields:
         np.testing.assert_allclose(getattr(output, field).numpy(), expected[f"{prefix}{field}"], rtol=0, atol=atol)
     boxes, score, _ = decode_boxes(output)
@@ -33,6 +35,7 @@ def assert_maps(output: HeadOutput, expected: dict[str, np.ndarray], prefix: str
 
 
 def assert_block(tensor: torch.Tensor, name: str, expected: dict[str, np.ndarray]) -> None:
+    """Compare a block's tokens with the golden shape, mean, deviation and first 16 values."""
     row = list(expected["block_names"]).index(name)
     assert list(tensor.shape) == list(expected["block_shape"][row]), name
     found = np.array([tensor.mean().item(), tensor.std().item()])
@@ -42,6 +45,7 @@ def assert_block(tensor: torch.Tensor, name: str, expected: dict[str, np.ndarray
 
 
 def assert_slice(tensor: torch.Tensor, prefix: str, expected: dict[str, np.ndarray]) -> None:
+    """Compare 64 values spread over a tensor, its mean and its deviation with the golden ones."""
     flat = tensor.flatten()
     places = torch.arange(64) * flat.numel() // 64
     np.testing.assert_allclose(

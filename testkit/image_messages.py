@@ -18,6 +18,7 @@ SHAPES = {
 
 
 def noise(encoding: str, height: int = 6, width: int = 8, seed: int = 0) -> np.ndarray:
+    """Random pixels in the type and number of channels of an encoding."""
     kind, channels = SHAPES[encoding] if encoding in SHAPES else ("u2" if encoding.endswith("16") else "u1", 1)
     values = np.random.default_rng(seed).integers(0, 256, (height, width, channels))
     scaled = values * 257 if kind == "u2" else values
@@ -25,10 +26,12 @@ def noise(encoding: str, height: int = 6, width: int = 8, seed: int = 0) -> np.n
 
 
 def blank_message(**fields: Any) -> SimpleNamespace:
+    """An image message without pixels; `fields` replaces its defaults."""
     return SimpleNamespace(
         **{"height": 0, "width": 0, "encoding": "", "is_bigendian": 0, "step": 0, "data": b""} | fields
     )
 
 
 def compressed(form: str, data: bytes) -> SimpleNamespace:
+    """A compressed image message."""
     return SimpleNamespace(format=form, data=array("B", data))

@@ -32,6 +32,10 @@ NODE = "/tracker"
 WIDTH, HEIGHT = 640, 480
 FOCAL_PX = 500.0
 REPEAT_S = 10.0
+# On an idle machine each step takes a second or two; a busy one may be twenty times slower. The first step of a node
+# imports torch, which takes longer.
+PATIENCE_S = 60.0
+START_PATIENCE_S = 240.0
 OPTICAL_FRAME = "camera_color_optical_frame"
 
 
@@ -45,6 +49,7 @@ class MessagesByTopic:
         return self.messages[topic]
 
     def clear(self) -> None:
+        """Forget all messages."""
         self.messages.clear()
 
 
@@ -62,6 +67,7 @@ class RosTest:
         self._clients: dict[str, Any] = {}
 
     def close(self) -> None:
+        """Leave the domain."""
         self.executor.shutdown()
         self.node.destroy_node()
         rclpy.shutdown(context=self.context)
@@ -91,7 +97,7 @@ class RosTest:
             self._publishers[topic] = self.node.create_publisher(kind, topic, qos)
         return self._publishers[topic]
 
-    def call(self, kind: Any, name: str, request: Any, timeout_s: float = 60.0) -> Any:
+    def call(self, kind: Any, name: str, request: Any, timeout_s: float = PATIENCE_S) -> Any:
         """Call a service and return its response; repeats the call every `REPEAT_S`, so calling twice must do no harm.
 
         Fast DDS loses a response when the node has not yet discovered this client's reader and does not within 100 ms
@@ -109,7 +115,7 @@ class RosTest:
         if name not in self._clients:
             self._clients[name] = self.node.create_client(kind, name)
         client = self._clients[name]
-        wait_until(client.service_is_ready, 60.0, f"service {name}", self.spin)
+        wait_until(client.service_is_ready, START_PATIENCE_S, f"service {name}", self.spin)
         future = client.call_async(request)
         # In one go and not in slices of time: the response itself wakes the executor.
         self.executor.spin_until_future_complete(future, timeout_sec=patience_s)
@@ -117,7 +123,7 @@ class RosTest:
             client.remove_pending_request(future)
         return future.result()
 
-    def transition(self, transition: int, timeout_s: float = 60.0) -> bool:
+    def transition(self, transition: int, timeout_s: float = START_PATIENCE_S) -> bool:
         """Request a lifecycle transition; returns whether it succeeded."""
         before = self.lifecycle()
         request = ChangeState.Request(transition=Transition(id=transition))
@@ -127,7 +133,7 @@ class RosTest:
             return self.lifecycle(timeout_s) != before
         return bool(response.success)
 
-    def lifecycle(self, timeout_s: float = 60.0) -> str:
+    def lifecycle(self, timeout_s: float = PATIENCE_S) -> str:
         """Name of the node's lifecycle state."""
         return str(self.call(GetState, f"{NODE}/get_state", GetState.Request(), timeout_s).current_state.label)
 
@@ -147,6 +153,7 @@ class RosTest:
 
     @property
     def detections(self) -> list[Any]:
+        """Messages on the node's ~/detections so far."""
         return self.messages[f"{NODE}/detections"]
 
     @property

@@ -98,6 +98,7 @@ class RosProcess:
 
     @property
     def pid(self) -> int:
+        """Process id."""
         return self.process.pid
 
     @property
@@ -106,6 +107,7 @@ class RosProcess:
         return self.log.read_text(errors="replace")
 
     def alive(self) -> bool:
+        """Whether it still runs."""
         return self.process.poll() is None
 
     def interrupt(self, timeout_s: float = 15.0) -> int:

@@ -7,16 +7,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from testkit.ros_camera import Cameras, RosTest, node_command, ros_test
+from testkit.ros_camera import PATIENCE_S, START_PATIENCE_S, Cameras, RosTest, node_command, ros_test
 from testkit.ros_processes import RosProcess, private_domain, python_module, ros_environment, ros_process
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
-
-# On an idle machine each step takes a second or two; a busy one may be twenty times slower.
-PATIENCE_S = 60.0
-START_PATIENCE_S = 240.0
 
 
 @dataclass

@@ -141,9 +141,11 @@ class Bench:
     aimed: bool = False
 
     def spin(self, seconds: float) -> None:
+        """Handle callbacks for that many seconds."""
         self.ros.spin(seconds)
 
     def until(self, condition: Callable[[], bool], timeout_s: float, what: str) -> None:
+        """Handle callbacks until the condition holds; fails when the node has ended."""
         wait_until(condition, timeout_s, what, lambda: self.ros.spin(0.02), self.node)
 
     # What the node says.
@@ -167,6 +169,7 @@ class Bench:
 
     @property
     def statuses(self) -> int:
+        """Number of status messages so far."""
         return len(self.ros.messages[f"{NODE}/status"])
 
     @property
@@ -201,10 +204,12 @@ class Bench:
         return True
 
     def resources(self) -> Resources:
+        """Resources of the node's process."""
         return Resources.of(self.node.pid)
 
-    def transition(self, number_of: int, timeout_s: float = 60.0) -> bool:
-        return self.ros.transition(number_of, timeout_s)
+    def transition(self, transition: int) -> bool:
+        """Request a lifecycle transition; returns whether it succeeded."""
+        return self.ros.transition(transition)
 
 
 def number(values: dict[str, str], key: str) -> int:

@@ -35,12 +35,25 @@ SQUARE = 50
 class Script:
     """What the cameras do from now on; the defaults are a healthy robot.
 
-    jitter_s: stamps of either stream are late by a random time of up to this.
-    aux_offset_s, aux_drift: of the auxiliary camera's clock; drift in seconds per second, from the moment it is set.
-    shift_s: added to all stamps. loop_s: stamps start again after this time, as in a looped recording; 0 never.
-    swap: neighbours change places. repeat: every message is sent twice. frozen_stamp: stamps stand still.
-    content: scene, frozen, black, white, nan, inf. rgb_encoding: what the message claims, true or not.
-    events_per_s: sent as EventPackets of 10 ms each. info: ok, none, zero, odd.
+    Attributes:
+        rate_hz: frames per second of both cameras.
+        rgb: whether colour is sent.
+        aux: whether auxiliary images are sent.
+        jitter_s: stamps of either stream are late by a random time of up to this.
+        aux_offset_s: of the auxiliary camera's clock.
+        aux_drift: of the same clock, in seconds per second from the moment it is set.
+        shift_s: added to all stamps.
+        loop_s: stamps start again after this time, as in a looped recording; 0 never.
+        swap: neighbouring colour frames change places.
+        repeat: every message is sent twice.
+        frozen_stamp: stamps stand still.
+        zero_stamp: all stamps are 0.
+        content: scene, frozen, black, white, nan, inf.
+        rgb_encoding: what the colour message claims, true or not.
+        aux_encoding: the same of the auxiliary message.
+        scale: of the images' size.
+        events_per_s: sent as EventPackets of 10 ms each.
+        info: camera_info: ok, none, zero, odd.
     """
 
     rate_hz: float = 15.0

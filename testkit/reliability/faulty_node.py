@@ -35,21 +35,27 @@ class FaultyEngine(Engine):
         self._lock = threading.Lock()
 
     def template_crops(self, count: int) -> Any:
+        """See `Engine`."""
         return self._inner.template_crops(count)
 
     def search_crops(self, count: int) -> Any:
+        """See `Engine`."""
         return self._inner.search_crops(count)
 
     def response_weights(self, count: int) -> Any:
+        """See `Engine`."""
         return self._inner.response_weights(count)
 
     def embed_template(self, crops: Any) -> Any:
+        """See `Engine`."""
         return self._inner.embed_template(crops)
 
     def join(self, templates: Sequence[Any]) -> Any:
+        """See `Engine`."""
         return self._inner.join(templates)
 
     def track(self, templates: Any, crops: Any, response_weights: Any) -> Any:
+        """See `Engine`."""
         with self._lock:
             self._inside += 1
             if self._inside > 1:

@@ -31,6 +31,7 @@ class Counted:
     tolerance: int = 0
 
     def holds(self) -> bool:
+        """Whether the two counts agree within the tolerance."""
         return abs(self.injected - self.counted) <= self.tolerance
 
 
@@ -38,11 +39,14 @@ class Counted:
 class Row:
     """One line of the fault matrix.
 
-    name; injected: in words. shown: pattern that the node's status must match while the fault lasts.
-    act: injects the fault and returns while it still lasts; what it returns is checked as injected = counted.
-    within: frames after the fault's end in which an answer must come.
-    boxes_flow: least share of the frames sent while the fault lasts that are answered.
-    short: whether `make test` runs it.
+    Attributes:
+        name: of the row.
+        injected: the fault, in words.
+        act: injects the fault and returns while it still lasts; the counts that it returns must agree.
+        shown: pattern that the node's status must match while the fault lasts.
+        within: frames after the fault's end within which a result must come.
+        boxes_flow: minimum share of the frames sent during the fault that get a result or are counted as dropped.
+        memory_mb: limit of the growth of resident memory.
     """
 
     name: str
@@ -51,7 +55,6 @@ class Row:
     shown: str = r"state=\w+"
     within: int = 30
     boxes_flow: float = 0.0
-    short: bool = True
     memory_mb: float = MEMORY_LIMIT_MB
 
 

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 
 class ThenFull:
+    """Pairs after the twelfth of which no file may grow beyond 500 bytes."""
+
     def __getitem__(self, index: int) -> TrainingSample:
         if index == 12:
             resource.setrlimit(resource.RLIMIT_FSIZE, (500, 500))
