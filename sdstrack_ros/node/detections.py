@@ -1,7 +1,8 @@
-"""Answers as messages. Every header is the source frame's; a LOST target is an empty array, never an old box."""
+"""Results as messages. Every header is the source frame's; a LOST target is an empty array, never an old box."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from geometry_msgs.msg import Point
@@ -26,22 +27,33 @@ if TYPE_CHECKING:
 
 MARKER_NAMESPACE = "sdstrack"
 MARKER_LIFETIME_S = 0.5
-# Where the frustum ends when nothing tells the distance.
+# Where the frustum ends when the distance is unknown.
 FRUSTUM_DEPTH_M = 1.0
 _STATE_COLORS = {TrackState.TRACKING: (0.2, 0.9, 0.3), TrackState.UNCERTAIN: (1.0, 0.75, 0.1)}
 
 
-def header_of(shown: FrameResult) -> Header:
-    """Header of the frame that an answer belongs to."""
-    header = Header(frame_id=shown.source.frame_id)
-    set_ns(header.stamp, shown.source.stamp_ns)
-    return header
+@dataclass(frozen=True, slots=True)
+class FrameOutput:
+    """A frame's result with what all of its messages share.
 
+    Attributes:
+        result: what the tracking thread produced.
+        header: of the source frame.
+        target: the track when its box may be shown: there is a target, and it is not LOST.
+    """
 
-def visible(shown: FrameResult) -> TrackResult | None:
-    """The result when its box may be shown: there is a target and it is not LOST."""
-    result = shown.track
-    return result if result is not None and result.state is not TrackState.LOST and result.box.is_finite() else None
+    result: FrameResult
+    header: Header
+    target: TrackResult | None
+
+    @classmethod
+    def of(cls, result: FrameResult) -> FrameOutput:
+        """Build the header and decide visibility, once per frame."""
+        header = Header(frame_id=result.source.frame_id)
+        set_ns(header.stamp, result.source.stamp_ns)
+        track = result.track
+        shown = track is not None and track.state is not TrackState.LOST and track.box.is_finite()
+        return cls(result, header, track if shown else None)
 
 
 def _hypothesis(label: str, score: float) -> ObjectHypothesisWithPose:
@@ -51,31 +63,28 @@ def _hypothesis(label: str, score: float) -> ObjectHypothesisWithPose:
     return result
 
 
-def detections(shown: FrameResult, label: str) -> Detection2DArray:
-    """One detection, or none without a visible target."""
-    header = header_of(shown)
-    message = Detection2DArray(header=header)
-    result = visible(shown)
-    if result is None:
+def detections(output: FrameOutput, label: str) -> Detection2DArray:
+    """Return one detection, or none without a visible target."""
+    message = Detection2DArray(header=output.header)
+    target = output.target
+    if target is None:
         return message
-    detection = Detection2D(header=header, id=shown.target_id)
-    detection.results = [_hypothesis(label, result.score)]
-    cx, cy = result.box.center
+    detection = Detection2D(header=output.header, id=output.result.target_id)
+    detection.results = [_hypothesis(label, target.score)]
+    cx, cy = target.box.center
     detection.bbox.center.position.x, detection.bbox.center.position.y = float(cx), float(cy)
-    detection.bbox.size_x, detection.bbox.size_y = float(result.box.w), float(result.box.h)
+    detection.bbox.size_x, detection.bbox.size_y = float(target.box.w), float(target.box.h)
     message.detections = [detection]
     return message
 
 
-def detections_3d(shown: FrameResult, label: str, box: MetricBox | None) -> Detection3DArray:
-    """One detection in metres in the camera's optical frame, or none."""
-    header = header_of(shown)
-    message = Detection3DArray(header=header)
-    result = visible(shown)
-    if result is None or box is None:
+def detections_3d(output: FrameOutput, label: str, box: MetricBox | None) -> Detection3DArray:
+    """Return one detection in metres in the camera's optical frame, or none without a target or distance."""
+    message = Detection3DArray(header=output.header)
+    if output.target is None or box is None:
         return message
-    detection = Detection3D(header=header, id=shown.target_id)
-    hypothesis = _hypothesis(label, result.score)
+    detection = Detection3D(header=output.header, id=output.result.target_id)
+    hypothesis = _hypothesis(label, output.target.score)
     for pose in (hypothesis.pose.pose, detection.bbox.center):
         pose.position.x, pose.position.y, pose.position.z = box.center
         pose.orientation.w = 1.0
@@ -85,34 +94,34 @@ def detections_3d(shown: FrameResult, label: str, box: MetricBox | None) -> Dete
     return message
 
 
-def markers(shown: FrameResult, label: str, box: MetricBox | None, camera: PinholeCamera | None) -> MarkerArray:
-    """A box where the distance is known, else the frustum behind the 2-D box; a deletion when nothing is visible."""
-    result = visible(shown)
-    if result is None or (box is None and camera is None):
-        return MarkerArray(markers=[Marker(header=header_of(shown), ns=MARKER_NAMESPACE, action=Marker.DELETEALL)])
-    r, g, b = _STATE_COLORS[result.state]
+def markers(output: FrameOutput, label: str, box: MetricBox | None, camera: PinholeCamera | None) -> MarkerArray:
+    """Return a box where the distance is known, else the frustum behind the 2-D box; a deletion without a target."""
+    target = output.target
+    if target is None or (box is None and camera is None):
+        return MarkerArray(markers=[Marker(header=output.header, ns=MARKER_NAMESPACE, action=Marker.DELETEALL)])
+    r, g, b = _STATE_COLORS[target.state]
     if box is not None:
-        shape = _marker(shown, 0, Marker.CUBE, ColorRGBA(r=r, g=g, b=b, a=0.45))
+        shape = _marker(output.header, 0, Marker.CUBE, ColorRGBA(r=r, g=g, b=b, a=0.45))
         shape.pose.position.x, shape.pose.position.y, shape.pose.position.z = box.center
         shape.scale.x, shape.scale.y, shape.scale.z = box.size
         at = box.center
     else:
         assert camera is not None  # noqa: S101  # the early return above leaves no other case
-        shape = _marker(shown, 0, Marker.LINE_LIST, ColorRGBA(r=r, g=g, b=b, a=1.0))
+        shape = _marker(output.header, 0, Marker.LINE_LIST, ColorRGBA(r=r, g=g, b=b, a=1.0))
         shape.scale.x = 0.005
-        shape.points = _frustum(result.box, camera)
-        x, y = camera.ray(*result.box.center)
+        shape.points = _frustum(target.box, camera)
+        x, y = camera.ray(*target.box.center)
         at = (x * FRUSTUM_DEPTH_M, y * FRUSTUM_DEPTH_M, FRUSTUM_DEPTH_M)
-    text = _marker(shown, 1, Marker.TEXT_VIEW_FACING, ColorRGBA(r=1.0, g=1.0, b=1.0, a=1.0))
-    text.text = f"{label} {result.score:.2f}" + (f"\n{box.center[2]:.2f} m" if box is not None else "")
+    text = _marker(output.header, 1, Marker.TEXT_VIEW_FACING, ColorRGBA(r=1.0, g=1.0, b=1.0, a=1.0))
+    text.text = f"{label} {target.score:.2f}" + (f"\n{box.center[2]:.2f} m" if box is not None else "")
     above = (box.size[1] / 2 if box is not None else 0.0) + 0.08
     text.pose.position.x, text.pose.position.y, text.pose.position.z = at[0], at[1] - above, at[2]
     text.scale.z = 0.08
     return MarkerArray(markers=[shape, text])
 
 
-def _marker(shown: FrameResult, number: int, kind: int, color: ColorRGBA) -> Marker:
-    marker = Marker(header=header_of(shown), ns=MARKER_NAMESPACE, id=number, type=kind, action=Marker.ADD, color=color)
+def _marker(header: Header, number: int, kind: int, color: ColorRGBA) -> Marker:
+    marker = Marker(header=header, ns=MARKER_NAMESPACE, id=number, type=kind, action=Marker.ADD, color=color)
     marker.pose.orientation.w = 1.0
     set_ns(marker.lifetime, round(MARKER_LIFETIME_S * NS_PER_S))
     return marker

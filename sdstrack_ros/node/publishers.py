@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
     from sdstrack_ros.messages.box_depth import MetricBox
     from sdstrack_ros.messages.camera import PinholeCamera
+    from sdstrack_ros.node.detections import FrameOutput
     from sdstrack_ros.parameters.table import Settings
-    from sdstrack_ros.tracking.session import FrameResult
 
 QUEUE = 10
 
@@ -47,13 +47,13 @@ class Publishers:
         for publisher in (self._overlay, self._markers, self._detections_3d, self._detections):
             self._node.destroy_lifecycle_publisher(publisher)
 
-    def publish_box(self, frame_result: FrameResult, settings: Settings) -> None:
+    def publish_box(self, output: FrameOutput, settings: Settings) -> None:
         """Publish what everything waits for."""
-        self._detections.publish(detections.detections(frame_result, settings.label))
+        self._detections.publish(detections.detections(output, settings.label))
 
     def publish_extras(
         self,
-        frame_result: FrameResult,
+        output: FrameOutput,
         settings: Settings,
         camera: PinholeCamera | None,
         plan: OutputPlan,
@@ -61,19 +61,19 @@ class Publishers:
     ) -> FrameCost:
         """Publish what the settings, the plan and the subscribers ask for; returns what it took, without tracking."""
         begin = time.perf_counter()
-        box = self._metric_box(frame_result, settings, camera) if self._wants_metric_box(settings, plan) else None
-        depth = frame_result.images.aux is not None and frame_result.images.modality is Modality.DEPTH
+        box = self._metric_box(output, settings, camera) if self._wants_metric_box(settings, plan) else None
+        depth = output.result.images.aux is not None and output.result.images.modality is Modality.DEPTH
         if settings.publish_3d and plan.detections_3d and camera is not None and depth:
-            self._detections_3d.publish(detections.detections_3d(frame_result, settings.label, box))
+            self._detections_3d.publish(detections.detections_3d(output, settings.label, box))
         after_3d = time.perf_counter()
         markers = settings.publish_markers and plan.markers and self._markers.get_subscription_count() > 0
         if markers:
-            fitting = camera and _fitting(camera, frame_result)
-            self._markers.publish(detections.markers(frame_result, settings.label, box, fitting))
+            fitting = camera and _fitting(camera, output)
+            self._markers.publish(detections.markers(output, settings.label, box, fitting))
         after_markers = time.perf_counter()
         overlay = settings.publish_overlay and plan.overlay and self._overlay.get_subscription_count() > 0
         if overlay:
-            self._publish_overlay(frame_result, settings, latency_ms)
+            self._publish_overlay(output, settings, latency_ms)
         done = time.perf_counter()
         return FrameCost(
             0.0,
@@ -87,38 +87,36 @@ class Publishers:
         wanted_markers = settings.publish_markers and plan.markers and self._markers.get_subscription_count() > 0
         return plan.detections_3d and (wanted_3d or wanted_markers)
 
-    def _metric_box(
-        self, frame_result: FrameResult, settings: Settings, camera: PinholeCamera | None
-    ) -> MetricBox | None:
-        images, result = frame_result.images, detections.visible(frame_result)
-        if result is None or camera is None or images.aux is None or images.modality is not Modality.DEPTH:
+    def _metric_box(self, output: FrameOutput, settings: Settings, camera: PinholeCamera | None) -> MetricBox | None:
+        images, target = output.result.images, output.target
+        if target is None or camera is None or images.aux is None or images.modality is not Modality.DEPTH:
             return None
-        size = _reference_size(frame_result) or (camera.width, camera.height)
-        readings = readings_in(images.aux, result.box, size, images.aux_from_reference)
+        size = _reference_size(output) or (camera.width, camera.height)
+        readings = readings_in(images.aux, target.box, size, images.aux_from_reference)
         depth = robust_depth(readings, settings.min_depth_m, settings.max_depth_m)
-        return None if depth is None else metric_box(result.box, depth, camera.scaled(*size))
+        return None if depth is None else metric_box(target.box, depth, camera.scaled(*size))
 
-    def _publish_overlay(self, frame_result: FrameResult, settings: Settings, latency_ms: float) -> None:
-        caption = Caption(settings.label, latency_ms, frame_result.images.aux_held)
+    def _publish_overlay(self, output: FrameOutput, settings: Settings, latency_ms: float) -> None:
+        caption = Caption(settings.label, latency_ms, output.result.images.aux_held)
         picture = draw_overlay(
-            frame_result.images,
-            frame_result.track,
+            output.result.images,
+            output.result.track,
             caption,
             settings.overlay_side_by_side,
-            _reference_size(frame_result),
+            _reference_size(output),
         )
         if picture is None:
             return
-        message = Image(header=detections.header_of(frame_result))
+        message = Image(header=output.header)
         self._overlay.publish(encode(picture, "rgb8", message))
 
 
-def _reference_size(frame_result: FrameResult) -> tuple[int, int] | None:
+def _reference_size(output: FrameOutput) -> tuple[int, int] | None:
     """Width and height of the image in whose pixels the box is; None without a target."""
-    size = None if frame_result.track is None else frame_result.track.reference_size
+    size = None if output.result.track is None else output.result.track.reference_size
     return None if size is None else (size[1], size[0])
 
 
-def _fitting(camera: PinholeCamera, frame_result: FrameResult) -> PinholeCamera:
-    size = _reference_size(frame_result)
+def _fitting(camera: PinholeCamera, output: FrameOutput) -> PinholeCamera:
+    size = _reference_size(output)
     return camera if size is None else camera.scaled(*size)

@@ -18,6 +18,7 @@ from std_srvs.srv import SetBool, Trigger
 
 from ckd_core.errors import TrackingError
 from ckd_core.frame import BoundingBox
+from sdstrack_ros.node.detections import FrameOutput
 from sdstrack_ros.node.faults import FaultLog, guarded
 from sdstrack_ros.node.health import Health, Latency, Situation
 from sdstrack_ros.node.heap import free_memory, steady_heap
@@ -312,13 +313,14 @@ class TrackerNode(LifecycleNode):  # type: ignore[misc]  # rclpy brings no types
         if self._outputs is None or self._worker is None or self._worker.stopping:
             return
         settings = self.settings
-        self._outputs.publish_box(frame_result, settings)
+        output = FrameOutput.of(frame_result)
+        self._outputs.publish_box(output, settings)
         now = time.monotonic()
         source = frame_result.source
         total = now - source.arrived
         self._health.answered(now, degraded=not all(frame_result.images.presence), held=frame_result.images.aux_held)
         plan = self._policy.plan if settings.shed_outputs else OutputPlan()
-        cost = self._outputs.publish_extras(frame_result, settings, self._camera, plan, total * 1e3)
+        cost = self._outputs.publish_extras(output, settings, self._camera, plan, total * 1e3)
         done = time.monotonic()
         network = frame_result.track.timing.network if frame_result.track is not None else 0.0
         self._health.served(

@@ -13,8 +13,12 @@ from sdstrack_ros.tracking.target_requests import detection_box
 from testkit.frame_results import BOX, CAMERA, frame_result
 
 
+def output(state: TrackState | None = TrackState.TRACKING, box: BoundingBox = BOX) -> detections.FrameOutput:
+    return detections.FrameOutput.of(frame_result(state, box))
+
+
 def test_a_detection_has_the_source_frames_header_and_the_users_label() -> None:
-    message = detections.detections(frame_result(), "cup")
+    message = detections.detections(output(), "cup")
     (detection,) = message.detections
     for header in (message.header, detection.header):
         assert (header.frame_id, header.stamp.sec, header.stamp.nanosec) == ("optical", 1_700_000_000, 123_456_789)
@@ -28,7 +32,7 @@ def test_a_detection_has_the_source_frames_header_and_the_users_label() -> None:
 
 @pytest.mark.parametrize("state", [TrackState.LOST, None])
 def test_without_a_visible_target_arrays_are_empty_but_stamped(state: TrackState | None) -> None:
-    hidden = frame_result(state)
+    hidden = output(state)
     for message in (detections.detections(hidden, "x"), detections.detections_3d(hidden, "x", None)):
         assert not message.detections
         assert message.header.stamp.nanosec == 123_456_789
@@ -37,12 +41,12 @@ def test_without_a_visible_target_arrays_are_empty_but_stamped(state: TrackState
 
 
 def test_a_box_that_is_not_finite_is_never_published() -> None:
-    assert not detections.detections(frame_result(box=BoundingBox(math.nan, 0, 1, 1)), "x").detections
+    assert not detections.detections(output(box=BoundingBox(math.nan, 0, 1, 1)), "x").detections
 
 
 def test_3d_box_is_metric_in_the_optical_frame() -> None:
     box = metric_box(BOX, BoxDepth(2.0, 0.1), CAMERA)
-    (detection,) = detections.detections_3d(frame_result(), "cup", box).detections
+    (detection,) = detections.detections_3d(output(), "cup", box).detections
     position, size = detection.bbox.center.position, detection.bbox.size
     assert (position.x, position.y, position.z) == pytest.approx(((230 - 320) / 250, (200 - 240) / 250, 2.0))
     assert (size.x, size.y, size.z) == pytest.approx((60 / 250, 40 / 250, 0.1))
@@ -50,10 +54,10 @@ def test_3d_box_is_metric_in_the_optical_frame() -> None:
 
 
 def test_markers_are_a_cube_with_distance_or_a_frustum_without() -> None:
-    cube, text = detections.markers(frame_result(), "cup", metric_box(BOX, BoxDepth(2.0, 0.1), CAMERA), CAMERA).markers
+    cube, text = detections.markers(output(), "cup", metric_box(BOX, BoxDepth(2.0, 0.1), CAMERA), CAMERA).markers
     assert cube.type == Marker.CUBE
     assert "2.00 m" in text.text
-    frustum, _ = detections.markers(frame_result(), "cup", None, CAMERA).markers
+    frustum, _ = detections.markers(output(), "cup", None, CAMERA).markers
     assert frustum.type == Marker.LINE_LIST
     assert len(frustum.points) == 16
     assert frustum.lifetime.nanosec > 0

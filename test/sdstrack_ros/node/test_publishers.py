@@ -9,6 +9,7 @@ import pytest
 from ckd_core.frame import Modality
 from sdstrack_ros.messages.camera import PinholeCamera
 from sdstrack_ros.messages.overlay import Caption, draw_overlay
+from sdstrack_ros.node.detections import FrameOutput
 from sdstrack_ros.node.publishers import Publishers
 from sdstrack_ros.parameters.table import Settings
 from sdstrack_ros.tracking.overload import OutputPlan
@@ -34,12 +35,12 @@ class Topics(dict[str, Topic]):
         return self.setdefault(name, Topic())
 
 
-def published(camera: PinholeCamera, *shown: FrameResult, **changes: object) -> Topics:
+def published(camera: PinholeCamera, *results: FrameResult, **changes: object) -> Topics:
     topics = Topics()
     settings = replace(Settings(publish_markers=True, publish_overlay=True), **changes)
     publishers = Publishers(topics, settings)
-    for each in shown:
-        publishers.publish_extras(each, settings, camera, OutputPlan(), 1.0)
+    for result in results:
+        publishers.publish_extras(FrameOutput.of(result), settings, camera, OutputPlan(), 1.0)
     return topics
 
 
