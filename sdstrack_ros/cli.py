@@ -1,4 +1,4 @@
-"""The `sdstrack` command: ckd_core's verbs and those that need ROS messages or recordings."""
+"""The `sdstrack` command: the verbs of ckd_core, and those that need ROS messages or recordings."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from ckd_core.cli import build_app, run
 
 
 def main() -> None:
-    """Entry point of the console script."""
+    """Run the console script."""
     run(build_app(ckd_core.commands, sdstrack_ros.commands))
 
 

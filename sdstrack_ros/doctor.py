@@ -1,4 +1,4 @@
-"""What this machine has, what it means for the tracker, and one line of advice for each fault."""
+"""What is installed on this machine, what that means for the tracker, and one line of advice per fault."""
 
 from __future__ import annotations
 
@@ -29,21 +29,32 @@ PROFILE_VARIABLES = ("FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One line of the table: what was looked at, what was found, what it means; `advice` is set for a fault only."""
+    """One line of the table.
+
+    Attributes:
+        subject: what was checked.
+        value: what was observed.
+        meaning: what that means for the tracker.
+        advice: how to correct it; set for a fault only.
+    """
 
     subject: str
-    found: str
+    value: str
     meaning: str
     advice: str = ""
 
     @property
     def is_fault(self) -> bool:
-        """Whether something has to be done."""
+        """Whether something needs correcting."""
         return bool(self.advice)
 
 
 def examine(device: str = "auto") -> list[Finding]:
-    """Every finding, in the order of the table. A check that itself breaks becomes a fault of its own."""
+    """Return every finding in the order of the table. A check that itself fails becomes a fault of its own.
+
+    Args:
+        device: that the user intends to run on.
+    """
     checks: tuple[Callable[[], Iterator[Finding]], ...] = (
         _python,
         lambda: _torch(device),
@@ -58,7 +69,7 @@ def examine(device: str = "auto") -> list[Finding]:
     for check in checks:
         try:
             findings.extend(check())
-        except Exception as error:  # noqa: BLE001 - a doctor must survive the broken parts that it looks for
+        except Exception as error:  # noqa: BLE001 - the doctor must survive the faults that it looks for
             findings.append(
                 Finding("check failed", f"{type(error).__name__}: {error}", "unknown", f"report this: {error}")
             )
@@ -98,24 +109,27 @@ def _torch(device: str) -> Iterator[Finding]:
         used, meaning = "cpu", "no CUDA device is usable"
     advice = ""
     if device.startswith("cuda") and not available:
-        advice = f"'{device}' is asked for, 'cpu' will be used: check nvidia-smi, and that torch is a CUDA build"
+        advice = f"'{device}' is requested, but 'cpu' will be used: check nvidia-smi, and that torch is a CUDA build"
     elif cuda and not available:
-        advice = "torch was built for CUDA but no device answers: check the driver (nvidia-smi)"
-    yield Finding("device", f"asked: {device}; used: {used}", meaning, advice)
+        advice = "torch was built for CUDA, but no device responds: check the driver (nvidia-smi)"
+    yield Finding("device", f"requested: {device}; used: {used}", meaning, advice)
 
 
 def _ros() -> Iterator[Finding]:
     if importlib.util.find_spec("rclpy") is None:
         yield Finding(
-            "ROS 2", "no rclpy", "the node cannot run", "source a ROS 2 distribution, or `make setup` for the wheels"
+            "ROS 2",
+            "no rclpy",
+            "the node cannot run",
+            "source a ROS 2 distribution, or run `make setup` for the wheels",
         )
         return
     distro = os.environ.get("ROS_DISTRO", "")
     wheels = _version("ros-rclpy")
-    found = f"distribution {distro}" if distro and not wheels else f"wheels, rclpy {wheels or _version('rclpy')}"
+    origin = f"distribution {distro}" if distro and not wheels else f"wheels, rclpy {wheels or _version('rclpy')}"
     bad = bool(distro) and distro not in SUPPORTED_ROS
     advice = f"'{distro}' is not supported; use one of {', '.join(SUPPORTED_ROS)}" if bad else ""
-    yield Finding("ROS 2", found, "node, bag player and demo can run" if not bad else "untested", advice)
+    yield Finding("ROS 2", origin, "node, bag player and demo can run" if not bad else "untested", advice)
     from rclpy.utilities import get_rmw_implementation_identifier
 
     yield Finding("RMW", get_rmw_implementation_identifier(), f"domain {os.environ.get('ROS_DOMAIN_ID', '0')}")
@@ -128,9 +142,9 @@ def _ros() -> Iterator[Finding]:
         advice,
     )
     for name, without in (
-        ("message_filters", "policies approximate and exact are off; tolerant, the default, works"),
+        ("message_filters", "the policies approximate and exact are unavailable; tolerant, the default, works"),
         ("cv_bridge", "rare image encodings are refused; all common ones work"),
-        ("tf2_ros", "3-D start points are taken in the camera's own frame only"),
+        ("tf2_ros", "3-D start points are accepted in the camera's own frame only"),
         ("event_camera_msgs", "event packets cannot be received; event images can"),
     ):
         here = importlib.util.find_spec(name) is not None
@@ -142,17 +156,17 @@ def _fast_dds() -> Iterator[Finding]:
 
     rmw = get_rmw_implementation_identifier()
     if "fastrtps" not in rmw:
-        yield Finding("Fast DDS profile", "not used", f"{rmw} has settings of its own")
+        yield Finding("Fast DDS profile", "not used", f"{rmw} has its own settings")
         return
-    advice = f"export {' and '.join(PROFILE_VARIABLES)} with config/fastdds.xml, for the camera driver too"
-    chosen = [(name, os.environ[name]) for name in PROFILE_VARIABLES if os.environ.get(name)]
-    if not chosen:
+    advice = f"set {' and '.join(PROFILE_VARIABLES)} to config/fastdds.xml, for the camera driver too"
+    profiles = [(name, os.environ[name]) for name in PROFILE_VARIABLES if os.environ.get(name)]
+    if not profiles:
         # The launch files set the profile for the node; a warning here would be a false alarm for their users.
         yield Finding(
             "Fast DDS profile", "none in this shell", "images may be lost at 30 Hz; the launch files set it: " + advice
         )
         return
-    for name, path in chosen:
+    for name, path in profiles:
         segment = shared_memory_segment(Path(path))
         if segment is None:
             yield Finding(name, path, "unreadable or without shared memory", advice)
@@ -163,7 +177,7 @@ def _fast_dds() -> Iterator[Finding]:
 
 
 def shared_memory_segment(profile: Path) -> int | None:
-    """Bytes of the largest shared-memory segment in a Fast DDS profile; None when unreadable or there is none."""
+    """Return the bytes of the largest shared-memory segment in a Fast DDS profile; None without a readable one."""
     try:
         root = ET.parse(profile).getroot()  # noqa: S314 - a local file that the user named
     except (OSError, ET.ParseError):
@@ -181,7 +195,7 @@ def _shared_memory() -> Iterator[Finding]:
     stale = sum(1 for path in place.iterdir() if path.name.startswith("fastdds_"))
     low = free < SHM_FREE_BYTES
     advice = (
-        f"free {place}: {SHM_FREE_BYTES >> 20} MiB are needed; no ROS process running? rm {place}/fastdds_*"
+        f"free space in {place}: {SHM_FREE_BYTES >> 20} MiB are needed; while no ROS process runs: rm {place}/fastdds_*"
         if low
         else ""
     )
@@ -201,8 +215,8 @@ def _images() -> Iterator[Finding]:
             advice = "apt's cv_bridge needs NumPy 1: pip install 'numpy<2'"
         elif opencv_major >= 5:
             advice = "cv_bridge does not know OpenCV 5: pip install 'opencv-python-headless<5'"
-    found = f"OpenCV {cv2.__version__}, NumPy {np.__version__}"
-    yield Finding("images", found, "fit each other" if not advice else "cv_bridge will fail", advice)
+    versions = f"OpenCV {cv2.__version__}, NumPy {np.__version__}"
+    yield Finding("images", versions, "compatible" if not advice else "cv_bridge will fail", advice)
 
 
 def _engines() -> Iterator[Finding]:
@@ -223,12 +237,12 @@ def _weights() -> Iterator[Finding]:
     for name in SHIPPED_MODELS:
         path = checkpoint.default_weights(name)
         if not path.is_file():
-            advice = f"reinstall the package, or: make weights (looked for {path})"
-            yield Finding(f"weights {name}", "missing", "the model must be given weights", advice)
+            advice = f"reinstall the package, or run `make weights` (expected {path})"
+            yield Finding(f"weights {name}", "missing", "the model needs a weights file", advice)
             continue
         try:
             _, metadata = checkpoint.load_tensors(path)  # compares the checksum
         except checkpoint.WeightsFileError as error:
             yield Finding(f"weights {name}", str(error), "unusable", "reinstall the package")
             continue
-        yield Finding(f"weights {name}", f"{path.name}, sha256 {metadata.sha256[:12]}", "checksum right")
+        yield Finding(f"weights {name}", f"{path.name}, sha256 {metadata.sha256[:12]}", "checksum correct")

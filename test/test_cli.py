@@ -37,7 +37,7 @@ def test_help_imports_nothing_heavy() -> None:
     assert done.stdout.splitlines()[-1] == "heavy: []"
 
 
-def test_what_the_package_refuses_becomes_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_error_of_the_package_becomes_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     def refuse() -> None:
         raise TrackingError("box is 0 x 3 px; both sides must be positive")
 

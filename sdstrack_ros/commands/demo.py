@@ -1,4 +1,4 @@
-"""`sdstrack demo`: a recording through the real node, on one command."""
+"""`sdstrack demo`: a recording through the real node, by one command."""
 
 from __future__ import annotations
 
@@ -11,17 +11,19 @@ MODALITIES = ("rgbd", "rgbt", "rgbe")
 
 
 def command(
-    modality: Annotated[str, typer.Option(help="Second camera: rgbd (depth), rgbt (thermal), rgbe (event).")] = "rgbt",
+    modality: Annotated[
+        str, typer.Option(help="Auxiliary camera: rgbd (depth), rgbt (thermal), rgbe (event).")
+    ] = "rgbt",
     bag: Annotated[Path | None, typer.Option(help="Play this recording instead of the synthetic scene.")] = None,
-    sequence: Annotated[Path | None, typer.Option(help="Write this folder of images as a recording, play it.")] = None,
+    sequence: Annotated[Path | None, typer.Option(help="Record this folder of images and play it.")] = None,
     init: Annotated[str, typer.Option(help="Box to start on: x,y,w,h; default: the first true box.")] = "",
-    truth: Annotated[Path | None, typer.Option(help="True boxes, one line a frame, if the bag has none.")] = None,
+    truth: Annotated[Path | None, typer.Option(help="True boxes, one line per frame, if the bag has none.")] = None,
     model: Annotated[str, typer.Option(help="Network.")] = "sdstrack_s128",
     weights: Annotated[str, typer.Option(help="Weights file; default: the shipped one.")] = "",
-    rate: Annotated[float, typer.Option(help="Speed of play; slower spares a small machine dropped frames.")] = 1.0,
-    out: Annotated[Path, typer.Option(help="Folder for recording, boxes, video, picture.")] = Path("out/demo"),
+    rate: Annotated[float, typer.Option(help="Playback speed; below 1, a small machine drops fewer frames.")] = 1.0,
+    out: Annotated[Path, typer.Option(help="Folder for the recording, boxes, video and picture.")] = Path("out/demo"),
 ) -> None:
-    """Write or take a recording, play it through the real node, print a table, write an overlay video and a picture."""
+    """Play a recording through the real node, print a table, and write an overlay video and a picture."""
     from rich.console import Console
     from rich.progress import Progress
     from rich.table import Table
@@ -30,9 +32,11 @@ def command(
     from sdstrack_ros.demo import run
 
     if modality not in MODALITIES:
-        raise typer.BadParameter(f"'{modality}'; expected {', '.join(MODALITIES)}", param_hint="--modality")
+        raise typer.BadParameter(
+            f"unknown modality '{modality}'; expected one of: {', '.join(MODALITIES)}", param_hint="--modality"
+        )
     if bag is not None and sequence is not None:
-        raise typer.BadParameter("give --bag or --sequence, not both")
+        raise typer.BadParameter("--bag and --sequence exclude each other; use one of them")
     kind = run.MODALITY_NAMES[modality]
     folder = out / (bag or sequence or Path(modality)).name
     folder.mkdir(parents=True, exist_ok=True)

@@ -16,20 +16,22 @@ def command(
     weights: Annotated[Path | None, typer.Option(help="Weights, instead of the file's.")] = None,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:N or auto, instead of the file's.")] = None,
     engine: Annotated[str | None, typer.Option(help="How the network runs, instead of the file's.")] = None,
-    rgb: Annotated[str, typer.Option(help="Colour topic; found by its name when not given.")] = "",
-    aux: Annotated[str, typer.Option(help="Topic of the second camera; found by its name when not given.")] = "",
+    rgb: Annotated[str, typer.Option(help="Colour topic; default: found by its name.")] = "",
+    aux: Annotated[str, typer.Option(help="Topic of the auxiliary camera; default: found by its name.")] = "",
     truth: Annotated[str, typer.Option(help="Detection2DArray topic with the true boxes.")] = "",
-    truth_file: Annotated[Path | None, typer.Option(help="True boxes x,y,w,h, one line a colour frame.")] = None,
-    init_box: Annotated[str | None, typer.Option(help="x,y,w,h to start on in the first frame.")] = None,
-    realtime: Annotated[bool, typer.Option("--realtime", help="Also as live: late boxes and drops count.")] = False,
+    truth_file: Annotated[Path | None, typer.Option(help="True boxes x,y,w,h, one line per colour frame.")] = None,
+    init_box: Annotated[str | None, typer.Option(help="Box x,y,w,h to start on in the first frame.")] = None,
+    realtime: Annotated[
+        bool, typer.Option("--realtime", help="Also score as live: late boxes and dropped frames count.")
+    ] = False,
     latency_ms: Annotated[
-        float | None, typer.Option(help="With --realtime: milliseconds a frame, instead of measuring.")
+        float | None, typer.Option(help="With --realtime: milliseconds per frame, instead of measured ones.")
     ] = None,
     out: Annotated[
         Path | None, typer.Option(help="Folder for result.json, boxes.txt, streaming.json, report.html.")
     ] = None,
 ) -> None:
-    """Run the node's path from message to box over every frame of a recording; needs no ROS installation."""
+    """Track every frame of a recording as the node would, and score it; needs no ROS installation."""
     from sdstrack_ros.bags.evaluate import EvaluateRequest, evaluate
 
     request = EvaluateRequest(

@@ -10,26 +10,28 @@ import typer
 
 def command(
     bag: Annotated[Path, typer.Argument(help="rosbag2 folder, or a single .mcap or .db3 file.")],
-    rate: Annotated[float, typer.Option(help="Speed; 2 is twice as fast.")] = 1.0,
-    loop: Annotated[bool, typer.Option("--loop", help="Begin anew at the end.")] = False,
-    start: Annotated[float, typer.Option(help="Seconds of the recording to leave out at its beginning.")] = 0.0,
+    rate: Annotated[float, typer.Option(help="Playback speed; 2 is twice as fast.")] = 1.0,
+    loop: Annotated[bool, typer.Option("--loop", help="Start again at the end.")] = False,
+    start: Annotated[float, typer.Option(help="Seconds to skip at the beginning of the recording.")] = 0.0,
     duration: Annotated[float | None, typer.Option(help="Seconds of the recording to play.")] = None,
     clock: Annotated[
         bool, typer.Option(help="Publish /clock for nodes with use_sim_time, instead of a recorded one.")
     ] = True,
     topic: Annotated[list[str] | None, typer.Option(help="Play only this topic; repeat for several.")] = None,
-    wait: Annotated[float, typer.Option(help="Wait at most so many seconds for subscribers of every topic.")] = 0.0,
+    wait: Annotated[
+        float, typer.Option(help="Wait at most this many seconds for every topic to have a subscriber.")
+    ] = 0.0,
 ) -> None:
-    """Publish a recording's messages as they were recorded, at their pace; needs rclpy, not rosbag2."""
+    """Publish the messages of a recording at the pace of recording; needs rclpy, but not rosbag2."""
     import signal
 
     from sdstrack_ros.bags.player import play
 
-    # Explicitly: a shell that starts this in the background has SIGINT ignored, and SIGTERM ends a robot's processes.
+    # Explicit, because a shell ignores SIGINT in background jobs, and because SIGTERM ends a robot's processes.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.default_int_handler)
 
-    def say_skipped(name: str, reason: str) -> None:
+    def report_skip(name: str, reason: str) -> None:
         typer.echo(f"not played: {name}: {reason}", err=True)
 
     report = play(
@@ -41,7 +43,7 @@ def command(
         clock=clock,
         topics=topic or (),
         wait_s=wait,
-        on_skip=say_skipped,
+        on_skip=report_skip,
     )
     for name, count in report.messages.items():
         typer.echo(f"{name}: {count} messages")

@@ -17,20 +17,20 @@ def finding(findings: list[doctor.Finding], subject: str) -> doctor.Finding:
     return next(item for item in findings if item.subject.startswith(subject))
 
 
-def test_sound_machine_has_no_fault() -> None:
+def test_a_sound_machine_has_no_fault() -> None:
     findings = doctor.examine()
     assert not [item for item in findings if item.is_fault]
     subjects = {item.subject for item in findings}
     assert {"Python", "torch", "device", "ROS 2", "RMW", "images", "/dev/shm"} <= subjects
 
 
-def test_absent_cuda_is_a_fault_only_when_asked_for() -> None:
+def test_absent_cuda_is_a_fault_only_when_requested() -> None:
     import torch
 
     if torch.cuda.is_available():
         pytest.skip("this machine has a CUDA device")
     device = finding(doctor.examine("cuda:0"), "device")
-    assert device.found == "asked: cuda:0; used: cpu"
+    assert device.value == "requested: cuda:0; used: cpu"
     assert device.is_fault
 
 
@@ -40,7 +40,7 @@ def test_missing_torch_is_a_fault(monkeypatch: pytest.MonkeyPatch) -> None:
     assert finding(doctor.examine(), "torch").advice.startswith("install torch")
 
 
-def test_small_segment_in_the_profile_is_a_fault(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_small_segment_in_the_profile_is_a_fault(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     shipped = ROOT / "config" / "fastdds.xml"
     assert doctor.shared_memory_segment(shipped) == doctor.SHM_SEGMENT_BYTES
     monkeypatch.setenv("FASTDDS_DEFAULT_PROFILES_FILE", str(shipped))
@@ -55,7 +55,7 @@ def test_small_segment_in_the_profile_is_a_fault(monkeypatch: pytest.MonkeyPatch
 
 def test_full_shared_memory_is_a_fault(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor, "SHM_FREE_BYTES", 1 << 60)
-    assert "free /dev/shm" in finding(doctor.examine(), "/dev/shm").advice
+    assert "free space in /dev/shm" in finding(doctor.examine(), "/dev/shm").advice
 
 
 def test_damaged_weights_are_a_fault(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -65,7 +65,7 @@ def test_damaged_weights_are_a_fault(monkeypatch: pytest.MonkeyPatch, tmp_path: 
     assert "reinstall" in finding(doctor.examine(), "weights sdstrack_s128").advice
 
 
-def test_fault_gives_exit_status_1_and_advice(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_fault_leads_to_exit_status_1_and_advice(monkeypatch: pytest.MonkeyPatch) -> None:
     fault = doctor.Finding("torch", "missing", "no network can run", "install torch")
     monkeypatch.setattr(doctor, "examine", lambda device: [fault])
     done = CliRunner().invoke(build_app(sdstrack_ros.commands), ["doctor"])
