@@ -97,8 +97,8 @@ def events_to_image(events: Events, size: tuple[int, int]) -> NDArray[np.uint8]:
             f"events must lie in 0..{width - 1} x 0..{height - 1}, got x {x.min()}..{x.max()}, y {y.min()}..{y.max()}"
         )
         raise ModalityError(message)
-    colours = np.array(((0, 0, 255), (255, 0, 0)), dtype=np.uint8)
-    image[y, x] = colours[np.asarray(events.p).astype(bool).astype(np.intp)]  # of several at a pixel the last one stays
+    colors = np.array(((0, 0, 255), (255, 0, 0)), dtype=np.uint8)
+    image[y, x] = colors[np.asarray(events.p).astype(bool).astype(np.intp)]  # of several at a pixel the last one stays
     return image
 
 

@@ -1,7 +1,7 @@
-"""Readers of public datasets: one row of `LAYOUTS` each, and one reader for all of them.
+"""The reader of public datasets; `layouts.py` says where each one keeps what.
 
-Layouts are those of the datasets' own downloads (docs/trackers.md "Dataset layouts"). A dataset's root either holds the
-sequences, or the folders of its splits; a list file picks and orders them where there is one.
+A dataset's root holds the sequences, or the folders of its splits. A list file, where there is one, selects and orders
+the sequences.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ckd_core.data.box_files import BoxFileError, Layout, read_table, to_xywh
+from ckd_core.data.box_files import BoxFileError, read_table, to_xywh
+from ckd_core.data.layouts import DatasetError, get_layout
 from ckd_core.data.sequences import (
     DEFAULT_FPS,
     Sequence,
@@ -24,138 +25,18 @@ from ckd_core.data.sequences import (
     paired_frames,
 )
 from ckd_core.errors import TrackingError
-from ckd_core.frame import Modality
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from numpy.typing import NDArray
 
-
-class DatasetError(SequenceError):
-    """A dataset that is not where it was said to be."""
-
-
-@dataclass(frozen=True, slots=True)
-class DatasetLayout:
-    """Where a dataset keeps what.
-
-    rgb, aux: folders of images inside a sequence ("" = the sequence folder itself; aux None = colour only).
-    truth: annotation files of the colour image, the first found counts; aux_truth: of the auxiliary image.
-    boxes: how four numbers are meant. one_based: the first pixel is (1, 1).
-    every: annotation rows may stand for every n-th frame only.
-    absent_file: one flag a frame; present_flag: the value that says the object is there.
-    folders, lists: split -> candidates below the root.
-    min_size: sides in pixels that a box must exceed to count as visible in training
-        (docs/trackers.md "Training pairs").
-    """
-
-    name: str
-    modality: Modality
-    rgb: str
-    aux: str | None
-    truth: tuple[str, ...] = ("groundtruth.txt",)
-    aux_truth: tuple[str, ...] = ()
-    boxes: Layout = "xywh"
-    one_based: bool = False
-    every: int = 1
-    absent_file: str | None = None
-    present_flag: int = 1
-    folders: tuple[tuple[str, tuple[str, ...]], ...] = ()
-    lists: tuple[tuple[str, tuple[str, ...]], ...] = ()
-    min_size: float = 0.0
-
-
-_LAYOUTS = (
-    DatasetLayout(
-        name="lasher",
-        modality=Modality.THERMAL,
-        rgb="visible",
-        aux="infrared",
-        truth=("visible.txt", "init.txt"),
-        aux_truth=("infrared.txt",),
-        folders=(
-            ("train", ("trainingset", "TrainingSet/trainingset", "TrainingSet", "train")),
-            ("test", ("testingset", "TestingSet/testingset", "TestingSet", "test")),
-        ),
-        lists=(("train", ("trainingsetList.txt",)), ("test", ("testingsetList.txt", "lashertest.txt"))),
-    ),
-    DatasetLayout(
-        name="rgbt234",
-        modality=Modality.THERMAL,
-        rgb="visible",
-        aux="infrared",
-        truth=("visible.txt", "init.txt"),
-        aux_truth=("infrared.txt",),
-    ),
-    DatasetLayout(name="rgbt210", modality=Modality.THERMAL, rgb="visible", aux="infrared", truth=("init.txt",)),
-    DatasetLayout(
-        name="gtot",
-        modality=Modality.THERMAL,
-        rgb="v",
-        aux="i",
-        truth=("groundTruth_v.txt",),
-        aux_truth=("groundTruth_i.txt",),
-        boxes="corners",
-    ),
-    DatasetLayout(
-        name="vtuav",
-        modality=Modality.THERMAL,
-        rgb="rgb",
-        aux="ir",
-        truth=("rgb.txt",),
-        aux_truth=("ir.txt",),
-        every=10,
-        folders=(("train", ("train", "train_*")), ("test", ("test", "test_*"))),
-    ),
-    DatasetLayout(
-        name="visevent",
-        modality=Modality.EVENT,
-        rgb="vis_imgs",
-        aux="event_imgs",
-        absent_file="absent_label.txt",
-        folders=(("train", ("train_subset", "train")), ("test", ("test_subset", "test"))),
-        lists=(("train", ("trainlist.txt",)), ("test", ("testlist.txt",))),
-        min_size=5.0,
-    ),
-    DatasetLayout(
-        name="depthtrack",
-        modality=Modality.DEPTH,
-        rgb="color",
-        aux="depth",
-        folders=(("train", ("train",)), ("test", ("test", "sequences"))),
-        lists=(("train", ("list.txt",)), ("test", ("list.txt",))),
-        min_size=10.0,
-    ),
-    DatasetLayout(
-        name="otb", modality=Modality.THERMAL, rgb="img", aux=None, truth=("groundtruth_rect.txt",), one_based=True
-    ),
-    DatasetLayout(
-        name="got10k",
-        modality=Modality.THERMAL,
-        rgb="",
-        aux=None,
-        absent_file="absence.label",
-        present_flag=0,
-        folders=(("train", ("train",)), ("test", ("test",)), ("val", ("val",))),
-        lists=(("train", ("list.txt",)), ("test", ("list.txt",)), ("val", ("list.txt",))),
-    ),
-    DatasetLayout(name="folder", modality=Modality.THERMAL, rgb="visible", aux=None),
-)
-LAYOUTS = {layout.name: layout for layout in _LAYOUTS}
-
-
-def get_layout(name: str) -> DatasetLayout:
-    """Look a dataset up by name. Raises DatasetError that lists the known ones."""
-    try:
-        return LAYOUTS[name.lower()]
-    except KeyError:
-        raise DatasetError(f"no dataset {name!r}; known are {', '.join(LAYOUTS)}") from None
+    from ckd_core.data.layouts import DatasetLayout
 
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """A sequence that cannot be used, and why."""
+    """A sequence that cannot be used, with the reason."""
 
     sequence: str
     reason: str
@@ -163,9 +44,14 @@ class Problem:
 
 @dataclass(frozen=True, slots=True)
 class Dataset:
-    """The sequences of one split: names and folders, nothing read yet.
+    """The sequences of one split; nothing is read before `open`.
 
-    cut: surplus images or annotation rows at a sequence's end are ignored instead of refused.
+    Attributes:
+        layout: Where the dataset keeps what.
+        root: Its folder.
+        split: None = the sequences lie directly in the root.
+        folders: (name, folder) of every sequence in the benchmark's order.
+        cut: Whether surplus images or rows at a sequence's end are ignored instead of refused.
     """
 
     layout: DatasetLayout
@@ -183,35 +69,45 @@ class Dataset:
         return len(self.folders)
 
     def open(self, name: str) -> Sequence:
-        """Open a sequence by name. Raises DatasetError or SequenceError."""
+        """Open a sequence by name.
+
+        Raises:
+            DatasetError: There is no such sequence.
+            SequenceError: It is broken.
+        """
         folder = dict(self.folders).get(name)
         if folder is None:
             raise DatasetError(f"{self.layout.name} at {self.root} has no sequence {name!r}")
-        # A link's folder has the name of what it leads to; lists, results and tables know the link's.
+        # A link resolves to a folder of another name; lists, results and tables use the link's.
         return replace(read_sequence(folder, self.layout, self.cut), name=name)
 
     def image_size(self, name: str) -> tuple[int, int] | None:
-        """(width, height) of a sequence's colour images, None without a colour camera. Errors as `open`."""
+        """Read (width, height) of a sequence's colour images; None without a colour camera. Raises what `open` does."""
         image = self.open(name).rgb(0)
         return None if image is None else (image.shape[1], image.shape[0])
 
     def problems(self, check: Callable[[str, Path, Sequence], object] = lambda *_: None) -> list[Problem]:
-        """Every sequence that is missing or broken; images are counted and looked at for size, not decoded.
+        """List every sequence that is missing or broken. Images are counted and must not be empty; none is decoded.
 
-        check: called with name, folder and sequence; what it raises is a problem too.
+        Args:
+            check: Is called with name, folder and sequence; a TrackingError from it is a problem as well.
         """
-        found = []
+        problems = []
         for name, folder in self.folders:
             try:
                 sequence = read_sequence(folder, self.layout, self.cut)
                 _check_frames(sequence)
                 check(name, folder, sequence)
             except TrackingError as error:
-                found.append(Problem(name, str(error)))
-        return found
+                problems.append(Problem(name, str(error)))
+        return problems
 
     def select(self, names: list[str]) -> Dataset:
-        """Only the named sequences, in the dataset's order. Raises DatasetError for an unknown name."""
+        """Keep only the named sequences, in the dataset's order.
+
+        Raises:
+            DatasetError: There is no sequence of that name.
+        """
         unknown = sorted(set(names) - set(self.names))
         if unknown:
             raise DatasetError(f"{self.layout.name} at {self.root} has no sequence {', '.join(unknown)}")
@@ -223,27 +119,32 @@ def _check_frames(sequence: Sequence) -> None:
     if len(sequence) < 2:
         raise SequenceError(f"{sequence.name} has {len(sequence)} frame; tracking needs at least two")
     if sequence.start == len(sequence) - 1:
-        raise SequenceError(f"{sequence.name} shows its object in the last frame only; nothing is left to track")
+        raise SequenceError(f"{sequence.name} shows its object in the last frame only; tracking needs one more")
     for path in sequence.rgb_paths + sequence.aux_paths:
         if image_bytes(path) == 0:
             raise SequenceError(f"{path} is empty (0 bytes)")
 
 
 def open_dataset(name: str, root: Path | str, split: str | None = None, cut: bool = False) -> Dataset:
-    """Find a dataset's sequences.
+    """Find a dataset's sequences; those of a list file that do not exist are kept, so that `problems` names them.
 
-    name: a row of `LAYOUTS`. root: its folder. split: "train", "test", ...; None: the test split, or all that lies
-    directly in the root. cut: see `Dataset`.
-    Sequences of a list file that do not exist are kept, so that `Dataset.problems` names them.
-    Raises DatasetError when there is no such folder, split or sequence.
+    Args:
+        name: A row of `LAYOUTS`.
+        root: The dataset's folder.
+        split: "train", "test", ...; None = the test split, or the sequences directly in the root.
+        cut: See `Dataset`.
+
+    Raises:
+        DatasetError: There is no such dataset, folder or split, or no sequence in it.
     """
     layout, root = get_layout(name), Path(root)
     if not root.is_dir():
         raise DatasetError(f"no folder {root} for dataset {layout.name}")
-    known = [item for item, _ in layout.folders]
-    if split is not None and split not in known:
-        raise DatasetError(f"{layout.name} has no split {split!r}; known are {', '.join(known) or 'none'}")
-    wanted = split or ("test" if "test" in known else None)
+    splits = [item for item, _ in layout.folders]
+    if split is not None and split not in splits:
+        expected = f"expected one of: {', '.join(splits)}" if splits else "it has no splits"
+        raise DatasetError(f"unknown split {split!r} of {layout.name}; {expected}")
+    wanted = split or ("test" if "test" in splits else None)
     places = _split_folders(layout, root, wanted)
     if not places:
         if split is not None:
@@ -268,14 +169,14 @@ def _candidates(layout: DatasetLayout, split: str) -> str:
 
 def _split_folders(layout: DatasetLayout, root: Path, split: str | None) -> list[Path]:
     for candidate in dict(layout.folders).get(split or "", ()):
-        found = sorted(path for path in root.glob(candidate) if path.is_dir())
-        if found:
-            return found
+        folders = sorted(path for path in root.glob(candidate) if path.is_dir())
+        if folders:
+            return folders
     return []
 
 
 def _listed(layout: DatasetLayout, root: Path, places: list[Path], split: str | None) -> list[tuple[str, Path]]:
-    """Sequences of the first list file found beside them or in the root."""
+    """Sequences of the first list file beside them or in the root."""
     for place in (*places, root):
         for file in dict(layout.lists).get(split or "", ()):
             if (place / file).is_file():
@@ -314,7 +215,11 @@ def _read_boxes(path: Path, layout: DatasetLayout) -> NDArray[np.float64]:
 
 
 def read_sequence(folder: Path, layout: DatasetLayout, cut: bool = False) -> Sequence:
-    """Open one sequence of a dataset. Raises SequenceError with the path and what is wrong."""
+    """Open one sequence of a dataset.
+
+    Raises:
+        SequenceError: Something is missing, broken, or of unequal length.
+    """
     if layout.name == "folder":
         return open_sequence(folder, cut=cut)
     if not folder.is_dir():
@@ -345,7 +250,7 @@ def read_sequence(folder: Path, layout: DatasetLayout, cut: bool = False) -> Seq
 def _spread(
     boxes: NDArray[np.float64], aux_boxes: NDArray[np.float64] | None, count: int, every: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64] | None, NDArray[np.bool_]]:
-    """Rows for every n-th frame become rows for all frames; those between are nan and unlabelled."""
+    """Turn rows for every n-th frame into rows for all frames; those between are nan and unlabelled."""
     if every == 1 or len(boxes) == count or len(boxes) != -(-count // every):
         return boxes, aux_boxes, np.ones(len(boxes), dtype=np.bool_)
     labelled = np.zeros(count, dtype=np.bool_)
@@ -360,7 +265,7 @@ def _spread(
 
 
 def _hide_absent(boxes: NDArray[np.float64], folder: Path, layout: DatasetLayout) -> NDArray[np.float64]:
-    """Boxes with nan where the dataset's own flag file says that the object is not to be seen."""
+    """Set boxes to nan where the dataset's own flag file says that the object is not visible."""
     if layout.absent_file is None or not (folder / layout.absent_file).is_file():
         return boxes
     try:
@@ -373,6 +278,6 @@ def _hide_absent(boxes: NDArray[np.float64], folder: Path, layout: DatasetLayout
 
 
 def visible_frames(sequence: Sequence, min_size: float) -> NDArray[np.bool_]:
-    """[N] bool: frames that training may use: annotated, present, both sides above the dataset's least size."""
+    """[N] bool: frames that training may use: annotated, present, both sides larger than `min_size` pixels."""
     with np.errstate(invalid="ignore"):
         return np.asarray(sequence.present & sequence.labelled & (sequence.boxes[:, 2:] > min_size).all(axis=1))

@@ -29,7 +29,8 @@ if TYPE_CHECKING:
     from ckd_core.frame import Image
 
 logger = logging.getLogger(__name__)
-MOST_CUT, FEW_FRAMES = 0.1, 5  # of a sequence; OTB's David has a third more images than lines, at its beginning
+# Surplus of a sequence that may be cut. OTB's David has a third more images than lines, but at its beginning.
+MAX_CUT_SHARE, MAX_CUT_FRAMES = 0.1, 5
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".pgm", ".ppm"})
 AUX_FOLDERS = {"infrared": Modality.THERMAL, "depth": Modality.DEPTH, "event": Modality.EVENT}
 DEFAULT_FPS = 30.0
@@ -204,9 +205,9 @@ def annotated_frames(truth: Path, rows: int, count: int, cut: bool) -> int:
         return count
     if not cut:
         raise SequenceError(f"{truth} has {rows} lines for {count} images; must be equal")
-    if abs(rows - count) > max(FEW_FRAMES, MOST_CUT * count):
+    if abs(rows - count) > max(MAX_CUT_FRAMES, MAX_CUT_SHARE * count):
         raise SequenceError(
-            f"{truth} has {rows} lines for {count} images; at most {MOST_CUT:.0%} are cut off an end, "
+            f"{truth} has {rows} lines for {count} images; at most {MAX_CUT_SHARE:.0%} are cut off an end, "
             "a larger surplus says that both begin at different frames"
         )
     logger.warning("%s: %d lines for %d images; the surplus at the end is cut", truth, rows, count)

@@ -176,9 +176,9 @@ class Trial:
 def find_thresholds(
     trial: Trial, start: Thresholds, progress: Callable[[int, int], object] = lambda *_: None
 ) -> Thresholds:
-    """Thresholds of the lowest cost along `ORDER`, one at a time; the same for the same network and footage.
+    """Lower the cost by one threshold at a time, in `ORDER`; deterministic for a network and footage.
 
-    Among equals the value nearest to the one so far wins.
+    Of values with equal cost the nearest to the present one is chosen.
     """
     best = start
     total = sum(len(CANDIDATES[name]) for name in ORDER)
@@ -270,11 +270,10 @@ def calibrate(
     config = TrackerConfig(published_geometry=published)
     engine = TorchEngine(network, "fp32", "cpu")
     after = find_thresholds(Trial(engine, folders + clips, config), Thresholds(), progress)
+    held_out = synthetic_footage(HELD_OUT_SEED, modalities, min(scenes, HELD_OUT_SCENES), FRAMES_PER_CLIP)
     groups = {
         "synthetic, calibrated on": clips,
-        "synthetic, held out": synthetic_footage(
-            HELD_OUT_SEED, modalities, min(scenes, HELD_OUT_SCENES), FRAMES_PER_CLIP
-        ),
+        "synthetic, held out": held_out,
         **{f"{item.name}, calibrated on": [item] for item in folders},
     }
     trials = {name: Trial(engine, items, config) for name, items in groups.items() if items}

@@ -6,7 +6,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from ckd_core.data.datasets import get_layout, open_dataset
+from ckd_core.data.datasets import open_dataset
+from ckd_core.data.layouts import get_layout
 from ckd_core.data.pairs import PairDataset, PairError, TrainingSample
 from ckd_core.data.sampler import CropGeometry, SamplerSettings, SequenceGroup, SequencePairs
 from ckd_core.frame import Modality

@@ -24,7 +24,7 @@ WARM_LEVEL = 150  # thermal camera value above which a real blob counts as a war
 class Canvas:
     """colours_heat: [h, w, 4] uint8; alpha: [h, w] uint8; hull: [n, 2] float32 outline of the opaque part, pixels."""
 
-    colours_heat: NDArray[np.uint8]
+    color_heat: NDArray[np.uint8]
     alpha: NDArray[np.uint8]
     hull: NDArray[np.float32]
 
@@ -50,8 +50,8 @@ class Actor(Protocol):
 class Rigid:
     """A thing that keeps its shape."""
 
-    def __init__(self, colours_heat: NDArray[np.uint8], alpha: NDArray[np.uint8]) -> None:
-        self._canvas = Canvas(colours_heat, alpha, outline(alpha))
+    def __init__(self, color_heat: NDArray[np.uint8], alpha: NDArray[np.uint8]) -> None:
+        self._canvas = Canvas(color_heat, alpha, outline(alpha))
 
     def paint(self, phase: float) -> Canvas:
         """Return the same appearance at every phase."""
@@ -62,8 +62,8 @@ class Rigid:
 class Deforming:
     """A thing that bends and swells with its phase."""
 
-    def __init__(self, colours_heat: NDArray[np.uint8], alpha: NDArray[np.uint8], strength: float) -> None:
-        self._colours_heat = colours_heat
+    def __init__(self, color_heat: NDArray[np.uint8], alpha: NDArray[np.uint8], strength: float) -> None:
+        self._color_heat = color_heat
         self._alpha = alpha
         height, width = alpha.shape
         ys, xs = np.mgrid[0:height, 0:width].astype(np.float32)
@@ -76,12 +76,12 @@ class Deforming:
         dx = self._strength * np.sin(self._ys * np.float32(4.0 / height) + np.float32(phase))
         dy = self._strength * np.cos(self._xs * np.float32(5.0 / width) + np.float32(1.3 * phase))
         map_x, map_y = self._xs + dx, self._ys + dy
-        colours = cv2.remap(self._colours_heat, map_x, map_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
+        colors = cv2.remap(self._color_heat, map_x, map_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
         alpha = cv2.remap(self._alpha, map_x, map_y, cv2.INTER_LINEAR).astype(np.uint8)
-        return Canvas(colours.astype(np.uint8), alpha, outline(alpha))
+        return Canvas(colors.astype(np.uint8), alpha, outline(alpha))
 
 
-Colour = tuple[float, float, float, float]
+Color = tuple[float, float, float, float]
 
 
 class Person:
@@ -92,36 +92,36 @@ class Person:
         body = float(rng.uniform(150, 235))
         clothed = body - float(rng.uniform(10, 80))
         red, green, blue = (float(c) for c in np.clip(skin, 0, 255))
-        self._skin: Colour = (red, green, blue, body)
+        self._skin: Color = (red, green, blue, body)
         self._top = self._clothes(rng, clothed)
         self._legs = self._clothes(rng, clothed - float(rng.uniform(-20, 30)))
         red, green, blue = (float(c) for c in rng.uniform(5, 90, 3))
-        self._hair: Colour = (red, green, blue, body - 30)
+        self._hair: Color = (red, green, blue, body - 30)
         self._build = float(rng.uniform(0.8, 1.35))
         self._stride = float(rng.uniform(0.15, 0.6))
         self._lean = float(rng.uniform(-0.1, 0.1))
         self._side_view = bool(rng.random() < 0.6)
         self._bag = bool(rng.random() < 0.35)
-        self._bag_colour = self._clothes(rng, clothed - 70)
+        self._bag_color = self._clothes(rng, clothed - 70)
         shade = cv2.resize(cloth, (PERSON_SIZE[1], PERSON_SIZE[0]), interpolation=cv2.INTER_AREA)
         self._shade = (0.65 + 0.7 * shade.astype(np.float32) / 255)[..., None]
 
     @staticmethod
-    def _clothes(rng: np.random.Generator, heat: float) -> Colour:
+    def _clothes(rng: np.random.Generator, heat: float) -> Color:
         red, green, blue = rng.uniform(10, 235, 3) if rng.random() < 0.6 else np.full(3, rng.uniform(10, 235))
         return float(red), float(green), float(blue), max(0.0, heat)
 
     def paint(self, phase: float) -> Canvas:
         """Draw the pose of this phase of the walk."""
         height, width = PERSON_SIZE
-        colours = np.zeros((height, width, 4), dtype=np.uint8)
+        colors = np.zeros((height, width, 4), dtype=np.uint8)
         alpha = np.zeros((height, width), dtype=np.uint8)
         build = self._build
 
-        def limb(points: Sequence[tuple[float, float]], thickness: float, colour: Colour) -> None:
+        def limb(points: Sequence[tuple[float, float]], thickness: float, color: Color) -> None:
             line = [np.round(np.array(points) * 16).astype(np.int32)]
             wide = max(1, round(thickness * build))
-            cv2.polylines(colours, line, isClosed=False, color=colour, thickness=wide, lineType=cv2.LINE_8, shift=4)
+            cv2.polylines(colors, line, isClosed=False, color=color, thickness=wide, lineType=cv2.LINE_8, shift=4)
             cv2.polylines(alpha, line, isClosed=False, color=255, thickness=wide, lineType=cv2.LINE_8, shift=4)
 
         swing = self._stride * np.sin(phase)
@@ -145,14 +145,14 @@ class Person:
             limb([shoulder, elbow, hand], 7, self._top)
             limb([hand, (hand[0] + 1, hand[1] + 2)], 5, self._skin)
         if self._bag:
-            limb([(neck[0] - 9, 38), (neck[0] - 10, 55)], 13, self._bag_colour)
+            limb([(neck[0] - 9, 38), (neck[0] - 10, 55)], 13, self._bag_color)
         head = (round(neck[0] * 16), (17 * 16))
-        for image, value in ((colours, self._hair), (alpha, (255.0,))):
+        for image, value in ((colors, self._hair), (alpha, (255.0,))):
             cv2.ellipse(image, head, ((8 * 16), round(10.5 * 16)), 0, 0, 360, value, -1, cv2.LINE_8, 4)
         face = (round((neck[0] + 2) * 16), (19 * 16))
-        cv2.ellipse(colours, face, (round(5.5 * 16), (7 * 16)), 0, 0, 360, self._skin, -1, cv2.LINE_8, 4)
-        colours[..., :3] = np.clip(colours[..., :3] * self._shade, 0, 255)
-        return Canvas(colours, cv2.blur(alpha, (3, 3)).astype(np.uint8), outline(alpha))
+        cv2.ellipse(colors, face, (round(5.5 * 16), (7 * 16)), 0, 0, 360, self._skin, -1, cv2.LINE_8, 4)
+        colors[..., :3] = np.clip(colors[..., :3] * self._shade, 0, 255)
+        return Canvas(colors, cv2.blur(alpha, (3, 3)).astype(np.uint8), outline(alpha))
 
 
 def random_mask(rng: np.random.Generator, height: int, width: int) -> NDArray[np.uint8]:
@@ -242,20 +242,20 @@ def bystander(rng: np.random.Generator, surfaces: Sequence[Surface], bodies: Seq
         return Person(rng, np.ascontiguousarray(level))
     if choice < 0.5 and bodies:
         return bodies[int(rng.integers(len(bodies)))]
-    colours_heat, alpha = cut_out(rng, surface)
+    color_heat, alpha = cut_out(rng, surface)
     if choice < 0.65:
-        return Deforming(colours_heat, alpha, float(rng.uniform(0.02, 0.07)))
-    return Rigid(colours_heat, alpha)
+        return Deforming(color_heat, alpha, float(rng.uniform(0.02, 0.07)))
+    return Rigid(color_heat, alpha)
 
 
 def lookalike(rng: np.random.Generator, actor: Actor) -> Actor:
     """Something easily taken for `actor`: its shape and pattern in slightly other colours and temperature."""
     canvas = actor.paint(float(rng.uniform(0, 6.28)))
-    colours = canvas.colours_heat.astype(np.float32)
-    colours[..., :3] = colours[..., :3] * rng.uniform(0.6, 1.4, 3) + rng.normal(0, 25, 3)
-    colours[..., 3] += rng.normal(0, 12)
+    colors = canvas.color_heat.astype(np.float32)
+    colors[..., :3] = colors[..., :3] * rng.uniform(0.6, 1.4, 3) + rng.normal(0, 25, 3)
+    colors[..., 3] += rng.normal(0, 12)
     if rng.random() < 0.5:
-        colours, alpha = colours[:, ::-1], canvas.alpha[:, ::-1]
+        colors, alpha = colors[:, ::-1], canvas.alpha[:, ::-1]
     else:
         alpha = canvas.alpha
-    return Rigid(np.ascontiguousarray(np.clip(colours, 0, 255).astype(np.uint8)), np.ascontiguousarray(alpha))
+    return Rigid(np.ascontiguousarray(np.clip(colors, 0, 255).astype(np.uint8)), np.ascontiguousarray(alpha))

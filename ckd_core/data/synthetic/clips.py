@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 
 Trouble = Literal["none", "smoke", "dark"]
 TargetKind = Literal["person", "rigid", "deforming"]
-SEEN_SHARE = 0.2  # a target of which less is visible counts as absent
+MIN_VISIBLE_SHARE = 0.2  # a target of which less is visible counts as absent
 BYSTANDERS = 4
-MINIMUM_SIDE = 64
+MIN_SIDE = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,10 +99,10 @@ def clip(
     Raises SyntheticError: a size, count or interval that cannot be recorded.
     """
     width, height = size
-    if frames < 1 or min(size) < MINIMUM_SIDE or fps <= 0:
+    if frames < 1 or min(size) < MIN_SIDE or fps <= 0:
         message = (
             f"cannot record {frames} frames of {width} x {height} at {fps} fps; "
-            f"expected at least 1 frame, {MINIMUM_SIDE} px and a positive rate"
+            f"expected at least 1 frame, {MIN_SIDE} px and a positive rate"
         )
         raise SyntheticError(message)
     if absent is not None and not 0 < absent[0] < absent[1] <= 1:
@@ -146,7 +146,7 @@ class _Studio:
             self.others.append(
                 self._walker(rng, actor, 0.25 * self.height, depth=float(rng.uniform(2700, 4500)), sway=0.4)
             )
-        self.look = replace(sensors.random_colour_look(rng, 0.0), noise=3.0)
+        self.look = replace(sensors.random_color_look(rng, 0.0), noise=3.0)
         self.smoke_cells = rng.random((9, 64)).astype(np.float32)
         self.thermal = sensors.ThermalLook(1.1, float(rng.uniform(-30, 0)))
         self.depth = sensors.DepthLook(0.008, float(rng.uniform(0.03, 0.12)))
@@ -159,9 +159,9 @@ class _Studio:
         surface = world.surfaces[int(rng.integers(len(world.surfaces)))]
         if kind == "person":
             return Person(rng, np.ascontiguousarray(surface.levels[-1][..., 1]))
-        colours_heat, alpha = cut_out(rng, surface)
-        colours_heat[..., 3] = np.clip(colours_heat[..., 3].astype(np.int16) + 90, 0, 255)
-        return Rigid(colours_heat, alpha) if kind == "rigid" else Deforming(colours_heat, alpha, 0.05)
+        color_heat, alpha = cut_out(rng, surface)
+        color_heat[..., 3] = np.clip(color_heat[..., 3].astype(np.int16) + 90, 0, 255)
+        return Rigid(color_heat, alpha) if kind == "rigid" else Deforming(color_heat, alpha, 0.05)
 
     def _walker(self, rng: np.random.Generator, actor: Actor, side: float, depth: float, sway: float) -> _Walker:
         canvas = actor.paint(0.0)
@@ -203,14 +203,14 @@ class _Studio:
             message = "a clip was painted without its target's cover"
             raise SyntheticError(message)
         clean = seen.rgb()
-        rgb = sensors.colour_image(rng, clean, self._light(index))
+        rgb = sensors.color_image(rng, clean, self._light(index))
         if self.trouble == "smoke":
             rgb = self._smoke(rgb, index)
-        aux = self._second(rng, seen.colours_heat, seen.depth_mm, clean, seconds)
+        aux = self._second(rng, seen.color_heat, seen.depth_mm, clean, seconds)
         box = self._visible_box(Placed(figure.canvas, compose(view, figure.matrix), figure.depth_mm), seen.cover)
         return MultiModalFrame(seconds, rgb, aux, self.modality), box, seen.cover
 
-    def _light(self, index: int) -> sensors.ColourLook:
+    def _light(self, index: int) -> sensors.ColorLook:
         if self.trouble != "dark":
             return self.look
         gain = max(0.08, 1.0 - 3.0 * index / self.count)
@@ -229,11 +229,11 @@ class _Studio:
         return hazy
 
     def _second(
-        self, rng: np.random.Generator, colours_heat: NDArray[np.uint8], depth_mm: NDArray[np.float32] | None,
+        self, rng: np.random.Generator, color_heat: NDArray[np.uint8], depth_mm: NDArray[np.float32] | None,
         clean: NDArray[np.uint8], seconds: float,
     ) -> NDArray[np.uint8] | NDArray[np.uint16]:  # fmt: skip
         if self.modality is Modality.THERMAL:
-            return sensors.thermal_image(rng, np.ascontiguousarray(colours_heat[..., 3]), self.thermal)
+            return sensors.thermal_image(rng, np.ascontiguousarray(color_heat[..., 3]), self.thermal)
         if depth_mm is not None:
             return sensors.depth_image(rng, depth_mm, self.depth)
         grey = cv2.cvtColor(clean, cv2.COLOR_RGB2GRAY).astype(np.uint8)
@@ -249,6 +249,6 @@ class _Studio:
         high = np.clip(whole[:2] + whole[2:], 0, (self.width, self.height))
         linear = figure.matrix[:, :2]
         opaque = float((figure.canvas.alpha > 127).sum()) * abs(float(np.linalg.det(linear)))
-        if float((cover > 127).sum()) < SEEN_SHARE * opaque or (high - low).min() < 2:
+        if float((cover > 127).sum()) < MIN_VISIBLE_SHARE * opaque or (high - low).min() < 2:
             return np.full(4, np.nan)
         return np.concatenate((low, high - low))

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 ABSENT_BOX = (2.0, 2.0, 0.25, 0.25)  # wholly outside the search region
 TARGET_SIDE = 60.0  # world pixels; the world has no other scale
-LEAST_SEEN = 0.35  # share of the target that must be visible for a pair to be a positive one
+MIN_VISIBLE_SHARE = 0.35  # share of the target that must be visible for a pair to be a positive one
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,8 +145,8 @@ class _PairPainter:
         dead = rng.random()
         drop_rgb, drop_aux = dead < settings.drop_rgb, dead > 1 - settings.drop_aux
         lose_rgb, lose_aux = self._losses(drop_rgb or drop_aux)
-        calm = sensors.random_colour_look(rng, 0.3 * settings.hard)
-        look = calm if rng.random() < 0.4 else sensors.random_colour_look(rng, settings.hard)
+        calm = sensors.random_color_look(rng, 0.3 * settings.hard)
+        look = calm if rng.random() < 0.4 else sensors.random_color_look(rng, settings.hard)
         side = float(np.sqrt(first.box[2] * first.box[3]))
         view_t, box_t = self._window(
             first.box, first.box, side * settings.template_factor, settings.template_size, 0.03
@@ -309,12 +309,12 @@ class _PairPainter:
         return Placed(canvas, similarity(scale, scale, 0.0, (w / 2, h / 2), (center[0], center[1])), self.near * 0.8)
 
     def _show(
-        self, moment: _Moment, view: NDArray[np.float64], size: int, look: sensors.ColourLook, drop_rgb: bool,
+        self, moment: _Moment, view: NDArray[np.float64], size: int, look: sensors.ColorLook, drop_rgb: bool,
         drop_aux: bool,
     ) -> torch.Tensor:  # fmt: skip
         rng = self.rng
         seen = render(moment.backdrop, moment.placed, view, (size, size), depth=self.modality is Modality.DEPTH)
-        rgb = sensors.colour_image(rng, seen.rgb(), look)
+        rgb = sensors.color_image(rng, seen.rgb(), look)
         aux = self._aux(seen, moment, view, size)
         if rng.random() < 0.12:  # the window reaches over the picture's edge
             self._cut(rgb, aux)
@@ -360,4 +360,4 @@ def _covers(other: NDArray[np.float64], box: NDArray[np.float64]) -> bool:
     low = np.maximum(other[:2], box[:2])
     high = np.minimum(other[:2] + other[2:], box[:2] + box[2:])
     shared = float(np.prod(np.clip(high - low, 0, None)))
-    return shared > (1 - LEAST_SEEN) * 0.4 * float(box[2] * box[3])
+    return shared > (1 - MIN_VISIBLE_SHARE) * 0.4 * float(box[2] * box[3])

@@ -46,21 +46,21 @@ class Rendered:
     None when none was asked for.
     """
 
-    colours_heat: NDArray[np.uint8]
+    color_heat: NDArray[np.uint8]
     depth_mm: NDArray[np.float32] | None
     cover: NDArray[np.uint8] | None
 
     def rgb(self) -> NDArray[np.uint8]:
         """[h, w, 3] colours alone; OpenCV copies channels several times faster than a strided view is read."""
-        return cv2.cvtColor(self.colours_heat, cv2.COLOR_RGBA2RGB).astype(np.uint8, copy=False)
+        return cv2.cvtColor(self.color_heat, cv2.COLOR_RGBA2RGB).astype(np.uint8, copy=False)
 
     def grey(self) -> NDArray[np.uint8]:
         """[h, w] brightness."""
-        return cv2.cvtColor(self.colours_heat, cv2.COLOR_RGBA2GRAY).astype(np.uint8, copy=False)
+        return cv2.cvtColor(self.color_heat, cv2.COLOR_RGBA2GRAY).astype(np.uint8, copy=False)
 
     def heat(self) -> NDArray[np.uint8]:
         """[h, w] warmth alone."""
-        return cv2.extractChannel(self.colours_heat, 3).astype(np.uint8, copy=False)
+        return cv2.extractChannel(self.color_heat, 3).astype(np.uint8, copy=False)
 
 
 def compose(outer: NDArray[np.float64], inner: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -173,18 +173,18 @@ def _paint(
     x2, y2 = np.minimum(np.ceil(corners.max(axis=0)).astype(int) + 2, (width, height))
     if x2 <= x1 or y2 <= y1:
         return
-    colours, alpha = canvas.colours_heat, canvas.alpha
+    colors, alpha = canvas.color_heat, canvas.alpha
     scale = scale_of(matrix)
     if scale < 0.6:  # shrink first, or small actors would flicker
         factor = max(scale * 1.2, 0.08)
         small = (max(2, round(w * factor)), max(2, round(h * factor)))
-        colours = cv2.resize(colours, small, interpolation=cv2.INTER_AREA).astype(np.uint8, copy=False)
+        colors = cv2.resize(colors, small, interpolation=cv2.INTER_AREA).astype(np.uint8, copy=False)
         alpha = cv2.resize(alpha, small, interpolation=cv2.INTER_AREA).astype(np.uint8, copy=False)
         fx, fy = w / small[0], h / small[1]
         matrix = compose(matrix, np.array(((fx, 0, fx / 2 - 0.5), (0, fy, fy / 2 - 0.5))))
     matrix = matrix - np.array(((0, 0, x1), (0, 0, y1)))
     size = (int(x2 - x1), int(y2 - y1))
-    front = cv2.warpAffine(colours, matrix, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    front = cv2.warpAffine(colors, matrix, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     opacity = cv2.warpAffine(alpha, matrix, size, flags=cv2.INTER_LINEAR)
     part = image[y1:y2, x1:x2]
     weight = opacity.astype(np.uint16)[..., None]

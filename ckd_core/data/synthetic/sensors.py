@@ -29,7 +29,7 @@ _LOG_LEVELS = np.log(np.arange(256, dtype=np.float32) + 8)
 
 
 @dataclass(frozen=True, slots=True)
-class ColourLook:
+class ColorLook:
     """State of air and light.
 
     gain, gamma, tint: exposure; smoke: share hidden on average (0..1), its mean tone 0..255 and clouds across the
@@ -92,12 +92,12 @@ class EventLook:
     blind_from: float = 1.0
 
 
-def random_colour_look(rng: np.random.Generator, hard: float = 0.5) -> ColourLook:
+def random_color_look(rng: np.random.Generator, hard: float = 0.5) -> ColorLook:
     """Draw light and air; `hard` is the chance of trouble (darkness, glare, smoke, blur, noise)."""
     trouble = str(rng.choice(_TROUBLES, p=_TROUBLE_SHARES)) if rng.random() < hard else ""
     gain = {"dark": (0.06, 0.4), "glare": (2.0, 8.0)}.get(trouble, (0.75, 1.25))
     grain = {"dark": (2.0, 9.0), "noise": (10.0, 80.0)}.get(trouble)
-    look = ColourLook(
+    look = ColorLook(
         gain=float(rng.uniform(*gain)),
         gamma=float(np.exp(rng.normal(0, 0.12))),
         tint=(float(rng.uniform(0.9, 1.1)), 1.0, float(rng.uniform(0.9, 1.1))),
@@ -168,7 +168,7 @@ def _streak(length: int, angle: float) -> NDArray[np.float32]:
     return streak
 
 
-def colour_image(rng: np.random.Generator, rgb: NDArray[np.uint8], look: ColourLook) -> NDArray[np.uint8]:
+def color_image(rng: np.random.Generator, rgb: NDArray[np.uint8], look: ColorLook) -> NDArray[np.uint8]:
     """[h, w, 3] uint8 as the colour camera sees it."""
     levels = np.arange(256, dtype=np.float32) / 255
     curve = [np.clip(levels**look.gamma * look.gain * t * 255, 0, 255) for t in look.tint]

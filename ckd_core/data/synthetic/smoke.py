@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _SKY_SIDE, _SKY_CELLS = 384, 6
-_THICKEST = 0.985  # share of a pixel that the densest smoke hides
+_MAX_DENSITY = 0.985  # share of a pixel that the densest smoke hides
 _DRIFT = 0.9  # sky pixels a frame
 
 
@@ -67,7 +67,7 @@ def veil(
     far that varies between cloud and gap; tone: mean level of the smoke 0..255; shade: how far that varies.
     """
     density, light = cv2.split(clouds)
-    weight = np.clip(density * contrast + hidden, 0, _THICKEST)[..., None]
+    weight = np.clip(density * contrast + hidden, 0, _MAX_DENSITY)[..., None]
     level = np.clip(light * shade + tone, 0, 255)[..., None]
     seen: NDArray[np.uint8] = (image * (1 - weight) + level * weight).astype(np.uint8)
     return seen

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 SURFACE_SIDE = 384
 PROCEDURAL_SURFACES = 40
-SMALLEST_LEVEL = 48
+MIN_LEVEL_SIDE = 48
 # Photographs inside the scikit-image and scikit-learn wheels whose notices allow free use.
 PACKAGE_IMAGES = {
     "skimage": (
@@ -65,7 +65,7 @@ class Surface:
 def make_surface(rgb: NDArray[np.uint8], heat: NDArray[np.uint8], measured_heat: bool = False) -> Surface:
     """Stack colours [H, W, 3] and temperatures [H, W], and shrink them step by step."""
     levels = [np.ascontiguousarray(np.dstack((rgb, heat)))]
-    while min(levels[-1].shape[:2]) >= 2 * SMALLEST_LEVEL:
+    while min(levels[-1].shape[:2]) >= 2 * MIN_LEVEL_SIDE:
         levels.append(cv2.pyrDown(levels[-1]).astype(np.uint8, copy=False))
     return Surface(tuple(levels), measured_heat)
 
@@ -88,17 +88,17 @@ def heat_of(rng: np.random.Generator, rgb: NDArray[np.uint8]) -> NDArray[np.uint
 def _palette(rng: np.random.Generator, count: int) -> NDArray[np.uint8]:
     base = rng.uniform(0, 255, (count, 3))
     grey = base.mean(axis=1, keepdims=True)
-    colours: NDArray[np.uint8] = np.clip(grey + (base - grey) * 0.7, 0, 255).astype(np.uint8)
-    return colours
+    colors: NDArray[np.uint8] = np.clip(grey + (base - grey) * 0.7, 0, 255).astype(np.uint8)
+    return colors
 
 
 def dead_leaves(rng: np.random.Generator, side: int = SURFACE_SIDE, leaves: int = 160) -> NDArray[np.uint8]:
     """Overlapping discs, boxes and polygons with sizes over a power law: the statistics of natural scenes."""
     image = np.empty((side, side, 3), dtype=np.uint8)
-    colours = _palette(rng, 24)
-    image[:] = colours[0]
+    colors = _palette(rng, 24)
+    image[:] = colors[0]
     for _ in range(leaves):
-        colour = tuple(int(c) for c in colours[rng.integers(24)])
+        color = tuple(int(c) for c in colors[rng.integers(24)])
         size = float(np.clip(side * 0.03 / max(1e-3, rng.random()) ** 0.6, 2, side * 0.4))
         cx, cy = rng.uniform(0, side, 2)
         corners = int(rng.integers(3, 9))
@@ -108,10 +108,10 @@ def dead_leaves(rng: np.random.Generator, side: int = SURFACE_SIDE, leaves: int 
         if rng.random() < 0.4:
             cv2.ellipse(
                 image, (int(cx), int(cy)), (int(size) + 1, int(size * rng.uniform(0.3, 1)) + 1),
-                float(rng.uniform(0, 180)), 0, 360, colour, -1,
+                float(rng.uniform(0, 180)), 0, 360, color, -1,
             )  # fmt: skip
         else:
-            cv2.fillPoly(image, [points.astype(np.int32)], colour)
+            cv2.fillPoly(image, [points.astype(np.int32)], color)
     grain = rng.normal(0, rng.uniform(2, 14), (side, side, 1)).astype(np.float32)
     shade = 0.6 + 0.8 * smooth_noise(rng, (side, side), int(rng.integers(2, 6)))[..., None]
     return np.clip(image * shade + grain, 0, 255).astype(np.uint8)
@@ -127,11 +127,11 @@ def cloudy(rng: np.random.Generator, side: int = SURFACE_SIDE) -> NDArray[np.uin
         noise += weight * smooth_noise(rng, (side, side), int(2 ** (octave + 1)))
         total += weight
     noise = np.clip((noise / total - 0.5) * 2.2 + 0.5, 0, 1)
-    colours = _palette(rng, 4).astype(np.float32)
+    colors = _palette(rng, 4).astype(np.float32)
     position = noise * 3
     low = np.minimum(position.astype(np.int32), 2)
     part = (position - low)[..., None]
-    mixed: NDArray[np.uint8] = (colours[low] * (1 - part) + colours[low + 1] * part).astype(np.uint8)
+    mixed: NDArray[np.uint8] = (colors[low] * (1 - part) + colors[low + 1] * part).astype(np.uint8)
     return mixed
 
 
@@ -202,28 +202,28 @@ def read_rgbt_folder(folder: Path) -> Iterator[tuple[str, NDArray[np.uint8], NDA
         message = f"no images in {folder / 'visible'}; expected visible/*.jpg beside infrared/*.jpg of the same names"
         raise SyntheticError(message)
     for name in names:
-        colour = cv2.imread(str(folder / "visible" / name), cv2.IMREAD_COLOR)
+        color = cv2.imread(str(folder / "visible" / name), cv2.IMREAD_COLOR)
         heat = cv2.imread(str(folder / "infrared" / name), cv2.IMREAD_GRAYSCALE)
-        if colour is None or heat is None or colour.shape[:2] != heat.shape[:2]:
+        if color is None or heat is None or color.shape[:2] != heat.shape[:2]:
             message = f"{folder}/(visible, infrared)/{name}: expected two readable images of one size"
             raise SyntheticError(message)
-        yield name, cv2.cvtColor(colour, cv2.COLOR_BGR2RGB).astype(np.uint8), heat.astype(np.uint8)
+        yield name, cv2.cvtColor(color, cv2.COLOR_BGR2RGB).astype(np.uint8), heat.astype(np.uint8)
 
 
 def read_rgbt_video(stem: Path, step: int) -> Iterator[tuple[int, NDArray[np.uint8], NDArray[np.uint8]]]:
     """Every `step`-th (index, colours, temperatures) of STEM_visible.mp4 and STEM_infrared.mp4."""
-    colour_video = cv2.VideoCapture(f"{stem}_visible.mp4")
+    color_video = cv2.VideoCapture(f"{stem}_visible.mp4")
     heat_video = cv2.VideoCapture(f"{stem}_infrared.mp4")
-    if not (colour_video.isOpened() and heat_video.isOpened()):
+    if not (color_video.isOpened() and heat_video.isOpened()):
         message = f"cannot open {stem}_visible.mp4 and {stem}_infrared.mp4; expected two videos"
         raise SyntheticError(message)
     index = 0
     while True:
-        got_colour, colour = colour_video.read()
+        got_color, color = color_video.read()
         got_heat, heat = heat_video.read()
-        if not (got_colour and got_heat):
+        if not (got_color and got_heat):
             return
         if index % step == 0:
-            rgb = cv2.cvtColor(colour, cv2.COLOR_BGR2RGB).astype(np.uint8)
+            rgb = cv2.cvtColor(color, cv2.COLOR_BGR2RGB).astype(np.uint8)
             yield index, rgb, cv2.cvtColor(heat, cv2.COLOR_BGR2GRAY).astype(np.uint8)
         index += 1

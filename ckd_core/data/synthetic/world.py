@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 VIDEO_STEP = 5
-LARGEST_GAP = 4  # pictures of one recording that a sighting may lie apart
+MAX_GAP = 4  # pictures of one recording that a sighting may lie apart
 SAME_FIGURE = 1.2  # distance of centres, in box sides, up to which two sightings show one figure
 
 
@@ -85,7 +85,7 @@ class World:
         """Real warm figures that stand near one place in two pictures of one recording (or twice in the same)."""
         found = []
         for i, shot in enumerate(self._shots):
-            for later in self._shots[i : i + LARGEST_GAP]:
+            for later in self._shots[i : i + MAX_GAP]:
                 if later.recording != shot.recording:
                     break
                 found += [
@@ -103,7 +103,7 @@ class World:
         for shot in self._shots:
             picture = shot.surface.finest
             cuts += warm_bodies(np.ascontiguousarray(picture[..., :3]), np.ascontiguousarray(picture[..., 3]))
-        return [Rigid(colours_heat, alpha) for colours_heat, alpha in cuts]
+        return [Rigid(color_heat, alpha) for color_heat, alpha in cuts]
 
 
 def _same_figure(box: NDArray[np.float64], other: NDArray[np.float64]) -> bool:

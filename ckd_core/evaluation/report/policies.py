@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from ckd_core.data.datasets import Dataset, get_layout
+from ckd_core.data.datasets import Dataset
+from ckd_core.data.layouts import get_layout
 from ckd_core.data.sequences import write_sequence
 from ckd_core.evaluation.report.table_files import markdown_table
 from ckd_core.evaluation.report.tables import TableError, TableRow, mean_of, run_condition

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from ckd_core.data.datasets import DatasetLayout, get_layout
+from ckd_core.data.layouts import DatasetLayout, get_layout
 from ckd_core.errors import TrackingError
 from ckd_core.evaluation.scoring.metrics import NORMALIZED_THRESHOLDS, PRECISION_THRESHOLDS, SUCCESS_THRESHOLDS
 

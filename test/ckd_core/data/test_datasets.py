@@ -6,7 +6,8 @@ import cv2
 import numpy as np
 import pytest
 
-from ckd_core.data.datasets import DatasetError, get_layout, open_dataset, visible_frames
+from ckd_core.data.datasets import open_dataset, visible_frames
+from ckd_core.data.layouts import DatasetError, get_layout
 from ckd_core.data.sequences import SequenceError
 from ckd_core.frame import Modality
 
@@ -45,7 +46,7 @@ def test_lasher_with_splits_and_lists(tmp_path: Path) -> None:
     sequence = dataset.open("teb")
     assert sequence.modality is Modality.THERMAL
     assert len(sequence) == 3
-    with pytest.raises(DatasetError, match="no split 'val'; known are train, test"):
+    with pytest.raises(DatasetError, match="unknown split 'val' of lasher; expected one of: train, test"):
         open_dataset("lasher", tmp_path, "val")
     with pytest.raises(DatasetError, match="no sequence nope"):
         dataset.select(["nope"])
@@ -203,7 +204,7 @@ def test_what_is_not_there(tmp_path: Path) -> None:
         open_dataset("gtot", tmp_path / "none")
     with pytest.raises(DatasetError, match="holds no sequence of gtot: expected SEQUENCE/groundTruth_v"):
         open_dataset("gtot", tmp_path)
-    with pytest.raises(DatasetError, match="no dataset 'lahser'; known are lasher"):
+    with pytest.raises(DatasetError, match="unknown dataset 'lahser'; expected one of: lasher"):
         open_dataset("lahser", tmp_path)
 
 

@@ -162,5 +162,5 @@ def test_outside_the_frame_is_black() -> None:
     "box", [(0, 0, 0, 5), (0, 0, 5, -1), (float("nan"), 0, 5, 5), (0, 0, float("inf"), 5)], ids=str
 )
 def test_a_box_without_area_has_no_window(box: tuple[float, ...]) -> None:
-    with pytest.raises(CropError, match="finite box with an area"):
+    with pytest.raises(CropError, match="finite numbers with a positive width and height"):
         window_around(BoundingBox(*box), 2.0)

@@ -19,7 +19,7 @@ import pytest
 import torch
 import yaml
 
-from ckd_core.data.datasets import DatasetError
+from ckd_core.data.layouts import DatasetError
 from ckd_core.data.pairs import PairError, TrainingSample
 from ckd_core.data.sequences import SequenceError
 from ckd_core.errors import TrackingError
@@ -61,7 +61,11 @@ def changed(out: Path, **changes: Any) -> TrainSettings:
             DatasetError,
             r"holds no sequence of lasher|no folder",
         ),
-        ({"kind": "sequences", "dataset": "lasar", "root": "."}, DatasetError, r"no dataset 'lasar'; known are"),
+        (
+            {"kind": "sequences", "dataset": "lasar", "root": "."},
+            DatasetError,
+            r"unknown dataset 'lasar'; expected one of",
+        ),
         ({"kind": "synthetic", "rgbt_folders": ["gone"]}, PairError, r"no gone/visible, gone/infrared \(rgbt_folders"),
         ({"kind": "synthetic", "rgbt_videos": ["gone"]}, PairError, r"no gone_visible.mp4, gone_infrared.mp4"),
     ],

@@ -157,11 +157,11 @@ def test_event_failure_modes() -> None:
 def test_colour_failure_modes() -> None:
     rng = np.random.default_rng(0)
     picture = rng.integers(0, 256, (80, 80, 3), dtype=np.uint8)
-    plain = sensors.colour_image(rng, picture, sensors.ColourLook(noise=0))
+    plain = sensors.color_image(rng, picture, sensors.ColorLook(noise=0))
     np.testing.assert_array_equal(plain, picture)
-    dark = sensors.colour_image(rng, picture, sensors.ColourLook(gain=0.1, noise=0))
+    dark = sensors.color_image(rng, picture, sensors.ColorLook(gain=0.1, noise=0))
     assert dark.max() <= 26
-    smoke = sensors.colour_image(rng, picture, sensors.ColourLook(smoke=0.9, noise=0))
+    smoke = sensors.color_image(rng, picture, sensors.ColorLook(smoke=0.9, noise=0))
     assert smoke.std() < 0.4 * picture.std()
-    blurred = sensors.colour_image(rng, picture, sensors.ColourLook(blur=9, noise=0))
+    blurred = sensors.color_image(rng, picture, sensors.ColorLook(blur=9, noise=0))
     assert blurred.std() < 0.6 * picture.std()
