@@ -1,22 +1,24 @@
-"""`~/status` and `/diagnostics`: what the node says about itself, once a second and whenever something happens."""
+"""`~/status` and `/diagnostics`: what the node reports about itself, once a second and whenever something happens."""
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from rclpy.qos import DurabilityPolicy, QoSProfile
 
-from sdstrack_ros.node.health import Situation, judge
+from sdstrack_ros.node.faults import FaultLog, guarded
+from sdstrack_ros.node.health import Health, judge
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from rclpy.node import Node
 
-    from sdstrack_ros.node.faults import FaultLog
-    from sdstrack_ros.node.health import Health, Verdict
+    from sdstrack_ros.node.health import Situation, Verdict
     from sdstrack_ros.tracking.session import Session
+    from sdstrack_ros.tracking.target_requests import RequestOutcome
     from sdstrack_ros.tracking.warm_tracker import WarmTracker
 
 
@@ -32,7 +34,7 @@ def diagnostic_status(name: str, verdict: Verdict, values: Mapping[str, str], ha
 
 
 def duplicate_name_warning(node: Node) -> str:
-    """Say when several nodes have this node's name, each of which answers every request; '' when it is alone."""
+    """Say when several nodes have this node's name, because each of them serves every request; '' otherwise."""
     name, namespace = node.get_name(), node.get_namespace()
     count = node.get_node_names_and_namespaces().count((name, namespace))
     return f"{count} nodes are called {node.get_fully_qualified_name()}" if count > 1 else ""
@@ -48,31 +50,64 @@ def target_facts(session: Session | None) -> dict[str, str]:
 
 
 def engine_facts(warm: WarmTracker | None) -> dict[str, str]:
-    """What the tracker runs and on what, as the key-value pairs of a status message; empty while it does not."""
+    """What the tracker runs, and on what, as the key-value pairs of a status message; empty texts while it does not."""
     names = ("model", "weights", "device", "engine")
     return {name: str(getattr(warm, name)) if warm is not None else "" for name in names}
 
 
 class StatusReporter:
-    """Publishes the node's status; lives as long as the node, whatever its lifecycle state."""
+    """Reports what becomes of requests and how the node is; lives as long as the node, whatever its lifecycle state.
 
-    def __init__(self, node: Node, health: Health, faults: FaultLog) -> None:
+    Attributes:
+        health: counters, rates and latencies.
+        faults: what went wrong, by cause.
+        last_request: outcome of the last request, in words.
+
+    """
+
+    def __init__(self, node: Node, describe: Callable[[float], tuple[Situation, Mapping[str, str]]]) -> None:
+        """Create the topics.
+
+        Args:
+            node: owner of the topics.
+            describe: what the node knows at a time of a steady clock: its situation, and facts for the status
+                ('state', 'score', 'device', ...), which come before the counters.
+
+        """
+        self.health = Health()
+        self.faults = FaultLog(node.get_logger().warning)
+        self.last_request = ""
         self._node = node
-        self._health = health
-        self._faults = faults
+        self._describe = describe
         latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
         self._status = node.create_publisher(DiagnosticStatus, "~/status", latched)
         self._diagnostics = node.create_publisher(DiagnosticArray, "/diagnostics", 10)
 
-    def publish(self, situation: Situation, facts: Mapping[str, str], now: float, periodic: bool) -> None:
-        """Publish the status; also to /diagnostics when `periodic`.
+    def conclude(self, outcome: RequestOutcome) -> None:
+        """Report the outcome of a request in the log and on ~/status."""
+        if not outcome.accepted:
+            self.refuse(outcome.origin, outcome.verdict)
+            return
+        self.last_request = str(outcome)
+        self._node.get_logger().info(self.last_request)
+        self.report()
 
-        facts: what else is known ('target', 'score', 'device', ...); they come first.
-        now: seconds of a steady clock.
-        """
-        values = dict(facts)
-        values.update(self._health.values(now))
-        for fault in self._faults.faults():
+    def refuse(self, cause: str, reason: str) -> None:
+        """Report a refusal on ~/status; count it by its cause, and log it as faults are."""
+        self.health.count("refused")
+        self.faults.record(cause, reason)
+        text = f"{cause} {reason}"
+        repeated, self.last_request = text == self.last_request, text
+        if not repeated:  # a detector repeats itself thirty times a second; the next periodic status counts it
+            self.report()
+
+    @guarded("status")
+    def report(self, periodic: bool = False) -> None:
+        """Publish the status; on /diagnostics, too, when `periodic`."""
+        now = time.monotonic()
+        situation, facts = self._describe(now)
+        values = {**facts, **self.health.values(now)}
+        for fault in self.faults.faults():
             values[f"fault.{fault.cause}"] = f"{fault.count} x, last: {fault.message}"
         message = diagnostic_status(
             self._node.get_fully_qualified_name(), judge(situation), values, facts.get("device", "")

@@ -88,6 +88,11 @@ class LatestFrameWorker(Generic[FrameT, RequestT]):
         return left
 
     @property
+    def running(self) -> bool:
+        """Whether the thread lives."""
+        return self._thread.is_alive()
+
+    @property
     def stopping(self) -> bool:
         """Whether `stop` was called: results that come later are nobody's."""
         with self._wake:

@@ -1,8 +1,9 @@
-"""A node that cannot subscribe as asked, or hears nothing: in the test's own process, with a tracker of no network."""
+"""Transitions that fail and topics that stay silent: a node in the test's own process, whose tracker has no network."""
 
 from __future__ import annotations
 
 import sys
+import threading
 import time
 from contextlib import contextmanager
 from dataclasses import replace
@@ -15,9 +16,11 @@ from rclpy.lifecycle import TransitionCallbackReturn
 from rclpy.parameter import Parameter
 from sensor_msgs.msg import CameraInfo
 
-from sdstrack_ros.node import tracker_node
+from ckd_core.frame import BoundingBox
+from sdstrack_ros.node import configured, tracker_node
 from sdstrack_ros.node.health import Level, Situation, judge
 from sdstrack_ros.node.image_topics import ImageTopics
+from sdstrack_ros.tracking.target_requests import BoxRequest, ResetRequest
 from sdstrack_ros.tracking.warm_tracker import WarmTracker
 
 if TYPE_CHECKING:
@@ -34,11 +37,11 @@ TOPICS = {"/rgb/image_raw", "/aux/image_raw", "/camera_info"}
 def without_network(monkeypatch: pytest.MonkeyPatch) -> None:
     idle: Any = SimpleNamespace(reset=lambda: None)
     warm = WarmTracker(idle, idle, "none", "cpu", "none", "none")
-    monkeypatch.setattr(tracker_node, "build_warm_tracker", lambda _: warm)
+    monkeypatch.setattr(configured, "build_warm_tracker", lambda _: warm)
 
 
-class Told:
-    """A node and what it last said on ~/status."""
+class Watched:
+    """A node and its last message on ~/status."""
 
     def __init__(self, node: tracker_node.TrackerNode, monkeypatch: pytest.MonkeyPatch) -> None:
         self.node = node
@@ -48,20 +51,23 @@ class Told:
     def _hear(self, message: DiagnosticStatus) -> None:
         self.status = message
 
+    def value(self, key: str) -> str:
+        return next(pair.value for pair in self.status.values if pair.key == key)
+
     def subscribed(self) -> list[str]:
-        """Topics of the cameras that it listens to, one entry for each subscription."""
+        """Camera topics that the node subscribes to, one entry per subscription."""
         return sorted(s.topic_name for s in self.node.subscriptions if s.topic_name in TOPICS)
 
 
 @pytest.fixture
-def told(ros: RosTest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """Starts a node with parameters."""
+def create(ros: RosTest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """A function that creates a node with the given parameters."""
     nodes = []
 
-    def start(**values: Any) -> Told:
+    def start(**values: Any) -> Watched:
         overrides = [Parameter(name, value=value) for name, value in values.items()]
         nodes.append(tracker_node.TrackerNode(context=ros.context, parameter_overrides=overrides))
-        return Told(nodes[-1], monkeypatch)
+        return Watched(nodes[-1], monkeypatch)
 
     yield start
     for node in nodes:
@@ -72,30 +78,30 @@ def told(ros: RosTest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
 @pytest.mark.parametrize(
     ("values", "reason"),
     [
-        ({"aux_topic": "/depth//image"}, "aux_topic '/depth//image' is no name of a topic"),
-        ({"camera_info_topic": ""}, "camera_info_topic '' is no name of a topic: "),
-        ({"modality": "event", "events_topic": "my events"}, "events_topic 'my events' is no name of a topic"),
+        ({"aux_topic": "/depth//image"}, "aux_topic '/depth//image' is not a valid topic name"),
+        ({"camera_info_topic": ""}, "camera_info_topic '' is not a valid topic name: "),
+        ({"modality": "event", "events_topic": "my events"}, "events_topic 'my events' is not a valid topic name"),
     ],
 )
-def test_a_topic_that_cannot_be_is_refused_when_configured(told: Any, values: dict[str, Any], reason: str) -> None:
-    node = told(**values)
+def test_an_invalid_topic_name_is_refused_when_configured(create: Any, values: dict[str, Any], reason: str) -> None:
+    node = create(**values)
     assert node.node.trigger_configure() == FAILURE
     assert reason in node.status.message
     assert node.status.level == ERROR
 
 
 def test_event_packets_without_their_messages_are_refused_when_configured(
-    told: Any, monkeypatch: pytest.MonkeyPatch
+    create: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "event_camera_msgs.msg", None)
-    node = told(modality="event")
+    node = create(modality="event")
     assert node.node.trigger_configure() == FAILURE
     assert "need the package event_camera_msgs" in node.status.message
 
 
 @contextmanager
 def broken_second_stream() -> Iterator[None]:
-    """Whatever else a middleware may refuse: the second subscription of every activation fails."""
+    """The second subscription of every activation fails, as when the middleware refuses it."""
     subscribe = ImageTopics._stream
 
     def stream(self: ImageTopics, name: str, *rest: Any) -> None:
@@ -108,8 +114,8 @@ def broken_second_stream() -> Iterator[None]:
         yield
 
 
-def test_an_activation_that_fails_halfway_leaves_nothing_and_says_why(told: Any) -> None:
-    node = told()
+def test_an_activation_that_fails_halfway_leaves_nothing_and_says_why(create: Any) -> None:
+    node = create()
     for _ in range(3):
         assert node.node.trigger_configure() == SUCCESS
         with broken_second_stream():
@@ -123,6 +129,37 @@ def test_an_activation_that_fails_halfway_leaves_nothing_and_says_why(told: Any)
     assert node.subscribed() == sorted(TOPICS)
 
 
+def test_a_request_that_outlives_deactivation_keeps_the_tracker_to_itself(
+    create: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entered, release = threading.Event(), threading.Event()
+
+    def reset() -> None:
+        entered.set()
+        release.wait(60)
+
+    watched = create()
+    node = watched.node
+    assert node.trigger_configure() == SUCCESS
+    assert node.trigger_activate() == SUCCESS
+    node._configured.warm.tracker.reset = reset
+    node._active.submit(ResetRequest("reset"))
+    assert entered.wait(30)
+    node._active.submit(BoxRequest("init_roi", BoundingBox(0.0, 0.0, 20.0, 20.0)))
+    assert node.trigger_deactivate() == SUCCESS, "which does not wait for it"
+    assert watched.subscribed() == []
+    assert watched.value("last_request") == "init_roi refused: the node was deactivated before it could be served"
+    monkeypatch.setattr(configured, "TRACKER_PATIENCE_S", 0.1)
+    assert node.trigger_activate() == FAILURE
+    assert watched.status.message == "inactive; activate failed: still processing an earlier frame; try again"
+    assert watched.subscribed() == []
+    release.set()
+    monkeypatch.setattr(configured, "TRACKER_PATIENCE_S", 30.0)
+    assert node.trigger_activate() == SUCCESS
+    assert (watched.status.message, watched.subscribed()) == ("no target", sorted(TOPICS))
+    assert watched.value("last_request").startswith("init_roi refused"), "what came of it was discarded"
+
+
 class Lines:
     """A logger's warnings."""
 
@@ -133,33 +170,37 @@ class Lines:
         self.warnings.append(text)
 
 
-def test_a_missing_camera_info_is_told_while_3d_boxes_wait_for_it(told: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    node = told(camera_info_topic="/wrong/camera_info")
+def test_a_missing_camera_info_is_reported_while_3d_boxes_wait_for_it(
+    create: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node = create(camera_info_topic="/wrong/camera_info")
     assert node.node.trigger_configure() == SUCCESS
     assert node.node.trigger_activate() == SUCCESS
-    inputs, lines = node.node._inputs, Lines()
+    images, lines = node.node._active.images, Lines()
     monkeypatch.setattr(node.node, "get_logger", lambda: lines)
     later = time.monotonic() + 3.0
     for name in ("rgb", "aux"):
-        node.node._health.arrived(name, later)
-    assert list(inputs.silences(later)) == ["/wrong/camera_info"]
-    situation = Situation("active", "TRACKING", inputs.silences(later), inputs.image_topics)
+        node.node._reporter.health.arrived(name, later)
+    assert list(images.silence.silences(later)) == ["/wrong/camera_info"]
+    situation = Situation("active", "TRACKING", images.silence.silences(later), images.silence.image_topics)
     verdict = judge(situation)
     assert verdict.level is Level.WARN
     assert verdict.message.startswith("TRACKING; nothing on /wrong/camera_info for 3.")
-    inputs.warn_about_silence(later)
+    images.silence.warn(later)
     assert len(lines.warnings) == 1
-    assert "nobody publishes it; check the name and the remapping; no 3-D boxes come without it" in lines.warnings[0]
-    inputs.apply(replace(node.node.settings, publish_3d=False))
-    assert not inputs.silences(later)
-    inputs.apply(node.node.settings)
-    inputs._on_info(CameraInfo(width=640, height=480, k=[500.0, 0.0, 320.0, 0.0, 500.0, 240.0, 0.0, 0.0, 1.0]))
-    assert not inputs.silences(later + 1.0).keys() - {"/rgb/image_raw", "/aux/image_raw"}, "a calibration holds"
+    assert (
+        "nobody publishes it; check the name and the remapping; without it there are no 3-D boxes" in lines.warnings[0]
+    )
+    images.apply(replace(node.node.settings, publish_3d=False))
+    assert not images.silence.silences(later)
+    images.apply(node.node.settings)
+    images._on_info(CameraInfo(width=640, height=480, k=[500.0, 0.0, 320.0, 0.0, 500.0, 240.0, 0.0, 0.0, 1.0]))
+    assert not images.silence.silences(later + 1.0).keys() - {"/rgb/image_raw", "/aux/image_raw"}, "a calibration holds"
 
 
-def test_other_sensors_than_depth_need_no_camera_info(told: Any) -> None:
-    node = told(modality="thermal")
+def test_other_sensors_than_depth_need_no_camera_info(create: Any) -> None:
+    node = create(modality="thermal")
     assert node.node.trigger_configure() == SUCCESS
     assert node.node.trigger_activate() == SUCCESS
-    silences = node.node._inputs.silences(time.monotonic() + 3.0)
+    silences = node.node._active.images.silence.silences(time.monotonic() + 3.0)
     assert sorted(silences) == ["/aux/image_raw", "/rgb/image_raw"]

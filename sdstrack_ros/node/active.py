@@ -1,0 +1,215 @@
+"""What lives from activate to deactivate: the input topics and the thread that tracks.
+
+Callbacks of topics run on the executor's thread and only store; one worker tracks the newest frame and publishes.
+"""
+
+from __future__ import annotations
+
+import time
+from contextlib import ExitStack
+from typing import TYPE_CHECKING
+
+from ckd_core.errors import TrackingError
+from ckd_core.frame import BoundingBox
+from sdstrack_ros.node.detections import FrameOutput
+from sdstrack_ros.node.health import Latency
+from sdstrack_ros.node.image_topics import ImageTopics
+from sdstrack_ros.node.target_topics import TargetTopics
+from sdstrack_ros.tracking.overload import FrameCost, OutputPlan, OverloadPolicy
+from sdstrack_ros.tracking.session import FrameResult, Served, Session
+from sdstrack_ros.tracking.source_frame import History, SourceFrame
+from sdstrack_ros.tracking.target_requests import BoxRequest, CandidatesRequest, ResetRequest, TargetRequest
+from sdstrack_ros.tracking.worker import MAX_REQUESTS, LatestFrameWorker
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from rclpy.lifecycle import LifecycleNode
+
+    from sdstrack_ros.node.configured import Configured
+    from sdstrack_ros.node.status import StatusReporter
+    from sdstrack_ros.parameters.table import Settings
+
+# Deactivation ends within a second even when the network is in the middle of a frame.
+STOP_PATIENCE_S = 0.8
+
+
+class Active:
+    """Made by on_activate, closed by on_deactivate.
+
+    Attributes:
+        images: the topics of the cameras.
+        session: the target.
+        worker: the thread that tracks.
+
+    """
+
+    def __init__(
+        self,
+        node: LifecycleNode,
+        configured: Configured,
+        settings: Callable[[], Settings],
+        reporter: StatusReporter,
+    ) -> None:
+        """Start the worker, then subscribe; nothing stays behind when that fails.
+
+        Args:
+            node: owner of the subscriptions.
+            configured: the tracker, which no other thread may be in, and the output topics.
+            settings: the values of all parameters as they are now.
+            reporter: tells what becomes of frames and requests.
+
+        """
+        self._log = node.get_logger()
+        self._configured = configured
+        self._settings = settings
+        self._reporter = reporter
+        self._health = reporter.health
+        self._paused = False
+        self._history = History(settings().history_frames)
+        self._policy = OverloadPolicy()
+        self.session = Session(configured.warm.tracker, self._history, settings)
+        self.worker: LatestFrameWorker[SourceFrame, TargetRequest] = LatestFrameWorker(
+            self._serve_frame, self._serve_request, self._on_worker_error, self._serve_waiting
+        )
+        with ExitStack() as undo:
+            self.worker.start()
+            undo.callback(self.worker.stop, STOP_PATIENCE_S)
+            self.images = ImageTopics(node, settings(), reporter, self._on_source, self._on_rewind)
+            undo.callback(self.images.destroy)
+            targets = TargetTopics(node, reporter.faults, lambda: self.images.camera, self.submit, reporter.conclude)
+            undo.callback(targets.destroy)
+            self._undo = undo.pop_all()
+        self._health.expect_answers(time.monotonic())
+        self.start_on_init_box(settings())
+
+    def close(self) -> None:
+        """Unsubscribe, then stop the worker; within a second, whatever the network does.
+
+        The worker's thread may still be in a frame after that; what comes of it is discarded.
+        """
+        self._undo.close()
+        if self.worker.running:
+            self._log.warning("still processing a frame; its result will be discarded")
+        for request in self.worker.unserved():
+            if isinstance(request, ResetRequest) or (isinstance(request, BoxRequest) and request.patient):
+                continue  # the next activation begins without a target and starts on the parameter's box anyway
+            self._reporter.conclude(request.refused("the node was deactivated before it could be served"))
+        self._history.clear()
+        self._health.expect_answers(None)
+
+    # On the executor's thread.
+
+    @property
+    def paused(self) -> bool:
+        """Whether frames are received but not tracked."""
+        return self._paused
+
+    def pause(self, paused: bool) -> None:
+        """Pause tracking or go on."""
+        self._paused = paused
+        self._health.expect_answers(None if paused else time.monotonic())
+
+    @property
+    def shed(self) -> tuple[str, ...]:
+        """Names of the outputs that overload leaves out."""
+        return self._policy.plan.shed if self._settings().shed_outputs else ()
+
+    def submit(self, request: TargetRequest) -> None:
+        """Hand a request to the worker."""
+        evicted = self.worker.submit(request, newest_only=isinstance(request, CandidatesRequest))
+        if evicted is not None:
+            self._reporter.conclude(evicted.refused(f"{MAX_REQUESTS} newer requests came before it could be served"))
+
+    def start_on_init_box(self, settings: Settings) -> None:
+        """Request the target that the parameter init_box names, if it names one."""
+        box = BoundingBox(*settings.init_box)
+        if box.w > 0 and box.h > 0:
+            self.submit(BoxRequest("parameter", box, patient=True, detail="init_box"))
+
+    def apply(self, before: Settings, after: Settings) -> None:
+        """Take over changed settings."""
+        self.images.apply(after)
+        if before.init_box != after.init_box:
+            self.start_on_init_box(after)
+
+    def _on_source(self, source: SourceFrame) -> None:
+        self._health.count("frames")
+        self._policy.arrived(source.released)
+        self._history.append(source)
+        if self._paused:
+            self._health.count("paused")
+        elif self.worker.offer(source):
+            self._health.count("dropped")
+
+    def _on_rewind(self, seconds: float) -> None:
+        self._history.clear()
+        self._health.count("rewinds")
+        self.submit(ResetRequest("jump back in time", detail=f"by {seconds:.2f} s"))
+        self.start_on_init_box(self._settings())
+
+    # On the worker's thread.
+
+    def _serve_frame(self, source: SourceFrame) -> None:
+        begin = time.monotonic()
+        state_before = self.session.state
+        self._serve_waiting()
+        try:
+            frame_result = self.session.on_frame(source)
+        except TrackingError as error:
+            self._health.refused_frame(str(error))
+            self._reporter.faults.record("frame", str(error))
+            return
+        if frame_result is not None:
+            if frame_result.given_up:
+                self._reporter.refuse("target", f"forgotten: {frame_result.given_up}")
+            self._publish(frame_result, begin)
+        if self.session.state != state_before:
+            change = f"target {self.session.target_id or '-'}: {state_before} -> {self.session.state}"
+            self._log.info(change, throttle_duration_sec=1.0)
+            self._reporter.report()
+
+    def _serve_request(self, request: TargetRequest) -> None:
+        for served in self.session.on_request(request):
+            self._conclude(served)
+
+    def _serve_waiting(self) -> None:
+        for served in self.session.on_waiting():
+            self._conclude(served)
+
+    def _conclude(self, served: Served) -> None:
+        if served.frame_result is not None:
+            self._publish(served.frame_result, time.monotonic())
+        self._reporter.conclude(served.outcome)
+
+    def _publish(self, frame_result: FrameResult, begin: float) -> None:
+        if self.worker.stopping:
+            return
+        settings, outputs = self._settings(), self._configured.outputs
+        output = FrameOutput.of(frame_result)
+        outputs.publish_box(output, settings)
+        box_out = time.monotonic()
+        source, images = frame_result.source, frame_result.images
+        total = box_out - source.arrived
+        self._health.answered(box_out, degraded=not all(images.presence), held=images.aux_held)
+        plan = self._policy.plan if settings.shed_outputs else OutputPlan()
+        cost = outputs.publish_extras(output, settings, self.images.camera, plan, total * 1e3)
+        done = time.monotonic()
+        network = frame_result.track.timing.network if frame_result.track is not None else 0.0
+        self._health.served(
+            Latency(
+                wait=begin - source.arrived,
+                decode=frame_result.decode_s,
+                tracker=frame_result.tracker_s,
+                network=network,
+                extras=done - box_out,
+                overhead=box_out - source.released - network,
+                total=total,
+            )
+        )
+        self._policy.spent(FrameCost(box_out - begin, cost.detections_3d, cost.markers, cost.overlay))
+
+    def _on_worker_error(self, error: BaseException) -> None:
+        text = f"{type(error).__name__}: {error}"
+        self._health.refused_frame(text)
+        self._reporter.faults.record("tracking thread", text)
