@@ -1,1 +1,1 @@
-"""Recordings: read, written, played, scored, reported. No rclpy but in the player."""
+"""Recordings: read, written, played, scored, reported. No ROS import except in player."""

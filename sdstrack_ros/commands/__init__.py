@@ -1,1 +1,1 @@
-"""The verbs of `sdstrack` that need ROS messages or recordings; one a file, nothing heavy at its top."""
+"""Verbs of `sdstrack` that need messages or recordings, one per file, nothing heavy at the top. No ROS import."""

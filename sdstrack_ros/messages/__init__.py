@@ -1,1 +1,1 @@
-"""Conversion between ROS messages and arrays: images, events, cameras, depth in boxes, overlays. No rclpy."""
+"""Messages to arrays and back: images, events, cameras, depth, overlays. No ROS import except in image_codec."""

@@ -1,1 +1,1 @@
-"""Every parameter of the node, declared once: table, checks, documentation. No ROS import."""
+"""Every parameter of the node, declared once: table, checks, documentation. No ROS import except in docs."""

@@ -1,1 +1,1 @@
-"""Pairing the two streams: buffers, policies, and the frames built from a pair. No rclpy."""
+"""Pairs the two streams: buffers, policies, frames. No ROS import except in filters and message_filters_compat."""
