@@ -46,6 +46,16 @@ class TargetTopics:
         submit: Callable[[TargetRequest], object],
         conclude: Callable[[RequestOutcome], object],
     ) -> None:
+        """Subscribe.
+
+        Args:
+            node: owner of the subscriptions.
+            faults: receives what goes wrong in a callback.
+            camera: the colour camera's calibration; None before the first camera_info.
+            submit: receives each request.
+            conclude: receives the outcome of a message that cannot become a request.
+
+        """
         self.faults = faults
         self._node = node
         self._camera = camera
@@ -57,17 +67,17 @@ class TargetTopics:
             self._subscribe(RegionOfInterest, "init_roi", self._on_roi),
             self._subscribe(Point, "init_pixel", self._on_pixel),
             self._subscribe(PointStamped, "init_point", self._on_point),
-            # A stream like an image: the next one makes up for a lost one.
+            # A stream, as images are: the next message makes up for a lost one.
             node.create_subscription(
                 Detection2DArray, "~/candidates", self._on_candidates, sensor_qos("best_effort", QUEUE)
             ),
         ]
 
     def _subscribe(self, kind: Any, name: str, callback: Callable[[Any], None]) -> Any:
-        """A single request must not get lost: reliable. A publisher that does not offer it is told about."""
+        """Subscribe reliably, because a single request must not get lost; report a publisher that does not offer it."""
         unfit = f"a publisher offers best effort; one request must not get lost, publish ~/{name} reliably"
-        told = on_incompatible(lambda: self.faults.record(f"QoS of {name}", unfit))
-        return self._node.create_subscription(kind, f"~/{name}", callback, QUEUE, event_callbacks=told)
+        events = on_incompatible(lambda: self.faults.record(f"QoS of {name}", unfit))
+        return self._node.create_subscription(kind, f"~/{name}", callback, QUEUE, event_callbacks=events)
 
     def destroy(self) -> None:
         """Remove the topics; the mirror image of creation."""
@@ -120,12 +130,13 @@ class TargetTopics:
 
 
 class _Transforms:
-    """Points into the camera's frame: through tf2_ros where it is installed, else only from that frame itself."""
+    """Transforms points into the camera's frame: by tf2 where it is installed, else only from that frame itself."""
 
     def __init__(self, node: LifecycleNode) -> None:
         self._buffer: Any = None
         self._listener: Any = None
         try:
+            import tf2_geometry_msgs  # noqa: F401  # needed later; both come with a desktop installation of ROS
             import tf2_ros
         except ImportError:
             return
@@ -138,37 +149,32 @@ class _Transforms:
         self._buffer = self._listener = None
 
     def in_camera(self, message: PointStamped, frame_id: str) -> tuple[float, float, float]:
-        """Coordinates [m] in the camera's optical frame."""
-        point = message.point
-        if message.header.frame_id in {"", frame_id}:
-            return point.x, point.y, point.z
+        """Coordinates [m] in the camera's optical frame.
+
+        Raises:
+            TargetError: no transform is known, or tf2 is not installed.
+
+        """
+        if message.header.frame_id not in {"", frame_id}:
+            message = self._transformed(message, frame_id)
+        return message.point.x, message.point.y, message.point.z
+
+    def _transformed(self, message: PointStamped, frame_id: str) -> PointStamped:
+        source = message.header.frame_id
         if self._buffer is None:
             raise TargetError(
-                f"the point is in frame '{message.header.frame_id}', the camera's is '{frame_id}', and tf2_ros is not"
-                " installed; give the point in the camera's frame"
+                f"the point is in frame '{source}', the camera's is '{frame_id}', and tf2_ros and tf2_geometry_msgs are"
+                " not installed; give the point in the camera's frame"
             )
+        import tf2_geometry_msgs
         import tf2_ros
         from rclpy.time import Time
 
         try:
-            transform = self._buffer.lookup_transform(frame_id, message.header.frame_id, Time()).transform
+            transform = self._buffer.lookup_transform(frame_id, source, Time())
         except tf2_ros.TransformException as error:
-            raise TargetError(f"no transform from '{message.header.frame_id}' to '{frame_id}': {error}") from error
-        return _transformed((point.x, point.y, point.z), transform)
-
-
-def _transformed(point: tuple[float, float, float], transform: Any) -> tuple[float, float, float]:
-    """Rotate by the transform's unit quaternion, then translate."""
-    q, t = transform.rotation, transform.translation
-    x, y, z = point
-    # v' = v + 2 w (q x v) + 2 q x (q x v)
-    ux, uy, uz = q.y * z - q.z * y, q.z * x - q.x * z, q.x * y - q.y * x
-    vx, vy, vz = q.y * uz - q.z * uy, q.z * ux - q.x * uz, q.x * uy - q.y * ux
-    return (
-        x + 2 * (q.w * ux + vx) + t.x,
-        y + 2 * (q.w * uy + vy) + t.y,
-        z + 2 * (q.w * uz + vz) + t.z,
-    )
+            raise TargetError(f"no transform from '{source}' to '{frame_id}': {error}") from error
+        return tf2_geometry_msgs.do_transform_point(message, transform)
 
 
 def _stamp_ns(message: Any) -> int | None:

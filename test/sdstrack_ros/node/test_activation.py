@@ -157,7 +157,7 @@ def test_a_request_that_outlives_deactivation_keeps_the_tracker_to_itself(
     monkeypatch.setattr(configured, "TRACKER_PATIENCE_S", 30.0)
     assert node.trigger_activate() == SUCCESS
     assert (watched.status.message, watched.subscribed()) == ("no target", sorted(TOPICS))
-    assert watched.value("last_request").startswith("init_roi refused"), "what came of it was discarded"
+    assert watched.value("last_request") == "reset accepted: there was no target", "it was, after all"
 
 
 class Lines:

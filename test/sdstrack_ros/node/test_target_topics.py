@@ -1,54 +1,47 @@
-"""Points of other frames: through tf2_ros, which has no wheels; a strict stand-in has its documented calls."""
+"""Points of other frames go through tf2, which has no wheels: a stand-in has its documented calls, and where tf2 is
+installed the real one is asked.
+"""
 
 from __future__ import annotations
 
+import importlib.util
+import math
 import sys
 import types
 from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import cv2
-import numpy as np
 import pytest
-from geometry_msgs.msg import PointStamped, Transform
-from hypothesis import given
-from hypothesis import strategies as st
+from geometry_msgs.msg import PointStamped, TransformStamped
 
 from sdstrack_ros.messages.camera import PinholeCamera
 from sdstrack_ros.node.faults import FaultLog
-from sdstrack_ros.node.target_topics import TargetTopics, _transformed, _Transforms
+from sdstrack_ros.node.target_topics import TargetTopics, _Transforms
 from sdstrack_ros.tracking.target_requests import PixelRequest, TargetError
 
-FINITE = st.floats(-50, 50)
-VECTOR = st.tuples(FINITE, FINITE, FINITE)
+if TYPE_CHECKING:
+    from testkit.ros_camera import RosTest
+
+HAVE_TF2 = all(importlib.util.find_spec(name) is not None for name in ("tf2_ros", "tf2_geometry_msgs"))
 
 
-def transform_of(axis_angle: tuple[float, float, float], shift: tuple[float, float, float]) -> Transform:
-    """A transform whose quaternion is written down from the angle, independently of how it is applied."""
-    angle = float(np.linalg.norm(axis_angle))
-    axis = np.array(axis_angle) / angle if angle > 1e-9 else np.zeros(3)
-    result = Transform()
-    q = result.rotation
-    (q.x, q.y, q.z), q.w = (float(v) for v in axis * np.sin(angle / 2)), float(np.cos(angle / 2))
-    result.translation.x, result.translation.y, result.translation.z = shift
-    return result
-
-
-@given(VECTOR, VECTOR, VECTOR)
-def test_a_point_is_rotated_and_shifted_as_opencv_does(point: Any, axis_angle: Any, shift: Any) -> None:
-    matrix, _ = cv2.Rodrigues(np.array(axis_angle, dtype=np.float64))
-    expected = matrix @ np.array(point) + np.array(shift)
-    assert _transformed(point, transform_of(axis_angle, shift)) == pytest.approx(expected.tolist(), abs=1e-6)
+def map_to_camera() -> TransformStamped:
+    """A quarter turn about z, then a metre forward: (x, y, z) becomes (-y, x, z + 1)."""
+    transform = TransformStamped(child_frame_id="map")
+    transform.header.frame_id = "camera"
+    transform.transform.rotation.z = transform.transform.rotation.w = math.sqrt(0.5)
+    transform.transform.translation.z = 1.0
+    return transform
 
 
 class Buffer:
-    """tf2_ros.Buffer with one transform: from `map` to `camera`, a metre forward."""
+    """tf2_ros.Buffer that knows `map_to_camera` only."""
 
-    def lookup_transform(self, target_frame: str, source_frame: str, time: Any) -> Any:
+    def lookup_transform(self, target_frame: str, source_frame: str, time: Any) -> TransformStamped:
         assert time.nanoseconds == 0, "the newest transform"
         if (target_frame, source_frame) != ("camera", "map"):
             raise sys.modules["tf2_ros"].TransformException(f'"{source_frame}" does not exist')
-        return SimpleNamespace(transform=transform_of((0.0, 0.0, 0.0), (0.0, 0.0, 1.0)))
+        return map_to_camera()
 
 
 class TransformListener:
@@ -59,6 +52,14 @@ class TransformListener:
         self.registered = False
 
 
+def do_transform_point(point: PointStamped, transform: TransformStamped) -> PointStamped:
+    """Stand-in for the one transform of this test."""
+    assert transform == map_to_camera()
+    moved = PointStamped(header=transform.header)
+    moved.point.x, moved.point.y, moved.point.z = -point.point.y, point.point.x, point.point.z + 1.0
+    return moved
+
+
 def point_in(frame_id: str) -> PointStamped:
     message = PointStamped()
     message.header.frame_id = frame_id
@@ -66,18 +67,15 @@ def point_in(frame_id: str) -> PointStamped:
     return message
 
 
-def test_other_frames_go_through_tf2_where_it_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
-    module = types.ModuleType("tf2_ros")
-    known = {
-        "Buffer": Buffer,
-        "TransformListener": TransformListener,
-        "TransformException": type("T", (Exception,), {}),
-    }
-    for name, thing in known.items():
-        setattr(module, name, thing)
-    monkeypatch.setitem(sys.modules, "tf2_ros", module)
+def test_points_of_other_frames_go_through_tf2(monkeypatch: pytest.MonkeyPatch) -> None:
+    ros, geometry = types.ModuleType("tf2_ros"), types.ModuleType("tf2_geometry_msgs")
+    ros.Buffer, ros.TransformListener = Buffer, TransformListener  # type: ignore[attr-defined]  # built here
+    ros.TransformException = type("TransformException", (Exception,), {})  # type: ignore[attr-defined]
+    geometry.do_transform_point = do_transform_point  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "tf2_ros", ros)
+    monkeypatch.setitem(sys.modules, "tf2_geometry_msgs", geometry)
     transforms = _Transforms(SimpleNamespace())  # type: ignore[arg-type]  # the node is only handed on
-    assert transforms.in_camera(point_in("map"), "camera") == (0.5, 0.0, 3.0)
+    assert transforms.in_camera(point_in("map"), "camera") == (0.0, 0.5, 3.0)
     assert transforms.in_camera(point_in("camera"), "camera") == (0.5, 0.0, 2.0)
     with pytest.raises(TargetError, match="no transform from 'odom' to 'camera': \"odom\" does not exist"):
         transforms.in_camera(point_in("odom"), "camera")
@@ -86,19 +84,30 @@ def test_other_frames_go_through_tf2_where_it_is_installed(monkeypatch: pytest.M
     assert not listener.registered
 
 
-def test_without_tf2_only_the_cameras_own_frame_is_understood(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "tf2_ros", None)
+@pytest.mark.skipif(not HAVE_TF2, reason="tf2_ros and tf2_geometry_msgs are not installed here")
+def test_the_installed_tf2_turns_and_shifts_points(ros: RosTest) -> None:
+    transforms = _Transforms(ros.node)
+    transforms._buffer.set_transform(map_to_camera(), "test")
+    assert transforms.in_camera(point_in("map"), "camera") == pytest.approx((0.0, 0.5, 3.0))
+    transforms.destroy()
+
+
+@pytest.mark.parametrize("absent", ["tf2_ros", "tf2_geometry_msgs"])
+def test_without_tf2_only_points_of_the_cameras_own_frame_are_accepted(
+    monkeypatch: pytest.MonkeyPatch, absent: str
+) -> None:
+    monkeypatch.setitem(sys.modules, absent, None)
     transforms = _Transforms(SimpleNamespace())  # type: ignore[arg-type]  # not touched
     assert transforms.in_camera(point_in(""), "camera") == (0.5, 0.0, 2.0)
-    with pytest.raises(TargetError, match=r"the point is in frame 'map'.*tf2_ros is not installed"):
+    with pytest.raises(TargetError, match=r"the point is in frame 'map'.*tf2_geometry_msgs are not installed"):
         transforms.in_camera(point_in("map"), "camera")
 
 
-def test_a_points_pixel_says_which_size_of_image_it_counts_in(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_pixel_of_a_point_says_which_size_of_image_it_refers_to(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "tf2_ros", None)
     camera = PinholeCamera(1280, 960, 1000.0, 1000.0, 640.0, 480.0, frame_id="camera")
-    taken: list[Any] = []
+    requests: list[Any] = []
     node = SimpleNamespace(create_subscription=lambda *_, **__: None)
-    inputs = TargetTopics(node, FaultLog(print), lambda: camera, taken.append, pytest.fail)
-    inputs._on_point(point_in("camera"))
-    assert taken == [PixelRequest("init_point", 890.0, 480.0, (1280, 960))]
+    topics = TargetTopics(node, FaultLog(print), lambda: camera, requests.append, pytest.fail)
+    topics._on_point(point_in("camera"))
+    assert requests == [PixelRequest("init_point", 890.0, 480.0, (1280, 960))]
