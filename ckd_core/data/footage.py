@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ckd_core.data.sequences import Truth, open_folder
+from ckd_core.data.sequences import Truth, open_folder, open_sequence
 from ckd_core.data.synthetic import World, clip
-from ckd_core.frame import BoundingBox
+from ckd_core.frame import BoundingBox, Modality
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -21,13 +21,25 @@ if TYPE_CHECKING:
     from ckd_core.data.sequences import Sequence
     from ckd_core.data.synthetic import SyntheticClip
     from ckd_core.data.synthetic.clips import TargetKind, Trouble
-    from ckd_core.frame import Modality, MultiModalFrame
+    from ckd_core.frame import MultiModalFrame
 
-# What happens in synthetic clips, in turn. The target leaves early, so that there is time to find it again.
-SCENES: tuple[tuple[TargetKind, Trouble], ...] = (("person", "none"), ("rigid", "dark"), ("deforming", "smoke"))
+    Scene = tuple[TargetKind, Trouble]
+
+# What synthetic recordings show, in turn: every target under every trouble.
+SCENES: tuple[Scene, ...] = (
+    ("person", "none"),
+    ("rigid", "smoke"),
+    ("deforming", "dark"),
+    ("person", "smoke"),
+    ("rigid", "none"),
+    ("deforming", "none"),
+    ("person", "dark"),
+    ("rigid", "dark"),
+    ("deforming", "smoke"),
+)
+# What synthetic footage with absences shows, in turn. The target leaves early, so that there is time to find it again.
+ABSENCE_SCENES: tuple[Scene, ...] = (("person", "none"), ("rigid", "dark"), ("deforming", "smoke"))
 ABSENT = (0.2, 0.6)
-CLIP_SIZE = (320, 240)
-CLIP_FPS = 15.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -82,16 +94,50 @@ def folder_footage(folders: Iterable[Path]) -> list[Footage]:
     return [of_sequence(sequence) for folder in folders for sequence in open_folder(folder)]
 
 
+def recording_footage(folder: Path) -> Footage:
+    """Open one sequence in the plain layout, from its first box on.
+
+    Raises:
+        SequenceError: The folder is not a sequence, or has no box.
+    """
+    sequence = open_sequence(folder)
+    return of_sequence(sequence).since(sequence.start)
+
+
 def synthetic_footage(seed: int, modalities: Iterable[Modality], scenes: int, frames: int) -> list[Footage]:
     """Render `scenes` clips per modality, each with a while without the target; deterministic by seed."""
-    world = World(seed)
-    footage = []
-    for modality in modalities:
-        for index in range(scenes):
-            target, trouble = SCENES[index % len(SCENES)]
-            recording = clip(
-                seed * 100 + index, modality, frames, CLIP_SIZE, CLIP_FPS,
-                target=target, trouble=trouble, absent=ABSENT, world=world,
-            )  # fmt: skip
-            footage.append(of_clip(f"synthetic {modality.value} {seed}-{index}", recording))
-    return footage
+    clips = [
+        (seed * 100 + index, modality, ABSENCE_SCENES[index % len(ABSENCE_SCENES)])
+        for modality in modalities
+        for index in range(scenes)
+    ]
+    return _render(clips, frames, World(seed), ABSENT)
+
+
+def synthetic_recordings(seed: int, world_seed: int, count: int, frames: int) -> list[Footage]:
+    """Render `count` clips: modalities in turn, then targets and troubles in turn; deterministic by the seeds.
+
+    A clip starts at the first frame in which its target is visible.
+    """
+    kinds = tuple(Modality)
+    clips = [
+        (seed + number, kinds[number % len(kinds)], SCENES[number // len(kinds) % len(SCENES)])
+        for number in range(count)
+    ]
+    return [footage.since(footage.start) for footage in _render(clips, frames, World(world_seed))]
+
+
+def _render(
+    clips: Iterable[tuple[int, Modality, Scene]],
+    frames: int,
+    world: World,
+    absent: tuple[float, float] | None = None,
+) -> list[Footage]:
+    """One piece of footage per (seed, modality, scene)."""
+    return [
+        of_clip(
+            f"clip {seed} {modality.value} {target} {trouble}",
+            clip(seed, modality, frames, target=target, trouble=trouble, absent=absent, world=world),
+        )
+        for seed, modality, (target, trouble) in clips
+    ]

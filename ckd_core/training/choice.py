@@ -1,7 +1,7 @@
 """Which checkpoint of a run is kept, and how it becomes the weights that ship.
 
 Held-out pairs do not predict tracking, so every checkpoint's averaged weights track whole recordings: the sequences
-that the recipe names, painted clips, and those sequences through one camera alone and with spoilt colour.
+that the recipe names, synthetic clips, and those sequences through one camera alone and with degraded colour.
 """
 
 from __future__ import annotations
@@ -12,15 +12,14 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from ckd_core.data.footage import recording_footage, synthetic_recordings
 from ckd_core.errors import TrackingError
 from ckd_core.evaluation.footage_score import (
     CHOICE_SEED,
     CHOICE_WORLD,
-    folder_recording,
-    painted_recordings,
     success,
+    with_degraded_color,
     with_one_camera,
-    with_spoilt_colour,
 )
 from ckd_core.files import write_json
 from ckd_core.models.checkpoint import default_weights, load_strictly, load_tensors, save_tensors
@@ -39,7 +38,7 @@ if TYPE_CHECKING:
     from ckd_core.models.network import TrackingNetwork
 
 # Of the parts of a score, as far as they are there.
-WEIGHTS = {"sequences": 0.4, "clips": 0.3, "one camera": 0.15, "spoilt colour": 0.15}
+WEIGHTS = {"sequences": 0.4, "clips": 0.3, "one camera": 0.15, "degraded colour": 0.15}
 CHOSEN = "chosen.safetensors"
 
 
@@ -131,10 +130,10 @@ def ship(settings: TrainSettings, recipe: str, out: Path | None = None) -> tuple
 def _recordings(settings: TrainSettings) -> dict[str, list[Footage]]:
     choice = settings.choice
     parts = {
-        "sequences": [folder_recording(folder) for folder in choice.sequences],
-        "clips": painted_recordings(choice.clips, choice.clip_frames, CHOICE_SEED, CHOICE_WORLD),
+        "sequences": [recording_footage(folder) for folder in choice.sequences],
+        "clips": synthetic_recordings(CHOICE_SEED, CHOICE_WORLD, choice.clips, choice.clip_frames),
         "one camera": [one for folder in choice.sequences for one in with_one_camera(folder)],
-        "spoilt colour": [one for folder in choice.sequences for one in with_spoilt_colour(folder)],
+        "degraded colour": [one for folder in choice.sequences for one in with_degraded_color(folder)],
     }
     if not any(parts.values()):
         raise ChoiceError("choice.sequences is empty and choice.clips is 0; expected something to track")

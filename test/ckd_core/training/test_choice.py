@@ -13,14 +13,8 @@ from typer.testing import CliRunner
 
 import ckd_core.commands
 from ckd_core.cli import build_app
-from ckd_core.evaluation.footage_score import (
-    SPOILT,
-    folder_recording,
-    masked,
-    painted_recordings,
-    success,
-    with_spoilt_colour,
-)
+from ckd_core.data.footage import recording_footage, synthetic_recordings
+from ckd_core.evaluation.footage_score import DEGRADED_COLOR, masked, success, with_degraded_color
 from ckd_core.evaluation.running.conditions import RGB_ALONE, parse_condition
 from ckd_core.frame import BoundingBox
 from ckd_core.models.checkpoint import WeightsFileError, load_model, load_tensors
@@ -61,7 +55,7 @@ def test_the_best_checkpoint_is_chosen_by_tracking(trained: TrainSettings) -> No
     stored, _ = load_checkpoint(trained.run.out / "checkpoints" / f"{ranked[0].name}.safetensors")
     average = part(stored, "average")["box_head.conv5_ctr.weight"]
     assert torch.equal(network.state_dict()["box_head.conv5_ctr.weight"], average)
-    clips = painted_recordings(2, 5, 9000, 977)
+    clips = synthetic_recordings(9000, 977, 2, 5)
     again = np.mean([success(network, clip, published_geometry=False) for clip in clips])
     assert ranked[0].total == pytest.approx(again)
 
@@ -113,7 +107,7 @@ def test_nothing_to_choose_from_is_an_error(trained: TrainSettings, tmp_path: Pa
 
 
 def test_a_tracker_that_knows_the_truth_scores_highest(monkeypatch: pytest.MonkeyPatch) -> None:
-    (recording,) = painted_recordings(1, 6, 9000, 977)
+    (recording,) = synthetic_recordings(9000, 977, 1, 6)
     network = build_model("sdstrack_s128")
     truth = iter(recording.boxes[1:])
     real = Tracker.update
@@ -127,7 +121,7 @@ def test_a_tracker_that_knows_the_truth_scores_highest(monkeypatch: pytest.Monke
 
 
 def test_clips_repeat_and_lose_a_camera() -> None:
-    one, two = (painted_recordings(3, 3, 5, 6) for _ in range(2))
+    one, two = (synthetic_recordings(5, 6, 3, 3) for _ in range(2))
     assert len({r.modality for r in one}) == 3
     for a, b in zip(one, two, strict=True):
         assert a.name == b.name
@@ -138,16 +132,16 @@ def test_clips_repeat_and_lose_a_camera() -> None:
     assert all(blind.frame(i).aux is None and blind.frame(i).rgb is not None for i in range(1, len(blind)))
 
 
-def test_spoilt_colour_leaves_the_start_and_the_other_camera(tmp_path: Path) -> None:
+def test_degraded_color_leaves_the_start_and_the_other_camera(tmp_path: Path) -> None:
     folder = write_scene(tmp_path / "walk", frames=20)
-    clean = folder_recording(folder)
-    spoilt = with_spoilt_colour(folder)
-    assert [one.name for one in spoilt] == [f"walk {parse_condition(text)}" for text in SPOILT]
-    for one in spoilt:
+    clean = recording_footage(folder)
+    degraded = with_degraded_color(folder)
+    assert [one.name for one in degraded] == [f"walk {parse_condition(text)}" for text in DEGRADED_COLOR]
+    for one in degraded:
         assert np.array_equal(one.frame(0).rgb, clean.frame(0).rgb)
         assert np.abs(one.frame(19).rgb.astype(float) - clean.frame(19).rgb).mean() > 10
         assert np.array_equal(one.frame(19).aux, clean.frame(19).aux)
-    assert with_spoilt_colour(write_scene(tmp_path / "mono", aux=None)) == []
+    assert with_degraded_color(write_scene(tmp_path / "mono", aux=None)) == []
 
 
 def test_the_verbs(trained: TrainSettings, tmp_path: Path) -> None:
