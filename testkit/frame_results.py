@@ -1,4 +1,4 @@
-"""Frames of a colour and depth camera and what the tracker made of them, for tests of messages and publishers."""
+"""Frames of a colour and a depth camera with the tracker's result, for tests of messages and publishers."""
 
 from __future__ import annotations
 

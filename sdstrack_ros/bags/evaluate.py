@@ -33,7 +33,6 @@ class EvaluateRequest:
 
     Attributes:
         overrides: node parameters that replace those of the file.
-
     """
 
     bag: Path
@@ -54,7 +53,6 @@ def evaluate(request: EvaluateRequest) -> Iterator[str]:
 
     Raises:
         TrackingError: whatever the settings, the recording or the tracker refuse.
-
     """
     settings = settings_from_yaml(request.config) if request.config is not None else settings_from({})
     settings = settings_from({**dataclasses.asdict(settings), **request.overrides})

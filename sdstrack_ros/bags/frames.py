@@ -58,7 +58,6 @@ class BagFrame:
         frame: the images.
         stamp_ns: stamp of the messages' headers.
         released_ns: when the synchronizer released the frame, on the recording's clock.
-
     """
 
     frame: MultiModalFrame
@@ -72,7 +71,6 @@ def choose_topics(bag: Bag, modality: Modality, wanted: BagTopics | None = None)
     Raises:
         BagError: a named topic is missing or of the wrong type, or the name and type of a topic that was not named do
             not identify it; the message lists the recorded topics.
-
     """
     wanted = wanted or BagTopics()
     images = (IMAGE, COMPRESSED_IMAGE)
@@ -100,7 +98,6 @@ def _guess(bag: Bag, kinds: tuple[str, ...], words: tuple[str, ...], excluded: s
 
     Raises:
         BagError: there are several such topics.
-
     """
 
     def matches(topic: BagTopic) -> bool:
@@ -146,7 +143,6 @@ def read_bag_frames(
 
     Raises:
         BagError: the recording is damaged.
-
     """
     kinds = {topic.name: topic.type_name for topic in bag.topics}
     sync = make_synchronizer(config or SyncConfig(), kinds.get(topics.aux) == EVENT_PACKET)
@@ -207,7 +203,6 @@ def read_frames(
 
     Raises:
         BagError: the recording cannot be read, or its topics cannot be found.
-
     """
     with open_bag(bag) as recording:
         complete = choose_topics(recording, modality, topics)

@@ -35,7 +35,6 @@ class PlayReport:
         messages: number of published messages by topic.
         passes: complete passes through the recording.
         skipped: topics that were left out.
-
     """
 
     messages: dict[str, int]
@@ -48,7 +47,6 @@ def message_type(type_name: str) -> Any:
 
     Raises:
         BagError: the package is not installed.
-
     """
     package, _, name = type_name.replace("/msg/", "/").partition("/")
     try:
@@ -87,7 +85,6 @@ def play(
     Raises:
         BagError: the recording cannot be read, a topic of `topics` is not recorded or not installed, or an option is
             out of range.
-
     """
     for name, value, good in (
         ("rate", rate, math.isfinite(rate) and rate > 0),
@@ -124,7 +121,7 @@ def play(
                 if not loop:
                     break
         except KeyboardInterrupt:
-            pass  # the user has seen enough; what was played is reported all the same
+            pass  # an interrupt ends playback; the report covers what was played
         finally:
             player.close()
         return PlayReport(player.counts, passes, tuple(skipped))
@@ -165,7 +162,6 @@ class _Player:
 
         Raises:
             BagError: its type is not installed, or it is the clock that the player publishes itself.
-
         """
         from rclpy.qos import DurabilityPolicy, QoSProfile
 
@@ -192,7 +188,6 @@ class _Player:
 
         Returns:
             False when interrupted.
-
         """
         wall = time.monotonic()
         for message in self._bag.messages(list(self._publishers), self._begin_ns, self._end_ns):
@@ -207,7 +202,6 @@ class _Player:
 
         Returns:
             False when interrupted.
-
         """
         while self._context.ok():
             elapsed_s = (time.monotonic() - wall) * self._rate

@@ -42,7 +42,6 @@ def offline_json(report: OfflineReport, about: dict[str, Any]) -> dict[str, Any]
     Args:
         report: what to write.
         about: what was evaluated; its keys come first.
-
     """
     frames = [
         {
@@ -110,7 +109,6 @@ def write_bag_report(
 
     Returns:
         Path of the page.
-
     """
     name = source.path.stem if source.path.is_file() else source.path.name
     details = about | {"synchronizer": asdict(offline.counters), "rejected": dict(sorted(offline.rejections.items()))}

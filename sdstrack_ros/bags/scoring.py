@@ -48,7 +48,6 @@ class BagInput:
         sync: configuration of the synchronizer.
         aux_from_reference: see `FrameBuilder`.
         depth_unit_m: see `FrameBuilder`.
-
     """
 
     path: Path
@@ -83,7 +82,6 @@ def bag_input(
 
     Raises:
         BagError: the recording cannot be read, or its topics cannot be found; see `choose_topics`.
-
     """
     with open_bag(path) as bag:
         complete = choose_topics(bag, modality, topics)
@@ -105,7 +103,6 @@ class FrameRow:
         score: of the result.
         refused: why the tracker refused the frame, or ''.
         timing: seconds that the tracker spent; it differs from run to run, so it does not count in comparisons.
-
     """
 
     stamp_ns: int
@@ -138,7 +135,6 @@ class OfflineReport:
         summary: None when no frame is annotated.
         counters: of the synchronizer.
         rejections: how many images could not be used, by reason.
-
     """
 
     rows: tuple[FrameRow, ...]
@@ -202,7 +198,6 @@ def summarize_rows(rows: Sequence[FrameRow], truth: Sequence[FrameTruth]) -> Tra
 
     Raises:
         EvaluationError: no frame has a box.
-
     """
     first = next((index for index, row in enumerate(rows) if row.box is not None), None)
     if first is None:
@@ -232,7 +227,6 @@ def evaluate_offline(
     Raises:
         BagError: the recording cannot be read.
         EvaluationError: there is no box to start on, no frame that can be tracked, or the truth does not fit.
-
     """
     rejections: dict[str, int] = {}
     counters: list[SyncCounters] = []

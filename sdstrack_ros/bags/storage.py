@@ -59,7 +59,6 @@ class BagTopic:
         type_name: message type as 'package/msg/Name'.
         count: number of recorded messages.
         latched: whether late subscribers also received its last messages (transient local).
-
     """
 
     name: str
@@ -77,7 +76,6 @@ class BagMessage:
         type_name: message type as 'package/msg/Name'.
         time_ns: when it was recorded, on the recorder's clock.
         data: its serialised bytes (CDR).
-
     """
 
     topic: str
@@ -105,7 +103,6 @@ class Bag:
         topics: the recorded topics, sorted by name.
         start_ns: time of the first message, on the recorder's clock; 0 without messages.
         end_ns: time of the last message; 0 without messages.
-
     """
 
     def __init__(self, path: Path, reader: Reader) -> None:
@@ -138,7 +135,6 @@ class Bag:
 
         Raises:
             BagError: there is no such topic, or its type is not one of `kinds`.
-
         """
         topic = next((topic for topic in self.topics if topic.name == name), None)
         if topic is None:
@@ -154,7 +150,6 @@ class Bag:
 
         Raises:
             BagError: the recording is damaged or truncated.
-
         """
         wanted: list[Connection] = [c for c in self._reader.connections if c.topic in topics]
         if not wanted:
@@ -179,7 +174,6 @@ class Bag:
 
         Raises:
             BagError: the type is unknown, or the bytes are not a message of that type.
-
         """
         if message.type_name not in typestore().types:
             raise BagError(f"{self.path}: topic '{message.topic}' has the unknown type {message.type_name}")
@@ -214,7 +208,6 @@ def open_bag(path: Path | str) -> Iterator[Bag]:
 
     Raises:
         BagError: the path does not exist, is not a recording, or is damaged.
-
     """
     from rosbags.rosbag2 import Reader
 

@@ -43,7 +43,6 @@ class StreamingReport:
         dropped: number of frames replaced by newer ones while the tracker computed.
         latency_s: seconds per tracked frame.
         measured: whether the latency was measured here, or stated by the caller.
-
     """
 
     rows: tuple[FrameRow, ...]
@@ -84,7 +83,6 @@ def evaluate_streaming(
     Raises:
         BagError: the recording cannot be read.
         EvaluationError: the latency is negative or not finite, there are no true boxes, or they do not fit.
-
     """
     if latency_s is not None and not (np.isfinite(latency_s) and latency_s >= 0):
         raise EvaluationError(f"latency {latency_s} s; expected a finite number from 0")
@@ -120,7 +118,6 @@ def _track_live(frames: Iterable[BagFrame], target: BagTarget, latency_s: float 
 
     Returns:
         The tracked frames in order, and the number of dropped ones.
-
     """
     tracked: list[_TimedRow] = []
     dropped = 0

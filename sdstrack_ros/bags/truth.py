@@ -42,7 +42,6 @@ class FrameTruth:
     Attributes:
         box: the true box; None where the object is absent or the frame is not annotated.
         annotated: whether the truth says anything about this frame.
-
     """
 
     box: BoundingBox | None
@@ -60,7 +59,6 @@ class RecordedTruth:
         by_stamp: from a topic, in ascending order of stamps.
         in_order: from a file.
         source: the topic or file, for error messages.
-
     """
 
     by_stamp: tuple[TruthBox, ...] = ()
@@ -90,7 +88,6 @@ class RecordedTruth:
 
         Raises:
             EvaluationError: there are not as many boxes in order as colour frames.
-
         """
         if not self.in_order:
             return tuple(self.at(stamp_ns) for stamp_ns in stamps_ns)
@@ -114,7 +111,6 @@ def load_truth(bag: Bag, topic: str, file: Path | None) -> RecordedTruth:
     Raises:
         BagError: the topic is missing or of another type.
         BoxFileError: the file is not a table of boxes.
-
     """
     if file is not None:
         return RecordedTruth(in_order=_read_box_file(file), source=str(file))
@@ -130,7 +126,6 @@ def read_truth_boxes(bag: Bag, topic: str) -> tuple[TruthBox, ...]:
 
     Raises:
         BagError: the topic is missing or of another type.
-
     """
     bag.topic(topic, DETECTIONS)
     boxes: dict[int, BoundingBox | None] = {}

@@ -87,7 +87,6 @@ def write_bag(
     Raises:
         BagError: the path exists, an option is unknown, there are no frames, stamps do not ascend, an image fits no
             message, or the disk cannot take it.
-
     """
     from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer
 

@@ -9,7 +9,7 @@ from rcl_interfaces.msg import SetParametersResult
 from ckd_core.errors import TrackingError
 from sdstrack_ros.parameters.docs import descriptor, ros_value
 from sdstrack_ros.parameters.spec import ParameterError
-from sdstrack_ros.parameters.table import TABLE, Settings, apply_changes, contradictions, nearest_name
+from sdstrack_ros.parameters.table import TABLE, Settings, change_settings, contradictions, nearest_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -74,7 +74,7 @@ class NodeParameters:
             return SetParametersResult(successful=True)
         before = self.settings
         try:
-            after = apply_changes(before, values, self.configured)
+            after = change_settings(before, values, self.configured)
             self._on_change(before, after)
         except TrackingError as error:
             return SetParametersResult(successful=False, reason=str(error))

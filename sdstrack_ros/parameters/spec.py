@@ -75,7 +75,6 @@ class ParameterSpec:
         Raises:
             ParameterError: wrong type, not finite, out of range, or not one of the choices; the message says what would
                 be right.
-
         """
         checked = self._typed(value)
         if self.choices and checked not in self.choices:

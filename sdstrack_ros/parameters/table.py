@@ -259,7 +259,6 @@ def settings_from(values: Mapping[str, Value]) -> Settings:
 
     Raises:
         ParameterError: a name is unknown or a value cannot be used; the message lists all such faults.
-
     """
     settings = _checked_one_by_one(values)
     if reasons := contradictions(settings):
@@ -298,7 +297,7 @@ def contradictions(settings: Settings) -> tuple[str, ...]:
     return tuple(reasons)
 
 
-def apply_changes(settings: Settings, values: Mapping[str, Value], configured: bool) -> Settings:
+def change_settings(settings: Settings, values: Mapping[str, Value], configured: bool) -> Settings:
     """Return the settings after a change at run time.
 
     Values of `settings` that already contradict each other may stay so: a user corrects them one after the other.
@@ -311,7 +310,6 @@ def apply_changes(settings: Settings, values: Mapping[str, Value], configured: b
     Raises:
         ParameterError: a value cannot be used or contradicts another, or it needs reconfigure while the node is
             configured.
-
     """
     merged = dataclasses.asdict(settings)
     updated = _checked_one_by_one({**merged, **values})
@@ -337,7 +335,6 @@ def settings_from_yaml(path: Path) -> Settings:
     Raises:
         ParameterError: the file is not YAML or not of the form `NODE: ros__parameters: {...}`, or has unknown names or
             values that cannot be used; the message names the file.
-
     """
     try:
         document = load_yaml(path)

@@ -77,7 +77,7 @@ def test_substitutes_stay_out_of_a_colcon_workspace() -> None:
     assert (INTERFACES / "COLCON_IGNORE").exists()
 
 
-def test_exports_are_pointed_at_this_interpreter(tmp_path: Path) -> None:
+def test_exports_point_at_this_interpreter(tmp_path: Path) -> None:
     script = load_script()
     export = tmp_path / "share" / "x_msgs" / "cmake" / "xExport.cmake"
     export.parent.mkdir(parents=True)
@@ -89,7 +89,7 @@ def test_exports_are_pointed_at_this_interpreter(tmp_path: Path) -> None:
     assert script.fix_exports(tmp_path, facts) == 0
 
 
-def test_installation_counts_only_when_whole(tmp_path: Path) -> None:
+def test_an_installation_counts_only_when_complete(tmp_path: Path) -> None:
     script = load_script()
     stage, venv = tmp_path / "stage", tmp_path / "venv"
     for name in ("lib/a.so", "share/b.json"):
@@ -120,7 +120,9 @@ def test_content_key_follows_sources_and_environment() -> None:
     assert key != script.content_key(facts | {"generators": {"g": "2"}})
 
 
-def test_a_folder_that_is_no_environment_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+def test_a_folder_that_is_not_an_environment_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
+) -> None:
     script = load_script()
     monkeypatch.setattr(sys, "argv", ["build_interfaces.py", "--venv", str(tmp_path)])
     assert script.main() == 1

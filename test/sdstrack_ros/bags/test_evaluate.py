@@ -83,7 +83,7 @@ def test_the_command_line_evaluates_with_a_parameter_file(recording: Path, weigh
 
 
 @pytest.mark.shared
-def test_a_real_recording_is_evaluated_whole(shared_data: Path, weights: Weights, tmp_path: Path) -> None:
+def test_a_real_recording_is_evaluated_completely(shared_data: Path, weights: Weights, tmp_path: Path) -> None:
     bag = shared_data / "bags" / "rgbt_clip_0111_1753_mcap_compressed"
     truth = shared_data / "sequences" / "rgbt_m3svd_clip_0111_1753" / "groundtruth.txt"
     overrides = weights.settings("thermal")

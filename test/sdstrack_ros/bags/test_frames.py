@@ -35,10 +35,10 @@ def test_the_same_recording_gives_the_same_frames(tmp_path: Path) -> None:
 
     def once() -> list[tuple[int, int, bytes, bytes]]:
         with open_bag(path) as bag:
-            found = read_bag_frames(bag, choose_topics(bag, Modality.THERMAL), Modality.THERMAL)
+            frames = read_bag_frames(bag, choose_topics(bag, Modality.THERMAL), Modality.THERMAL)
             return [
                 (f.stamp_ns, f.released_ns, np.asarray(f.frame.rgb).tobytes(), np.asarray(f.frame.aux).tobytes())
-                for f in found
+                for f in frames
             ]
 
     assert once() == once()
@@ -72,7 +72,7 @@ def test_ambiguous_and_unrecognisable_topics_are_asked_for(tmp_path: Path) -> No
     assert len(list(read_frames(unnamed, Modality.DEPTH, BagTopics(rgb="/a")))) == 1
 
 
-def test_message_types_that_nobody_knows_are_named_and_harm_nothing(tmp_path: Path) -> None:
+def test_unknown_message_types_are_named_and_do_no_harm(tmp_path: Path) -> None:
     from rosbags.rosbag2 import Writer
 
     kind = "odd_msgs/msg/Thing"
@@ -93,7 +93,7 @@ def test_message_types_that_nobody_knows_are_named_and_harm_nothing(tmp_path: Pa
         list(read_frames(tmp_path / "odd", Modality.DEPTH))
 
 
-def test_images_that_cannot_be_used_are_reported_and_the_rest_goes_on(tmp_path: Path) -> None:
+def test_unusable_images_are_reported_and_reading_goes_on(tmp_path: Path) -> None:
     messages = [("/rgb", IMAGE, i * 10**8, image_message(i * 10**8, "mono8", 12 if i != 2 else 5)) for i in range(1, 5)]
     refused: list[Rejection] = []
     path = custom_bag(tmp_path / "bag", messages)
@@ -121,7 +121,7 @@ def test_event_packets_become_the_events_of_each_frame(tmp_path: Path) -> None:
 
 
 @pytest.mark.shared
-def test_a_real_compressed_recording_reads_whole(shared_data: Path) -> None:
+def test_a_real_compressed_recording_is_read_completely(shared_data: Path) -> None:
     path = shared_data / "bags" / "rgbt_clip_0111_1753_mcap_compressed"
     folder = shared_data / "sequences" / "rgbt_m3svd_clip_0111_1753"
     frames = list(read_frames(path, Modality.THERMAL))
@@ -138,7 +138,7 @@ def test_a_real_compressed_recording_reads_whole(shared_data: Path) -> None:
 
 
 @pytest.mark.shared
-def test_a_real_event_recording_drives_by_itself(shared_data: Path, tmp_path: Path) -> None:
+def test_a_real_recording_of_events_alone_gives_frames(shared_data: Path, tmp_path: Path) -> None:
     pytest.importorskip("evt3")
     path = shared_data / "bags" / "event_packets_test_events_1"
     frames = list(read_frames(path, Modality.EVENT, config=SyncConfig()))

@@ -62,7 +62,7 @@ def player(recording: Path, *options: str) -> list[str]:
 
 
 @pytest.mark.ros
-def test_everything_recorded_arrives_as_it_was_with_clock_and_pace(
+def test_every_message_arrives_unchanged_at_the_recorded_pace_with_clock(
     ros: tuple[RosTest, dict[str, str]], recording: Path, tmp_path: Path
 ) -> None:
     from rosgraph_msgs.msg import Clock
@@ -94,7 +94,7 @@ def test_everything_recorded_arrives_as_it_was_with_clock_and_pace(
 
 
 @pytest.mark.ros
-def test_interrupted_loop_ends_with_status_0_and_went_around(
+def test_an_interrupted_loop_has_started_again_and_ends_with_status_0(
     ros: tuple[RosTest, dict[str, str]], recording: Path, tmp_path: Path
 ) -> None:
     from sensor_msgs.msg import Image
@@ -150,7 +150,7 @@ def robots_bag(path: Path) -> Path:
     return path
 
 
-def test_a_recording_says_which_topics_were_latched(tmp_path: Path) -> None:
+def test_a_recording_knows_which_topics_were_latched(tmp_path: Path) -> None:
     with open_bag(robots_bag(tmp_path / "robot")) as bag:
         latched = {topic.name: topic.latched for topic in bag.topics}
     assert latched == {"/map": True, "/tf_static": True, "/words": False, "/clock": False}
@@ -184,7 +184,7 @@ def test_latched_topics_are_latched_and_the_recorded_clock_stays_silent(
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "message"),
     [
         ({"rate": 0.0}, "rate = 0.0; expected a finite number above 0"),
         ({"rate": float("nan")}, "rate = nan"),
@@ -194,10 +194,10 @@ def test_latched_topics_are_latched_and_the_recorded_clock_stays_silent(
         ({"topics": ["/none"]}, "no topic '/none'; its topics are:"),
     ],
 )
-def test_impossible_requests_are_refused_before_anything_is_played(
-    recording: Path, options: dict[str, float], said: str
+def test_impossible_options_are_refused_before_playback(
+    recording: Path, options: dict[str, float], message: str
 ) -> None:
-    with pytest.raises(BagError, match=said):
+    with pytest.raises(BagError, match=message):
         play(recording, **options)
 
 

@@ -55,7 +55,7 @@ def film() -> tuple[list[MultiModalFrame], list[BoundingBox | None]]:
     return frames, boxes
 
 
-def test_a_page_about_a_recording(tmp_path: Path) -> None:
+def test_the_report_page_agrees_with_the_summaries(tmp_path: Path) -> None:
     source = bag_input(write_bag(tmp_path / "walk", *film()), Modality.THERMAL, BagTopics(), SyncConfig())
     offline = evaluate_offline(source, Follower())
     live = evaluate_streaming(source, Follower(), latency_s=0.05)
@@ -86,7 +86,7 @@ BAGS = ("rgbt_clip_0111_1753_mcap_compressed", "event_packets_test_events_1")
 
 @pytest.mark.shared
 @pytest.mark.parametrize("name", BAGS)
-def test_a_real_recording_on_a_page_in_a_browser(shared_data: Path, tmp_path: Path, name: str) -> None:
+def test_the_page_of_a_real_recording_opens_in_a_browser(shared_data: Path, tmp_path: Path, name: str) -> None:
     """The recorded clip with its time stamps and latencies, and real event packets without any image."""
     events = name.startswith("event")
     truth = shared_data / "sequences" / "rgbt_m3svd_clip_0111_1753" / "groundtruth.txt"

@@ -64,7 +64,7 @@ class Refuses(BrightestSpot):
         return super().update(frame)
 
 
-def test_a_frame_that_the_tracker_refuses_is_a_miss_and_not_the_end(recording: Path) -> None:
+def test_a_frame_that_the_tracker_refuses_counts_as_a_miss(recording: Path) -> None:
     report = evaluate_offline(thermal_input(recording), Refuses())
     assert [row.refused for row in report.rows if row.refused] == ["a frame that this one does not like"]
     assert report.rows[5].box is None
@@ -72,8 +72,8 @@ def test_a_frame_that_the_tracker_refuses_is_a_miss_and_not_the_end(recording: P
     assert report.summary.lost == 1
 
 
-def test_nothing_to_start_on_is_an_error_that_lists_the_topics(tmp_path: Path) -> None:
-    path = write_bag(tmp_path / "untold", walking_square(5)[0])
+def test_without_a_box_to_start_on_the_error_lists_the_topics(tmp_path: Path) -> None:
+    path = write_bag(tmp_path / "unlabelled", walking_square(5)[0])
     with pytest.raises(EvaluationError, match=r"no true boxes to start on .* topics are: .*image_raw"):
         evaluate_offline(thermal_input(path), BrightestSpot())
     report = evaluate_offline(thermal_input(path), BrightestSpot(), init_box=BoundingBox(10, 20, SIDE, SIDE))

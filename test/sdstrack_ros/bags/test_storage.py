@@ -22,7 +22,7 @@ def test_a_recording_without_metadata_is_read_from_its_only_file(tmp_path: Path)
 
 @pytest.mark.parametrize("storage", ["mcap", "sqlite3"])
 @pytest.mark.parametrize("share", [0.0, 0.001, 0.3, 0.7, 0.97])
-def test_truncated_recordings_are_named_as_such(tmp_path: Path, storage: str, share: float) -> None:
+def test_truncated_recordings_are_reported_as_such(tmp_path: Path, storage: str, share: float) -> None:
     path = write_bag(tmp_path / "bag", random_frames(10), storage=storage)
     file = next(p for p in path.iterdir() if p.suffix in (".mcap", ".db3"))
     data = file.read_bytes()
@@ -31,7 +31,7 @@ def test_truncated_recordings_are_named_as_such(tmp_path: Path, storage: str, sh
         list(read_frames(path, Modality.THERMAL))
 
 
-def test_damaged_bytes_never_raise_anything_else(tmp_path: Path) -> None:
+def test_damaged_bytes_raise_nothing_but_a_bag_error(tmp_path: Path) -> None:
     path = write_bag(tmp_path / "bag", random_frames(4), compression="zstd")
     file = path / "bag.mcap"
     whole = file.read_bytes()
@@ -47,13 +47,13 @@ def test_damaged_bytes_never_raise_anything_else(tmp_path: Path) -> None:
             assert str(path) in str(error)
 
 
-def test_a_message_that_does_not_deserialise_is_an_error_that_names_it(tmp_path: Path) -> None:
+def test_a_message_that_does_not_deserialise_is_named_in_the_error(tmp_path: Path) -> None:
     path = custom_bag(tmp_path / "bag", [("/rgb", IMAGE, 7, b"\x00\x01\x00\x00" + b"\xff" * 30)])
     with pytest.raises(BagError, match=r"a message of '/rgb' at 7 ns is not a valid sensor_msgs/msg/Image"):
         list(read_frames(path, Modality.DEPTH))
 
 
-def test_files_that_are_no_recordings_are_refused(tmp_path: Path) -> None:
+def test_files_that_are_not_recordings_are_refused(tmp_path: Path) -> None:
     with pytest.raises(BagError, match="does not exist"):
         list(read_frames(tmp_path / "none", Modality.DEPTH))
     with pytest.raises(BagError, match="not a rosbag2 folder"):
@@ -66,7 +66,7 @@ def test_files_that_are_no_recordings_are_refused(tmp_path: Path) -> None:
         list(read_frames(tmp_path, Modality.DEPTH))
 
 
-def test_own_definitions_agree_with_the_interface_packages() -> None:
+def test_message_definitions_agree_with_the_interface_packages() -> None:
     from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 
     store = get_typestore(Stores.ROS2_JAZZY)

@@ -20,7 +20,7 @@ def recording(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_bag(tmp_path_factory.mktemp("bags") / "walk", *walking_square())
 
 
-def test_instant_answers_lose_nothing_when_streaming(recording: Path) -> None:
+def test_boxes_without_latency_score_the_same_as_offline(recording: Path) -> None:
     offline = evaluate_offline(thermal_input(recording), BrightestSpot())
     live = evaluate_streaming(thermal_input(recording), BrightestSpot(), latency_s=0.0)
     assert live.summary == offline.summary
@@ -28,7 +28,7 @@ def test_instant_answers_lose_nothing_when_streaming(recording: Path) -> None:
 
 
 @pytest.mark.parametrize(("latency_s", "tracked_every"), [(0.02, 1), (PERIOD_S * 1.45, 1.45), (PERIOD_S * 2.4, 2.4)])
-def test_late_answers_are_scored_as_late_and_replaced_frames_counted(
+def test_late_boxes_are_scored_as_late_and_dropped_frames_are_counted(
     recording: Path, latency_s: float, tracked_every: float
 ) -> None:
     tracker = BrightestSpot()
@@ -78,14 +78,14 @@ def test_the_gap_grows_with_latency_and_is_reported(recording: Path) -> None:
     assert plain["latency"] == {"measured": False, "p50_ms": 60.0, "p95_ms": 60.0, "p99_ms": 60.0}
 
 
-def test_measured_latency_is_measured(recording: Path) -> None:
+def test_latency_is_measured_when_none_is_stated(recording: Path) -> None:
     live = evaluate_streaming(thermal_input(recording), BrightestSpot())
     assert live.measured
     assert len(live.latency_s) == live.tracked
     assert all(0 < cost < 5 for cost in live.latency_s)
 
 
-def test_a_latency_that_no_clock_can_show_is_refused(recording: Path) -> None:
+def test_an_impossible_latency_is_refused(recording: Path) -> None:
     for latency_s in (-1.0, float("nan"), float("inf")):
         with pytest.raises(EvaluationError, match=f"latency {latency_s} s; expected a finite number from 0"):
             evaluate_streaming(thermal_input(recording), BrightestSpot(), latency_s=latency_s)

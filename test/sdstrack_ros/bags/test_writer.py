@@ -17,7 +17,7 @@ from testkit.bag_scenes import random_frames, same_images
 
 @pytest.mark.parametrize("modality", list(Modality))
 @pytest.mark.parametrize(("storage", "compression"), [("mcap", "none"), ("mcap", "zstd"), ("sqlite3", "zstd")])
-def test_frames_come_back_as_they_were_written(
+def test_frames_are_read_back_as_they_were_written(
     tmp_path: Path, modality: Modality, storage: str, compression: str
 ) -> None:
     frames = random_frames(modality=modality)
@@ -32,7 +32,7 @@ def test_frames_come_back_as_they_were_written(
 @pytest.mark.parametrize(
     ("modality", "aux_type"), [(Modality.DEPTH, np.float32), (Modality.THERMAL, np.uint16), (Modality.DEPTH, np.uint16)]
 )
-def test_every_kind_of_second_image_survives(tmp_path: Path, modality: Modality, aux_type: Any) -> None:
+def test_every_type_of_auxiliary_image_is_read_back_exactly(tmp_path: Path, modality: Modality, aux_type: Any) -> None:
     frames = random_frames(3, modality, aux_type)
     raw = write_bag(tmp_path / "raw", frames)
     assert all(same_images(a, b) for a, b in zip(read_frames(raw, modality), frames, strict=True))
@@ -41,7 +41,7 @@ def test_every_kind_of_second_image_survives(tmp_path: Path, modality: Modality,
         assert all(same_images(a, b) for a, b in zip(read_frames(png, modality), frames, strict=True))
 
 
-def test_true_boxes_come_back_with_absences(tmp_path: Path) -> None:
+def test_true_boxes_and_absences_are_read_back(tmp_path: Path) -> None:
     boxes = [BoundingBox(3, 4.5, 10, 12), None, BoundingBox(5, 6, 7, 8)]
     with open_bag(write_bag(tmp_path / "bag", random_frames(5), boxes)) as bag:
         truth = read_truth_boxes(bag, TRUTH_TOPIC)
@@ -50,7 +50,7 @@ def test_true_boxes_come_back_with_absences(tmp_path: Path) -> None:
     assert truth[1].stamp_ns - truth[0].stamp_ns == round(NS_PER_S / 30)
 
 
-def test_what_cannot_be_written_is_refused_and_leaves_nothing(tmp_path: Path) -> None:
+def test_an_impossible_recording_is_refused_and_leaves_no_file(tmp_path: Path) -> None:
     frames = random_frames(2)
     for options, message in [
         ({"storage": "db"}, "unknown storage 'db'; expected mcap or sqlite3"),

@@ -69,7 +69,7 @@ def test_frames_without_a_true_box_are_not_scored() -> None:
 
 @pytest.mark.ros
 @pytest.mark.parametrize("name", ["rgbd", "rgbt", "rgbe"])
-def test_demo_runs_on_the_real_node(
+def test_the_demo_runs_on_the_real_node(
     name: str, tmp_path: Path, tiny_weights: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(run, "DEMO_FRAMES", 20)

@@ -25,7 +25,7 @@ def test_the_depth_in_a_box_is_that_of_the_target(dtype: type, holes: float) -> 
     assert depth_of_box.z == pytest.approx(1.5, abs=0.01)
 
 
-def test_a_few_wild_readings_do_not_move_the_distance() -> None:
+def test_a_few_outliers_do_not_move_the_distance() -> None:
     depth = depth_scene()
     depth[180:184, 200:260] = 300
     depth[216:220, 200:260] = 60000
@@ -58,5 +58,5 @@ def test_any_box_and_any_depth_give_a_depth_or_none(
         assert depth_of_box is None
 
 
-def test_not_finite_boxes_have_no_readings() -> None:
+def test_a_box_that_is_not_finite_has_no_readings() -> None:
     assert readings_in(depth_scene(), BoundingBox(math.nan, 0, 1, 1), SIZE).size == 0

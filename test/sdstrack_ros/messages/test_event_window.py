@@ -99,7 +99,7 @@ def test_one_packet_larger_than_the_capacity_does_not_grow_memory() -> None:
     assert window.dropped == count - 1000
 
 
-def test_forgetting_lets_go_of_what_was_shown() -> None:
+def test_forget_drops_the_events_of_earlier_frames() -> None:
     window = EventWindow()
     for i in range(10):
         window.add(packet("mono", mono_bytes([1], [1], [0], [1]), stamp_ns=i * MS, time_base=i * MS, seq=i))
@@ -152,7 +152,7 @@ def test_events_beyond_the_sensor_are_left_out_and_counted() -> None:
 
 
 @pytest.mark.shared
-def test_a_real_event_bag_decodes_whole(shared_data: Path) -> None:
+def test_a_real_event_bag_is_decoded_completely(shared_data: Path) -> None:
     pytest.importorskip("evt3")
     from rosbags.rosbag2 import Reader
     from rosbags.typesys import Stores, get_types_from_msg, get_typestore

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from sdstrack_ros.parameters.spec import Effect, ParameterError
-from sdstrack_ros.parameters.table import TABLE, Settings, apply_changes, settings_from, settings_from_yaml
+from sdstrack_ros.parameters.table import TABLE, Settings, change_settings, settings_from, settings_from_yaml
 
 
 def test_only_integers_for_doubles_are_converted() -> None:
@@ -44,10 +44,10 @@ def test_all_refusals_are_reported_at_once() -> None:
 def test_a_parameter_that_needs_reconfigure_is_locked_while_configured() -> None:
     settings = Settings()
     with pytest.raises(ParameterError, match="'model', 'modality' needs reconfigure"):
-        apply_changes(settings, {"model": "ckd_b256", "modality": "thermal"}, configured=True)
-    assert apply_changes(settings, {"model": "ckd_b256"}, configured=False).model == "ckd_b256"
-    assert apply_changes(settings, {"model": settings.model}, configured=True) == settings
-    assert apply_changes(settings, {"max_skew_s": 0.5}, configured=True).max_skew_s == 0.5
+        change_settings(settings, {"model": "ckd_b256", "modality": "thermal"}, configured=True)
+    assert change_settings(settings, {"model": "ckd_b256"}, configured=False).model == "ckd_b256"
+    assert change_settings(settings, {"model": settings.model}, configured=True) == settings
+    assert change_settings(settings, {"max_skew_s": 0.5}, configured=True).max_skew_s == 0.5
     assert TABLE["max_skew_s"].effect is Effect.LIVE
 
 

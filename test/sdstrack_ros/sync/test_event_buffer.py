@@ -44,7 +44,7 @@ def test_a_silent_event_camera_leaves_frames_alone_and_an_idle_scene_does_not() 
     assert len(only.aux.payload) == 0
 
 
-def test_events_drive_when_colour_dies() -> None:
+def test_events_release_frames_when_colour_dies() -> None:
     sync = Synchronizer(SyncConfig(), EventBuffer)
     released = feed(sync, 2000, 2000, 500)
     alone = [s for s in released if s.color is None]
