@@ -19,11 +19,10 @@ REQUIRES = [
     "matplotlib>=3.5",
     "rosbags>=0.10.5",
     "evt3>=0.4",
-    "timm>=1.0",
 ]
 EXTRAS = {
     "engines": ["onnx", "onnxscript", "onnxruntime", "openvino", "nncf"],
-    "train": ["torchvision", "tensorboard", "scikit-image", "scikit-learn"],
+    "train": ["timm>=1.0", "torchvision", "tensorboard", "scikit-image", "scikit-learn"],
     # ROS 2 Jazzy as wheels, for machines without a distribution. One distribution per environment: the names are equal.
     "ros": [
         "ros-rclpy~=7.1.6",
@@ -48,6 +47,7 @@ EXTRAS = {
         "hypothesis",
         "rgbt",
         "psutil",
+        "fickling",
     ],
 }
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 # Which extra of the package brings a module that only some verbs import.
 EXTRA_OF = {
-    "tensorboard": "train", "skimage": "train", "sklearn": "train",
+    "tensorboard": "train", "skimage": "train", "sklearn": "train", "timm": "train",
     "onnx": "engines", "onnxscript": "engines", "onnxruntime": "engines", "openvino": "engines", "nncf": "engines",
 }  # fmt: skip
 # What the verbs import of the extra [ros].

@@ -9,7 +9,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple, cast
 
 import torch
-from timm.layers import trunc_normal_
 from torch import nn
 
 from ckd_core.errors import TrackingError
@@ -18,10 +17,10 @@ from ckd_core.models.elimination import Ranking, keep_count, refill, renumber, s
 from ckd_core.models.head import CenterHead, to_map
 from ckd_core.models.network import TrackingNetwork
 from ckd_core.models.vit import (
-    INIT_STD,
     NORM_EPS,
     Block,
     PatchEmbed,
+    draw_normal,
     drop_path_rates,
     initialise,
     resize_positions,
@@ -90,8 +89,8 @@ class Branch(nn.Module):
         self.blocks = nn.ModuleList(Block(config, rate) for rate in drop_path_rates(config))
         self.norm = nn.LayerNorm(width, eps=NORM_EPS)
         self.apply(initialise)
-        trunc_normal_(self.cls_token, std=INIT_STD)
-        trunc_normal_(self.pos_embed, std=INIT_STD)
+        draw_normal(self.cls_token)
+        draw_normal(self.pos_embed)
         table = self.pos_embed.detach()
         self.pos_embed_z = nn.Parameter(resize_positions(table, config.template_grid, prefix=1).clone())
         self.pos_embed_x = nn.Parameter(resize_positions(table, config.grid, prefix=1).clone())

@@ -255,8 +255,12 @@ def _square_resized(table: Tensor, grid: int, key: str) -> Tensor:
 
 
 def _timm_weights(name: str) -> Tensors:
-    import timm
-
+    try:
+        import timm
+    except ModuleNotFoundError as error:
+        raise PretrainedError(
+            f"timm:{name} needs the package timm, which is not installed: pip install 'sdstrack_ros[train]'"
+        ) from error
     try:
         return dict(timm.create_model(name, pretrained=True, num_classes=0).state_dict())
     except Exception as error:

@@ -10,14 +10,22 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple, cast
 
 import torch
-from timm.layers import trunc_normal_
 from torch import nn
 
 from ckd_core.models.config import SDSTrackConfig
 from ckd_core.models.elimination import Ranking, Tokens, refill
 from ckd_core.models.head import CenterHead, HeadOutput, to_map
 from ckd_core.models.network import TrackingNetwork
-from ckd_core.models.vit import INIT_STD, NORM_EPS, Block, PatchEmbed, attend, drop_path_rates, initialise, zeros_table
+from ckd_core.models.vit import (
+    NORM_EPS,
+    Block,
+    PatchEmbed,
+    attend,
+    draw_normal,
+    drop_path_rates,
+    initialise,
+    zeros_table,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -147,8 +155,8 @@ class SDSTrackBackbone(nn.Module):
         )
         self.norm = nn.LayerNorm(width, eps=NORM_EPS)
         self.apply(initialise)
-        trunc_normal_(self.cls_token, std=INIT_STD)
-        trunc_normal_(self.pos_embed, std=INIT_STD)
+        draw_normal(self.cls_token)
+        draw_normal(self.pos_embed)
 
     def patches(self, image: Tensor) -> Tensor:
         """Patch tokens of both modalities before positions: [2 * B, N, width]."""

@@ -20,7 +20,7 @@ from ckd_core.errors import TrackingError
 if TYPE_CHECKING:
     from pathlib import Path
 
-MIN_TORCH = "2.7"  # with stand-ins under a name of the caller's choice
+MIN_TORCH = "2.6"  # with stand-ins under a name of the caller's choice
 MAX_ROUNDS = 200  # a legacy file names one unknown class per attempt
 UNKNOWN_NAME = re.compile(r"Unsupported global: GLOBAL (\S+) was not an allowed global")
 UNFIT_CONTAINER = re.compile(r"Can only (SETITEM|append|extend)[^<]*<class '(.+)'>")

@@ -1,17 +1,17 @@
 """Vision-transformer parts that both trackers share. Parameter names are those of the published files.
 
-The attention switch is timm's: fused everywhere by default; `plain_attention()` turns to explicit products, whose
-backward is faster in bf16 on a CPU.
+Attention is torch's fused one; inside `plain_attention()` it is explicit products, whose backward is faster in bf16 on
+a CPU.
 """
 
 from __future__ import annotations
 
+import math
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
-from timm.layers import DropPath, Mlp, set_fused_attn, trunc_normal_, use_fused_attn
 from torch import nn
 
 from ckd_core.models.elimination import Ranking, Tokens, eliminate, keep_count, ranking_rows, search_scores
@@ -25,22 +25,24 @@ if TYPE_CHECKING:
 
 NORM_EPS = 1e-6
 INIT_STD = 0.02
+_plain = False
 
 
 @contextmanager
 def plain_attention(enabled: bool = True) -> Iterator[None]:
-    """Explicit attention products inside this context (meant for bf16 training on a CPU)."""
-    before = use_fused_attn()
-    set_fused_attn(before and not enabled)
+    """Explicit attention products inside this context, in the whole process; False changes nothing."""
+    global _plain  # noqa: PLW0603 - compiled programs read it as a constant
+    before = _plain
+    _plain = before or enabled
     try:
         yield
     finally:
-        set_fused_attn(before)
+        _plain = before
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """Softmax attention; q, k, v and the result are [B, heads, N, head_dim]."""
-    if use_fused_attn():
+    if not _plain:
         return F.scaled_dot_product_attention(q, k, v)
     weights = (q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1)
     mixed: Tensor = weights.softmax(-1) @ v
@@ -88,6 +90,36 @@ class Attention(nn.Module):
         return self.merge(attend(q, k, v)), rows
 
 
+class Mlp(nn.Module):
+    """Two linear layers with a GELU between them, over [B, N, width]."""
+
+    def __init__(self, width: int, hidden: int) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(width, hidden)
+        self.act = nn.GELU()
+        self.fc2 = nn.Linear(hidden, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Result of the same shape."""
+        out: Tensor = self.fc2(self.act(self.fc1(x)))
+        return out
+
+
+class DropPath(nn.Module):
+    """Stochastic depth: in training, zero a residual for whole samples and scale the rest up accordingly."""
+
+    def __init__(self, rate: float) -> None:
+        super().__init__()
+        self.rate = rate
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Residual [B, ...], one draw per sample."""
+        if self.rate == 0 or not self.training:
+            return x
+        keep = x.new_empty(x.shape[0], *[1] * (x.ndim - 1)).bernoulli_(1 - self.rate)
+        return x * keep.div_(1 - self.rate)
+
+
 class Block(nn.Module):
     """Pre-norm block of a colour tracker: attention, optional elimination, MLP; stochastic depth on both residuals."""
 
@@ -126,10 +158,20 @@ def drop_path_rates(config: NetworkConfig) -> list[float]:
     return [config.drop_path * block / steps for block in range(config.depth)]
 
 
+@torch.no_grad()
+def draw_normal(tensor: Tensor) -> None:
+    """Fill with normal values of deviation `INIT_STD`, cut off at 2.
+
+    By the inverse of the distribution: a seed then gives the same values with every torch, whose own
+    `nn.init.trunc_normal_` has changed its method.
+    """
+    tensor.uniform_(-1, 1).erfinv_().mul_(INIT_STD * math.sqrt(2)).clamp_(-2, 2)
+
+
 def initialise(module: nn.Module) -> None:
     """Published initialisation of linear and norm layers; convolutions keep PyTorch's. Use with `Module.apply`."""
     if isinstance(module, nn.Linear):
-        trunc_normal_(module.weight, std=INIT_STD)
+        draw_normal(module.weight)
         if module.bias is not None:
             nn.init.zeros_(module.bias)
     elif isinstance(module, nn.LayerNorm):

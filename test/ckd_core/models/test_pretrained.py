@@ -125,6 +125,12 @@ def test_unknown_timm_model() -> None:
         p.start_training_from(build_model(TINY), "timm:vit_of_nobody")
 
 
+def test_a_missing_timm_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "timm", None)
+    with pytest.raises(p.PretrainedError, match=r"needs the package timm.*pip install 'sdstrack_ros\[train\]'"):
+        p.start_training_from(build_model(TINY), "timm:vit_tiny")
+
+
 def test_start_from_timm(monkeypatch: Any) -> None:
     name = "vit_tiny_patch16_224"
     vit = timm.create_model(name, pretrained=False, num_classes=0)

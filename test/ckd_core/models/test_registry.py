@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -237,3 +239,20 @@ def test_bfloat16_stays_close(name: str) -> None:
     assert {maps.dtype for maps in found} == {torch.float32}
     for near, exact in zip(found, wanted, strict=True):
         assert (near - exact).abs().max() < 0.1
+
+
+def test_no_network_and_no_tracker_needs_timm() -> None:
+    """timm only starts a training; a robot does not install it."""
+    code = (
+        "import sys; sys.modules['timm'] = None\n"  # from here on, importing it fails
+        "import torch\n"
+        "from ckd_core.models.registry import build_model, list_models\n"
+        "from ckd_core.tracking import build_tracker\n"
+        "import ckd_core.models.pretrained\n"
+        "with torch.device('meta'):\n"
+        "    for name in list_models(): build_model(name)\n"
+        "print(type(build_tracker(engine='torch/fp32')).__name__)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout.split() == ["Tracker"]

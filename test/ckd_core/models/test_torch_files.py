@@ -188,7 +188,7 @@ def test_a_legacy_file_with_endless_class_names_is_refused(tmp_path: Path) -> No
 def test_an_old_torch_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     torch.save({"net": {"a": torch.ones(2)}}, tmp_path / "a")
     monkeypatch.setattr(torch, "__version__", torch.torch_version.TorchVersion("2.5.1+cpu"))
-    with pytest.raises(ForeignFileError, match=r"safely needs torch 2\.7 or later; this is 2\.5\.1\+cpu"):
+    with pytest.raises(ForeignFileError, match=r"safely needs torch 2\.6 or later; this is 2\.5\.1\+cpu"):
         read_foreign(tmp_path / "a")
 
 
