@@ -30,7 +30,8 @@ class PairError(TrackingError):
 class TrainingSample:
     """One pair.
 
-    template: [6, ht, wt] and search: [6, hs, ws] float32, normalised, colour channels first.
+    template: [6, ht, wt] and search: [6, hs, ws] float32, normalised, colour channels first; or features of a frozen
+        stem in place of images, [C, h, w] float16, colour first (`ckd_core.data.real.features`).
     template_box, search_box: [4] float32 `xywh` as a share of the crop's side (0..1 inside the crop). A search box
         wholly outside its crop says that the target is absent there.
     source: where the pair comes from, for messages ("LasHeR/boy_3 frames 12, 40"); may be empty.
@@ -105,7 +106,8 @@ def check_sample(sample: TrainingSample) -> None:
     where = f" ({sample.source})" if sample.source else ""
     for name in ("template", "search"):
         image: Tensor = getattr(sample, name)
-        if image.ndim != 3 or image.shape[0] != CHANNELS or image.dtype != torch.float32:
+        is_image = image.dtype == torch.float32 and image.ndim == 3 and image.shape[0] == CHANNELS
+        if not is_image and not (image.dtype == torch.float16 and image.ndim == 3):
             raise PairError(f"{name} is {image.dtype} {list(image.shape)}; expected float32 [{CHANNELS}, h, w]{where}")
     for name in ("template_box", "search_box"):
         box: Tensor = getattr(sample, name)

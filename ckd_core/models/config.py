@@ -184,6 +184,44 @@ class CKDSmallConfig(SDSTrackSmallConfig):
     mask_probability: float = 1.0
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SDSTrackMediumConfig(NetworkConfig):
+    """A network on a frozen stem. No transformer blocks and no elimination run here; `heads` is unused.
+
+    width: channels of a template token: `width` - 96 trained ones and 96 of the frozen stem.
+    depth: residual stages of a stream after the correlation. mlp_ratio: hidden channels of a stage.
+    mix_channels: channels of those stages. read_channels: channels that a search cell reads from the template cells it
+    resembles. adapter_ratio: hidden channels of an adapter as a share of its input's.
+    mask_ratio: probability that the masked path of training blanks a colour cell; an auxiliary cell is blanked with
+        the same probability where the colour cell was not.
+    channel_drop, feature_noise: training only; share of the stem's channels that are blanked, the same in a pair's
+        template and search region, and deviation of the noise on the others.
+    """
+
+    template_size: int = 128
+    search_size: int = 256
+    square_boxes: bool = True
+    exact_convolutions: ClassVar[int] = EXACT_CONVOLUTIONS
+    width: int = 192
+    depth: int = 3
+    heads: int = 1
+    mlp_ratio: float = 2.0
+    drop_path: float = 0.0
+    head_channels: int = 64
+    ce_blocks: tuple[int, ...] = ()
+    mix_channels: int = 96
+    read_channels: int = 64
+    adapter_ratio: float = 0.25
+    mask_ratio: float = 0.3
+    channel_drop: float = 0.15
+    feature_noise: float = 0.15
+
+    @property
+    def trained_channels(self) -> int:
+        """Channels of the trained part of a token."""
+        return self.width - FROZEN_CHANNELS
+
+
 def _require(holds: bool, field: str, value: object, expected: str) -> None:
     if not holds:
         raise ConfigError(f"{field} is {value!r}; it must be {expected}")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from ckd_core.models import ckd, ckd_small, sdstrack, sdstrack_small
+from ckd_core.models import ckd, ckd_small, sdstrack, sdstrack_medium, sdstrack_small
 from ckd_core.models.config import ConfigError, NetworkConfig
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from ckd_core.models.network import TrackingNetwork
 
 Row = tuple["Callable[[str, Any], TrackingNetwork]", NetworkConfig]
-_TABLE: dict[str, Row] = {**sdstrack.ROWS, **ckd.ROWS, **sdstrack_small.ROWS, **ckd_small.ROWS}
+_TABLE: dict[str, Row] = {**sdstrack.ROWS, **ckd.ROWS, **sdstrack_small.ROWS, **sdstrack_medium.ROWS, **ckd_small.ROWS}
 
 
 def list_models() -> list[str]:

@@ -30,7 +30,7 @@ from ckd_core.models.vit import (
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ckd_core.models.config import SDSTrackSmallConfig
+    from ckd_core.models.config import SDSTrackMediumConfig, SDSTrackSmallConfig
 
 
 class TokenMasks(NamedTuple):
@@ -238,7 +238,10 @@ class SDSTrack(TrackingNetwork):
 
 
 def draw_token_masks(
-    config: SDSTrackConfig | SDSTrackSmallConfig, batch: int, device: torch.device, generator: torch.Generator | None
+    config: SDSTrackConfig | SDSTrackSmallConfig | SDSTrackMediumConfig,
+    batch: int,
+    device: torch.device,
+    generator: torch.Generator | None,
 ) -> TokenMasks:
     """Masks of one training batch: drawn on the CPU in the order of `TokenMasks`, disjoint between modalities."""
 

@@ -8,7 +8,7 @@ distils the clean path into one with masked cells, as SDSTrack does.
 from __future__ import annotations
 
 import copy
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, ClassVar, cast
 
 import torch
 import torch.nn.functional as F
@@ -23,6 +23,7 @@ from ckd_core.models.stem import FROZEN_CHANNELS, STEM_CHANNELS, FrozenStem
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from ckd_core.models.config import NetworkConfig
     from ckd_core.models.head import HeadOutput
 
 PRIOR_LOGIT = -4.0
@@ -45,7 +46,8 @@ class ConvAdapter(nn.Module):
         return out
 
 
-def _conv(inputs: int, outputs: int, kernel: int) -> nn.Sequential:
+def conv_norm(inputs: int, outputs: int, kernel: int) -> nn.Sequential:
+    """Convolution that keeps the size, BatchNorm, ReLU."""
     return nn.Sequential(
         nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2, bias=False), nn.BatchNorm2d(outputs), nn.ReLU()
     )
@@ -64,17 +66,17 @@ class StreamEncoder(nn.Module):
         trained, mix = config.trained_channels, config.mix_channels
         self.grid, self.template_grid = config.grid, config.template_grid
         self.whiten = nn.BatchNorm2d(STEM_CHANNELS, affine=False)
-        self.neck = _conv(STEM_CHANNELS, trained, 1)
-        self.neck2 = _conv(trained, trained, 3)
+        self.neck = conv_norm(STEM_CHANNELS, trained, 1)
+        self.neck2 = conv_norm(trained, trained, 3)
         self.embed = nn.Conv2d(trained, trained, 1)
         maps = 2 * config.template_tokens + 2
-        self.mix = _conv(maps + 2 * trained, mix, 1)
-        self.stages = nn.ModuleList(_conv(mix, mix, 3) for _ in range(config.depth))
+        self.mix = conv_norm(maps + 2 * trained, mix, 1)
+        self.stages = nn.ModuleList(conv_norm(mix, mix, 3) for _ in range(config.depth))
         ratio = config.adapter_ratio
         self.stem_adapter = ConvAdapter(STEM_CHANNELS, ratio) if adapted else None
         self.stage_adapters = nn.ModuleList(ConvAdapter(mix, ratio) for _ in range(config.depth if adapted else 0))
         self.temperature = nn.Parameter(torch.tensor(8.0))
-        self.register_buffer("shift", _aligning_index(self.template_grid, self.grid), persistent=False)
+        self.register_buffer("shift", aligning_index(self.template_grid, self.grid), persistent=False)
 
     def features(self, stem: Tensor, keep: Tensor | None = None) -> Tensor:
         """[N, 192, h, w] of the stem to tokens [N, width, h, w]: trained channels, then frozen ones; unit length each.
@@ -127,7 +129,7 @@ class StreamEncoder(nn.Module):
         return torch.cat((rgb, aux + self.stage_adapters[number](aux)))
 
 
-def _aligning_index(template_grid: int, grid: int) -> Tensor:
+def aligning_index(template_grid: int, grid: int) -> Tensor:
     """Places in the padded maps [n, p, p] to read [n, g, g] from, flattened: cell (i, j)'s map moves by its place."""
     padded = grid + 2 * (template_grid // 2)
     with torch.device("cpu"):  # a table of no weights file: it must exist also in a network built without storage
@@ -160,11 +162,13 @@ def expect_few_targets(head: CenterHead) -> None:
 
 
 class StemNetwork(TrackingNetwork):
-    """Base of the small networks: one frozen stem for both streams."""
+    """Base of the networks with one frozen stem for both streams."""
 
-    def __init__(self, name: str, config: SDSTrackSmallConfig) -> None:
+    stem_class: ClassVar[type[FrozenStem]] = FrozenStem
+
+    def __init__(self, name: str, config: NetworkConfig) -> None:
         super().__init__(name, config)
-        self.stem = FrozenStem()
+        self.stem = self.stem_class()
 
     def lower(self, dtype: torch.dtype) -> None:
         """See `TrackingNetwork`."""
@@ -185,7 +189,7 @@ class SDSTrackSmall(StemNetwork):
         self.encoder = StreamEncoder(config, adapted=True)
         self.cross = nn.ModuleList(CrossStage(mix, config.adapter_ratio) for _ in range(config.depth))
         self.weigh = nn.Conv2d(2 * mix, mix, 1)
-        self.trunk = _conv(mix, mix, 3)
+        self.trunk = conv_norm(mix, mix, 3)
         self.box_head = CenterHead(mix, config.head_channels)
         expect_few_targets(self.box_head)
 

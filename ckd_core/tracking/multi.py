@@ -21,7 +21,7 @@ from ckd_core.tracking.confidence import (
     observe_lost,
     tile_centers,
 )
-from ckd_core.tracking.config import MissingPolicy, TemplateRefresh, TrackerConfig
+from ckd_core.tracking.config import SQUARE_SIZE_RATE, MissingPolicy, TemplateRefresh, TrackerConfig
 from ckd_core.tracking.crop import CropWindow, window_around
 from ckd_core.tracking.engines.base import Prediction
 from ckd_core.tracking.response import hann_weights
@@ -128,6 +128,8 @@ class MultiTracker:
         self._targets: dict[int, _TargetState] = {}
         self._joined: tuple[tuple[int, ...], Templates] | None = None
         self._weights = hann_weights(engine.spec.grid)
+        usual_rate = SQUARE_SIZE_RATE if engine.spec.square_boxes else 1.0
+        self._size_rate = usual_rate if self.config.size_rate is None else self.config.size_rate
 
     @property
     def targets(self) -> tuple[int, ...]:
@@ -267,8 +269,12 @@ class MultiTracker:
     def _scan_windows(self, confidence: Confidence, memory: StreamMemory) -> list[tuple[CropWindow, bool]]:
         """Windows for a lost target: in turn its last trusted place and the next tiles of the frame."""
         config, box = self.config.confidence, confidence.trusted_box
+        scale = confidence.usual_size / max(math.sqrt(box.w * box.h), 1e-6)  # a runaway's size would miss the target
+        cx, cy = box.center
+        box = BoundingBox(cx - box.w * scale / 2, cy - box.h * scale / 2, box.w * scale, box.h * scale)
         factor = self.engine.spec.search_factor * config.tile_scale
         centers = tile_centers(memory.size, math.sqrt(box.w * box.h) * factor)
+        centers.sort(key=lambda center: math.dist(center, box.center))  # outwards from where it was last
         places = []
         for index in range(config.tiles_per_frame):
             step = confidence.scan * config.tiles_per_frame + index
@@ -306,6 +312,9 @@ class MultiTracker:
 
     def _evidence(self, look: Look, prediction: Prediction, memory: StreamMemory) -> Evidence:
         box = look.window.from_crop((prediction.cx, prediction.cy, prediction.w, prediction.h))
+        confidence = self._targets[look.target].confidence
+        if self._size_rate < 1 and confidence.state is not TrackState.LOST:
+            box = _towards(confidence.trusted_box, box, self._size_rate)
         rival = prediction.rival / prediction.score if prediction.score > 0 else 1.0
         return Evidence(clip_box(box, memory.size, self.config.clip_margin), prediction.score, rival)
 
@@ -341,6 +350,12 @@ class MultiTracker:
             keep = (target.templates[0],) if self.config.template_refresh is TemplateRefresh.SECOND else ()
             refreshed[name] = replace(target, templates=(*keep, newest))
         return refreshed
+
+
+def _towards(before: BoundingBox, after: BoundingBox, rate: float) -> BoundingBox:
+    """The later box with its sides only `rate` of the way there from the earlier ones', in logarithms."""
+    (cx, cy), w, h = after.center, before.w ** (1 - rate) * after.w**rate, before.h ** (1 - rate) * after.h**rate
+    return BoundingBox(cx - w / 2, cy - h / 2, w, h)
 
 
 def _check_box(box: BoundingBox, frame_size: tuple[int, int], name: int) -> None:

@@ -16,11 +16,13 @@ from ckd_core.models.ckd_small import CKDSmall, weights_from_shared_encoder
 from ckd_core.models.pretrained import read_weights, start_training_from
 from ckd_core.models.registry import build_model, list_models, model_config
 from ckd_core.models.sdstrack import SDSTrack
-from ckd_core.models.sdstrack_small import SDSTrackSmall
+from ckd_core.models.sdstrack_medium import SDSTrackMedium
+from ckd_core.models.sdstrack_small import SDSTrackSmall, StemNetwork
 from ckd_core.models.stem import load_imagenet
 from ckd_core.objectives.base import Objective, TrackingObjective
 from ckd_core.objectives.ckd import CKDObjective, CKDSettings
 from ckd_core.objectives.dense import DenseObjective, DenseSettings
+from ckd_core.objectives.factor import FactorObjective, FactorSettings
 from ckd_core.objectives.sdstrack import SDSTrackObjective, SDSTrackSettings
 from ckd_core.settings import SettingsError, typed_fields
 from ckd_core.training.batches import StepIndices, load_batches
@@ -48,7 +50,12 @@ def build_network(settings: TrainSettings) -> TrackingNetwork:
     name = settings.model.name
     overrides = typed_fields(type(model_config(name)), settings.model.overrides, f"model {name}", "model.overrides")
     network = build_model(name, seed=settings.run.seed, **overrides)
-    needs = {SDSTrackSettings: (SDSTrack, SDSTrackSmall), CKDSettings: (CKD, CKDSmall)}.get(type(settings.objective))
+    fitting: dict[type, tuple[type, ...]] = {
+        SDSTrackSettings: (SDSTrack, SDSTrackSmall),
+        CKDSettings: (CKD, CKDSmall),
+        FactorSettings: (SDSTrackMedium,),
+    }
+    needs = fitting.get(type(settings.objective))
     if needs is not None and not isinstance(network, needs):
         raise SettingsError(
             f"objective.kind {settings.objective.kind} trains a {needs[0].__name__}; "
@@ -61,7 +68,7 @@ def build_network(settings: TrainSettings) -> TrackingNetwork:
 
 def _initialise(network: TrackingNetwork, init: InitSettings) -> None:
     if init.kind == "imagenet_stem":
-        if not isinstance(network, SDSTrackSmall | CKDSmall):
+        if not isinstance(network, StemNetwork):
             raise SettingsError(f"model.init.kind imagenet_stem fills a small network's stem; {network.name} has none")
         load_imagenet(network.stem)
         return
@@ -89,6 +96,8 @@ def build_objective(settings: TrainSettings) -> Objective:
         return SDSTrackObjective(chosen)
     if isinstance(chosen, CKDSettings):
         return CKDObjective(chosen)
+    if isinstance(chosen, FactorSettings):
+        return FactorObjective(chosen)
     return DenseObjective() if isinstance(chosen, DenseSettings) else TrackingObjective()
 
 

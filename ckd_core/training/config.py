@@ -7,11 +7,12 @@ from typing import Any, Literal
 from ckd_core.objectives.base import TrackingSettings
 from ckd_core.objectives.ckd import CKDSettings
 from ckd_core.objectives.dense import DenseSettings
+from ckd_core.objectives.factor import FactorSettings
 from ckd_core.objectives.sdstrack import SDSTrackSettings
 from ckd_core.settings import SettingsError, limits
 from ckd_core.training.sources import DataSettings
 
-ObjectiveSettings = TrackingSettings | DenseSettings | SDSTrackSettings | CKDSettings
+ObjectiveSettings = TrackingSettings | DenseSettings | FactorSettings | SDSTrackSettings | CKDSettings
 
 
 @dataclass(frozen=True, slots=True)

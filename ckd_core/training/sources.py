@@ -9,6 +9,7 @@ import numpy as np
 from ckd_core.data.datasets import open_dataset
 from ckd_core.data.layouts import get_layout
 from ckd_core.data.pairs import PairDataset, PairError, TrainingSample
+from ckd_core.data.real.features import FeaturePairs, FeatureSource
 from ckd_core.data.sampler import CropGeometry, SamplerSettings, SequenceGroup, SequencePairs
 from ckd_core.frame import Modality
 from ckd_core.models.config import NetworkConfig
@@ -55,7 +56,7 @@ class SyntheticSource:
     kind: Literal["synthetic"] = "synthetic"
 
 
-Source = SequenceSource | SyntheticSource
+Source = SequenceSource | SyntheticSource | FeatureSource
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +102,7 @@ def build_pairs(sources: tuple[Source, ...], settings: DataSettings, network: Ne
             raise PairError("every source of sequences has the ratio 0; expected one above 0")
         parts.append((weight, SequencePairs([_group(s) for s in on_disk], geometry, settings.sampler, seed)))
     parts += [(s.ratio, _synthetic(s, geometry, seed)) for s in sources if isinstance(s, SyntheticSource)]
+    parts += [(s.ratio, FeaturePairs(s, seed)) for s in sources if isinstance(s, FeatureSource)]
     return parts[0][1] if len(parts) == 1 else MixedPairs(parts, seed)
 
 

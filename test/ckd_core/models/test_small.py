@@ -15,7 +15,7 @@ from ckd_core.models.checkpoint import default_weights, load_model, load_tensors
 from ckd_core.models.config import SDSTrackSmallConfig
 from ckd_core.models.head import HeadOutput
 from ckd_core.models.registry import build_model
-from ckd_core.models.sdstrack_small import StreamEncoder, _aligning_index
+from ckd_core.models.sdstrack_small import StreamEncoder, aligning_index
 from ckd_core.models.stem import FrozenStem
 from ckd_core.objectives.base import Objective, StepContext
 from ckd_core.objectives.ckd import CKDObjective, CKDSettings
@@ -79,7 +79,7 @@ def test_maps_of_a_moved_target_peak_at_its_centre() -> None:
     search[y : y + template, x : x + template] = cells
     similar = cells.reshape(-1, 64) @ search.reshape(-1, 64).T  # [64, 256]
     padded = torch.nn.functional.pad(similar.view(-1, grid, grid), (4, 4, 4, 4))
-    aligned = padded.flatten()[_aligning_index(template, grid)].view(-1, grid, grid)
+    aligned = padded.flatten()[aligning_index(template, grid)].view(-1, grid, grid)
     peak = int(aligned.sum(dim=0).argmax())
     assert divmod(peak, grid) == (y + template // 2, x + template // 2)
     torch.testing.assert_close(aligned[:, peak // grid, peak % grid], torch.ones(64))

@@ -1,0 +1,43 @@
+"""`sdstrack cache`: features of real pairs for a recipe, computed once."""
+
+from __future__ import annotations
+
+from pathlib import Path  # noqa: TC003 - typer reads annotations at run time
+from typing import Annotated
+
+import typer
+
+
+def command(
+    config: Annotated[Path, typer.Argument(help="A training recipe with a source of kind features.")],
+    changes: Annotated[
+        list[str] | None, typer.Argument(help="Changes to the recipe, e.g. data.train.0.root=DIR.")
+    ] = None,
+    threads: Annotated[int, typer.Option(min=0, help="CPU threads; 0: all.")] = 0,
+) -> None:
+    """Cut the recipe's real pairs and run them through its frozen stem; a cache that fits the recipe stays.
+
+    Files and boxes that cannot be used are named and counted.
+    """
+    import torch
+
+    from ckd_core.data.real.features import FeatureSource, cached, write_cache
+    from ckd_core.models.sdstrack_small import StemNetwork
+    from ckd_core.settings import read_settings
+    from ckd_core.training.build import build_network
+    from ckd_core.training.config import TrainSettings
+
+    settings = read_settings(config, TrainSettings, changes or [])
+    if threads:
+        torch.set_num_threads(threads)
+    network = build_network(settings)
+    if not isinstance(network, StemNetwork):
+        raise typer.BadParameter(f"{settings.model.name} has no frozen stem; features are of one")
+    for source in settings.data.train:
+        if not isinstance(source, FeatureSource):
+            continue
+        if cached(source):
+            typer.echo(f"{source.cache} is there already")
+            continue
+        manifest = write_cache(source, network.config, network.stem, typer.echo)
+        typer.echo(f"{source.cache}: {manifest['pairs']} pairs")

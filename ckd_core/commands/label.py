@@ -1,0 +1,34 @@
+"""`sdstrack label`: boxes for a recipe's clips that have none, by a tracker that teaches."""
+
+from __future__ import annotations
+
+from pathlib import Path  # noqa: TC003 - typer reads annotations at run time
+from typing import Annotated
+
+import typer
+
+
+def command(
+    config: Annotated[Path, typer.Argument(help="A training recipe with a source of kind features.")],
+    teacher: Annotated[Path, typer.Option(help="Folder of NanoTrack v2's two ONNX files.")],
+    changes: Annotated[
+        list[str] | None, typer.Argument(help="Changes to the recipe, e.g. data.train.0.root=DIR.")
+    ] = None,
+    sheet: Annotated[Path | None, typer.Option(help="Also write a contact sheet of all tracks here (PNG).")] = None,
+) -> None:
+    """Follow people, warm things and moving things through the clips; keep what is found again on the way back.
+
+    Writes the recipe's file of tracks. Look at the contact sheet: what detector and teacher get wrong together stays.
+    """
+    from ckd_core.data.real.features import FeatureSource
+    from ckd_core.data.real.teacher import label_material
+    from ckd_core.settings import read_settings
+    from ckd_core.training.config import TrainSettings
+
+    settings = read_settings(config, TrainSettings, changes or [])
+    sources = [source for source in settings.data.train if isinstance(source, FeatureSource)]
+    for source in sources:
+        clips = label_material(source, teacher, typer.echo, sheet)
+        typer.echo(f"{source.tracks}: {sum(map(len, clips.values()))} tracks in {len(clips)} clips")
+    if not sources:
+        raise typer.BadParameter(f"{config} has no source of kind features under data.train")

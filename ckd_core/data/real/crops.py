@@ -1,0 +1,196 @@
+"""One training pair out of real pictures: windows, spoilt pictures, the camera that is not there."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import cv2
+import numpy as np
+
+from ckd_core.data.pseudo import draw_sensor
+from ckd_core.frame import BoundingBox, Modality
+from ckd_core.tracking.crop import CropSampler, CropWindow, window_around
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from ckd_core.frame import Image
+    from ckd_core.models.config import NetworkConfig
+
+    Crops = list[Image]  # of one camera: template, search region
+
+INVENTED = {Modality.THERMAL: 0.5, Modality.DEPTH: 0.25, Modality.EVENT: 0.25}  # what a missing camera is made of
+
+
+@dataclass(frozen=True, slots=True)
+class RealPair:
+    """What a pair is cut from: images before and after of each camera, None where there is no such camera.
+
+    boxes: xywh in pixels, the target in the template's frame and in the search frame.
+    """
+
+    rgb: tuple[Image, Image] | None
+    aux: tuple[Image, Image] | None
+    boxes: tuple[NDArray[np.float64], NDArray[np.float64]]
+
+
+@dataclass(frozen=True, slots=True)
+class CutPair:
+    """template [2, T, T, 3], search [2, S, S, 3] uint8, colour first; box [4] xywh as shares of the search crop."""
+
+    template: NDArray[np.uint8]
+    search: NDArray[np.uint8]
+    box: NDArray[np.float32]
+
+
+class PairCutter:
+    """Cuts pairs for one network. others: colour pictures that a dead camera may show instead."""
+
+    def __init__(self, network: NetworkConfig, others: Sequence[Image] = ()) -> None:
+        self.network = network
+        self.others = others
+        self._sampler = CropSampler()
+
+    def cut(self, pair: RealPair, rng: np.random.Generator) -> CutPair:
+        """One pair with everything that is drawn taken from `rng`."""
+        network = self.network
+        windows = self._template_window(pair.boxes[0], rng), self._search_window(pair.boxes[1], rng)
+        sides = network.template_size, network.search_size
+        cameras = [
+            None
+            if images is None
+            else [self._crop(image, window, side) for image, window, side in zip(images, windows, sides, strict=True)]
+            for images in (pair.rgb, pair.aux)
+        ]
+        cx, cy, w, h = windows[1].to_crop(BoundingBox(*pair.boxes[1].tolist()))
+        box = np.array((cx - w / 2, cy - h / 2, w, h), dtype=np.float32)
+        if rng.random() < 0.1:
+            _occlude([crops[1] for crops in cameras if crops is not None], (cx, cy), rng)
+        rgb, aux = self._both(cameras[0], cameras[1], rng)
+        spoilt = [[_spoil(crop, rng) for crop in crops] for crops in (rgb, aux)]
+        if rng.random() < 0.5:
+            spoilt = [[crop[:, ::-1] for crop in crops] for crops in spoilt]
+            box[0] = 1 - box[0] - box[2]
+        if rng.random() < 0.1:
+            spoilt = [[crop[::-1] for crop in crops] for crops in spoilt]
+            box[1] = 1 - box[1] - box[3]
+        return CutPair(np.stack([c[0] for c in spoilt]), np.stack([c[1] for c in spoilt]), box)
+
+    def _crop(self, image: Image, window: CropWindow, side: int) -> Image:
+        out = np.zeros((side, side, 3), dtype=np.uint8)
+        self._sampler.sample(image, window, out)
+        return out
+
+    def _window(self, cx: float, cy: float, w: float, h: float, factor: float) -> CropWindow:
+        box = BoundingBox(cx - w / 2, cy - h / 2, w, h)
+        return window_around(box, factor, published=False, square_boxes=self.network.square_boxes)
+
+    def _template_window(self, box: NDArray[np.float64], rng: np.random.Generator) -> CropWindow:
+        """Around a start box that is a little off, sometimes more."""
+        x, y, w, h = box
+        dx, dy, dw, dh = rng.normal(0, 0.035 if rng.random() < 0.75 else 0.1, 4)
+        w2, h2 = w * np.exp(dw), h * np.exp(dh)
+        return self._window(x + w / 2 + dx * w, y + h / 2 + dy * h, w2, h2, self.network.template_factor)
+
+    def _search_window(self, box: NDArray[np.float64], rng: np.random.Generator) -> CropWindow:
+        """Around a belief that is wrong in place, size and shape; sometimes grown, sometimes elsewhere altogether."""
+        x, y, w, h = box
+        kind = rng.random()
+        if kind < 0.55:
+            dx, dy = rng.normal(0, 0.2, 2)
+        else:
+            dx, dy = rng.uniform(-1.3, 1.3, 2) if kind < 0.93 else rng.uniform(-4, 4, 2)
+        both, dw, dh = rng.normal(0, 0.14), *rng.normal(0, 0.13, 2)
+        grown = rng.uniform(1, 2) if rng.random() < 0.12 else 1.0
+        w2, h2 = w * np.exp(np.clip(both + dw, -0.5, 0.5)), h * np.exp(np.clip(both + dh, -0.5, 0.5))
+        factor = self.network.search_factor * grown
+        return self._window(x + w / 2 + dx * w2, y + h / 2 + dy * h2, w2, h2, factor)
+
+    def _both(self, rgb: Crops | None, aux: Crops | None, rng: np.random.Generator) -> tuple[Crops, Crops]:
+        """Crops of both cameras; a camera that is not there is invented, shown as its twin, or dead."""
+        if rgb is not None and (mixed := _colour_matrix(rng)) is not None:
+            rgb = [np.clip(cv2.transform(crop, mixed), 0, 255).astype(np.uint8) for crop in rgb]
+        chance = rng.random()
+        if rgb is None:
+            assert aux is not None  # noqa: S101 - a pair has at least one camera
+            if chance < 0.4:
+                return [crop.copy() for crop in aux], aux
+            if chance < 0.8:
+                return self._dead(rng), aux
+            dim = rng.uniform(0.08, 0.5)
+            return [np.clip(crop * dim + rng.normal(0, 8, crop.shape), 0, 255).astype(np.uint8) for crop in aux], aux
+        if aux is not None:
+            return rgb, aux
+        if chance < 0.62:
+            kind = tuple(INVENTED)[int(rng.choice(len(INVENTED), p=tuple(INVENTED.values())))]
+            sensor = draw_sensor(kind, rng)
+            return rgb, [sensor.image(crop) for crop in rgb]
+        return rgb, [crop.copy() for crop in rgb] if chance < 0.85 else self._dead(rng)
+
+    def _dead(self, rng: np.random.Generator) -> Crops:
+        return [self._nothing(side, rng) for side in (self.network.template_size, self.network.search_size)]
+
+    def _nothing(self, side: int, rng: np.random.Generator) -> Image:
+        kind = rng.random()
+        shape = (side, side, 3)
+        if kind < 0.4 or (kind >= 0.7 and not self.others):
+            return np.zeros(shape, dtype=np.uint8)
+        if kind < 0.6:
+            noise = rng.normal(rng.uniform(5, 60), rng.uniform(3, 15), shape)
+            return np.clip(noise, 0, 255).astype(np.uint8)
+        if kind < 0.7:
+            return np.full(shape, rng.integers(150, 256), dtype=np.uint8)
+        picture = self.others[int(rng.integers(len(self.others)))]
+        height, width = picture.shape[:2]
+        length = rng.uniform(0.15, 0.8) * min(height, width)
+        return self._crop(picture, self._window(rng.uniform(0, width), rng.uniform(0, height), length, length, 1), side)
+
+
+def _occlude(crops: list[Image], center: tuple[float, float], rng: np.random.Generator) -> None:
+    """Lay a piece of each picture over the target, the same one in every camera; in place."""
+    side = crops[0].shape[0]
+    middle = np.array(center) * side + rng.normal(0, 0.1, 2) * side
+    reach = rng.uniform(8, 34, 2)
+    x1, y1 = np.clip(middle - reach, 0, side).astype(int)
+    x2, y2 = np.clip(middle + reach, 0, side).astype(int)
+    if x2 <= x1 or y2 <= y1:
+        return
+    left, top = int(rng.integers(0, side - (x2 - x1) + 1)), int(rng.integers(0, side - (y2 - y1) + 1))
+    for crop in crops:
+        crop[y1:y2, x1:x2] = crop[top : top + y2 - y1, left : left + x2 - x1].copy()
+
+
+def _colour_matrix(rng: np.random.Generator) -> NDArray[np.float32] | None:
+    kind = rng.random()
+    if kind < 0.15:
+        return np.full((3, 3), 1 / 3, dtype=np.float32)
+    if kind < 0.5:
+        return np.asarray(np.diag(np.exp(rng.normal(0, 0.12, 3))), dtype=np.float32)
+    return np.eye(3, dtype=np.float32)[rng.permutation(3)] if kind < 0.55 else None
+
+
+def _spoil(crop: Image, rng: np.random.Generator) -> Image:
+    """Exposure, blur, motion blur, noise and compression, each sometimes."""
+    if rng.random() < 0.5:
+        gain, offset = np.exp(rng.normal(0, 0.18)), rng.normal(0, 10)
+        crop = np.clip(crop.astype(np.float32) * gain + offset, 0, 255).astype(np.uint8)
+    if rng.random() < 0.12:
+        crop = cv2.GaussianBlur(crop, (0, 0), rng.uniform(0.6, 2.2))
+    if rng.random() < 0.08:
+        length = int(rng.integers(3, 12))
+        kernel: NDArray[Any] = np.zeros((length, length), dtype=np.float32)
+        kernel[length // 2] = 1
+        turn = cv2.getRotationMatrix2D((length / 2 - 0.5, length / 2 - 0.5), rng.uniform(0, 180), 1)
+        turned = cv2.warpAffine(kernel, turn, (length, length))
+        crop = cv2.filter2D(crop, -1, turned * (1 / max(float(turned.sum()), 1e-6)))
+    if rng.random() < 0.15:
+        crop = np.clip(crop + rng.normal(0, rng.uniform(2, 12), crop.shape), 0, 255).astype(np.uint8)
+    if rng.random() < 0.12:
+        quality = int(rng.integers(10, 50))
+        decoded = cv2.imdecode(cv2.imencode(".jpg", crop, (cv2.IMWRITE_JPEG_QUALITY, quality))[1], cv2.IMREAD_COLOR)
+        assert decoded is not None  # noqa: S101 - encoded a moment ago
+        crop = decoded
+    return crop

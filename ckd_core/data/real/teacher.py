@@ -1,0 +1,254 @@
+"""Boxes for clips that have none: start boxes found by simple means, followed by a tracker that may teach.
+
+A track is kept only while it comes back: followed forwards from its start box and then backwards from where it ended,
+both ways must agree. What detectors and the teacher get wrong together stays wrong, so look at `contact_sheet`.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+
+from ckd_core.boxes import iou_xywh
+from ckd_core.data.real.video import VideoError, read_video
+from ckd_core.errors import TrackingError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from ckd_core.data.real.features import FeatureSource
+    from ckd_core.frame import Image
+
+logger = logging.getLogger(__name__)
+LONG_CLIP = 200  # frames from which on a clip is searched at more places
+TILE, TILES_A_ROW = (240, 180), 8  # pixels of a contact sheet's picture
+TILE_COLOURS = ((0, 255, 0), (0, 0, 255), (255, 128, 0), (0, 255, 255))
+NANOTRACK_FILES = ("nanotrack_backbone_sim.onnx", "nanotrack_head_sim.onnx")
+
+
+class TeacherError(TrackingError):
+    """A teacher that cannot be loaded, or clips that it cannot label."""
+
+
+@dataclass(frozen=True, slots=True)
+class LabelSettings:
+    """How clips are labelled.
+
+    starts: frames of a clip that are searched for start boxes, spread evenly. most: start boxes kept a clip.
+    length: frames followed from a start box. agree: IoU that the way there and the way back must reach.
+    shortest: frames of a track worth keeping. smallest: side in pixels of a start box.
+    """
+
+    starts: int = 4
+    most: int = 9
+    length: int = 60
+    agree: float = 0.7
+    shortest: int = 8
+    smallest: float = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Track:
+    """One target of one clip: boxes [N] xywh of the frames from `first` on. found: which means proposed its start."""
+
+    first: int
+    found: str
+    boxes: tuple[tuple[float, float, float, float], ...]
+
+
+class Teacher:
+    """NanoTrack v2 through OpenCV, one target at a time."""
+
+    def __init__(self, folder: Path) -> None:
+        parameters = cv2.TrackerNano.Params()
+        parameters.backbone, parameters.neckhead = (str(folder / name) for name in NANOTRACK_FILES)
+        for name in NANOTRACK_FILES:
+            if not (folder / name).is_file():
+                raise TeacherError(f"no {folder / name}; the teacher is NanoTrack v2 ({', '.join(NANOTRACK_FILES)})")
+        self._tracker = cv2.TrackerNano.create(parameters)
+
+    def follow(self, frames: list[Image], box: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Boxes [N, 4] xywh in `frames` (BGR), the first one is `box`."""
+        self._tracker.init(frames[0], tuple(round(float(value)) for value in box))
+        boxes = [box]
+        for frame in frames[1:]:
+            _, found = self._tracker.update(frame)
+            boxes.append(np.asarray(found, dtype=np.float64))
+        return np.stack(boxes)
+
+
+def label_material(
+    source: FeatureSource, teacher: Path, echo: Callable[[str], object], sheet: Path | None = None
+) -> dict[str, list[Track]]:
+    """Tracks of every clip whose group asks for some, written to `source.tracks` after each clip.
+
+    Raises TeacherError: no teacher, or a clip that does not decode (all others are labelled first).
+    """
+    from ckd_core.data.real.material import list_files
+
+    engine = Teacher(teacher)
+    clips: dict[str, list[Track]] = {}
+    broken: list[str] = []
+    tiles: list[Image] = []
+    for group in source.groups:
+        if group.what not in ("tracks", "pairs"):
+            continue
+        for path in list_files(source.root, group):
+            names = [path, path.with_name(path.name.replace("_visible", "_infrared"))]
+            for clip in names if group.what == "pairs" else [path]:
+                thermal = group.thermal or clip is not path
+                try:
+                    frames = read_video(clip)
+                except VideoError as error:
+                    broken.append(str(error))
+                    continue
+                settings = source.label if len(frames) < LONG_CLIP else replace(source.label, starts=6)
+                tracks = label_clip(frames, engine, settings, thermal)
+                clips[str(clip.relative_to(source.root))] = tracks
+                echo(f"{clip.name}: {len(tracks)} tracks, {sum(len(track.boxes) for track in tracks)} frames")
+                write_tracks(source.tracks, source.label, clips)
+                if sheet is not None and tracks:
+                    tiles += [_tile(frames, tracks, share, clip.stem) for share in (0.1, 0.8)]
+    if sheet is not None and tiles:
+        _write_sheet(sheet, tiles)
+    if broken:
+        raise TeacherError(f"{len(broken)} clips could not be labelled: " + "; ".join(broken))
+    return clips
+
+
+def _tile(frames: list[Image], tracks: list[Track], share: float, name: str) -> Image:
+    """One frame, `share` of the way through the first track, with every track that is alive then."""
+    index = min(len(frames) - 1, tracks[0].first + int(share * (len(tracks[0].boxes) - 1)))
+    picture = frames[index].copy()
+    for number, track in enumerate(tracks):
+        if 0 <= index - track.first < len(track.boxes):
+            x, y, w, h = (round(value) for value in track.boxes[index - track.first])
+            cv2.rectangle(picture, (x, y), (x + w, y + h), TILE_COLOURS[number % len(TILE_COLOURS)], 2)
+    tile = np.zeros((TILE[1], TILE[0], 3), dtype=np.uint8)
+    small = cv2.resize(picture, (TILE[0], round(picture.shape[0] * TILE[0] / picture.shape[1])))[: TILE[1]]
+    tile[: len(small)] = small
+    return cv2.putText(tile, f"{name[:20]} {len(tracks)}", (2, TILE[1] - 4), 0, 0.4, (0, 255, 255), 1)
+
+
+def _write_sheet(path: Path, tiles: list[Image]) -> None:
+    tiles = tiles + [np.zeros_like(tiles[0])] * (-len(tiles) % TILES_A_ROW)
+    rows = [np.hstack(tiles[i : i + TILES_A_ROW]) for i in range(0, len(tiles), TILES_A_ROW)]
+    if not cv2.imwrite(str(path), np.vstack(rows)):
+        raise TeacherError(f"cannot write the contact sheet {path}")
+
+
+def label_clip(frames: list[Image], teacher: Teacher, settings: LabelSettings, thermal: bool) -> list[Track]:
+    """Tracks of one clip's frames (BGR), in the order in which their start boxes were proposed."""
+    tracks: list[Track] = []
+    median = np.median(np.stack(frames[:: max(1, len(frames) // 15)]), axis=0).astype(np.uint8)
+    indices = np.unique(np.linspace(0, max(0, len(frames) - settings.shortest), settings.starts).astype(int))
+    for index in indices:
+        taken = [np.array(t.boxes[index - t.first]) for t in tracks if t.first <= index < t.first + len(t.boxes)]
+        for found, box in propose(frames[index], median, thermal):
+            if len(tracks) >= settings.most:
+                return tracks
+            if min(box[2:]) < settings.smallest or any(iou_xywh(box, other) > 0.5 for other in taken):
+                continue
+            taken.append(box)
+            boxes = consistent(frames[index : index + settings.length], box, teacher, settings.agree)
+            if len(boxes) >= settings.shortest:
+                rows = tuple((float(x), float(y), float(w), float(h)) for x, y, w, h in boxes.round(2))
+                tracks.append(Track(int(index), found, rows))
+    return tracks
+
+
+def consistent(frames: list[Image], box: NDArray[np.float64], teacher: Teacher, agree: float) -> NDArray[np.float64]:
+    """The beginning of a track that the way back confirms, boxes [N, 4]; the mean of both ways after the start."""
+    there = teacher.follow(frames, box)
+    back = teacher.follow(frames[::-1], there[-1])[::-1]
+    overlaps = np.array([iou_xywh(a, b) for a, b in zip(there, back, strict=True)])
+    if overlaps[0] >= agree:
+        good = overlaps >= agree * 0.85
+        end = len(good) if good.all() else int(np.argmin(good))
+        return there[:end]
+    return there[:0]
+
+
+def propose(frame: Image, median: Image, thermal: bool) -> list[tuple[str, NDArray[np.float64]]]:
+    """Start boxes in a frame (BGR) by what a clip allows: warm things, people, things that move on a still picture."""
+    height, width = frame.shape[:2]
+    found = [("warm", box) for box in _warm(frame)] if thermal else [("person", box) for box in _people(frame)]
+    if not thermal:
+        found += [("moving", box) for box in _moving(frame, median)]
+    kept: list[tuple[str, NDArray[np.float64]]] = []
+    for name, box in found:
+        x, y, w, h = box
+        inside = x >= 1 and y >= 1 and x + w <= width - 1 and y + h <= height - 1
+        sane = 1 / 6 < w / h < 6 and w * h < 0.35 * width * height
+        if inside and sane and all(iou_xywh(box, other) < 0.5 for _, other in kept):
+            kept.append((name, box))
+    return kept
+
+
+def _components(mask: Image, least: float) -> list[NDArray[np.float64]]:
+    count, _, stats, _ = cv2.connectedComponentsWithStats(mask)
+    order = sorted(range(1, count), key=lambda i: -int(stats[i, cv2.CC_STAT_AREA]))
+    boxes = [stats[i, :4].astype(np.float64) for i in order[:8]]
+    areas = [float(stats[i, cv2.CC_STAT_AREA]) for i in order[:8]]
+    return [box for box, area in zip(boxes, areas, strict=True) if area >= least and area > 0.35 * box[2] * box[3]]
+
+
+def _warm(frame: Image) -> list[NDArray[np.float64]]:
+    grey = cv2.GaussianBlur(cv2.cvtColor(frame, cv2.COLOR_BGR2GRAY), (0, 0), 1.0)
+    level = max(float(np.percentile(grey, 90)), 0.45 * float(grey.max()))
+    mask = cv2.morphologyEx((grey > level).astype(np.uint8), cv2.MORPH_CLOSE, np.ones((7, 3), np.uint8))
+    return _components(mask, 120)
+
+
+def _moving(frame: Image, median: Image) -> list[NDArray[np.float64]]:
+    change = cv2.absdiff(frame, median).max(axis=2)
+    mask = (cv2.GaussianBlur(change, (0, 0), 1.5) > 22).astype(np.uint8)
+    if mask.mean() > 0.4:  # the camera moves
+        return []
+    mask = cv2.morphologyEx(mask, cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))
+    mask = cv2.morphologyEx(mask, cv2.MORPH_CLOSE, np.ones((9, 9), np.uint8))
+    return _components(mask, max(100.0, 0.001 * mask.size))
+
+
+def _people(frame: Image) -> list[NDArray[np.float64]]:
+    detector = cv2.HOGDescriptor()
+    detector.setSVMDetector(np.array(cv2.HOGDescriptor.getDefaultPeopleDetector()))
+    scale = 720 / max(frame.shape[:2]) * 1.0
+    picture = cv2.resize(frame, None, fx=scale, fy=scale)
+    boxes, weights = detector.detectMultiScale(picture, winStride=(8, 8), padding=(16, 16), scale=1.08)
+    people = []
+    for box, weight in zip(boxes, np.ravel(weights), strict=True):
+        if weight < 0.6:
+            continue
+        x, y, w, h = (float(value) / scale for value in box)
+        people.append(np.array((x + 0.2 * w, y + 0.07 * h, 0.6 * w, 0.86 * h)))  # its windows have a wide margin
+    return people
+
+
+def write_tracks(path: Path, settings: LabelSettings, clips: dict[str, list[Track]]) -> None:
+    """Write all clips' tracks as JSON."""
+    plain = {name: [asdict(track) for track in tracks] for name, tracks in clips.items()}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps({"settings": asdict(settings), "clips": plain}))
+
+
+def read_tracks(path: Path) -> dict[str, list[Track]]:
+    """Tracks by clip, as `write_tracks` wrote them. Raises TeacherError: no such file, or another kind of file."""
+    try:
+        clips = json.loads(path.read_text())["clips"]
+        return {
+            name: [Track(int(t["first"]), str(t["found"]), tuple(tuple(box) for box in t["boxes"])) for t in tracks]
+            for name, tracks in clips.items()
+        }
+    except OSError as error:
+        raise TeacherError(f"cannot read tracks {path} ({error.strerror}); sdstrack label writes them") from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise TeacherError(f"{path} is not what sdstrack label writes: {error}") from error

@@ -1,0 +1,270 @@
+"""`sdstrack_m256`: SDSTrack's plan at 128 / 256 px, for a target whose shape the user has told.
+
+Crops are cut so that every box is square in them (`square_boxes`), so the same template cells lie inside every target,
+and width and height are learnt as factors of the believed box's. One frozen ImageNet stem serves both streams; what is
+trained has adapters in the auxiliary stream, cross-modal stages, and a fusion that hears how sure each camera is.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar, NamedTuple, cast
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from ckd_core.models.config import SDSTrackMediumConfig
+from ckd_core.models.head import EDGE, HeadOutput
+from ckd_core.models.sdstrack import PathOutput, SDSTrackTraining, TokenMasks, draw_token_masks
+from ckd_core.models.sdstrack_small import (
+    PRIOR_LOGIT,
+    ConvAdapter,
+    CrossStage,
+    StemNetwork,
+    aligning_index,
+    conv_norm,
+)
+from ckd_core.models.stem import COARSE_CHANNELS, FROZEN_CHANNELS, CoarseStem
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ckd_core.models.stem import FrozenStem
+
+FILTER = 5  # cells across that a stage's depth-wise filter sees
+SIZE_LIMIT = 1.5  # largest logarithm of a predicted size factor
+
+
+class Stage(nn.Module):
+    """Residual stage: a wide filter on each channel, then two pointwise layers."""
+
+    def __init__(self, channels: int, ratio: float) -> None:
+        super().__init__()
+        self.filter = nn.Conv2d(channels, channels, FILTER, padding=FILTER // 2, groups=channels, bias=False)
+        self.norm = nn.BatchNorm2d(channels)
+        self.up = nn.Conv2d(channels, int(channels * ratio), 1)
+        self.down = nn.Conv2d(int(channels * ratio), channels, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[N, C, g, g] to the same shape."""
+        out: Tensor = x + self.down(F.relu(self.up(self.norm(self.filter(x)))))
+        return out
+
+
+class MediumEncoder(nn.Module):
+    """Features, correlation and mixing of both streams, colour in the first half of a batch."""
+
+    shift: Tensor
+    target_cells: Tensor
+    context_cells: Tensor
+
+    def __init__(self, config: SDSTrackMediumConfig) -> None:
+        super().__init__()
+        trained, mix, cells = config.trained_channels, config.mix_channels, config.template_tokens
+        self.grid, self.template_grid = config.grid, config.template_grid
+        self.channel_drop, self.feature_noise = config.channel_drop, config.feature_noise
+        self.whiten = nn.BatchNorm2d(COARSE_CHANNELS, affine=False)
+        self.stem_adapter = ConvAdapter(COARSE_CHANNELS, config.adapter_ratio)
+        self.neck = conv_norm(COARSE_CHANNELS, trained, 1)
+        self.neck2 = conv_norm(trained, trained, 3)
+        self.embed = nn.Conv2d(trained, trained, 1)
+        self.value = nn.Linear(config.width, config.read_channels)
+        self.place = nn.Parameter(torch.randn(cells, config.read_channels) * 0.5)
+        self.mix = conv_norm(2 * cells + 4 + 2 * trained + config.read_channels, mix, 1)
+        self.stages = nn.ModuleList(Stage(mix, config.mlp_ratio) for _ in range(config.depth))
+        self.stage_adapters = nn.ModuleList(ConvAdapter(mix, config.adapter_ratio) for _ in range(config.depth))
+        self.temperature = nn.Parameter(torch.tensor(8.0))
+        self.sharpness = nn.Parameter(torch.tensor(10.0))
+        self.register_buffer("shift", aligning_index(self.template_grid, self.grid), persistent=False)
+        edge = round(self.template_grid * (1 - 1 / config.template_factor) / 2)  # a template is mostly context
+        inside = torch.zeros(self.template_grid, self.template_grid, dtype=torch.bool, device="cpu")
+        inside[edge : self.template_grid - edge, edge : self.template_grid - edge] = True
+        self.register_buffer("target_cells", inside.flatten().nonzero().flatten(), persistent=False)
+        self.register_buffer("context_cells", (~inside).flatten().nonzero().flatten(), persistent=False)
+
+    def channels_kept(self, count: int, like: Tensor) -> Tensor | None:
+        """Factors [count, C, 1, 1] on the stem's channels for one training forward; None outside training."""
+        if not self.training or self.channel_drop == 0:
+            return None
+        kept = torch.rand(count, COARSE_CHANNELS, 1, 1, device=like.device) >= self.channel_drop
+        return kept.to(like.dtype) / (1 - self.channel_drop)
+
+    def features(self, stem: Tensor, keep: Tensor | None = None, channels: Tensor | None = None) -> Tensor:
+        """[N, 288, h, w] of the stem to tokens [N, width, h, w]: trained channels, then frozen ones; unit length each.
+
+        keep: [N, 1, h, w] 0 / 1, cells that stay. channels: see `channels_kept`.
+        """
+        x: Tensor = self.whiten(stem)
+        if self.training and self.feature_noise > 0:
+            x = x + torch.randn_like(x) * self.feature_noise
+        for factor in (channels, keep):
+            if factor is not None:
+                x = x * factor
+        plain = x
+        rgb, aux = x.chunk(2)
+        y = self.neck(torch.cat((rgb, aux + self.stem_adapter(aux))))
+        y = self.embed(y + self.neck2(y))
+        return torch.cat((F.normalize(y, dim=1), F.normalize(plain[:, -FROZEN_CHANNELS:], dim=1)), dim=1)
+
+    def correlate(self, template: Tensor, search: Tensor) -> Tensor:
+        """Compare template tokens [N, n, width] with search features [N, width, g, g]: [N, mix, g, g].
+
+        Each template cell's similarity map is moved by that cell's place in the template, so that all maps of one
+        target peak at its centre. Beside them every search cell reads what it resembles, and where in the template
+        that is: a cell like the target's left edge says where the box begins.
+        """
+        n, g = search.shape[0], self.grid
+        trained = search.shape[1] - FROZEN_CHANNELS
+        flat = search.flatten(2)  # [N, width, g * g]
+        learnt = template[..., :trained] @ flat[:, :trained]  # [N, n, g * g]
+        frozen = template[..., trained:] @ flat[:, trained:]
+        similar = torch.stack((learnt, frozen), dim=1)  # [N, 2, n, g * g]
+        best = similar.index_select(2, self.target_cells).amax(dim=2)  # [N, 2, g * g]
+        around = similar.index_select(2, self.context_cells).amax(dim=2)
+        border = self.template_grid // 2
+        padded = F.pad(similar.reshape(n, 2, -1, g, g), (border, border, border, border))
+        aligned = padded.flatten(2).index_select(2, self.shift)  # [N, 2, n * g * g]
+        maps = torch.cat((aligned.reshape(n, -1, g, g), best.reshape(n, 2, g, g), around.reshape(n, 2, g, g)), dim=1)
+        weights = torch.softmax(
+            (learnt + frozen) * self.sharpness, dim=1
+        )  # of the template cells, for each search cell
+        value = self.value(template) + self.place  # [N, n, read]
+        read = (value.transpose(1, 2) @ weights).reshape(n, -1, g, g)
+        target = template.index_select(1, self.target_cells)[..., :trained].mean(dim=1)[
+            ..., None, None
+        ]  # [N, trained, 1, 1]
+        x = search[:, :trained] * self.temperature
+        parts = (maps * self.temperature, x, x * target * self.temperature, read)
+        out: Tensor = self.mix(torch.cat(parts, dim=1))
+        return out
+
+    def stage(self, number: int, x: Tensor) -> Tensor:
+        """Residual stage `number`."""
+        y: Tensor = self.stages[number](x)
+        rgb, aux = y.chunk(2)
+        return torch.cat((rgb, aux + self.stage_adapters[number](aux)))
+
+
+class FactorHead(nn.Module):
+    """Score, centre offset, and width and height as factors of the believed box; maps are float32.
+
+    usual: side of the believed box as a share of the crop's.
+    """
+
+    def __init__(self, channels: int, width: int, usual: float) -> None:
+        super().__init__()
+        self.usual = usual
+
+        def tower(outputs: int) -> nn.Sequential:
+            return nn.Sequential(
+                conv_norm(channels, width, 3), conv_norm(width, width, 3), nn.Conv2d(width, outputs, 1)
+            )
+
+        self.score, self.box = tower(1), tower(4)
+        nn.init.constant_(cast("Tensor", self.score[-1].bias), PRIOR_LOGIT)
+        nn.init.zeros_(cast("Tensor", self.box[-1].weight))  # at first: the believed box
+        nn.init.zeros_(cast("Tensor", self.box[-1].bias))
+
+    def forward(self, features: Tensor) -> HeadOutput:
+        """Maps over the grid of `features`."""
+        score = self.score(features).float().sigmoid().clamp(EDGE, 1 - EDGE)
+        box = self.box(features).float()
+        factor = (SIZE_LIMIT * torch.tanh(box[:, 2:] / SIZE_LIMIT)).exp()
+        return HeadOutput(score, factor * self.usual, box[:, :2])
+
+
+class MediumOutput(NamedTuple):
+    """One forward of training.
+
+    head: of both streams together. confidence: [2 * B, 1, g, g] logits, what each stream alone says, colour first.
+    stages: [2 * B, mix, g, g] after each cross-modal stage.
+    """
+
+    head: HeadOutput
+    confidence: Tensor
+    stages: tuple[Tensor, ...]
+
+
+class SDSTrackMedium(StemNetwork):
+    """SDSTrack's plan at 128 / 256 px over a frozen stem."""
+
+    config: SDSTrackMediumConfig
+    stem_class: ClassVar[type[FrozenStem]] = CoarseStem
+
+    def __init__(self, name: str, config: SDSTrackMediumConfig) -> None:
+        super().__init__(name, config)
+        mix = config.mix_channels
+        self.encoder = MediumEncoder(config)
+        self.cross = nn.ModuleList(CrossStage(mix, config.adapter_ratio) for _ in range(config.depth - 1))
+        self.confidence = nn.Conv2d(mix, 1, 1)
+        nn.init.constant_(cast("Tensor", self.confidence.bias), PRIOR_LOGIT)
+        self.weigh = nn.Conv2d(2 * mix + 4, mix, 1)
+        self.trunk = conv_norm(mix, mix, 3)
+        self.box_head = FactorHead(mix, config.head_channels, 1 / config.search_factor)
+
+    def stem_features(self, images: Tensor) -> Tensor:
+        """[B, 6, s, s] images, or [B, 2 * 288, h, w] features of a cache, to [2 * B, 288, h, w], colour first."""
+        if images.shape[1] == 2 * COARSE_CHANNELS:
+            return torch.cat(images.float().chunk(2, dim=1))
+        out: Tensor = self.stem(torch.cat((images[:, :3], images[:, 3:])))
+        return out
+
+    @staticmethod
+    def _tokens(features: Tensor) -> Tensor:
+        """[2 * B, width, h, w] to [B, 2, h * w, width]."""
+        return torch.stack(features.flatten(2).transpose(1, 2).chunk(2), dim=1)
+
+    def _embed(self, template: Tensor) -> Tensor:
+        return self._tokens(self.encoder.features(self.stem_features(template)))
+
+    def _track(self, template_tokens: Tensor, search: Tensor, template_mask: Tensor | None) -> HeadOutput:
+        del template_mask  # the whole template is compared
+        return self._decode(template_tokens, self.encoder.features(self.stem_features(search))).head
+
+    def _decode(self, template_tokens: Tensor, search: Tensor) -> MediumOutput:
+        template = torch.cat((template_tokens[:, 0], template_tokens[:, 1]))  # [2B, n, width]
+        x = self.encoder.stage(0, self.encoder.correlate(template, search))
+        confidence: Tensor = self.confidence(x)  # before the cameras have heard of each other
+        stages = []
+        for number, cross in enumerate(self.cross):
+            x = cross(x)
+            stages.append(x)
+            x = self.encoder.stage(number + 1, x)
+        rgb, aux = x.chunk(2)
+        peak = confidence.amax(dim=(2, 3), keepdim=True).expand_as(confidence)
+        sure = torch.cat((*confidence.chunk(2), *peak.chunk(2)), dim=1)  # [B, 4, g, g]
+        share = torch.sigmoid(self.weigh(torch.cat((rgb, aux, sure), dim=1)))
+        fused = aux + share * (rgb - aux)
+        return MediumOutput(self.box_head(fused + self.trunk(fused)), confidence, tuple(stages))
+
+    def draw_masks(self, batch: int, device: torch.device, generator: torch.Generator | None = None) -> TokenMasks:
+        """Cells that the masked path blanks; see `draw_token_masks`."""
+        return draw_token_masks(self.config, batch, device, generator)
+
+    def see(self, template: Tensor, search: Tensor, masks: TokenMasks | None = None) -> MediumOutput:
+        """One forward over images or stem features (see `stem_features`); `masks` blanks cells of both streams."""
+        z, x = self.stem_features(template), self.stem_features(search)
+        channels = self.encoder.channels_kept(len(z), z)
+        keep_z = keep_x = None
+        if masks is not None:
+            n, m = self.config.template_grid, self.config.grid
+            keep_z = (~torch.cat((masks.rgb_template, masks.aux_template))).to(z.dtype).view(-1, 1, n, n)
+            keep_x = (~torch.cat((masks.rgb_search, masks.aux_search))).to(x.dtype).view(-1, 1, m, m)
+        tokens = self._tokens(self.encoder.features(z, keep_z, channels))
+        return self._decode(tokens, self.encoder.features(x, keep_x, channels))
+
+    def _forward_train(
+        self, template: Tensor, search: Tensor, template_mask: Tensor | None, keep_rate: float, masks: TokenMasks
+    ) -> SDSTrackTraining:
+        """Clean and masked path over the same images; without elimination there is nothing to rank or to keep."""
+        del template_mask, keep_rate
+        paths = []
+        for blanked in (None, masks):
+            output = self.see(template, search, blanked)
+            merged = tuple(torch.cat(s.flatten(2).transpose(1, 2).chunk(2), dim=1) for s in output.stages)
+            nothing = (None,) * len(merged)
+            paths.append(PathOutput(output.head, merged, nothing, nothing, (), ()))
+        return SDSTrackTraining(paths[0], paths[1], masks)
+
+
+ROWS = {"sdstrack_m256": (SDSTrackMedium, SDSTrackMediumConfig())}

@@ -1,0 +1,133 @@
+"""Objective of networks that learn sizes as factors of the believed box (`SDSTrackMedium`).
+
+As in the dense objective every cell near the true centre is told the box; a size is wrong by its logarithm, so that
+half and double count alike, and a long side no more than a short one. Each stream alone is told where the target is,
+which is what the fusion hears. SDSTrack's distillation runs on a part of every batch: a path with blanked cells learns
+the boxes too, and to come out of the cross-modal stages like the path that sees everything.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal, NamedTuple, cast
+
+import torch
+
+from ckd_core.boxes import cxcywh_to_xyxy, xywh_to_xyxy
+from ckd_core.models.head import decode_boxes
+from ckd_core.objectives.base import StepContext, StepResult, mix_seed
+from ckd_core.objectives.losses import focal_loss, generalized_iou, heatmap, mean_present
+from ckd_core.settings import limits
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from ckd_core.data.pairs import TrainingBatch
+    from ckd_core.models.head import HeadOutput
+    from ckd_core.models.sdstrack_medium import MediumOutput, SDSTrackMedium
+
+LEAST_WEIGHT = 0.2  # cells with a lower score target are not told the box
+MASK_STREAM = 29
+
+
+@dataclass(frozen=True, slots=True)
+class FactorSettings:
+    """Weights of the terms beside the score's focal loss.
+
+    giou, size: of overlap, and of centre (in believed sides) and size (logarithms) together. alone: of each stream's
+    own score. masked_share: part of a batch that also takes the masked path; masked, mse: weights of its tracking loss
+    and of the distillation.
+    """
+
+    giou: float = field(default=2.0, metadata=limits(0.0))
+    size: float = field(default=1.0, metadata=limits(0.0))
+    alone: float = field(default=0.25, metadata=limits(0.0))
+    masked_share: float = field(default=0.25, metadata=limits(0.0, 1.0))
+    masked: float = field(default=0.2, metadata=limits(0.0))
+    mse: float = field(default=0.1, metadata=limits(0.0))
+    kind: Literal["factor"] = "factor"
+
+
+class FactorLoss(NamedTuple):
+    """Scalars; iou [B] (nan without a target) and box_cxcywh [B, 4] at the peak, detached."""
+
+    focal: Tensor
+    giou: Tensor
+    size: Tensor
+    iou: Tensor
+    box_cxcywh: Tensor
+
+
+def factor_loss(output: HeadOutput, box: Tensor, usual: float, positives: Tensor | None = None) -> FactorLoss:
+    """Terms against normalised `xywh` boxes [B, 4]; usual: side of the believed box as a share of the crop's.
+
+    A box whose centre is outside the crop means no target, and teaches the score alone.
+    """
+    grid = output.score_map.shape[-1]
+    heat = heatmap(box, grid)  # [B, 1, g, g]
+    focal = focal_loss(output.score_map, heat, positives)
+    axis = torch.arange(grid, device=box.device, dtype=torch.float32)
+    x = (axis[None, None, :] + output.offset_map[:, 0]) / grid
+    y = (axis[None, :, None] + output.offset_map[:, 1]) / grid
+    boxes = torch.stack((x, y, output.size_map[:, 0], output.size_map[:, 1]), dim=-1).flatten(0, 2)  # cxcywh
+    wanted = torch.cat((box[:, :2] + box[:, 2:] / 2, box[:, 2:]), dim=1).float()  # cxcywh
+    weight = torch.where(heat[:, 0] >= LEAST_WEIGHT, heat[:, 0], 0.0).flatten()
+    near = weight.nonzero().flatten()
+    peak = decode_boxes(output).box_cxcywh.detach()
+    _, iou = generalized_iou(cxcywh_to_xyxy(peak), xywh_to_xyxy(box.float()))
+    present = ((wanted[:, :2] > 0) & (wanted[:, :2] < 1)).all(dim=1)
+    iou = torch.where(present, iou, torch.nan)
+    if not len(near):
+        zero = output.size_map.sum() * 0
+        return FactorLoss(focal, zero, zero, iou, peak)
+    seen, told, weight = boxes[near], wanted[near // grid**2], weight[near]
+    weight = weight / weight.sum()
+    overlap, _ = generalized_iou(cxcywh_to_xyxy(seen), cxcywh_to_xyxy(told))
+    place = (seen[:, :2] - told[:, :2]).abs().sum(dim=1) / usual
+    size = (seen[:, 2:].log() - told[:, 2:].log()).abs().sum(dim=1)
+    return FactorLoss(focal, ((1 - overlap) * weight).sum(), ((place + size) * weight).sum(), iou, peak)
+
+
+class FactorObjective:
+    """Focal + giou + size of the clean path, each stream's own score, and SDSTrack's masked path on a part."""
+
+    def __init__(self, settings: FactorSettings) -> None:
+        self.settings = settings
+
+    def __call__(self, network: nn.Module, batch: TrainingBatch, context: StepContext) -> StepResult:
+        """See `Objective`. The network must be a `SDSTrackMedium`."""
+        tracker, settings = cast("SDSTrackMedium", network), self.settings
+        output = tracker.see(batch.template, batch.search)
+        loss, total = self._tracking(tracker, output, batch.search_box, context.positives)
+        own = output.confidence.float().sigmoid().clamp(1e-4, 1 - 1e-4)
+        heat = heatmap(batch.search_box, own.shape[-1])
+        alone = focal_loss(own, torch.cat((heat, heat)))
+        total = total + settings.alone * alone
+        terms = {"track/focal": loss.focal, "track/giou": loss.giou, "track/size": loss.size, "alone/focal": alone}
+        count = int(len(batch) * settings.masked_share)
+        if count > 0:
+            masked, mse = self._masked_path(tracker, batch, output, count, context)
+            total = total + settings.masked * masked + settings.mse * mse
+            terms |= {"masked/total": masked, "mse": mse}
+        terms["track/iou"] = mean_present(loss.iou)
+        return StepResult(total, {name: value.detach() for name, value in terms.items()}, loss.box_cxcywh, loss.iou)
+
+    def _tracking(
+        self, tracker: SDSTrackMedium, output: MediumOutput, box: Tensor, positives: Tensor | None
+    ) -> tuple[FactorLoss, Tensor]:
+        loss = factor_loss(output.head, box, tracker.box_head.usual, positives)
+        return loss, loss.focal + self.settings.giou * loss.giou + self.settings.size * loss.size
+
+    def _masked_path(
+        self, tracker: SDSTrackMedium, batch: TrainingBatch, clean: MediumOutput, count: int, context: StepContext
+    ) -> tuple[Tensor, Tensor]:
+        """Tracking loss and distillation of the first `count` pairs with blanked cells."""
+        seed = mix_seed(context.seed, MASK_STREAM, int(batch.index[0]))
+        masks = tracker.draw_masks(count, batch.index.device, torch.Generator().manual_seed(seed))
+        output = tracker.see(batch.template[:count], batch.search[:count], masks)
+        _, total = self._tracking(tracker, output, batch.search_box[:count], None)
+        terms = []
+        for seen, target in zip(output.stages, clean.stages, strict=True):
+            rgb, aux = target.detach().float().chunk(2)
+            terms.append(torch.nn.functional.mse_loss(seen.float(), torch.cat((rgb[:count], aux[:count]))))
+        return total, torch.stack(terms).mean()
