@@ -17,13 +17,14 @@ setup:  ## make the environment (the other commands do it themselves); ROS_WHEEL
 demo: setup  ## track through a recording on the real node; MODALITY=rgbd|rgbt|rgbe
 	@$(RUN) -m sdstrack_ros.cli demo --modality $(MODALITY)
 
-lint: setup  ## ruff and mypy
+lint: setup  ## ruff, codespell and mypy
 	@$(RUN) -m ruff check .
 	@$(RUN) -m ruff format --check .
+	@$(VENV)/bin/codespell
 	@$(RUN) -m mypy
 
 # One thread per worker: the workers fill the cores.
-test: lint  ## ruff, mypy, pytest; ARGS=what pytest is to do instead of everything
+test: lint  ## lint and pytest; ARGS=what pytest is to do instead of everything
 	@OMP_NUM_THREADS=1 $(RUN) -m pytest $(or $(ARGS),-n $(WORKERS))
 
 test-all: lint  ## the same with every test in its long form, and the soak; MINUTES=10
