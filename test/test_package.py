@@ -15,6 +15,7 @@ from email.parser import HeaderParser
 from pathlib import Path
 
 import pytest
+import yaml
 
 import ckd_core
 from ckd_core.cli import EXTRA_OF
@@ -36,6 +37,7 @@ def test_versions_agree() -> None:
     assert manifest.findtext("version") == ckd_core.__version__
     assert f'version="{ckd_core.__version__}"' in (ROOT / "setup.py").read_text()
     assert ckd_core.__version__ in (ROOT / "CHANGELOG.md").read_text()
+    assert f"version: {ckd_core.__version__}\n" in (ROOT / "CITATION.cff").read_text()
 
 
 def test_manifest_names_what_the_code_imports() -> None:
@@ -185,6 +187,26 @@ def test_pins_and_requirements_name_the_same_packages(wheel: Wheel) -> None:
     assert pinned("training") == wheel.requires["train"]
     assert wheel.requires["ros"] <= pinned("ros-jazzy")
     assert wheel.requires["dev"] <= pinned("dev")
+
+
+def test_hooks_before_a_commit_have_the_versions_of_the_environment() -> None:
+    hooks = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"]
+    revisions = {entry["repo"].rpartition("/")[2]: entry.get("rev", "").lstrip("v") for entry in hooks}
+    pins = (ROOT / "requirements" / "dev.txt").read_text()
+    for repository, package in (("ruff-pre-commit", "ruff"), ("codespell", "codespell")):
+        assert f"\n{package}=={revisions[repository]}\n" in pins
+
+
+def test_a_robot_installs_what_apt_does_not_bring(wheel: Wheel) -> None:
+    """Beside a distribution pip must not replace apt's NumPy and OpenCV, so the documents list the other packages."""
+    from_apt = {"timm", "numpy", "opencv-python-headless", "pyyaml", "matplotlib", "jinja2"}
+    manifest = (ROOT / "package.xml").read_text()
+    for key in ("numpy", "opencv", "yaml", "matplotlib", "jinja2"):
+        assert f"<exec_depend>python3-{key}</exec_depend>" in manifest
+    wanted = wheel.requires[""] - from_apt
+    for name in ("README.md", "Dockerfile"):
+        lines = [line for line in (ROOT / name).read_text().splitlines() if "pip" in line or '"numpy<2" torch' in line]
+        assert wanted <= {word.strip("`") for line in lines for word in line.split()}, name
 
 
 WITHOUT_EXTRAS = """
