@@ -38,7 +38,7 @@ def run_setup(*arguments: str | Path, **environment: str) -> subprocess.Complete
     )
 
 
-@pytest.mark.parametrize("version", [(3, 9, 18), (3, 14, 0)])
+@pytest.mark.parametrize("version", [(3, 9, 18), (3, 15, 0)])
 def test_python_outside_the_range_is_refused(
     setup_script: ModuleType,
     monkeypatch: pytest.MonkeyPatch,
@@ -48,7 +48,7 @@ def test_python_outside_the_range_is_refused(
     monkeypatch.setattr(sys, "version_info", version)
     with pytest.raises(SystemExit):
         setup_script.check_python()
-    assert f"python {version[0]}.{version[1]} is outside 3.10 to 3.13" in capsys.readouterr().err
+    assert f"python {version[0]}.{version[1]} is outside 3.10 to 3.14" in capsys.readouterr().err
 
 
 def test_missing_compiler_names_the_debian_package(

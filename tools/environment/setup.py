@@ -2,7 +2,7 @@
 
     python3 tools/environment/setup.py --venv .venv [--wheels jazzy|kilted]
 
-Standard library only, Python 3.10 to 3.13. Where a ROS 2 distribution is sourced it is used; where none is, its wheels
+Standard library only, Python 3.10 to 3.14. Where a ROS 2 distribution is sourced it is used; where none is, its wheels
 are installed. The stamp that makes an environment whole is written last, so that half of one is never taken for it.
 """
 
@@ -22,7 +22,7 @@ from typing import NoReturn
 
 ROOT = Path(__file__).resolve().parents[2]
 ENVIRONMENT = Path(__file__).resolve().parent
-SUPPORTED_PYTHON = ((3, 10), (3, 13))
+SUPPORTED_PYTHON = ((3, 10), (3, 14))
 SUPPORTED_ROS = ("humble", "jazzy", "kilted", "lyrical")
 WHEELS = ("jazzy", "kilted")
 # apt's cv_bridge of these distributions is compiled against NumPy 1 and crashes beside NumPy 2.
