@@ -1,4 +1,4 @@
-"""Things that move in the synthetic world. Each paints itself on its own canvas at a phase of its motion."""
+"""Actors of the synthetic world: each draws itself on its own canvas at a phase of its motion."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 PERSON_SIZE = (128, 96)  # height, width of a person's canvas
 OBJECT_SIDE = 80
-WARM_LEVEL = 150  # thermal camera value above which a real blob counts as a warm body
+WARM_LEVEL = 150  # thermal value above which a real blob counts as a warm body
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,7 @@ class Canvas:
 
 
 def outline(alpha: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Convex hull [n, 2] of the opaque pixels, out to their edges (a pixel is a unit square around its centre)."""
+    """Return the convex hull [n, 2] of the opaque pixels with their edges (a pixel is a unit square at its centre)."""
     contours, _ = cv2.findContours((alpha > 127).astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
     if not contours:
         return np.zeros((0, 2), dtype=np.float32)
@@ -40,27 +40,27 @@ def outline(alpha: NDArray[np.uint8]) -> NDArray[np.float32]:
 
 
 class Actor(Protocol):
-    """Anything that can be seen."""
+    """Anything that can stand in a scene."""
 
-    def paint(self, phase: float) -> Canvas:
-        """Appearance at a phase (radians) of its own periodic motion."""
+    def draw(self, phase: float) -> Canvas:
+        """Return the appearance at a phase (radians) of its own periodic motion."""
         ...
 
 
 class Rigid:
-    """A thing that keeps its shape."""
+    """An object that keeps its shape."""
 
     def __init__(self, color_heat: NDArray[np.uint8], alpha: NDArray[np.uint8]) -> None:
         self._canvas = Canvas(color_heat, alpha, outline(alpha))
 
-    def paint(self, phase: float) -> Canvas:
+    def draw(self, phase: float) -> Canvas:
         """Return the same appearance at every phase."""
         del phase
         return self._canvas
 
 
 class Deforming:
-    """A thing that bends and swells with its phase."""
+    """An object that bends and swells with its phase."""
 
     def __init__(self, color_heat: NDArray[np.uint8], alpha: NDArray[np.uint8], strength: float) -> None:
         self._color_heat = color_heat
@@ -70,7 +70,7 @@ class Deforming:
         self._xs, self._ys = xs, ys
         self._strength = strength * min(height, width)
 
-    def paint(self, phase: float) -> Canvas:
+    def draw(self, phase: float) -> Canvas:
         """Bend by sines whose shift is the phase."""
         height, width = self._alpha.shape
         dx = self._strength * np.sin(self._ys * np.float32(4.0 / height) + np.float32(phase))
@@ -111,7 +111,7 @@ class Person:
         red, green, blue = rng.uniform(10, 235, 3) if rng.random() < 0.6 else np.full(3, rng.uniform(10, 235))
         return float(red), float(green), float(blue), max(0.0, heat)
 
-    def paint(self, phase: float) -> Canvas:
+    def draw(self, phase: float) -> Canvas:
         """Draw the pose of this phase of the walk."""
         height, width = PERSON_SIZE
         colors = np.zeros((height, width, 4), dtype=np.uint8)
@@ -183,7 +183,7 @@ def random_mask(rng: np.random.Generator, height: int, width: int) -> NDArray[np
 
 
 def cut_out(rng: np.random.Generator, surface: Surface) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """A piece of a surface in a random shape: (colours and heat [h, w, 4], alpha [h, w])."""
+    """Cut a piece of random shape out of a surface: (colours and heat [h, w, 4], alpha [h, w])."""
     aspect = float(np.exp(rng.normal(0, 0.45)))
     height = int(np.clip(OBJECT_SIDE * np.sqrt(aspect), 36, 150))
     width = int(np.clip(OBJECT_SIDE / np.sqrt(aspect), 36, 150))
@@ -193,10 +193,10 @@ def cut_out(rng: np.random.Generator, surface: Surface) -> tuple[NDArray[np.uint
     y = int(rng.integers(level.shape[0] - src_h + 1))
     x = int(rng.integers(level.shape[1] - src_w + 1))
     piece = cv2.resize(level[y : y + src_h, x : x + src_w], (width, height), interpolation=cv2.INTER_LINEAR)
-    if rng.random() < 0.5:  # a uniform tint lifts it off the place it was cut from
+    if rng.random() < 0.5:  # a uniform tint sets it off from the surface that it is cut from
         tint = rng.uniform(0, 255, 3)
         piece[..., :3] = np.clip(piece[..., :3] * 0.6 + tint * 0.4, 0, 255)
-    heat = piece[..., 3].astype(np.float32) + float(rng.normal(0, 45))  # hot engines, cold bottles, and no contrast
+    heat = piece[..., 3].astype(np.float32) + float(rng.normal(0, 45))  # hot engines, cold bottles, no contrast
     if rng.random() < 0.5:
         heat += 60 * (smooth_noise(rng, heat.shape, 3) - 0.5)
     piece[..., 3] = np.clip(heat, 0, 255)
@@ -207,13 +207,13 @@ def _warm_blobs(heat: NDArray[np.uint8]) -> tuple[NDArray[np.int32], list[tuple[
     """Labels of a thermal picture's blobs, and (label, xywh) of those that are as upright and as full as a person."""
     warm = cv2.morphologyEx((heat > WARM_LEVEL).astype(np.uint8), cv2.MORPH_CLOSE, np.ones((7, 5), np.uint8))
     count, labels, stats, _ = cv2.connectedComponentsWithStats(warm)
-    found = []
+    blobs = []
     for i in range(1, count):
         x, y, w, h, area = (int(v) for v in stats[i])
         inside = x > 2 and y > 2 and x + w < heat.shape[1] - 2 and y + h < heat.shape[0] - 2
         if inside and area > 220 and h > 24 and 0.9 < h / w < 4.5 and area > 0.35 * w * h:
-            found.append((i, (x, y, w, h)))
-    return labels.astype(np.int32, copy=False), found
+            blobs.append((i, (x, y, w, h)))
+    return labels.astype(np.int32, copy=False), blobs
 
 
 def warm_boxes(heat: NDArray[np.uint8]) -> NDArray[np.float64]:
@@ -223,18 +223,18 @@ def warm_boxes(heat: NDArray[np.uint8]) -> NDArray[np.float64]:
 
 
 def warm_bodies(rgb: NDArray[np.uint8], heat: NDArray[np.uint8]) -> list[tuple[NDArray[np.uint8], NDArray[np.uint8]]]:
-    """Real warm figures of an aligned picture, cut out along their outline: (colours and heat, alpha)."""
+    """Cut the real warm figures of an aligned picture out along their outlines: (colours and heat, alpha) each."""
     labels, blobs = _warm_blobs(heat)
-    found = []
+    bodies = []
     for i, (x, y, w, h) in blobs:
         part = (slice(y - 3, y + h + 3), slice(x - 3, x + w + 3))
         alpha = cv2.blur(cv2.dilate((labels[part] == i).astype(np.uint8) * 255, np.ones((3, 3), np.uint8)), (3, 3))
-        found.append((np.dstack((rgb[part], heat[part])), alpha.astype(np.uint8)))
-    return found
+        bodies.append((np.dstack((rgb[part], heat[part])), alpha.astype(np.uint8)))
+    return bodies
 
 
 def bystander(rng: np.random.Generator, surfaces: Sequence[Surface], bodies: Sequence[Rigid]) -> Actor:
-    """A random actor: person, real warm body, rigid or deforming cut-out."""
+    """Draw a random actor: a person, a real warm body, a rigid or a deforming cut-out."""
     choice = float(rng.random())
     surface = surfaces[int(rng.integers(len(surfaces)))]
     if choice < 0.3:
@@ -249,8 +249,8 @@ def bystander(rng: np.random.Generator, surfaces: Sequence[Surface], bodies: Seq
 
 
 def lookalike(rng: np.random.Generator, actor: Actor) -> Actor:
-    """Something easily taken for `actor`: its shape and pattern in slightly other colours and temperature."""
-    canvas = actor.paint(float(rng.uniform(0, 6.28)))
+    """Draw an actor easily confused with `actor`: its shape and pattern in slightly other colours and temperature."""
+    canvas = actor.draw(float(rng.uniform(0, 6.28)))
     colors = canvas.color_heat.astype(np.float32)
     colors[..., :3] = colors[..., :3] * rng.uniform(0.6, 1.4, 3) + rng.normal(0, 25, 3)
     colors[..., 3] += rng.normal(0, 12)

@@ -1,4 +1,4 @@
-"""Whole recordings of a synthetic scene as the sensors would deliver them, with the true box of the target."""
+"""Whole recordings of a synthetic scene, as sensors would deliver them, with the true box of the target."""
 
 from __future__ import annotations
 
@@ -29,12 +29,14 @@ MIN_SIDE = 64
 
 @dataclass(frozen=True, slots=True)
 class SyntheticClip:
-    """A recording with its truth.
+    """A recording with ground truth.
 
-    frames: in stamp order, raw as from the sensors. boxes: [N, 4] float64 `xywh` pixels, nan where the target is not
-    seen.
-    masks: [N, H, W] uint8, visible share of the target at each pixel (0..255). events: for the event modality the raw
-    events between frame i - 1 and frame i (stamps in seconds), else empty.
+    Attributes:
+        modality: Kind of the auxiliary images.
+        frames: In the order of their stamps, raw as from the sensors.
+        boxes: [N, 4] float64 `xywh` pixels, nan where the target is not visible.
+        masks: [N, H, W] uint8, visible share of the target per pixel (0..255).
+        events: For the event modality the raw events between frame i - 1 and frame i (stamps in seconds), else empty.
     """
 
     modality: Modality
@@ -46,10 +48,18 @@ class SyntheticClip:
 
 @dataclass(frozen=True, slots=True)
 class _Walker:
-    """A thing on a smooth path.
+    """An actor on a smooth path.
 
-    center, sway: pixels; rates: radians a second; scale: canvas to image; pulse: how much the scale changes; gait:
-    phase a second.
+    Attributes:
+        actor: What it looks like.
+        center: Middle of the path in pixels (x, y).
+        sway: Reach of the path in pixels.
+        rates: Radians per second along x and y.
+        shifts: Phase at the start.
+        scale: Canvas pixels to image pixels.
+        pulse: Amplitude of the change of the log scale.
+        gait: Phase of the actor's own motion per second.
+        depth_mm: Mean distance.
     """
 
     actor: Actor
@@ -63,10 +73,10 @@ class _Walker:
     depth_mm: float
 
     def at(self, seconds: float, leave: float, width: float) -> Placed:
-        """Appearance at a time; `leave` 0..1 takes it out of a picture of `width`."""
+        """Return the appearance at a time; `leave` 0..1 moves it out of an image of `width`."""
         x, y = self.center + self.sway * np.sin(self.rates * seconds + self.shifts)
         growth = self.scale * float(np.exp(self.pulse * np.sin(0.7 * seconds + self.shifts[0])))
-        canvas = self.actor.paint(self.gait * seconds)
+        canvas = self.actor.draw(self.gait * seconds)
         h, w = canvas.alpha.shape
         x += leave * (1.3 * width - x)
         matrix = similarity(growth, growth, 0.03 * float(np.sin(seconds)), ((w - 1) / 2, (h - 1) / 2), (x, y))
@@ -89,14 +99,19 @@ def clip(
 ) -> SyntheticClip:
     """Record `frames` moments of one scene.
 
-    modality: of the second sensor: thermal and event images uint8, depth uint16 millimetres (0 = no answer).
-    size: (width, height) in pixels. fps: frames a second; stamps start at 0.
-    target: what is followed. trouble: `smoke` drifts in over the colour camera after a fifth of the clip, `dark` dims
-    it.
-    absent: part of the clip (begin, end as shares of it) in which the target walks out of the picture and returns.
-    world: its surfaces; None = procedural ones made from `seed`.
+    Args:
+        seed: Of everything random.
+        modality: Of the auxiliary sensor: thermal and event images uint8, depth uint16 millimetres (0 = no return).
+        frames: Their number.
+        size: (width, height) in pixels.
+        fps: Frames per second; stamps start at 0.
+        target: Kind of the target.
+        trouble: With `smoke`, smoke drifts in front of the colour camera after a fifth of the clip; `dark` dims it.
+        absent: Part of the clip (begin, end as shares of it) in which the target leaves the image and returns.
+        world: Its surfaces; None = procedural ones from `seed`.
 
-    Raises SyntheticError: a size, count or interval that cannot be recorded.
+    Raises:
+        SyntheticError: A size, count or interval that cannot be recorded.
     """
     width, height = size
     if frames < 1 or min(size) < MIN_SIDE or fps <= 0:
@@ -164,7 +179,7 @@ class _Studio:
         return Rigid(color_heat, alpha) if kind == "rigid" else Deforming(color_heat, alpha, 0.05)
 
     def _walker(self, rng: np.random.Generator, actor: Actor, side: float, depth: float, sway: float) -> _Walker:
-        canvas = actor.paint(0.0)
+        canvas = actor.draw(0.0)
         scale = side / float(np.sqrt(np.prod(canvas.alpha.shape)))
         size = np.array((self.width, self.height), dtype=np.float64)
         return _Walker(
@@ -174,7 +189,7 @@ class _Studio:
         )  # fmt: skip
 
     def _leaving(self, index: int) -> float:
-        """0 in view .. 1 out of it; the way out and back takes a third of the interval each."""
+        """0 = in view .. 1 = out of view; leaving and returning take a third of the interval each."""
         if self.absent is None:
             return 0.0
         begin, end = (share * self.count for share in self.absent)
@@ -189,26 +204,26 @@ class _Studio:
         return similarity(1, 1, 0.008 * float(np.sin(1.1 * seconds + c)), middle, target)
 
     def shoot(self, index: int) -> tuple[MultiModalFrame, NDArray[np.float64], NDArray[np.uint8]]:
-        """Frame, box and mask of moment `index`; moments must be asked for in order."""
+        """Record frame, box and mask of moment `index`; must be called in the order of moments."""
         rng = np.random.default_rng((self.seed, 8, index))
         seconds = index / self.fps
         placed = [other.at(seconds, 0.0, self.width) for other in self.others]
         figure = self.target.at(seconds, self._leaving(index), self.width)
         placed.append(figure)
         view = self._camera(seconds)
-        seen = render(
+        rendered = render(
             self.backdrop, placed, view, (self.height, self.width), self.modality is Modality.DEPTH, len(placed) - 1
         )
-        if seen.cover is None:
-            message = "a clip was painted without its target's cover"
+        if rendered.cover is None:
+            message = "a clip was rendered without its target's cover"
             raise SyntheticError(message)
-        clean = seen.rgb()
+        clean = rendered.rgb()
         rgb = sensors.color_image(rng, clean, self._light(index))
         if self.trouble == "smoke":
             rgb = self._smoke(rgb, index)
-        aux = self._second(rng, seen.color_heat, seen.depth_mm, clean, seconds)
-        box = self._visible_box(Placed(figure.canvas, compose(view, figure.matrix), figure.depth_mm), seen.cover)
-        return MultiModalFrame(seconds, rgb, aux, self.modality), box, seen.cover
+        aux = self._aux_image(rng, rendered.color_heat, rendered.depth_mm, clean, seconds)
+        box = self._visible_box(Placed(figure.canvas, compose(view, figure.matrix), figure.depth_mm), rendered.cover)
+        return MultiModalFrame(seconds, rgb, aux, self.modality), box, rendered.cover
 
     def _light(self, index: int) -> sensors.ColorLook:
         if self.trouble != "dark":
@@ -228,7 +243,7 @@ class _Studio:
         hazy: NDArray[np.uint8] = (rgb * (1 - weight) + 195 * weight).astype(np.uint8)
         return hazy
 
-    def _second(
+    def _aux_image(
         self, rng: np.random.Generator, color_heat: NDArray[np.uint8], depth_mm: NDArray[np.float32] | None,
         clean: NDArray[np.uint8], seconds: float,
     ) -> NDArray[np.uint8] | NDArray[np.uint16]:  # fmt: skip

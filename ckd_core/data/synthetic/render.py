@@ -1,4 +1,4 @@
-"""Painting a moment of a synthetic scene through any view: a whole camera image, or straight into a tracker's crop."""
+"""Rendering a moment of a synthetic scene through any view: a whole camera image, or straight into a tracker's crop."""
 
 from __future__ import annotations
 
@@ -20,7 +20,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Backdrop:
-    """The far surface. matrix: 2x3 from its pixels to world pixels; depth_mm and slope (mm a world pixel, x and y)."""
+    """The far surface.
+
+    Attributes:
+        surface: What it looks like.
+        matrix: 2x3 from its pixels to world pixels.
+        depth_mm: Distance at the world's origin.
+        slope: Change of the distance in mm per world pixel, along x and y.
+        relief_mm: Range of the surface's own depth steps.
+    """
 
     surface: Surface
     matrix: NDArray[np.float64]
@@ -31,7 +39,7 @@ class Backdrop:
 
 @dataclass(frozen=True, slots=True)
 class Placed:
-    """One actor's appearance at its place. matrix: 2x3 from canvas pixels to world pixels."""
+    """One actor's appearance at its place; `matrix` maps canvas pixels to world pixels (2x3)."""
 
     canvas: Canvas
     matrix: NDArray[np.float64]
@@ -40,10 +48,12 @@ class Placed:
 
 @dataclass(frozen=True, slots=True)
 class Rendered:
-    """A painted moment.
+    """A rendered moment.
 
-    colours_heat [h, w, 4] uint8; depth_mm [h, w] float32 or None; cover [h, w] uint8: how much of the target is seen,
-    None when none was asked for.
+    Attributes:
+        color_heat: [h, w, 4] uint8.
+        depth_mm: [h, w] float32, None unless it was requested.
+        cover: [h, w] uint8, visible share of the target (0..255) per pixel; None without a target.
     """
 
     color_heat: NDArray[np.uint8]
@@ -51,7 +61,7 @@ class Rendered:
     cover: NDArray[np.uint8] | None
 
     def rgb(self) -> NDArray[np.uint8]:
-        """[h, w, 3] colours alone; OpenCV copies channels several times faster than a strided view is read."""
+        """[h, w, 3] colours alone; OpenCV copies channels several times faster than NumPy reads a strided view."""
         return cv2.cvtColor(self.color_heat, cv2.COLOR_RGBA2RGB).astype(np.uint8, copy=False)
 
     def grey(self) -> NDArray[np.uint8]:
@@ -83,7 +93,7 @@ def similarity(
 
 
 def scale_of(matrix: NDArray[np.float64]) -> float:
-    """Pixels out a pixel in, on average over directions."""
+    """Return the output pixels per input pixel, on average over directions."""
     (a, b, _), (c, d, _) = matrix.tolist()
     return math.sqrt(abs(a * d - b * c))
 
@@ -129,16 +139,21 @@ def render(
     depth: bool = False,
     target: int | None = None,
 ) -> Rendered:
-    """Paint `placed` in order over the backdrop.
+    """Render `placed` in order over the backdrop.
 
-    view: 2x3 from world to output pixels; size: (height, width); depth: also its depth map; target: index in `placed`
-    whose visible share is wanted.
+    Args:
+        backdrop: The far surface.
+        placed: Actors from back to front.
+        view: 2x3 from world to output pixels.
+        size: (height, width) of the output.
+        depth: Whether to render the depth map as well.
+        target: Index in `placed` of the actor whose visible share is rendered as well; None = no cover.
     """
     image = _background(backdrop, view, size)
     distance = _background_depth(backdrop, view, size, image) if depth else None
     cover = np.zeros(size, dtype=np.uint8) if target is not None else None
     for index, item in enumerate(placed):
-        _paint(image, distance, cover, item, view, index == target)
+        _draw_actor(image, distance, cover, item, view, index == target)
     return Rendered(image, distance, cover)
 
 
@@ -156,7 +171,7 @@ def _background_depth(
     return depth
 
 
-def _paint(
+def _draw_actor(
     image: NDArray[np.uint8],
     distance: NDArray[np.float32] | None,
     cover: NDArray[np.uint8] | None,
@@ -175,7 +190,7 @@ def _paint(
         return
     colors, alpha = canvas.color_heat, canvas.alpha
     scale = scale_of(matrix)
-    if scale < 0.6:  # shrink first, or small actors would flicker
+    if scale < 0.6:  # shrink first; small actors would flicker otherwise
         factor = max(scale * 1.2, 0.08)
         small = (max(2, round(w * factor)), max(2, round(h * factor)))
         colors = cv2.resize(colors, small, interpolation=cv2.INTER_AREA).astype(np.uint8, copy=False)
@@ -192,5 +207,5 @@ def _paint(
     if distance is not None:
         distance[y1:y2, x1:x2][opacity > 127] = item.depth_mm
     if cover is not None:
-        seen = cover[y1:y2, x1:x2]
-        seen[:] = np.maximum(seen, opacity) if is_target else (seen.astype(np.uint16) * (255 - opacity) // 255)
+        visible = cover[y1:y2, x1:x2]
+        visible[:] = np.maximum(visible, opacity) if is_target else (visible.astype(np.uint16) * (255 - opacity) // 255)

@@ -1,4 +1,4 @@
-"""What cameras make of a rendered moment, and how each of them fails.
+"""Cameras: what they show of a rendered moment, and how each of them fails.
 
 colour: darkness, glare, smoke, blur, noise. depth: range noise, holes, no return from hot or far things, saturation.
 thermal: blur, fixed-pattern noise, saturation, crossover (target as warm as its surroundings), black-hot polarity.
@@ -30,11 +30,20 @@ _LOG_LEVELS = np.log(np.arange(256, dtype=np.float32) + 8)
 
 @dataclass(frozen=True, slots=True)
 class ColorLook:
-    """State of air and light.
+    """Light, air and exposure.
 
-    gain, gamma, tint: exposure; smoke: share hidden on average (0..1), its mean tone 0..255 and clouds across the
-    picture; smoke_contrast: how far the hidden share varies between cloud and gap (0..2); smoke_shade: how far its tone
-    varies (0..255); noise: standard deviation 0..255; blur: length in pixels and direction of a motion streak.
+    Attributes:
+        gain: Factor of the exposure.
+        gamma: Exponent of the exposure.
+        tint: Factor per channel.
+        smoke: Share of the light that is hidden on average (0..1).
+        smoke_tone: Mean tone of the smoke, 0..255.
+        smoke_cells: Clouds across the image.
+        smoke_contrast: How far the hidden share varies between cloud and gap (0..2).
+        smoke_shade: How far the tone varies (0..255).
+        noise: Standard deviation, 0..255.
+        blur: Length of a motion streak in pixels.
+        blur_angle: Its direction in radians.
     """
 
     gain: float = 1.0
@@ -54,8 +63,13 @@ class ColorLook:
 class ThermalLook:
     """Setting of a thermal camera.
 
-    gain, offset: level (saturates outside 0..255); blur in pixels; noise; stripes: fixed pattern; inverted: black is
-    hot.
+    Attributes:
+        gain: Contrast.
+        offset: Level; values outside 0..255 saturate.
+        blur: Standard deviation in pixels.
+        noise: Standard deviation per pixel.
+        stripes: Standard deviation of the fixed pattern per column.
+        inverted: Whether black is hot.
     """
 
     gain: float = 1.0
@@ -70,8 +84,10 @@ class ThermalLook:
 class DepthLook:
     """Quality of a depth camera.
 
-    noise: standard deviation at 10 m, as a share, growing with the square of depth; holes: share of the picture without
-    an answer; max_mm: beyond it 0 is returned.
+    Attributes:
+        noise: Standard deviation at 10 m as a share of the distance; it grows with the square of the distance.
+        holes: Share of the image without a return.
+        max_mm: Distance beyond which there is no return.
     """
 
     noise: float = 0.01
@@ -83,8 +99,10 @@ class DepthLook:
 class EventLook:
     """Setting of an event camera.
 
-    threshold: log-intensity step of an event; noise: share of pixels with a false event; blind_from: x beyond which the
-    sensor is dead, as a share of the width.
+    Attributes:
+        threshold: Step of the log intensity that causes an event.
+        noise: Share of pixels with a false event.
+        blind_from: x beyond which the sensor is dead, as a share of the width.
     """
 
     threshold: float = 0.2
@@ -145,7 +163,7 @@ _NOISE: list[NDArray[np.int8]] = []
 
 
 def _noise(rng: np.random.Generator, shape: tuple[int, ...]) -> NDArray[np.int8]:
-    """Unit-32 normal noise [h, w] cut at a random place from a fixed tile: fast, and repeatable by seed."""
+    """Cut normal noise [h, w] of standard deviation 32 out of a fixed tile: fast, and deterministic by seed."""
     if not _NOISE:
         normal = np.random.default_rng(5).normal(0, 32, (2 * _NOISE_SIDE, 2 * _NOISE_SIDE))
         _NOISE.append(np.clip(normal, -127, 127).astype(np.int8))
@@ -169,7 +187,7 @@ def _streak(length: int, angle: float) -> NDArray[np.float32]:
 
 
 def color_image(rng: np.random.Generator, rgb: NDArray[np.uint8], look: ColorLook) -> NDArray[np.uint8]:
-    """[h, w, 3] uint8 as the colour camera sees it."""
+    """Return [h, w, 3] uint8 as the colour camera sees it."""
     levels = np.arange(256, dtype=np.float32) / 255
     curve = [np.clip(levels**look.gamma * look.gain * t * 255, 0, 255) for t in look.tint]
     lut = np.stack(curve, axis=-1).astype(np.uint8)[None]
@@ -186,7 +204,7 @@ def color_image(rng: np.random.Generator, rgb: NDArray[np.uint8], look: ColorLoo
 
 
 def thermal_image(rng: np.random.Generator, heat: NDArray[np.uint8], look: ThermalLook) -> NDArray[np.uint8]:
-    """[h, w] uint8 white-hot thermal image."""
+    """Return the [h, w] uint8 thermal image, white-hot unless the look is inverted."""
     image = cv2.GaussianBlur(heat, (0, 0), look.blur) if look.blur > 0.25 else heat
     pattern = rng.normal(0, look.stripes, (1, heat.shape[1])).astype(np.float32)
     grain = _noise(rng, heat.shape).astype(np.float32) * (look.noise / 32)
@@ -197,7 +215,7 @@ def thermal_image(rng: np.random.Generator, heat: NDArray[np.uint8], look: Therm
 
 
 def depth_image(rng: np.random.Generator, depth_mm: NDArray[np.float32], look: DepthLook) -> NDArray[np.uint16]:
-    """[h, w] uint16 millimetres, 0 where the sensor has no answer."""
+    """Return [h, w] uint16 millimetres, 0 where there is no return."""
     grain = _noise(rng, depth_mm.shape).astype(np.float32) * np.float32(1 / 32)
     noisy = depth_mm + grain * (look.noise * depth_mm * depth_mm * np.float32(1e-4))
     holes = smooth_noise(rng, depth_mm.shape, 9) < look.holes
@@ -209,7 +227,7 @@ def depth_image(rng: np.random.Generator, depth_mm: NDArray[np.float32], look: D
 def event_polarity(
     rng: np.random.Generator, before: NDArray[np.uint8], after: NDArray[np.uint8], look: EventLook
 ) -> NDArray[np.int8]:
-    """[h, w] int8: +1 brighter, -1 darker, 0 no event; `before` and `after` are grey [h, w] uint8."""
+    """Compare two grey images [h, w] uint8: [h, w] int8, +1 brighter, -1 darker, 0 no event."""
     step = cv2.LUT(after, _LOG_LEVELS) - cv2.LUT(before, _LOG_LEVELS)
     polarity = (step > look.threshold).astype(np.int8) - (step < -look.threshold).astype(np.int8)
     count = int(look.noise * polarity.size)
@@ -222,13 +240,13 @@ def event_polarity(
 
 
 def event_picture(polarity: NDArray[np.int8]) -> NDArray[np.uint8]:
-    """[h, w, 3] uint8 on white: red where brighter, blue where darker (as `ckd_core.modality.events_to_image`)."""
+    """Return [h, w, 3] uint8, white, red where brighter, blue where darker (as `ckd_core.modality.events_to_image`)."""
     index = (polarity + 1).view(np.uint8)
     return cv2.LUT(cv2.merge((index, index, index)), _EVENT_COLOURS).astype(np.uint8, copy=False)
 
 
 def events_of(rng: np.random.Generator, polarity: NDArray[np.int8], begin: float, end: float) -> Events:
-    """Raw events of a polarity image, at times spread over begin..end (seconds)."""
+    """Draw raw events of a polarity image, at times spread over begin..end (seconds)."""
     y, x = np.nonzero(polarity)
     t = np.sort(rng.uniform(begin, end, len(x)))
     order = rng.permutation(len(x))

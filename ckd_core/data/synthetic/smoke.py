@@ -1,4 +1,4 @@
-"""Smoke: billows of several sizes cut from one fixed sky, fast enough for training pairs and repeatable by seed."""
+"""Smoke: billows of several sizes out of one fixed sky, fast enough for training pairs and deterministic by seed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 _SKY_SIDE, _SKY_CELLS = 384, 6
 _MAX_DENSITY = 0.985  # share of a pixel that the densest smoke hides
-_DRIFT = 0.9  # sky pixels a frame
+_DRIFT = 0.9  # sky pixels per frame
 
 
 @cache
@@ -36,7 +36,7 @@ def _billows(rng: np.random.Generator) -> NDArray[np.float32]:
 
 
 def still_clouds(rng: np.random.Generator, shape: tuple[int, int], cells: int) -> NDArray[np.float32]:
-    """Density and brightness of smoke [h, w, 2] float32, each -0.5..0.5, with about `cells` clouds across."""
+    """Draw density and brightness of smoke [h, w, 2] float32, each -0.5..0.5, with about `cells` clouds across."""
     side = _SKY_SIDE * min(cells, _SKY_CELLS) // _SKY_CELLS
     y, x = (int(v) for v in rng.integers(0, _SKY_SIDE - side + 1, 2))
     flips = rng.integers(0, 2, 2)
@@ -46,12 +46,12 @@ def still_clouds(rng: np.random.Generator, shape: tuple[int, int], cells: int) -
 
 
 def drifting_clouds(rng: np.random.Generator, shape: tuple[int, int], frame: int) -> NDArray[np.float32]:
-    """As `still_clouds`, `frame` frames after the beginning; the same `rng` state gives the same smoke moved on."""
+    """Like `still_clouds`, but `frame` frames after the start; the same `rng` state gives the same smoke, drifted."""
     place, angle = rng.uniform(0, _SKY_SIDE, 2), rng.uniform(0, 2 * np.pi)
     x, y = place + frame * _DRIFT * np.array((np.cos(angle), np.sin(angle)))
     step = _SKY_SIDE / max(shape)
     columns, rows = np.meshgrid(x + step * np.arange(shape[1]), y + step * np.arange(shape[0]))
-    # The sky goes on as its own mirror image, without a seam, as far as the smoke drifts.
+    # Beyond its edge the sky continues as its own mirror image, so that the smoke can drift without a seam.
     clouds = cv2.remap(
         _sky(), columns.astype(np.float32), rows.astype(np.float32), cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101
     )
@@ -61,13 +61,18 @@ def drifting_clouds(rng: np.random.Generator, shape: tuple[int, int], frame: int
 def veil(
     image: NDArray[np.uint8], clouds: NDArray[np.float32], hidden: float, contrast: float, tone: float, shade: float
 ) -> NDArray[np.uint8]:
-    """[h, w, 3] uint8 seen through smoke.
+    """Show an image [h, w, 3] uint8 through smoke.
 
-    clouds: of one of the functions above. hidden: share of the picture's light lost on average (0..1); contrast: how
-    far that varies between cloud and gap; tone: mean level of the smoke 0..255; shade: how far that varies.
+    Args:
+        image: Without smoke.
+        clouds: From one of the functions above.
+        hidden: Share of the image's light that is lost on average (0..1).
+        contrast: How far that share varies between cloud and gap.
+        tone: Mean level of the smoke, 0..255.
+        shade: How far that level varies.
     """
     density, light = cv2.split(clouds)
     weight = np.clip(density * contrast + hidden, 0, _MAX_DENSITY)[..., None]
     level = np.clip(light * shade + tone, 0, 255)[..., None]
-    seen: NDArray[np.uint8] = (image * (1 - weight) + level * weight).astype(np.uint8)
-    return seen
+    veiled: NDArray[np.uint8] = (image * (1 - weight) + level * weight).astype(np.uint8)
+    return veiled

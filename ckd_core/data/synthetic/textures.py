@@ -1,4 +1,4 @@
-"""Surfaces of the synthetic world: procedural ones, and real photographs where their files are at hand.
+"""Surfaces of the synthetic world: procedural ones, and real photographs where their files are available.
 
 A surface is uint8 [H, W, 4]: red, green, blue and an abstract temperature (0 cold .. 255 hot).
 """
@@ -46,19 +46,24 @@ PACKAGES = {"skimage": "scikit-image", "sklearn": "scikit-learn"}
 
 
 class SyntheticError(TrackingError):
-    """The synthetic world was asked for something it cannot show."""
+    """Options or files from which no synthetic footage can be rendered."""
 
 
 @dataclass(frozen=True, slots=True)
 class Surface:
-    """One picture and its half-size copies (finest first); each [H, W, 4] uint8."""
+    """One image and its half-size copies (finest first), each [H, W, 4] uint8.
+
+    Attributes:
+        levels: The image pyramid.
+        measured_heat: Whether a thermal camera recorded the temperatures.
+    """
 
     levels: tuple[NDArray[np.uint8], ...]
     measured_heat: bool = False
 
     @property
     def finest(self) -> NDArray[np.uint8]:
-        """The picture at full size."""
+        """The image at full size."""
         return self.levels[0]
 
 
@@ -71,13 +76,13 @@ def make_surface(rgb: NDArray[np.uint8], heat: NDArray[np.uint8], measured_heat:
 
 
 def smooth_noise(rng: np.random.Generator, size: tuple[int, int], cells: int) -> NDArray[np.float32]:
-    """[H, W] float32 in 0..1 that varies over about 1 / `cells` of the picture."""
+    """Draw [H, W] float32 in 0..1 that varies over about 1 / `cells` of the image."""
     coarse = rng.random((cells + 1, cells + 1), dtype=np.float32)
     return np.clip(cv2.resize(coarse, (size[1], size[0]), interpolation=cv2.INTER_CUBIC), 0, 1)
 
 
 def heat_of(rng: np.random.Generator, rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Temperatures of a surface that no thermal camera saw: weak, blurred, of either sign, slowly varying."""
+    """Invent temperatures for a surface without thermal image: weak, blurred, of either sign, slowly varying."""
     grey = cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY)
     blurred = cv2.GaussianBlur(grey, (0, 0), float(rng.uniform(1.0, 4.0))).astype(np.float32)
     gain = float(rng.uniform(-0.35, 0.45))
@@ -93,7 +98,7 @@ def _palette(rng: np.random.Generator, count: int) -> NDArray[np.uint8]:
 
 
 def dead_leaves(rng: np.random.Generator, side: int = SURFACE_SIDE, leaves: int = 160) -> NDArray[np.uint8]:
-    """Overlapping discs, boxes and polygons with sizes over a power law: the statistics of natural scenes."""
+    """Draw overlapping discs and polygons with power-law sizes: the statistics of natural scenes."""
     image = np.empty((side, side, 3), dtype=np.uint8)
     colors = _palette(rng, 24)
     image[:] = colors[0]
@@ -118,7 +123,7 @@ def dead_leaves(rng: np.random.Generator, side: int = SURFACE_SIDE, leaves: int 
 
 
 def cloudy(rng: np.random.Generator, side: int = SURFACE_SIDE) -> NDArray[np.uint8]:
-    """Sum of noises of several scales, mapped to a few colours: soil, foliage, cloth, plaster."""
+    """Sum noise of several scales and map it to a few colours: soil, foliage, cloth, plaster."""
     noise = np.zeros((side, side), dtype=np.float32)
     total = 0.0
     fade = float(rng.uniform(0.4, 0.85))
@@ -136,7 +141,7 @@ def cloudy(rng: np.random.Generator, side: int = SURFACE_SIDE) -> NDArray[np.uin
 
 
 def pattern(rng: np.random.Generator, side: int = SURFACE_SIDE) -> NDArray[np.uint8]:
-    """Stripes, tiles or windows under uneven light, slightly turned."""
+    """Draw stripes, tiles or windows under uneven light, at a random angle."""
     period = float(rng.uniform(10, 70))
     angle = float(rng.uniform(0, np.pi))
     ys, xs = np.mgrid[0:side, 0:side].astype(np.float32)
@@ -157,13 +162,13 @@ def pattern(rng: np.random.Generator, side: int = SURFACE_SIDE) -> NDArray[np.ui
 
 
 def procedural_surfaces(seed: int, count: int = PROCEDURAL_SURFACES) -> list[Surface]:
-    """Surfaces that need no file at all."""
-    made = []
+    """Draw `count` surfaces that need no file."""
+    surfaces = []
     for i in range(count):
         rng = np.random.default_rng((seed, 11, i))
         rgb = (dead_leaves, cloudy, dead_leaves, pattern)[i % 4](rng)
-        made.append(make_surface(rgb, heat_of(rng, rgb)))
-    return made
+        surfaces.append(make_surface(rgb, heat_of(rng, rgb)))
+    return surfaces
 
 
 def _fit(image: NDArray[np.uint8], longest: int) -> NDArray[np.uint8]:
@@ -174,29 +179,37 @@ def _fit(image: NDArray[np.uint8], longest: int) -> NDArray[np.uint8]:
 
 
 def missing_packages() -> list[str]:
-    """What `package_surfaces` needs and is not installed."""
+    """List the packages that `package_surfaces` needs and that are not installed."""
     return [f"package {PACKAGES[name]}" for name in PACKAGE_IMAGES if importlib.util.find_spec(name) is None]
 
 
 def package_surfaces(seed: int) -> list[Surface]:
-    """Photographs inside the scikit-image and scikit-learn wheels. Raises SyntheticError for a missing one."""
-    found = []
+    """Read the photographs inside the scikit-image and scikit-learn wheels.
+
+    Raises:
+        SyntheticError: A package or a photograph is missing.
+    """
+    surfaces = []
     if missing := missing_packages():
-        raise SyntheticError(f"no {' and no '.join(missing)}, whose photographs are to be surfaces; install them")
+        raise SyntheticError(f"{' and '.join(missing)} not installed; `textures: packages` uses its photographs")
     for package, names in PACKAGE_IMAGES.items():
         spec = importlib.util.find_spec(package)
-        assert spec is not None and spec.origin is not None  # noqa: S101 - looked for above
+        assert spec is not None and spec.origin is not None  # noqa: S101 - missing_packages() is empty
         for i, name in enumerate(names):
             image = cv2.imread(str(Path(spec.origin).parent / name), cv2.IMREAD_COLOR)
             if image is None:
                 raise SyntheticError(f"{package} has no {name}; expected the photographs of a known version")
             rgb = _fit(cv2.cvtColor(image, cv2.COLOR_BGR2RGB).astype(np.uint8), 512)
-            found.append(make_surface(rgb, heat_of(np.random.default_rng((seed, 12, i)), rgb)))
-    return found
+            surfaces.append(make_surface(rgb, heat_of(np.random.default_rng((seed, 12, i)), rgb)))
+    return surfaces
 
 
 def read_rgbt_folder(folder: Path) -> Iterator[tuple[str, NDArray[np.uint8], NDArray[np.uint8]]]:
-    """(name, colours [H, W, 3], temperatures [H, W]) of aligned pairs in `folder`/visible and `folder`/infrared."""
+    """Yield (name, colours [H, W, 3], temperatures [H, W]) of the aligned pairs in visible/ and infrared/ of `folder`.
+
+    Raises:
+        SyntheticError: There are no pairs, or one cannot be read.
+    """
     names = sorted(path.name for path in (folder / "visible").glob("*") if path.suffix in (".jpg", ".png"))
     if not names:
         message = f"no images in {folder / 'visible'}; expected visible/*.jpg beside infrared/*.jpg of the same names"
@@ -211,7 +224,11 @@ def read_rgbt_folder(folder: Path) -> Iterator[tuple[str, NDArray[np.uint8], NDA
 
 
 def read_rgbt_video(stem: Path, step: int) -> Iterator[tuple[int, NDArray[np.uint8], NDArray[np.uint8]]]:
-    """Every `step`-th (index, colours, temperatures) of STEM_visible.mp4 and STEM_infrared.mp4."""
+    """Yield every `step`-th (index, colours, temperatures) of STEM_visible.mp4 and STEM_infrared.mp4.
+
+    Raises:
+        SyntheticError: A video cannot be opened.
+    """
     color_video = cv2.VideoCapture(f"{stem}_visible.mp4")
     heat_video = cv2.VideoCapture(f"{stem}_infrared.mp4")
     if not (color_video.isOpened() and heat_video.isOpened()):

@@ -1,4 +1,4 @@
-"""What the synthetic world is made of: the surfaces and real figures that scenes draw from, read once a process."""
+"""The surfaces and real figures from which synthetic scenes are composed, read once per process."""
 
 from __future__ import annotations
 
@@ -24,13 +24,20 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 VIDEO_STEP = 5
-MAX_GAP = 4  # pictures of one recording that a sighting may lie apart
+MAX_GAP = 4  # pictures of one recording between the two of a sighting
 SAME_FIGURE = 1.2  # distance of centres, in box sides, up to which two sightings show one figure
 
 
 @dataclass(frozen=True, slots=True)
 class Sighting:
-    """One real warm figure seen twice: box and later_box are centre x, y, width, height in pixels of the surfaces."""
+    """One real warm figure in two pictures.
+
+    Attributes:
+        first: The earlier picture.
+        box: Centre x, y, width and height in its pixels.
+        second: The later picture.
+        later_box: The same in its pixels.
+    """
 
     first: Surface
     box: NDArray[np.float64]
@@ -49,9 +56,12 @@ class _Shot:
 class World:
     """Sources of a synthetic world.
 
-    seed: of the procedural surfaces. textures: `procedural` needs no file; `packages` adds the photographs inside the
-    scikit-image and scikit-learn wheels. rgbt_folders: folders with aligned visible/ and infrared/ pictures;
-    rgbt_videos: stems of NAME_visible.mp4 / NAME_infrared.mp4 pairs; both lend surfaces and real warm figures.
+    Attributes:
+        seed: Of the procedural surfaces.
+        textures: `procedural` needs no file; `packages` adds the photographs inside the scikit-image and scikit-learn
+            wheels.
+        rgbt_folders: Folders with aligned visible/ and infrared/ pictures, for surfaces and real warm figures.
+        rgbt_videos: Stems of NAME_visible.mp4 / NAME_infrared.mp4 pairs, for the same.
     """
 
     seed: int = 0
@@ -61,15 +71,15 @@ class World:
 
     @cached_property
     def surfaces(self) -> list[Surface]:
-        """All surfaces; real ones count several times, so that they are drawn more often than procedural ones."""
-        found = procedural_surfaces(self.seed)
+        """All surfaces; real ones are listed several times, so that they are drawn more often than procedural ones."""
+        surfaces = procedural_surfaces(self.seed)
         if self.textures == "packages":
-            found += 3 * package_surfaces(self.seed)
-        return found + 2 * [shot.surface for shot in self._shots[::2]]
+            surfaces += 3 * package_surfaces(self.seed)
+        return surfaces + 2 * [shot.surface for shot in self._shots[::2]]
 
     @cached_property
     def _shots(self) -> list[_Shot]:
-        """Real aligned pictures in the order they were taken."""
+        """Real aligned pictures in the order in which they were recorded."""
         shots = []
         for folder in self.rgbt_folders:
             for name, rgb, heat in read_rgbt_folder(folder):
@@ -82,23 +92,23 @@ class World:
 
     @cached_property
     def sightings(self) -> list[Sighting]:
-        """Real warm figures that stand near one place in two pictures of one recording (or twice in the same)."""
-        found = []
+        """Real warm figures near one place in two pictures of one recording; both may be the same picture."""
+        sightings = []
         for i, shot in enumerate(self._shots):
             for later in self._shots[i : i + MAX_GAP]:
                 if later.recording != shot.recording:
                     break
-                found += [
+                sightings += [
                     Sighting(shot.surface, box, later.surface, other)
                     for box in shot.boxes
                     for other in later.boxes
                     if _same_figure(box, other)
                 ]
-        return found
+        return sightings
 
     @cached_property
     def bodies(self) -> list[Rigid]:
-        """Real warm figures cut out of the aligned pictures."""
+        """Real warm figures, cut out of the aligned pictures."""
         cuts = []
         for shot in self._shots:
             picture = shot.surface.finest
