@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import csv
 import shutil
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ckd_core.data.sequences import open_sequence, read_ground_truth
+from ckd_core.data.synthetic import clip
 from ckd_core.errors import TrackingError
 from ckd_core.evaluation.scoring.metrics import center_error, overlap, precision_at, success_auc
 from ckd_core.files import atomic_path, write_json
@@ -86,8 +88,6 @@ class DemoSummary:
 
 def demo_synthetic_recording(modality: Modality, folder: Path) -> DemoRecording:
     """Write the default recording: a person walks among others, with smoke before the colour camera for thermal."""
-    from ckd_core.data.synthetic import clip
-
     scene = clip(
         DEMO_SEED,
         modality,
@@ -105,10 +105,6 @@ def demo_synthetic_recording(modality: Modality, folder: Path) -> DemoRecording:
 
 def demo_folder_recording(sequence_folder: Path, folder: Path, fps: float = 30.0) -> DemoRecording:
     """Write a folder of images (visible/ + infrared|depth|event/, groundtruth.txt) as a bag of `fps` Hz."""
-    from dataclasses import replace
-
-    from ckd_core.data.sequences import open_sequence
-
     sequence = open_sequence(sequence_folder)
     frames = (replace(sequence.frame(i), stamp=i / fps) for i in range(len(sequence)))
     boxes = [BoundingBox(*row) if np.isfinite(row).all() else None for row in sequence.boxes]
@@ -158,8 +154,6 @@ def open_demo_recording(
 
 
 def _truth_from_file(path: Path, stamps: list[int]) -> dict[int, BoundingBox | None]:
-    from ckd_core.data.sequences import read_ground_truth
-
     rows = read_ground_truth(path)
     if len(rows) != len(stamps):
         raise DemoError(f"{path}: {len(rows)} boxes for {len(stamps)} colour frames; expected one line per frame")

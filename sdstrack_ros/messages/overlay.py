@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
+from ckd_core.modality import to_network_image
 from ckd_core.tracking.result import TrackState
 
 if TYPE_CHECKING:
@@ -61,9 +62,8 @@ def draw_overlay(
     Returns:
         RGB picture [H, W, 3] uint8, or None when the frame has no image at all.
     """
-    from ckd_core.modality import to_network_image
-
     aux = None
+    # Converted here, because the tracker converts the crops that it cuts, never the whole image.
     if images.aux is not None and (side_by_side or images.rgb is None):
         aux = to_network_image(images.aux, images.modality)
     if images.rgb is not None:
