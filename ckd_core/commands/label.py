@@ -21,7 +21,7 @@ def command(
     Writes the recipe's file of tracks. Look at the contact sheet: what detector and teacher get wrong together stays.
     """
     from ckd_core.data.real.features import FeatureSource
-    from ckd_core.data.real.teacher import label_material
+    from ckd_core.data.real.label import label_material
     from ckd_core.settings import read_settings
     from ckd_core.training.config import TrainSettings
 

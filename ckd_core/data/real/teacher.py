@@ -8,29 +8,23 @@ from __future__ import annotations
 
 import json
 import logging
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 
 from ckd_core.boxes import iou_xywh
-from ckd_core.data.real.video import VideoError, read_video
 from ckd_core.errors import TrackingError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
     from numpy.typing import NDArray
 
-    from ckd_core.data.real.features import FeatureSource
     from ckd_core.frame import Image
 
 logger = logging.getLogger(__name__)
-LONG_CLIP = 200  # frames from which on a clip is searched at more places
-TILE, TILES_A_ROW = (240, 180), 8  # pixels of a contact sheet's picture
-TILE_COLOURS = ((0, 255, 0), (0, 0, 255), (255, 128, 0), (0, 255, 255))
 NANOTRACK_FILES = ("nanotrack_backbone_sim.onnx", "nanotrack_head_sim.onnx")
 
 
@@ -83,66 +77,6 @@ class Teacher:
             _, found = self._tracker.update(frame)
             boxes.append(np.asarray(found, dtype=np.float64))
         return np.stack(boxes)
-
-
-def label_material(
-    source: FeatureSource, teacher: Path, echo: Callable[[str], object], sheet: Path | None = None
-) -> dict[str, list[Track]]:
-    """Tracks of every clip whose group asks for some, written to `source.tracks` after each clip.
-
-    Raises TeacherError: no teacher, or a clip that does not decode (all others are labelled first).
-    """
-    from ckd_core.data.real.material import list_files
-
-    engine = Teacher(teacher)
-    clips: dict[str, list[Track]] = {}
-    broken: list[str] = []
-    tiles: list[Image] = []
-    for group in source.groups:
-        if group.what not in ("tracks", "pairs"):
-            continue
-        for path in list_files(source.root, group):
-            names = [path, path.with_name(path.name.replace("_visible", "_infrared"))]
-            for clip in names if group.what == "pairs" else [path]:
-                thermal = group.thermal or clip is not path
-                try:
-                    frames = read_video(clip)
-                except VideoError as error:
-                    broken.append(str(error))
-                    continue
-                settings = source.label if len(frames) < LONG_CLIP else replace(source.label, starts=6)
-                tracks = label_clip(frames, engine, settings, thermal)
-                clips[str(clip.relative_to(source.root))] = tracks
-                echo(f"{clip.name}: {len(tracks)} tracks, {sum(len(track.boxes) for track in tracks)} frames")
-                write_tracks(source.tracks, source.label, clips)
-                if sheet is not None and tracks:
-                    tiles += [_tile(frames, tracks, share, clip.stem) for share in (0.1, 0.8)]
-    if sheet is not None and tiles:
-        _write_sheet(sheet, tiles)
-    if broken:
-        raise TeacherError(f"{len(broken)} clips could not be labelled: " + "; ".join(broken))
-    return clips
-
-
-def _tile(frames: list[Image], tracks: list[Track], share: float, name: str) -> Image:
-    """One frame, `share` of the way through the first track, with every track that is alive then."""
-    index = min(len(frames) - 1, tracks[0].first + int(share * (len(tracks[0].boxes) - 1)))
-    picture = frames[index].copy()
-    for number, track in enumerate(tracks):
-        if 0 <= index - track.first < len(track.boxes):
-            x, y, w, h = (round(value) for value in track.boxes[index - track.first])
-            cv2.rectangle(picture, (x, y), (x + w, y + h), TILE_COLOURS[number % len(TILE_COLOURS)], 2)
-    tile = np.zeros((TILE[1], TILE[0], 3), dtype=np.uint8)
-    small = cv2.resize(picture, (TILE[0], round(picture.shape[0] * TILE[0] / picture.shape[1])))[: TILE[1]]
-    tile[: len(small)] = small
-    return cv2.putText(tile, f"{name[:20]} {len(tracks)}", (2, TILE[1] - 4), 0, 0.4, (0, 255, 255), 1)
-
-
-def _write_sheet(path: Path, tiles: list[Image]) -> None:
-    tiles = tiles + [np.zeros_like(tiles[0])] * (-len(tiles) % TILES_A_ROW)
-    rows = [np.hstack(tiles[i : i + TILES_A_ROW]) for i in range(0, len(tiles), TILES_A_ROW)]
-    if not cv2.imwrite(str(path), np.vstack(rows)):
-        raise TeacherError(f"cannot write the contact sheet {path}")
 
 
 def label_clip(frames: list[Image], teacher: Teacher, settings: LabelSettings, thermal: bool) -> list[Track]:
