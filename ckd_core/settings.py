@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import os
+import re
 import types
 import typing
 from pathlib import Path
@@ -191,10 +193,26 @@ def _value(hint: Any, raw: Any, file: str, key: str) -> Any:
         except ValueError:
             pass
     if hint is Path and isinstance(raw, str):
-        return Path(raw).expanduser()
+        return _path(raw, file, key)
     if hint in (bool, int, str) and type(raw) is hint:
         return raw
     raise SettingsError(f"{file}: '{key}' is {_kind(raw)}; expected {_type_name(hint)}")
+
+
+def _path(raw: str, file: str, key: str) -> Path:
+    """A path with `~` and with `${NAME}`, a folder that an environment variable names, filled in."""
+
+    def folder(match: re.Match[str]) -> str:
+        value = os.environ.get(match[1])
+        if not value:
+            raise SettingsError(
+                f"{file}: '{key}' is '{raw}', but {match[1]} is not set; expected an environment variable with a folder"
+            )
+        if not Path(value).expanduser().is_dir():
+            raise SettingsError(f"{file}: '{key}' is '{raw}', but {match[1]} is '{value}'; expected an existing folder")
+        return value
+
+    return Path(re.sub(r"\$\{(\w+)\}", folder, raw)).expanduser()
 
 
 def _union(args: tuple[Any, ...], raw: Any, file: str, key: str) -> Any:

@@ -150,7 +150,7 @@ class Trainer:
                 f"this process resumed at step {self.step}, another one elsewhere; every machine must see the same "
                 f"{self.last}"
             )
-        reporter = Reporter(self.folder / "tensorboard", self.processes.is_main)
+        reporter = Reporter(self.folder / "tensorboard", self.processes.is_main, self.settings)
         try:
             with self._stop.on_signals(), reporter.bar(self.settings.total_steps, self.step) as line:
                 values = self._run(reporter, line)
@@ -201,7 +201,11 @@ class Trainer:
                 values, result = self.train_step(batch_on_device)
             self.step += 1
             watch.steps += 1
-            self._report(reporter, line, values, watch, batch, result)
+            if reporter.active:
+                rates = [group["lr"] for group in self.optimizer.param_groups]
+                reporter.step(self.step, values, rates, watch, line)
+                if run.images_every and self.step % run.images_every == 0:
+                    reporter.examples("train/pairs", batch, result.box_cxcywh, self.step)
             if time.monotonic() - saved > run.checkpoint_minutes * 60:
                 self._save()
                 saved = time.monotonic()
@@ -323,32 +327,6 @@ class Trainer:
                 f"run.max_skipped = {limit:g} of them ({batch.skipped[-1:] or 'see the log'})"
             )
         self.skipped = skipped
-
-    def _report(
-        self,
-        reporter: Reporter,
-        line: ProgressLine,
-        values: dict[str, float],
-        watch: Stopwatch,
-        batch: TrainingBatch,
-        result: StepResult,
-    ) -> None:
-        if not reporter.active:
-            return
-        run = self.settings.run
-        rate = run.batch_size * watch.steps / max(1e-9, sum(watch.seconds.values()))
-        note = (
-            f"loss {values['loss']:.3f}  IoU {values['iou']:.3f}  {rate:.0f} pairs/s  "
-            f"data {watch.data_share():.0%} compute {1 - watch.data_share():.0%}"
-        )
-        line.advance(self.step, note)
-        if self.step % run.log_every == 0 or self.step == self.settings.total_steps:
-            LOGGER.info("step %d of %d  %s", self.step, self.settings.total_steps, note)
-            scalars = {f"train/{name}": value for name, value in values.items()}
-            scalars |= {f"rate/lr_{i}": group["lr"] for i, group in enumerate(self.optimizer.param_groups)}
-            reporter.scalars(scalars | {"time/data_share": watch.data_share(), "time/pairs_per_s": rate}, self.step)
-        if run.images_every and self.step % run.images_every == 0:
-            reporter.examples("train/pairs", batch, result.box_cxcywh, self.step)
 
     def _end_of_epoch(self, reporter: Reporter) -> dict[str, float]:
         """Validate and export. What stops it half-way is made up for on resuming: the epoch is closed last of all."""

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from ckd_core.data.pairs import TrainingBatch
+    from ckd_core.training.config import TrainSettings
 
 LOGGER = logging.getLogger(__name__)
 EXAMPLES = 4
@@ -50,8 +51,9 @@ class Stopwatch:
 class Reporter:
     """Writes TensorBoard files into `folder` and drives the progress bar; silent in all but the main process."""
 
-    def __init__(self, folder: Path, active: bool) -> None:
+    def __init__(self, folder: Path, active: bool, settings: TrainSettings) -> None:
         self.active = active
+        self.settings = settings
         self.writer: Any = None
         if not active:
             return
@@ -63,6 +65,31 @@ class Reporter:
     def close(self) -> None:
         """Flush and close the TensorBoard file."""
         self._write("close")
+
+    def step(
+        self, step: int, values: dict[str, float], rates: list[float], watch: Stopwatch, line: ProgressLine
+    ) -> None:
+        """Show step number `step`: on the progress line always, as log line and scalars every `run.log_every` steps.
+
+        Args:
+            step: steps done.
+            values: values of the step, among them `loss` and `iou`.
+            rates: learning rate of each parameter group.
+            watch: time of this process' steps so far.
+            line: progress line of `bar`.
+        """
+        run, total = self.settings.run, self.settings.total_steps
+        speed = run.batch_size * watch.steps / max(1e-9, sum(watch.seconds.values()))
+        note = (
+            f"loss {values['loss']:.3f}  IoU {values['iou']:.3f}  {speed:.0f} pairs/s  "
+            f"data {watch.data_share():.0%} compute {1 - watch.data_share():.0%}"
+        )
+        line.advance(step, note)
+        if step % run.log_every == 0 or step == total:
+            LOGGER.info("step %d of %d  %s", step, total, note)
+            scalars = {f"train/{name}": value for name, value in values.items()}
+            scalars |= {f"rate/lr_{i}": rate for i, rate in enumerate(rates)}
+            self.scalars(scalars | {"time/data_share": watch.data_share(), "time/pairs_per_s": speed}, step)
 
     def scalars(self, values: dict[str, float], step: int) -> None:
         """Write scalars by name."""

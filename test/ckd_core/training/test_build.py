@@ -18,6 +18,12 @@ from ckd_core.training.config import TrainSettings
 RECIPE = Path(__file__).parents[3] / "config" / "train" / "default_ckd_s128.yaml"
 
 
+@pytest.fixture(autouse=True)
+def material(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The recipe's folder of training material, from which these tests read nothing."""
+    monkeypatch.setenv("SDSTRACK_MATERIAL", str(tmp_path))
+
+
 def shared_weights(path: Path, **overrides: object) -> Path:
     network = build_model("sdstrack_s128", seed=5, **overrides)
     save_model(path, network, metadata_of(network, ["thermal"], "test"))

@@ -182,7 +182,10 @@ def test_an_average_of_tied_students_is_loaded(tmp_path: Path) -> None:
         assert torch.equal(parameter, one.average.values[name]), name
 
 
-def test_shipped_recipes_name_their_licences_and_never_choose_by_the_final_sequences() -> None:
+def test_shipped_recipes_name_their_licences_and_never_choose_by_the_final_sequences(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SDSTRACK_MATERIAL", str(tmp_path))  # nothing is read from it here
     config = Path(__file__).parents[3] / "config"
     named = load_yaml(config / "benchmarks" / "real_sequences.yaml")["groups"]
     validation = next(set(group["sequences"]) for group in named if group["name"] == "validation")

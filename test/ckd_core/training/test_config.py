@@ -114,3 +114,17 @@ def test_schedules() -> None:
     assert factors[110] == pytest.approx(0.1)
     drop = read_settings(path, TrainSettings, ["optim.schedule={kind: step, drop_epoch: 2, gamma: 0.5}"]).optim.schedule
     assert [learning_rate_factor(drop, s, 10, 110) for s in (0, 19, 20, 45)] == [1.0, 1.0, 0.5, 0.25]
+
+
+def test_a_recipe_names_its_material_by_a_variable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe = Path(__file__).parents[3] / "config" / "train" / "default_sdstrack_s128.yaml"
+    monkeypatch.setenv("SDSTRACK_MATERIAL", str(tmp_path))
+    settings = read_settings(recipe, TrainSettings)
+    assert settings.choice.sequences[0] == tmp_path / "sequences" / "rgbt_m3svd_0111_1716"
+    monkeypatch.setenv("SDSTRACK_MATERIAL", str(tmp_path / "gone"))
+    with pytest.raises(SettingsError, match=r"SDSTRACK_MATERIAL is '.*gone'; expected an existing folder"):
+        read_settings(recipe, TrainSettings)
+    monkeypatch.delenv("SDSTRACK_MATERIAL")
+    with pytest.raises(SettingsError, match=r"rgbt_folders.* but SDSTRACK_MATERIAL is not set") as failure:
+        read_settings(recipe, TrainSettings)
+    assert "default_sdstrack_s128.yaml" in str(failure.value)
