@@ -9,20 +9,20 @@ import typer
 
 
 def command(
-    results: Annotated[list[Path], typer.Argument(help="Folders or archives (tar.gz, zip), one a tracker.")],
+    results: Annotated[list[Path], typer.Argument(help="Folders or archives (tar.gz, zip), one per tracker.")],
     benchmark: Annotated[str, typer.Option("--benchmark", "-b", help="lasher, rgbt234, rgbt210, gtot, visevent, ...")],
     truth: Annotated[
         Path | None, typer.Option(help="Annotations: folder, archive or dataset; default: groundtruth beside RESULTS.")
     ] = None,
     attributes: Annotated[Path | None, typer.Option(help="Folder or archive with the challenge attributes.")] = None,
     layout: Annotated[
-        str | None, typer.Option(help="How the results' numbers are meant: xywh, corners or polygon.")
+        str | None, typer.Option(help="Meaning of the results' numbers: xywh, corners or polygon.")
     ] = None,
     missing: Annotated[str, typer.Option(help="Sequences without results: error, skip or zero.")] = "error",
     out: Annotated[Path | None, typer.Option(help="Write all numbers as JSON.")] = None,
     report: Annotated[Path | None, typer.Option(help="Write a folder with report.html, JSON and CSV.")] = None,
 ) -> None:
-    """Score raw results, and say which format they came in.
+    """Score raw results, and report the format that they are in.
 
     Example: sdstrack score APFNet.tar.gz MTNet.tar.gz --benchmark lasher --truth lasher_gt/
     """

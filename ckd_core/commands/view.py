@@ -7,11 +7,13 @@ from typing import Annotated
 
 import typer
 
+from ckd_core.commands import _options as options  # noqa: TC001  # typer reads the annotations when it runs
+
 
 def command(
     result: Annotated[Path, typer.Argument(help="Folder of a run of `sdstrack benchmark`.")],
     root: Annotated[Path | None, typer.Option(help="Folder of the dataset, for the images.")] = None,
-    sequences: Annotated[str | None, typer.Option(help="Only these sequences, separated by commas.")] = None,
+    sequences: options.Sequences = None,
     out: Annotated[Path | None, typer.Option(help="Default: RESULT/run.rrd.")] = None,
 ) -> None:
     """Write a .rrd file: images, boxes, score and state over time. Open it with `rerun FILE`."""

@@ -1,4 +1,4 @@
-"""`sdstrack vot`: the tracker as the VOT toolkit starts it."""
+"""`sdstrack vot`: serve the VOT toolkit."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from typing import Annotated
 
 import typer
 
+from ckd_core.commands import _options as options  # noqa: TC001  # typer reads the annotations when it runs
+
 
 def command(
-    model: Annotated[str, typer.Option(help="Name of the network.")] = "sdstrack_s128",
-    weights: Annotated[Path | None, typer.Option(help="Weights; default: those that come with the package.")] = None,
-    modality: Annotated[str, typer.Option(help="The second channel: depth or thermal.")] = "depth",
-    engine: Annotated[
-        str, typer.Option(help="How the network runs, e.g. torch/fp32, openvino/bf16, auto; no fallback.")
-    ] = "torch/fp32",
+    model: options.Model = "sdstrack_s128",
+    weights: options.Weights = None,
+    modality: Annotated[str, typer.Option(help="The auxiliary channel: depth or thermal.")] = "depth",
+    engine: options.Engine = "torch/fp32",
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:N or auto.")] = "auto",
     threads: Annotated[int, typer.Option(min=0, help="CPU threads; 0: the engine's own choice.")] = 0,
     registry: Annotated[
-        Path | None, typer.Option(help="Write the entry for these options into this trackers.ini, and stop.")
+        Path | None, typer.Option(help="Write the entry for these options into this trackers.ini, then stop.")
     ] = None,
     name: Annotated[str, typer.Option(help="Identifier in the registry.")] = "sdstrack",
 ) -> None:

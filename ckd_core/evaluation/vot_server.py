@@ -1,7 +1,7 @@
 """Our tracker behind the TraX protocol, so that the VOT toolkit can run it: `vot evaluate`, `vot test`, `vot analysis`.
 
-The toolkit starts `sdstrack vot ...` as a process and talks to it over its standard streams (or TRAX_SOCKET). Images
-come as paths; the box and its confidence go back. Needs the package vot-trax; the toolkit itself is vot-toolkit.
+The toolkit starts `sdstrack vot ...` as a process and communicates over its standard streams (or TRAX_SOCKET). It sends
+images as paths, and gets the box and its confidence. Needs the package vot-trax; the toolkit itself is vot-toolkit.
 """
 
 from __future__ import annotations
@@ -28,21 +28,25 @@ CHANNELS = {Modality.DEPTH: "depth", Modality.THERMAL: "ir"}
 
 
 class VotError(TrackingError):
-    """A session that TraX or its client does not allow."""
+    """A session that TraX does not support, or that cannot be set up."""
 
 
 def channel_of(modality: Modality) -> str:
-    """Name of the auxiliary channel in TraX. Raises VotError for events, which it does not know."""
+    """Name of the auxiliary channel in TraX.
+
+    Raises:
+        VotError: Events, for which it has none.
+    """
     try:
         return CHANNELS[modality]
     except KeyError:
         raise VotError(
-            f"TraX has no channel for {modality.value}; it has {', '.join(c.value for c in CHANNELS)}"
+            f"TraX has no channel for {modality.value}; expected one of {', '.join(c.value for c in CHANNELS)}"
         ) from None
 
 
 def read_frame(paths: Mapping[str, str], index: int, modality: Modality) -> MultiModalFrame:
-    """One moment from the image files of its channels; a channel that the client does not send is missing."""
+    """Read a frame from the image files of its channels; a channel that the client does not send is missing."""
     aux = paths.get(channel_of(modality))
     color = paths.get("color")
     return MultiModalFrame(
@@ -54,10 +58,12 @@ def read_frame(paths: Mapping[str, str], index: int, modality: Modality) -> Mult
 
 
 def serve(tracker: FrameTracker, modality: Modality, name: str) -> int:
-    """Answer one TraX client until it says goodbye; returns how many frames were tracked.
+    """Serve one TraX client until it quits; returns how many frames were tracked.
 
-    Raises VotError when vot-trax is not installed, or the client starts with other than one object. Any error ends the
-    session with its message, which the toolkit shows.
+    Any error ends the session with its message, which the toolkit shows.
+
+    Raises:
+        VotError: vot-trax is not installed, or the client starts with more or less than one object.
     """
     try:
         from trax import TraxStatus
@@ -81,13 +87,13 @@ def serve(tracker: FrameTracker, modality: Modality, name: str) -> int:
                 server.status([(_rectangle(box), {})])
                 continue
             index, tracked = index + 1, tracked + 1
-            answer = tracker.update(read_frame(paths, index, modality))
-            server.status([(_rectangle(answer.box), {"confidence": f"{answer.score:.6f}"})])
+            result = tracker.update(read_frame(paths, index, modality))
+            server.status([(_rectangle(result.box), {"confidence": f"{result.score:.6f}"})])
 
 
 def _only_object(objects: Sequence[tuple[Any, Any]]) -> BoundingBox:
     if len(objects) != 1:
-        raise VotError(f"the client starts {len(objects)} objects; this tracker follows one")
+        raise VotError(f"the client starts {len(objects)} objects; expected one")
     return BoundingBox(*(float(value) for value in objects[0][0].bounds()))
 
 
@@ -98,9 +104,13 @@ def _rectangle(box: BoundingBox) -> Any:
 
 
 def registry_entry(identifier: str, label: str, arguments: Sequence[str]) -> str:
-    """Text for the toolkit's `trackers.ini`: this Python, this package, `sdstrack vot` with `arguments`."""
+    """Entry for the toolkit's `trackers.ini`: this Python, this package, `sdstrack vot` with `arguments`.
+
+    Raises:
+        VotError: An identifier that the toolkit does not take.
+    """
     if not identifier.isidentifier():
-        raise VotError(f"identifier {identifier!r}: the toolkit takes letters, digits and underscores")
+        raise VotError(f"identifier {identifier!r}; expected letters, digits and underscores")
     command = [sys.executable, "-m", "ckd_core.cli", "vot", *arguments]
     entry = configparser.ConfigParser(interpolation=None)
     entry[identifier] = {
@@ -116,12 +126,16 @@ def registry_entry(identifier: str, label: str, arguments: Sequence[str]) -> str
 
 
 def write_registry(path: Path, entry: str) -> None:
-    """Put an entry into a `trackers.ini`, in place of one of the same identifier; others stay."""
+    """Put an entry into a `trackers.ini`, in place of one with the same identifier; others stay.
+
+    Raises:
+        VotError: The file is not a registry.
+    """
     registry, new = configparser.ConfigParser(interpolation=None), configparser.ConfigParser(interpolation=None)
     try:
         registry.read(path)
     except configparser.Error as error:
-        raise VotError(f"{path} is not a tracker registry: {error}") from error
+        raise VotError(f"{path} is not a tracker registry of the VOT toolkit: {error}") from error
     new.read_string(entry)
     for identifier in new.sections():
         registry[identifier] = dict(new[identifier])

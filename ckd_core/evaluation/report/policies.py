@@ -1,4 +1,4 @@
-"""Which stand-in for a missing image is best: every policy under every pattern of the missing-modality protocol."""
+"""Which policy for a missing image is best: all of them under every pattern of the missing-modality protocol."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 RECORDED, SYNTHETIC = "recorded", "synthetic"
 CLIP_FRAMES = 60
-# One scene a row: the modality's name is the name of its folder. Far from the seeds of training, demo and tests.
+# One clip per row. The seeds are far from those of training, demo and tests.
 CLIPS: tuple[tuple[int, Modality, dict[str, object]], ...] = (
     (910_001, Modality.THERMAL, {"target": "person", "trouble": "smoke"}),
     (910_002, Modality.THERMAL, {"target": "person", "trouble": "dark"}),
@@ -39,7 +39,7 @@ CLIPS: tuple[tuple[int, Modality, dict[str, object]], ...] = (
 
 @dataclass(frozen=True, slots=True)
 class PolicyRow:
-    """One policy under one pattern on one sequence; `kind` is recorded or synthetic. Numbers as in `TableRow`."""
+    """One policy under one pattern on one sequence; `kind` is recorded or synthetic, numbers are as in `TableRow`."""
 
     policy: str
     condition: str
@@ -52,15 +52,15 @@ class PolicyRow:
 
 
 def synthetic_sequences(root: Path) -> Dataset:
-    """The clips of `CLIPS` as sequences in the plain layout below `root`; those that are there are kept."""
+    """The clips of `CLIPS` as sequences in the plain layout below `root`; existing ones are kept."""
     from ckd_core.data.synthetic import clip
 
     folders = []
     for seed, modality, options in CLIPS:
         folder = root / f"synthetic_{modality.value}_{seed}"
         if not (folder / "groundtruth.txt").is_file():
-            made = clip(seed, modality, CLIP_FRAMES, **options)  # type: ignore[arg-type]  # options of `clip`
-            write_sequence(folder, made.frames, made.boxes)
+            recording = clip(seed, modality, CLIP_FRAMES, **options)  # type: ignore[arg-type]  # options of `clip`
+            write_sequence(folder, recording.frames, recording.boxes)
         folders.append((folder.name, folder))
     return Dataset(get_layout("folder"), root, None, tuple(folders), cut=False)
 
@@ -74,23 +74,34 @@ def policy_table(
 ) -> list[PolicyRow]:
     """Every policy under every condition, on the plan's sequences with two cameras and the synthetic clips.
 
-    "full" needs no policy and is run with the first one. plan: of a `ModelSpec` on the plain layout.
-    Raises TableError for a policy that does not exist, another tracker or layout, or no condition but "full".
+    "full" needs no policy and is run with the first one.
+
+    Args:
+        plan: Of a `ModelSpec`, on sequences in the plain layout.
+        policies: Names of `MissingPolicy`.
+        conditions: As `parse_condition` reads them.
+        progress: See `run_benchmark`.
+        synthetic: Also run on the synthetic clips.
+
+    Raises:
+        TableError: An unknown policy, another tracker or layout, or no condition but "full".
     """
     known = [policy.value for policy in MissingPolicy]
     unknown = [name for name in policies if name not in known]
     if unknown or not policies:
-        raise TableError(f"no policy {', '.join(unknown) or 'given'}; known are {', '.join(known)}")
+        raise TableError(f"unknown policy {', '.join(unknown) or '(none)'}; expected one or more of {', '.join(known)}")
     tracker = plan.tracker
     if not isinstance(tracker, ModelSpec) or plan.inputs.dataset.layout.name != "folder":
-        raise TableError("policies are compared with a model of this package on folders in the plain layout")
+        raise TableError("policies are compared with a network of this package on sequences in the plain layout")
     inputs = plan.inputs.select(plan.inputs.two_cameras)
     if synthetic:
         clips = open_inputs(synthetic_sequences(plan.out / "clips"))
         inputs = inputs.joined(clips)
     wanted = [parse_condition(text, plan.condition.seed) for text in dict.fromkeys(("full", *conditions))]
     if len(wanted) < 2:
-        raise TableError(f"no condition but full: no image is missing; give some, such as {', '.join(PROTOCOL[1:])}")
+        raise TableError(
+            f"full is the only condition, so no image is missing; give others, such as {', '.join(PROTOCOL[1:])}"
+        )
     kinds = dict.fromkeys(clips.names, SYNTHETIC) if synthetic else {}
     config, rows = tracker.config or TrackerConfig(), []
     with worker_pool(plan) as pool:
@@ -102,8 +113,8 @@ def policy_table(
                 out=plan.out / policy,
             )
             for condition in wanted if policy == policies[0] else wanted[1:]:
-                found, _ = run_condition(run, condition, pool, progress)
-                rows += [_row(row, policy, kinds.get(row.sequence, RECORDED)) for row in found]
+                table_rows, _ = run_condition(run, condition, pool, progress)
+                rows += [_row(row, policy, kinds.get(row.sequence, RECORDED)) for row in table_rows]
     return rows
 
 
@@ -113,7 +124,7 @@ def _row(row: TableRow, policy: str, kind: str) -> PolicyRow:
 
 
 def best_policy(rows: Sequence[PolicyRow]) -> str:
-    """The policy of the highest mean AUC over all patterns, the recorded and the synthetic sequences counting alike."""
+    """The policy with the highest mean AUC over all patterns; recorded and synthetic sequences have equal weight."""
     policies = [name for name in dict.fromkeys(row.policy for row in rows) if name != "any"]
     return max(policies, key=lambda policy: _overall(rows, policy))
 
@@ -124,13 +135,13 @@ def _overall(rows: Sequence[PolicyRow], policy: str) -> float:
 
 
 def _mean(rows: Sequence[PolicyRow], policy: str, condition: str | None, kind: str) -> float:
-    """Mean AUC; sequences without the object after the start have none."""
+    """Mean AUC; sequences without the object after the start do not count."""
     part = [row.auc for row in rows if row.policy == policy and condition in (None, row.condition) and kind == row.kind]
     return mean_of(part)
 
 
 def policy_markdown(rows: Sequence[PolicyRow]) -> str:
-    """Mean AUC of every policy under every pattern, a table for the recorded and one for the synthetic sequences."""
+    """Mean AUC of every policy under every pattern, one table for the recorded and one for the synthetic sequences."""
     conditions = list(dict.fromkeys(row.condition for row in rows if row.policy != "any"))
     policies = [name for name in dict.fromkeys(row.policy for row in rows) if name != "any"]
     parts = []

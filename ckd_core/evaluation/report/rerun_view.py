@@ -38,15 +38,23 @@ def _import_rerun() -> Any:
 def write_recording(result: Path, out: Path, root: Path | None = None, sequences: list[str] | None = None) -> list[str]:
     """Write a run's sequences into one `.rrd` file; returns their names.
 
-    result: a run's folder. root: the dataset's folder, for the images (they are shown as the tracker saw them, with the
-    run's condition); None: numbers and boxes only. sequences: None = all.
-    Raises ViewError, ManifestError, RecordError or DatasetError.
+    Args:
+        result: The run's folder.
+        out: The file.
+        root: The dataset's folder, for images as the tracker saw them under the run's condition; None: no images.
+        sequences: Names; None = all.
+
+    Raises:
+        ViewError: rerun-sdk is not installed, or no sequence is finished.
+        ManifestError: `result` is not the folder of a run.
+        RecordError: A track cannot be read.
+        DatasetError: `root` does not hold the dataset.
     """
     rerun = _import_rerun()
     manifest = read_manifest(result)
     names = sequences or [name for name in manifest["sequences"] if (result / "tracks" / f"{name}.csv").is_file()]
     if not names:
-        raise ViewError(f"{result} has no finished sequence")
+        raise ViewError(f"{result} has no finished sequence; expected tracks/SEQUENCE.csv")
     run = manifest["run"]
     dataset = open_dataset(run["dataset"], root, run["split"], bool(run["cut"])) if root else None
     condition = parse_condition(run["condition"], int(run["seed"]))
@@ -73,12 +81,12 @@ def _log_sequence(rerun: Any, stream: Any, record: TrackRecord, dataset: Dataset
         if sequence is not None:
             frame = condition.frame(sequence, index, record.presence)
             aux = None if frame.aux is None else to_network_image(frame.aux, frame.modality)
-            for view, image in (("colour", frame.rgb), ("auxiliary", aux)):
+            for camera, image in (("colour", frame.rgb), ("auxiliary", aux)):
                 shown = rerun.Image(image).compress(JPEG_QUALITY) if image is not None else rerun.Clear(recursive=False)
-                stream.log(f"{base}/image/{view}", shown)
+                stream.log(f"{base}/image/{camera}", shown)
             stream.log(f"{base}/image/annotation", _box(rerun, sequence.boxes[index], _GREEN))
-        paint = _GREY if record.states[index] == "LOST" else _ORANGE
-        stream.log(f"{base}/image/tracker", _box(rerun, record.boxes[index], paint))
+        color = _GREY if record.states[index] == "LOST" else _ORANGE
+        stream.log(f"{base}/image/tracker", _box(rerun, record.boxes[index], color))
         stream.log(f"{base}/plot/score", rerun.Scalars(float(record.scores[index])))
         if np.isfinite(overlaps[index]):
             stream.log(f"{base}/plot/overlap", rerun.Scalars(float(overlaps[index])))
@@ -86,7 +94,7 @@ def _log_sequence(rerun: Any, stream: Any, record: TrackRecord, dataset: Dataset
             stream.log(f"{base}/state", rerun.TextLog(record.states[index]))
 
 
-def _box(rerun: Any, box: np.ndarray, paint: tuple[int, int, int]) -> Any:
+def _box(rerun: Any, box: np.ndarray, color: tuple[int, int, int]) -> Any:
     if not np.isfinite(box).all():
         return rerun.Clear(recursive=False)
-    return rerun.Boxes2D(array=box[None], array_format=rerun.Box2DFormat.XYWH, colors=[paint])
+    return rerun.Boxes2D(array=box[None], array_format=rerun.Box2DFormat.XYWH, colors=[color])

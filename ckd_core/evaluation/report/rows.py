@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def percentiles(values: NDArray[np.float64]) -> dict[str, float]:
-    """Median, 90th and 99th percentile and maximum; empty for no values."""
+    """Median, 90th and 99th percentile and maximum; empty without values."""
     if not len(values):
         return {}
     return {f"p{q}": round(float(np.percentile(values, q)), 3) for q in (50, 90, 99)} | {
@@ -33,7 +33,7 @@ def metric_names(scores: Sequence[BenchmarkScore]) -> list[str]:
 
 
 def sequence_rows(scores: Sequence[BenchmarkScore]) -> list[list[Any]]:
-    """A header, and a row a sequence: name, frames, then every metric of every tracker."""
+    """A header and one row per sequence: name, frames, then every metric of every tracker."""
     names = metric_names(scores)
     header = [
         "sequence",
@@ -43,14 +43,14 @@ def sequence_rows(scores: Sequence[BenchmarkScore]) -> list[list[Any]]:
     by_name = [{item.name: item for item in score.sequences} for score in scores]
     rows: list[list[Any]] = [header]
     for sequence in dict.fromkeys(name for table in by_name for name in table):
-        found = [table.get(sequence) for table in by_name]
-        frames = next(item.frames for item in found if item)
-        rows.append([sequence, frames, *(item.metrics[name] if item else None for item in found for name in names)])
+        scored = [table.get(sequence) for table in by_name]
+        frames = next(item.frames for item in scored if item)
+        rows.append([sequence, frames, *(item.metrics[name] if item else None for item in scored for name in names)])
     return rows
 
 
 def attribute_rows(scores: Sequence[BenchmarkScore]) -> list[list[Any]]:
-    """A header, and a row a challenge attribute: its sequences, then every tracker's numbers over them."""
+    """A header and one row per challenge attribute: number of sequences, then the metrics over them."""
     names = metric_names(scores)
     header = [
         "attribute",
@@ -66,7 +66,7 @@ def attribute_rows(scores: Sequence[BenchmarkScore]) -> list[list[Any]]:
 
 
 def curve_rows(scores: Sequence[BenchmarkScore]) -> list[list[Any]]:
-    """A header, and a row a threshold of every curve."""
+    """A header and one row per threshold of every curve."""
     rows: list[list[Any]] = [["curve", "threshold", *(score.tracker for score in scores)]]
     for kind, xs, ys in curves(scores):
         rows += [[kind, round(float(x), 4), *(float(y[i]) for y in ys)] for i, x in enumerate(xs)]

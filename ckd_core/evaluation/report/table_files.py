@@ -1,4 +1,4 @@
-"""Rows of tables as markdown, CSV and JSON."""
+"""Rows of tables as Markdown, CSV and JSON."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ if TYPE_CHECKING:
 
 
 def cell_text(value: object) -> str:
-    """A cell's text: four digits after the point for a number that is not whole."""
+    """A cell's text: four digits after the point for a float."""
     if isinstance(value, float):
         return f"{value:.4f}" if math.isfinite(value) else "n/a"
     return str(value)
 
 
 def markdown_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    """A markdown table."""
+    """A Markdown table."""
     lines = ["| " + " | ".join(header) + " |", "|" + " --- |" * len(header)]
     lines += ["| " + " | ".join(cell_text(cell) for cell in row) + " |" for row in rows]
     return "\n".join(lines) + "\n"
 
 
 def rows_to_markdown(rows: Sequence[Any]) -> str:
-    """Dataclasses of one kind as a markdown table, one column a field."""
+    """Dataclasses of one kind as a Markdown table, one column per field."""
     if not rows:
         return ""
     values = [asdict(row) for row in rows]
@@ -38,7 +38,7 @@ def rows_to_markdown(rows: Sequence[Any]) -> str:
 
 
 def rows_to_csv(rows: Sequence[Any]) -> str:
-    """Dataclasses of one kind as CSV, one column a field."""
+    """Dataclasses of one kind as CSV, one column per field."""
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
     values = [asdict(row) for row in rows]
@@ -49,7 +49,7 @@ def rows_to_csv(rows: Sequence[Any]) -> str:
 
 
 def write_table(rows: Sequence[Any], out: Path, name: str, text: str | None = None) -> list[Path]:
-    """Write `NAME.md` (`text`, else a column a field), `NAME.csv` and `NAME.json` into a folder; returns the paths."""
+    """Write `NAME.md` (`text`, else one column per field), `NAME.csv` and `NAME.json`; returns the paths."""
     paths = [out / f"{name}.{kind}" for kind in ("md", "csv", "json")]
     write_text(paths[0], rows_to_markdown(rows) if text is None else text)
     write_text(paths[1], rows_to_csv(rows))

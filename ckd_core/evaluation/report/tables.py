@@ -1,4 +1,4 @@
-"""Tables over several runs: cameras alone and together, and what a missing or spoilt camera costs."""
+"""Tables over several runs: cameras alone and together, and what a missing or degraded camera costs."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ EVERYTHING, OTHER = "all", "other"
 
 
 class TableError(TrackingError):
-    """A table that cannot be made as asked."""
+    """A table that is not possible with these trackers, sequences or conditions."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,7 @@ class Group:
 
 @dataclass(frozen=True, slots=True)
 class Groups:
-    """Which sequences belong together; those in no group are "other"."""
+    """Which sequences belong together; those in no group form the group "other"."""
 
     groups: tuple[Group, ...] = ()
 
@@ -56,7 +56,9 @@ class Groups:
         counts = Counter(name for group in self.groups for name in group.sequences)
         twice = sorted(name for name, count in counts.items() if count > 1)
         if twice:
-            raise TableError(f"sequences that stand in two groups: {', '.join(twice)}")
+            raise TableError(
+                f"sequences in more than one group: {', '.join(twice)}; expected at most one group per sequence"
+            )
 
     @property
     def names(self) -> list[str]:
@@ -72,16 +74,30 @@ NO_GROUPS = Groups()
 
 
 def read_groups(path: Path) -> Groups:
-    """Groups from a YAML file like config/benchmarks/real_sequences.yaml. Raises SettingsError, TableError."""
+    """Read groups from a YAML file like config/benchmarks/real_sequences.yaml.
+
+    Raises:
+        SettingsError: The file does not hold groups.
+        TableError: A sequence is in two of them.
+    """
     return read_settings(path, Groups)
 
 
 @dataclass(frozen=True, slots=True)
 class TableRow:
-    """One tracker on one sequence, or the mean over those of a group, given both cameras or one.
+    """One tracker on one sequence, or the mean over those of a group; in a mean, counts are sums.
 
-    input: both, rgb or aux. frames: with the object, which AUC, precision and lost_frames count; absent_frames: those
-    without it, false_tracking: how many of them the tracker called TRACKING. In a mean, counts are sums.
+    Attributes:
+        sequence: Its name, or that of the mean.
+        group: The sequence's group.
+        tracker: The tracker's name.
+        input: What the tracker was shown: both, rgb, aux, or a condition.
+        frames: Frames with the object, over which AUC, precision and lost_frames are computed.
+        auc: Success AUC, 0..1.
+        precision_20px: Share of the frames with a centre error of at most 20 px.
+        lost_frames: Frames without overlap, or with the state LOST.
+        absent_frames: Frames without the object.
+        false_tracking: How many of them had the state TRACKING.
     """
 
     sequence: str
@@ -97,7 +113,7 @@ class TableRow:
 
 
 def summarize_record(record: TrackRecord, sequence: sequences.Sequence) -> TrackSummary:
-    """How a run went on a sequence; frames up to the one that the tracker was given do not count."""
+    """How a run went on a sequence; frames up to the one in which the tracker started do not count."""
     first = record.start
     return summarize_track(
         record.boxes[first:],
@@ -109,26 +125,30 @@ def summarize_record(record: TrackRecord, sequence: sequences.Sequence) -> Track
 
 
 def rows_of(result: RunResult, shown: str, groups: Groups = NO_GROUPS) -> list[TableRow]:
-    """One row a sequence."""
-    label, found = result.plan.tracker.label, []
+    """One row per sequence."""
+    label, rows = result.plan.tracker.label, []
     for name, record in result.records.items():
         summary = summarize_record(record, result.plan.inputs.sequences[name])
         counts = summary.lost, summary.absent, summary.false_tracking
         measures = summary.frames, summary.auc, summary.precision
-        found.append(TableRow(name, groups.of(name), label, shown, *measures, *counts))
-    return found
+        rows.append(TableRow(name, groups.of(name), label, shown, *measures, *counts))
+    return rows
 
 
 def mean_of(values: Sequence[float]) -> float:
-    """Mean of those that are known; nan where none is, as for sequences whose object never comes back."""
+    """Mean of the values that are not nan; nan where there are none, as for sequences whose object never returns."""
     known = [value for value in values if not np.isnan(value)]
     return float(np.mean(known)) if known else float("nan")
 
 
 def mean_row(rows: Sequence[TableRow], name: str = MEAN, group: str = EVERYTHING) -> TableRow:
-    """Mean AUC and precision over sequences with the object, sums of frames. Raises TableError without rows."""
+    """Mean AUC and precision over sequences with the object, sums of frames.
+
+    Raises:
+        TableError: There are no rows.
+    """
     if not rows:
-        raise TableError("no sequences to average over")
+        raise TableError("0 sequences to average over; expected at least one")
     return TableRow(
         name, group, rows[0].tracker, rows[0].input,
         sum(row.frames for row in rows),
@@ -141,7 +161,7 @@ def mean_row(rows: Sequence[TableRow], name: str = MEAN, group: str = EVERYTHING
 
 
 def mean_rows(rows: Sequence[TableRow], double: Sequence[str]) -> list[TableRow]:
-    """Means of one run by group and over all; where it has sequences of one camera, those with two also apart."""
+    """Means of one run by group and over all; those with two cameras also apart, where some have only one."""
     means = []
     groups = list(dict.fromkeys(row.group for row in rows))
     for group in [*groups, EVERYTHING] if len(groups) > 1 else [EVERYTHING]:
@@ -163,9 +183,17 @@ def modality_table(
 ) -> list[TableRow]:
     """Both cameras, colour alone, auxiliary alone; beside NanoTrack on each single camera.
 
-    plan: its `out` gets one folder a run. nanotrack: folder with the two ONNX files, None = without NanoTrack.
     Sequences without an auxiliary camera appear with colour alone: the tracker never gets an auxiliary image, and its
-    policy for a missing one decides what the network is shown. Rows stand by group and sequence, the means at the end.
+    policy for a missing one decides what the network is shown.
+
+    Args:
+        plan: Its `out` gets one folder per run.
+        nanotrack: Folder with the two ONNX files, None = without NanoTrack.
+        progress: See `run_benchmark`.
+        groups: Groups of sequences to average.
+
+    Returns:
+        Rows by group and sequence, then the means.
     """
     double = plan.inputs.two_cameras
     pairs = plan.inputs.select(double) if double else None
@@ -186,9 +214,9 @@ def modality_table(
                 continue
             folder = plan.out / folder_name(tracker.label, shown)
             run = replace(plan, inputs=inputs, tracker=tracker, condition=condition, out=folder)
-            found = rows_of(run_benchmark(run, progress, pool), shown, groups)
-            rows += found
-            means += mean_rows(found, double)
+            run_rows = rows_of(run_benchmark(run, progress, pool), shown, groups)
+            rows += run_rows
+            means += mean_rows(run_rows, double)
     order = {name: index for index, name in enumerate(plan.inputs.names)}
     places = [*groups.names, EVERYTHING]
     rows.sort(key=lambda row: (places.index(row.group), order[row.sequence]))
@@ -197,13 +225,13 @@ def modality_table(
 
 
 def origin_of(tracker: TrackerSpec) -> str:
-    """Which weights and engine made a table, as one line."""
+    """Which weights and engine a table is from, as one line."""
     about = tracker.describe()
     return f"{tracker.label}: {about['weights']} (SHA-256 {str(about['weights_sha256'])[:12]}), {about['engine']}."
 
 
 def modality_markdown(rows: Sequence[TableRow], origin: str = "") -> str:
-    """Two markdown tables, a line a sequence and a column a tracker: how well, and how honestly."""
+    """Two Markdown tables, one line per sequence and one column per tracker: accuracy, and honesty of the states."""
     trackers = list(dict.fromkeys(row.tracker for row in rows))
     columns = sorted(
         {(row.tracker, row.input) for row in rows},
@@ -222,23 +250,23 @@ def modality_markdown(rows: Sequence[TableRow], origin: str = "") -> str:
     ]
 
     def table(cell: Callable[[TableRow], str]) -> str:
-        found = [
+        body = [
             [*line, *(cell(cells[(*line, *column)]) if (*line, *column) in cells else "" for column in columns)]
             for line in lines
         ]
-        return markdown_table(header, found)
+        return markdown_table(header, body)
 
-    good = table(lambda row: f"{row.auc:.3f} / {row.precision_20px:.3f}")
-    honest = table(lambda row: f"{row.lost_frames} of {row.frames} / {row.false_tracking} of {row.absent_frames}")
+    accuracy = table(lambda row: f"{row.auc:.3f} / {row.precision_20px:.3f}")
+    honesty = table(lambda row: f"{row.lost_frames} of {row.frames} / {row.false_tracking} of {row.absent_frames}")
     return (
         f"{origin} Sequences of one camera are run on it alone, as those of two in the columns (rgb) and (aux).\n\n"
-        f"AUC / precision at 20 px:\n\n{good}\n"
-        f"Frames lost (no overlap, or LOST) of those with the object / TRACKING of those without it:\n\n{honest}"
+        f"AUC / precision at 20 px:\n\n{accuracy}\n"
+        f"Frames lost (no overlap, or LOST) of those with the object / TRACKING of those without it:\n\n{honesty}"
     )
 
 
 def folder_name(*words: str) -> str:
-    """A run's folder below the table's."""
+    """Name of a run's folder below the table's, without characters that a file system may refuse."""
     return "_".join("".join(c if c.isalnum() or c in "-_." else "-" for c in word).strip("-") for word in words)
 
 
@@ -246,7 +274,15 @@ def folder_name(*words: str) -> str:
 class RobustnessRow:
     """One condition against the full input, over all sequences with two cameras.
 
-    frames_with_both: share of the tracked frames. auc_change, precision_change: against "full".
+    Attributes:
+        condition: As `parse_condition` reads it.
+        tracker: The tracker's name.
+        frames_with_both: Share of the tracked frames that had both cameras.
+        auc: Mean success AUC.
+        auc_change: Difference from "full".
+        precision_20px: Mean precision.
+        precision_change: Difference from "full".
+        lost_frames: Sum over the sequences.
     """
 
     condition: str
@@ -272,17 +308,23 @@ def run_condition(
 def robustness_table(
     plan: RunPlan, conditions: Sequence[str] = PROTOCOL, progress: Progress = lambda *_: None
 ) -> list[RobustnessRow]:
-    """Full input -> missing or spoilt input, one row a condition; "full" is always the first row.
+    """Full input -> missing or degraded input, one row per condition; "full" is always the first row.
 
-    conditions: texts as `parse_condition` reads them; their random parts use the seed of the plan's condition.
+    Args:
+        plan: Its `out` gets one folder per condition.
+        conditions: As `parse_condition` reads them; random parts use the seed of the plan's condition.
+        progress: See `run_benchmark`.
+
+    Raises:
+        TableError: No sequence has two cameras.
     """
     wanted = [parse_condition(text, plan.condition.seed) for text in dict.fromkeys(("full", *conditions))]
     plan = replace(plan, inputs=plan.inputs.select(two_cameras(plan)))
     rows: list[RobustnessRow] = []
     with worker_pool(plan) as pool:
         for condition in wanted:
-            found, both = run_condition(plan, condition, pool, progress)
-            total = mean_row(found)
+            table_rows, both = run_condition(plan, condition, pool, progress)
+            total = mean_row(table_rows)
             base = rows[0] if rows else None
             rows.append(
                 RobustnessRow(

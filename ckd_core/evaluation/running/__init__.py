@@ -1,1 +1,1 @@
-"""A benchmark run: which tracker, under which condition, on which machines, and the records it leaves."""
+"""A benchmark run: which tracker, under which condition, on which machines, and the records that it writes."""

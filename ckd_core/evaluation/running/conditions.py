@@ -1,8 +1,9 @@
-"""Conditions under which a sequence is tracked: which camera is there in which frame, and what is wrong with it.
+"""Conditions under which a sequence is tracked: which cameras are present in which frame, and how they are degraded.
 
-The missing-modality protocol: presence flags `[rgb, aux]` a frame, the frame in which the tracker starts always full
-(unless a condition says otherwise). Degradations leave both cameras present and spoil what they show. A condition is
-written `NAME`, `NAME=AMOUNT` or `NAME=AMOUNT@rgb|aux|both`, and the same text and seed give the same frames anywhere.
+The missing-modality protocol gives presence flags `[rgb, aux]` per frame; the frame in which the tracker starts has
+both cameras unless a condition says otherwise. Degradations leave both cameras present and change what they show. A
+condition is written `NAME`, `NAME=AMOUNT` or `NAME=AMOUNT@rgb|aux|both`; the same text and seed give the same frames on
+any machine.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ TARGETS = ("rgb", "aux", "both")
 
 
 class ConditionError(TrackingError):
-    """A condition that is not one, or does not fit a sequence."""
+    """A condition that does not exist, or does not fit a sequence."""
 
 
 def _full(count: int, amount: float, rng: np.random.Generator) -> Flags:
@@ -54,7 +55,7 @@ def _only(column: int) -> Callable[[int, float, np.random.Generator], Flags]:
 
 
 def _gap(column: int) -> Callable[[int, float, np.random.Generator], Flags]:
-    """One camera is gone for a share of the sequence, in its middle."""
+    """One camera is missing for a share of the sequence, in its middle."""
 
     def flags(count: int, amount: float, rng: np.random.Generator) -> Flags:
         present = _full(count, amount, rng)
@@ -67,7 +68,7 @@ def _gap(column: int) -> Callable[[int, float, np.random.Generator], Flags]:
 
 
 def _switching(count: int, amount: float, rng: np.random.Generator) -> Flags:
-    """One camera at a time, the other one every `amount` frames."""
+    """One camera at a time; they take turns every `amount` frames."""
     present = _full(count, amount, rng)
     block = (np.arange(count) // max(round(amount), 1)) % 2
     present[np.arange(count), block] = False
@@ -75,7 +76,7 @@ def _switching(count: int, amount: float, rng: np.random.Generator) -> Flags:
 
 
 def _bursts(count: int, amount: float, rng: np.random.Generator) -> Flags:
-    """Bursts of a few frames, each without one camera chosen by chance, until `amount` of all frames lack one."""
+    """Bursts of a few frames, each without one randomly chosen camera, until `amount` of all frames lack one."""
     present = _full(count, amount, rng)
     wanted = round(count * amount)
     while wanted - int((~present.all(axis=1)).sum()) > 0:
@@ -101,7 +102,7 @@ PATTERNS = {
     "aux_only": _Pattern(_only(1), 0.0, "the auxiliary camera alone after the first frame"),
     "rgb_gap": _Pattern(_gap(0), GAP_SHARE, "colour missing for a share of the frames, in the middle"),
     "aux_gap": _Pattern(_gap(1), GAP_SHARE, "auxiliary missing for a share of the frames, in the middle"),
-    "switching": _Pattern(_switching, SWITCH_FRAMES, "one camera at a time, changing every so many frames"),
+    "switching": _Pattern(_switching, SWITCH_FRAMES, "one camera at a time, alternating after so many frames"),
     "bursts": _Pattern(_bursts, BURST_SHARE, "random bursts without one camera, a share of all frames"),
 }
 PROTOCOL = tuple(PATTERNS)
@@ -123,10 +124,13 @@ def _back(values: NDArray[Any], image: NDArray[Any]) -> NDArray[Any]:
 
 @dataclass(frozen=True, slots=True)
 class _FrameContext:
-    """What a degradation knows of a frame.
+    """What a degradation knows about a frame.
 
-    rng: another one in every frame; scene: the same in every frame of a sequence; number: of frames since the tracker
-    started. kind: what camera it is, None = colour.
+    Attributes:
+        rng: Generator of this frame.
+        scene: Generator in the same state in every frame of a sequence.
+        number: Frames since the tracker started.
+        kind: Kind of the camera, None = colour.
     """
 
     rng: np.random.Generator
@@ -151,14 +155,14 @@ def _blur(image: NDArray[Any], amount: float, context: _FrameContext) -> NDArray
 
 def _overexposed(image: NDArray[Any], amount: float, context: _FrameContext) -> NDArray[Any]:
     if context.kind is Modality.DEPTH:
-        # Strong ambient light leaves a depth camera without answer first where its own signal is weakest: far away.
+        # Strong ambient light outshines a depth camera's own signal first where that is weakest: far away.
         limit = _top(image) / amount
         return np.where(image > limit, np.zeros_like(image), image)
     return _back(np.minimum(image.astype(np.float64) * amount, _top(image)), image)
 
 
 def _smoke(image: NDArray[Any], amount: float, context: _FrameContext) -> NDArray[Any]:
-    """Clouds that drift over the picture and thicken over the first frames."""
+    """Clouds that drift across the image and thicken over the first frames."""
     risen = amount * min(1.0, context.number / SMOKE_RISE_FRAMES)
     return veil(image, drifting_clouds(context.scene, image.shape[:2], context.number), risen, risen, 190.0, 70.0)
 
@@ -171,17 +175,17 @@ def _misaligned(image: NDArray[Any], amount: float, context: _FrameContext) -> N
 
 @dataclass(frozen=True, slots=True)
 class _Degradation:
-    spoil: Callable[[NDArray[Any], float, _FrameContext], NDArray[Any]] | None
+    apply: Callable[[NDArray[Any], float, _FrameContext], NDArray[Any]] | None
     amount: float
     target: str
-    least: float
+    minimum: float
     meaning: str
-    only: tuple[str, str] | None = None  # the one target it can have, and why
+    only: tuple[str, str] | None = None  # the one possible target, and why
 
 
 DEGRADATIONS = {
-    "blackout": _Degradation(_blackout, 0.0, "rgb", 0.0, "black images that claim to be there"),
-    "noise": _Degradation(_noise, 0.1, "both", 0.0, "Gaussian noise, standard deviation as share of the range"),
+    "blackout": _Degradation(_blackout, 0.0, "rgb", 0.0, "black images that count as present"),
+    "noise": _Degradation(_noise, 0.1, "both", 0.0, "Gaussian noise, standard deviation as a share of the range"),
     "blur": _Degradation(_blur, 3.0, "rgb", 0.01, "Gaussian blur, sigma in px"),
     "overexposed": _Degradation(_overexposed, 4.0, "rgb", 1.0, "gain with saturation (depth: far pixels lost)"),
     "smoke": _Degradation(
@@ -192,17 +196,21 @@ DEGRADATIONS = {
         "drifting smoke, share of the light lost on average",
         ("rgb", "a thermal camera sees through smoke, and what others see of it is not modelled"),
     ),
-    "misaligned": _Degradation(_misaligned, 8.0, "aux", -1e4, "shifted right and down by px"),
-    "offset": _Degradation(None, 66.0, "aux", 0.0, "images older by ms", ("aux", "the colour images give the time")),
+    "misaligned": _Degradation(_misaligned, 8.0, "aux", -1e4, "shifted to the right and down, px"),
+    "offset": _Degradation(None, 66.0, "aux", 0.0, "older images, by ms", ("aux", "the colour images give the time")),
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """One row of the table.
+    """One way of presenting a sequence to a tracker.
 
-    name: a pattern or a degradation. amount: its strength (see PATTERNS, DEGRADATIONS). target: what it spoils.
-    seed: for what is random. start_full: the frame in which the tracker starts has both cameras.
+    Attributes:
+        name: A pattern or a degradation.
+        amount: Its strength (see PATTERNS, DEGRADATIONS).
+        target: The degraded cameras: rgb, aux or both.
+        seed: For what is random.
+        start_full: The frame in which the tracker starts has both cameras.
     """
 
     name: str = "full"
@@ -220,7 +228,11 @@ class Condition:
         return np.random.default_rng([self.seed, zlib.crc32(self.name.encode()), zlib.crc32(sequence.encode()), frame])
 
     def presence(self, sequence: Sequence) -> Flags:
-        """[N, 2] bool: (colour, auxiliary) in every frame; a camera that the sequence lacks is never there."""
+        """[N, 2] bool: (colour, auxiliary) per frame; a camera that the sequence lacks is never present.
+
+        Raises:
+            ConditionError: The sequence has one camera, which the condition takes away.
+        """
         count, start = len(sequence), sequence.start
         present = np.ones((count, 2), dtype=np.bool_)
         pattern = PATTERNS.get(self.name)
@@ -229,26 +241,34 @@ class Condition:
             present[first:] = pattern.flags(count - first, self.amount, self._rng(sequence.name))
         present &= [bool(sequence.rgb_paths), bool(sequence.aux_paths)]
         if not present[start:].any(axis=1).all():
-            raise ConditionError(f"{sequence.name} has one camera; under {self} some frames would have none")
+            raise ConditionError(
+                f"{sequence.name} has one camera; under {self} some frames would have none, expected two cameras"
+            )
         return present
 
     def frame(self, sequence: Sequence, index: int, present: Flags) -> MultiModalFrame:
-        """Frame `index` as the tracker sees it; what is missing is not read. present: as from `presence`."""
+        """Frame `index` as the tracker sees it; missing images are not read.
+
+        Args:
+            sequence: Where it comes from.
+            index: From 0.
+            present: From `presence`.
+        """
         show_rgb, show_aux = (bool(flag) for flag in present[index])
         rgb = sequence.rgb(index) if show_rgb else None
         degradation = DEGRADATIONS.get(self.name) if index > sequence.start else None
-        source = index if degradation is None or degradation.spoil else self._older(sequence, index)
+        source = index if degradation is None or degradation.apply else self._older(sequence, index)
         aux = sequence.aux(source) if show_aux else None
         frame = MultiModalFrame(float(sequence.stamps[index]), rgb, aux, sequence.modality, aux_held=source != index)
-        if degradation is None or degradation.spoil is None:
+        if degradation is None or degradation.apply is None:
             return frame
         rng, scene = self._rng(sequence.name, index), self._rng(sequence.name)
         context = _FrameContext(rng, scene, index - sequence.start, None)
         if rgb is not None and self.target in ("rgb", "both"):
-            frame = replace(frame, rgb=degradation.spoil(rgb, self.amount, context))
+            frame = replace(frame, rgb=degradation.apply(rgb, self.amount, context))
         if aux is not None and self.target in ("aux", "both"):
             context = replace(context, kind=sequence.modality)
-            frame = replace(frame, aux=degradation.spoil(aux, self.amount, context))
+            frame = replace(frame, aux=degradation.apply(aux, self.amount, context))
         return frame
 
     def _older(self, sequence: Sequence, index: int) -> int:
@@ -262,28 +282,34 @@ AUX_ALONE = Condition("aux_only", start_full=False)
 
 
 def parse_condition(text: str, seed: int = 0) -> Condition:
-    """Read `NAME[=AMOUNT][@TARGET]`. Raises ConditionError that lists what there is."""
+    """Read `NAME[=AMOUNT][@TARGET]`.
+
+    Raises:
+        ConditionError: An unknown name, or an amount or target that the condition does not take.
+    """
     body, _, target = text.partition("@")
     name, _, number = body.partition("=")
     known: _Pattern | _Degradation | None = PATTERNS.get(name) or DEGRADATIONS.get(name)
     if known is None:
-        raise ConditionError(f"no condition {name!r}; known are {', '.join([*PATTERNS, *DEGRADATIONS])}")
+        raise ConditionError(f"unknown condition {name!r}; expected one of {', '.join([*PATTERNS, *DEGRADATIONS])}")
     try:
         amount = float(number) if number else known.amount
     except ValueError:
-        raise ConditionError(f"condition {text!r}: {number!r} is not a number") from None
+        raise ConditionError(
+            f"condition {text!r}: {number!r} is not a number; expected e.g. {known.amount:g}"
+        ) from None
     if isinstance(known, _Pattern):
         if target:
-            raise ConditionError(f"condition {text!r}: a pattern of presence takes no @{target}")
-        highest = 1.0 if known.amount < 1 else 1e6
-        if not 0 <= amount <= highest:
-            raise ConditionError(f"condition {text!r}: {amount:g} is outside 0..{highest:g}")
+            raise ConditionError(f"condition {text!r}: a presence pattern takes no @{target}")
+        maximum = 1.0 if known.amount < 1 else 1e6
+        if not 0 <= amount <= maximum:
+            raise ConditionError(f"condition {text!r}: {amount:g} is outside 0..{maximum:g}")
         return Condition(name, amount, "both", seed)
-    chosen = target or known.target
-    if chosen not in TARGETS:
-        raise ConditionError(f"condition {text!r}: {chosen!r} is not one of {', '.join(TARGETS)}")
-    if known.only and chosen != known.only[0]:
+    target = target or known.target
+    if target not in TARGETS:
+        raise ConditionError(f"condition {text!r}: {target!r} is not one of {', '.join(TARGETS)}")
+    if known.only and target != known.only[0]:
         raise ConditionError(f"condition {text!r}: {known.only[1]}; only @{known.only[0]}")
-    if not np.isfinite(amount) or amount < known.least:
-        raise ConditionError(f"condition {text!r}: amount must be at least {known.least:g}")
-    return Condition(name, amount, chosen, seed)
+    if not np.isfinite(amount) or amount < known.minimum:
+        raise ConditionError(f"condition {text!r}: amount must be at least {known.minimum:g}")
+    return Condition(name, amount, target, seed)

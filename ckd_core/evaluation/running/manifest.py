@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 MANIFEST = "manifest.json"
-RECORD_FILES = (("tracks", "csv"), ("timing", "csv"), ("results", "txt"))  # of one sequence: FOLDER/SEQUENCE.SUFFIX
+RECORD_FILES = (("tracks", "csv"), ("timing", "csv"), ("results", "txt"))  # per sequence: FOLDER/SEQUENCE.SUFFIX
 SUMMARIES = (
     "score.json", "report.html", "report.json", "sequences.csv", "curves.csv", "attributes.csv", "run.rrd",
 )  # fmt: skip
@@ -41,17 +41,17 @@ class ManifestError(TrackingError):
 
 def installed_versions() -> dict[str, str]:
     """Versions of Python, of this package and of the packages that decide its numbers."""
-    found = {"python": platform.python_version(), "sdstrack": ckd_core.__version__}
+    versions = {"python": platform.python_version(), "sdstrack": ckd_core.__version__}
     for name in PACKAGES:
         try:
-            found[name] = importlib.metadata.version(name)
+            versions[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
             continue
-    return found
+    return versions
 
 
 def git_revision() -> str | None:
-    """Revision of the working tree that this package runs from, with "+changes" when it differs; None outside git."""
+    """Revision of the working tree of this package, with "+changes" if files differ from it; None outside git."""
     home = Path(__file__).resolve().parents[3]
     try:
         inside = _git(home, "rev-parse", "--show-toplevel")
@@ -69,7 +69,7 @@ def _git(home: Path, *arguments: str) -> str:
 
 
 def device_name(device: str) -> str | None:
-    """The device in words: the GPU's name, or the CPU's model. None for a CUDA device that this machine has not."""
+    """Name of the GPU or model of the CPU; None for a CUDA device that this machine does not have."""
     import torch
 
     if device.startswith("cuda") or (device == "auto" and torch.cuda.is_available()):
@@ -95,7 +95,8 @@ def fingerprint(decisive: Mapping[str, object]) -> str:
 def sequence_digest(sequence: Sequence) -> str:
     """SHA-256 over what a tracker is shown of a sequence: boxes, stamps, names and byte counts of the images.
 
-    Raises SequenceError for an image that is not there.
+    Raises:
+        SequenceError: An image is missing.
     """
     digest = hashlib.sha256(sequence.modality.value.encode())
     for values in (sequence.boxes, sequence.stamps):
@@ -106,10 +107,14 @@ def sequence_digest(sequence: Sequence) -> str:
 
 
 def require_folder(out: Path) -> None:
-    """Raise ManifestError where no folder `out` can be, because it or one above it is a file."""
-    there = next(path for path in (out.absolute(), *out.absolute().parents) if path.exists())
-    if not there.is_dir():
-        raise ManifestError(f"{there} is a file; a run needs a folder of its own")
+    """Check that `out` is or can become a folder.
+
+    Raises:
+        ManifestError: It, or a folder above it, is a file.
+    """
+    existing = next(path for path in (out.absolute(), *out.absolute().parents) if path.exists())
+    if not existing.is_dir():
+        raise ManifestError(f"{existing} is a file; a run needs a folder of its own")
 
 
 def claim_folder(
@@ -119,13 +124,22 @@ def claim_folder(
     inputs: Mapping[str, str],
     restart: bool,
 ) -> bool:
-    """Write the manifest of a run into its folder, or recognise the run that is there. Returns whether it resumes.
+    """Write the manifest of a run into its folder, or recognise the run that the folder holds.
 
-    decisive: what the boxes depend on; circumstances: what else is worth keeping. inputs: `sequence_digest` by name;
-    what was tracked on another sequence of the same name is deleted. restart: replace another run, of which every file
-    is then deleted.
-    A run that goes on under other versions or another revision says so in the log, and `earlier` keeps the former ones.
-    Raises ManifestError when the folder holds another run, and names what differs, or `out` is no folder.
+    A run that continues under other versions or another revision is logged, and `earlier` keeps the former ones.
+
+    Args:
+        out: The run's folder.
+        decisive: What the boxes depend on.
+        circumstances: What else is worth keeping.
+        inputs: `sequence_digest` by name; tracks of another sequence of the same name are deleted.
+        restart: Replace another run; all its files are deleted.
+
+    Returns:
+        Whether the run resumes.
+
+    Raises:
+        ManifestError: The folder holds another run (the message lists what differs), or `out` cannot be a folder.
     """
     require_folder(out)
     run: dict[str, Any] = json.loads(json.dumps(decisive, default=str))
@@ -133,7 +147,7 @@ def claim_folder(
     old = read_manifest(out) if (out / MANIFEST).is_file() else {}
     resuming = old.get("fingerprint") == mark and not restart
     if not resuming:
-        # A run without a result, such as one whose engine did not start, is in nobody's way.
+        # A run without results, such as one whose engine did not start, may be replaced.
         if not restart and any(_record_names(out)):
             before = old.get("run", {})
             differs = [key for key in {**before, **run} if before.get(key) != run.get(key)]
@@ -147,7 +161,7 @@ def claim_folder(
     _forget(out, changed)
     if resuming and changed:
         logger.warning(
-            "%s: boxes, stamps or images are not those of the first time, so these are tracked again: %s",
+            "%s: boxes, stamps or images have changed since the first run, so these are tracked again: %s",
             out,
             ", ".join(changed),
         )
@@ -157,25 +171,25 @@ def claim_folder(
 
 
 def _record_names(out: Path) -> list[str]:
-    """Sequences of which there is any file of a record."""
+    """Sequences that have at least one file of a record."""
     return sorted({path.stem for folder, suffix in RECORD_FILES for path in (out / folder).glob(f"[!.]*.{suffix}")})
 
 
 def _forget(out: Path, names: list[str]) -> None:
-    """Delete all files of these sequences, and the numbers over them."""
+    """Delete all files of these sequences, and the summaries of the run."""
     files = [out / folder / f"{name}.{suffix}" for name in names for folder, suffix in RECORD_FILES]
     for path in [*files, *(out / name for name in SUMMARIES if names)]:
         path.unlink(missing_ok=True)
 
 
 def _earlier(out: Path, old: Mapping[str, Any], now: Mapping[str, object]) -> list[dict[str, object]]:
-    """Under what else the tracks that are kept were made: `started`, `versions`, `git_revision` of former calls."""
+    """`started`, `versions` and `git_revision` of former calls, under which the kept tracks were computed."""
     earlier: list[dict[str, object]] = list(old.get("earlier", []))
     if not old or not _record_names(out):
         return []
     differs = [f"{name} {before} -> {after}" for name, before, after in _versions_of(old, now) if before != after]
     if differs:
-        logger.warning("%s goes on under other versions: %s; the manifest names both", out, ", ".join(differs))
+        logger.warning("%s continues under other versions: %s; the manifest names both", out, ", ".join(differs))
         earlier.append({key: old.get(key) for key in ("started", "versions", "git_revision")})
     return earlier
 
@@ -188,11 +202,15 @@ def _versions_of(old: Mapping[str, Any], now: Mapping[str, Any]) -> list[tuple[s
 
 
 def read_manifest(out: Path) -> dict[str, Any]:
-    """Read a run's manifest. Raises ManifestError."""
+    """Read a run's manifest.
+
+    Raises:
+        ManifestError: The folder has none, or it cannot be read.
+    """
     try:
-        found: dict[str, Any] = json.loads((out / MANIFEST).read_text())
+        manifest: dict[str, Any] = json.loads((out / MANIFEST).read_text())
     except FileNotFoundError:
-        raise ManifestError(f"{out} is not a run's folder: it has no {MANIFEST}") from None
+        raise ManifestError(f"{out} is not the folder of a run: it has no {MANIFEST}") from None
     except (OSError, ValueError) as error:
         raise ManifestError(f"cannot read {out / MANIFEST}: {error}") from error
-    return found
+    return manifest

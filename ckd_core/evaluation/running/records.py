@@ -1,7 +1,7 @@
-"""What a tracker answered on one sequence, and its files.
+"""A tracker's results on one sequence, and their files.
 
-`tracks/SEQUENCE.csv` holds everything that must repeat exactly; `timing/SEQUENCE.csv` the seconds, which never do;
-`results/SEQUENCE.txt` the boxes as the benchmark wants them.
+`tracks/SEQUENCE.csv` holds everything that must repeat exactly, `timing/SEQUENCE.csv` the seconds, which never do, and
+`results/SEQUENCE.txt` the boxes in the benchmark's format.
 """
 
 from __future__ import annotations
@@ -34,16 +34,22 @@ TIMING_COLUMNS = ("frame", "crop_s", "network_s", "post_s")
 
 
 class RecordError(TrackingError):
-    """Files of a run that do not fit together."""
+    """Files of a run that are missing, damaged or do not fit together."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TrackRecord:
     """One tracker on one sequence, frame by frame.
 
-    start: the frame whose box the tracker was given; frames before it repeat that box with state LOST.
-    stamps: [N] s. boxes: [N, 4] xywh px. scores: [N] 0..1. states: N names of TrackState. presence: [N, 2] bool
-    (colour, auxiliary). seconds: [N, 3] for crop, network and the rest; 0 up to `start`.
+    Attributes:
+        name: Name of the sequence.
+        start: Index of the frame on whose box the tracker started; frames before it repeat that box with state LOST.
+        stamps: [N] s.
+        boxes: [N, 4] xywh px.
+        scores: [N] 0..1.
+        states: N names of TrackState.
+        presence: [N, 2] bool (colour, auxiliary).
+        seconds: [N, 3] for crop, network and the rest; 0 up to `start`.
     """
 
     name: str
@@ -70,21 +76,24 @@ class TrackRecord:
 def track_sequence(tracker: FrameTracker, sequence: Sequence, condition: Condition) -> TrackRecord:
     """Run a tracker over a sequence under a condition, from the first annotated frame on.
 
-    Raises SequenceError for an image that cannot be read, ConditionError, and what the tracker raises.
+    Raises:
+        SequenceError: An image cannot be read.
+        ConditionError: The condition does not fit the sequence.
+        TrackingError: The tracker refuses a frame.
     """
     start, count = sequence.start, len(sequence)
     present = condition.presence(sequence)
-    given = BoundingBox(*(float(value) for value in sequence.boxes[start]))
-    boxes = np.tile(np.array(given, dtype=np.float64), (count, 1))
+    first = BoundingBox(*(float(value) for value in sequence.boxes[start]))
+    boxes = np.tile(np.array(first, dtype=np.float64), (count, 1))
     scores, seconds = np.zeros(count), np.zeros((count, 3))
     states = [TrackState.LOST.value] * count
-    tracker.start(condition.frame(sequence, start, present), given)
+    tracker.start(condition.frame(sequence, start, present), first)
     scores[start], states[start] = 1.0, TrackState.TRACKING.value
     for index in range(start + 1, count):
-        answer = tracker.update(condition.frame(sequence, index, present))
-        boxes[index] = answer.box
-        scores[index], states[index] = answer.score, answer.state.value
-        seconds[index] = answer.timing.crop, answer.timing.network, answer.timing.post
+        result = tracker.update(condition.frame(sequence, index, present))
+        boxes[index] = result.box
+        scores[index], states[index] = result.score, result.state.value
+        seconds[index] = result.timing.crop, result.timing.network, result.timing.post
     return TrackRecord(sequence.name, start, sequence.stamps.copy(), boxes, scores, tuple(states), present, seconds)
 
 
@@ -97,7 +106,7 @@ def _csv(header: tuple[str, ...], rows: list[list[str]]) -> str:
 
 
 def write_record(record: TrackRecord, folder: Path, rule: BenchmarkRule) -> None:
-    """Write a record's three files below `folder`; the track is last, so that its presence means completeness."""
+    """Write a record's three files below `folder`; the track comes last, so that its presence means completeness."""
     write_text(folder / "results" / f"{record.name}.txt", benchmark_text(record, rule))
     timing = [[str(i), *(f"{value:.6f}" for value in row)] for i, row in enumerate(record.seconds)]
     write_text(folder / "timing" / f"{record.name}.csv", _csv(TIMING_COLUMNS, timing))
@@ -116,7 +125,11 @@ def write_record(record: TrackRecord, folder: Path, rule: BenchmarkRule) -> None
 
 
 def read_record(folder: Path, name: str) -> TrackRecord:
-    """Read what `write_record` wrote. Raises RecordError with the file and what is wrong."""
+    """Read what `write_record` wrote.
+
+    Raises:
+        RecordError: A file is missing, damaged, or of another length than the others.
+    """
     path, timing = folder / "tracks" / f"{name}.csv", folder / "timing" / f"{name}.csv"
     try:
         with path.open(newline="") as stream:
@@ -154,7 +167,7 @@ def _benchmark_rows(record: TrackRecord, rule: BenchmarkRule) -> tuple[NDArray[n
 
 
 def benchmark_text(record: TrackRecord, rule: BenchmarkRule) -> str:
-    """Boxes as the benchmark takes them: comma, x,y,w,h (and the confidence where it scores that)."""
+    """Lines `x,y,w,h` as the benchmark takes them, with the confidence where it scores that."""
     boxes, scores = _benchmark_rows(record, rule)
     lines = [",".join(f"{value:.4f}" for value in box) for box in boxes]
     if rule.long_term:
@@ -163,6 +176,6 @@ def benchmark_text(record: TrackRecord, rule: BenchmarkRule) -> str:
 
 
 def benchmark_track(record: TrackRecord, rule: BenchmarkRule) -> Track:
-    """The same rows as boxes to score."""
+    """The same numbers as `benchmark_text`, to be scored."""
     boxes, scores = _benchmark_rows(record, rule)
     return Track(record.name, boxes, scores)

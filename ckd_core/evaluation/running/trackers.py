@@ -37,7 +37,7 @@ class TrackerSpec(Protocol):
         """Make the tracker."""
 
     def describe(self) -> dict[str, object]:
-        """Everything that decides its answers, for the manifest."""
+        """Everything that its boxes depend on, for the manifest."""
 
 
 def file_sha256(path: Path) -> str:
@@ -57,8 +57,12 @@ def file_sha256(path: Path) -> str:
 class ModelSpec:
     """One of our networks with its weights.
 
-    weights: None = those that come with the package. engine: a name, no choice such as `auto` (see `resolve_engine`):
-    numbers are those of one engine. config: options of the tracker, None = its defaults.
+    Attributes:
+        model: Name of the network.
+        weights: None = those that come with the package.
+        engine: Name of one engine, not a choice such as `auto` (see `resolve_engine`): numbers belong to one engine.
+        config: Options of the tracker, None = its defaults.
+        name: Name in tables, None = the network's.
     """
 
     model: str
@@ -73,7 +77,7 @@ class ModelSpec:
         return self.name or self.model
 
     def build(self, modality: Modality, device: str, threads: int) -> FrameTracker:
-        """Build the tracker on that very engine and device; errors as `ckd_core.tracking.build_tracker`."""
+        """Build the tracker on exactly this engine and device; errors as `ckd_core.tracking.build_tracker`."""
         from ckd_core.tracking import build_tracker
 
         return build_tracker(
@@ -81,7 +85,12 @@ class ModelSpec:
         )
 
     def describe(self) -> dict[str, object]:
-        """Model, weights' checksum, engine and options. Raises EngineError for anything but an engine's name."""
+        """Model, checksum of the weights, engine and options.
+
+        Raises:
+            EngineError: `engine` is not the name of an engine.
+            TrackerSetupError: The weights are missing.
+        """
         from ckd_core.models.checkpoint import default_weights
         from ckd_core.tracking.config import TrackerConfig
         from ckd_core.tracking.engines import parse_engine
@@ -89,7 +98,7 @@ class ModelSpec:
         parse_engine(self.engine)
         path = Path(self.weights) if self.weights is not None else default_weights(self.model)
         if not path.exists():
-            raise TrackerSetupError(f"no weights {path} for {self.model}")
+            raise TrackerSetupError(f"no weights {path} for {self.model}; expected a file or a folder")
         return {
             "kind": "model",
             "model": self.model,
@@ -101,7 +110,7 @@ class ModelSpec:
 
 
 class NanoTracker:
-    """OpenCV's TrackerNano on one camera; it has no state of its own, so it always claims TRACKING."""
+    """OpenCV's TrackerNano on one camera; it has no states, so every box that it reports counts as TRACKING."""
 
     def __init__(self, backbone: Path, head: Path, stream: str) -> None:
         parameters = cv2.TrackerNano.Params()
@@ -131,14 +140,14 @@ class NanoTracker:
         self._box = box
 
     def update(self, frame: MultiModalFrame) -> TrackResult:
-        """Track one frame; the box stays where it was when OpenCV gives none."""
+        """Track one frame; the box stays where it was when OpenCV reports none."""
         begin = cv2.getTickCount()
-        found, box = self._tracker.update(self._image(frame))
+        tracked, box = self._tracker.update(self._image(frame))
         seconds = (cv2.getTickCount() - begin) / cv2.getTickFrequency()
-        if found:
+        if tracked:
             self._box = BoundingBox(*(float(value) for value in box))
         score = float(np.clip(self._tracker.getTrackingScore(), 0.0, 1.0))
-        state = TrackState.TRACKING if found else TrackState.LOST
+        state = TrackState.TRACKING if tracked else TrackState.LOST
         return TrackResult(frame.stamp, self._box, score, state, *frame.presence, StageTiming(network=seconds))
 
     def reset(self) -> None:
@@ -147,7 +156,13 @@ class NanoTracker:
 
 @dataclass(frozen=True, slots=True)
 class NanoTrackSpec:
-    """NanoTrack on one camera. folder: holds the two ONNX files; stream: "rgb" or "aux"."""
+    """NanoTrack on one camera.
+
+    Attributes:
+        folder: Where the two ONNX files are.
+        stream: "rgb" or "aux".
+        files: Names of backbone and head.
+    """
 
     folder: Path
     stream: str = "rgb"
@@ -162,7 +177,9 @@ class NanoTrackSpec:
         backbone, head = (self.folder / file for file in self.files)
         for path in (backbone, head):
             if not path.is_file():
-                raise TrackerSetupError(f"no NanoTrack weights {path}")
+                raise TrackerSetupError(
+                    f"no NanoTrack weights {path}; expected {' and '.join(self.files)} in {self.folder}"
+                )
         return backbone, head
 
     def build(self, modality: Modality, device: str, threads: int) -> FrameTracker:
@@ -173,7 +190,7 @@ class NanoTrackSpec:
         return NanoTracker(*self._paths(), self.stream)
 
     def describe(self) -> dict[str, object]:
-        """Weights' checksums and stream."""
+        """Checksums of the weights, and the stream."""
         return {
             "kind": "nanotrack",
             "stream": self.stream,

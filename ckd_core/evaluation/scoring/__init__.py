@@ -1,1 +1,1 @@
-"""From boxes to numbers: metrics, the benchmarks' rules, result files as others write them."""
+"""From boxes to numbers: metrics, the benchmarks' rules, result files in other people's formats."""

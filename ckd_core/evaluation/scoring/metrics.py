@@ -1,8 +1,8 @@
 """Numbers that compare boxes: errors per frame, curves over thresholds, and what long-term tracking adds.
 
-All functions are vectorised over frames. Boxes are `xywh` in pixels; nan stands for an absent object in a ground truth.
-They compute in float64, or in float32 where both boxes are float32: some published numbers were made that way.
-What a benchmark does around these numbers (rounding, absences, averaging) is in `rules.py` and `scoring.py`.
+All functions are vectorised over frames. Boxes are `xywh` in pixels; nan in a ground truth means that the object is
+absent. They compute in float64, or in float32 where both boxes are float32, as for some published numbers.
+What a benchmark does around these numbers (rounding, absences, averaging) is in `rules.py` and `score.py`.
 """
 
 from __future__ import annotations
@@ -35,7 +35,11 @@ class MetricError(TrackingError):
 
 
 def as_boxes(boxes: NDArray[Any] | Sequence[Sequence[float]], name: str = "boxes") -> NDArray[Any]:
-    """Boxes as [N, 4] float64; float32 stays float32. Raises MetricError for another shape."""
+    """Boxes as [N, 4] float64; float32 stays float32.
+
+    Raises:
+        MetricError: Another shape.
+    """
     array = np.asarray(boxes)
     if array.dtype != np.float32:
         array = array.astype(np.float64)
@@ -103,12 +107,15 @@ def precision_at(errors: Floats, pixels: float = PRECISION_PX) -> float:
 
 @dataclass(frozen=True, slots=True)
 class TrackSummary:
-    """How one track went, in numbers that also see absences.
+    """How one track went, in numbers that also cover absences.
 
-    frames: frames that count: after the first, where the object is annotated.
-    auc: success AUC over these frames, 0..1. precision: share of them within 20 px.
-    lost: frames among them whose box does not touch the object, or whose state was LOST.
-    absent: annotated absences. false_tracking: absences during which the tracker claimed TRACKING.
+    Attributes:
+        frames: Frames that count: after the first, where the object is annotated.
+        auc: Success AUC over these frames, 0..1.
+        precision: Share of them with a centre error of at most 20 px.
+        lost: Frames among them whose box does not touch the object, or whose state was LOST.
+        absent: Frames with an annotated absence.
+        false_tracking: How many of them had the state TRACKING.
     """
 
     frames: int
@@ -126,18 +133,26 @@ def summarize_track(
     lost: Flags | None = None,
     labelled: Flags | None = None,
 ) -> TrackSummary:
-    """Summary of one track; the first frame, which the tracker was given, does not count.
+    """Summary of one track; the first frame, in which the tracker starts, does not count.
 
-    boxes, truth: [N, 4] xywh; truth is nan where absent; a nan box is a miss.
-    tracking, lost: [N] flags, the state TRACKING or LOST was claimed (default: always tracking, never lost).
-    labelled: [N] flags, frames somebody annotated (default: all).
+    Args:
+        boxes: [N, 4] xywh; nan is a miss.
+        truth: [N, 4] xywh; nan where the object is absent.
+        tracking: [N] bool, the state was TRACKING; None: always.
+        lost: [N] bool, the state was LOST; None: never.
+        labelled: [N] bool, the frame is annotated; None: all are.
+
+    Raises:
+        MetricError: Boxes or flags of different lengths.
     """
     boxes, truth = _pair(boxes, truth)
-    claimed = np.ones(len(boxes), dtype=np.bool_) if tracking is None else np.asarray(tracking, dtype=np.bool_)
+    confident = np.ones(len(boxes), dtype=np.bool_) if tracking is None else np.asarray(tracking, dtype=np.bool_)
     gone = np.zeros(len(boxes), dtype=np.bool_) if lost is None else np.asarray(lost, dtype=np.bool_)
     known = np.ones(len(boxes), dtype=np.bool_) if labelled is None else np.asarray(labelled, dtype=np.bool_).copy()
-    if not len(claimed) == len(gone) == len(known) == len(boxes):
-        raise MetricError(f"flags of {len(claimed)}, {len(gone)}, {len(known)} frames for {len(boxes)} boxes")
+    if not len(confident) == len(gone) == len(known) == len(boxes):
+        raise MetricError(
+            f"flags of {len(confident)}, {len(gone)}, {len(known)} frames for {len(boxes)} boxes; must be equal"
+        )
     known[:1] = False
     here = is_present(truth)
     present, absent = known & here, known & ~here
@@ -148,7 +163,7 @@ def summarize_track(
         precision=precision_at(center_error(boxes[present], truth[present])) if present.any() else float("nan"),
         lost=int(((overlaps <= 0) | gone[present]).sum()),
         absent=int(absent.sum()),
-        false_tracking=int((absent & claimed).sum()),
+        false_tracking=int((absent & confident).sum()),
     )
 
 
@@ -196,13 +211,19 @@ def long_term_track(
 ) -> LongTermTrack:
     """Prepare one sequence for `long_term_score`.
 
-    boxes, truth: [N, 4], nan = nothing reported / absent. confidence: [N], nan where nothing is reported.
-    size: (width, height) of the image; boxes are then cut at its border first, as the VOT toolkit does.
+    Args:
+        boxes: [N, 4] xywh; nan where nothing is reported.
+        truth: [N, 4] xywh; nan where the object is absent.
+        confidence: [N]; nan where nothing is reported.
+        size: (width, height) of the image, at whose border boxes are cut as in the VOT toolkit; None: no cut.
+
+    Raises:
+        MetricError: Not one confidence per box.
     """
     boxes, truth = _pair(boxes, truth)
     confidence = np.asarray(confidence, dtype=np.float64)
     if confidence.shape != (len(boxes),):
-        raise MetricError(f"{confidence.shape} confidences for {len(boxes)} boxes; expected one a frame")
+        raise MetricError(f"{confidence.shape} confidences for {len(boxes)} boxes; expected one per box")
     if size is not None:
         boxes, truth = clip_to_image(boxes, size), clip_to_image(truth, size)
     overlaps = np.nan_to_num(overlap(boxes, truth), nan=0.0)
@@ -218,7 +239,7 @@ def clip_to_image(boxes: Floats, size: tuple[float, float]) -> Floats:
 
 
 def confidence_thresholds(confidence: Floats, resolution: int = LONG_TERM_RESOLUTION) -> Floats:
-    """Thresholds that cut all confidences into groups of equal size, falling, between inf and -inf (VOT-LT)."""
+    """Falling thresholds that divide all confidences into groups of equal size, between inf and -inf (VOT-LT)."""
     scores = np.sort(confidence[~np.isnan(confidence)])[::-1]
     inner = resolution - 2
     if len(scores) > inner:
@@ -232,10 +253,12 @@ def long_term_score(tracks: Sequence[LongTermTrack], resolution: int = LONG_TERM
 
     At a threshold, precision is the mean overlap of the reported frames (1 where none is reported), recall the summed
     overlap over the visible frames; both are averaged over sequences, and F is their harmonic mean.
-    Raises MetricError without tracks, or when a sequence has no visible frame.
+
+    Raises:
+        MetricError: There are no tracks, or a sequence has no visible frame.
     """
     if not tracks:
-        raise MetricError("no sequences to score")
+        raise MetricError("0 sequences to score; expected at least one")
     if any(track.visible == 0 for track in tracks):
         raise MetricError("a sequence without a visible frame has no recall; leave it out")
     thresholds = confidence_thresholds(np.concatenate([track.confidence for track in tracks]), resolution)

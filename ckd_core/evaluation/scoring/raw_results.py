@@ -1,8 +1,8 @@
-"""Raw result files and annotations of benchmarks, from a folder or an archive, in whatever format they came.
+"""Raw result files and annotations of benchmarks, from a folder or an archive, in any common format.
 
-One text file a sequence: `SEQUENCE.txt` or `PREFIX_SEQUENCE.txt`, with four numbers a row (x, y, w, h), five (and a
+One text file per sequence: `SEQUENCE.txt` or `PREFIX_SEQUENCE.txt`, with four numbers per row (x, y, w, h), five (and a
 confidence) or eight (corner points). VOT files (`SEQUENCE_001.txt` whose first row is the code 1, and
-`SEQUENCE_001_confidence.value`) are read too. What was found is kept in words, to be shown.
+`SEQUENCE_001_confidence.value`) are read too. The detected format is kept in words, to be shown.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 _ARCHIVES = (".tar", ".tar.gz", ".tgz", ".tar.xz", ".tar.bz2", ".zip")
 _TEXT = (".txt", ".value", ".csv")
 _DAMAGED = (zipfile.BadZipFile, zlib.error, lzma.LZMAError)
-MAX_TEXT_BYTES = 1 << 26  # 64 MiB: a million boxes; archives that unpack to more are no results
+MAX_TEXT_BYTES = 1 << 26  # 64 MiB: a million boxes; an archive that unpacks to more does not hold results
 LASHER_ATTRIBUTES = (
     "NO", "PO", "TO", "HO", "MB", "LI", "HI", "AIV", "LR", "DEF", "BC", "SA", "CM", "TC", "FL", "OV", "FM", "SV", "ARC",
 )  # fmt: skip
@@ -48,7 +48,11 @@ class ResultsError(TrackingError):
 class ResultSet:
     """One tracker's raw results.
 
-    tracks: by sequence name. formats: description of a format -> number of files in it. prefix: of the file names.
+    Attributes:
+        tracker: Its name.
+        tracks: By sequence name.
+        formats: Description of a format -> number of files in it.
+        prefix: What all file names start with.
     """
 
     tracker: str
@@ -57,18 +61,18 @@ class ResultSet:
     prefix: str = ""
 
     def describe(self) -> str:
-        """Say what was found, e.g. 'APFNet: 245 files, comma delimited, xywh, integers'."""
-        found = "; ".join(f"{count} files {text}" for text, count in self.formats.most_common())
-        return f"{self.tracker}: {found}" + (f"; file names start with {self.prefix!r}" if self.prefix else "")
+        """Say what was read, e.g. 'APFNet: 245 files comma delimited, xywh, integers'."""
+        formats = "; ".join(f"{count} files {text}" for text, count in self.formats.most_common())
+        return f"{self.tracker}: {formats}" + (f"; file names start with {self.prefix!r}" if self.prefix else "")
 
 
 def is_archive(path: Path) -> bool:
-    """Whether the name is one of an archive that `read_texts` opens."""
+    """Whether `read_texts` opens a file of this name as an archive."""
     return path.name.lower().endswith(_ARCHIVES)
 
 
 def stem_of(path: Path) -> str:
-    """Name of a folder or archive without the archive's ending."""
+    """Name of a folder or archive without the archive's suffix."""
     for suffix in _ARCHIVES:
         if path.name.lower().endswith(suffix):
             return path.name[: -len(suffix)]
@@ -76,7 +80,11 @@ def stem_of(path: Path) -> str:
 
 
 def read_texts(path: Path) -> dict[PurePosixPath, str]:
-    """All text files below a folder or inside an archive, by relative path. Raises ResultsError."""
+    """All text files below a folder or inside an archive, by relative path.
+
+    Raises:
+        ResultsError: The folder or archive cannot be read, or a file in it is not text.
+    """
     try:
         return {name: data.decode("utf-8-sig") for name, data in _members(path)}
     except UnicodeDecodeError as error:
@@ -159,16 +167,19 @@ def read_results(
 ) -> ResultSet:
     """Read one tracker's results.
 
-    path: folder or archive, or the folder of a run of `sdstrack benchmark`, whose name is then the tracker's.
-    names: the benchmark's sequences; files of others are not read.
-    layout: how four or eight numbers are meant; None: four are xywh, eight are corner points.
-    tracker: its name; None: that of the folder or archive.
-    rounded: numbers are rounded as they stand in the file, corner points before they become boxes (`round_results`).
-    Raises ResultsError for no fitting file, two files for one sequence, or a file that cannot be read.
+    Args:
+        path: Folder or archive, or the folder of a run of `sdstrack benchmark`.
+        names: The benchmark's sequences; files of others are not read.
+        layout: Meaning of four or eight numbers; None: four are xywh, eight are corner points.
+        tracker: Its name; None: that of the folder or archive.
+        rounded: Round the numbers in the file, corner points before they become boxes (`round_results`).
+
+    Raises:
+        ResultsError: No file of a sequence, two files for one, or a file that cannot be read.
     """
     path = Path(path)
     if not path.exists():
-        raise ResultsError(f"no file or folder {path}")
+        raise ResultsError(f"no file or folder {path}; expected the results of one tracker")
     label = stem_of(path)
     if (path / MANIFEST).is_file():
         path = path / "results"
@@ -183,9 +194,8 @@ def read_results(
     tracks, formats = {}, Counter[str]()
     for name, text in picked.items():
         source, scores = f"{path}: {prefix}{name}", values.get(f"{prefix}{name}_001_confidence.value")
-        track, found = _track(name, text, layout, source, scores, rounded)
-        tracks[name] = track
-        formats[found] += 1
+        tracks[name], description = _track(name, text, layout, source, scores, rounded)
+        formats[description] += 1
     return ResultSet(tracker or label, tracks, formats, prefix)
 
 
@@ -203,18 +213,18 @@ def _track(
         boxes = to_xywh(np.round(values) if rounded else values, layout, source)
     except BoxFileError as error:
         raise ResultsError(str(error)) from error
-    meant = {4: layout or "xywh", 8: "corner points"}[values.shape[1]]
-    words = [f"{table.delimiter} delimited", meant, "integers" if table.integers else "decimals", extra]
+    meaning = {4: layout or "xywh", 8: "corner points"}[values.shape[1]]
+    words = [f"{table.delimiter} delimited", meaning, "integers" if table.integers else "decimals", extra]
     return Track(name, boxes, scores), ", ".join(word for word in words if word)
 
 
 def _confidence_values(text: str, count: int, source: str) -> NDArray[np.float64]:
-    """Confidences [count] of a VOT `.value` file; its first row, of the given frame, may be empty."""
+    """Confidences [count] of a VOT `.value` file; its first row, of the frame with the given box, may be empty."""
     rows = text.splitlines()
     try:
         values = np.array([float(row) if row.strip() else np.nan for row in rows], dtype=np.float64)
     except ValueError as error:
-        raise ResultsError(f"{source}: its _confidence.value is not one number a line: {error}") from error
+        raise ResultsError(f"{source}: its _confidence.value does not hold one number per line: {error}") from error
     if len(values) != count:
         raise ResultsError(f"{source}: {len(values)} confidences for {count} boxes; must be equal")
     return values
@@ -230,37 +240,41 @@ class _TruthFiles:
 
 def _collect(texts: dict[PurePosixPath, str], rule: BenchmarkRule) -> dict[str, _TruthFiles]:
     """Annotation files by the name of their folder."""
-    found: dict[str, _TruthFiles] = {}
+    files: dict[str, _TruthFiles] = {}
     for file, text in texts.items():
         if file.name in rule.layout.truth:
-            entry = found.setdefault(file.parent.name, _TruthFiles())
+            entry = files.setdefault(file.parent.name, _TruthFiles())
             rank = rule.layout.truth.index(file.name)
             if rank < entry.rank:
                 entry.main, entry.rank = text, rank
         elif file.name in rule.layout.aux_truth:
-            found.setdefault(file.parent.name, _TruthFiles()).aux = text
+            files.setdefault(file.parent.name, _TruthFiles()).aux = text
         elif file.name == rule.layout.absent_file:
-            found.setdefault(file.parent.name, _TruthFiles()).extra["absent"] = text
-    return found
+            files.setdefault(file.parent.name, _TruthFiles()).extra["absent"] = text
+    return files
 
 
 def read_truths(path: Path | str, rule: BenchmarkRule, attributes: Path | None = None) -> list[GroundTruth]:
     """Read a benchmark's annotations, sorted by sequence name.
 
-    path: folder or archive with `SEQUENCE.txt`, or with folders SEQUENCE that hold the benchmark's annotation files.
-    attributes: see `read_attributes`.
-    Raises ResultsError when nothing fits.
+    Args:
+        path: Folder or archive with `SEQUENCE.txt`, or with folders SEQUENCE that hold the benchmark's own files.
+        rule: The benchmark's protocol.
+        attributes: See `read_attributes`.
+
+    Raises:
+        ResultsError: There are no annotations, or they cannot be read.
     """
     path = Path(path)
     if not path.exists():
-        raise ResultsError(f"no annotations at {path}")
+        raise ResultsError(f"no file or folder {path}; expected annotations")
     texts = read_texts(path)
-    found = _collect(texts, rule)
-    if not any(entry.main for entry in found.values()):
-        found = {file.stem: _TruthFiles(main=text) for file, text in texts.items() if file.suffix == ".txt"}
+    files = _collect(texts, rule)
+    if not any(entry.main for entry in files.values()):
+        files = {file.stem: _TruthFiles(main=text) for file, text in texts.items() if file.suffix == ".txt"}
     marks = read_attributes(attributes) if attributes else {}
     truths = [
-        _truth(name, entry, rule, str(path), marks.get(name, ())) for name, entry in sorted(found.items()) if entry.main
+        _truth(name, entry, rule, str(path), marks.get(name, ())) for name, entry in sorted(files.items()) if entry.main
     ]
     if not truths:
         expected = f"SEQUENCE.txt files, or SEQUENCE/{rule.layout.truth[0]}"
@@ -269,17 +283,25 @@ def read_truths(path: Path | str, rule: BenchmarkRule, attributes: Path | None =
 
 
 def read_sequence_truth(folder: Path, name: str, rule: BenchmarkRule, frames: int | None = None) -> GroundTruth:
-    """Read the annotation of one sequence folder as the benchmark's own numbers (a dataset reader blanks absences).
+    """Read the annotation of one sequence folder as the benchmark's own numbers.
 
-    frames: of the sequence as it was opened; rows beyond them are ignored (`Dataset.cut`). None: no row is.
-    Raises ResultsError.
+    A dataset's reader differs: it replaces absences by nan.
+
+    Args:
+        folder: The sequence.
+        name: Its name.
+        rule: The benchmark's protocol.
+        frames: How many the opened sequence has; further rows are ignored (`Dataset.cut`). None: all rows count.
+
+    Raises:
+        ResultsError: There is no annotation, or it cannot be read.
     """
     known = (*rule.layout.truth, *rule.layout.aux_truth, rule.layout.absent_file or "")
     texts = {file: (folder / file).read_text() for file in known if file and (folder / file).is_file()}
-    found = _collect({PurePosixPath(name) / file: text for file, text in texts.items()}, rule)
-    if name not in found or not found[name].main:
+    files = _collect({PurePosixPath(name) / file: text for file, text in texts.items()}, rule)
+    if name not in files or not files[name].main:
         raise ResultsError(f"{folder} has no {' or '.join(rule.layout.truth)}")
-    return _truth(name, found[name], rule, str(folder), (), frames)
+    return _truth(name, files[name], rule, str(folder), (), frames)
 
 
 def _truth(
@@ -301,32 +323,38 @@ def _truth(
         if "absent" in files.extra:
             flags = parse_table(files.extra["absent"], f"{source}: {name}/{rule.layout.absent_file}").values[:, 0]
             if len(flags) < len(boxes):
-                raise ResultsError(f"{source}: {name}: {len(flags)} absence flags for {len(boxes)} boxes")
-            seen = flags[: len(boxes)] == rule.layout.present_flag  # as the dataset's reader takes them
-            boxes = np.where(seen[:, None], boxes, np.nan)
+                raise ResultsError(
+                    f"{source}: {name}: {len(flags)} absence flags for {len(boxes)} boxes; expected one per box"
+                )
+            visible = flags[: len(boxes)] == rule.layout.present_flag  # surplus flags are ignored
+            boxes = np.where(visible[:, None], boxes, np.nan)
     except BoxFileError as error:
         raise ResultsError(str(error)) from error
     return GroundTruth(name, boxes, aux, None, attributes)
 
 
 def read_attributes(path: Path) -> dict[str, tuple[str, ...]]:
-    """Challenge attributes by sequence name.
+    """Read challenge attributes by sequence name.
 
-    path: a folder or archive in LasHeR's form (`SEQUENCE.txt`, a row of 19 zeros and ones) or RGBT234's form
-    (`ATTRIBUTE.txt`, a zero or one a sequence, in the order of `SequencesName.txt`).
+    Args:
+        path: Folder or archive in LasHeR's form (`SEQUENCE.txt`, one row of 19 zeros and ones) or RGBT234's form
+            (`ATTRIBUTE.txt`, one zero or one per sequence, in the order of `SequencesName.txt`).
+
+    Raises:
+        ResultsError: Files that cannot be read, or are in neither form.
     """
     texts = {file.name: text for file, text in read_texts(path).items()}
     names = texts.pop("SequencesName.txt", "").split()
-    found: dict[str, list[str]] = {}
+    attributes: dict[str, list[str]] = {}
     try:
         for file, text in sorted(texts.items()):
             flags = parse_table(text, f"{path}: {file}").values.ravel() > 0
             stem = PurePosixPath(file).stem
             if names and len(flags) == len(names):
                 for name in np.array(names)[flags]:
-                    found.setdefault(str(name), []).append(stem)
+                    attributes.setdefault(str(name), []).append(stem)
             elif len(flags) == len(LASHER_ATTRIBUTES):
-                found[stem] = [mark for mark, flag in zip(LASHER_ATTRIBUTES, flags, strict=True) if flag]
+                attributes[stem] = [mark for mark, flag in zip(LASHER_ATTRIBUTES, flags, strict=True) if flag]
             else:
                 raise ResultsError(
                     f"{path}: {file} has {len(flags)} flags; expected {len(LASHER_ATTRIBUTES)} (LasHeR), or one for "
@@ -334,11 +362,15 @@ def read_attributes(path: Path) -> dict[str, tuple[str, ...]]:
                 )
     except BoxFileError as error:
         raise ResultsError(str(error)) from error
-    return {name: tuple(marks) for name, marks in found.items()}
+    return {name: tuple(marks) for name, marks in attributes.items()}
 
 
 def find_truth(results: Path) -> Path:
-    """Annotations that lie beside raw results: `groundtruth/` or an archive of that name. Raises ResultsError."""
+    """Find annotations beside raw results: `groundtruth/` or an archive of that name.
+
+    Raises:
+        ResultsError: There are none.
+    """
     for parent in (results.parent, results if results.is_dir() else results.parent.parent):
         for suffix in ("", *_ARCHIVES):
             candidate = parent / f"groundtruth{suffix}"

@@ -1,4 +1,4 @@
-"""What each benchmark does around the metrics: rounding, absences, thresholds, averaging. One row a benchmark."""
+"""What each benchmark does around the metrics: rounding, absences, thresholds, averaging. One row per benchmark."""
 
 from __future__ import annotations
 
@@ -16,30 +16,37 @@ if TYPE_CHECKING:
 
 
 class RuleError(TrackingError):
-    """A benchmark that nobody described here."""
+    """A benchmark that is not described here."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class BenchmarkRule:
     """One benchmark's protocol.
 
-    name, title: for the command line and for people.
-    precision_name, success_name: what the benchmark calls its two main numbers; normalized_name: None = not used.
-    precision_px: the distance at which precision is reported; thresholds: the curve's distances.
-    strict_precision: a frame counts when its error is < (not <=) the threshold.
-    auc: success is the mean over the thresholds, or the trapezoid under the curve.
-    weighting: the mean over sequences, or over the frames of all sequences.
-    two_truths: the better of the two modalities' annotations counts in every frame.
-    round_results, round_truth: boxes are rounded to integers (half to even) when loaded.
-    single_precision: errors are computed in float32, which decides ties at a threshold (0.0004 of GTOT's numbers).
-    first_is_truth: the first result box is replaced by the annotation.
-    repeat_invalid: a result box without area is replaced by the one before.
-    absent: what a frame without a positive annotation is: "hit_and_miss" (error -1: precision hit, success miss; also
-        x or y of 0), "excluded", or "raw" (compared as it stands).
-    shorter, longer: what happens to results with fewer or more rows than the annotation: "error"; "late_start" (the
-        missing rows are the leading absent frames); "cut" (surplus rows at the end are ignored).
-    long_term: precision, recall and F over the reported confidence are computed too.
-    source: where the rule is written down, and whether it was checked against published numbers.
+    Attributes:
+        name: For the command line.
+        title: For people.
+        source: Where the rule is from, and whether it was checked against published numbers.
+        precision_name: What the benchmark calls its precision.
+        success_name: What the benchmark calls its success AUC.
+        normalized_name: What the benchmark calls its normalised precision; None = it has none.
+        precision_px: Distance at which precision is reported.
+        thresholds: Distances of the precision curve.
+        strict_precision: A frame counts when its error is < (not <=) the threshold.
+        auc: Success is the mean over the thresholds, or the trapezoid under the curve.
+        weighting: The mean is over sequences, or over the frames of all sequences.
+        two_truths: The better of the two modalities' annotations counts in every frame.
+        round_results: Result boxes are rounded to integers (half to even).
+        round_truth: Annotated boxes are rounded likewise.
+        single_precision: Errors are computed in float32, which decides ties at a threshold (0.0004 of GTOT's numbers).
+        first_is_truth: The first result box is replaced by the annotation.
+        repeat_invalid: A result box without area is replaced by the one before.
+        absent: What a frame without a positive annotation is: "hit_and_miss" (error -1: precision hit, success miss;
+            also for x or y of 0), "excluded", or "raw" (compared unchanged).
+        shorter: Results with fewer rows than the annotation are an "error", or start late ("late_start": the missing
+            rows are the leading absent frames).
+        longer: Results with more rows are an "error", or surplus rows at the end are ignored ("cut").
+        long_term: Precision, recall and F over the reported confidence are computed too.
     """
 
     name: str
@@ -66,7 +73,7 @@ class BenchmarkRule:
 
     @property
     def layout(self) -> DatasetLayout:
-        """Where the benchmark keeps its images and annotations."""
+        """Layout of the benchmark's images and annotations."""
         return get_layout(self.name)
 
     @property
@@ -186,8 +193,12 @@ RULES = {rule.name: rule for rule in _RULES}
 
 
 def get_rule(name: str) -> BenchmarkRule:
-    """Look a benchmark up by name. Raises RuleError that lists the known ones."""
+    """Look a benchmark up by name.
+
+    Raises:
+        RuleError: An unknown name.
+    """
     try:
         return RULES[name.lower()]
     except KeyError:
-        raise RuleError(f"no benchmark {name!r}; known are {', '.join(RULES)}") from None
+        raise RuleError(f"unknown benchmark {name!r}; expected one of {', '.join(RULES)}") from None

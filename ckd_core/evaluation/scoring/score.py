@@ -32,15 +32,20 @@ if TYPE_CHECKING:
 
 
 class ScoreError(TrackingError):
-    """Results that a benchmark's rule does not allow to score."""
+    """Results or annotations that a benchmark's rule does not allow."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class GroundTruth:
-    """Annotation of one sequence.
+    """Annotation of one sequence, as the benchmark's own numbers.
 
-    boxes: [N, 4] xywh, nan (or without area) = absent. aux_boxes: the second modality's, or None.
-    labelled: [N], False where nobody annotated; None = all annotated. size: (width, height) of the images if known.
+    Attributes:
+        name: Name of the sequence.
+        boxes: [N, 4] xywh; nan or without area = absent.
+        aux_boxes: [N, 4] of the auxiliary images, or None.
+        labelled: [N] bool, False where there is no annotation; None = all frames have one.
+        attributes: Challenge attributes.
+        size: (width, height) of the images if known.
     """
 
     name: str
@@ -79,8 +84,18 @@ class SequenceScore:
 class BenchmarkScore:
     """One tracker on one benchmark.
 
-    metrics: the benchmark's numbers by its own names, 0..1. per_attribute: the same over an attribute's sequences.
-    missing: sequences without results; notes: what was repaired under the benchmark's rule, in words.
+    Attributes:
+        tracker: Name of the tracker.
+        benchmark: Name of the rule.
+        metrics: The benchmark's numbers by its own names, 0..1.
+        sequences: The scored sequences.
+        precision_curve: [T], mean over the sequences; so are the other curves.
+        normalized_curve: [T].
+        success_curve: [T].
+        per_attribute: Metrics over the sequences of each challenge attribute.
+        missing: Sequences without results.
+        notes: What was repaired under the benchmark's rule, in words.
+        long_term: Measures over the confidence, where the rule has them.
     """
 
     tracker: str
@@ -97,17 +112,17 @@ class BenchmarkScore:
 
 
 def _fit_length(rule: BenchmarkRule, truth: GroundTruth, track: Track) -> tuple[GroundTruth, Track, str | None]:
-    """Equal lengths by the benchmark's rule, with a note on what was done."""
+    """Equal lengths by the benchmark's rule, with a note on what was changed."""
     have, want = len(track.boxes), len(truth.boxes)
     if have == want:
         return truth, track, None
-    said = f"{track.name}: {have} result rows for {want} annotated frames"
+    counts = f"{track.name}: {have} result rows for {want} annotated frames"
     if rule.layout.every > 1 and -(-have // rule.layout.every) == want:
         confidence = None if track.confidence is None else track.confidence[:: rule.layout.every]
         return truth, Track(track.name, track.boxes[:: rule.layout.every], confidence), None
     if have > want and rule.longer == "cut":
         confidence = None if track.confidence is None else track.confidence[:want]
-        return truth, Track(track.name, track.boxes[:want], confidence), f"{said}; the surplus is ignored"
+        return truth, Track(track.name, track.boxes[:want], confidence), f"{counts}; the surplus is ignored"
     if have < want and rule.shorter == "late_start":
         present = is_present(truth.boxes)
         leading = int(np.argmax(present)) if present.any() else want
@@ -115,9 +130,11 @@ def _fit_length(rule: BenchmarkRule, truth: GroundTruth, track: Track) -> tuple[
             labelled = None if truth.labelled is None else truth.labelled[leading:]
             aux = None if truth.aux_boxes is None else truth.aux_boxes[leading:]
             late = GroundTruth(truth.name, truth.boxes[leading:], aux, labelled, truth.attributes, truth.size)
-            return late, track, f"{said}; it starts at the first frame with the object"
-        raise ScoreError(f"{said}; {rule.title} allows {want} rows or, from the first present frame, {want - leading}")
-    raise ScoreError(f"{said}; {rule.title} needs one row for every frame")
+            return late, track, f"{counts}; it starts at the first frame with the object"
+        raise ScoreError(
+            f"{counts}; {rule.title} allows {want} rows or, from the first present frame, {want - leading}"
+        )
+    raise ScoreError(f"{counts}; {rule.title} needs one row for every frame")
 
 
 def require_scorable(rule: BenchmarkRule, truth: GroundTruth) -> None:
@@ -172,15 +189,17 @@ def _prepare(rule: BenchmarkRule, truth: GroundTruth, track: Track) -> tuple[Flo
 def score_sequence(rule: BenchmarkRule, truth: GroundTruth, track: Track) -> tuple[SequenceScore, str | None]:
     """Score one sequence; the second value says what the rule repaired, or is None.
 
-    Raises ScoreError for rows that the rule does not allow, and for nan boxes where the benchmark has no rule for them.
+    Raises:
+        ScoreError: An annotation that cannot be scored, a number of rows that the rule does not allow, or boxes that
+            are not finite where the benchmark has no rule for them.
     """
     require_scorable(rule, truth)
     truth, track, note = _fit_length(rule, truth, track)
-    bad = ~np.isfinite(track.boxes).all(axis=1)
-    if bad.any() and not rule.long_term:
-        first = int(np.flatnonzero(bad)[0])
+    broken = ~np.isfinite(track.boxes).all(axis=1)
+    if broken.any() and not rule.long_term:
+        first = int(np.flatnonzero(broken)[0])
         raise ScoreError(
-            f"{track.name}: {int(bad.sum())} result boxes are not finite, first in row {first + 1}: "
+            f"{track.name}: {int(broken.sum())} result boxes are not finite, first in row {first + 1}: "
             f"{track.boxes[first].tolist()}; {rule.title} has no rule for them"
         )
     boxes, gt = _prepare(rule, truth, track)
@@ -243,19 +262,25 @@ def score_benchmark(
 ) -> BenchmarkScore:
     """Score one tracker's results against a benchmark.
 
-    truths: annotations of all sequences of the benchmark. tracks: results by sequence name.
-    missing: sequences without results are an error (the benchmarks' own rule), are left out (the numbers then hold for
-        a subset, and `missing` lists the rest), or count as zero.
-    Raises ScoreError that names the sequences and what is wrong with them.
+    Args:
+        rule: The benchmark's protocol.
+        truths: Annotations of all sequences of the benchmark.
+        tracks: Results by sequence name.
+        tracker: Name of the tracker.
+        missing: Sequences without results are an error (the benchmarks' own rule), are skipped (the numbers then hold
+            for a subset, and `missing` lists the rest), or count as zero.
+
+    Raises:
+        ScoreError: Sequences that cannot be scored, by name.
     """
     if not truths:
-        raise ScoreError(f"no annotated sequences of {rule.title}")
+        raise ScoreError(f"0 annotated sequences of {rule.title}; expected at least one")
     absent = tuple(truth.name for truth in truths if truth.name not in tracks)
     if absent and (missing == "error" or len(absent) == len(truths)):
         shown = ", ".join(absent[:5]) + (", ..." if len(absent) > 5 else "")
         raise ScoreError(
             f"{tracker} has no results for {len(absent)} of {len(truths)} sequences of {rule.title}: {shown}; "
-            "complete them, or score a part with missing=skip or missing=zero"
+            "complete them, or score the others with missing=skip or missing=zero"
         )
     if absent and missing == "zero" and rule.long_term:
         raise ScoreError(f"{rule.title} averages over thresholds of reported frames: missing=zero has no meaning there")
@@ -299,8 +324,8 @@ def _score_long_term(truths: Sequence[GroundTruth], tracks: Mapping[str, Track])
         if track is None:
             continue
         if track.confidence is None:
-            raise ScoreError(f"{track.name} has no confidences; precision, recall and F need one a frame")
-        # The frame that the tracker was given is no answer of its own; the toolkit still counts it as visible.
+            raise ScoreError(f"{track.name} has no confidences; precision, recall and F need one per frame")
+        # The box of the first frame is given, so it is not a result; the toolkit still counts the frame as visible.
         boxes, confidence = track.boxes.copy(), track.confidence.copy()
         boxes[0], confidence[0] = np.nan, np.nan
         prepared.append(long_term_track(boxes, truth.boxes, confidence, truth.size))

@@ -36,20 +36,31 @@ def score_files(
     missing: str = "error",
     echo: Callable[[str], object] = lambda _: None,
 ) -> list[BenchmarkScore]:
-    """Score several trackers' raw files; `echo` hears what was found in them.
+    """Score several trackers' raw files.
 
-    truth: annotations; None: `groundtruth` beside the first results. layout, missing: as in `sdstrack score --help`.
-    A tracker is called as its folder or archive; those of one name get their parent folder's before it.
-    Raises ResultsError or ScoreError.
+    A tracker has the name of its folder or archive; equal names get that of their parent folder as a prefix.
+
+    Args:
+        results: Folders or archives, one per tracker.
+        benchmark: Name of the rule.
+        truth: Annotations; None: `groundtruth` beside the first results.
+        attributes: Challenge attributes, see `read_attributes`.
+        layout: Meaning of four or eight numbers, as in `sdstrack score --help`.
+        missing: Sequences without results, as in `sdstrack score --help`.
+        echo: Receives one line per finding.
+
+    Raises:
+        ResultsError: Files that cannot be read, or an unknown layout.
+        ScoreError: Results that the benchmark's rule does not allow.
     """
     rule = get_rule(benchmark)
     if layout is not None and layout not in LAYOUTS:
-        raise ResultsError(f"no layout {layout!r}; known are {', '.join(LAYOUTS)}")
+        raise ResultsError(f"unknown layout {layout!r}; expected one of {', '.join(LAYOUTS)}")
     if missing not in MISSING:
         raise ResultsError(f"missing={missing!r}; expected one of {', '.join(MISSING)}")
     absent = next((path for path in results if not path.exists()), None)
     if absent:
-        raise ResultsError(f"no file or folder {absent}")
+        raise ResultsError(f"no file or folder {absent}; expected results, one per tracker")
     labels = _labels(results)
     place = truth or find_truth(results[0])
     truths = read_truths(place, rule, attributes)
@@ -61,10 +72,10 @@ def score_files(
     scores = []
     names, form = [t.name for t in truths], cast("Layout | None", layout)
     for path, label in zip(results, labels, strict=True):
-        found = read_results(path, names, form, label, rounded=rule.round_results)
-        echo(found.describe())
+        result_set = read_results(path, names, form, label, rounded=rule.round_results)
+        echo(result_set.describe())
         choice = cast("Literal['error', 'skip', 'zero']", missing)
-        score = score_benchmark(rule, truths, found.tracks, found.tracker, choice)
+        score = score_benchmark(rule, truths, result_set.tracks, result_set.tracker, choice)
         score = replace(score, notes=(*unsized, *score.notes))
         for note in score.notes[:5]:
             echo(f"  note: {note}")
@@ -80,10 +91,10 @@ def score_files(
 def _with_sizes(
     truths: Sequence[GroundTruth], place: Path, rule: BenchmarkRule
 ) -> tuple[list[GroundTruth], tuple[str, ...]]:
-    """The annotations with the sizes of their images where `place` is a dataset, and a note where it is not."""
+    """The annotations with the sizes of their images where `place` is a dataset, and a note where it is not one."""
     try:
         dataset = open_dataset(rule.layout.name, place, cut=True)
-    except SequenceError:  # annotations alone, as most people have them
+    except SequenceError:  # annotations without images, the usual case
         dataset = None
     sized = [replace(item, size=_image_size(item.name, dataset)) for item in truths]
     unknown = sum(item.size is None for item in sized)
@@ -95,7 +106,7 @@ def _with_sizes(
 
 
 def _image_size(name: str, dataset: Dataset | None) -> tuple[int, int] | None:
-    """(width, height) of a sequence's images; None where the dataset has none of it."""
+    """(width, height) of a sequence's images; None where the dataset does not have them."""
     try:
         return None if dataset is None else dataset.image_size(name)
     except SequenceError:
@@ -103,21 +114,25 @@ def _image_size(name: str, dataset: Dataset | None) -> tuple[int, int] | None:
 
 
 def _labels(results: Sequence[Path]) -> list[str]:
-    """A name of its own for every tracker. Raises ResultsError where there is none."""
+    """A unique name for every tracker.
+
+    Raises:
+        ResultsError: Two have the same name.
+    """
     stems = [stem_of(path.absolute()) for path in results]
-    found = [
+    labels = [
         stem if stems.count(stem) == 1 else f"{path.absolute().parent.name}/{stem}"
         for path, stem in zip(results, stems, strict=True)
     ]
-    label, count = Counter(found).most_common(1)[0]
+    label, count = Counter(labels).most_common(1)[0]
     if count > 1:
-        same = [str(path) for path, name in zip(results, found, strict=True) if name == label]
+        same = [str(path) for path, name in zip(results, labels, strict=True) if name == label]
         raise ResultsError(f"{' and '.join(same)} would both be called {label}; give each tracker a name of its own")
-    return found
+    return labels
 
 
 def print_scores(scores: Sequence[BenchmarkScore]) -> None:
-    """Print one row a tracker."""
+    """Print a table with one row per tracker."""
     from rich.console import Console
     from rich.table import Table
 
@@ -130,7 +145,7 @@ def print_scores(scores: Sequence[BenchmarkScore]) -> None:
 
 
 def score_to_json(score: BenchmarkScore) -> dict[str, object]:
-    """All numbers of one tracker as plain JSON values; per-frame errors are left to the raw files."""
+    """All numbers of one tracker as plain JSON values, without the errors per frame."""
     rule = get_rule(score.benchmark)
     document: dict[str, object] = {
         "benchmark": score.benchmark,

@@ -83,5 +83,5 @@ def test_score_says_what_is_wrong(tmp_path: Path) -> None:
     assert set(json.loads((tmp_path / "two.json").read_text())["trackers"]) == {"x/t", "y/t"}
     said = call("score", tmp_path / "t", tmp_path / "t", "-b", "lasher")
     assert f"would both be called {tmp_path.name}/t; give each tracker a name of its own" in said
-    assert "no layout 'ltrb'" in call("score", tmp_path / "t", "--benchmark", "lasher", "--layout", "ltrb")
-    assert "no benchmark 'x'" in call("score", tmp_path / "t", "--benchmark", "x")
+    assert "unknown layout 'ltrb'" in call("score", tmp_path / "t", "--benchmark", "lasher", "--layout", "ltrb")
+    assert "unknown benchmark 'x'" in call("score", tmp_path / "t", "--benchmark", "x")

@@ -121,5 +121,5 @@ def test_registry_entries_keep_their_neighbours(tmp_path: Path) -> None:
 
 
 def test_events_have_no_channel() -> None:
-    with pytest.raises(VotError, match="TraX has no channel for event; it has depth, thermal"):
+    with pytest.raises(VotError, match="TraX has no channel for event; expected one of depth, thermal"):
         channel_of(Modality.EVENT)

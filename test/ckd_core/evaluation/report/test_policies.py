@@ -81,10 +81,12 @@ def test_the_command_compares_policies(scenes: Path, tmp_path: Path, tiny_weight
 def test_what_cannot_be_compared(scenes: Path, tmp_path: Path, tiny_weights: Path) -> None:
     dataset = open_dataset("folder", scenes)
     plan = RunPlan(open_inputs(dataset), ModelSpec(TINY, tiny_weights), tmp_path / "x", device="cpu", threads=1)
-    with pytest.raises(TableError, match="no policy guess; known are zeros, last, duplicate, alone"):
+    with pytest.raises(TableError, match="unknown policy guess; expected one or more of zeros, last, duplicate, alone"):
         policy_table(plan, ["guess"])
-    with pytest.raises(TableError, match="no condition but full: no image is missing; give some, such as rgb_only"):
+    with pytest.raises(
+        TableError, match="full is the only condition, so no image is missing; give others, such as rgb_only"
+    ):
         policy_table(plan, ["zeros"], ["full"], synthetic=False)
     nano = RunPlan(open_inputs(dataset), NanoTrackSpec(tmp_path), tmp_path / "x", device="cpu", threads=1)
-    with pytest.raises(TableError, match="with a model of this package"):
+    with pytest.raises(TableError, match="with a network of this package"):
         policy_table(nano, ["zeros"])

@@ -49,5 +49,5 @@ def test_a_recording_holds_images_boxes_and_scores(scenes: Path, tmp_path: Path,
     assert "/a/plot/overlap" in paths
     assert write_recording(run, tmp_path / "small.rrd", sequences=["d"]) == ["d"]
     assert (tmp_path / "small.rrd").stat().st_size < (run / "run.rrd").stat().st_size
-    with pytest.raises(ManifestError, match="is not a run's folder"):
+    with pytest.raises(ManifestError, match="is not the folder of a run"):
         write_recording(tmp_path, tmp_path / "x.rrd")

@@ -130,7 +130,7 @@ def test_depth_keeps_its_type(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("fog", "no condition 'fog'; known are full, rgb_only"),
+        ("fog", "unknown condition 'fog'; expected one of full, rgb_only"),
         ("noise=lots", "'lots' is not a number"),
         ("noise=-1", "at least 0"),
         ("noise=0.1@depth", "not one of rgb, aux, both"),

@@ -91,7 +91,7 @@ def test_a_run_that_goes_on_with_other_versions_says_so(tmp_path: Path, caplog: 
     manifest = read_manifest(tmp_path)
     assert manifest["earlier"] == [before]
     assert manifest["git_revision"] == "b"
-    assert caplog.text.count("goes on under other versions: torch 1 -> 2, git revision a -> b") == 1
+    assert caplog.text.count("continues under other versions: torch 1 -> 2, git revision a -> b") == 1
     claim_folder(tmp_path, RUN, NOW, {"a": "2"}, restart=False)
     assert read_manifest(tmp_path)["earlier"] == [], "nothing of yesterday is left"
 

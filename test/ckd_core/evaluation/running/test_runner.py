@@ -164,7 +164,7 @@ def test_modality_table_by_group(scenes: Path, tmp_path: Path, tiny_weights: Pat
     assert f"tiny.safetensors (SHA-256 {plan.tracker.describe()['weights_sha256'][:12]})" in text
     assert f"| sequence | group | {TINY} (both) | {TINY} (rgb) | {TINY} (aux) |" in text
     assert text.count("| d | held-out |  | ") == 2
-    with pytest.raises(TableError, match="stand in two groups: a"):
+    with pytest.raises(TableError, match="in more than one group: a;"):
         Groups((Group("x", ("a",)), Group("y", ("a",))))
 
 

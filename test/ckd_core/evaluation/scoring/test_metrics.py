@@ -62,7 +62,7 @@ def test_refuses_arrays_that_do_not_match() -> None:
         metrics.overlap(np.zeros((3, 4)), np.zeros((2, 4)))
     with pytest.raises(MetricError, match=r"shape \(3, 5\)"):
         metrics.overlap(np.zeros((3, 5)), np.zeros((3, 4)))
-    with pytest.raises(MetricError, match="one a frame"):
+    with pytest.raises(MetricError, match="one per box"):
         long_term_track(np.ones((2, 4)), np.ones((2, 4)), np.ones(3))
     with pytest.raises(MetricError, match="without a visible frame"):
         long_term_score([long_term_track(np.ones((2, 4)), np.full((2, 4), np.nan), np.ones(2))])

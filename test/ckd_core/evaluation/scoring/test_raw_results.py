@@ -124,7 +124,7 @@ def test_vot_files_and_confidences(tmp_path: Path) -> None:
     np.testing.assert_array_equal(track.boxes[3], [5, 6, 7, 8])
     np.testing.assert_array_equal(track.confidence, [np.nan, 0.5, 0.1, 0.7])
     (folder / "a_001_confidence.value").write_text("\n0.5\nhigh\n0.7\n")
-    with pytest.raises(ResultsError, match=r"its _confidence\.value is not one number a line: .*'high'"):
+    with pytest.raises(ResultsError, match=r"its _confidence\.value does not hold one number per line: .*'high'"):
         read_results(folder, ["a"])
     five = write(tmp_path / "five", a="1,2,3,4,0.5\n5,6,7,8,0.25\n")
     np.testing.assert_array_equal(read_results(five, ["a"]).tracks["a"].confidence, [0.5, 0.25])

@@ -213,5 +213,5 @@ def test_depthtrack_reports_precision_recall_and_f() -> None:
 
 
 def test_unknown_benchmark() -> None:
-    with pytest.raises(RuleError, match="no benchmark 'lahser'; known are lasher"):
+    with pytest.raises(RuleError, match="unknown benchmark 'lahser'; expected one of lasher"):
         get_rule("lahser")
