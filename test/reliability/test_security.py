@@ -124,7 +124,12 @@ def test_the_reader_of_torch_files_may_load_them_in_one_way_only(options: str) -
 
 
 _NO_NETWORK = """
-import socket, sys
+import os, socket, sys
+def no_fork(event, arguments):
+    if event == "os.fork":  # a child could open sockets unseen
+        os.write(2, b"forked")
+        os._exit(1)
+sys.addaudithook(no_fork)
 def refused(*arguments, **named):
     raise SystemExit("a socket was opened")
 class Refused(socket.socket):
@@ -135,7 +140,8 @@ from pathlib import Path
 from ckd_core.tracking import build_tracker
 from ckd_core.frame import BoundingBox, Modality, MultiModalFrame
 tracker = build_tracker(model="sdstrack_tiny_test", weights=Path(sys.argv[1]), modality=Modality.DEPTH,
-                        engine="torch/fp32", device="cpu")
+                        engine=sys.argv[2], device="cpu")
+assert tracker.engine.name == sys.argv[2]
 rgb = np.random.default_rng(0).integers(0, 255, (96, 128, 3), dtype=np.uint8)
 tracker.start(MultiModalFrame(0.0, rgb, rgb[..., 0].astype(np.uint16), Modality.DEPTH), BoundingBox(30, 30, 30, 30))
 tracker.update(MultiModalFrame(0.1, rgb, rgb[..., 0].astype(np.uint16), Modality.DEPTH))
@@ -143,13 +149,16 @@ print("tracked")
 """
 
 
-def test_tracking_opens_no_connection(tmp_path: Path) -> None:
+@pytest.mark.parametrize("engine", ["torch/fp32", "openvino/fp32"])
+def test_tracking_opens_no_connection(engine: str, tmp_path: Path) -> None:
+    if engine.startswith("openvino"):
+        pytest.importorskip("openvino", reason="the optional engine OpenVINO is not installed")
     from testkit.reliability.weights import write_tiny_weights
 
     weights = write_tiny_weights(tmp_path / "tiny.safetensors")
     environment = dict(os.environ, PYTHONPATH=str(ROOT), OMP_NUM_THREADS="1")
     done = subprocess.run(
-        [sys.executable, "-c", _NO_NETWORK, str(weights)],
+        [sys.executable, "-c", _NO_NETWORK, str(weights), engine],
         env=environment, capture_output=True, text=True, timeout=280, check=False,
     )  # fmt: skip
     assert (done.returncode, done.stdout.strip()) == (0, "tracked"), done.stderr[-2000:]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, nullcontext
@@ -205,6 +206,7 @@ def _in_ray_task(device: str, gpus: float) -> tuple[str, int]:
 
 def _on_ray(plan: RunPlan, jobs: list[_Job]) -> Iterator[tuple[_Job, TrackRecord | Exception]]:
     """One task per sequence; every machine of the cluster needs the dataset under the same path."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # else it reports each run to its maker
     try:
         import ray
     except ImportError as error:

@@ -5,6 +5,7 @@ They need the network only to convert it; an engine loaded from an export folder
 
 from __future__ import annotations
 
+import sys
 from abc import abstractmethod
 from typing import TYPE_CHECKING, Any
 
@@ -168,11 +169,14 @@ def openvino_program(model: Any, precision: str, threads: int, exact: bool = Fal
 
 
 def openvino_core() -> Any:
-    """Return OpenVINO's entry object.
+    """Return OpenVINO's entry object. The only place that imports it first.
 
     Raises:
         EngineUnavailableError: OpenVINO is not installed.
     """
+    # With this package OpenVINO and NNCF report every import and conversion to a web service, each time from a process
+    # forked off a thread. Both do without it.
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # None: as if it were not installed
     try:
         import openvino
     except ImportError as error:
