@@ -15,17 +15,17 @@ if TYPE_CHECKING:
 
 
 def call(*words: object) -> str:
-    answer = CliRunner().invoke(build_app(ckd_core.commands), [str(word) for word in words])
-    if answer.exception is not None and not isinstance(answer.exception, SystemExit):
-        return f"error: {answer.exception}"
-    return answer.output
+    outcome = CliRunner().invoke(build_app(ckd_core.commands), [str(word) for word in words])
+    if outcome.exception is not None and not isinstance(outcome.exception, SystemExit):
+        return f"error: {outcome.exception}"
+    return outcome.output
 
 
-def test_benchmark_and_robustness(scenes: Path, tmp_path: Path, tiny_weights: Path) -> None:
+def test_benchmark_and_robustness_write_runs_and_tables(scenes: Path, tmp_path: Path, tiny_weights: Path) -> None:
     common = ["--dataset", "folder", "--root", scenes, "--model", TINY, "--weights", tiny_weights]
     common += ["--device", "cpu", "--threads", 1]
-    said = call("benchmark", *common, "--out", tmp_path / "run", "--sequences", "a,d")
-    assert "folder: 2 sequences, one worker, 1 threads each, cpu" in said
+    output = call("benchmark", *common, "--out", tmp_path / "run", "--sequences", "a,d")
+    assert "folder: 2 sequences, one worker, 1 threads each, cpu" in output
     score = json.loads((tmp_path / "run" / "score.json").read_text())["trackers"][TINY]
     assert set(score["sequences"]) == {"a", "d"}
     assert (tmp_path / "run" / "report.html").is_file()
@@ -37,8 +37,8 @@ def test_benchmark_and_robustness(scenes: Path, tmp_path: Path, tiny_weights: Pa
     assert [row["input"] for row in rows] == ["both", "rgb", "aux"] * 2
     runs = [tmp_path / "mod" / f"{TINY}_{shown}" for shown in ("both", "aux")]
     truth = ["--truth", scenes, "--missing", "skip", "--report", tmp_path / "compared"]
-    said = call("score", *runs, "--benchmark", "folder", *truth)
-    assert f"{TINY}_aux: 1 files comma delimited, xywh, decimals" in said
+    output = call("score", *runs, "--benchmark", "folder", *truth)
+    assert f"{TINY}_aux: 1 files comma delimited, xywh, decimals" in output
     compared = json.loads((tmp_path / "compared" / "report.json").read_text())["trackers"]
     own = json.loads((runs[0] / "manifest.json").read_text())
     assert set(compared) == {run.name for run in runs}
@@ -62,26 +62,26 @@ def test_verbs_share_options_and_offer_only_their_own() -> None:
     assert "@both;" in robustness, "brackets would be taken for markup"
 
 
-def test_score_says_what_is_wrong(tmp_path: Path) -> None:
+def test_score_reports_what_is_wrong(tmp_path: Path) -> None:
     (tmp_path / "t").mkdir()
     (tmp_path / "groundtruth").mkdir()
     for name in ("a", "b"):
         (tmp_path / "groundtruth" / f"{name}.txt").write_text("5,5,9,9\n5,5,9,9\n")
     (tmp_path / "t" / "a.txt").write_text("5 5 9 9\n5 5 9 9\n")
-    said = call("score", tmp_path / "t", "--benchmark", "lasher")
-    assert "no results for 1 of 2 sequences of LasHeR test split: b" in said
-    said = call("score", tmp_path / "t", "--benchmark", "lasher", "--missing", "skip")
-    assert "t: 1 files space delimited, xywh, integers" in said
-    assert "1 sequences without results, left out: b" in said
+    output = call("score", tmp_path / "t", "--benchmark", "lasher")
+    assert "no results for 1 of 2 sequences of LasHeR test split: b" in output
+    output = call("score", tmp_path / "t", "--benchmark", "lasher", "--missing", "skip")
+    assert "t: 1 files space delimited, xywh, integers" in output
+    assert "1 sequences without results, left out: b" in output
     for place in ("x", "y"):
         shutil.copytree(tmp_path / "t", tmp_path / place / "t")
-    said = call(
+    output = call(
         "score", tmp_path / "x" / "t", tmp_path / "y" / "t", "-b", "lasher", "--missing", "skip", "--out",
         tmp_path / "two.json", "--truth", tmp_path / "groundtruth",
     )  # fmt: skip
-    assert "x/t: 1 files space delimited" in said
+    assert "x/t: 1 files space delimited" in output
     assert set(json.loads((tmp_path / "two.json").read_text())["trackers"]) == {"x/t", "y/t"}
-    said = call("score", tmp_path / "t", tmp_path / "t", "-b", "lasher")
-    assert f"would both be called {tmp_path.name}/t; give each tracker a name of its own" in said
+    output = call("score", tmp_path / "t", tmp_path / "t", "-b", "lasher")
+    assert f"would both be called {tmp_path.name}/t; give each tracker a name of its own" in output
     assert "unknown layout 'ltrb'" in call("score", tmp_path / "t", "--benchmark", "lasher", "--layout", "ltrb")
     assert "unknown benchmark 'x'" in call("score", tmp_path / "t", "--benchmark", "x")

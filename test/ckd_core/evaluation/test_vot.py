@@ -72,17 +72,17 @@ def vot(workspace: Path, *words: str) -> str:
     return done.stdout + done.stderr
 
 
-def test_the_toolkit_gets_the_boxes_of_a_direct_run(tmp_path: Path, tiny_weights: Path) -> None:
+def test_the_toolkit_receives_the_boxes_of_a_direct_run(tmp_path: Path, tiny_weights: Path) -> None:
     for package in ("vot", "trax"):
         pytest.importorskip(package, reason="vot-toolkit and vot-trax are not installed")
     workspace = vot_workspace(tmp_path)
     words = ["vot", "--model", TINY, "--weights", tiny_weights, "--device", "cpu", "--threads", "1"]
-    answer = CliRunner().invoke(
+    outcome = CliRunner().invoke(
         build_app(ckd_core.commands), [*map(str, words), "--registry", str(workspace / "trackers.ini")]
     )
-    assert answer.exit_code == 0, answer.output
-    said = vot(workspace, "evaluate", "sdstrack")
-    assert "Evaluation concluded" in said, said
+    assert outcome.exit_code == 0, outcome.output
+    output = vot(workspace, "evaluate", "sdstrack")
+    assert "Evaluation concluded" in output, output
     dataset = open_dataset("depthtrack", workspace / "sequences")
     rule = get_rule("depthtrack")
     results = read_results(workspace / "results" / "sdstrack" / "longterm", dataset.names)
@@ -104,7 +104,7 @@ def test_the_toolkit_gets_the_boxes_of_a_direct_run(tmp_path: Path, tiny_weights
     assert ours == pytest.approx(theirs, abs=0.005)  # the toolkit paints regions on a pixel grid
 
 
-def test_registry_entries_keep_their_neighbours(tmp_path: Path) -> None:
+def test_a_registry_entry_replaces_only_its_own(tmp_path: Path) -> None:
     path = tmp_path / "trackers.ini"
     path.write_text("[other]\nlabel = Other\nprotocol = trax\ncommand = other\n")
     write_registry(path, registry_entry("ours", "Ours", ["--model", "a b"]))
@@ -120,6 +120,6 @@ def test_registry_entries_keep_their_neighbours(tmp_path: Path) -> None:
         write_registry(path, registry_entry("ours", "Ours", []))
 
 
-def test_events_have_no_channel() -> None:
+def test_events_have_no_trax_channel() -> None:
     with pytest.raises(VotError, match="TraX has no channel for event; expected one of depth, thermal"):
         channel_of(Modality.EVENT)

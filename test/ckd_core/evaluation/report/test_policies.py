@@ -36,20 +36,20 @@ def rows(**auc: float) -> list[PolicyRow]:
     return found
 
 
-def test_the_best_policy_weighs_both_kinds_alike() -> None:
-    made = rows(zeros=0.3, duplicate=0.4)
-    assert best_policy(made) == "duplicate"
-    text = policy_markdown(made)
+def test_the_best_policy_weights_both_kinds_equally() -> None:
+    table = rows(zeros=0.3, duplicate=0.4)
+    assert best_policy(table) == "duplicate"
+    text = policy_markdown(table)
     assert "| zeros | 0.350 | 0.350 | 0.350 |" in text
     assert "Best over both kinds: duplicate (mean AUC 0.525)" in text
-    gone = [replace(row, sequence="gone", auc=float("nan")) for row in made if row.sequence == "s0"]
-    assert best_policy([*gone, *made]) == "duplicate"
-    assert "| zeros | 0.350 | 0.350 | 0.350 |" in policy_markdown([*made, *gone])
-    synthetic_only = [*made, PolicyRow("zeros", "bursts", "s9", "synthetic", 10, 1.4, 1.0, 0)]
+    gone = [replace(row, sequence="gone", auc=float("nan")) for row in table if row.sequence == "s0"]
+    assert best_policy([*gone, *table]) == "duplicate"
+    assert "| zeros | 0.350 | 0.350 | 0.350 |" in policy_markdown([*table, *gone])
+    synthetic_only = [*table, PolicyRow("zeros", "bursts", "s9", "synthetic", 10, 1.4, 1.0, 0)]
     assert best_policy(synthetic_only) == "zeros"
 
 
-def test_synthetic_clips_are_made_once_and_alike(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_synthetic_clips_are_written_once_and_repeat_exactly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(policies, "CLIPS", policies.CLIPS[:1])
     monkeypatch.setattr(policies, "CLIP_FRAMES", 3)
     (name, folder), *_ = policies.synthetic_sequences(tmp_path / "a").folders
@@ -65,8 +65,8 @@ def test_synthetic_clips_are_made_once_and_alike(tmp_path: Path, monkeypatch: py
 def test_the_command_compares_policies(scenes: Path, tmp_path: Path, tiny_weights: Path) -> None:
     words = ["robustness", "-d", "folder", "--root", scenes, "--out", tmp_path / "p", "--model", TINY, "--threads", 1]
     words += ["--weights", tiny_weights, "--device", "cpu", "--policies", "zeros,alone", "--no-synthetic"]
-    answer = CliRunner().invoke(build_app(ckd_core.commands), [*map(str, words), "--conditions", "rgb_only,bursts"])
-    assert answer.exit_code == 0, answer.output
+    outcome = CliRunner().invoke(build_app(ckd_core.commands), [*map(str, words), "--conditions", "rgb_only,bursts"])
+    assert outcome.exit_code == 0, outcome.output
     found = [PolicyRow(**row) for row in json.loads((tmp_path / "p" / "policies.json").read_text())["policies"]]
     assert {row.sequence for row in found} == {"a", "b", "c"}, "d has one camera"
     assert len([row for row in found if row.policy == "any"]) == 3
@@ -75,10 +75,10 @@ def test_the_command_compares_policies(scenes: Path, tmp_path: Path, tiny_weight
     }
     zeros, alone = ([row.auc for row in found if row.policy == policy] for policy in ("zeros", "alone"))
     assert zeros != alone
-    assert "Best over" in answer.output
+    assert "Best over" in outcome.output
 
 
-def test_what_cannot_be_compared(scenes: Path, tmp_path: Path, tiny_weights: Path) -> None:
+def test_policies_that_cannot_be_compared_are_refused(scenes: Path, tmp_path: Path, tiny_weights: Path) -> None:
     dataset = open_dataset("folder", scenes)
     plan = RunPlan(open_inputs(dataset), ModelSpec(TINY, tiny_weights), tmp_path / "x", device="cpu", threads=1)
     with pytest.raises(TableError, match="unknown policy guess; expected one or more of zeros, last, duplicate, alone"):

@@ -39,9 +39,9 @@ def test_a_recording_holds_images_boxes_and_scores(scenes: Path, tmp_path: Path,
     dataset = open_dataset("folder", scenes).select(["a", "d"])
     condition = parse_condition("full")
     run_benchmark(RunPlan(open_inputs(dataset), ModelSpec(TINY, tiny_weights), run, condition, device="cpu", threads=1))
-    answer = CliRunner().invoke(build_app(ckd_core.commands), ["view", str(run), "--root", str(scenes)])
-    assert answer.exit_code == 0, answer.output
-    assert "2 sequences" in answer.output
+    outcome = CliRunner().invoke(build_app(ckd_core.commands), ["view", str(run), "--root", str(scenes)])
+    assert outcome.exit_code == 0, outcome.output
+    assert "2 sequences" in outcome.output
     rrd("verify", run / "run.rrd")
     paths = set(re.findall(r"/[ad]/[a-z/]+", rrd("print", run / "run.rrd")))
     wanted = {"/a/image/colour", "/a/image/auxiliary", "/a/image/tracker", "/a/image/annotation", "/d/plot/score"}

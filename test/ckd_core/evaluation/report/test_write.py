@@ -81,7 +81,7 @@ def test_numbers_are_in_json_and_csv(tmp_path: Path) -> None:
     assert "&lt;b&gt;" in page
 
 
-def test_reports_that_make_no_sense(tmp_path: Path) -> None:
+def test_empty_or_ambiguous_reports_are_refused(tmp_path: Path) -> None:
     first = two_scores()[0]
     with pytest.raises(ReportError, match="nothing to report"):
         write_report(tmp_path, [])
@@ -93,7 +93,7 @@ def test_reports_that_make_no_sense(tmp_path: Path) -> None:
         write_report(tmp_path, [first, other])
 
 
-def test_sorting_works_in_a_browser(tmp_path: Path) -> None:
+def test_tables_sort_in_a_browser(tmp_path: Path) -> None:
     page = write_report(tmp_path, two_scores())
     clicks = """<script>
     var heads=document.querySelectorAll('#sequences th');function names(){return Array.prototype.map.call(
@@ -111,7 +111,7 @@ def test_sorting_works_in_a_browser(tmp_path: Path) -> None:
     assert up.split("|") == down.split("|")[::-1]
 
 
-def test_a_run_with_a_missing_camera_is_shown(scenes: Path, tmp_path: Path, tiny_weights: Path) -> None:
+def test_a_page_shows_a_run_with_a_missing_camera(scenes: Path, tmp_path: Path, tiny_weights: Path) -> None:
     dataset = open_dataset("folder", scenes).select(["a", "b", "c"])
     inputs, condition = open_inputs(dataset), parse_condition("switching=4")
     plan = RunPlan(inputs, ModelSpec(TINY, tiny_weights), tmp_path / "run", condition, device="cpu", threads=1)
@@ -184,7 +184,7 @@ def test_every_real_sequence_on_one_page(shared_data: Path, tmp_path: Path) -> N
 
 
 def summary_of(result: RunResult, name: str) -> dict[str, float]:
-    """Frames without the object are counted apart."""
+    """Summary of a sequence in which the object is absent for a while."""
     summary = asdict(summarize_record(result.records[name], result.plan.inputs.sequences[name]))
     assert summary["absent"] == int(result.plan.inputs.sequences[name].absent.sum()) > 20
     return summary

@@ -27,7 +27,7 @@ def shown(sequence: Sequence, text: str, index: int, seed: int = 0) -> MultiModa
 
 
 @pytest.mark.parametrize("text", PROTOCOL)
-def test_a_pattern_starts_full_and_never_blinds_both(thermal: Sequence, text: str) -> None:
+def test_a_pattern_starts_full_and_always_leaves_one_camera(thermal: Sequence, text: str) -> None:
     present = parse_condition(text).presence(thermal)
     assert present.shape == (60, 2)
     assert present[0].all()
@@ -36,7 +36,7 @@ def test_a_pattern_starts_full_and_never_blinds_both(thermal: Sequence, text: st
     np.testing.assert_array_equal(present, again)
 
 
-def test_how_much_is_missing(thermal: Sequence) -> None:
+def test_patterns_remove_the_stated_share_of_frames(thermal: Sequence) -> None:
     def missing(text: str, seed: int = 0) -> list[float]:
         return (~parse_condition(text, seed).presence(thermal)[1:]).mean(axis=0).round(2).tolist()
 
@@ -64,7 +64,7 @@ def test_a_colour_only_sequence_cannot_lose_its_camera(tmp_path: Path) -> None:
         parse_condition("aux_only").presence(sequence)
 
 
-def test_degradations_spoil_what_they_say(thermal: Sequence) -> None:
+def test_degradations_change_only_their_target(thermal: Sequence) -> None:
     clean = thermal.frame(5)
     assert clean.rgb is not None
     assert clean.aux is not None
@@ -140,6 +140,6 @@ def test_depth_keeps_its_type(tmp_path: Path) -> None:
         ("bursts@aux", "takes no @aux"),
     ],
 )
-def test_refuses(text: str, message: str) -> None:
+def test_unknown_conditions_and_impossible_amounts_are_refused(text: str, message: str) -> None:
     with pytest.raises(ConditionError, match=message):
         parse_condition(text)

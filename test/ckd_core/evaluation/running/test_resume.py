@@ -29,7 +29,7 @@ def plan_of(scenes: Path, out: Path, weights: Path, engine: str = "torch/fp32") 
 
 
 def finish(out: Path, name: str) -> None:
-    """Files as of a sequence that is tracked."""
+    """Write the files of a tracked sequence."""
     for folder, suffix in (("results", "txt"), ("timing", "csv"), ("tracks", "csv")):
         (out / folder).mkdir(parents=True, exist_ok=True)
         (out / folder / f"{name}.{suffix}").write_text("1\n")
@@ -54,18 +54,18 @@ def test_another_sequence_of_the_same_name_is_tracked_again(
     assert "tracked again: b, c" in caplog.text
 
 
-def test_digests_see_boxes_stamps_and_images(scenes: Path) -> None:
+def test_digests_depend_on_boxes_stamps_and_images(scenes: Path) -> None:
     dataset = open_dataset("folder", scenes)
-    seen = {sequence_digest(dataset.open(name)) for name in dataset.names}
-    assert len(seen) == 4
+    digests = {sequence_digest(dataset.open(name)) for name in dataset.names}
+    assert len(digests) == 4
     (scenes / "a" / "timestamps.txt").write_text("".join(f"{index}\n" for index in range(12)))
-    seen.add(sequence_digest(dataset.open("a")))
+    digests.add(sequence_digest(dataset.open("a")))
     (scenes / "a" / "infrared" / "0011.png").rename(scenes / "a" / "infrared" / "0012.png")
-    seen.add(sequence_digest(dataset.open("a")))
-    assert len(seen) == 6
+    digests.add(sequence_digest(dataset.open("a")))
+    assert len(digests) == 6
 
 
-def test_what_was_tracked_before_digests_were_kept_is_tracked_again(tmp_path: Path) -> None:
+def test_tracks_without_a_digest_are_tracked_again(tmp_path: Path) -> None:
     claim_folder(tmp_path, RUN, NOW, {}, restart=False)
     finish(tmp_path, "a")
     finish(tmp_path, "b")
@@ -73,7 +73,7 @@ def test_what_was_tracked_before_digests_were_kept_is_tracked_again(tmp_path: Pa
     assert files(tmp_path) == ["manifest.json", "results/b.txt", "timing/b.csv", "tracks/b.csv"]
 
 
-def test_a_part_of_a_run_leaves_the_rest_as_it_was(tmp_path: Path) -> None:
+def test_running_some_sequences_keeps_the_others(tmp_path: Path) -> None:
     claim_folder(tmp_path, RUN, NOW, {"a": "1", "b": "2"}, restart=False)
     finish(tmp_path, "a")
     assert claim_folder(tmp_path, RUN, NOW, {"b": "2"}, restart=False)
@@ -82,7 +82,7 @@ def test_a_part_of_a_run_leaves_the_rest_as_it_was(tmp_path: Path) -> None:
     assert read_manifest(tmp_path)["inputs"] == {"a": "1", "b": "2"}
 
 
-def test_a_run_that_goes_on_with_other_versions_says_so(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_run_that_continues_with_other_versions_logs_it(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     before = {"started": "yesterday", "versions": {"torch": "1"}, "git_revision": "a"}
     claim_folder(tmp_path, RUN, before, {"a": "1"}, restart=False)
     finish(tmp_path, "a")
@@ -93,10 +93,10 @@ def test_a_run_that_goes_on_with_other_versions_says_so(tmp_path: Path, caplog: 
     assert manifest["git_revision"] == "b"
     assert caplog.text.count("continues under other versions: torch 1 -> 2, git revision a -> b") == 1
     claim_folder(tmp_path, RUN, NOW, {"a": "2"}, restart=False)
-    assert read_manifest(tmp_path)["earlier"] == [], "nothing of yesterday is left"
+    assert read_manifest(tmp_path)["earlier"] == [], "no track of yesterday is left"
 
 
-def test_a_run_that_never_started_is_in_nobodys_way(scenes: Path, tmp_path: Path, tiny_weights: Path) -> None:
+def test_a_run_without_results_is_replaced(scenes: Path, tmp_path: Path, tiny_weights: Path) -> None:
     with pytest.raises(EngineError, match="unknown engine 'opnvino/fp32'"):
         run_benchmark(plan_of(scenes, tmp_path / "typo", tiny_weights, "opnvino/fp32"))
     assert not (tmp_path / "typo").exists()
@@ -105,14 +105,14 @@ def test_a_run_that_never_started_is_in_nobodys_way(scenes: Path, tmp_path: Path
     assert read_manifest(tmp_path / "x")["run"] == RUN
 
 
-def test_results_of_nobody_knows_whom_are_kept(tmp_path: Path) -> None:
+def test_results_without_a_manifest_are_kept(tmp_path: Path) -> None:
     finish(tmp_path, "a")
     with pytest.raises(ManifestError, match=r"holds another run \(without manifest\.json\)"):
         claim_folder(tmp_path, RUN, NOW, {"a": "1"}, restart=False)
     assert len(files(tmp_path)) == 3
 
 
-def test_a_restart_leaves_nothing_of_the_other_run(tmp_path: Path) -> None:
+def test_a_restart_removes_all_files_of_the_other_run(tmp_path: Path) -> None:
     claim_folder(tmp_path, RUN, NOW, {"a": "1", "b": "2"}, restart=False)
     finish(tmp_path, "a")
     finish(tmp_path, "b")
@@ -124,21 +124,21 @@ def test_a_restart_leaves_nothing_of_the_other_run(tmp_path: Path) -> None:
     assert read_manifest(tmp_path)["inputs"] == {"a": "1"}
 
 
-def test_a_sequence_keeps_its_device_when_a_run_goes_on(scenes: Path, tmp_path: Path, tiny_weights: Path) -> None:
+def test_a_sequence_keeps_its_device_when_a_run_resumes(scenes: Path, tmp_path: Path, tiny_weights: Path) -> None:
     plan = replace(plan_of(scenes, tmp_path / "out", tiny_weights), device="cuda:0,cuda:1")
-    dealt = {job.name: job.device for job in _open_jobs(plan, ())}
-    assert dealt == {"a": "cuda:0", "b": "cuda:1", "c": "cuda:0", "d": "cuda:1"}
-    assert {job.name: job.device for job in _open_jobs(plan, ("a",))} == {name: dealt[name] for name in "bcd"}
+    devices = {job.name: job.device for job in _open_jobs(plan, ())}
+    assert devices == {"a": "cuda:0", "b": "cuda:1", "c": "cuda:0", "d": "cuda:1"}
+    assert {job.name: job.device for job in _open_jobs(plan, ("a",))} == {name: devices[name] for name in "bcd"}
 
 
-def test_a_ray_task_sees_its_own_gpu_alone() -> None:
+def test_a_ray_task_uses_its_own_gpu_only() -> None:
     assert _in_ray_task("cuda:1", 4) == _in_ray_task("auto", 4) == ("cuda", 1)
     assert _in_ray_task("auto", 0) == _in_ray_task("cpu", 4) == ("cpu", 0)
     with pytest.raises(RunError, match="device cuda:1 was asked for, but the Ray cluster has no GPU"):
         _in_ray_task("cuda:1", 0)
 
 
-def test_a_file_is_no_folder_of_a_run(tmp_path: Path) -> None:
+def test_a_file_cannot_be_the_folder_of_a_run(tmp_path: Path) -> None:
     (tmp_path / "out").write_text("mine")
     for place in (tmp_path / "out", tmp_path / "out" / "full"):
         with pytest.raises(ManifestError, match="out is a file; a run needs a folder of its own"):

@@ -77,7 +77,9 @@ def test_a_run_writes_everything_and_repeats_exactly(scenes: Path, tmp_path: Pat
     assert "git_revision" in manifest
 
 
-def test_processes_give_the_same_bytes_and_name_what_fails(scenes: Path, tmp_path: Path, tiny_weights: Path) -> None:
+def test_worker_processes_give_the_same_bytes_and_report_failures(
+    scenes: Path, tmp_path: Path, tiny_weights: Path
+) -> None:
     (scenes / "b" / "depth" / "0005.png").write_bytes(b"not an image")
     for workers in (1, 2):
         plan = plan_of(scenes, tmp_path / f"{workers}", tiny_weights, workers=workers)
@@ -94,7 +96,7 @@ def test_ray_gives_the_same_bytes(scenes: Path, tmp_path: Path, tiny_weights: Pa
     assert files_of(tmp_path / "one") == files_of(tmp_path / "two")
 
 
-def test_resumes_by_sequence(scenes: Path, tmp_path: Path, tiny_weights: Path) -> None:
+def test_a_run_resumes_by_sequence(scenes: Path, tmp_path: Path, tiny_weights: Path) -> None:
     done: list[str] = []
     first = plan_of(scenes, tmp_path / "out", tiny_weights)
     run_benchmark(first, lambda name, *_: done.append(name))
@@ -118,21 +120,21 @@ def test_another_run_in_the_folder_is_refused(scenes: Path, tmp_path: Path, tiny
     assert files_of(tmp_path / "out") != before
 
 
-def test_broken_sequences_are_named_before_anything_runs(scenes: Path, tmp_path: Path, tiny_weights: Path) -> None:
+def test_broken_sequences_are_listed_before_anything_runs(scenes: Path, tmp_path: Path, tiny_weights: Path) -> None:
     (scenes / "b" / "groundtruth.txt").write_text("1,2,3,4\n")
     (scenes / "c" / "event" / "0003.png").write_bytes(b"")
     dataset = open_dataset("folder", scenes)
     with pytest.raises(RunError, match=r"(?s)2 of 4 sequences cannot be used.*b: .*1 lines for 12 .*c: .*0 bytes"):
         open_inputs(dataset)
-    told: list[str] = []
-    kept = open_inputs(dataset, skip_broken=True, echo=told.append)
+    lines: list[str] = []
+    kept = open_inputs(dataset, skip_broken=True, echo=lines.append)
     assert kept.names == ("a", "d")
-    assert "2 sequences are left out" in told[0]
+    assert "2 sequences are left out" in lines[0]
     plan = RunPlan(kept, ModelSpec(TINY, tiny_weights), tmp_path / "o", device="cpu", threads=1)
     assert len(run_benchmark(plan).records) == 2
 
 
-def test_unusable_plans(scenes: Path, tmp_path: Path, tiny_weights: Path) -> None:
+def test_impossible_plans_are_refused(scenes: Path, tmp_path: Path, tiny_weights: Path) -> None:
     with pytest.raises(RunError, match="workers=0"):
         plan_of(scenes, tmp_path, tiny_weights, workers=0)
     with pytest.raises(RunError, match="unknown pool 'slurm'"):
@@ -145,7 +147,7 @@ def test_unusable_plans(scenes: Path, tmp_path: Path, tiny_weights: Path) -> Non
         read_record(tmp_path, "a")
 
 
-def test_modality_table_by_group(scenes: Path, tmp_path: Path, tiny_weights: Path) -> None:
+def test_modality_table_averages_by_group(scenes: Path, tmp_path: Path, tiny_weights: Path) -> None:
     plan = plan_of(scenes, tmp_path / "runs", tiny_weights, workers=2)
     groups = Groups((Group("held-out", ("b", "d")), Group("validation", ("a",))))
     rows = modality_table(plan, groups=groups)
@@ -172,7 +174,7 @@ def _auc(rows: list[TableRow], sequence: str) -> float:
     return next(row.auc for row in rows if row.sequence == sequence and row.input == "rgb")
 
 
-def test_a_sequence_whose_object_never_comes_back_has_no_part_in_means() -> None:
+def test_a_sequence_whose_object_never_returns_is_not_averaged() -> None:
     row = TableRow("a", "all", TINY, "both", 9, 0.5, 0.75, 1, 0, 0)
     gone = TableRow("b", "all", TINY, "both", 0, float("nan"), float("nan"), 0, 11, 2)
     total = mean_row([row, gone])
@@ -180,7 +182,7 @@ def test_a_sequence_whose_object_never_comes_back_has_no_part_in_means() -> None
     assert np.isnan(mean_row([gone]).auc)
 
 
-def test_robustness_table(scenes: Path, tmp_path: Path, tiny_weights: Path) -> None:
+def test_robustness_table_compares_with_the_full_input(scenes: Path, tmp_path: Path, tiny_weights: Path) -> None:
     table = robustness_table(plan_of(scenes, tmp_path / "robust", tiny_weights), ["bursts", "misaligned=4"])
     assert [row.condition for row in table] == ["full", "bursts=0.3", "misaligned=4@aux"]
     assert table[0].auc_change == 0.0
@@ -203,10 +205,10 @@ def test_nanotrack_follows_a_real_object(shared_data: Path, tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_an_interrupted_run_goes_on_to_the_same_result(
+def test_an_interrupted_run_continues_to_the_same_result(
     scenes: Path, tmp_path: Path, tiny_weights: Path, workers: int
 ) -> None:
-    """SIGINT, as Ctrl-C sends it, in the middle; the same command again; byte for byte the uninterrupted run."""
+    """SIGINT, as from Ctrl-C, in the middle, then the same command again: byte for byte the uninterrupted run."""
     for index in range(4, 12):
         write_scene(scenes / f"more{index:02d}", frames=60, seed=index)
     whole, cut = tmp_path / "whole", tmp_path / "cut"

@@ -29,7 +29,9 @@ def plan_of(scenes: Path, weights: Path, **changes: str) -> RunPlan:
     return open_plan(BenchmarkOptions(**where, **words, model=TINY, weights=weights, threads=1))  # type: ignore[arg-type]
 
 
-def test_auto_is_chosen_once(scenes: Path, tiny_weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_auto_becomes_one_engine_for_all_devices(
+    scenes: Path, tiny_weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(build, "auto_engine", lambda device, _: "torch/bf16" if device == "cpu" else "torch/fp16")
     assert plan_of(scenes, tiny_weights).tracker.describe()["engine"] == "torch/bf16"
     monkeypatch.setattr(build, "_resolve_device", lambda device, strict: device)
@@ -39,7 +41,7 @@ def test_auto_is_chosen_once(scenes: Path, tiny_weights: Path, monkeypatch: pyte
         plan_of(scenes, tiny_weights, pool="ray")
 
 
-def test_what_is_no_engine_is_refused_before_anything_is_read(tmp_path: Path) -> None:
+def test_unknown_engines_are_refused_before_the_dataset_is_read(tmp_path: Path) -> None:
     for engine, message in (
         ("measure", "'measure', which leaves the choice open"),
         ("opnvino", "unknown engine 'opnvino'"),
@@ -50,14 +52,14 @@ def test_what_is_no_engine_is_refused_before_anything_is_read(tmp_path: Path) ->
         ModelSpec(TINY, __file__, "auto").describe()  # type: ignore[arg-type]  # any file
 
 
-def test_nothing_stands_in_for_an_engine(tiny_weights: Path) -> None:
+def test_an_unavailable_engine_has_no_fallback(tiny_weights: Path) -> None:
     tracker = ModelSpec(TINY, tiny_weights, "cudagraph/fp16")
     with pytest.raises(EngineUnavailableError, match="CUDA graphs need a CUDA device"):
         tracker.build(Modality.DEPTH, "cpu", 1)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="shows what happens without a CUDA device")
-def test_a_device_that_is_not_there_is_named(scenes: Path, tiny_weights: Path) -> None:
+def test_a_missing_device_is_named(scenes: Path, tiny_weights: Path) -> None:
     plan = plan_of(scenes, tiny_weights, engine="torch/fp32", device="cpu,cuda:1")
     with pytest.raises(RunError, match="device cuda:1 is not available here; give --device cpu, or auto"):
         run_benchmark(plan)

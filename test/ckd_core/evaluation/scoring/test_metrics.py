@@ -39,7 +39,7 @@ def test_shifting_both_boxes_changes_nothing(boxes: list[tuple[float, ...]], dx:
     )
 
 
-def test_by_hand() -> None:
+def test_errors_and_overlaps_are_those_computed_by_hand() -> None:
     truth = np.array([[0.0, 0, 10, 10], [0, 0, 10, 10], [0, 0, 10, 20]])
     result = np.array([[5.0, 0, 10, 10], [20, 0, 10, 10], [3, 0, 10, 20]])
     np.testing.assert_allclose(metrics.overlap(result, truth), [1 / 3, 0, 7 / 13])
@@ -57,7 +57,7 @@ def test_counts_are_inclusive_or_strict_and_never_count_nan() -> None:
     assert metrics.count_above(values, np.array([0.0, 5.0])).tolist() == [2, 0]
 
 
-def test_refuses_arrays_that_do_not_match() -> None:
+def test_arrays_of_different_lengths_are_refused() -> None:
     with pytest.raises(MetricError, match="3 result boxes for 2"):
         metrics.overlap(np.zeros((3, 4)), np.zeros((2, 4)))
     with pytest.raises(MetricError, match=r"shape \(3, 5\)"):
@@ -68,7 +68,7 @@ def test_refuses_arrays_that_do_not_match() -> None:
         long_term_score([long_term_track(np.ones((2, 4)), np.full((2, 4), np.nan), np.ones(2))])
 
 
-def test_summary_sees_absences_and_lost_frames() -> None:
+def test_a_summary_counts_absences_and_lost_frames() -> None:
     nan = [np.nan] * 4
     truth = np.array([[0.0, 0, 10, 10], [0, 0, 10, 10], [0, 0, 10, 10], nan, nan, [0, 0, 10, 10]])
     boxes = np.array([[0.0, 0, 10, 10], [0, 0, 10, 10], [50, 0, 10, 10], [0, 0, 9, 9], [0, 0, 9, 9], [0, 0, 10, 10]])
@@ -79,7 +79,7 @@ def test_summary_sees_absences_and_lost_frames() -> None:
     assert math.isnan(summarize_track(boxes[:1], truth[:1]).auc)
 
 
-def test_long_term_by_hand() -> None:
+def test_long_term_measures_are_those_computed_by_hand() -> None:
     truth = np.array([[0.0, 0, 10, 10], [0, 0, 10, 10], [np.nan] * 4])
     boxes = np.array([[0.0, 0, 10, 10], [2, 0, 10, 10], [0, 0, 10, 10]])
     score = long_term_score([long_term_track(boxes, truth, np.array([0.9, 0.8, 0.1]))])

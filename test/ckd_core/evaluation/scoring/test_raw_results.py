@@ -38,7 +38,7 @@ PUBLISHED = [
 
 @pytest.mark.shared
 @pytest.mark.parametrize(("benchmark", "folder", "tracker", "published"), PUBLISHED)
-def test_reproduces_published_numbers(
+def test_published_numbers_are_reproduced(
     shared_data: Path, benchmark: str, folder: str, tracker: str, published: dict[str, float]
 ) -> None:
     rule = get_rule(benchmark)
@@ -50,7 +50,7 @@ def test_reproduces_published_numbers(
 
 
 @pytest.mark.shared
-def test_reproduces_the_oracles_own_figures_exactly(shared_data: Path) -> None:
+def test_the_numbers_of_the_reference_package_are_reproduced_exactly(shared_data: Path) -> None:
     oracle = json.loads((shared_data / "results" / "lasher_rgbt.json").read_text())
     rule = get_rule("lasher")
     root = shared_data / "results" / "lasher_test"
@@ -66,9 +66,9 @@ def test_the_command_scores_published_results(shared_data: Path, tmp_path: Path)
     out = tmp_path / "score.json"
     root = shared_data / "results" / "gtot"
     arguments = ["score", str(root / "CAT.tar.gz"), str(root / "JMMAC.tar.gz"), "--benchmark", "gtot"]
-    answer = CliRunner().invoke(build_app(ckd_core.commands), [*arguments, "--out", str(out)])
-    assert answer.exit_code == 0, answer.output
-    assert "CAT: 50 files space delimited, corner points, decimals; file names start with 'CAT_'" in answer.output
+    outcome = CliRunner().invoke(build_app(ckd_core.commands), [*arguments, "--out", str(out)])
+    assert outcome.exit_code == 0, outcome.output
+    assert "CAT: 50 files space delimited, corner points, decimals; file names start with 'CAT_'" in outcome.output
     scores = json.loads(out.read_text())["trackers"]
     assert scores["CAT"]["metrics"] == pytest.approx({"MPR": 0.8889, "MSR": 0.7171}, abs=5e-4)
     assert set(scores) == {"CAT", "JMMAC"}
@@ -84,7 +84,7 @@ def write(folder: Path, **files: str) -> Path:
 ROWS = "1,2,3,4\n5,6,7,8\n9,10,11,12\n"
 
 
-def test_reads_folders_and_archives_alike(tmp_path: Path) -> None:
+def test_folders_and_archives_give_the_same_results(tmp_path: Path) -> None:
     folder = write(tmp_path / "Mine", Mine_a=ROWS, Mine_b=ROWS.replace(",", "\t"), Mine_a_time="0.1\n0.1\n")
     with tarfile.open(tmp_path / "Mine.tar.gz", "w:gz") as bundle:
         bundle.add(folder, arcname="Mine")
@@ -114,7 +114,7 @@ def test_corner_layout_is_an_option(tmp_path: Path) -> None:
     assert "corners" in results.describe()
 
 
-def test_vot_files_and_confidences(tmp_path: Path) -> None:
+def test_vot_files_are_read_with_confidences(tmp_path: Path) -> None:
     folder = write(tmp_path / "r", a_001="1\n1,2,3,4\n0\n5,6,7,8\n")
     (folder / "a_001_confidence.value").write_text("\n0.5\n0.1\n0.7\n")
     results = read_results(folder, ["a"])
@@ -130,7 +130,7 @@ def test_vot_files_and_confidences(tmp_path: Path) -> None:
     np.testing.assert_array_equal(read_results(five, ["a"]).tracks["a"].confidence, [0.5, 0.25])
 
 
-def test_bad_results_are_named(tmp_path: Path) -> None:
+def test_bad_results_are_refused_by_name(tmp_path: Path) -> None:
     folder = write(tmp_path / "r", a="1,2,3,4\n1\t2\t3\t4\n")
     with pytest.raises(ResultsError, match="r: a line 2 is tab delimited, line 1 is comma delimited"):
         read_results(folder, ["a"])
@@ -150,7 +150,7 @@ def test_bad_results_are_named(tmp_path: Path) -> None:
         read_results(six, ["a"])
 
 
-def test_truths_in_folders_and_flat(tmp_path: Path) -> None:
+def test_annotations_are_read_from_folders_and_from_files(tmp_path: Path) -> None:
     write(tmp_path / "gtot" / "Car", groundTruth_v="10 20 5 40\n" * 2, groundTruth_i="1 2 3 5\n" * 2, init=ROWS)
     (truth,) = read_truths(tmp_path / "gtot", get_rule("gtot"))
     np.testing.assert_array_equal(truth.boxes[0], [5, 20, 5, 20])
@@ -167,7 +167,7 @@ def test_truths_in_folders_and_flat(tmp_path: Path) -> None:
         read_truths(tmp_path / "empty", get_rule("rgbt234"))
 
 
-def test_attributes_of_both_kinds(tmp_path: Path) -> None:
+def test_attributes_are_read_in_both_forms(tmp_path: Path) -> None:
     row = ",".join("1" if name in ("HO", "FM") else "0" for name in LASHER_ATTRIBUTES)
     assert read_attributes(write(tmp_path / "lasher", s=row)) == {"s": ("HO", "FM")}
     folder = write(tmp_path / "rgbt", SequencesName="a\nb\nc\n", FM="1\n0\n1\n", LI="0\n0\n1\n")
@@ -176,7 +176,7 @@ def test_attributes_of_both_kinds(tmp_path: Path) -> None:
         read_attributes(write(tmp_path / "bad", s="1,0,1"))
 
 
-def test_truth_is_looked_for_beside_the_results(tmp_path: Path) -> None:
+def test_annotations_are_found_beside_the_results(tmp_path: Path) -> None:
     results = write(tmp_path / "r" / "T", a=ROWS)
     with pytest.raises(ResultsError, match="--truth"):
         find_truth(results)

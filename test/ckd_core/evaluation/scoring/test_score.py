@@ -117,7 +117,7 @@ def test_lasher_counts_an_absent_frame_as_precision_hit_and_success_miss() -> No
     assert score.metrics["SR"] == pytest.approx(0.75 * 20 / 21)
 
 
-def test_other_rules_leave_absent_frames_out() -> None:
+def test_other_rules_exclude_absent_frames() -> None:
     truth = still()
     truth[2] = np.nan
     away = still()
@@ -175,7 +175,7 @@ def test_one_frame_and_no_annotation_are_refused() -> None:
         score_sequence(get_rule("rgbt234"), GroundTruth("a", still()), Track("a", still()))
 
 
-def test_missing_sequences() -> None:
+def test_missing_sequences_are_refused_skipped_or_zero() -> None:
     truths = [GroundTruth("a", still(), attributes=("FM",)), GroundTruth("b", still())]
     tracks = {"a": Track("a", still())}
     rule = get_rule("lasher")
@@ -190,7 +190,7 @@ def test_missing_sequences() -> None:
         score_benchmark(rule, truths, {}, missing="skip")
 
 
-def test_gtot_weighs_frames_and_lasher_sequences() -> None:
+def test_gtot_weights_frames_and_lasher_sequences() -> None:
     far = still(10)
     far[1:, 0] = 300
     truths = [GroundTruth("a", still(10), still(10)), GroundTruth("b", still(30), still(30))]
@@ -206,12 +206,12 @@ def test_depthtrack_reports_precision_recall_and_f() -> None:
     boxes[3] = np.nan
     confidence = np.array([1.0, 0.9, 0.8, np.nan, 0.7])
     score = score_benchmark(get_rule("depthtrack"), [GroundTruth("a", truth)], {"a": Track("a", boxes, confidence)})
-    assert (score.metrics["Pr"], score.metrics["Re"]) == (1.0, 0.75)  # the given frame is visible, but no answer
+    assert (score.metrics["Pr"], score.metrics["Re"]) == (1.0, 0.75)  # the first frame is visible, but its box is given
     assert score.metrics["F"] == pytest.approx(2 * 0.75 / 1.75)
     with pytest.raises(ScoreError, match="no confidences"):
         score_benchmark(get_rule("depthtrack"), [GroundTruth("a", truth)], {"a": Track("a", still(5))})
 
 
-def test_unknown_benchmark() -> None:
+def test_an_unknown_benchmark_is_refused() -> None:
     with pytest.raises(RuleError, match="unknown benchmark 'lahser'; expected one of lasher"):
         get_rule("lahser")

@@ -1,4 +1,4 @@
-"""What can be known of a dataset before anything is tracked is known then, and what is cut is cut everywhere."""
+"""Every problem of a dataset is known before anything is tracked, and surplus rows are cut everywhere alike."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def as_rgbt(scene: Path, place: Path, truth: tuple[str, ...]) -> Path:
 
 
 def as_visevent(scene: Path, place: Path, flags: int) -> Path:
-    """A scene in the layout of VisEvent, with so many absence flags."""
+    """A scene in the layout of VisEvent, with `flags` absence flags."""
     shutil.copytree(scene / "visible", place / "vis_imgs")
     shutil.copytree(scene / "event", place / "event_imgs")
     shutil.copy(scene / "groundtruth.txt", place / "groundtruth.txt")
@@ -85,18 +85,20 @@ def test_surplus_rows_are_cut_for_the_tracker_and_for_the_score(
     assert result.score.sequences[0].frames == 12
 
 
-def test_surplus_absence_flags_are_read_alike_everywhere(scenes: Path, tmp_path: Path, tiny_weights: Path) -> None:
+def test_surplus_absence_flags_are_ignored_by_reader_and_score(
+    scenes: Path, tmp_path: Path, tiny_weights: Path
+) -> None:
     place = as_visevent(scenes / "c", tmp_path / "test", 14)
     inputs = open_inputs(open_dataset("visevent", place))
     assert run(inputs, tmp_path / "out", tiny_weights).score.sequences[0].frames == 10
 
 
-def test_raw_files_of_a_run_score_as_the_run(scenes: Path, tmp_path: Path, tiny_weights: Path) -> None:
+def test_raw_files_of_a_run_have_the_score_of_the_run(scenes: Path, tmp_path: Path, tiny_weights: Path) -> None:
     """DepthTrack counts confidences, and cuts boxes at the image's border."""
     dataset = open_dataset("depthtrack", as_depthtrack(scenes / "b", tmp_path / "data" / "test" / "b").parents[1])
     result, out = run(open_inputs(dataset), tmp_path / "out", tiny_weights), tmp_path / "out"
     record, rule = result.records["b"], get_rule("depthtrack")
-    # A tracker that sees the half of the object beyond the border, and is sure of it to the sixth digit.
+    # A tracker that reports the half of the object beyond the border, with confidences that differ in the fifth digit.
     boxes, scores = record.boxes.copy(), np.linspace(0.12341, 0.12345, len(record))
     truth = read_sequence_truth(dataset.folders[0][1], "b", rule)
     boxes[1:] = np.nan_to_num(truth.boxes[1:], nan=1.0) + np.array([-40, 0, 40, 0])
@@ -111,13 +113,13 @@ def test_raw_files_of_a_run_score_as_the_run(scenes: Path, tmp_path: Path, tiny_
     assert score.notes == ()
     (tmp_path / "flat").mkdir()
     shutil.copy(scenes / "b" / "groundtruth.txt", tmp_path / "flat" / "b.txt")
-    said: list[str] = []
-    (score,) = score_files([out], "depthtrack", tmp_path / "flat", echo=said.append)
+    lines: list[str] = []
+    (score,) = score_files([out], "depthtrack", tmp_path / "flat", echo=lines.append)
     assert score.metrics == without
-    assert "note: boxes that leave the image are not cut at its border in 1 of 1 sequences" in "".join(said)
+    assert "note: boxes that leave the image are not cut at its border in 1 of 1 sequences" in "".join(lines)
 
 
-def test_a_missing_second_annotation_is_named_before_anything_is_tracked(scenes: Path, tmp_path: Path) -> None:
+def test_a_missing_auxiliary_annotation_is_reported_before_tracking(scenes: Path, tmp_path: Path) -> None:
     as_rgbt(scenes / "a", tmp_path / "rgbt234" / "fine", ("visible.txt", "infrared.txt"))
     as_rgbt(scenes / "a", tmp_path / "rgbt234" / "half", ("visible.txt",))
     dataset = open_dataset("rgbt234", tmp_path / "rgbt234")
@@ -141,7 +143,7 @@ def test_a_sequence_is_opened_once_for_checks_digest_tracking_and_score(
         open_inputs(open_dataset("folder", scenes)), ModelSpec(TINY, tiny_weights), tmp_path, device="cpu", threads=1
     )
     for name in "abcd":
-        (scenes / name / "groundtruth.txt").unlink()  # what is read again later would be missing
+        (scenes / name / "groundtruth.txt").unlink()  # a second reading would fail
     result = run_benchmark(plan)
     assert opened == dict.fromkeys("abcd", 1)
     assert len(rows_of(result, "both")) == len(report_run(result).timelines) == 4
