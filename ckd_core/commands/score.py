@@ -1,4 +1,4 @@
-"""`sdstrack score`: anyone's raw result files against a benchmark's annotations."""
+"""`sdstrack score`: raw result files of any tracker against a benchmark's annotations."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ class Timeline:
 
     Attributes:
         record: What the tracker did.
-        overlaps: [N] float64, nan where nobody knows.
+        overlaps: [N] float64, nan where there is no annotation.
 
     """
 
@@ -51,7 +51,7 @@ class Moment:
     Attributes:
         sequence: Name of the sequence.
         frame: Index in it.
-        overlap: nan where nobody knows.
+        overlap: nan where there is no annotation.
         score: The tracker's confidence.
         state: The tracker's state.
         jpeg: The image with both boxes drawn.

@@ -28,7 +28,7 @@ class RunError(TrackingError):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RunInputs:
-    """What a run is given.
+    """Sequences and annotations of a run.
 
     Attributes:
         dataset: Names and folders of the sequences.

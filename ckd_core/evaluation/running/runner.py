@@ -192,7 +192,7 @@ def _in_ray_task(device: str, gpus: float) -> tuple[str, int]:
         gpus: How many the cluster has.
 
     Raises:
-        RunError: A GPU where there is none; Ray would wait for one forever.
+        RunError: A GPU in a cluster without one; Ray would wait for it forever.
 
     """
     if device == "auto":

@@ -151,7 +151,7 @@ class NanoTracker:
         return TrackResult(frame.stamp, self._box, score, state, *frame.presence, StageTiming(network=seconds))
 
     def reset(self) -> None:
-        """Nothing to forget: `start` sets OpenCV's tracker up anew."""
+        """Nothing to forget: `start` initialises OpenCV's tracker again."""
 
 
 @dataclass(frozen=True, slots=True)
