@@ -1,1 +1,1 @@
-"""The lifecycle node: rclpy, topics, parameters, diagnostics. The only room that spins."""
+"""The lifecycle node: rclpy, topics, parameters, diagnostics."""

@@ -1,4 +1,4 @@
-"""What went wrong, counted by cause and logged at most once a second per cause. No ROS import."""
+"""What went wrong, counted by cause and logged at most once per second and cause. No ROS import."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 LOG_PERIOD_S = 1.0
-# A cause is a place in the code plus a topic, so there are few; the cap only guards against a mistake.
+# A cause is a place in the code or a topic, so there are few; the limit only guards against a mistake.
 MAX_CAUSES = 64
 
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """How often a cause was met, and what it said last."""
+    """How often a cause occurred, and its last message."""
 
     cause: str
     count: int
@@ -52,7 +52,7 @@ class FaultLog:
         self._log(f"{cause}: {message}" + (f" ({more} more since the last such line)" if more else ""))
 
     def faults(self) -> tuple[Fault, ...]:
-        """All causes met so far, by name."""
+        """Return all causes so far, by name."""
         with self._lock:
             return tuple(self._faults[cause] for cause in sorted(self._faults))
 
@@ -70,9 +70,15 @@ _T = TypeVar("_T")
 def guarded(
     cause: str, otherwise: Any = None
 ) -> Callable[[Callable[Concatenate[_Self, _Args], _T]], Callable[Concatenate[_Self, _Args], _T]]:
-    """Keep every exception of a callback inside it: count it under `cause` and return `otherwise`.
+    """Keep every exception of a callback inside it.
 
-    The method's object has an attribute `faults`.
+    Args:
+        cause: what the exception is counted under.
+        otherwise: what the callback returns then.
+
+    Returns:
+        A decorator for methods of an object with `faults`.
+
     """
 
     def decorate(method: Callable[Concatenate[_Self, _Args], _T]) -> Callable[Concatenate[_Self, _Args], _T]:
@@ -80,7 +86,7 @@ def guarded(
         def safely(self: _Self, *args: _Args.args, **kwargs: _Args.kwargs) -> _T:
             try:
                 return method(self, *args, **kwargs)
-            except Exception as error:  # noqa: BLE001  # the node outlives whatever a topic carries
+            except Exception as error:  # noqa: BLE001  # the node survives whatever a topic carries
                 self.faults.record(cause, f"{type(error).__name__}: {error}")
                 return otherwise  # type: ignore[no-any-return]  # the caller chose it to fit the method
 

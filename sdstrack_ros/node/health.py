@@ -1,4 +1,4 @@
-"""Rates, ages, skew, drops and latency percentiles, and what they mean; no ROS import, time is passed in."""
+"""Rates, ages, skew, drops and latency percentiles, and what they mean; time is passed in. No ROS import."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-RATE_WINDOW_S = 2.0
-LATENCY_WINDOW_FRAMES = 300
+RATE_INTERVAL_S = 2.0
+LATENCY_FRAMES = 300
 PERCENTILES = (50, 95, 99)
 
 
@@ -26,7 +26,7 @@ class Level(IntEnum):
 
 
 def percentile(samples: Iterable[float], percent: int) -> float:
-    """Nearest-rank percentile; 0 for no samples."""
+    """Return the nearest-rank percentile; 0 without samples."""
     ordered = sorted(samples)
     if not ordered:
         return 0.0
@@ -35,7 +35,16 @@ def percentile(samples: Iterable[float], percent: int) -> float:
 
 @dataclass(frozen=True, slots=True)
 class StreamReport:
-    """One topic at one moment; `age_s` since the last message came, None when none ever came."""
+    """One topic at one moment.
+
+    Attributes:
+        topic: its resolved name.
+        received: number of messages.
+        rejected: number of those that could not be used.
+        rate_hz: messages per second over the last two seconds.
+        age_s: seconds since the last message; None before the first.
+
+    """
 
     topic: str
     received: int
@@ -45,7 +54,7 @@ class StreamReport:
 
 
 class StreamHealth:
-    """One topic: how many, how often, how long ago."""
+    """One topic: how many messages, how often, how long ago."""
 
     def __init__(self, topic: str, started: float) -> None:
         self.topic = topic
@@ -56,21 +65,21 @@ class StreamHealth:
         self._times: deque[float] = deque(maxlen=2048)
 
     def arrived(self, now: float) -> None:
-        """Note a message, `now` in seconds of a steady clock."""
-        if self.flows_since is None or self.silent_for(now) > RATE_WINDOW_S:
+        """Count a message; `now` is in seconds of a steady clock."""
+        if self.flows_since is None or self.silent_for(now) > RATE_INTERVAL_S:
             self.flows_since = now
         self.received += 1
         self._times.append(now)
 
     def report(self, now: float) -> StreamReport:
-        """What is known at `now`."""
-        times = [t for t in tuple(self._times) if now - t <= RATE_WINDOW_S]
+        """Return what is known at `now`."""
+        times = [t for t in tuple(self._times) if now - t <= RATE_INTERVAL_S]
         rate = (len(times) - 1) / (times[-1] - times[0]) if len(times) > 1 and times[-1] > times[0] else 0.0
         age = now - self._times[-1] if self._times else None
         return StreamReport(self.topic, self.received, self.rejected, rate, age)
 
     def silent_for(self, now: float) -> float:
-        """Seconds without a message, since the start when none ever came."""
+        """Return the seconds since the last message, or since the start."""
         return now - (self._times[-1] if self._times else self.started)
 
 
@@ -78,9 +87,15 @@ class StreamHealth:
 class Latency:
     """Seconds that one frame spent on its way, by stage.
 
-    wait: from its first message to the tracking thread; decode, tracker: in it; network: the network's part of tracker;
-    extras: outputs after the box; overhead: from a complete pair to the published box, without the network;
-    total: from the first message to the published box.
+    Attributes:
+        wait: from its first message to the tracking thread.
+        decode: decoding its images.
+        tracker: in the tracker.
+        network: the network's part of `tracker`.
+        extras: outputs after the box.
+        overhead: from a complete pair to the published box, without the network.
+        total: from the first message to the published box.
+
     """
 
     wait: float
@@ -93,35 +108,35 @@ class Latency:
 
 
 class Health:
-    """Everything the node counts; safe to use from the executor's thread and the worker's."""
+    """Everything that the node counts; safe to use from several threads."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._streams: dict[str, StreamHealth] = {}
         self._counts: Counter[str] = Counter()
-        self._skews: deque[float] = deque(maxlen=LATENCY_WINDOW_FRAMES)
-        self._latencies: deque[Latency] = deque(maxlen=LATENCY_WINDOW_FRAMES)
+        self._skews: deque[float] = deque(maxlen=LATENCY_FRAMES)
+        self._latencies: deque[Latency] = deque(maxlen=LATENCY_FRAMES)
         self._answers_due_since: float | None = None
         self._last_refusal = self._last_rejection = ""
 
     def watch(self, name: str, topic: str, now: float) -> None:
-        """Begin to watch the stream `name` ('rgb', 'aux', 'events', 'camera_info')."""
+        """Begin to watch the stream `name`: 'rgb', 'aux', 'events' or 'camera_info'."""
         with self._lock:
             self._streams[name] = StreamHealth(topic, now)
 
     def unwatch_all(self) -> None:
-        """Forget the streams; counts stay."""
+        """Forget the streams; the counters stay."""
         with self._lock:
             self._streams.clear()
 
     def arrived(self, name: str, now: float) -> None:
-        """Note a message of a stream."""
+        """Count a message of a stream."""
         with self._lock:
             if name in self._streams:
                 self._streams[name].arrived(now)
 
     def rejected(self, name: str, reason: str = "") -> None:
-        """Note that a message of a stream could not be used, and why, where that keeps frames from being made."""
+        """Count a message of a stream that cannot be used, with the reason if it can keep frames from being tracked."""
         with self._lock:
             if name in self._streams:
                 self._streams[name].rejected += 1
@@ -133,14 +148,18 @@ class Health:
             self._counts[what] += number
 
     def expect_answers(self, since: float | None) -> None:
-        """Frames should be answered from `since` on, in seconds of a steady clock; None: not now."""
+        """Expect frames to be answered from `since` on, in seconds of a steady clock; None for not at all."""
         with self._lock:
             self._answers_due_since, self._last_refusal, self._last_rejection = since, "", ""
 
     def answered(self, now: float, degraded: bool = False, held: bool = False) -> None:
-        """Note that a frame was answered, with or without a box.
+        """Count a frame that was answered, with or without a box.
 
-        degraded: with one image only. held: with an earlier frame of the second sensor.
+        Args:
+            now: seconds of a steady clock.
+            degraded: only one of its images could be used.
+            held: its auxiliary image has served before.
+
         """
         with self._lock:
             self._counts.update(answered=1, degraded=int(degraded), held=int(held))
@@ -149,15 +168,22 @@ class Health:
                 self._answers_due_since = now
 
     def refused_frame(self, reason: str) -> None:
-        """Note that a frame could not be answered, and why."""
+        """Count a frame that could not be answered, with the reason."""
         with self._lock:
             self._counts["rejected"] += 1
             self._last_refusal = reason
 
     def unanswered(self, now: float, names: Iterable[str], limit_s: float) -> str:
-        """That no frame was answered for longer than `limit_s` though messages come on one of `names`, and why.
+        """Say that no frame has been answered for longer than `limit_s` although messages come, and why.
 
-        '' while frames are answered, while nothing comes, and while no answers are expected.
+        Args:
+            now: seconds of a steady clock.
+            names: the streams of images.
+            limit_s: the time allowed.
+
+        Returns:
+            The text; '' while frames are answered, while no images come, and while no answers are expected.
+
         """
         with self._lock:
             flows = [self._streams[name] for name in names if name in self._streams]
@@ -171,12 +197,12 @@ class Health:
         return f"no frame answered for {seconds:.1f} s though images come" + (f": {reasons}" if reasons else "")
 
     def paired(self, skew_s: float) -> None:
-        """Note how far the stamps of a pair are apart."""
+        """Note the distance between the stamps of a pair."""
         with self._lock:
             self._skews.append(abs(skew_s))
 
     def served(self, latency: Latency) -> None:
-        """Note what a frame took."""
+        """Note the latency of a frame."""
         with self._lock:
             self._latencies.append(latency)
 
@@ -186,18 +212,18 @@ class Health:
             return dict(self._counts)
 
     def streams(self, now: float) -> Mapping[str, StreamReport]:
-        """Reports of all watched streams."""
+        """Return the reports of all watched streams."""
         with self._lock:
             return {name: stream.report(now) for name, stream in self._streams.items()}
 
     def silent(self, now: float, limit_s: float) -> Mapping[str, float]:
-        """Streams that said nothing for longer than `limit_s`, and for how long."""
+        """Return the seconds of silence of the streams that are silent for longer than `limit_s`."""
         with self._lock:
             silences = {name: stream.silent_for(now) for name, stream in self._streams.items()}
         return {name: seconds for name, seconds in silences.items() if seconds > limit_s}
 
     def values(self, now: float) -> dict[str, str]:
-        """Everything as the key-value pairs of a status message; milliseconds and hertz."""
+        """Return everything as the key-value pairs of a status message, in milliseconds and hertz."""
         result: dict[str, str] = {}
         for name, report in self.streams(now).items():
             age = "never" if report.age_s is None else f"{report.age_s * 1e3:.0f}"
@@ -219,7 +245,7 @@ class Health:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """One line for people: how bad, and why."""
+    """One line for people: how bad it is, and why."""
 
     level: Level
     message: str
@@ -227,13 +253,17 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class Situation:
-    """What the verdict looks at.
+    """What the verdict depends on.
 
-    lifecycle: label of the lifecycle state.
-    target: TRACKING, UNCERTAIN, LOST, or NONE.
-    silences: silent streams by topic, in seconds.
-    needed: topics without any of which nothing can be tracked.
-    unanswered: that frames come and none is answered, and why; '' while they are.
+    Attributes:
+        lifecycle: label of the lifecycle state.
+        target: TRACKING, UNCERTAIN, LOST, or NONE.
+        silences: seconds of silence by topic.
+        needed: topics of which at least one is needed to track.
+        paused: whether tracking is paused.
+        problems: what else is wrong, in words.
+        unanswered: that frames come and none is answered, and why; '' while they are answered.
+
     """
 
     lifecycle: str
@@ -246,9 +276,9 @@ class Situation:
 
 
 def judge(situation: Situation) -> Verdict:
-    """Level and message of ~/status.
+    """Return the level and message of ~/status.
 
-    ERROR when nothing can be tracked, WARN when something is missing or the target is not surely seen, else OK.
+    ERROR when nothing can be tracked; WARN when something is missing or the target is not certain; else OK.
     """
     if situation.lifecycle != "active":
         return Verdict(
@@ -261,7 +291,7 @@ def judge(situation: Situation) -> Verdict:
     if situation.paused:
         return Verdict(Level.WARN, "; ".join(["paused", *notes]))
     if situation.unanswered:
-        # The target's state is that of the last answer; nothing is known of it now.
+        # The state of the target is that of the last frame that was answered; it is unknown by now.
         return Verdict(Level.ERROR, "; ".join([situation.unanswered, *notes]))
     certain = situation.target in {"TRACKING", "NONE"}
     state = "no target" if situation.target == "NONE" else situation.target

@@ -1,4 +1,4 @@
-"""The parameter table on a living node: declared once, checked at every change."""
+"""The parameter table on a running node: declared once, checked at every change."""
 
 from __future__ import annotations
 
@@ -25,12 +25,22 @@ class NodeParameters:
     """Declares all parameters of a node that was created with `automatically_declare_parameters_from_overrides`.
 
     Start values that the table refuses, or that contradict each other, do not keep the node from starting: `refusal`
-    says why, until good ones are set. `settings`: all values, the default in place of a refused one; possibly
-    contradictory. `configured`: whether values that need reconfigure are locked.
+    says why, until good ones are set.
+
+    Attributes:
+        settings: all values, with the default in place of a refused one; they may contradict each other.
+        configured: whether values that need reconfigure are locked.
+
     """
 
     def __init__(self, node: Node, on_change: Callable[[Settings, Settings], object]) -> None:
-        """`on_change(before, after)` applies a change; a TrackingError that it raises refuses it."""
+        """Declare the parameters.
+
+        Args:
+            node: their owner.
+            on_change: called with the settings before and after a change; a TrackingError that it raises refuses it.
+
+        """
         self._on_change = on_change
         self.configured = False
         self._refused: dict[str, str] = {}
@@ -61,7 +71,7 @@ class NodeParameters:
         """Return the settings.
 
         Raises:
-            ParameterError: start values were refused, or contradict each other, and have not been set since.
+            ParameterError: start values were refused or contradict each other, and have not been set since.
 
         """
         if self.refusal:

@@ -1,4 +1,4 @@
-"""The node's output topics: created at configure, silent until activate, fed by the tracking thread."""
+"""The node's output topics: created by configure, silent until activate, fed by the tracking thread."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Publishers:
             self._node.destroy_lifecycle_publisher(publisher)
 
     def publish_box(self, output: FrameOutput, settings: Settings) -> None:
-        """Publish what everything waits for."""
+        """Publish the 2-D box, before all other outputs."""
         self._detections.publish(detections.detections(output, settings.label))
 
     def publish_extras(
@@ -59,7 +59,7 @@ class Publishers:
         plan: OutputPlan,
         latency_ms: float,
     ) -> FrameCost:
-        """Publish what the settings, the plan and the subscribers ask for; returns what it took, without tracking."""
+        """Publish what the settings, the plan and the subscribers ask for; return what it cost, without tracking."""
         begin = time.perf_counter()
         box = self._metric_box(output, settings, camera) if self._wants_metric_box(settings, plan) else None
         depth = output.result.images.aux is not None and output.result.images.modality is Modality.DEPTH

@@ -1,4 +1,4 @@
-"""QoS of the node's subscriptions, and why nothing may arrive through them, in words."""
+"""QoS of the node's subscriptions, and the reason in words when nothing arrives through them."""
 
 from __future__ import annotations
 
@@ -19,32 +19,32 @@ if TYPE_CHECKING:
 
 __all__ = ["NOT_NAMED_YET", "describe", "on_incompatible", "sensor_qos", "why_silent"]
 
-# A topic's publishers are discovered a moment before the nodes that they belong to.
+# The publishers of a topic are discovered a moment before their nodes.
 UNKNOWN_NODE = "_NODE_NAME_UNKNOWN_"
-NOT_NAMED_YET = "a publisher of a node not known yet"
+NOT_NAMED_YET = "a publisher whose node is not known yet"
 
 
 def sensor_qos(reliability: str, depth: int) -> QoSProfile:
-    """Profile of an input topic: volatile, keep the last `depth`; reliability 'best_effort' or 'reliable'."""
+    """Return the profile of an input topic: volatile, the last `depth` kept, 'best_effort' or 'reliable'."""
     policy = ReliabilityPolicy.RELIABLE if reliability == "reliable" else ReliabilityPolicy.BEST_EFFORT
     return QoSProfile(depth=depth, reliability=policy)
 
 
 def on_incompatible(callback: Callable[[], object]) -> Any:
-    """Event callbacks that call `callback` when a publisher offers less than the subscription asks for."""
+    """Return event callbacks that call `callback` when a publisher offers less than the subscription asks for."""
     return SubscriptionEventCallbacks(incompatible_qos=lambda _: callback())
 
 
 def describe(qos: QoSProfile) -> str:
-    """For example `best_effort, volatile`."""
+    """Return a profile in words, for example `best_effort, volatile`."""
     return f"{_word(qos.reliability)}, {_word(qos.durability)}"
 
 
 def why_silent(node: Node, topic: str, wanted: QoSProfile, type_name: str) -> str:
-    """Why nothing comes on `topic`, as far as the graph tells: who publishes, of what type and with which QoS."""
+    """Return why nothing comes on `topic`, as far as the graph shows: who publishes, which type and which QoS."""
     publishers = node.get_publishers_info_by_topic(topic)
     if not publishers:
-        return "nobody publishes it; check the name and the remapping"
+        return "it has no publisher; check the name and the remapping"
     for info in publishers:
         who = _who(info)
         if info.topic_type != type_name:
@@ -56,7 +56,7 @@ def why_silent(node: Node, topic: str, wanted: QoSProfile, type_name: str) -> st
             )
     offered = "; ".join(describe(info.qos_profile) for info in publishers)
     asked = describe(wanted)
-    return f"{len(publishers)} publisher(s) with {offered}, this node asks for {asked}: they fit, but are silent"
+    return f"{len(publishers)} publisher(s) with {offered}, this node asks for {asked}: they are compatible, but silent"
 
 
 def _who(info: Any) -> str:

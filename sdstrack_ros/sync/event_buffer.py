@@ -1,4 +1,4 @@
-"""Event packets as the synchronizer's second stream: a colour frame's partner is its time window. No ROS import."""
+"""Event packets as the auxiliary stream: the partner of a colour frame is the event window that ends with it."""
 
 from __future__ import annotations
 
@@ -11,15 +11,16 @@ from sdstrack_ros.sync.types import Arrival, Sample
 if TYPE_CHECKING:
     from sdstrack_ros.sync.types import SyncConfig, SyncCounters
 
-FRAME_PERIOD_S = 1 / 30  # length of the first window, and of the windows while colour is dead
-MAX_WINDOW_S = 0.2  # of a longer gap between frames only the last part is shown: more would only blur
-MAX_BEHIND = 8  # windows without colour that are made up for at most
+FRAME_PERIOD_S = 1 / 30  # length of the first event window, and of those while colour is dead
+MAX_WINDOW_S = 0.2  # of a longer gap between frames only the last part is shown; more would only blur
+MAX_BEHIND = 8  # event windows without colour that can wait; older ones are skipped
 
 
 class EventBuffer:
-    """The window (previous colour frame, this colour frame] as an EventSlice; None where no packet reaches into it.
+    """Pairs a colour frame with the events after the previous colour frame, up to and including this one.
 
-    Windows may be empty of events: a still scene is not a dead sensor.
+    The EventSlice may be empty, because a still scene is not a dead sensor; where no packet reaches into the event
+    window, the frame has no partner.
     """
 
     def __init__(self, config: SyncConfig, counters: SyncCounters, window: EventWindow | None = None) -> None:
@@ -30,7 +31,12 @@ class EventBuffer:
         self._arrival_ns = 0
 
     def add(self, sample: Sample) -> None:
-        """Decode a packet. Errors: EventDecodeError; what was held stays."""
+        """Decode a packet.
+
+        Raises:
+            EventDecodeError: the packet cannot be decoded; the events that are here stay.
+
+        """
         self.window.add(sample.payload)
         self.counters.aux_unused += 1  # a packet as such never leaves; its events do
         newest_ns = self._newest_stamp_ns
@@ -38,15 +44,15 @@ class EventBuffer:
         self._arrival_ns = sample.arrival_ns
 
     def went_back_ns(self, stamp_ns: int) -> int:
-        """By how much `stamp_ns` lies before the newest packet's stamp; 0 when it does not."""
+        """Return by how much `stamp_ns` lies before the newest packet's stamp; 0 when it does not."""
         return 0 if self._newest_stamp_ns is None else max(0, self._newest_stamp_ns - stamp_ns)
 
     def settled(self, stamp_ns: int) -> bool:
-        """Whether the events up to the frame are here."""
+        """Return whether all events up to the frame are here."""
         return self.window.newest_ns is not None and self.window.newest_ns >= stamp_ns
 
     def take(self, stamp_ns: int, previous_ns: int | None) -> tuple[Sample | None, bool]:
-        """Return the frame's window; never held."""
+        """Take out the frame's events; they are never held."""
         if previous_ns is None:
             previous_ns = stamp_ns - round(FRAME_PERIOD_S * NS_PER_S)
         start_ns = max(previous_ns, stamp_ns - round(MAX_WINDOW_S * NS_PER_S))
@@ -59,9 +65,9 @@ class EventBuffer:
         return Sample(stamp_ns, self._arrival_ns, window), False
 
     def first_alone(self, after_ns: int | None) -> Arrival | None:
-        """Return the next whole window of one frame period after `after_ns`; `remove` gives its events.
+        """Return the end of the next whole frame period after `after_ns`; `remove` gives its events.
 
-        A whole window has nothing to wait for, so it counts as having arrived `max_wait_s` ago.
+        A whole period has nothing to wait for, so it counts as having arrived `max_wait_s` ago.
         """
         newest_ns = self.window.newest_ns
         if newest_ns is None:
@@ -73,13 +79,13 @@ class EventBuffer:
         return Arrival(end_ns, self._arrival_ns - self.config.ns("max_wait_s"))
 
     def remove(self, stamp_ns: int) -> Sample:
-        """Take out the window of one frame period that ends at `stamp_ns`."""
+        """Take out the events of the frame period that ends at `stamp_ns`."""
         window = self.window.between(stamp_ns - round(FRAME_PERIOD_S * NS_PER_S), stamp_ns)
         self.window.forget(stamp_ns)
         return Sample(stamp_ns, self._arrival_ns, window)
 
     def forget_after(self, stamp_ns: int) -> None:
-        """Forget the time before a jump back, where what is here belongs to it."""
+        """Forget everything if any of it has a later stamp, and so belongs to the time before a jump back."""
         if self._newest_stamp_ns is not None and self._newest_stamp_ns > stamp_ns:
             self.clear()
 

@@ -1,7 +1,8 @@
 """Synchronization that composes with message_filters: sources in, `registerCallback` out.
 
-`tolerant` is our own synchronizer; `approximate` and `exact` are the stock classes, guarded against what stops them
-for good: an exception in a callback (their lock stays held) and stamps that jump back (their queues never pair again).
+`tolerant` is our own synchronizer. `approximate` and `exact` are the stock classes, guarded against two things that
+would stop them for good: an exception in a callback (their lock stays held), and stamps that jump back (their queues
+never pair again).
 """
 
 from __future__ import annotations
@@ -25,10 +26,7 @@ STOCK_QUEUE = 10
 
 
 class TolerantFilter(SimpleFilter):  # type: ignore[misc]  # message_filters carries no types
-    """Callbacks get one SyncedSet each whose payloads are the messages. Call `poll` by `next_deadline_ns`.
-
-    on_reject: told of messages that the second stream's buffer refuses (packets that cannot be decoded).
-    """
+    """Our own synchronizer as a filter: callbacks receive a SyncedSet. Call `poll` by `next_deadline_ns`."""
 
     def __init__(
         self,
@@ -38,6 +36,16 @@ class TolerantFilter(SimpleFilter):  # type: ignore[misc]  # message_filters car
         on_reject: Callable[[Exception], object] | None = None,
         steady_ns: Callable[[], int] = time.monotonic_ns,
     ) -> None:
+        """Connect to the sources.
+
+        Args:
+            color: source of colour messages.
+            aux: source of auxiliary messages.
+            synchronizer: pairs them.
+            on_reject: receives the error of an event packet that cannot be decoded; None lets it pass to the source.
+            steady_ns: nanoseconds of a steady clock.
+
+        """
         SimpleFilter.__init__(self)
         self.synchronizer = synchronizer
         self._on_reject = on_reject
@@ -52,7 +60,7 @@ class TolerantFilter(SimpleFilter):  # type: ignore[misc]  # message_filters car
 
     @property
     def next_deadline_ns(self) -> int | None:
-        """When `poll` is due at the latest, on the steady clock."""
+        """The latest time for the next `poll`, on the steady clock; None when nothing waits."""
         return self.synchronizer.next_deadline_ns
 
     def configure(self, config: SyncConfig) -> None:
@@ -60,7 +68,7 @@ class TolerantFilter(SimpleFilter):  # type: ignore[misc]  # message_filters car
         self.synchronizer.configure(config)
 
     def poll(self) -> None:
-        """Let go of what has waited long enough."""
+        """Release what has waited long enough."""
         self._signal(self.synchronizer.poll(self._steady_ns()))
 
     def _on_color(self, message: Any) -> None:
@@ -84,14 +92,27 @@ class TolerantFilter(SimpleFilter):  # type: ignore[misc]  # message_filters car
 
 
 class StockFilter(SimpleFilter):  # type: ignore[misc]  # message_filters carries no types
-    """message_filters' own pairing behind the same interface: only whole pairs leave, nothing while a sensor is dead.
+    """message_filters' own pairing behind the same interface: only whole pairs, and nothing while a sensor is dead.
 
-    Pairs are handed on after the stock class has let go of its lock.
+    Pairs are passed on after the stock class has released its lock.
     """
 
     def __init__(
         self, color: Any, aux: Any, exact: bool, config: SyncConfig, steady_ns: Callable[[], int] = time.monotonic_ns
     ) -> None:
+        """Connect to the sources.
+
+        Args:
+            color: source of colour messages.
+            aux: source of auxiliary messages.
+            exact: whether the stamps of a pair have to be equal.
+            config: of which max_skew_s and jump_back_s apply.
+            steady_ns: nanoseconds of a steady clock.
+
+        Raises:
+            SyncError: message_filters is not installed.
+
+        """
         if not message_filters_compat.HAVE_MESSAGE_FILTERS:
             raise SyncError(
                 f"sync policy '{'exact' if exact else 'approximate'}' needs the package message_filters, which is not "
@@ -119,11 +140,11 @@ class StockFilter(SimpleFilter):  # type: ignore[misc]  # message_filters carrie
 
     @property
     def next_deadline_ns(self) -> None:
-        """Nothing here ever becomes due by itself."""
+        """None: here nothing waits for time."""
         return
 
     def configure(self, config: SyncConfig) -> None:
-        """Change the settings while running; the queue's slop follows."""
+        """Change the settings while running, the queue's slop with them."""
         self.config = config
         if hasattr(self._stock, "slop"):
             self._stock.slop = type(self._stock.slop)(nanoseconds=config.ns("max_skew_s"))
@@ -132,7 +153,7 @@ class StockFilter(SimpleFilter):  # type: ignore[misc]  # message_filters carrie
         """Nothing waits for time here."""
 
     def _watch(self, message: Any, stream: str) -> None:
-        """Note the arrival; after a jump back the stock queues must be emptied, or they never pair again."""
+        """Count the arrival; after a jump back empty the stock queues, or they would never pair again."""
         if stream == "color":
             self.counters.color_in += 1
         else:
@@ -171,12 +192,26 @@ def synchronize(
     on_reject: Callable[[Exception], object] | None = None,
     steady_ns: Callable[[], int] = time.monotonic_ns,
 ) -> TolerantFilter | StockFilter:
-    """Pair two Subscriber-like sources by a policy of `POLICIES`.
+    """Pair two Subscriber-like sources.
 
-    Errors: SyncError for an unknown policy, a stock one without message_filters, or a stock one for event packets.
+    Args:
+        color: source of colour messages.
+        aux: source of auxiliary messages.
+        policy: one of `POLICIES`.
+        config: how streams are paired.
+        packets: whether the auxiliary messages are event packets.
+        on_reject: receives the error of an event packet that cannot be decoded.
+        steady_ns: nanoseconds of a steady clock.
+
+    Returns:
+        A filter whose callbacks receive a SyncedSet.
+
+    Raises:
+        SyncError: an unknown policy, a stock one without message_filters, or a stock one for event packets.
+
     """
     if policy not in POLICIES:
-        raise SyncError(f"unknown sync policy '{policy}'; expected one of {', '.join(POLICIES)}")
+        raise SyncError(f"unknown sync policy '{policy}'; expected one of: {', '.join(POLICIES)}")
     if policy == "tolerant":
         return TolerantFilter(color, aux, make_synchronizer(config, packets), on_reject, steady_ns)
     if packets:

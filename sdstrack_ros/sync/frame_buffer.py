@@ -1,4 +1,4 @@
-"""Auxiliary frames that wait for their colour frame. No ROS import; integer nanoseconds."""
+"""Auxiliary frames that wait for their colour frame; all times are integer nanoseconds."""
 
 from __future__ import annotations
 
@@ -9,56 +9,65 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from sdstrack_ros.sync.types import Arrival, Sample, SyncConfig, SyncCounters
 
-# The next frame is taken to come no sooner than this share of the shortest recent period after the newest one.
+# The next frame is expected no sooner after the newest one than this share of the shortest recent period.
 PERIOD_SHARE = 0.8
-PERIODS_KEPT = 8
-PERIODS_NEEDED = 4
+MAX_PERIODS = 8
+MIN_PERIODS = 4
 
 
 class AuxBuffer(Protocol):
-    """What the synchronizer needs of the second stream."""
+    """What the synchronizer needs of the auxiliary stream."""
 
     def add(self, sample: Sample) -> None:
-        """Take a message."""
+        """Add a message."""
 
     def went_back_ns(self, stamp_ns: int) -> int:
-        """By how much `stamp_ns` lies before the newest stamp; 0 when it does not."""
+        """Return by how much `stamp_ns` lies before the newest stamp; 0 when it does not."""
 
     def settled(self, stamp_ns: int) -> bool:
-        """Whether nothing that is still to come could serve a colour frame of this stamp better."""
+        """Return whether no message that is still to come could be a better partner of this colour frame."""
 
     def take(self, stamp_ns: int, previous_ns: int | None) -> tuple[Sample | None, bool]:
-        """Partner of the colour frame at `stamp_ns` (the one before it was at `previous_ns`), and if it is held."""
+        """Take out the partner of the colour frame at `stamp_ns`.
+
+        Args:
+            stamp_ns: stamp of the colour frame.
+            previous_ns: stamp of the colour frame before it; None for the first.
+
+        Returns:
+            The partner, None where there is none, and whether it has served before (is held).
+
+        """
 
     def first_alone(self, after_ns: int | None) -> Arrival | None:
-        """Times of the earliest message after `after_ns` that could leave without colour; it stays until `remove`."""
+        """Return the times of the earliest message after `after_ns` that could leave without colour; it stays."""
 
     def remove(self, stamp_ns: int) -> Sample:
         """Take out the message of this stamp, one that `first_alone` named."""
 
     def forget_after(self, stamp_ns: int) -> None:
-        """Forget everything with a later stamp: it belongs to the time before a jump back."""
+        """Forget everything with a later stamp, which belongs to the time before a jump back."""
 
     def clear(self) -> None:
         """Forget everything."""
 
 
 class FrameBuffer:
-    """Images of the second camera, ordered by stamp, at most `config.max_pending`."""
+    """Images of the auxiliary camera, ordered by stamp, at most `config.max_pending`."""
 
     def __init__(self, config: SyncConfig, counters: SyncCounters) -> None:
         self.config = config
         self.counters = counters
         self._waiting: list[Sample] = []
-        self._last: Sample | None = None  # the newest one that was used or passed by: serves again while held
+        self._last: Sample | None = None  # the newest that was used or passed over; serves again while it is held
         self._newest_ns: int | None = None
-        self._periods_ns: deque[int] = deque(maxlen=PERIODS_KEPT)
+        self._periods_ns: deque[int] = deque(maxlen=MAX_PERIODS)
 
     def __len__(self) -> int:
         return len(self._waiting)
 
     def add(self, sample: Sample) -> None:
-        """Take a frame; a second one of the same stamp is dropped, and so is the oldest when there are too many."""
+        """Add a frame; one with a known stamp is dropped, and so is the oldest when there are too many."""
         at = bisect_left(self._waiting, sample.stamp_ns, key=_stamp)
         known = at < len(self._waiting) and self._waiting[at].stamp_ns == sample.stamp_ns
         if known or (self._last is not None and self._last.stamp_ns == sample.stamp_ns):
@@ -74,16 +83,16 @@ class FrameBuffer:
             self.counters.aux_overflow += 1
 
     def went_back_ns(self, stamp_ns: int) -> int:
-        """By how much `stamp_ns` lies before the newest stamp; 0 when it does not."""
+        """Return by how much `stamp_ns` lies before the newest stamp; 0 when it does not."""
         return 0 if self._newest_ns is None else max(0, self._newest_ns - stamp_ns)
 
     def settled(self, stamp_ns: int) -> bool:
-        """Whether no later frame of a steady stream could be nearer than what is here."""
+        """Return whether no later frame of a steady stream could be nearer than the nearest of those here."""
         if self._newest_ns is None:
             return False
         if self._newest_ns >= stamp_ns:
             return True
-        if len(self._periods_ns) < PERIODS_NEEDED:
+        if len(self._periods_ns) < MIN_PERIODS:
             return False
         next_ns = self._newest_ns + int(PERIOD_SHARE * min(self._periods_ns))
         best = self._nearest(stamp_ns)
@@ -91,26 +100,26 @@ class FrameBuffer:
         return next_ns - stamp_ns > reach
 
     def take(self, stamp_ns: int, previous_ns: int | None) -> tuple[Sample | None, bool]:
-        """Return the nearest unused frame within the skew, else the last one while it may be held."""
+        """Take out the nearest unused frame within the skew, else return the last one while it may be held."""
         del previous_ns
         best = self._nearest(stamp_ns)
         if best is not None:
             return self.remove(best.stamp_ns), False
         self._note_miss(stamp_ns)
-        self._pass_by(stamp_ns - self.config.ns("max_skew_s"))
+        self._pass_over(stamp_ns - self.config.ns("max_skew_s"))
         hold_ns = self.config.ns("aux_hold_s")
         if hold_ns and self._last is not None and 0 <= stamp_ns - self._last.stamp_ns <= hold_ns:
             return self._last, True
         return None, False
 
     def first_alone(self, after_ns: int | None) -> Sample | None:
-        """Return the earliest unused frame after `after_ns`."""
+        """Return the earliest unused frame after `after_ns`; it stays."""
         at = 0 if after_ns is None else bisect_left(self._waiting, after_ns + 1, key=_stamp)
         return self._waiting[at] if at < len(self._waiting) else None
 
     def remove(self, stamp_ns: int) -> Sample:
         """Take out a frame that leaves; unused older ones go with it, so that partners never go back in time."""
-        self._pass_by(stamp_ns)
+        self._pass_over(stamp_ns)
         sample = self._waiting.pop(0)
         self._keep_for_hold(sample)
         return sample
@@ -146,8 +155,8 @@ class FrameBuffer:
         stamps += [self._last.stamp_ns] if self._last is not None else []
         self.counters.nearest_miss_ns = min((abs(stamp - stamp_ns) for stamp in stamps), default=None)
 
-    def _pass_by(self, before_ns: int) -> None:
-        """Drop unused frames with a stamp before `before_ns`: no later colour frame can want them."""
+    def _pass_over(self, before_ns: int) -> None:
+        """Drop unused frames with a stamp before `before_ns`: no later colour frame can be their partner."""
         at = bisect_left(self._waiting, before_ns, key=_stamp)
         for sample in self._waiting[:at]:
             self._keep_for_hold(sample)

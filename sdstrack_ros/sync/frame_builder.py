@@ -1,4 +1,4 @@
-"""From what leaves the synchronizer to the frame that the tracker sees: one way, for the node and for recordings."""
+"""Builds the tracker's frame from synchronized messages, in the node and for recordings alike."""
 
 from __future__ import annotations
 
@@ -29,7 +29,14 @@ MILLIMETRE_M = 0.001
 
 @dataclass(frozen=True, slots=True)
 class Rejection:
-    """An image that could not be used: stream 'rgb' or 'aux', its topic, and why."""
+    """An image that could not be used.
+
+    Attributes:
+        stream: 'rgb' or 'aux'.
+        topic: its topic.
+        reason: what is wrong with it.
+
+    """
 
     stream: str
     topic: str
@@ -42,28 +49,35 @@ def make_synchronizer(config: SyncConfig, packets: bool) -> Synchronizer:
 
 
 def sync_config(settings: Settings) -> SyncConfig:
-    """How the settings pair the streams."""
+    """Return how the settings pair the streams."""
     return SyncConfig(settings.max_skew_s, settings.max_wait_s, settings.aux_hold_s)
 
 
 def aux_homography(settings: Settings) -> NDArray[np.float64] | None:
-    """3x3 from a colour pixel to the second image's, or None where both show the same view."""
+    """Return the 3x3 homography from colour pixels to auxiliary pixels; None where both show the same view."""
     matrix = np.array(settings.aux_homography, dtype=np.float64).reshape(3, 3)
     return None if np.array_equal(matrix, np.eye(3)) else matrix
 
 
 def color_image(payload: Any, topic: str) -> NDArray[np.uint8]:
-    """[H, W, 3] uint8 RGB of an image message. Errors: CodecError."""
+    """Return the [H, W, 3] uint8 RGB pixels of an image message.
+
+    Raises:
+        CodecError: the message is not a colour image; names `topic`.
+
+    """
     return decode(payload, topic).color()
 
 
 def auxiliary_image(payload: Any, modality: Modality, topic: str) -> NDArray[Any]:
-    """Raw second image of an image message or of a window of events, as `MultiModalFrame.aux` says.
+    """Return the raw auxiliary image of an image message or of events, as `MultiModalFrame.aux` defines it.
 
-    Errors: CodecError for messages that are no such image.
+    Raises:
+        CodecError: the message is not an image of this modality; names `topic`.
+
     """
     if isinstance(payload, EventSlice):
-        # The image does not depend on the times, only on the order, which the slice already has.
+        # The image depends only on the order of the events, which the slice already has, not on their times.
         events = Events(payload.x, payload.y, payload.t_ns.astype(np.float64) / NS_PER_S, payload.p)
         return events_to_image(events, (payload.height, payload.width))
     return decode(payload, topic).auxiliary(modality)
@@ -73,8 +87,15 @@ def auxiliary_image(payload: Any, modality: Modality, topic: str) -> NDArray[Any
 class FrameBuilder:
     """Decodes synchronized messages.
 
-    rgb_topic, aux_topic: for error messages. Homographies: see `MultiModalFrame`. depth_unit_m: metres per count of
-    integer depth; other units than millimetres become float32 metres here, so that nothing behind has to know them.
+    Attributes:
+        modality: of the auxiliary image.
+        rgb_topic: for error messages.
+        aux_topic: for error messages.
+        rgb_from_reference: see `MultiModalFrame`.
+        aux_from_reference: see `MultiModalFrame`.
+        depth_unit_m: metres per count of integer depth; depth in other units than millimetres becomes float32 metres,
+            so that no later stage has to know the unit.
+
     """
 
     modality: Modality
@@ -85,7 +106,12 @@ class FrameBuilder:
     depth_unit_m: float = MILLIMETRE_M
 
     def build(self, synced: SyncedSet) -> tuple[MultiModalFrame | None, tuple[Rejection, ...]]:
-        """Return the frame (None when nothing of it can be used) and what was refused. Never raises TrackingError."""
+        """Decode a set; never raises TrackingError.
+
+        Returns:
+            The frame, None when none of its images can be used, and the images that were rejected.
+
+        """
         rejections: list[Rejection] = []
         rgb: NDArray[Any] | None = None
         aux: NDArray[Any] | None = None

@@ -1,4 +1,4 @@
-"""message_filters where it is installed; where not (wheels without a distribution), the two classes that we need.
+"""message_filters where it is installed; elsewhere (wheels without a distribution) the two classes that we need.
 
 The stand-ins keep to the released interface, so that code written for one runs with the other.
 """
@@ -20,13 +20,13 @@ class _SimpleFilter:
         self.callbacks: dict[int, tuple[Callable[..., Any], tuple[Any, ...]]] = {}
 
     def registerCallback(self, callback: Callable[..., Any], *args: Any) -> int:  # noqa: N802  message_filters' name
-        """Call `callback(message, *args)` for every message; returns the connection's number."""
+        """Call `callback(message, *args)` for every message; return the number of the connection."""
         connection = len(self.callbacks)
         self.callbacks[connection] = (callback, args)
         return connection
 
     def signalMessage(self, *messages: Any) -> None:  # noqa: N802  message_filters' name
-        """Hand messages to all callbacks in the order of their registration."""
+        """Pass messages to all callbacks, in the order of their registration."""
         for callback, args in tuple(self.callbacks.values()):
             callback(*messages, *args)
 

@@ -1,14 +1,14 @@
-"""Pairs colour frames with the second sensor's by stamp, and survives the death of either. No ROS import.
+"""Pairs colour frames with those of the auxiliary sensor by stamp, and survives the death of either.
 
-Time is passed in: `now_ns` is a steady clock's (arrivals, waiting), stamps are the messages' own. The caller learns
-that time matters from `next_deadline_ns`: call `poll` by then. Not thread-safe: one lock or one thread.
+Time is passed in: `now_ns` comes from a steady clock (arrivals, waiting); stamps are the messages' own. Call `poll` by
+`next_deadline_ns`. Not thread-safe: use one lock or one thread.
 
-Every colour frame leaves exactly once, in the order of stamps, at the latest `max_wait_s` after its arrival: with the
-nearest unused auxiliary frame within `max_skew_s`, or alone. Only a frame that comes after a later one has left, or
-with a stamp seen before, cannot leave in order; it is dropped and counted. A frame leaves at once when nothing better
-can come: an auxiliary stamp at or past its own is there, the second sensor's rhythm says that the next one will be
-too far away, or the second sensor is dead. When colour is dead, the auxiliary frames leave alone. When colour stamps
-jump back, what waits leaves at once and a new epoch begins.
+Every colour frame is released exactly once, in the order of stamps and at most `max_wait_s` after its arrival: with the
+nearest unused auxiliary frame within `max_skew_s`, or alone. The exceptions are a frame that comes after a later one
+was released and a repeated stamp: they cannot be in order, so they are dropped and counted. A frame is released at once
+when nothing better can come: an auxiliary frame with its stamp or a later one is there, the auxiliary sensor's rhythm
+puts the next one too far away, or the auxiliary sensor is dead. While colour is dead, auxiliary frames are released
+alone. When colour stamps jump back, everything that waits is released at once, and a new epoch begins.
 """
 
 from __future__ import annotations
@@ -29,38 +29,51 @@ __all__ = ["Sample", "SyncConfig", "SyncCounters", "SyncError", "SyncedSet", "Sy
 
 
 class Synchronizer:
-    """The `tolerant` policy.
-
-    make_aux: builds the second stream's buffer; images by default, `EventBuffer` for event packets.
-    """
+    """The `tolerant` policy."""
 
     def __init__(
         self,
         config: SyncConfig | None = None,
         make_aux: Callable[[SyncConfig, SyncCounters], AuxBuffer] = FrameBuffer,
     ) -> None:
+        """Begin without any message.
+
+        Args:
+            config: how streams are paired; None for the defaults.
+            make_aux: builds the buffer of the auxiliary stream: `FrameBuffer`, or `EventBuffer` for event packets.
+
+        """
         self.config = config or SyncConfig()
         self.counters = SyncCounters()
-        self._make_aux = make_aux
         self._aux = make_aux(self.config, self.counters)
         self._pending: list[Sample] = []
         self._last_released_ns: int | None = None
-        self._last_color_ns: int | None = None  # stamp of the last colour frame that left, for the event window
+        self._last_color_ns: int | None = None  # stamp of the last colour frame released, for the event window
         self._newest_color_ns: int | None = None
-        self._color_alive_ns: int | None = None  # arrival of the last colour message; of anything before the first
+        self._color_alive_ns: int | None = None  # arrival of the last colour message, or of anything before the first
         self._aux_alive_ns: int | None = None
         self._now_ns: int | None = None
         self._jumped_back_ns = 0
         self.epoch = 0
 
     def configure(self, config: SyncConfig) -> None:
-        """Change the settings while running; waiting frames follow the new ones."""
+        """Change the settings; they apply to waiting frames, too."""
         self.config = config
         if hasattr(self._aux, "config"):
             self._aux.config = config
 
     def add_color(self, stamp_ns: int, now_ns: int, payload: Stamped) -> list[SyncedSet]:
-        """Take a colour message; returns what leaves because of it, in order."""
+        """Add a colour message.
+
+        Args:
+            stamp_ns: its header's stamp.
+            now_ns: when it arrived.
+            payload: the message.
+
+        Returns:
+            What is released because of it, in order.
+
+        """
         now_ns = self._advance(now_ns)
         self.counters.color_in += 1
         self._color_alive_ns = now_ns
@@ -72,7 +85,7 @@ class Synchronizer:
             newest_ns = None
             self._aux.forget_after(stamp_ns + self.config.ns("jump_back_s"))
             self.counters.color_jumps += 1
-        if self._is_known(stamp_ns):
+        if self._is_duplicate(stamp_ns):
             self.counters.color_duplicate += 1
         elif self._last_released_ns is not None and stamp_ns <= self._last_released_ns:
             self.counters.color_late += 1
@@ -82,9 +95,11 @@ class Synchronizer:
         return released + self._due(now_ns)
 
     def add_aux(self, stamp_ns: int, now_ns: int, payload: Stamped) -> list[SyncedSet]:
-        """Take a message of the second sensor; returns what leaves because of it, in order.
+        """Add a message of the auxiliary sensor; arguments and result as of `add_color`.
 
-        Errors: what the buffer refuses (events that cannot be decoded); the synchronizer stays as it was.
+        Raises:
+            EventDecodeError: events that cannot be decoded; the synchronizer stays as it was.
+
         """
         now_ns = self._advance(now_ns)
         self.counters.aux_in += 1
@@ -101,12 +116,12 @@ class Synchronizer:
         return released + self._due(now_ns)
 
     def poll(self, now_ns: int) -> list[SyncedSet]:
-        """Return what has waited long enough, in order."""
+        """Release what has waited long enough, in order."""
         return self._due(self._advance(now_ns))
 
     @property
     def next_deadline_ns(self) -> int | None:
-        """When `poll` has something to do at the latest, if nothing arrives before; None: never."""
+        """The latest time for the next `poll` if nothing arrives before; None when nothing waits."""
         if self._pending:
             return min(sample.arrival_ns for sample in self._pending) + self.config.ns("max_wait_s")
         waiting = self._aux.first_alone(self._last_released_ns) if self._color_alive_ns is not None else None
@@ -116,7 +131,7 @@ class Synchronizer:
         return max(dead_ns, waiting.arrival_ns + self.config.ns("max_wait_s"))
 
     def _advance(self, now_ns: int) -> int:
-        """Note the time; where a clock goes back, everything that waits begins to wait anew."""
+        """Note the time; when the steady clock goes back, everything that waits begins to wait anew."""
         if self._now_ns is not None and now_ns < self._now_ns:
             self._pending = [Sample(s.stamp_ns, min(s.arrival_ns, now_ns), s.payload) for s in self._pending]
             self._color_alive_ns = None if self._color_alive_ns is None else min(self._color_alive_ns, now_ns)
@@ -128,7 +143,7 @@ class Synchronizer:
             self._aux_alive_ns = now_ns
         return now_ns
 
-    def _is_known(self, stamp_ns: int) -> bool:
+    def _is_duplicate(self, stamp_ns: int) -> bool:
         at = bisect_left(self._pending, stamp_ns, key=lambda sample: sample.stamp_ns)
         waiting = at < len(self._pending) and self._pending[at].stamp_ns == stamp_ns
         return waiting or stamp_ns == self._last_color_ns
@@ -145,12 +160,12 @@ class Synchronizer:
         self._last_released_ns = self._last_color_ns = self._newest_color_ns = None
 
     def _flush(self, now_ns: int) -> list[SyncedSet]:
-        return [self._leave_with_color(now_ns) for _ in range(len(self._pending))]
+        return [self._release_color(now_ns) for _ in range(len(self._pending))]
 
     def _due(self, now_ns: int) -> list[SyncedSet]:
         released: list[SyncedSet] = []
-        while self._pending and self._must_leave(now_ns):
-            released.append(self._leave_with_color(now_ns))
+        while self._pending and self._must_release(now_ns):
+            released.append(self._release_color(now_ns))
         if self._pending or not self._color_is_dead(now_ns):
             return released
         while (waiting := self._aux.first_alone(self._last_released_ns)) is not None:
@@ -158,17 +173,17 @@ class Synchronizer:
                 break
             sample = self._aux.remove(waiting.stamp_ns)
             self.counters.aux_alone += 1
-            released.append(self._set(sample.stamp_ns, None, sample, False, now_ns))
+            released.append(self._release(sample.stamp_ns, None, sample, False, now_ns))
         return released
 
-    def _must_leave(self, now_ns: int) -> bool:
-        """Whether the first waiting colour frame is to leave: settled, or it or a later one has waited long enough."""
+    def _must_release(self, now_ns: int) -> bool:
+        """Whether to release the first waiting colour frame: it is settled, or one of them has waited long enough."""
         if len(self._pending) > self.config.max_pending or self._aux_is_dead(now_ns):
             return True
         oldest_ns = min(sample.arrival_ns for sample in self._pending)
         return now_ns - oldest_ns >= self.config.ns("max_wait_s") or self._aux.settled(self._pending[0].stamp_ns)
 
-    def _leave_with_color(self, now_ns: int) -> SyncedSet:
+    def _release_color(self, now_ns: int) -> SyncedSet:
         color = self._pending.pop(0)
         aux, held = self._aux.take(color.stamp_ns, self._last_color_ns)
         if aux is None:
@@ -178,9 +193,9 @@ class Synchronizer:
         else:
             self.counters.paired += 1
         self._last_color_ns = color.stamp_ns
-        return self._set(color.stamp_ns, color, aux, held, now_ns)
+        return self._release(color.stamp_ns, color, aux, held, now_ns)
 
-    def _set(self, stamp_ns: int, color: Sample | None, aux: Sample | None, held: bool, now_ns: int) -> SyncedSet:
+    def _release(self, stamp_ns: int, color: Sample | None, aux: Sample | None, held: bool, now_ns: int) -> SyncedSet:
         self._last_released_ns = stamp_ns
         back_ns, self._jumped_back_ns = self._jumped_back_ns, 0
         return SyncedSet(stamp_ns, color, aux, held, self.epoch, back_ns, now_ns)

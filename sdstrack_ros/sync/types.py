@@ -1,4 +1,4 @@
-"""What the synchronizer takes, keeps count of, and lets go. No ROS import; all times are integer nanoseconds."""
+"""What the synchronizer receives, counts and releases; all times are integer nanoseconds."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from sdstrack_ros.messages.stamps import NS_PER_S
 if TYPE_CHECKING:
     from sdstrack_ros.messages.stamps import Stamped
 
-# The defaults' ratios: 0.3 s and 0.5 s to a wait of 0.05 s.
+# Ratios of the defaults: 0.3 s and 0.5 s for a wait of 0.05 s.
 COLOR_TIMEOUT_WAITS = 6
 AUX_TIMEOUT_WAITS = 10
 
@@ -22,16 +22,21 @@ class SyncError(TrackingError):
 
 @dataclass(frozen=True, slots=True)
 class SyncConfig:
-    """How streams are paired; all in seconds unless the name says otherwise.
+    """How streams are paired; times are in seconds.
 
-    max_skew_s: stamps further apart are no pair. Half a frame period is right.
-    max_wait_s: a frame leaves at the latest so long after its arrival.
-    aux_hold_s: the last auxiliary frame serves again while it is no older than this; 0 never.
-    color_timeout_s: colour silent for longer counts as dead; the auxiliary stream drives then.
-    aux_timeout_s: the second sensor silent for longer counts as dead; colour frames no longer wait for it.
-        Both at least 6 and 10 times max_wait_s, see `color_dead_s` and `aux_dead_s`.
-    jump_back_s: a colour stamp so far before the newest one is a jump of the clock, less is a late frame.
-    max_pending: frames of either stream kept at most.
+    Attributes:
+        max_skew_s: largest distance between the stamps of a pair; half a frame period is right.
+        max_wait_s: longest time from the arrival of a frame to its release.
+        aux_hold_s: the last auxiliary frame serves again while it is no older than this; 0 for never.
+        color_timeout_s: silence after which colour counts as dead, and the auxiliary stream drives; see `color_dead_s`.
+        aux_timeout_s: silence after which the auxiliary sensor counts as dead, and colour frames no longer wait for it;
+            see `aux_dead_s`.
+        jump_back_s: a colour stamp this far before the newest one is a jump of the clock; less is a late frame.
+        max_pending: largest number of frames of either stream that wait.
+
+    Raises:
+        SyncError: a time that is negative or not finite, or a max_pending below 1.
+
     """
 
     max_skew_s: float = 0.015
@@ -52,16 +57,19 @@ class SyncConfig:
 
     @property
     def color_dead_s(self) -> float:
-        """When colour counts as dead. A long wait says that streams are slow (a recording played slowly), not dead."""
+        """Silence after which colour counts as dead: the timeout, but at least 6 times max_wait_s.
+
+        A long wait means that the streams are slow (a recording played slowly), not dead.
+        """
         return max(self.color_timeout_s, COLOR_TIMEOUT_WAITS * self.max_wait_s)
 
     @property
     def aux_dead_s(self) -> float:
-        """When the second sensor counts as dead; see `color_dead_s`."""
+        """Silence after which the auxiliary sensor counts as dead: at least 10 times max_wait_s; see `color_dead_s`."""
         return max(self.aux_timeout_s, AUX_TIMEOUT_WAITS * self.max_wait_s)
 
     def ns(self, name: str) -> int:
-        """One of the times in nanoseconds, by its name."""
+        """Return one of the times, by its name, in nanoseconds."""
         seconds: float = getattr(self, name)
         return round(seconds * NS_PER_S)
 
@@ -83,14 +91,17 @@ class Sample(Arrival):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SyncedSet:
-    """What leaves the synchronizer together.
+    """What the synchronizer releases together.
 
-    stamp_ns: the leading message's stamp (colour, or the auxiliary one when colour is dead).
-    color, aux: at least one is there.
-    aux_held: the auxiliary message has served before.
-    epoch: rises by one with every jump back in time.
-    jumped_back_ns: by how much time went back just before this set; 0 otherwise.
-    released_ns: when it left, on the clock of the arrivals.
+    Attributes:
+        stamp_ns: stamp of the leading message (colour, or the auxiliary one while colour is dead).
+        color: the colour message; None while colour is dead.
+        aux: the auxiliary message; None when colour is alone. At least one of the two is there.
+        aux_held: whether the auxiliary message has served before.
+        epoch: rises by one with every jump back in time.
+        jumped_back_ns: by how much time went back just before this set; 0 if it did not.
+        released_ns: when it was released, on the clock of the arrivals.
+
     """
 
     stamp_ns: int
@@ -110,17 +121,21 @@ class SyncedSet:
 
     @property
     def skew_ns(self) -> int | None:
-        """Auxiliary stamp minus colour stamp, None unless both are there."""
+        """Auxiliary stamp minus colour stamp; None unless both are there."""
         return None if self.color is None or self.aux is None else self.aux.stamp_ns - self.color.stamp_ns
 
 
 @dataclass(slots=True)
 class SyncCounters:
-    """What became of everything that came in, since the start.
+    """What became of everything that came in since the start.
 
     color_in = paired + held + color_alone + color_late + color_duplicate + still waiting.
     aux_in = paired + aux_alone + aux_unused + aux_overflow + aux_duplicate + still waiting.
-    nearest_miss_ns: smallest distance of an auxiliary stamp to the last colour frame that left alone; None: none near.
+
+    Attributes:
+        nearest_miss_ns: distance from the last colour frame that was released alone to the nearest auxiliary stamp;
+            None where there was no auxiliary frame to compare.
+
     """
 
     color_in: int = 0
@@ -140,6 +155,6 @@ class SyncCounters:
 
     @property
     def dropped(self) -> int:
-        """Messages of either stream that will never leave."""
+        """Messages of either stream that are never released."""
         late = self.color_late + self.color_duplicate
         return late + self.aux_unused + self.aux_overflow + self.aux_duplicate

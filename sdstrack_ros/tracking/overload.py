@@ -1,13 +1,13 @@
-"""What to leave out when frames come faster than they can be served; no ROS import.
+"""Which outputs to leave out when frames come faster than they can be served.
 
-The order: overlay first, then markers, then 3-D, then whole frames (the newest wins). Boxes keep flowing.
+First the overlay, then markers, then 3-D boxes, then whole frames (only the newest is tracked). 2-D boxes always come.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-# Shed above this share of the frame period, take back below the other: the gap keeps the plan from flapping.
+# Shed above the first share of the frame period, restore below the second; the gap keeps the plan from oscillating.
 SHED_ABOVE = 0.9
 RESTORE_BELOW = 0.7
 RESTORE_AFTER_FRAMES = 30
@@ -16,7 +16,7 @@ _SMOOTHING = 0.1
 
 @dataclass(frozen=True, slots=True)
 class FrameCost:
-    """Seconds that one frame took, by what was made of it; 0 for what was not made."""
+    """Seconds that one frame took, by output; 0 for an output that was left out."""
 
     tracking: float
     detections_3d: float = 0.0
@@ -34,7 +34,7 @@ class OutputPlan:
 
     @property
     def shed(self) -> tuple[str, ...]:
-        """Names of what is left out."""
+        """Names of the outputs that are left out."""
         named = (("overlay", self.overlay), ("markers", self.markers), ("detections_3d", self.detections_3d))
         return tuple(name for name, kept in named if not kept)
 
@@ -48,19 +48,19 @@ _PLANS = (
 
 
 class OverloadPolicy:
-    """Compares what a frame costs with how often frames come, and moves one step at a time."""
+    """Compares the cost of a frame with the frame period, and changes the plan one step at a time."""
 
     def __init__(self) -> None:
         self._level = 0
         self._calm_frames = 0
         self._period = 0.0
         self._last_stamp: float | None = None
-        # Last known cost of each step's output, remembered while it is left out.
+        # Last known cost of each output, also while it is left out.
         self._costs = {"tracking": 0.0, "detections_3d": 0.0, "markers": 0.0, "overlay": 0.0}
 
     @property
     def plan(self) -> OutputPlan:
-        """What the next frame gets."""
+        """Outputs of the next frame."""
         return _PLANS[self._level]
 
     def arrived(self, now: float) -> None:
@@ -70,7 +70,7 @@ class OverloadPolicy:
         self._last_stamp = now
 
     def spent(self, cost: FrameCost) -> OutputPlan:
-        """Note what a frame took; returns the plan for the next one."""
+        """Note the cost of a frame; return the plan for the next one."""
         for name in self._costs:
             value = getattr(cost, name)
             if value > 0:

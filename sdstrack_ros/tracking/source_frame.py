@@ -1,4 +1,4 @@
-"""A synchronized frame on its way to the tracker, and the short history of past ones. No ROS import."""
+"""A synchronized frame on its way to the tracker, and the short history of past ones."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class SourceFrame:
         self._decoded: MultiModalFrame | None = None
 
     def images(self) -> MultiModalFrame:
-        """The decoded frame. Only the tracking thread calls this.
+        """Return the decoded frame; only for the tracking thread.
 
         Raises:
             FrameError: none of its images can be used.
@@ -76,14 +76,14 @@ class SourceFrame:
 
 
 class History:
-    """The last frames, oldest first; written by the executor's thread, read by the tracking thread."""
+    """The last frames, oldest first; the executor's thread writes, the tracking thread reads."""
 
     def __init__(self, length: int) -> None:
         self._frames: deque[SourceFrame] = deque(maxlen=length)
         self._lock = threading.Lock()
 
     def append(self, frame: SourceFrame) -> None:
-        """Add the newest frame; the oldest goes when the history is full."""
+        """Add the newest frame; when the history is full, the oldest one goes."""
         with self._lock:
             self._frames.append(frame)
 
@@ -93,15 +93,12 @@ class History:
             self._frames.clear()
 
     def newest(self) -> SourceFrame | None:
-        """The newest frame, or None."""
+        """Return the newest frame, or None."""
         with self._lock:
             return self._frames[-1] if self._frames else None
 
     def since(self, stamp_ns: int, tolerance_ns: int) -> tuple[SourceFrame, ...]:
-        """The frame whose stamp is nearest to `stamp_ns`, and all that came after it.
-
-        Empty when none is within `tolerance_ns`.
-        """
+        """Return the frame nearest to `stamp_ns` and all after it; none when it is not within `tolerance_ns`."""
         with self._lock:
             frames = tuple(self._frames)
         if not frames:
@@ -112,13 +109,13 @@ class History:
         return frames[nearest:]
 
     def span_ns(self) -> tuple[int, int] | None:
-        """Stamps of the oldest and the newest frame, or None."""
+        """Return the stamps of the oldest and the newest frame, or None."""
         with self._lock:
             return (self._frames[0].stamp_ns, self._frames[-1].stamp_ns) if self._frames else None
 
 
 def spread(frames: tuple[SourceFrame, ...], limit: int) -> tuple[SourceFrame, ...]:
-    """At most `limit` of the frames, evenly spread, the last always among them."""
+    """Return at most `limit` of the frames, evenly spread and always with the last."""
     if len(frames) <= limit:
         return frames
     return tuple(frames[round((i + 1) * len(frames) / limit) - 1] for i in range(limit))

@@ -1,4 +1,4 @@
-"""Requests for a target, and the box each of them means. No ROS import."""
+"""Requests for a target, their outcomes, and the box that each request means."""
 
 from __future__ import annotations
 
@@ -130,7 +130,7 @@ TargetRequest = BoxRequest | PixelRequest | CandidatesRequest | ResetRequest
 
 
 def detection_box(detection: Any) -> BoundingBox:
-    """Box of a Detection2D, whoever deserialised it; its angle is ignored, a value that is not finite makes all nan."""
+    """Return the box of a Detection2D of any library, its angle ignored; all values nan when one is not finite."""
     center, w, h = detection.bbox.center.position, float(detection.bbox.size_x), float(detection.bbox.size_y)
     box = BoundingBox(float(center.x) - w / 2, float(center.y) - h / 2, w, h)
     return box if math.isfinite(sum(box)) else BoundingBox(math.nan, math.nan, math.nan, math.nan)
@@ -140,7 +140,8 @@ def checked_box(box: BoundingBox, size: tuple[int, int]) -> BoundingBox:
     """Return `box`, which must be usable in an image of `size` (width, height).
 
     Raises:
-        TargetError: not finite, smaller than 4 pixels a side, or its centre outside the image.
+        TargetError: it is not finite, has a side below 4 pixels, is more than twice as large as the image, or has its
+            centre outside it.
 
     """
     text = f"box ({box.x:.1f}, {box.y:.1f}, {box.w:.1f}, {box.h:.1f})"
@@ -163,10 +164,10 @@ def box_at_pixel(
     request: PixelRequest,
     default_size: tuple[float, float],
 ) -> BoundingBox:
-    """Box of the target at a pixel: the extent of the surface there, else `default_size` around it.
+    """Return the box of the target at a pixel: the extent of the surface there, else `default_size` around it.
 
     Raises:
-        TargetError: the pixel is not finite or outside the image of `size` (width, height).
+        TargetError: the pixel is not finite, or outside the image of `size` (width, height).
 
     """
     width, height = size
@@ -174,7 +175,7 @@ def box_at_pixel(
     if not (math.isfinite(x) and math.isfinite(y)):
         raise TargetError(f"pixel ({x}, {y}) is not finite")
     if request.size is not None and request.size != size:
-        # Pixels are counted at their centres, as PinholeCamera.scaled does.
+        # Coordinates are those of pixel centres, as in PinholeCamera.scaled.
         x, y = (x + 0.5) * width / request.size[0] - 0.5, (y + 0.5) * height / request.size[1] - 0.5
     if not (0 <= x < width and 0 <= y < height):
         raise TargetError(f"pixel ({x:.0f}, {y:.0f}) is outside the {width} x {height} image")
@@ -190,9 +191,13 @@ def box_at_pixel(
 
 
 def surface_extent(metres: NDArray[np.float32], x: float, y: float) -> BoundingBox | None:
-    """Bounding box of the connected surface at pixel (x, y), or None when depth does not tell.
+    """Return the bounding box of the connected surface at pixel (x, y); None when depth does not show one.
 
-    metres: [h, w] float32, 0 invalid.
+    Args:
+        metres: [h, w] float32, 0 where invalid.
+        x: column.
+        y: row.
+
     """
     height, width = metres.shape
     column, row = min(max(round(x), 0), width - 1), min(max(round(y), 0), height - 1)
@@ -203,7 +208,7 @@ def surface_extent(metres: NDArray[np.float32], x: float, y: float) -> BoundingB
     seed = float(np.median(valid))
     tolerance = seed * SURFACE_TOLERANCE + SURFACE_TOLERANCE_M
     near = ((np.abs(metres - seed) <= tolerance) & (metres > 0)).astype(np.uint8)
-    # Closing bridges the pinholes of a stereo camera without joining what is apart.
+    # Closing bridges the pinholes of a stereo camera without joining separate surfaces.
     near = cv2.morphologyEx(near, cv2.MORPH_CLOSE, np.ones((5, 5), np.uint8)).astype(np.uint8)
     _, labels, stats, _ = cv2.connectedComponentsWithStats(near, connectivity=4)
     label = int(labels[row, column])
@@ -217,7 +222,7 @@ def surface_extent(metres: NDArray[np.float32], x: float, y: float) -> BoundingB
 
 
 def best_candidate(candidates: tuple[Candidate, ...], class_id: str, min_score: float) -> Candidate | None:
-    """The candidate of the wanted class ('' any) with the highest score of at least `min_score`, or None."""
+    """Return the candidate of the class ('' for any) with the highest score of at least `min_score`, or None."""
     fitting = [
         candidate
         for candidate in candidates

@@ -1,4 +1,4 @@
-"""From settings to a warm tracker. No ROS import; torch only inside."""
+"""Builds the tracker that the settings describe and warms it up. torch is imported only when that is done."""
 
 from __future__ import annotations
 
@@ -24,7 +24,17 @@ _WIDTH, _HEIGHT = 320, 240
 
 @dataclass(frozen=True, slots=True)
 class WarmTracker:
-    """A tracker that has run once, the thresholds that came with its weights, and what it runs on."""
+    """A tracker that has already run.
+
+    Attributes:
+        tracker: the tracker itself.
+        own_thresholds: those that came with its weights.
+        model: name of the network.
+        device: what it runs on.
+        engine: what runs it.
+        weights: path of the weights, or that they are the package's own.
+
+    """
 
     tracker: Tracker
     own_thresholds: Thresholds
@@ -38,7 +48,7 @@ def build_warm_tracker(settings: Settings) -> WarmTracker:
     """Load the network of the settings and run it on two synthetic frames, so that the first real one is fast.
 
     Raises:
-        TrackingError: unknown model, missing or wrong weights, absent device with strict_device.
+        TrackingError: unknown model, missing or wrong weights, or, with strict_device, an absent device.
 
     """
     from ckd_core.tracking import build_tracker
@@ -73,9 +83,9 @@ def build_warm_tracker(settings: Settings) -> WarmTracker:
 
 @functools.cache
 def _freeze_libraries() -> None:
-    """Take what the libraries keep for ever out of garbage collection.
+    """Exempt from garbage collection what the libraries keep for ever.
 
-    A collection then takes half a second less, a pause that would fall into the middle of tracking.
+    A collection would otherwise pause tracking for half a second.
     """
     importlib.import_module("ckd_core.tracking.engines.pytorch")
     gc.collect()
@@ -83,18 +93,18 @@ def _freeze_libraries() -> None:
 
 
 def tuned(own: Thresholds, settings: Settings) -> Thresholds:
-    """Thresholds of the weights, with those that the settings give in their place.
+    """Return the thresholds of the weights, replaced by those that the settings name.
 
     Raises:
-        ConfidenceError: they contradict each other.
+        ConfidenceError: the result contradicts itself.
 
     """
-    given = {"doubt": settings.doubt_score, "unseen": settings.unseen_score, "confirm": settings.confirm_score}
-    return replace(own, **{name: value for name, value in given.items() if value >= 0})
+    chosen = {"doubt": settings.doubt_score, "unseen": settings.unseen_score, "confirm": settings.confirm_score}
+    return replace(own, **{name: value for name, value in chosen.items() if value >= 0})
 
 
 def warm_up(tracker: FrameTracker, modality: Modality) -> None:
-    """Track through noise once and forget it."""
+    """Track through noise once, then forget the target."""
     random = np.random.default_rng(0)
     rgb = random.integers(0, 256, (_HEIGHT, _WIDTH, 3), dtype=np.uint8)
     shape = (_HEIGHT, _WIDTH, 3) if modality is Modality.EVENT else (_HEIGHT, _WIDTH)

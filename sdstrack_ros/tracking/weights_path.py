@@ -1,4 +1,4 @@
-"""The one path that a parameter can name, confined: anyone on the network may set a parameter. No ROS import."""
+"""Confines the only path that a parameter can name, because anyone on the network may set parameters."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ckd_core.errors import TrackingError
 
-# Set by whoever starts the node, never over the network: folders outside of which `weights` may not point.
+# Folders in which `weights` must lie; set by the user who starts the node, never over the network.
 ALLOWED_VARIABLE = "SDSTRACK_WEIGHTS_DIRS"
 SUFFIX = ".safetensors"
 
@@ -17,12 +17,14 @@ class PathError(TrackingError):
 
 
 def weights_path(text: str) -> Path | None:
-    """Absolute path of the parameter `weights`, links followed; None where it is empty.
+    """Return the absolute path that the parameter `weights` names, links followed; None where it is empty.
 
-    It names a regular file *.safetensors, or a folder (an export), and lies below one of the folders in the
-    environment variable SDSTRACK_WEIGHTS_DIRS (separated as PATH is) where that is set.
+    It must name a regular file *.safetensors, or a folder (an export). Where the environment variable
+    SDSTRACK_WEIGHTS_DIRS is set (folders separated as in PATH), it must lie in one of them.
 
-    Errors: PathError for anything else: devices and pipes, which never end, other files, other places.
+    Raises:
+        PathError: anything else: devices and pipes (reading them may never end), other files, other places.
+
     """
     if not text:
         return None
@@ -33,13 +35,13 @@ def weights_path(text: str) -> Path | None:
     allowed = [Path(folder).expanduser().resolve() for folder in _allowed()]
     if allowed and not any(path.is_relative_to(folder) for folder in allowed):
         places = ", ".join(map(str, allowed))
-        raise PathError(f"weights '{text}' is {path}; {ALLOWED_VARIABLE} allows only what lies below {places}")
+        raise PathError(f"weights '{text}' is {path}; {ALLOWED_VARIABLE} allows only paths below {places}")
     if path.is_dir():
         return path
     if path.suffix != SUFFIX:
         raise PathError(f"weights '{text}' is {path}; expected a file *{SUFFIX} or the folder of an export")
     if path.exists() and not path.is_file():
-        raise PathError(f"weights '{text}' is {path}, which is no regular file")
+        raise PathError(f"weights '{text}' is {path}, which is not a regular file")
     return path
 
 

@@ -1,4 +1,4 @@
-"""One thread that always works on the newest frame; no ROS import."""
+"""One thread that always works on the newest frame."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 FrameT = TypeVar("FrameT")
 RequestT = TypeVar("RequestT")
-# More requests than this waiting means that nobody listens to the answers; the oldest are given back.
+# More waiting requests than this mean that nobody reads the outcomes; the oldest are handed back.
 MAX_REQUESTS = 32
 IDLE_S = 0.5
 
@@ -19,9 +19,7 @@ IDLE_S = 0.5
 class LatestFrameWorker(Generic[FrameT, RequestT]):
     """A thread with a one-slot mailbox for frames and a short queue for requests.
 
-    A frame that waits when a newer one comes is dropped and counted. Requests are served before the next frame, in
-    order. `handle_idle` is called about twice a second while there is neither. No handler may raise; what it raises all
-    the same goes to `on_error` and the thread lives on.
+    A frame that still waits when a newer one comes is dropped. Requests are served in order, before the next frame.
     """
 
     def __init__(
@@ -31,6 +29,15 @@ class LatestFrameWorker(Generic[FrameT, RequestT]):
         on_error: Callable[[BaseException], object],
         handle_idle: Callable[[], object] = lambda: None,
     ) -> None:
+        """Prepare the thread; `start` starts it.
+
+        Args:
+            handle_frame: serves a frame.
+            handle_request: serves a request.
+            on_error: receives what a handler raises, which does not end the thread.
+            handle_idle: called about twice a second while there is neither.
+
+        """
         self._handle_frame = handle_frame
         self._handle_request = handle_request
         self._on_error = on_error
@@ -42,11 +49,11 @@ class LatestFrameWorker(Generic[FrameT, RequestT]):
         self._thread = threading.Thread(target=self._run, name="tracking", daemon=True)
 
     def start(self) -> None:
-        """Start the thread; once in an object's life."""
+        """Start the thread; only once."""
         self._thread.start()
 
     def offer(self, frame: FrameT) -> bool:
-        """Put a frame into the mailbox; returns whether an older one had to go."""
+        """Put a frame into the mailbox; return whether it replaced an older one."""
         with self._wake:
             replaced = self._frame is not None
             self._frame = frame
@@ -54,10 +61,15 @@ class LatestFrameWorker(Generic[FrameT, RequestT]):
         return replaced
 
     def submit(self, request: RequestT, newest_only: bool = False) -> RequestT | None:
-        """Queue a request; returns the oldest one when it had to go for that.
+        """Queue a request; after `stop` nothing is queued.
 
-        newest_only: it belongs to a stream of which only the newest counts, and replaces those of it that still wait.
-        After `stop` nothing is queued.
+        Args:
+            request: what to serve.
+            newest_only: it belongs to a stream of which only the newest counts, and replaces those that still wait.
+
+        Returns:
+            The oldest request, when it had to give way.
+
         """
         with self._wake:
             if self._stopping:
@@ -65,12 +77,12 @@ class LatestFrameWorker(Generic[FrameT, RequestT]):
             if newest_only:
                 self._requests = deque(waiting for waiting in self._requests if not waiting[1])
             self._requests.append((request, newest_only))
-            gone = self._requests.popleft()[0] if len(self._requests) > MAX_REQUESTS else None
+            evicted = self._requests.popleft()[0] if len(self._requests) > MAX_REQUESTS else None
             self._wake.notify()
-        return gone
+        return evicted
 
     def stop(self, timeout_s: float) -> bool:
-        """Let the thread end after what it is doing now; returns whether it has ended within `timeout_s`."""
+        """Let the thread end after what it is doing now; return whether it has ended within `timeout_s`."""
         with self._wake:
             self._stopping = True
             self._frame = None
@@ -81,11 +93,11 @@ class LatestFrameWorker(Generic[FrameT, RequestT]):
         return not self._thread.is_alive()
 
     def unserved(self) -> list[RequestT]:
-        """Requests that nobody looked at before `stop`, without those of streams; they are answered for then."""
+        """Take out the requests that `stop` left unserved, except those of streams; the caller must conclude them."""
         with self._wake:
-            left = [request for request, newest_only in self._requests if not newest_only]
+            unserved = [request for request, newest_only in self._requests if not newest_only]
             self._requests.clear()
-        return left
+        return unserved
 
     @property
     def running(self) -> bool:
@@ -94,7 +106,7 @@ class LatestFrameWorker(Generic[FrameT, RequestT]):
 
     @property
     def stopping(self) -> bool:
-        """Whether `stop` was called: results that come later are nobody's."""
+        """Whether `stop` was called: later results are to be discarded."""
         with self._wake:
             return self._stopping
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="session")
 def tiny_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Weights file of the smallest network, seeded; its boxes mean nothing, its speed and interfaces are real."""
+    """Weights of the smallest network, seeded; its boxes mean nothing, its speed and interfaces are real."""
     from ckd_core.models.checkpoint import metadata_of, save_model
     from ckd_core.models.registry import build_model
 
@@ -25,13 +25,13 @@ def tiny_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def node_parameters() -> dict[str, Any]:
-    """Parameters of the module's node; modules override it."""
+    """Parameters of the module's node, for modules to override."""
     return {"autostart": True}
 
 
 @pytest.fixture(scope="module")
 def rig(tiny_weights: Path, node_parameters: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
-    """One node for all tests of a module; of the smallest network unless its parameters name other weights."""
+    """One node for all tests of a module, with the smallest network unless its parameters name other weights."""
     parameters = {"weights": tiny_weights, **node_parameters}
     with running_node(folder=tmp_path_factory.mktemp("node"), **parameters) as running:
         yield running

@@ -170,9 +170,7 @@ class Lines:
         self.warnings.append(text)
 
 
-def test_a_missing_camera_info_is_reported_while_3d_boxes_wait_for_it(
-    create: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_missing_camera_info_is_reported_while_3d_boxes_need_it(create: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     node = create(camera_info_topic="/wrong/camera_info")
     assert node.node.trigger_configure() == SUCCESS
     assert node.node.trigger_activate() == SUCCESS
@@ -189,7 +187,7 @@ def test_a_missing_camera_info_is_reported_while_3d_boxes_wait_for_it(
     images.silence.warn(later)
     assert len(lines.warnings) == 1
     assert (
-        "nobody publishes it; check the name and the remapping; without it there are no 3-D boxes" in lines.warnings[0]
+        "it has no publisher; check the name and the remapping; without it there are no 3-D boxes" in lines.warnings[0]
     )
     images.apply(replace(node.node.settings, publish_3d=False))
     assert not images.silence.silences(later)

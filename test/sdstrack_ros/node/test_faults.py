@@ -1,4 +1,4 @@
-"""One node that lives through everything that cameras and clocks do wrong."""
+"""One node that survives everything that cameras and clocks do wrong."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def node_parameters() -> dict[str, Any]:
 
 @pytest.fixture(autouse=True)
 def still_tracks(rig: Rig) -> Any:
-    """Before and after every mishap good frames are answered with a box, by the same process."""
+    """Before and after every fault the same process answers good frames with a box."""
     rig.active()
     rig.film_until(lambda: rig.ros.value("state") == "TRACKING", "a target before")
     rig.ros.messages.clear()
@@ -77,17 +77,18 @@ def answered_while(rig: Rig, count: int, **dead: bool) -> None:
         stamps.update(rig.cameras.film(3, **dead))
 
 
-def test_the_second_camera_dies_and_returns(rig: Rig) -> None:
+def test_the_auxiliary_camera_dies_and_returns(rig: Rig) -> None:
     ros = rig.ros
     answered_while(rig, 10, aux=False)
-    rig.film_until(lambda: AUX in (ros.status.message if ros.status else ""), "a silent second camera", aux=False)
+    rig.film_until(lambda: AUX in (ros.status.message if ros.status else ""), "a silent auxiliary camera", aux=False)
     assert f"nothing on {AUX}" in ros.status.message
     assert ros.count("degraded") > 0
     rig.film_until(
         lambda: re.search(rf"nothing on {AUX} for \d+\.\d s: ", rig.process.output) is not None, "a log line", aux=False
     )
     assert (
-        "1 publisher(s) with reliable, volatile, this node asks for reliable, volatile: they fit" in rig.process.output
+        "1 publisher(s) with reliable, volatile, this node asks for reliable, volatile: they are compatible"
+        in rig.process.output
     )
     rig.film_until(lambda: AUX not in ros.status.message, "its return")
 
@@ -106,7 +107,7 @@ def test_both_die_and_return(rig: Rig) -> None:
     rig.film_until(lambda: ros.status.level != bytes([2]), "their return")
 
 
-def test_jitter_late_and_double_frames(rig: Rig) -> None:
+def test_jitter_with_late_and_duplicate_frames(rig: Rig) -> None:
     random = np.random.default_rng(5)
     cameras, ros = rig.cameras, rig.ros
     for index in range(45):
@@ -118,7 +119,7 @@ def test_jitter_late_and_double_frames(rig: Rig) -> None:
         ros.spin(0.02)
     answered = [stamp_of(message) for message in ros.detections]
     assert answered == sorted(answered)
-    rig.until(lambda: int(ros.value("sync.color_duplicate") or 0) >= 5, "counted doubles")
+    rig.until(lambda: int(ros.value("sync.color_duplicate") or 0) >= 5, "duplicates counted")
     assert int(ros.value("sync.color_late")) >= 1
 
 
@@ -131,10 +132,10 @@ def test_time_jumps_back(rig: Rig) -> None:
         ros.spin(0.03)
     rig.until(lambda: rig.says("jump back in time"), "the jump named")
     rig.until(lambda: bool({stamp_of(m) for m in ros.detections if m.detections} & set(stamps)), "boxes after the jump")
-    # Back to now is a jump forward, which needs no care.
+    # The way back to the present is a jump forward, which needs no special handling.
 
 
-def test_wrong_encoding_and_contradicting_sizes_are_named(rig: Rig) -> None:
+def test_wrong_encodings_and_contradictory_sizes_are_named(rig: Rig) -> None:
     cameras, ros = rig.cameras, rig.ros
     color, depth = cameras.images(0)
 
@@ -188,7 +189,7 @@ def test_frames_without_a_usable_image_are_an_error_and_keep_the_target(rig: Rig
     assert (ros.value("state"), ros.value("target_id")) == ("TRACKING", target)
 
 
-def test_faults_are_logged_at_most_once_a_second(rig: Rig) -> None:
+def test_faults_are_logged_at_most_once_per_second(rig: Rig) -> None:
     message = image_message(rig.cameras.images(0)[0], "no_such_encoding", 1)
     begin, lines = time.monotonic(), rig.process.output.count("no_such_encoding'")
     while time.monotonic() - begin < 2.5:
@@ -221,8 +222,8 @@ def test_a_change_of_size_ends_the_target_and_says_so(rig: Rig) -> None:
     assert rig.fault("frame")
 
 
-def test_bytes_that_are_no_message(rig: Rig) -> None:
-    """Junk and damaged messages on every topic that the node reads; broken strings and numbers among them."""
+def test_bytes_that_do_not_form_a_message(rig: Rig) -> None:
+    """Junk and damaged messages on every topic that the node reads, with broken strings and numbers among them."""
 
     def refused(cause: str) -> int:
         return int((rig.fault(cause) or "0").split()[0])
@@ -246,7 +247,7 @@ def test_bytes_that_are_no_message(rig: Rig) -> None:
             with contextlib.suppress(RCLError):  # the sender's own writer refuses what is longer than the type can be
                 publisher.publish(data)
             rig.ros.spin(0.01)
-    # What does not deserialise is dropped by the middleware; what does is refused by name.
+    # The middleware drops what does not deserialise; the node refuses the rest by name.
     rig.until(lambda: refused(RGB) > before, "refusals counted")
     assert refused("init_roi") > 0
     info = CameraInfo(k=[float("nan")] * 9)

@@ -79,7 +79,7 @@ def test_the_verdict_is_honest(situation: Situation, level: Level, words: str) -
 
 
 class Flow:
-    """Two streams watched from second 100 on, answers expected; `run` lets colour come at 10 Hz."""
+    """Two streams, watched from second 100 on, with answers expected; `run` sends colour at 10 Hz."""
 
     def __init__(self) -> None:
         self.now = 100.0
@@ -89,7 +89,7 @@ class Flow:
         self.health.expect_answers(self.now)
 
     def run(self, seconds: float, answered: bool, reason: str = "") -> str:
-        """Returns what is said at the end of it."""
+        """Return the message at the end."""
         for _ in range(round(seconds * 10)):
             self.now += 0.1
             self.health.arrived("rgb", self.now)
@@ -97,13 +97,13 @@ class Flow:
                 self.health.answered(self.now)
             elif reason:
                 self.health.refused_frame(reason)
-        return self.said()
+        return self.message()
 
-    def said(self) -> str:
+    def message(self) -> str:
         return self.health.unanswered(self.now, ("rgb", "aux"), 2.0)
 
 
-def test_images_that_lead_to_no_answer_are_told_with_the_last_reason() -> None:
+def test_images_that_lead_to_no_answer_are_reported_with_the_last_reason() -> None:
     flow = Flow()
     assert flow.run(5.0, answered=True) == ""
     assert flow.run(1.9, answered=False, reason="no usable image") == ""
@@ -114,15 +114,15 @@ def test_images_that_lead_to_no_answer_are_told_with_the_last_reason() -> None:
     assert flow.run(0.1, answered=True) == ""
     assert flow.run(3.0, answered=False) == "no frame answered for 3.0 s though images come", "stamps that stand still"
     flow.health.rejected("rgb", "/rgb: header.stamp is 0")
-    assert flow.said().endswith("though images come: /rgb: header.stamp is 0")
+    assert flow.message().endswith("though images come: /rgb: header.stamp is 0")
 
 
-def test_no_answer_is_missed_while_nothing_comes_or_none_is_expected() -> None:
+def test_no_answer_is_expected_while_nothing_comes_or_the_node_is_paused() -> None:
     flow = Flow()
     flow.now += 60.0
     flow.health.arrived("camera_info", flow.now)
-    assert flow.said() == "", "no images: that is another warning"
-    assert flow.run(0.2, answered=False) == "", "cameras that come late owe nothing for the time before"
+    assert flow.message() == "", "without images there is another warning"
+    assert flow.run(0.2, answered=False) == "", "cameras that start late owe nothing for the time before"
     assert flow.run(2.5, answered=False) != ""
     flow.health.expect_answers(None)
     assert flow.run(5.0, answered=False) == "", "paused"
@@ -130,12 +130,12 @@ def test_no_answer_is_missed_while_nothing_comes_or_none_is_expected() -> None:
     assert flow.run(1.0, answered=False) == ""
     flow.run(5.0, answered=True)
     flow.now += 60.0
-    assert flow.said() == ""
+    assert flow.message() == ""
     assert flow.run(0.2, answered=False) == "", "cameras that return"
     assert flow.run(2.5, answered=False) != ""
 
 
-def test_a_cause_is_logged_at_most_once_a_second_and_always_counted() -> None:
+def test_a_cause_is_logged_at_most_once_per_second_and_always_counted() -> None:
     lines: list[str] = []
     now = [0.0]
     faults = FaultLog(lines.append, lambda: now[0])
@@ -197,7 +197,7 @@ def test_overload_leaves_out_overlay_then_markers_then_3d() -> None:
     assert list(dict.fromkeys(seen)) == ["", "overlay", "overlay,markers", "overlay,markers,detections_3d"]
 
 
-def test_only_what_is_needed_is_left_out_and_it_comes_back() -> None:
+def test_only_what_is_necessary_is_left_out_and_it_comes_back() -> None:
     policy = OverloadPolicy()
     seen = run_policy(policy, 100, 0.033, FrameCost(0.020, 0.001, 0.001, 0.015))
     assert seen[-1] == "overlay"
@@ -206,7 +206,7 @@ def test_only_what_is_needed_is_left_out_and_it_comes_back() -> None:
     assert seen[-1] == ""
 
 
-def test_a_plan_does_not_flap() -> None:
+def test_a_plan_does_not_oscillate() -> None:
     policy = OverloadPolicy()
     seen = run_policy(policy, 600, 0.033, FrameCost(0.020, 0.001, 0.001, 0.012))
     assert sum(a != b for a, b in itertools.pairwise(seen)) <= 1
@@ -232,7 +232,7 @@ def test_the_newest_frame_wins_and_the_others_are_counted() -> None:
     assert served == [0, 3]
 
 
-def test_what_nobody_looked_at_is_handed_back() -> None:
+def test_requests_that_were_not_served_are_handed_back() -> None:
     release, served = threading.Event(), []
 
     def serve(request: str) -> None:
@@ -275,13 +275,13 @@ def test_requests_come_first_and_errors_do_not_end_the_thread() -> None:
     assert [str(error) for error in errors] == ["a", "b"]
 
 
-def test_of_a_stream_of_requests_only_the_newest_waits_and_what_has_to_go_is_given_back() -> None:
+def test_only_the_newest_request_of_a_stream_waits_and_an_evicted_one_is_handed_back() -> None:
     order: list[str] = []
     worker: LatestFrameWorker[int, str] = LatestFrameWorker(lambda _: None, order.append, lambda _: None)
     assert worker.submit("asked 0") is None
     assert {worker.submit(f"candidates {index}", newest_only=True) for index in range(100)} == {None}
-    gone = [worker.submit(f"asked {index}") for index in range(1, MAX_REQUESTS)]
-    assert gone == [None] * (MAX_REQUESTS - 2) + ["asked 0"]
+    evicted = [worker.submit(f"asked {index}") for index in range(1, MAX_REQUESTS)]
+    assert evicted == [None] * (MAX_REQUESTS - 2) + ["asked 0"]
     worker.start()
     while len(order) < MAX_REQUESTS:
         time.sleep(0.001)
@@ -289,7 +289,7 @@ def test_of_a_stream_of_requests_only_the_newest_waits_and_what_has_to_go_is_giv
     assert order == ["candidates 99", *(f"asked {index}" for index in range(1, MAX_REQUESTS))]
 
 
-def test_idle_is_told_while_nothing_comes() -> None:
+def test_the_idle_handler_is_called_while_nothing_comes() -> None:
     idle = threading.Event()
     worker: LatestFrameWorker[int, str] = LatestFrameWorker(lambda _: None, lambda _: None, lambda _: None, idle.set)
     worker.start()

@@ -1,4 +1,4 @@
-"""A node in the hands of a lifecycle manager."""
+"""A node under a lifecycle manager."""
 
 from __future__ import annotations
 
@@ -64,13 +64,13 @@ def test_inactive_is_silent_and_refuses_services(rig: Rig) -> None:
     assert not rig.ros.call(SetBool, "/tracker/pause", SetBool.Request(data=True)).success
 
 
-def test_what_needs_reconfigure_is_refused_while_configured(rig: Rig) -> None:
+def test_parameters_that_need_reconfigure_are_refused_while_configured(rig: Rig) -> None:
     result = rig.ros.set_parameters(modality="thermal")
     assert not result.successful
     assert "'modality' needs reconfigure" in result.reason
 
 
-def test_impossible_transitions_are_answered(rig: Rig) -> None:
+def test_impossible_transitions_get_a_response(rig: Rig) -> None:
     assert not rig.ros.transition(CONFIGURE, 10)
     assert not rig.ros.transition(DEACTIVATE, 10)
     assert rig.ros.lifecycle() == "inactive"

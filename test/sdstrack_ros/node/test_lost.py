@@ -1,4 +1,4 @@
-"""A target that is not seen any more: what the node says then, and how a detector takes over."""
+"""A lost target: what the node reports, and how a detector takes over."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def offer(rig: Rig, *found: tuple[str, float]) -> None:
 
 
 def lost(rig: Rig) -> None:
-    """With these thresholds no score is enough."""
+    """Set thresholds that no score reaches."""
     assert rig.ros.set_parameters(doubt_score=1.0, unseen_score=1.0, confirm_score=1.0).successful
     rig.film_until(lambda: rig.ros.value("state") == "LOST", "the target lost")
 
@@ -61,7 +61,7 @@ def listening(rig: Rig) -> None:
     rig.until(lambda: publisher.get_subscription_count() > 0, "a listener on ~/candidates")
 
 
-def test_candidates_that_do_not_fit_are_refused_counted_and_logged_once_a_second(rig: Rig) -> None:
+def test_unsuitable_candidates_are_refused_counted_and_logged_once_per_second(rig: Rig) -> None:
     ros = rig.ros
     rig.cameras.film(3)
     offer(rig, ("", 0.0))

@@ -46,7 +46,7 @@ def mono_packet(stamp_ns: int, box: tuple[int, int, int, int], seq: int, random:
     return packet
 
 
-def test_event_packets_become_the_second_image(tiny_weights: Path, tmp_path: Path) -> None:
+def test_event_packets_become_the_auxiliary_image(tiny_weights: Path, tmp_path: Path) -> None:
     random = np.random.default_rng(3)
     with running_node(tiny_weights, tmp_path, modality="event", overlay_side_by_side=True, **INIT) as rig:
         ros, cameras = rig.ros, rig.cameras
@@ -113,7 +113,7 @@ FORMATS = {
 
 
 def compressed(pixels: np.ndarray[Any, Any], stamp_ns: int, kind: str) -> CompressedImage:
-    """As image_transport's plugins send it; compressedDepth has twelve bytes of its own before the png."""
+    """A message as the plugins of image_transport send it; compressedDepth has a header of twelve bytes."""
     ok, data = cv2.imencode(".jpg" if kind == "jpeg" else ".png", pixels)
     assert ok
     head = bytes(12) if kind == "depth" else b""

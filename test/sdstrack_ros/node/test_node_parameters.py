@@ -1,4 +1,4 @@
-"""The parameter table on a living node."""
+"""The parameter table on a running node."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_start_values_that_contradict_each_other_are_kept_and_can_be_mended(ros:
         assert {name: node.get_parameter(name).value for name in file} == file
 
 
-def test_several_contradictions_are_told_at_once_and_mended_one_by_one(ros: RosTest) -> None:
+def test_several_contradictions_are_reported_together_and_mended_one_by_one(ros: RosTest) -> None:
     file = {"min_depth_m": 25.0, "aux_homography": SINGULAR, "init_box": [1.0, 2.0, -3.0, 4.0]}
     with started(ros, **file) as (node, table):
         assert all(word in table.refusal for word in ("min_depth_m", "aux_homography", "init_box"))
@@ -73,7 +73,7 @@ def test_several_contradictions_are_told_at_once_and_mended_one_by_one(ros: RosT
         assert table.checked().min_depth_m == 1.0
 
 
-def test_a_refused_start_value_stands_at_its_default_until_a_good_one_comes(ros: RosTest) -> None:
+def test_a_refused_start_value_is_replaced_by_the_default_until_a_good_one_is_set(ros: RosTest) -> None:
     with started(ros, modality="radar", threads=2) as (node, table):
         assert (table.settings.modality, table.settings.threads) == ("depth", 2)
         assert put(node, threads=3) == ""

@@ -59,7 +59,7 @@ def test_a_frustum_fits_the_image_when_the_calibration_is_of_another_size(rgb: b
     assert [(p.x, p.y, p.z) for p in doubled] == [pytest.approx((p.x, p.y, p.z)) for p in exact]
 
 
-def test_while_colour_is_dead_its_size_stays() -> None:
+def test_while_colour_is_dead_its_size_still_counts() -> None:
     small = replace(depth_frame(rgb=False), aux=depth_scene()[::2, ::2])
     dead = replace(of_modality(Modality.DEPTH, rgb=False), images=small)
     both, alone = published(CAMERA, of_modality(Modality.DEPTH), dead)["~/detections_3d"].sent

@@ -1,4 +1,4 @@
-"""A recording in a loop, in its own time, through a node in a namespace whose topics are remapped."""
+"""A looped recording, in simulated time, through a node in a namespace with remapped topics."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The node as people start it: shipped weights, `engine: auto`, 640 x 480 colour and depth at 30 Hz."""
+"""The node as users start it: shipped weights, `engine: auto`, 640 x 480 colour and depth at 30 Hz."""
 
 from __future__ import annotations
 

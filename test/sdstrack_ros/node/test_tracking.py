@@ -1,4 +1,4 @@
-"""A node that starts by itself on a box, and everything it publishes."""
+"""A node that starts on the box of a parameter, and everything that it publishes."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_detections_carry_header_label_and_a_stable_id(rig: Rig) -> None:
     assert rig.says("parameter init_box accepted: target 1 at (200.0, 180.0, 60.0, 60.0)")
 
 
-def test_status_tells_rates_ages_drops_and_latency(rig: Rig) -> None:
+def test_the_status_shows_rates_ages_drops_and_latency(rig: Rig) -> None:
     rig.cameras.film(45)
     value = rig.ros.value
     assert value("lifecycle") == "active"
@@ -71,7 +71,7 @@ def test_status_tells_rates_ages_drops_and_latency(rig: Rig) -> None:
     assert int(value("sync.paired")) > 0
 
 
-def test_extras_are_published_while_someone_listens(rig: Rig) -> None:
+def test_extra_outputs_are_published_while_there_is_a_subscriber(rig: Rig) -> None:
     ros = rig.ros
     topics = {"detections_3d": Detection3DArray, "markers": MarkerArray, "overlay": Image}
     for name, kind in topics.items():
@@ -92,7 +92,7 @@ def test_extras_are_published_while_someone_listens(rig: Rig) -> None:
     rig.film_until(lambda: heard["overlay"][-1].width == 1280, "both modalities side by side")
 
 
-def test_diagnostics_come_once_a_second(rig: Rig) -> None:
+def test_diagnostics_come_once_per_second(rig: Rig) -> None:
     rig.ros.listen(DiagnosticArray, "/diagnostics")
     messages = rig.ros.messages["/diagnostics"]
     begin = time.monotonic()

@@ -20,7 +20,7 @@ def feed(sync: Synchronizer, until_ms: int, packets_until_ms: int, color_until_m
     return released
 
 
-def test_frames_get_the_events_since_the_frame_before() -> None:
+def test_frames_get_the_events_since_the_previous_frame() -> None:
     sync = Synchronizer(SyncConfig(), EventBuffer)
     released = feed(sync, 500, 500, 500)
     assert [s.color.payload for s in released] == [f"color {ms}" for ms in range(20, 500, 40)]
@@ -30,7 +30,7 @@ def test_frames_get_the_events_since_the_frame_before() -> None:
         assert s.aux.payload.x.tolist() == list(range(s.stamp_ns // MS - 38, s.stamp_ns // MS + 1, 2))
 
 
-def test_a_silent_event_camera_leaves_frames_alone_and_an_idle_scene_does_not() -> None:
+def test_frames_are_alone_when_the_event_camera_is_silent_but_not_when_the_scene_is_still() -> None:
     sync = Synchronizer(SyncConfig(), EventBuffer)
     released = feed(sync, 2000, 700, 2000)
     assert all(s.aux is not None for s in released if s.stamp_ns < 700 * MS)

@@ -74,7 +74,7 @@ def test_stock_policies_pair_and_survive_a_jump_back_and_an_exception(policy: st
 
 
 def test_unknown_policies_and_packets_with_stock_ones_are_refused() -> None:
-    with pytest.raises(SyncError, match="unknown sync policy 'best'; expected one of tolerant"):
+    with pytest.raises(SyncError, match="unknown sync policy 'best'; expected one of: tolerant"):
         synchronize(SimpleFilter(), SimpleFilter(), "best", SyncConfig())
     with pytest.raises(SyncError, match="event packets need 'tolerant'"):
         synchronize(SimpleFilter(), SimpleFilter(), "exact", SyncConfig(), packets=True)

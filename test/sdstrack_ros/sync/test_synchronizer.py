@@ -49,7 +49,7 @@ def color_stamps(released: list[SyncedSet]) -> list[float]:
 
 
 def waited_ns(synced: SyncedSet) -> int:
-    """How long the leading message waited."""
+    """Time that the leading message waited."""
     leader = synced.color or synced.aux
     assert leader is not None
     return synced.released_ns - leader.arrival_ns
@@ -74,7 +74,7 @@ def test_steady_streams_pair_and_hardly_wait() -> None:
 
 
 @pytest.mark.parametrize("rate", [1.0, 0.25, 0.1, 0.02])
-def test_a_recording_played_slowly_pairs_with_a_wait_that_is_as_much_longer(rate: float) -> None:
+def test_a_recording_played_slowly_pairs_when_the_wait_grows_by_the_same_factor(rate: float) -> None:
     arrivals = stream("color", 66.7, 30) + stream("aux", 66.7, 30, phase=12)
     slowed = [replace(arrival, now_ms=arrival.now_ms / rate) for arrival in arrivals]
     sync = Synchronizer(replace(CONFIG, max_wait_s=CONFIG.max_wait_s / rate))
@@ -82,7 +82,7 @@ def test_a_recording_played_slowly_pairs_with_a_wait_that_is_as_much_longer(rate
     assert len(released) == sync.counters.paired == 30
 
 
-def test_slower_second_sensor_serves_again_only_while_it_may_be_held() -> None:
+def test_a_slower_auxiliary_sensor_is_used_again_only_while_it_may_be_held() -> None:
     arrivals = stream("color", 33.3, 90) + stream("aux", 111.1, 27)
     held = Synchronizer(replace(CONFIG, aux_hold_s=0.12))
     released = play(held, arrivals)
@@ -100,7 +100,7 @@ def test_slower_second_sensor_serves_again_only_while_it_may_be_held() -> None:
     assert 20 <= plain.counters.paired <= 30
 
 
-def test_dead_second_sensor_costs_no_waiting_and_comes_back() -> None:
+def test_a_dead_auxiliary_sensor_costs_no_waiting_and_comes_back() -> None:
     aux = [a for a in stream("aux", 33.3, 150) if not 1000 < a.now_ms < 3000]
     sync = Synchronizer(CONFIG)
     released = play(sync, stream("color", 33.3, 150) + aux)
@@ -111,7 +111,7 @@ def test_dead_second_sensor_costs_no_waiting_and_comes_back() -> None:
     assert all(s.aux for s in released if s.stamp_ns > 3100 * MS)
 
 
-def test_dead_colour_lets_the_second_sensor_drive_until_it_returns() -> None:
+def test_the_auxiliary_sensor_drives_while_colour_is_dead() -> None:
     color = [a for a in stream("color", 33.3, 150) if not 1000 < a.now_ms < 3000]
     sync = Synchronizer(CONFIG)
     released = play(sync, color + stream("aux", 33.3, 150), until_ms=5000)
@@ -125,7 +125,7 @@ def test_dead_colour_lets_the_second_sensor_drive_until_it_returns() -> None:
     check_accounts(sync, released)
 
 
-def test_second_sensor_drives_when_colour_never_comes() -> None:
+def test_the_auxiliary_sensor_drives_when_colour_never_comes() -> None:
     sync = Synchronizer(CONFIG)
     released = play(sync, stream("aux", 33.3, 60), until_ms=3000)
     assert [s.stamp_ns for s in released] == [round(i * 33.3 * MS) for i in range(60)]
@@ -177,7 +177,7 @@ def test_duplicates_and_late_frames_are_dropped_and_counted() -> None:
     check_accounts(sync, released)
 
 
-def test_streams_on_different_clocks_say_how_far_apart_they_are() -> None:
+def test_the_counters_show_how_far_apart_streams_on_different_clocks_are() -> None:
     sync = Synchronizer(CONFIG)
     released = play(sync, stream("color", 33.3, 30) + stream("aux", 33.3, 30, phase=5000, delay=-4998))
     assert len(released) >= 30
@@ -187,7 +187,7 @@ def test_streams_on_different_clocks_say_how_far_apart_they_are() -> None:
 
 
 @pytest.mark.parametrize("change", [{"max_skew_s": -1}, {"max_wait_s": float("nan")}, {"max_pending": 0}])
-def test_settings_that_make_no_sense_are_refused(change: dict[str, float]) -> None:
+def test_meaningless_settings_are_refused(change: dict[str, float]) -> None:
     with pytest.raises(SyncError, match=next(iter(change))):
         SyncConfig(**change)
 
@@ -204,7 +204,7 @@ def test_settings_change_while_running() -> None:
 
 @st.composite
 def steady_scenes(draw: st.DrawFn) -> tuple[SyncConfig, list[Arrival]]:
-    """Two in-order streams with jitter, delays, losses and gaps; colour never silent for long enough to be dead."""
+    """Two ordered streams with jitter, delays, losses and gaps; colour is never silent long enough to be dead."""
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     arrivals: list[Arrival] = []
     for kind in ("color", "aux"):
@@ -227,7 +227,7 @@ def steady_scenes(draw: st.DrawFn) -> tuple[SyncConfig, list[Arrival]]:
 
 @settings(max_examples=150, deadline=None)
 @given(steady_scenes())
-def test_every_colour_frame_leaves_once_in_order_in_time_with_its_nearest_partner(
+def test_every_colour_frame_is_released_once_in_order_in_time_with_its_nearest_partner(
     scene: tuple[SyncConfig, list[Arrival]],
 ) -> None:
     config, arrivals = scene

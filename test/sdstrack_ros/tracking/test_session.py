@@ -68,7 +68,7 @@ INIT_BOX_PARAMETER = BoxRequest("parameter", BOX, patient=True, detail="init_box
 
 
 class Recorder:
-    """A tracker that writes down which frames it got and returns the states that the test sets."""
+    """A tracker that records which frames it receives and returns the states that the test sets."""
 
     def __init__(self) -> None:
         self.calls: list[tuple[str, int]] = []
@@ -358,13 +358,13 @@ def test_impossible_boxes_are_refused_and_the_target_stays(box: BoundingBox, rea
     assert bench.session.target_id == "1"
 
 
-def test_a_click_takes_the_extent_of_the_surface_under_it() -> None:
+def test_a_click_selects_the_extent_of_the_surface_under_it() -> None:
     box = box_at_pixel(scene(), SIZE, PixelRequest("init_pixel", 230, 200), (64, 64))
     assert box == pytest.approx((200, 180, 60, 40), abs=2)
 
 
 @pytest.mark.parametrize("spoil", ["no depth", "hole", "everything"])
-def test_a_click_takes_the_default_size_where_depth_does_not_tell(spoil: str) -> None:
+def test_a_click_selects_the_default_size_where_depth_shows_no_surface(spoil: str) -> None:
     frame = scene()
     depth = DEPTH.copy()
     if spoil == "hole":
@@ -376,7 +376,7 @@ def test_a_click_takes_the_default_size_where_depth_does_not_tell(spoil: str) ->
     assert box == BoundingBox(198, 184, 64, 32)
 
 
-def test_a_pixel_of_a_calibration_of_another_size_is_found_in_the_image() -> None:
+def test_a_pixel_of_a_calibration_of_another_size_is_scaled_to_the_image() -> None:
     near = PixelRequest("init_point", 460.5, 400.5, (1280, 960))
     assert box_at_pixel(scene(), SIZE, near, (64, 64)) == pytest.approx((200, 180, 60, 40), abs=2)
     frame = replace(scene(), aux=None)
@@ -387,7 +387,7 @@ def test_a_pixel_of_a_calibration_of_another_size_is_found_in_the_image() -> Non
 
 
 @pytest.mark.parametrize("pixel", [(-1.0, 5.0), (640.0, 5.0), (math.nan, 5.0), (5.0, math.inf)])
-def test_a_click_beside_the_image_is_refused(pixel: tuple[float, float]) -> None:
+def test_a_click_outside_the_image_is_refused(pixel: tuple[float, float]) -> None:
     bench = Bench()
     bench.frame(0)
     assert bench.ask(PixelRequest("init_pixel", *pixel)).startswith("init_pixel refused: pixel (")
