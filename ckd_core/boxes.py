@@ -1,7 +1,7 @@
-"""Axis-aligned boxes in their three notations, for numpy arrays and torch tensors alike.
+"""Axis-aligned boxes in their three notations, as numpy arrays and torch tensors alike.
 
-`xywh`: left, top, width, height. `cxcywh`: centre, width, height. `xyxy`: left, top, right, bottom. All functions take
-`[..., 4]` and keep dtype, device and gradients; `iou` and `giou` broadcast.
+`xywh`: left, top, width, height. `cxcywh`: centre, width, height. `xyxy`: left, top, right, bottom. Functions of arrays
+expect `[..., 4]` and keep dtype, device and gradients; `iou` and `giou` broadcast.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ else:
 
 
 class BoxError(TrackingError):
-    """An array that is no set of boxes, or a frame that can hold none."""
+    """An array or a text that is not a box, or a frame without area."""
 
 
 def _stack(parts: Sequence[Any]) -> Any:
@@ -75,7 +75,7 @@ def cxcywh_to_xyxy(boxes: Boxes) -> Boxes:
 
 
 def giou(a: Boxes, b: Boxes) -> tuple[Boxes, Boxes]:
-    """Generalised IoU and IoU of `xyxy` boxes, element by element: two arrays [...].
+    """Compute generalised IoU and IoU of `xyxy` boxes, element by element: two arrays [...].
 
     Rezatofighi et al., CVPR 2019. Continuous coordinates: a box covers exactly its width times its height.
     """
@@ -99,12 +99,16 @@ def iou_xywh(a: Boxes, b: Boxes) -> Boxes:
 
 
 def is_present(boxes: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """[N] bool: which rows of annotated `xywh` boxes [N, 4] show the object (finite, with an area)."""
+    """Return [N] bool: which rows of annotated `xywh` boxes [N, 4] are a visible object (finite, with an area)."""
     return np.asarray(np.isfinite(boxes).all(axis=1) & (boxes[:, 2:] > 0).all(axis=1))
 
 
 def parse_box(text: str) -> BoundingBox:
-    """Box from "x,y,w,h" in pixels, as typed on a command line. Errors: BoxError for anything else."""
+    """Parse "x,y,w,h" in pixels, as on a command line.
+
+    Raises:
+        BoxError: The text is not four finite numbers, or width or height is not positive.
+    """
     parts = text.replace(" ", "").split(",")
     try:
         box = BoundingBox(*map(float, parts))
@@ -119,7 +123,10 @@ def clip_box(box: BoundingBox, frame_size: tuple[int, int], margin: float = 10.0
     """Pull a box into a frame (height, width) so that it is at least `margin` px wide and high.
 
     The published trackers' rule (margin 10): the left edge stays in [0, W - margin], the right edge in [margin, W].
-    A frame smaller than the margin lowers the margin to the frame's side, so the result always lies in the frame.
+    In a frame smaller than the margin, the frame's side is the margin, so the result always lies in the frame.
+
+    Raises:
+        BoxError: The frame has no area.
     """
     height, width = frame_size
     if height < 1 or width < 1:

@@ -26,7 +26,7 @@ ROS_WHEELS = ("rclpy", "rosgraph_msgs", "sensor_msgs", "std_msgs", "std_srvs")
 
 
 def verbs_of(*packages: ModuleType) -> list[str]:
-    """Dotted names of all verb modules of the given packages."""
+    """List the dotted names of all verb modules in the packages."""
     return [
         f"{package.__name__}.{module.name}"
         for package in packages
@@ -36,7 +36,7 @@ def verbs_of(*packages: ModuleType) -> list[str]:
 
 
 def build_app(*packages: ModuleType) -> typer.Typer:
-    """One typer application over the verb modules of `packages`; each has a function `command`."""
+    """Build one typer application from the verb modules of `packages`, each of which has a function `command`."""
     app = typer.Typer(
         name="sdstrack",
         help="Track one object through a colour camera plus depth, thermal or event camera.",
@@ -92,7 +92,7 @@ def how_to_install(module: str) -> str:
 
 
 def main() -> None:
-    """Entry point of the verbs that need no ROS."""
+    """Run the verbs that need no ROS."""
     run(build_app(ckd_core.commands))
 
 

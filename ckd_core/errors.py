@@ -1,4 +1,4 @@
-"""The one base class of everything that this package raises on purpose."""
+"""The base class of all errors that this package raises on purpose."""
 
 
 class TrackingError(Exception):

@@ -1,4 +1,4 @@
-"""What every layer passes on: one moment seen by a colour camera and by a second sensor."""
+"""Frames and boxes, which all layers share: one moment of a colour camera and of an auxiliary sensor."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Image = NDArray[Any]
 
 
 class FrameError(TrackingError):
-    """A frame or a box that no tracker can use."""
+    """A frame that no tracker can use."""
 
 
 class Modality(str, Enum):
@@ -47,17 +47,19 @@ class BoundingBox(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class MultiModalFrame:
-    """One moment, its images exactly as they came from the sensors (views, never copies).
+    """One moment; images are exactly as they came from the sensors (views, never copies).
 
-    stamp: seconds.
-    rgb: [H, W, 3] uint8 in RGB order, or None when the colour camera gave nothing.
-    aux: the raw second image, or None: depth [h, w] uint16 millimetres or float32 metres; thermal [h, w] uint8 or
-        uint16, or [h, w, 3] uint8; an event image [h, w, 3] uint8. Its size may differ from the colour image's.
-    modality: what `aux` is.
-    rgb_from_reference, aux_from_reference: 3x3 homographies that take a pixel of the reference image (in which boxes
-        are given) to that modality's pixel. None: the colour image is the reference, and the auxiliary image shows
-        the same view, scaled to its own size.
-    aux_held: the auxiliary image is an older one that serves again.
+    Attributes:
+        stamp: Seconds.
+        rgb: [H, W, 3] uint8 in RGB order, or None without a colour image.
+        aux: The raw auxiliary image, or None: depth [h, w] uint16 millimetres or float32 metres; thermal [h, w] uint8
+            or uint16, or [h, w, 3] uint8; an event image [h, w, 3] uint8. Its size may differ from the colour image's.
+        modality: Kind of `aux`.
+        rgb_from_reference: 3x3 homography from a pixel of the reference image, in which boxes are given, to a pixel of
+            `rgb`. None: the colour image is the reference.
+        aux_from_reference: The same for `aux`. None: it shows the same view as the colour image, scaled to its own
+            size.
+        aux_held: Whether the auxiliary image is an older one that is used again.
     """
 
     stamp: float
@@ -74,7 +76,7 @@ class MultiModalFrame:
         return self.rgb is not None, self.aux is not None
 
 
-# dtypes of the raw second image by modality; three channels only as ready-made 8-bit images
+# dtypes of the raw auxiliary image by modality; with three channels it must be uint8
 AUX_DTYPES = {
     Modality.DEPTH: ("uint8", "uint16", "float32"),
     Modality.THERMAL: ("uint8", "uint16"),
@@ -83,12 +85,14 @@ AUX_DTYPES = {
 
 
 def check_frame(frame: MultiModalFrame) -> None:
-    """Refuse a frame that no tracker can use, saying what is wrong with it.
+    """Refuse a frame that no tracker can use.
 
-    Rows may be padded (a view of an image message), pixels within a row must be dense: OpenCV would copy anything else.
+    Rows may be padded (a view of an image message); pixels within a row must be dense, because OpenCV would copy
+    anything else.
 
-    Errors: FrameError for a stamp or homography that is not finite, both images missing, an empty image, a wrong dtype
-    or channel count, or a non-contiguous array.
+    Raises:
+        FrameError: A stamp or homography is not finite, both images are missing, or an image is too small, has a wrong
+            dtype or number of channels, or is not contiguous within its rows.
     """
     if not isinstance(frame.stamp, (int, float)) or not math.isfinite(frame.stamp):
         message = f"the frame's stamp must be a finite number of seconds, got {frame.stamp}"
@@ -109,9 +113,9 @@ def check_frame(frame: MultiModalFrame) -> None:
 
 
 def _check_image(image: Image, name: str, dtypes: tuple[str, ...], channels: tuple[int, ...]) -> None:
-    given: object = image  # whatever the types say, a caller may have passed anything
-    if not isinstance(given, np.ndarray):
-        message = f"the {name} image must be a numpy array, got {type(given).__name__}"
+    value: object = image  # at run time it may be anything
+    if not isinstance(value, np.ndarray):
+        message = f"the {name} image must be a numpy array, got {type(value).__name__}"
         raise FrameError(message)
     shape = "x".join(str(length) for length in image.shape)
     if image.ndim not in (2, 3) or (image.ndim == 2 and 1 not in channels):

@@ -1,10 +1,10 @@
-"""Raw depth, thermal and event data -> the 3-channel uint8 images that the networks were trained on.
+"""Conversion of raw depth, thermal and event data to the 3-channel uint8 images that the networks were trained on.
 
 Depth: clip at min(3 x median, 10 m), stretch to 0..255, JET in OpenCV's BGR order, as in the published training code
 (docs/trackers.md "Auxiliary images"). Thermal and event images pass as they are; 14/16-bit thermal is scaled to 8.
 
-All of it is a per-pixel function once the frame's own statistics are known, so that only the window a tracker looks at
-has to be converted (`ModalityConverter.prepare`, then `convert` on a part), with the same result as converting first.
+All of it is a function per pixel once the frame's own statistics are known. So only the window that a tracker crops has
+to be converted (`ModalityConverter.prepare`, then `convert` on a part), with the same result as converting the frame.
 """
 
 from __future__ import annotations
@@ -28,17 +28,21 @@ METRES_TO_MM = 1000.0
 
 
 class ModalityError(TrackingError):
-    """Raw data that cannot become a network image, or options that make no sense."""
+    """Raw data that cannot become a network image, or options outside their range."""
 
 
 @dataclass(frozen=True, slots=True)
 class ModalityOptions:
     """How raw values become 8 bits.
 
-    depth_median_factor, depth_max_mm: depth is clipped at min(factor x the frame's median, max).
-    depth_colormap: JET colours (published "rgbcolormap"); False: the stretched grey three times ("rgb3x").
-    thermal_percentiles: share of pixels, in percent, cut at the dark and the bright end of 16-bit thermal images.
-    thermal_range: fixed raw values for black and white instead of percentiles.
+    Attributes:
+        depth_median_factor: Depth is clipped at this multiple of the frame's median, or at `depth_max_mm` if that is
+            less.
+        depth_max_mm: See `depth_median_factor`.
+        depth_colormap: True: JET colours (published "rgbcolormap"); False: three equal grey channels ("rgb3x").
+        thermal_percentiles: Share of pixels, in percent, clipped at the dark and the bright end of 16-bit thermal
+            images.
+        thermal_range: Fixed raw values for black and white instead of percentiles.
     """
 
     depth_median_factor: float = 3.0
@@ -65,7 +69,14 @@ class ModalityOptions:
 
 @dataclass(frozen=True, slots=True)
 class Events:
-    """Events of one sensor: x, y pixels, t seconds (rising), p polarity (True or 1 = brighter); all [N]."""
+    """Events of one sensor, all arrays [N].
+
+    Attributes:
+        x: Column in pixels.
+        y: Row in pixels.
+        t: Seconds, rising.
+        p: Polarity, True or 1 = brighter.
+    """
 
     x: NDArray[np.integer]
     y: NDArray[np.integer]
@@ -73,16 +84,21 @@ class Events:
     p: NDArray[np.integer] | NDArray[np.bool_]
 
     def between(self, begin: float, end: float) -> Events:
-        """Events with begin <= t < end (seconds), as views."""
+        """Select the events with begin <= t < end (seconds), as views."""
         first, last = np.searchsorted(self.t, (begin, end), side="left")
         part = slice(int(first), int(last))
         return Events(self.x[part], self.y[part], self.t[part], self.p[part])
 
 
 def events_to_image(events: Events, size: tuple[int, int]) -> NDArray[np.uint8]:
-    """Events -> [H, W, 3] uint8 RGB: white, red where the last event got brighter, blue where darker (as VisEvent).
+    """Draw events as [H, W, 3] uint8 RGB: white, red where the last event is brighter, blue where darker (as VisEvent).
 
-    size: (height, width). Errors: ModalityError when the arrays differ in length or an event lies outside.
+    Args:
+        events: Of one time interval; there may be none.
+        size: (height, width) of the image.
+
+    Raises:
+        ModalityError: The arrays differ in length, or an event lies outside.
     """
     height, width = size
     if not len(events.x) == len(events.y) == len(events.p):
@@ -98,15 +114,15 @@ def events_to_image(events: Events, size: tuple[int, int]) -> NDArray[np.uint8]:
         )
         raise ModalityError(message)
     colors = np.array(((0, 0, 255), (255, 0, 0)), dtype=np.uint8)
-    image[y, x] = colors[np.asarray(events.p).astype(bool).astype(np.intp)]  # of several at a pixel the last one stays
+    image[y, x] = colors[np.asarray(events.p).astype(bool).astype(np.intp)]  # the last one at a pixel counts
     return image
 
 
 class ModalityConverter:
-    """Turns the raw second image into network colours, part by part; keeps its memory between frames.
+    """Turns raw auxiliary images into network images, part by part; reuses its buffers for every frame.
 
-    `prepare(raw)` takes the whole frame's statistics and returns the image to cut from; `convert(part)` then maps any
-    part of that image to uint8 [h, w] or [h, w, 3]. The part it returns is valid until the next call.
+    `prepare(raw)` takes the whole frame's statistics and returns the image to crop from; `convert(part)` then maps any
+    part of that image to uint8 [h, w] or [h, w, 3]. The part that it returns is valid until the next call.
     """
 
     def __init__(self, modality: Modality, options: ModalityOptions | None = None) -> None:
@@ -119,9 +135,13 @@ class ModalityConverter:
         self._millimetres = np.empty((0, 0), dtype=np.uint16)
 
     def prepare(self, raw: Image) -> Image:
-        """Note the frame's statistics; returns the 2-D or 3-channel image that parts are to be cut from."""
+        """Take the frame's statistics and return the 2-D or 3-channel image to crop from.
+
+        Raises:
+            ModalityError: Dtype or channels do not fit the modality.
+        """
         image = raw[..., 0] if raw.ndim == 3 and raw.shape[2] == 1 else raw
-        # Ready-made 8-bit images, already coloured by whoever made them, pass as they are; 8-bit depth does not exist.
+        # 8-bit images are network images already and pass as they are; raw 8-bit depth does not exist.
         self._plain = image.dtype == np.uint8
         if self._plain:
             return image
@@ -133,7 +153,9 @@ class ModalityConverter:
         if self.modality is Modality.THERMAL and image.dtype == np.uint16:
             self._low, self._high = self._thermal_range(image)
             return image
-        message = f"no way from a {image.dtype} {self.modality.value} image to 8 bits; see MultiModalFrame.aux"
+        message = (
+            f"a {self.modality.value} image of {image.dtype} cannot be converted to 8 bits; see MultiModalFrame.aux"
+        )
         raise ModalityError(message)
 
     def convert(self, part: Image) -> Image:
@@ -155,15 +177,15 @@ class ModalityConverter:
         elif image.dtype != np.uint16:
             message = f"depth must be uint16 millimetres or float32 metres, got {image.dtype}"
             raise ModalityError(message)
-        lowest, highest = int(image.min()), int(image.max())
-        histogram = _histogram(image, highest)
+        minimum, maximum = int(image.min()), int(image.max())
+        histogram = _histogram(image, maximum)
         median = _median_of_histogram(histogram)
         if median == 0:  # more than half is invalid: the published rule would make the whole image black
             histogram[0] = 0
             median = _median_of_histogram(histogram)
         limit = min(self.options.depth_median_factor * median, self.options.depth_max_mm)
-        self._high = float(int(min(highest, limit)))
-        self._low = min(float(lowest), self._high)
+        self._high = float(int(min(maximum, limit)))
+        self._low = min(float(minimum), self._high)
         return image
 
     def _to_millimetres(self, metres: Image) -> Image:
@@ -189,9 +211,15 @@ class ModalityConverter:
 
 
 def to_network_image(raw: Image, modality: Modality, options: ModalityOptions | None = None) -> NDArray[np.uint8]:
-    """Whole raw image -> uint8 [H, W, 3] as the networks see it.
+    """Convert a whole raw image to uint8 [H, W, 3] as the networks see it.
 
-    raw: what `MultiModalFrame.aux` allows for the modality. Errors: ModalityError for a dtype it does not.
+    Args:
+        raw: As `MultiModalFrame.aux`.
+        modality: Kind of the image.
+        options: None = the defaults.
+
+    Raises:
+        ModalityError: Dtype or channels do not fit the modality.
     """
     converter = ModalityConverter(modality, options)
     image = converter.convert(converter.prepare(raw))
@@ -201,13 +229,13 @@ def to_network_image(raw: Image, modality: Modality, options: ModalityOptions | 
 
 
 def _histogram(image: NDArray[np.uint16], highest: int) -> NDArray[Any]:
-    """Count the values 0..highest; as short as the image allows, since OpenCV's time grows with the count of levels."""
+    """Count the values 0..highest, and no more: OpenCV's time grows with the number of levels."""
     levels = highest + 1
     return cv2.calcHist([image], [0], None, [levels], [0, levels]).ravel()
 
 
 def _median_of_histogram(histogram: NDArray[Any]) -> float:
-    """Median of the pixels a histogram counts, exactly as numpy.median; 0 when it counts none."""
+    """Median of the pixels in a histogram, exactly as numpy.median; 0 when it is empty."""
     counts = np.cumsum(histogram, dtype=np.float64)
     total = counts[-1]
     if total == 0:
@@ -218,9 +246,9 @@ def _median_of_histogram(histogram: NDArray[Any]) -> float:
 
 
 def depth_in_metres(depth: NDArray[np.generic]) -> NDArray[np.float32]:
-    """Depth image [h, w], integer millimetres or float metres, as float32 metres; invalid readings become 0.
+    """Convert a depth image [h, w], integer millimetres or float metres, to float32 metres.
 
-    Invalid are 0, negative, NaN and infinite.
+    Invalid readings (0, negative, NaN, infinite) become 0.
     """
     if np.issubdtype(depth.dtype, np.integer):
         return depth.astype(np.float32) / np.float32(METRES_TO_MM)

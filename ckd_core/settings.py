@@ -1,8 +1,8 @@
-"""YAML files into frozen dataclasses, strictly: whatever does not fit is an error with file, key and expectation.
+"""Strict reading of YAML files into frozen dataclasses: what does not fit is an error with file, key and expectation.
 
-A dataclass field may carry limits in its metadata, made by `limits(...)`. Field types that are understood: bool, int,
-float, str, pathlib.Path, `X | None`, `tuple[X, ...]`, `dict[str, Any]`, `Literal[...]`, nested dataclasses, and unions
-of dataclasses told apart by their `kind: Literal["..."]` field.
+A dataclass field may have limits in its metadata (`limits(...)`). Supported field types: bool, int, float, str,
+pathlib.Path, `X | None`, `tuple[X, ...]`, `dict[str, Any]`, `Literal[...]`, nested dataclasses, and unions of
+dataclasses with a `kind: Literal["..."]` field each.
 """
 
 from __future__ import annotations
@@ -24,18 +24,19 @@ T = TypeVar("T")
 
 
 class SettingsError(TrackingError):
-    """A configuration that cannot be used; the message names the file, the key and what was expected."""
+    """A configuration that cannot be used; the message has the file, the key and what was expected."""
 
 
 def limits(low: float | None = None, high: float | None = None) -> dict[str, float]:
-    """Metadata of a numeric field: the closed range of values that are accepted."""
+    """Return the metadata of a numeric field: the closed range of valid values."""
     return {k: v for k, v in (("low", low), ("high", high)) if v is not None}
 
 
 def read_settings(path: Path, cls: type[T], changes: typing.Sequence[str] = ()) -> T:
     """Read `path` as `cls`, after applying `changes` of the form `a.b.c=yaml value`.
 
-    Raises SettingsError for a missing file, bad YAML, unknown keys, wrong types and values out of range.
+    Raises:
+        SettingsError: The file is missing, not YAML, or has unknown keys, wrong types or values out of range.
     """
     raw = load_yaml(path)
     if not isinstance(raw, dict):
@@ -46,7 +47,11 @@ def read_settings(path: Path, cls: type[T], changes: typing.Sequence[str] = ()) 
 
 
 def load_yaml(path: Path) -> Any:
-    """Content of a YAML file: plain values only. Raises SettingsError: it cannot be read or is not valid YAML."""
+    """Read a YAML file of plain values.
+
+    Raises:
+        SettingsError: The file cannot be read or is not valid YAML.
+    """
     try:
         return parse_yaml(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -56,21 +61,29 @@ def load_yaml(path: Path) -> Any:
 
 
 def parse_yaml(text: str) -> Any:
-    """Value of a YAML text: plain values only. Raises ValueError: it is not valid YAML."""
+    """Parse a YAML text of plain values.
+
+    Raises:
+        ValueError: The text is not valid YAML.
+    """
     try:
         return yaml.safe_load(text)
     except (yaml.YAMLError, LookupError, AttributeError, TypeError, RecursionError) as error:
-        # PyYAML lets the errors of its constructors through: `!!bool x` is a KeyError, `!!timestamp x` no attribute.
+        # PyYAML does not wrap the errors of its constructors: `!!bool x` is a KeyError, `!!timestamp x` AttributeError.
         raise ValueError(f"{type(error).__name__}: {error}") from error
 
 
 def build(cls: type[T], raw: Any, file: str, key: str = "") -> T:
-    """Make one `cls` of a parsed mapping; `file` and `key` are only for messages."""
+    """Build one `cls` from a parsed mapping; `file` and `key` are only for messages.
+
+    Raises:
+        SettingsError: A key is unknown or missing, or a value has a wrong type or is out of range.
+    """
     return typing.cast("T", _dataclass(cls, raw, file, key))
 
 
 def typed_fields(cls: Any, raw: Any, file: str, key: str) -> dict[str, Any]:
-    """Values of those fields of a dataclass that a mapping names. Errors as `build`."""
+    """Read the values of those fields of a dataclass that are in a mapping; raises what `build` does."""
     if not isinstance(raw, dict):
         raise SettingsError(f"{file}: {key or 'the file'} is {_kind(raw)}; expected a mapping with keys {_names(cls)}")
     hints = typing.get_type_hints(cls)
@@ -85,7 +98,7 @@ def typed_fields(cls: Any, raw: Any, file: str, key: str) -> dict[str, Any]:
 
 
 def to_plain(value: Any) -> Any:
-    """Turn settings into plain dicts, lists and scalars, as JSON and YAML know them."""
+    """Turn settings into the plain dicts, lists and scalars of JSON and YAML."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {f.name: to_plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
     if isinstance(value, tuple | list):
@@ -98,10 +111,10 @@ def to_plain(value: Any) -> Any:
 def differences(old: Any, new: Any, key: str = "") -> dict[str, tuple[Any, Any]]:
     """List the keys in which two plain trees differ: dotted key -> (old, new)."""
     if isinstance(old, dict) and isinstance(new, dict):
-        found: dict[str, tuple[Any, Any]] = {}
+        changes: dict[str, tuple[Any, Any]] = {}
         for name in sorted(old.keys() | new.keys()):
-            found |= differences(old.get(name), new.get(name), f"{key}.{name}" if key else name)
-        return found
+            changes |= differences(old.get(name), new.get(name), f"{key}.{name}" if key else name)
+        return changes
     return {} if old == new else {key: (old, new)}
 
 

@@ -1,6 +1,6 @@
 """Random changes to a training pair, the same for both modalities of a crop (docs/trackers.md "Augmentation").
 
-Every function takes what it is to do, drawn before from an explicit generator by `draw_changes`.
+`draw_changes` draws from an explicit generator; the other functions apply what was drawn.
 """
 
 from __future__ import annotations
@@ -23,11 +23,15 @@ if TYPE_CHECKING:
 class AugmentationSettings:
     """Strengths and probabilities; the defaults are the published ones.
 
-    center_jitter, scale_jitter: of the search window, see `jitter_box`. grayscale: probability that both crops lose
-    their colour; only the colour channels do. Published training never did it: its grayscale step raises on 6 channels
-    and the sampler drops the sample silently (docs/trackers.md "Grey images are never drawn"); 0 gives that
-    behaviour without the lost samples. joint_flip: probability that both crops are mirrored together; own_flip: that
-    one crop is mirrored, on top. brightness: factor 1 - b .. 1 + b of a crop.
+    Attributes:
+        center_jitter: Of the search window, see `jitter_box`.
+        scale_jitter: The same.
+        grayscale: Probability that the colour images of both crops become grey. Published training never does it: its
+            grayscale step raises on 6 channels and the sampler drops the sample silently (docs/trackers.md "Grey images
+            are never drawn"); 0 is that behaviour without the lost samples.
+        joint_flip: Probability that both crops are mirrored together.
+        own_flip: Probability that one crop is mirrored, in addition.
+        brightness: The factor of a crop is within 1 - b .. 1 + b.
     """
 
     center_jitter: float = field(default=3.0, metadata=limits(0.0, 10.0))
@@ -40,7 +44,7 @@ class AugmentationSettings:
 
 @dataclass(frozen=True, slots=True)
 class CropChanges:
-    """What happens to one six-channel crop: one roll for all its channels."""
+    """Changes of one six-channel crop, the same for all its channels."""
 
     grayscale: bool
     flip: bool
@@ -48,7 +52,7 @@ class CropChanges:
 
 
 def draw_changes(settings: AugmentationSettings, rng: np.random.Generator) -> tuple[CropChanges, CropChanges]:
-    """Changes of template and search: colour loss and one flip together, brightness and a second flip each."""
+    """Draw the changes of template and search: grayscale and one flip together, brightness and a second flip each."""
     gray, joint = rng.random() < settings.grayscale, rng.random() < settings.joint_flip
 
     def one() -> CropChanges:
@@ -59,7 +63,7 @@ def draw_changes(settings: AugmentationSettings, rng: np.random.Generator) -> tu
 
 
 def jitter_box(box: BoundingBox, center_jitter: float, scale_jitter: float, rng: np.random.Generator) -> BoundingBox:
-    """Where the tracker might believe a box: size by a log-normal factor, centre uniformly around the true one.
+    """Move a box as an imperfect tracker would: size by a log-normal factor, centre uniformly around the true one.
 
     wh' = wh * exp(scale_jitter * N(0, 1)); centre' = centre + center_jitter * sqrt(w' h') * U(-0.5, 0.5), each axis.
     """
@@ -70,7 +74,7 @@ def jitter_box(box: BoundingBox, center_jitter: float, scale_jitter: float, rng:
 
 
 def apply_changes(crops: NDArray[np.uint8], changes: CropChanges) -> NDArray[np.float32]:
-    """[2, S, S, 3] uint8 (colour, auxiliary) -> normalised [6, S, S] float32, changed.
+    """Change and normalise crops [2, S, S, 3] uint8 (colour, auxiliary): [6, S, S] float32.
 
     Brightness acts on values 0..1 with clamping, then the colour mean and deviation normalise both modalities.
     """
@@ -87,6 +91,6 @@ def apply_changes(crops: NDArray[np.uint8], changes: CropChanges) -> NDArray[np.
 
 
 def mirror_box(box_xywh: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Normalised `xywh` box [4] of a mirrored crop."""
+    """Mirror a box [4], `xywh` as shares of its crop."""
     x, y, w, h = box_xywh
     return np.array((1 - x - w, y, w, h), dtype=np.float32)

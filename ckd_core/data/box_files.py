@@ -1,7 +1,7 @@
-"""Text files of boxes: one row a frame, four or eight numbers, any one delimiter.
+"""Text files of boxes: one row per frame, four or eight numbers, any one delimiter.
 
-Benchmarks and trackers disagree on delimiter, number format, line ends and corner order; the reader finds out and says
-so, and refuses what it would have to guess.
+Benchmarks and trackers disagree on delimiter, number format, line ends and corner order. The reader detects and reports
+them, and refuses what it would have to guess.
 """
 
 from __future__ import annotations
@@ -25,16 +25,17 @@ _DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab", " ": "space"}
 
 
 class BoxFileError(TrackingError):
-    """A text file that does not hold one box a line."""
+    """A text file that does not hold one box per line."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class BoxTable:
-    """What a box file holds.
+    """Content of a box file.
 
-    values: [N, C] float64, nan where the file says nan.
-    delimiter: "comma", "semicolon", "tab", "space", or "none" for one column.
-    integers: every number is written without a decimal point.
+    Attributes:
+        values: [N, C] float64, nan where the file says nan.
+        delimiter: "comma", "semicolon", "tab", "space", or "none" for one column.
+        integers: Whether every number is written without a decimal point.
     """
 
     values: NDArray[np.float64]
@@ -43,31 +44,36 @@ class BoxTable:
 
     @property
     def columns(self) -> int:
-        """Numbers in a row."""
+        """Numbers per row."""
         return int(self.values.shape[1])
 
     def describe(self) -> str:
-        """Describe the format in words, e.g. 'tab delimited, 4 integers a line, 120 lines'."""
+        """Describe the format in words, e.g. 'tab delimited, 4 integers per line, 120 lines'."""
         kind = "integers" if self.integers else "numbers"
-        return f"{self.delimiter} delimited, {self.columns} {kind} a line, {len(self.values)} lines"
+        return f"{self.delimiter} delimited, {self.columns} {kind} per line, {len(self.values)} lines"
 
 
 def _line_delimiter(line: str) -> str:
-    """Find the delimiter of one line: the strongest sign found in it; spaces beside a comma are decoration."""
-    found = [sign for sign in (",", ";", "\t") if sign in line]
-    if len(found) > 1:
+    """Find the delimiter of one line; spaces beside another delimiter do not count."""
+    signs = [sign for sign in (",", ";", "\t") if sign in line]
+    if len(signs) > 1:
         return "mixed"
-    if found:
-        return found[0]
+    if signs:
+        return signs[0]
     return " " if " " in line else ""
 
 
 def parse_table(text: str, source: str) -> BoxTable:
     """Read a table of numbers.
 
-    text: the file's content. source: its name, for messages.
-    Blank lines are allowed at the end only; a lone `nan` (or empty fields between delimiters) in a wider table is a row
-    of nan. Raises BoxFileError for no rows, mixed delimiters, words, or rows of different length.
+    Blank lines are allowed at the end only. A lone `nan` in a wider table is a row of nan, and an empty field is nan.
+
+    Args:
+        text: The file's content.
+        source: Its name, for messages.
+
+    Raises:
+        BoxFileError: There are no rows, mixed delimiters, words, or rows of different length.
     """
     text = text.lstrip("\ufeff")
     integers = not any(mark in text for mark in (".", "e", "E", "n", "N"))
@@ -78,9 +84,9 @@ def parse_table(text: str, source: str) -> BoxTable:
     while lines and not lines[-1].strip():
         lines.pop()
     if not lines:
-        raise BoxFileError(f"{source} is empty; expected one box a line")
+        raise BoxFileError(f"{source} is empty; expected one box per line")
     lines = [line.strip(" \r") for line in lines]
-    sign = next((found for found in map(_line_delimiter, lines) if found), "")
+    sign = next(filter(None, map(_line_delimiter, lines)), "")
     if sign == "mixed":
         raise BoxFileError(f"{source} line 1 mixes delimiters: {lines[0]!r}; use one of comma, tab, space, semicolon")
     return BoxTable(_parse_rows(lines, sign, source), _DELIMITERS.get(sign, "none"), integers)
@@ -93,17 +99,17 @@ _BLANK_BYTES[list(b" \r\n")] = True
 
 
 def _parse_regular(text: str) -> tuple[NDArray[np.float64], str] | None:
-    """Values and delimiter of a table that is as regular as can be, all in numpy; None for anything else.
+    """Values and delimiter of a regular table, all in numpy; None for anything else.
 
-    Regular: one delimiter, only finite numbers, the same count on every line. The slow reader takes the rest.
+    Regular: one delimiter, only finite numbers, the same count on every line. `_parse_rows` reads the rest, slowly.
     """
     text = text.rstrip()
     if not text or not text.isascii():
         return None
-    found = [sign for sign in (",", ";", "\t") if sign in text]
-    if len(found) > 1:
+    signs = [sign for sign in (",", ";", "\t") if sign in text]
+    if len(signs) > 1:
         return None
-    sign = found[0] if found else " "
+    sign = signs[0] if signs else " "
     data = np.frombuffer(f"\n{text}\n".encode(), dtype=np.uint8)
     delimiter, number = data == ord(sign), _NUMBER_BYTES[data]
     if not (number | delimiter | _BLANK_BYTES[data]).all():
@@ -114,7 +120,7 @@ def _parse_regular(text: str) -> tuple[NDArray[np.float64], str] | None:
     width = int(per_line[0])
     if width == 0 or (per_line != width).any():
         return None
-    if found and (np.diff(np.searchsorted(np.flatnonzero(delimiter), breaks)) != width - 1).any():
+    if signs and (np.diff(np.searchsorted(np.flatnonzero(delimiter), breaks)) != width - 1).any():
         return None
     if "." in text or "e" in text or "E" in text:
         values = _decimals(text.replace(sign, " "))
@@ -126,7 +132,7 @@ def _parse_regular(text: str) -> tuple[NDArray[np.float64], str] | None:
 
 
 def _decimals(text: str) -> NDArray[np.float64] | None:
-    """Numbers between blanks; None when one of them is none."""
+    """Numbers between blanks; None when one of them is not a number."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error")  # numpy only warns when it stops at a word such as 1.2.3
@@ -138,7 +144,7 @@ def _decimals(text: str) -> NDArray[np.float64] | None:
 def _integers(
     data: NDArray[np.uint8], starts: NDArray[np.int64], ends: NDArray[np.int64]
 ) -> NDArray[np.float64] | None:
-    """Whole numbers between `starts` and `ends` of ASCII `data`, a digit of all at a time; None for a stray sign."""
+    """Integers between `starts` and `ends` of ASCII `data`, one digit of all at a time; None for a stray sign."""
     first = data[starts]
     signed = (first == ord("-")) | (first == ord("+"))
     digits = ends - starts - signed
@@ -155,16 +161,18 @@ def _integers(
 
 
 def _parse_rows(lines: list[str], sign: str, source: str) -> NDArray[np.float64]:
-    """Row by row, for tables with gaps and for the message about a broken one."""
+    """Read row by row, for tables with gaps and for the message about a broken one."""
     rows: list[list[float] | None] = []
     for number, line in enumerate(lines, start=1):
         if not line:
-            raise BoxFileError(f"{source} line {number} is empty; every frame needs a line (nan where absent)")
-        found = _line_delimiter(line)
-        if found not in ("", sign):
             raise BoxFileError(
-                f"{source} line {number} is {_DELIMITERS.get(found, found)} delimited, line 1 is "
-                f"{_DELIMITERS[sign]} delimited; a file must keep to one delimiter"
+                f"{source} line {number} is empty; every frame needs a line (nan where the object is absent)"
+            )
+        own_sign = _line_delimiter(line)
+        if own_sign not in ("", sign):
+            raise BoxFileError(
+                f"{source} line {number} is {_DELIMITERS.get(own_sign, own_sign)} delimited, line 1 is "
+                f"{_DELIMITERS[sign]} delimited; expected one delimiter"
             )
         fields = [field.strip() for field in line.split(sign)] if sign.strip() or sign == "\t" else line.split()
         if len(fields) == 1 and fields[0].lower() == "nan":
@@ -184,7 +192,11 @@ def _parse_rows(lines: list[str], sign: str, source: str) -> NDArray[np.float64]
 
 
 def read_table(path: Path) -> BoxTable:
-    """Read a table of numbers from a file; see `parse_table`."""
+    """Read a table of numbers from a file; see `parse_table`.
+
+    Raises:
+        BoxFileError: The file cannot be read, or `parse_table` refuses it.
+    """
     try:
         text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError as error:
@@ -197,18 +209,23 @@ def read_table(path: Path) -> BoxTable:
 def to_xywh(
     values: NDArray[np.float64], layout: Layout | None = None, source: str = "box table", inclusive: bool = False
 ) -> NDArray[np.float64]:
-    """Boxes [N, 4] xywh from a table [N, C].
+    """Convert a table [N, C] to boxes [N, 4] xywh.
 
-    layout: "xywh"; "corners" (left, top, right, bottom in any corner order: min and max are taken); "polygon" (eight
-        numbers: the enclosing rectangle). None: "xywh" for four columns, "polygon" for eight.
-    inclusive: the right and bottom corner belong to the box, so width = right - left + 1.
-    Raises BoxFileError for any other number of columns, or a layout that does not fit it.
+    Args:
+        values: The table.
+        layout: "xywh"; "corners" (left, top, right, bottom in any corner order: min and max are used); "polygon" (eight
+            numbers: the enclosing rectangle). None: "xywh" for four columns, "polygon" for eight.
+        source: Name of the table, for messages.
+        inclusive: Whether the right and bottom corner belong to the box, so that width = right - left + 1.
+
+    Raises:
+        BoxFileError: The number of columns does not fit the layout.
     """
     columns = values.shape[1]
     chosen = layout or {4: "xywh", 8: "polygon"}.get(columns)
     fits = {"xywh": 4, "corners": 4, "polygon": 8}
     if chosen is None or fits.get(chosen) != columns:
-        raise BoxFileError(f"{source} has {columns} numbers a line; expected 4 (xywh or corners) or 8 (polygon)")
+        raise BoxFileError(f"{source} has {columns} numbers per line; expected 4 (xywh or corners) or 8 (polygon)")
     if chosen == "xywh":
         return values
     xs, ys = values[:, 0::2], values[:, 1::2]

@@ -1,8 +1,8 @@
-"""What a training set yields: one template / search pair, and how pairs become a batch.
+"""What a training set consists of: template / search pairs, and batches of them.
 
-A training set is map-style: `dataset[index]` gives one `TrainingSample` that depends on (the dataset's seed, index)
-and on nothing else, for every index from 0 up (a generator or a sampler has no last index). The loop asks for
-global index = step * global batch + position, which is all that exact resume and sharding over processes need.
+A training set is map-style: `dataset[index]` is one `TrainingSample` that depends on (the dataset's seed, index) and on
+nothing else, for every index from 0 up (a generator or a sampler has no last index). The loop uses the global index =
+step * global batch + position, which is all that exact resume and sharding over processes need.
 """
 
 from __future__ import annotations
@@ -23,19 +23,21 @@ CHANNELS = 6
 
 
 class PairError(TrackingError):
-    """A training pair that no network can be trained on."""
+    """A training pair, or a source of pairs, that no network can be trained on."""
 
 
 @dataclass(frozen=True, slots=True)
 class TrainingSample:
     """One pair.
 
-    template: [6, ht, wt] and search: [6, hs, ws] float32, normalised, colour channels first; or features of a frozen
-        stem in place of images, [C, h, w] float16, colour first (`ckd_core.data.real.features`).
-    template_box, search_box: [4] float32 `xywh` as a share of the crop's side (0..1 inside the crop). A search box
-        wholly outside its crop says that the target is absent there.
-    source: where the pair comes from, for messages ("LasHeR/boy_3 frames 12, 40"); may be empty.
-    skipped: frames that could not be read on the way to this pair, each with its reason; the loop counts them.
+    Attributes:
+        template: [6, ht, wt] float32, normalised, colour channels first; or features of a frozen stem in place of
+            images, [C, h, w] float16, colour first (`ckd_core.data.real.features`).
+        search: [6, hs, ws] float32, or features, as the template.
+        template_box: [4] float32 `xywh` as shares of the crop's side (0..1 inside the crop).
+        search_box: The same; wholly outside its crop where the target is absent.
+        source: Where the pair comes from, for messages ("LasHeR/boy_3 frames 12, 40"); may be empty.
+        skipped: Frames that were drawn before and cannot be read, each with the reason; the loop counts them.
     """
 
     template: Tensor
@@ -48,9 +50,16 @@ class TrainingSample:
 
 @dataclass(frozen=True, slots=True)
 class TrainingBatch:
-    """Pairs stacked: template [B, 6, ht, wt], search [B, 6, hs, ws], boxes [B, 4]; index [B] int64, global indices.
+    """Pairs in one batch.
 
-    sources: one a pair; skipped: of all pairs together.
+    Attributes:
+        template: [B, 6, ht, wt], or features [B, C, h, w].
+        search: [B, 6, hs, ws], or features.
+        template_box: [B, 4].
+        search_box: [B, 4].
+        index: [B] int64, global indices.
+        sources: One per pair.
+        skipped: Of all pairs together.
     """
 
     template: Tensor
@@ -85,7 +94,11 @@ class TrainingBatch:
         return self._map(lambda t: t.pin_memory(), self.sources)
 
     def chunks(self, parts: int) -> list[TrainingBatch]:
-        """Split into `parts` equal batches, in order."""
+        """Split into `parts` equal batches, in order.
+
+        Raises:
+            PairError: The batch does not split into equal parts.
+        """
         if parts < 1 or len(self) % parts:
             raise PairError(f"a batch of {len(self)} pairs does not split into {parts} equal parts")
         size = len(self) // parts
@@ -120,7 +133,11 @@ def check_sample(sample: TrainingSample) -> None:
 
 
 def collate(items: Sequence[tuple[int, TrainingSample]]) -> TrainingBatch:
-    """Stack (index, pair) items to one batch; every pair is checked and all crops must have one size."""
+    """Stack (index, pair) items to one batch.
+
+    Raises:
+        PairError: There are no pairs, one fails `check_sample`, or the crops differ in size.
+    """
     if not items:
         raise PairError("no pairs to stack; expected at least one")
     first = items[0][1]

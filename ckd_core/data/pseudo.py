@@ -1,7 +1,7 @@
-"""A second modality for colour-only sequences: what a network can train on when there is nothing better.
+"""An invented auxiliary modality for colour-only sequences, to train on where there is nothing better.
 
-Not physics. Each function keeps what matters to a tracker that fuses two streams: the same outlines, other values,
-other failures. One draw of parameters serves both crops of a pair.
+This is not a physical model. It keeps what matters to a tracker that fuses two streams: the same outlines, other
+values, other failures. Both crops of a pair use the same parameters.
 
 thermal: a random smooth brightness curve (rising or falling) over a random mixture of the colour channels, blurred.
 depth: such a curve over a strongly blurred mixture plus a vertical ramp, in JET colours (BGR order, as real depth).
@@ -30,7 +30,12 @@ BLUR_SHARE = {Modality.THERMAL: 0.004, Modality.DEPTH: 0.012, Modality.EVENT: 0.
 class PseudoSensor:
     """Parameters of one invented sensor.
 
-    modality; weights [3] of the colour channels; curve [256] uint8; shift (dx, dy) pixels; threshold grey levels.
+    Attributes:
+        modality: What it imitates.
+        weights: [3] of the colour channels.
+        curve: [256] uint8, brightness curve.
+        shift: (dx, dy) in pixels between the two images that events are the change of.
+        threshold: Smallest change of an event in grey levels.
     """
 
     modality: Modality
@@ -40,7 +45,7 @@ class PseudoSensor:
     threshold: float
 
     def image(self, rgb: Image) -> Image:
-        """[H, W, 3] uint8 RGB -> [H, W, 3] uint8 as the networks see that modality."""
+        """Turn [H, W, 3] uint8 RGB into [H, W, 3] uint8 as the networks see that modality."""
         grey: Image = cv2.transform(rgb, self.weights[None])
         grey = grey if grey.ndim == 2 else grey[..., 0]
         if self.modality is Modality.EVENT:
@@ -66,7 +71,7 @@ class PseudoSensor:
 
 
 def draw_sensor(modality: Modality, rng: np.random.Generator) -> PseudoSensor:
-    """Draw one invented sensor of that modality."""
+    """Draw the parameters of one sensor of that modality."""
     weights = rng.dirichlet((1.0, 1.0, 1.0)).astype(np.float32)
     knots = np.sort(rng.uniform(0, 255, 5))
     if rng.random() < 0.5:

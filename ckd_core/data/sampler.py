@@ -1,4 +1,4 @@
-"""Training pairs out of sequences: causal, deterministic by (seed, index), and honest about what it could not read."""
+"""Training pairs from sequences: causal, deterministic by (seed, index), with a report of what cannot be read."""
 
 from __future__ import annotations
 
@@ -43,10 +43,13 @@ MAX_JITTERS = 20
 class SamplerSettings:
     """How pairs are drawn.
 
-    max_gap: frames from template to search. max_draws: draws until an unreadable or unusable pair is an error.
-    published_boxes: box positions in the crop count from (side - 1) / 2 as in the published training, half a pixel off
-        what the tracker's way back assumes (docs/trackers.md "Half a pixel between crop and box"). Off: the exact
-        inverse.
+    Attributes:
+        max_gap: Frames from template to search.
+        published_boxes: Whether box positions in the crop count from (side - 1) / 2 as in the published training, half
+            a pixel off what the tracker's way back assumes (docs/trackers.md "Half a pixel between crop and box").
+            Off: the exact inverse.
+        max_draws: Draws until an unreadable or unusable pair is an error.
+        augmentation: Changes of the crops.
     """
 
     max_gap: int = field(default=200, metadata=limits(1))
@@ -68,10 +71,14 @@ class CropGeometry:
 
 @dataclass(frozen=True, slots=True)
 class SequenceGroup:
-    """Sequences that are drawn from with one weight.
+    """Sequences with one weight.
 
-    ratio: weight among the groups. min_size: w and h in pixels that a box must exceed to count as visible (published:
-    LasHeR 0, DepthTrack 10, VisEvent 5).
+    Attributes:
+        name: For messages.
+        sequences: Drawn equally often.
+        ratio: Weight among the groups.
+        min_size: w and h in pixels that a box must exceed to count as visible (published: LasHeR 0, DepthTrack 10,
+            VisEvent 5).
     """
 
     name: str
@@ -89,7 +96,6 @@ class _Usable:
 class SequencePairs:
     """Map-style pairs of (template, later search) frames; any index from 0 up, a pure function of (seed, index).
 
-    Raises PairError when no sequence is long enough, or when one index finds no usable pair in `max_draws` draws.
     Frames that cannot be read are named in `TrainingSample.skipped`.
     """
 
@@ -106,12 +112,16 @@ class SequencePairs:
                     f"{MIN_FRAMES} frames, {MIN_VISIBLE} of them with a box larger than {group.min_size:g} px"
                 )
         if not groups:
-            raise PairError("no training sequences were given; expected at least one source")
+            raise PairError("there are no training sequences; expected at least one source")
         ratios = np.array([group.ratio for group in groups], dtype=np.float64)
         self.chances = ratios / ratios.sum()
 
     def __getitem__(self, index: int) -> TrainingSample:
-        """Return the pair of that index."""
+        """Draw the pair of that index.
+
+        Raises:
+            PairError: None of `max_draws` draws is usable.
+        """
         rng = np.random.default_rng((self.seed, index))
         skipped: list[str] = []
         for _ in range(self.settings.max_draws):
@@ -142,7 +152,7 @@ class SequencePairs:
         return TrainingSample(template, search, template_box, search_box)
 
     def _search_window(self, frame: MultiModalFrame, box: BoundingBox, rng: np.random.Generator) -> CropWindow:
-        """Window around the jittered box; drawn again where it would miss the box or the image."""
+        """Draw a window around the jittered box, again if it misses the box or the image."""
         augmentation, factor = self.settings.augmentation, self.geometry.search_factor
         for _ in range(MAX_JITTERS):
             jittered = jitter_box(box, augmentation.center_jitter, augmentation.scale_jitter, rng)
@@ -172,16 +182,16 @@ class SequencePairs:
 
 
 def box_in_crop(box: BoundingBox, window: CropWindow, side: int, published: bool) -> NDArray[np.float32]:
-    """Box `xywh` as shares of the crop; `published` counts from (side - 1) / 2 (see `SamplerSettings`)."""
+    """Map a box to `xywh` as shares of the crop; `published` counts from (side - 1) / 2 (see `SamplerSettings`)."""
     cx, cy, w, h = window.to_crop(box)
     shift = 0.5 / side if published else 0.0
     return np.array((cx - w / 2 - shift, cy - h / 2 - shift, w, h), dtype=np.float32)
 
 
 def draw_frames(visible: NDArray[np.int64], max_gap: int, rng: np.random.Generator) -> tuple[int, int]:
-    """(template, search): template uniform among the visible frames, search uniform among the visible later ones.
+    """Draw (template, search): template uniform among the visible frames, search uniform among the visible later ones.
 
-    Both are drawn again, with a reach that grows by 5 frames, until there is one within max_gap.
+    Both are drawn again, each time with a reach 5 frames longer, until there is a later one within reach.
     """
     for attempt in range(MAX_DRAWS):
         first = int(rng.choice(visible))
@@ -193,12 +203,12 @@ def draw_frames(visible: NDArray[np.int64], max_gap: int, rng: np.random.Generat
 
 
 def _usable(group: SequenceGroup) -> list[_Usable]:
-    found = []
+    usable = []
     for sequence in group.sequences:
         visible = np.flatnonzero(visible_frames(sequence, group.min_size))
         if len(sequence) >= MIN_FRAMES and len(visible) >= MIN_VISIBLE:
-            found.append(_Usable(sequence, visible))
-    return found
+            usable.append(_Usable(sequence, visible))
+    return usable
 
 
 def _with_sensor(frame: MultiModalFrame, sensor: PseudoSensor | None) -> MultiModalFrame:
@@ -227,5 +237,5 @@ def _touches(window: CropWindow, frame: MultiModalFrame) -> bool:
 def _size(frame: MultiModalFrame) -> tuple[int, int]:
     image = frame.rgb if frame.rgb is not None else frame.aux
     if image is None:
-        raise PairError("a frame without any image; expected a colour or an auxiliary one")
+        raise PairError("the frame has no image; expected a colour or an auxiliary one")
     return int(image.shape[0]), int(image.shape[1])

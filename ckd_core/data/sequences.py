@@ -1,8 +1,8 @@
 """A sequence: images of two cameras, and the box of one object in every frame.
 
 `open_sequence` reads the plain layout: `visible/` and one of `infrared/`, `depth/`, `event/`, images in the order of
-their names, and `groundtruth.txt` with one `x,y,w,h` a frame, nan where the object is absent. Public datasets have
-their readers in `datasets.py`.
+their names, and `groundtruth.txt` with one `x,y,w,h` per frame, nan where the object is absent. `datasets.py` reads
+public datasets.
 """
 
 from __future__ import annotations
@@ -37,13 +37,16 @@ DEFAULT_FPS = 30.0
 
 
 class SequenceError(TrackingError):
-    """A sequence that is missing, broken, or does not hold what its layout promises."""
+    """A sequence that is missing, broken, or not in its layout."""
 
 
 class Truth:
-    """What is known of the target in each frame; for classes with `name`, `boxes` and `labelled`.
+    """Ground truth per frame; base of classes with these attributes.
 
-    boxes: [N, 4] float64 xywh in pixels. labelled: [N] bool, False where nobody knows.
+    Attributes:
+        name: For messages.
+        boxes: [N, 4] float64 xywh in pixels, nan where the target is not annotated.
+        labelled: [N] bool, False where there is no annotation.
     """
 
     __slots__ = ()
@@ -61,31 +64,37 @@ class Truth:
 
     @property
     def absent(self) -> NDArray[np.bool_]:
-        """[N] bool: an annotator says that the target cannot be seen in this frame."""
+        """[N] bool: the annotation says that the target is not visible in this frame."""
         return self.labelled & ~self.present
 
     @property
     def start(self) -> int:
-        """Index of the first frame with a box, where a tracker starts. Errors: SequenceError without one."""
-        found = np.flatnonzero(self.present)
-        if not len(found):
+        """Index of the first frame with a box, where a tracker starts.
+
+        Raises:
+            SequenceError: No frame has a box.
+        """
+        indices = np.flatnonzero(self.present)
+        if not len(indices):
             raise SequenceError(f"sequence {self.name} has no frame with a box, so no tracker can start on it")
-        return int(found[0])
+        return int(indices[0])
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Sequence(Truth):
-    """Paths and boxes of one sequence; images are read when asked for.
+    """Paths and boxes of one sequence; images are read on access.
 
-    name: the folder's name.
-    modality: what the auxiliary images are. A colour-only sequence has no `aux_paths`; its modality is what the tracker
-        is to be told.
-    rgb_paths, aux_paths: N paths each, or empty where that camera does not exist.
-    boxes: [N, 4] float64 xywh in pixels of the colour image (the benchmark's annotation); nan = absent.
-    labelled: [N] bool, False where nobody annotated the frame (neither present nor absent).
-    aux_boxes: [N, 4] like `boxes` in pixels of the auxiliary image, where the benchmark annotates both.
-    stamps: [N] float64 seconds.
-    attributes: the benchmark's challenge attributes.
+    Attributes:
+        name: The folder's name.
+        modality: Kind of the auxiliary images. A colour-only sequence has no `aux_paths`; its modality is then the one
+            that a tracker should assume.
+        rgb_paths: N paths, or empty without a colour camera.
+        aux_paths: N paths, or empty without an auxiliary camera.
+        boxes: [N, 4] float64 xywh in pixels of the colour image (the benchmark's annotation); nan = absent.
+        labelled: [N] bool, False where the frame is not annotated (neither present nor absent).
+        stamps: [N] float64 seconds.
+        aux_boxes: [N, 4] like `boxes` in pixels of the auxiliary image, where the benchmark annotates both.
+        attributes: The benchmark's challenge attributes.
     """
 
     name: str
@@ -103,17 +112,21 @@ class Sequence(Truth):
         return read_color(self.rgb_paths[index]) if self.rgb_paths else None
 
     def aux(self, index: int) -> Image | None:
-        """Auxiliary image as stored (see `read_auxiliary`), or None without a second camera."""
+        """Auxiliary image as stored (see `read_auxiliary`), or None without an auxiliary camera."""
         return read_auxiliary(self.aux_paths[index], self.modality) if self.aux_paths else None
 
     def frame(self, index: int) -> MultiModalFrame:
-        """Frame `index` (0-based; negative counts from the end) with both images read from disk."""
+        """Read frame `index` (0-based; negative counts from the end) with both images.
+
+        Raises:
+            SequenceError: There is no such frame, or an image cannot be read.
+        """
         if not -len(self) <= index < len(self):
             raise SequenceError(f"sequence {self.name} has no frame {index}; it has 0..{len(self) - 1}")
         return MultiModalFrame(float(self.stamps[index]), self.rgb(index), self.aux(index), self.modality)
 
     def frames(self) -> Iterator[MultiModalFrame]:
-        """All frames in order."""
+        """Read all frames in order."""
         return (self.frame(index) for index in range(len(self)))
 
 
@@ -129,15 +142,22 @@ def _read_image(path: Path, flags: int) -> Image:
 
 
 def read_color(path: Path) -> Image:
-    """Colour image [H, W, 3] uint8 in RGB order; a grey file is replicated. Raises SequenceError."""
+    """Read a colour image [H, W, 3] uint8 in RGB order; a grey file gives three equal channels.
+
+    Raises:
+        SequenceError: The file cannot be read or decoded.
+    """
     return cv2.cvtColor(_read_image(path, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
 
 
 def read_auxiliary(path: Path, modality: Modality) -> Image:
-    """Auxiliary image as MultiModalFrame wants it. Raises SequenceError.
+    """Read an auxiliary image in the form that `MultiModalFrame` expects.
 
     Depth: [H, W] uint16 (or float32 from TIFF); the first channel of a colour file. Thermal: [H, W] as stored, or
     [H, W, 3] uint8 RGB. Event: [H, W, 3] uint8 RGB.
+
+    Raises:
+        SequenceError: The file cannot be read or decoded.
     """
     image = _read_image(path, cv2.IMREAD_UNCHANGED)
     if image.ndim == 3 and image.shape[2] == 4:
@@ -150,22 +170,30 @@ def read_auxiliary(path: Path, modality: Modality) -> Image:
 
 
 def natural_key(path: Path) -> tuple[tuple[int, int | str], ...]:
-    """Sort key that puts frame 2 before frame 10."""
+    """Return a sort key that puts frame 2 before frame 10."""
     parts = re.split(r"(\d+)", path.name)
     return tuple((1, int(part)) if part.isdigit() else (0, part) for part in parts)
 
 
 def list_images(folder: Path) -> tuple[Path, ...]:
-    """All images of a folder in the order of their numbers; empty when there are none. Raises SequenceError."""
+    """List all images of a folder in the order of their numbers; there may be none.
+
+    Raises:
+        SequenceError: The folder cannot be listed.
+    """
     try:
-        found = [path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES]
+        images = [path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES]
     except OSError as error:
         raise SequenceError(f"cannot list {folder}: {error.strerror or error}") from error
-    return tuple(sorted(found, key=natural_key))
+    return tuple(sorted(images, key=natural_key))
 
 
 def image_bytes(path: Path) -> int:
-    """Size of an image's file in bytes. Raises SequenceError where there is none, as behind a link to nothing."""
+    """Return the size of an image's file in bytes.
+
+    Raises:
+        SequenceError: There is no file, for example behind a broken link.
+    """
     try:
         return path.stat().st_size
     except OSError as error:
@@ -173,9 +201,10 @@ def image_bytes(path: Path) -> int:
 
 
 def paired_frames(rgb: tuple[Path, ...], aux: tuple[Path, ...], cut: bool) -> int:
-    """Number of frames that two cameras have, or the only one has.
+    """Count the frames of two cameras, or of the only one.
 
-    Raises SequenceError when one has more images, unless `cut` allows a surplus at the end.
+    Raises:
+        SequenceError: One camera has more images, unless `cut` allows a surplus at the end.
     """
     if not rgb or not aux or len(rgb) == len(aux):
         return len(rgb) or len(aux)
@@ -190,16 +219,17 @@ def paired_frames(rgb: tuple[Path, ...], aux: tuple[Path, ...], cut: bool) -> in
         if [int(n) for n in one] != [int(n) for n in other]:
             raise SequenceError(
                 f"{folders[0]} has {len(rgb)} images, {folders[1]} has {len(aux)}, and number {i + 1} is "
-                f"{rgb[i].name} beside {aux[i].name}; expected one frame's images, a frame is missing"
+                f"{rgb[i].name} beside {aux[i].name}; expected one frame's images; a frame is missing"
             )
     logger.warning("%s: %d images beside %d; the surplus at the end is cut", folders[0], len(rgb), len(aux))
     return min(len(rgb), len(aux))
 
 
 def annotated_frames(truth: Path, rows: int, count: int, cut: bool) -> int:
-    """Number of frames that have both images (`count`) and a row of the annotation.
+    """Count the frames that have their images (`count`) and a row of the annotation (`rows`).
 
-    Raises SequenceError when one has more, unless `cut` allows a small surplus at the end.
+    Raises:
+        SequenceError: The numbers differ, unless `cut` allows a small surplus at the end.
     """
     if rows == count:
         return count
@@ -208,14 +238,18 @@ def annotated_frames(truth: Path, rows: int, count: int, cut: bool) -> int:
     if abs(rows - count) > max(MAX_CUT_FRAMES, MAX_CUT_SHARE * count):
         raise SequenceError(
             f"{truth} has {rows} lines for {count} images; at most {MAX_CUT_SHARE:.0%} are cut off an end, "
-            "a larger surplus says that both begin at different frames"
+            "a larger surplus means that the two begin at different frames"
         )
     logger.warning("%s: %d lines for %d images; the surplus at the end is cut", truth, rows, count)
     return min(rows, count)
 
 
 def read_ground_truth(path: Path) -> NDArray[np.float64]:
-    """Boxes [N, 4] xywh from a plain file (four numbers, or eight polygon numbers); nan = absent."""
+    """Read boxes [N, 4] xywh from a plain file (four numbers, or eight of a polygon); nan = absent.
+
+    Raises:
+        SequenceError: The file cannot be read or is not a table of boxes.
+    """
     try:
         boxes = to_xywh(read_table(path).values, source=str(path))
     except BoxFileError as error:
@@ -226,9 +260,16 @@ def read_ground_truth(path: Path) -> NDArray[np.float64]:
 
 
 def read_stamps(path: Path, count: int, fps: float, cut: bool = False) -> NDArray[np.float64]:
-    """Stamps [count] in seconds from `path` (one number a line), or `index / fps` where there is no such file.
+    """Read stamps [count] in seconds from `path` (one number per line), or `index / fps` where there is no such file.
 
-    cut: ignore further lines. Raises SequenceError for another number of lines, or stamps that do not rise.
+    Args:
+        path: A text file.
+        count: Number of frames.
+        fps: Frames per second without a file.
+        cut: Whether to ignore further lines.
+
+    Raises:
+        SequenceError: There is another number of lines, or the stamps do not rise.
     """
     if not path.is_file():
         return np.arange(count) / fps
@@ -237,7 +278,7 @@ def read_stamps(path: Path, count: int, fps: float, cut: bool = False) -> NDArra
     except BoxFileError as error:
         raise SequenceError(str(error)) from error
     if len(stamps) != count or not np.isfinite(stamps).all() or (np.diff(stamps) <= 0).any():
-        raise SequenceError(f"{path} must hold {count} rising numbers (seconds, one a frame); it has {len(stamps)}")
+        raise SequenceError(f"{path} must hold {count} rising numbers (seconds, one per frame); it has {len(stamps)}")
     return stamps
 
 
@@ -246,11 +287,15 @@ def open_sequence(
 ) -> Sequence:
     """Open a sequence in the plain layout.
 
-    folder: holds `visible/` and/or one of `infrared/`, `depth/`, `event/`; `groundtruth.txt`; optionally
-        `timestamps.txt` (seconds, one a line; `index / fps` without it).
-    ground_truth: False allows a missing `groundtruth.txt`: all boxes are then nan and unlabelled.
-    cut: surplus images or rows at the end are ignored instead of refused.
-    Raises SequenceError with the folder's name for anything missing or of unequal length.
+    Args:
+        folder: Holds `visible/` and/or one of `infrared/`, `depth/`, `event/`; `groundtruth.txt`; optionally
+            `timestamps.txt` (seconds, one per line; `index / fps` without it).
+        ground_truth: False allows a missing `groundtruth.txt`: all boxes are then nan and unlabelled.
+        fps: Frames per second without `timestamps.txt`.
+        cut: Whether surplus images or rows at the end are ignored instead of refused.
+
+    Raises:
+        SequenceError: Something is missing, broken, or of unequal length.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -278,7 +323,11 @@ def open_sequence(
 
 
 def open_folder(root: Path | str) -> list[Sequence]:
-    """Every plain sequence directly under `root`, by name; or `root` itself when it is one. Raises SequenceError."""
+    """Open every plain sequence directly in `root`, by name; or `root` itself when it is one.
+
+    Raises:
+        SequenceError: There is none, or one is broken.
+    """
     root = Path(root)
     if (root / "groundtruth.txt").is_file():
         return [open_sequence(root)]
@@ -293,8 +342,11 @@ def open_folder(root: Path | str) -> list[Sequence]:
 def write_sequence(folder: Path, frames: Iterable[MultiModalFrame], boxes: NDArray[np.float64]) -> Path:
     """Write frames and boxes [N, 4] xywh (nan = absent) as a sequence in the plain layout; returns its folder.
 
-    PNG keeps every value of uint8 and uint16 images. `groundtruth.txt` is last, so that its presence means a whole
-    sequence. Raises SequenceError: not as many boxes as frames, or an image that cannot be written.
+    PNG keeps every value of uint8 and uint16 images. `groundtruth.txt` is written last, so that its presence means a
+    complete sequence.
+
+    Raises:
+        SequenceError: There are not as many boxes as frames, or an image cannot be written.
     """
     names = {modality: name for name, modality in AUX_FOLDERS.items()}
     stamps = []

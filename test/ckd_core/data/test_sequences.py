@@ -184,7 +184,7 @@ def test_corner_layouts() -> None:
     np.testing.assert_array_equal(to_xywh(np.array([[9.0, 8, 4, 2]]), "corners", inclusive=True), [[4, 2, 6, 7]])
     polygon = np.array([[1.0, 2, 5, 2, 5, 9, 1, 9]])
     np.testing.assert_array_equal(to_xywh(polygon), [[1, 2, 4, 7]])
-    with pytest.raises(BoxFileError, match="6 numbers a line"):
+    with pytest.raises(BoxFileError, match="6 numbers per line"):
         to_xywh(np.zeros((1, 6)))
 
 

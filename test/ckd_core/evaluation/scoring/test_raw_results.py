@@ -146,7 +146,7 @@ def test_bad_results_are_refused_by_name(tmp_path: Path) -> None:
     with pytest.raises(ResultsError, match="cannot read"):
         read_results(broken, ["a"])
     six = write(tmp_path / "six", a="1,2,3,4,5,6\n" * 2)
-    with pytest.raises(ResultsError, match="6 numbers a line"):
+    with pytest.raises(ResultsError, match="6 numbers per line"):
         read_results(six, ["a"])
 
 
