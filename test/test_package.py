@@ -14,11 +14,14 @@ from dataclasses import dataclass
 from email.parser import HeaderParser
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 import yaml
 
 import ckd_core
 from ckd_core.cli import EXTRA_OF
+from testkit.reliability.lengths import LONG
 
 ROOT = Path(__file__).parents[1]
 VENV = Path(sys.prefix)
@@ -199,12 +202,12 @@ def test_hooks_before_a_commit_have_the_versions_of_the_environment() -> None:
 
 def test_a_robot_installs_what_apt_does_not_bring(wheel: Wheel) -> None:
     """Beside a distribution pip must not replace apt's NumPy and OpenCV, so the documents list the other packages."""
-    from_apt = {"timm", "numpy", "opencv-python-headless", "pyyaml", "matplotlib", "jinja2"}
+    from_apt = {"numpy", "opencv-python-headless", "pyyaml", "matplotlib", "jinja2"}
     manifest = (ROOT / "package.xml").read_text()
     for key in ("numpy", "opencv", "yaml", "matplotlib", "jinja2"):
         assert f"<exec_depend>python3-{key}</exec_depend>" in manifest
     wanted = wheel.requires[""] - from_apt
-    for name in ("Dockerfile",):
+    for name in ("README.md", "Dockerfile"):
         lines = [line for line in (ROOT / name).read_text().splitlines() if "pip" in line or '"numpy<2" torch' in line]
         assert wanted <= {word.strip("`") for line in lines for word in line.split()}, name
 
@@ -289,3 +292,40 @@ def test_every_cited_section_on_the_published_trackers_exists() -> None:
             assert section in headings, f"{name} cites '{section}'; docs/trackers.md has {sorted(headings)}"
             cited.add(section)
     assert len(cited) > 10
+
+
+@pytest.mark.skipif(not LONG, reason="needs minutes and the package index; make test-all runs it")
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("extra", ["", "[train]"])
+def test_pip_install_in_an_empty_environment_gives_working_commands(sources: Path, tmp_path: Path, extra: str) -> None:
+    venv = tmp_path / "venv"
+    environment = {key: value for key, value in os.environ.items() if not key.startswith(("PYTHON", "_ROS", "LD_"))}
+
+    def succeed(*command: str | Path) -> str:
+        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    succeed(sys.executable, "-m", "venv", venv)
+    # The tested torch, which an index of CPU builds may hold too.
+    torch = next(
+        line for line in (ROOT / "requirements/base.txt").read_text().splitlines() if line.startswith("torch=")
+    )
+    succeed(venv / "bin/pip", "install", torch, f"{sources}{extra}")
+    folder = tmp_path / "scene"
+    for name in ("visible", "infrared"):
+        (folder / name).mkdir(parents=True)
+        for frame in range(3):
+            image = np.full((120, 160, 3), 60, np.uint8)
+            image[40 + frame : 70 + frame, 60:90] = 200
+            assert cv2.imwrite(str(folder / name / f"{frame:04}.png"), image)
+    (folder / "groundtruth.txt").write_text("".join(f"60,{40 + frame},30,30\n" for frame in range(3)))
+    sdstrack = venv / "bin" / "sdstrack"
+    succeed(sdstrack, "run", folder, "--out", tmp_path / "run")
+    assert len((tmp_path / "run" / "boxes.csv").read_text().splitlines()) == 4
+    succeed(sdstrack, "benchmark", "--dataset", "folder", "--root", folder, "--out", tmp_path / "benchmark")
+    succeed(sdstrack, "score", tmp_path / "benchmark", "--benchmark", "folder", "--truth", folder)
+    for verb in ("convert", "evaluate", "train"):
+        succeed(sdstrack, verb, "--help")
+    if extra:
+        succeed(venv / "bin/python", "-c", "import skimage, sklearn, tensorboard")
