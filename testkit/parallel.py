@@ -11,18 +11,21 @@ if TYPE_CHECKING:
 
     import pytest
 
-# Networks of the published size: their weights are drawn once per worker and take up to 1.5 GB.
+# Networks of the published size, whose weights are drawn once per worker and take up to 1.5 GB. The training steps are
+# a unit of their own, because together they would take too long.
 GOLDEN = (
     "test/ckd_core/models/test_golden_inference.py",
     "test/ckd_core/models/test_golden_training.py",
     "test/ckd_core/models/test_published_order.py",
-    "test/ckd_core/models/test_registry.py",
+    "test/ckd_core/models/test_registry.py::test_compact_drops_what_never_runs",
+    "test/ckd_core/models/test_registry.py::test_export_of_the_published_size",
     "test/ckd_core/tracking/test_golden_traces.py",
-    "test/ckd_core/training/test_golden_steps.py",
 )
-# Files of long tests that share nothing: each test is a unit of its own.
+# Files of long tests that share little: each test is a unit of its own.
 APART = (
     "test/ckd_core/deploy/test_export_model.py",
+    "test/ckd_core/models/test_registry.py",
+    "test/ckd_core/tracking/engines/test_engines.py",
     "test/ckd_core/training/test_bad_input.py",
     "test/ckd_core/training/test_loop.py",
     "test/reliability/test_fuzz_files.py",
@@ -31,8 +34,10 @@ APART = (
 # The longest units begin first, so that no worker is left with one at the end.
 FIRST = (
     "golden",
-    "test/ckd_core/tracking/engines/test_engines.py",
+    "test/ckd_core/training/test_golden_steps.py",
     "test/reliability/test_fault_matrix.py",
+    "test/ckd_core/tracking/engines/test_engines.py::test_compiled_gives_the_same_boxes",
+    "test/ckd_core/models/test_registry.py::test_compile_to_machine_code",
     "test/ckd_core/tracking/test_real_sequences.py",
     "test/ckd_core/training/test_choice.py",
 )
@@ -41,7 +46,7 @@ FIRST = (
 def unit_of(nodeid: str) -> str:
     """Name of the unit of work that a test belongs to; a unit is run by one worker, in order."""
     path = nodeid.split("::", 1)[0]
-    if path in GOLDEN:
+    if path in GOLDEN or nodeid in GOLDEN:
         return "golden"
     return nodeid if path in APART else path
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 pytestmark = [pytest.mark.ros, pytest.mark.timeout(400)]
-only_long = pytest.mark.skipif(not LONG, reason="runs in the long form: make soak")
+only_long = pytest.mark.skipif(not LONG, reason="runs in the long form only: make test-all")
 
 
 def _parameters(folder: Path, **changes: Any) -> dict[str, Any]:

@@ -141,7 +141,7 @@ def test_damaged_bytes_on_the_wire(wire: Bench, topic: str) -> None:
            {"sent": sent, "dropped by DDS": dropped, "memory_mb": round(grown, 1)})  # fmt: skip
 
 
-@pytest.mark.skipif(not LONG, reason="runs in the long form: make soak")
+@pytest.mark.skipif(not LONG, reason="runs in the long form only: make test-all")
 def test_damaged_bytes_on_compressed_topics(tmp_path: Any) -> None:
     parameters = {
         "model": "sdstrack_tiny_test",
