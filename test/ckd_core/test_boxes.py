@@ -85,6 +85,6 @@ def test_clipped_boxes_lie_in_the_frame(box: BoundingBox, size: tuple[int, int],
     assert clipped.h >= min(margin, height) - 1e-9
 
 
-def test_no_frame_is_refused() -> None:
+def test_a_frame_without_area_is_refused() -> None:
     with pytest.raises(BoxError, match="0 x 5"):
         clip_box(BoundingBox(0, 0, 1, 1), (0, 5))

@@ -62,7 +62,7 @@ def test_other_frames_are_refused_by_name(bad: MultiModalFrame, message: str) ->
         check_frame(bad)
 
 
-def test_presence_and_center() -> None:
+def test_a_frame_knows_its_images_and_a_box_its_center() -> None:
     assert frame(aux=None).presence == (True, False)
     assert BoundingBox(10, 20, 4, 6).center == (12, 23)
     assert not BoundingBox(0, 0, float("inf"), 1).is_finite()

@@ -122,7 +122,7 @@ def test_16_bit_thermal_by_percentiles_and_by_range() -> None:
 def test_raw_data_of_another_kind_is_refused() -> None:
     with pytest.raises(ModalityError, match="uint16 millimetres or float32 metres, got float64"):
         to_network_image(np.zeros((4, 4)), Modality.DEPTH)
-    with pytest.raises(ModalityError, match="int32 thermal image"):
+    with pytest.raises(ModalityError, match="thermal image of int32 cannot be converted"):
         to_network_image(np.zeros((4, 4), np.int32), Modality.THERMAL)
     with pytest.raises(ModalityError, match="one channel"):
         to_network_image(np.zeros((4, 4, 3), np.uint16), Modality.DEPTH)
@@ -143,7 +143,7 @@ def test_impossible_options_are_refused(options: dict) -> None:
         ModalityOptions(**options)
 
 
-def test_events_paint_their_last_polarity() -> None:
+def test_an_event_image_shows_the_last_polarity_per_pixel() -> None:
     events = Events(
         x=np.array([1, 2, 2, 3]), y=np.array([0, 1, 1, 1]), t=np.array([0.0, 0.1, 0.2, 0.3]), p=np.array([1, 1, 0, 1])
     )
@@ -173,9 +173,9 @@ def test_real_events_give_the_recorded_images(shared_data) -> None:
     recorded = cv2.cvtColor(cv2.imread(str(folder / "event" / "000011.png")), cv2.COLOR_BGR2RGB)
     seconds = names["t"] * 1e-6
     events = Events(names["x"], names["y"], seconds, names["p"])
-    painted = []
+    shares = []
     for first in range(8, 13):  # the image between two frames, whichever of them gives its number
         begin = 0.05 + 0.051 * first
         image = events_to_image(events.between(begin, begin + 0.051), recorded.shape[:2])
-        painted.append((image == recorded).all(axis=2).mean())
-    assert max(painted) > 0.98
+        shares.append((image == recorded).all(axis=2).mean())
+    assert max(shares) > 0.98

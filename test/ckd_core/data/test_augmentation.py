@@ -45,14 +45,14 @@ def test_flip_mirrors_both_modalities(crops: np.ndarray) -> None:
     np.testing.assert_array_equal(flipped, apply_changes(crops, PLAIN)[:, :, ::-1])
 
 
-def test_grayscale_takes_colour_and_leaves_the_auxiliary_image(crops: np.ndarray) -> None:
+def test_grayscale_removes_colour_and_keeps_the_auxiliary_image(crops: np.ndarray) -> None:
     grey = apply_changes(crops, CropChanges(grayscale=True, flip=False, brightness=1.0))
     pixels = grey[:3] * np.array((0.229, 0.224, 0.225))[:, None, None] + np.array((0.485, 0.456, 0.406))[:, None, None]
     np.testing.assert_allclose(pixels[0], pixels[1], atol=1e-6)
     np.testing.assert_array_equal(grey[3:], apply_changes(crops, PLAIN)[3:])
 
 
-def test_rolls_have_their_probabilities() -> None:
+def test_changes_have_their_probabilities() -> None:
     rng = np.random.default_rng(0)
     drawn = [draw_changes(AugmentationSettings(), rng) for _ in range(4000)]
     assert np.mean([t.grayscale for t, _ in drawn]) == pytest.approx(0.05, abs=0.012)

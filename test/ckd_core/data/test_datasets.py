@@ -27,7 +27,7 @@ def rows(count: int, sign: str = ",") -> str:
     return "".join(sign.join(map(str, (i, 2, 12, 11))) + "\n" for i in range(count))
 
 
-def test_lasher_with_splits_and_lists(tmp_path: Path) -> None:
+def test_lasher_is_read_by_splits_and_lists(tmp_path: Path) -> None:
     for split in ("trainingset", "testingset"):
         for name in ("b", "a"):
             folder = tmp_path / split / f"{split[:2]}{name}"
@@ -73,7 +73,7 @@ def test_rgbt210_polygons_become_rectangles(tmp_path: Path) -> None:
     np.testing.assert_array_equal(open_dataset("rgbt210", tmp_path).open("car").boxes[0], [1, 2, 8, 6])
 
 
-def test_gtot_corners(tmp_path: Path) -> None:
+def test_gtot_is_read_with_its_corners(tmp_path: Path) -> None:
     images(tmp_path / "Car" / "v", 2, "png")
     images(tmp_path / "Car" / "i", 2, "png")
     for file in ("groundTruth_v.txt", "groundTruth_i.txt"):
@@ -95,7 +95,7 @@ def test_vtuav_annotates_every_tenth_frame(tmp_path: Path) -> None:
     assert np.flatnonzero(visible_frames(sequence, get_layout("vtuav").min_size)).tolist() == [0, 20]
 
 
-def test_visevent_absences(tmp_path: Path) -> None:
+def test_visevent_is_read_with_its_absences(tmp_path: Path) -> None:
     folder = tmp_path / "test_subset" / "dog"
     images(folder / "vis_imgs", 4, "bmp", first=0)
     images(folder / "event_imgs", 4, "bmp", first=0)
@@ -112,7 +112,7 @@ def test_visevent_absences(tmp_path: Path) -> None:
         open_dataset("visevent", tmp_path).open("dog")
 
 
-def test_depthtrack(tmp_path: Path) -> None:
+def test_depthtrack_is_read(tmp_path: Path) -> None:
     folder = tmp_path / "test" / "ball"
     images(folder / "color", 3)
     images(folder / "depth", 3, "png", depth=True)
@@ -123,7 +123,7 @@ def test_depthtrack(tmp_path: Path) -> None:
     assert visible_frames(sequence, get_layout("depthtrack").min_size).tolist() == [True, False, False]
 
 
-def test_otb_and_got10k(tmp_path: Path) -> None:
+def test_otb_and_got10k_are_read(tmp_path: Path) -> None:
     images(tmp_path / "otb" / "Crossing" / "img", 2)
     (tmp_path / "otb" / "Crossing" / "groundtruth_rect.txt").write_text("5\t6\t7\t8\n5\t6\t7\t8\n")
     sequence = open_dataset("otb", tmp_path / "otb").open("Crossing")
@@ -167,7 +167,7 @@ def test_links_keep_their_own_names(tmp_path: Path) -> None:
     assert dataset.open("walk").name == "walk"
 
 
-def test_an_image_that_is_a_link_to_nothing_is_a_problem(tmp_path: Path) -> None:
+def test_a_broken_link_to_an_image_is_a_problem(tmp_path: Path) -> None:
     images(tmp_path / "walk" / "visible", 2)
     images(tmp_path / "walk" / "infrared", 2)
     (tmp_path / "walk" / "init.txt").write_text(rows(2))
@@ -178,7 +178,7 @@ def test_an_image_that_is_a_link_to_nothing_is_a_problem(tmp_path: Path) -> None
     assert f"cannot read image {image}: No such file" in problem.reason
 
 
-def test_a_missing_frame_is_no_surplus_to_cut(tmp_path: Path) -> None:
+def test_a_missing_frame_is_not_cut_as_a_surplus(tmp_path: Path) -> None:
     """The images after it would be paired with those of another frame."""
     folder = tmp_path / "walk"
     images(folder / "visible", 25)
@@ -192,14 +192,14 @@ def test_a_missing_frame_is_no_surplus_to_cut(tmp_path: Path) -> None:
         open_dataset("rgbt210", tmp_path).open("walk")
 
 
-def test_annotations_of_another_beginning_are_not_cut(tmp_path: Path) -> None:
+def test_annotations_that_begin_at_another_frame_are_not_cut(tmp_path: Path) -> None:
     images(tmp_path / "David" / "img", 30)
     (tmp_path / "David" / "groundtruth_rect.txt").write_text(rows(20))
     with pytest.raises(SequenceError, match="20 lines for 30 images; at most 10% are cut"):
         open_dataset("otb", tmp_path, cut=True).open("David")
 
 
-def test_what_is_not_there(tmp_path: Path) -> None:
+def test_missing_datasets_splits_and_folders_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match="no folder"):
         open_dataset("gtot", tmp_path / "none")
     with pytest.raises(DatasetError, match="holds no sequence of gtot: expected SEQUENCE/groundTruth_v"):

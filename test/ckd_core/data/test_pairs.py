@@ -38,7 +38,7 @@ def test_pairs_become_a_batch_in_order() -> None:
         ({"template_box": torch.tensor([1.5, 0.1, 0.1, 0.2])}, r"template_box .* has no area inside its crop"),
     ],
 )
-def test_what_no_network_can_learn_from_is_refused(change: dict[str, torch.Tensor], message: str) -> None:
+def test_pairs_that_no_network_can_learn_from_are_refused(change: dict[str, torch.Tensor], message: str) -> None:
     with pytest.raises(PairError, match=message):
         check_sample(replace(GOOD, **change))
 

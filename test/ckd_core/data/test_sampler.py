@@ -118,7 +118,7 @@ def test_absent_frames_are_never_drawn(folder: Path) -> None:
     assert len(numbers) > 15
 
 
-def test_broken_frames_are_named_not_hidden(folder: Path) -> None:
+def test_broken_frames_are_named_and_not_hidden(folder: Path) -> None:
     (folder / "infrared" / "0003.png").write_bytes(b"no image")
     pairs = pairs_of(folder)
     skipped = [line for i in range(60) for line in pairs[i].skipped]
@@ -145,7 +145,7 @@ def test_too_short_or_too_small_sequences_are_refused_with_the_rule(folder: Path
         SequencePairs([], GEOMETRY, STILL, 0)
 
 
-def test_colour_only_sequences_get_an_invented_second_modality(folder: Path) -> None:
+def test_colour_only_sequences_get_an_invented_auxiliary_modality(folder: Path) -> None:
     sample = pairs_of(folder, aux_paths=())[0]
     assert sample.search[3:].std() > 0.05
     assert torch.equal(sample.search[3], pairs_of(folder, aux_paths=())[0].search[3])

@@ -33,7 +33,7 @@ def write_sequence(folder: Path, count: int = 3, aux: str | None = "infrared", t
 
 
 @pytest.mark.parametrize(("aux", "modality"), [("infrared", "thermal"), ("depth", "depth"), ("event", "event")])
-def test_reads_the_plain_layout(tmp_path: Path, aux: str, modality: str) -> None:
+def test_the_plain_layout_is_read(tmp_path: Path, aux: str, modality: str) -> None:
     sequence = open_sequence(write_sequence(tmp_path / "walk", aux=aux))
     assert (sequence.name, len(sequence), sequence.modality) == ("walk", 3, Modality(modality))
     assert [path.stem for path in sequence.rgb_paths] == ["8", "9", "10"]
@@ -50,7 +50,7 @@ def test_reads_the_plain_layout(tmp_path: Path, aux: str, modality: str) -> None
         sequence.frame(3)
 
 
-def test_absence_start_and_stamps(tmp_path: Path) -> None:
+def test_absences_the_first_box_and_stamps_are_read(tmp_path: Path) -> None:
     folder = write_sequence(tmp_path / "s", truth="nan,nan,nan,nan\n1,1,4,4\nnan\n")
     (folder / "timestamps.txt").write_text("0.5\n0.75\n1.5\n")
     sequence = open_sequence(folder)
@@ -69,7 +69,7 @@ def test_a_thermal_grey_file_stays_one_channel(tmp_path: Path) -> None:
     assert read_auxiliary(path, Modality.THERMAL).dtype == np.uint16
 
 
-def test_depth_in_a_colour_file_is_an_image_that_trackers_take(tmp_path: Path) -> None:
+def test_depth_in_a_colour_file_is_read_for_trackers(tmp_path: Path) -> None:
     folder = write_sequence(tmp_path / "walk", aux="depth")
     image = np.full((24, 32, 3), 900, dtype=np.uint16)
     cv2.imwrite(str(folder / "depth" / "8.png"), image)
@@ -78,7 +78,7 @@ def test_depth_in_a_colour_file_is_an_image_that_trackers_take(tmp_path: Path) -
     np.testing.assert_array_equal(frame.aux, image[:, :, 0])
 
 
-def test_colour_only_and_no_ground_truth(tmp_path: Path) -> None:
+def test_a_sequence_may_have_colour_alone_and_no_ground_truth(tmp_path: Path) -> None:
     folder = write_sequence(tmp_path / "s", aux=None)
     assert open_sequence(folder).frame(0).presence == (True, False)
     (folder / "groundtruth.txt").unlink()
@@ -100,7 +100,7 @@ def test_colour_only_and_no_ground_truth(tmp_path: Path) -> None:
         (lambda f: (f / "depth").mkdir(), "infrared and depth"),
     ],
 )
-def test_names_what_is_broken(tmp_path: Path, spoil: object, message: str) -> None:
+def test_a_broken_sequence_is_refused_with_its_fault(tmp_path: Path, spoil: object, message: str) -> None:
     folder = write_sequence(tmp_path / "s")
     spoil(folder)  # type: ignore[operator]
     with pytest.raises(SequenceError, match=message):
@@ -117,7 +117,7 @@ def test_a_truncated_image_is_named(tmp_path: Path) -> None:
         sequence.frame(0)
 
 
-def test_opens_a_folder_of_sequences(tmp_path: Path) -> None:
+def test_a_folder_of_sequences_opens(tmp_path: Path) -> None:
     for name in ("b", "a"):
         write_sequence(tmp_path / name)
     assert [sequence.name for sequence in open_folder(tmp_path)] == ["a", "b"]
@@ -127,7 +127,7 @@ def test_opens_a_folder_of_sequences(tmp_path: Path) -> None:
 
 
 @pytest.mark.shared
-def test_opens_every_real_sequence(shared_data: Path) -> None:
+def test_every_real_sequence_opens(shared_data: Path) -> None:
     sequences = open_folder(shared_data / "sequences")
     assert len(sequences) == 11
     for sequence in sequences:
@@ -149,7 +149,7 @@ def test_opens_every_real_sequence(shared_data: Path) -> None:
         ("1.0e+00 2 3 4\n5 6 7 8", "space", False),
     ],
 )
-def test_finds_the_delimiter(text: str, delimiter: str, integers: bool) -> None:
+def test_the_delimiter_is_detected(text: str, delimiter: str, integers: bool) -> None:
     table = parse_table(text, "f")
     assert (table.delimiter, table.integers) == (delimiter, integers)
     np.testing.assert_array_equal(table.values, [[1, 2, 3, 4], [5, 6, 7, 8]])
@@ -169,7 +169,7 @@ def test_finds_the_delimiter(text: str, delimiter: str, integers: bool) -> None:
         ("1,2,3,4\n1-2,3,4,5\n", "line 2 is not numbers"),
     ],
 )
-def test_refuses_what_it_would_have_to_guess(text: str, message: str) -> None:
+def test_ambiguous_tables_are_refused(text: str, message: str) -> None:
     with pytest.raises(BoxFileError, match=message):
         parse_table(text, "f")
 
@@ -179,7 +179,7 @@ def test_missing_rows_become_nan() -> None:
     assert np.isnan(values[1:]).all()
 
 
-def test_corner_layouts() -> None:
+def test_corners_and_polygons_become_xywh() -> None:
     np.testing.assert_array_equal(to_xywh(np.array([[9.0, 8, 4, 2]]), "corners"), [[4, 2, 5, 6]])
     np.testing.assert_array_equal(to_xywh(np.array([[9.0, 8, 4, 2]]), "corners", inclusive=True), [[4, 2, 6, 7]])
     polygon = np.array([[1.0, 2, 5, 2, 5, 9, 1, 9]])
@@ -214,7 +214,7 @@ def test_a_written_sequence_reads_back_exactly(tmp_path: Path, modality: Modalit
         np.testing.assert_array_equal(again.aux, frame.aux)
 
 
-def test_what_cannot_be_written_as_a_sequence(tmp_path: Path) -> None:
+def test_frames_that_png_cannot_hold_are_refused(tmp_path: Path) -> None:
     rgb = np.zeros((8, 8, 3), np.uint8)
     frame = MultiModalFrame(0.0, rgb, np.zeros((8, 8), np.float32), Modality.DEPTH)
     with pytest.raises(SequenceError, match=r"00000\.png: PNG holds uint8 and uint16 images, this one is float32"):

@@ -54,13 +54,13 @@ def test_each_kind_of_doubt_ends_tracking_for_recover_after_frames(bad: Evidence
     assert run(state, look(0.8)).state is TrackState.TRACKING
 
 
-def test_a_score_far_below_the_usual_is_doubted_although_above_the_threshold() -> None:
+def test_a_score_far_below_the_usual_is_doubtful_even_above_the_threshold() -> None:
     state = run(Confidence.begin(BOX), *[look(0.95)] * 6)
     assert run(state, look(0.45)).state is TrackState.UNCERTAIN
     assert run(Confidence.begin(BOX), look(0.45)).state is TrackState.TRACKING
 
 
-def test_lost_after_as_many_doubted_frames_as_configured() -> None:
+def test_lost_after_as_many_doubtful_frames_as_configured() -> None:
     states = []
     state = Confidence.begin(BOX)
     for _ in range(4):
@@ -69,7 +69,7 @@ def test_lost_after_as_many_doubted_frames_as_configured() -> None:
     assert states == [TrackState.UNCERTAIN] * 3 + [TrackState.LOST]
 
 
-def test_an_unseen_target_keeps_its_last_believed_box() -> None:
+def test_an_unseen_target_keeps_its_last_trusted_box() -> None:
     assert run(Confidence.begin(BOX), look(0.1, x=130)).trusted_box == BOX
     assert run(Confidence.begin(BOX), look(0.3, x=130)).trusted_box.x == 130
 
@@ -96,7 +96,7 @@ def test_growth_stays_finite_however_long_a_target_is_away() -> None:
 
 
 @given(st.lists(st.tuples(st.floats(0, 1), st.floats(-500, 500), st.floats(0, 1)), max_size=20))
-def test_switched_off_every_box_is_believed(frames: list[tuple[float, float, float]]) -> None:
+def test_without_the_state_machine_every_box_is_trusted(frames: list[tuple[float, float, float]]) -> None:
     off = replace(CONFIG, enabled=False)
     state = Confidence.begin(BOX)
     for score, x, rival in frames:

@@ -17,7 +17,7 @@ boxes = st.builds(BoundingBox, positions, positions, lengths, lengths)
 
 
 @pytest.mark.parametrize(("out", "factor"), [(128, 2.0), (256, 4.0)])
-def test_published_crops_to_the_last_bit(golden_dir, recipe, out: int, factor: float) -> None:
+def test_crops_equal_the_published_ones_to_the_last_bit(golden_dir, recipe, out: int, factor: float) -> None:
     golden = np.load(golden_dir / "prepost.npz")
     frame = recipe.image_u8("crop_test", 240, 320, 6)
     images = [np.ascontiguousarray(frame[..., :3]), np.ascontiguousarray(frame[..., 3:])]
@@ -67,7 +67,7 @@ def test_every_box_is_square_in_a_window_for_square_boxes(around: BoundingBox, f
     np.testing.assert_allclose(window.to_crop(around), (0.5, 0.5, 1 / factor, 1 / factor), atol=1e-6)
 
 
-def test_a_squeezed_window_shows_each_pixel_where_it_maps_back() -> None:
+def test_a_window_of_unequal_sides_shows_each_pixel_where_it_maps_back() -> None:
     window = window_around(BoundingBox(100, 60, 20, 60), 2.0, square_boxes=True)
     crop = np.zeros((64, 64, 3), dtype=np.uint8)
     CropSampler().sample(gradient(240, 320), window, crop)
@@ -131,7 +131,7 @@ def test_a_grey_part_is_converted_and_replicated() -> None:
     st.builds(BoundingBox, st.floats(-50, 330), st.floats(-50, 250), st.floats(2, 400), st.floats(2, 300)),
     st.booleans(),
 )
-def test_a_used_sampler_answers_like_a_new_one(box: BoundingBox, published: bool) -> None:
+def test_a_used_sampler_crops_like_a_new_one(box: BoundingBox, published: bool) -> None:
     image, window = gradient(240, 320), window_around(box, 4.0, published)
     used, fresh = np.empty((64, 64, 3), dtype=np.uint8), np.empty((64, 64, 3), dtype=np.uint8)
     sampler = CropSampler()
@@ -151,7 +151,7 @@ def test_a_huge_window_is_sampled_without_a_padded_copy() -> None:
     assert sampler._padded.size == 0
 
 
-def test_outside_the_frame_is_black() -> None:
+def test_a_crop_is_black_outside_the_frame() -> None:
     crop = np.full((32, 32, 3), 9, dtype=np.uint8)
     for published in (True, False):
         CropSampler().sample(gradient(50, 60), window_around(BoundingBox(500, 500, 9, 9), 2.0, published), crop)

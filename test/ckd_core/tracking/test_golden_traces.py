@@ -47,7 +47,9 @@ def engine_of(golden_dir, golden_state):
         ("ckd_mce", "ckd_b256", ALL_BLOCKS),
     ],
 )
-def test_trace(golden_dir, recipe, engine_of, trace: str, model: str, ce_blocks: tuple[int, ...]) -> None:
+def test_a_trace_equals_the_published_one(
+    golden_dir, recipe, engine_of, trace: str, model: str, ce_blocks: tuple[int, ...]
+) -> None:
     golden = np.load(golden_dir / f"trace_{trace}.npz")
     images, truth = recipe.video("clip0")
     frames = [

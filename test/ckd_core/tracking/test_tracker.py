@@ -37,7 +37,7 @@ def without_timing(result):
     return result.stamp, result.box, result.score, result.state, result.rgb_present, result.aux_present
 
 
-def test_follows_what_moves(scene, correlation) -> None:
+def test_a_moving_target_is_followed(scene, correlation) -> None:
     tracker = tracker_of(correlation)
     tracker.start(scene.frame(0, {"a": path(0)}), scene.box(*path(0)))
     for step in range(1, 15):
@@ -115,7 +115,7 @@ def test_results_keep_the_size_of_the_reference_image_while_colour_is_missing(sc
     assert tracker.update(replace(halved, stamp=3.0)).reference_size == (120, 160)
 
 
-def test_missing_policies_show_the_network_what_they_say(scene, tiny) -> None:
+def test_missing_policies_show_the_network_what_they_promise(scene, tiny) -> None:
     whole, half = scene.frame(0, {"a": path(0)}), scene.frame(1, {"a": path(1)}, aux=False)
     seen = {}
     for policy in MissingPolicy:
@@ -150,7 +150,7 @@ def test_alone_compares_a_camera_with_its_own_template(scene, tiny, rgb: bool) -
     assert (back.box, back.score) == (kept.box, kept.score)
 
 
-def test_can_start_with_either_camera_alone(scene, correlation) -> None:
+def test_a_tracker_can_start_with_either_camera_alone(scene, correlation) -> None:
     for rgb in (True, False):
         tracker = tracker_of(correlation)
         tracker.start(scene.frame(0, {"a": path(0)}, rgb=rgb, aux=not rgb), scene.box(*path(0)))
@@ -251,7 +251,7 @@ def test_a_bad_added_target_leaves_the_others_as_before(scene, tiny, box, messag
     assert without_timing(used.update(frame)[4]) == without_timing(untouched.update(frame)[4])
 
 
-def test_update_before_start_and_after_reset(scene, tiny) -> None:
+def test_update_is_refused_before_start_and_after_reset(scene, tiny) -> None:
     tracker = tracker_of(tiny())
     with pytest.raises(TrackerError, match="update was called before start"):
         tracker.update(scene.frame(0, {}))
@@ -263,7 +263,7 @@ def test_update_before_start_and_after_reset(scene, tiny) -> None:
         tracker.update(scene.frame(6, {}))
 
 
-def test_a_network_that_answers_nan_leaves_the_state_as_before(scene, correlation) -> None:
+def test_a_network_that_returns_nan_leaves_the_state_as_before(scene, correlation) -> None:
     tracker = tracker_of(correlation)
     tracker.start(scene.frame(0, {"a": path(0)}), scene.box(*path(0)))
     answer = correlation._answer

@@ -20,7 +20,7 @@ def box_of_mask(mask: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize("modality", list(Modality))
-def test_same_seed_same_clip(modality: Modality) -> None:
+def test_the_same_seed_gives_the_same_clip(modality: Modality) -> None:
     one, again, other = record(modality, 4), clip(5, modality, 4, world=World(3)), record(modality, 4, seed=6)
     for frame, same in zip(one.frames, again.frames, strict=True):
         np.testing.assert_array_equal(frame.rgb, same.rgb)
@@ -30,7 +30,7 @@ def test_same_seed_same_clip(modality: Modality) -> None:
 
 
 @pytest.mark.parametrize("modality", list(Modality))
-def test_raw_images_as_sensors_give_them(modality: Modality) -> None:
+def test_clips_have_raw_images_as_from_sensors(modality: Modality) -> None:
     found = record(modality, size=(200, 160), fps=10.0)
     assert [frame.stamp for frame in found.frames] == pytest.approx([i / 10 for i in range(12)])
     for frame in found.frames:
@@ -49,7 +49,7 @@ def test_raw_images_as_sensors_give_them(modality: Modality) -> None:
 
 
 @pytest.mark.parametrize("target", ["person", "rigid", "deforming"])
-def test_boxes_match_masks(target: str) -> None:
+def test_boxes_match_the_masks(target: str) -> None:
     """Where the whole target is seen, its box is the bounding box of its mask (to the softness of its outline)."""
     checked = 0
     for seed in range(6):
@@ -63,7 +63,7 @@ def test_boxes_match_masks(target: str) -> None:
     assert checked >= 10
 
 
-def test_target_walks_out_and_returns() -> None:
+def test_the_target_leaves_and_returns() -> None:
     found = record(Modality.THERMAL, 60, absent=(0.4, 0.8))
     gone = np.isnan(found.boxes).all(axis=1)
     assert 5 <= gone.sum() <= 24
@@ -73,7 +73,7 @@ def test_target_walks_out_and_returns() -> None:
     assert found.masks[middle].max() < 128
 
 
-def test_smoke_hides_colour_and_not_heat() -> None:
+def test_smoke_hides_colour_but_not_heat() -> None:
     clear, smoky = record(Modality.THERMAL, 30), record(Modality.THERMAL, 30, trouble="smoke")
     assert clear.frames[29].rgb is not None
     assert smoky.frames[29].rgb is not None
@@ -111,7 +111,7 @@ def test_impossible_clips_are_refused(options: dict[str, object], message: str) 
         record(Modality.DEPTH, **options)  # type: ignore[arg-type]  # wrong on purpose
 
 
-def test_thermal_failure_modes() -> None:
+def test_the_thermal_camera_has_its_failure_modes() -> None:
     rng = np.random.default_rng(0)
     heat = np.full((40, 40), 120, dtype=np.uint8)
     heat[10:30, 10:30] = 200
@@ -126,7 +126,7 @@ def test_thermal_failure_modes() -> None:
     assert black[20, 20] < black[2, 2]
 
 
-def test_depth_failure_modes() -> None:
+def test_the_depth_camera_has_its_failure_modes() -> None:
     rng = np.random.default_rng(0)
     truth = np.full((120, 160), 3000, dtype=np.float32)
     truth[:, 80:] = 8000
@@ -140,7 +140,7 @@ def test_depth_failure_modes() -> None:
     assert (found[:, 80] == 0).all()  # no answer at a depth edge
 
 
-def test_event_failure_modes() -> None:
+def test_the_event_camera_has_its_failure_modes() -> None:
     rng = np.random.default_rng(0)
     grey = rng.integers(0, 256, (60, 80), dtype=np.uint8)
     still = sensors.event_polarity(rng, grey, grey, sensors.EventLook(noise=0))
@@ -154,7 +154,7 @@ def test_event_failure_modes() -> None:
     assert 0.02 < np.abs(noisy).mean() < 0.06
 
 
-def test_colour_failure_modes() -> None:
+def test_the_colour_camera_has_its_failure_modes() -> None:
     rng = np.random.default_rng(0)
     picture = rng.integers(0, 256, (80, 80, 3), dtype=np.uint8)
     plain = sensors.color_image(rng, picture, sensors.ColorLook(noise=0))

@@ -51,7 +51,7 @@ def test_pairs_are_fit_for_training() -> None:
     assert np.std(sizes) > 0.02
 
 
-def test_target_is_where_the_box_says() -> None:
+def test_the_target_is_where_the_box_says() -> None:
     """A hot person on a cold wall: the warm part of the thermal channel fills the box and little else."""
     settings = PairSettings(
         modalities=(Modality.THERMAL,), attached_share=0.0, drop_rgb=0.0, drop_aux=0.0, hard=0.0, wide_share=1.0
@@ -69,7 +69,7 @@ def test_target_is_where_the_box_says() -> None:
     assert np.mean(np.array(gains) > 0.02) > 0.6
 
 
-def test_absent_targets_and_dead_streams() -> None:
+def test_shares_of_absent_targets_and_dead_streams_follow_the_settings() -> None:
     gone = SyntheticPairs(WORLD, PairSettings(absent_share=1.0))[0]
     assert tuple(gone.search_box.tolist()) == ABSENT_BOX
     check_sample(gone)
@@ -100,7 +100,7 @@ def test_a_stream_dies_after_the_template() -> None:
 
 
 @pytest.mark.parametrize("modality", list(Modality))
-def test_one_modality_alone(modality: Modality) -> None:
+def test_pairs_can_have_one_modality_alone(modality: Modality) -> None:
     sample = SyntheticPairs(WORLD, PairSettings(modalities=(modality,), drop_rgb=0.0, drop_aux=0.0, lose_aux=0.0))[1]
     aux = sample.search[3:] * torch.tensor(STD)[:, None, None] + torch.tensor(MEAN)[:, None, None]
     if modality is Modality.THERMAL:
@@ -118,7 +118,7 @@ def test_sizes_follow_the_settings() -> None:
     assert sample.search.shape == (6, 192, 192)
 
 
-def test_refusals(tmp_path: Path) -> None:
+def test_unusable_surfaces_settings_and_indices_are_refused(tmp_path: Path) -> None:
     with pytest.raises(SyntheticError, match="modalities is empty"):
         SyntheticPairs(WORLD, PairSettings(modalities=()))
     with pytest.raises(SyntheticError, match="-1"):
@@ -129,7 +129,7 @@ def test_refusals(tmp_path: Path) -> None:
         _ = World(0, rgbt_videos=(tmp_path / "none",)).surfaces
 
 
-def test_real_pictures_lend_surfaces_and_figures(tmp_path: Path) -> None:
+def test_real_pictures_provide_surfaces_and_figures(tmp_path: Path) -> None:
     """Two aligned pictures with one warm upright blob: it becomes an actor and a sighting at its place."""
     rng = np.random.default_rng(0)
     for i in range(2):

@@ -314,7 +314,7 @@ def test_foreign_metadata_are_refused(tmp_path, text: str) -> None:
         read_export_metadata(tmp_path / "nowhere")
 
 
-def test_build_tracker_takes_thresholds_from_the_weights(tmp_path, network) -> None:
+def test_build_tracker_reads_thresholds_from_the_weights(tmp_path, network) -> None:
     metadata = metadata_of(network, [Modality.THERMAL], "random weights of a test")
     metadata.tracking.update(thresholds={"doubt": 0.45, "unseen": 0.3}, published_geometry=False)
     save_model(tmp_path / "w.safetensors", network, metadata)
