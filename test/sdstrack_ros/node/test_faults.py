@@ -244,7 +244,7 @@ def test_bytes_that_do_not_form_a_message(rig: Rig) -> None:
         junk = [b"\x00\x01\x00\x00", b"\x00\x01\x00\x00" + bytes(range(200)), b"\x00\x01\x00\x00" + b"\xff" * 64]
         junk += [good.replace(b"rgb8", b"\xff\xfe\xc3\x28"), *mutations(good, source, DAMAGED)]
         for data in junk:
-            with contextlib.suppress(RCLError):  # the sender's own writer refuses what is longer than the type can be
+            with contextlib.suppress(RCLError):  # the test's own writer refuses what is longer than the type allows
                 publisher.publish(data)
             rig.ros.spin(0.01)
     # The middleware drops what does not deserialise; the node refuses the rest by name.

@@ -175,7 +175,7 @@ def test_nothing_leaves_a_guarded_callback() -> None:
 
 
 def run_policy(policy: OverloadPolicy, frames: int, period: float, cost: FrameCost, start: float = 0.0) -> list[str]:
-    seen = []
+    steps = []
     for index in range(frames):
         policy.arrived(start + index * period)
         kept = policy.plan
@@ -187,29 +187,29 @@ def run_policy(policy: OverloadPolicy, frames: int, period: float, cost: FrameCo
                 cost.overlay * kept.overlay,
             )
         )
-        seen.append(",".join(policy.plan.shed))
-    return seen
+        steps.append(",".join(policy.plan.shed))
+    return steps
 
 
 def test_overload_leaves_out_overlay_then_markers_then_3d() -> None:
     policy = OverloadPolicy()
-    seen = run_policy(policy, 60, 0.033, FrameCost(0.031, 0.002, 0.002, 0.008))
-    assert list(dict.fromkeys(seen)) == ["", "overlay", "overlay,markers", "overlay,markers,detections_3d"]
+    steps = run_policy(policy, 60, 0.033, FrameCost(0.031, 0.002, 0.002, 0.008))
+    assert list(dict.fromkeys(steps)) == ["", "overlay", "overlay,markers", "overlay,markers,detections_3d"]
 
 
 def test_only_what_is_necessary_is_left_out_and_it_comes_back() -> None:
     policy = OverloadPolicy()
-    seen = run_policy(policy, 100, 0.033, FrameCost(0.020, 0.001, 0.001, 0.015))
-    assert seen[-1] == "overlay"
+    steps = run_policy(policy, 100, 0.033, FrameCost(0.020, 0.001, 0.001, 0.015))
+    assert steps[-1] == "overlay"
     # The machine is idle again: half the load, so the overlay fits.
-    seen = run_policy(policy, 300, 0.066, FrameCost(0.020, 0.001, 0.001, 0.015), start=10.0)
-    assert seen[-1] == ""
+    steps = run_policy(policy, 300, 0.066, FrameCost(0.020, 0.001, 0.001, 0.015), start=10.0)
+    assert steps[-1] == ""
 
 
 def test_a_plan_does_not_oscillate() -> None:
     policy = OverloadPolicy()
-    seen = run_policy(policy, 600, 0.033, FrameCost(0.020, 0.001, 0.001, 0.012))
-    assert sum(a != b for a, b in itertools.pairwise(seen)) <= 1
+    steps = run_policy(policy, 600, 0.033, FrameCost(0.020, 0.001, 0.001, 0.012))
+    assert sum(a != b for a, b in itertools.pairwise(steps)) <= 1
 
 
 def test_the_newest_frame_wins_and_the_others_are_counted() -> None:

@@ -27,7 +27,7 @@ INIT = {
     "autostart": True,
     "init_box": "[200.0, 180.0, 60.0, 60.0]",
     "confidence": False,
-    "shed_outputs": False,  # a busy machine would leave out what is looked at here
+    "shed_outputs": False,  # a busy machine would leave out what this test checks
 }
 
 
@@ -124,8 +124,8 @@ def compressed(pixels: np.ndarray[Any, Any], stamp_ns: int, kind: str) -> Compre
 
 
 def test_compressed_colour_and_a_thermal_camera_at_a_third_of_the_rate(tiny_weights: Path, tmp_path: Path) -> None:
-    given = {"modality": "thermal", "transport": "compressed", "aux_hold_s": 0.15, "stale_after_s": 0.5}
-    with running_node(tiny_weights, tmp_path, **given, **INIT) as rig:
+    parameters = {"modality": "thermal", "transport": "compressed", "aux_hold_s": 0.15, "stale_after_s": 0.5}
+    with running_node(tiny_weights, tmp_path, **parameters, **INIT) as rig:
         ros, cameras = rig.ros, rig.cameras
         wrong = ros.node.create_publisher(Image, "/rgb/image_raw/compressed", 1)
         mistake = "'/test' sends sensor_msgs/msg/Image, this node reads sensor_msgs/msg/CompressedImage"
@@ -148,7 +148,7 @@ def test_compressed_colour_and_a_thermal_camera_at_a_third_of_the_rate(tiny_weig
             header = compressed(depth, time.time_ns(), "png").header
             rgb.publish(CompressedImage(format="jpeg", data=data, header=header))
             ros.spin(0.1)
-        rig.until(lambda: int(ros.value("rgb.rejected") or 0) >= 2, "broken pictures counted")
+        rig.until(lambda: int(ros.value("rgb.rejected") or 0) >= 2, "broken images counted")
         reconfigure(rig, modality="depth")
         cameras.calibrate()
         depth_topic = ros.publisher(CompressedImage, "/aux/image_raw/compressedDepth")

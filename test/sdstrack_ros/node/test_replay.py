@@ -45,7 +45,7 @@ def walk(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_looped_bag_in_sim_time_with_namespace_and_remappings(walk: Path, tiny_weights: Path, tmp_path: Path) -> None:
-    given = {
+    parameters = {
         "model": "sdstrack_tiny_test",
         "weights": tiny_weights,
         "engine": "torch/fp32",
@@ -60,7 +60,7 @@ def test_a_looped_bag_in_sim_time_with_namespace_and_remappings(walk: Path, tiny
     player = [sys.executable, "-m", "sdstrack_ros.cli", "play", str(walk), "--loop", "--wait", "30", *topics]
     with private_domain() as domain:
         environment = ros_environment(domain, tmp_path)
-        command = node_command(given, python_module, REMAPS)
+        command = node_command(parameters, python_module, REMAPS)
         with ros_process(command, environment, tmp_path / "node.log") as node, ros_test(domain, environment) as ros:
             latched = QoSProfile(depth=100, durability=DurabilityPolicy.TRANSIENT_LOCAL)
             ros.listen(DiagnosticStatus, f"{NAMESPACE}/tracker/status", latched)

@@ -39,6 +39,6 @@ def test_every_frame_is_answered_or_counted_and_nothing_queues(rig: Rig) -> None
     assert counts["answered"] == len(answered)
     assert counts["frames"] == counts["answered"] + counts["dropped"] + counts["rejected"]
     assert counts["frames"] == int(rig.ros.value("rgb.received"))
-    # the newest frame is never one that waits behind others, so the last answer is the last frame's
+    # The newest frame never waits behind others, so the last answer belongs to the last frame.
     assert answered[-1] == stamps[-1]
     assert rig.ros.value("model") == "sdstrack_s128"

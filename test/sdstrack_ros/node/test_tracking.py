@@ -22,7 +22,7 @@ pytestmark = pytest.mark.ros
 
 @pytest.fixture(scope="module")
 def node_parameters() -> dict[str, Any]:
-    # The seeded network's boxes wander, so they are all believed.
+    # The boxes of the seeded network wander, so confidence is off.
     return {
         "autostart": True,
         "init_box": "[200.0, 180.0, 60.0, 60.0]",
@@ -35,7 +35,7 @@ def node_parameters() -> dict[str, Any]:
 def test_every_frame_is_answered_or_counted_and_lag_does_not_grow(rig: Rig) -> None:
     rig.active()
     stamps = rig.cameras.film(90)
-    # The newest frame wins, so the last one is answered soon after it came, whatever was dropped before.
+    # The newest frame is tracked first, so the last one is answered soon, whatever was dropped before it.
     rig.until(lambda: stamps[-1] in {stamp_of(message) for message in rig.ros.detections}, "the last frame's answer")
     rig.ros.spin(1.5)
     answered = [stamp_of(message) for message in rig.ros.detections]
@@ -49,11 +49,11 @@ def test_every_frame_is_answered_or_counted_and_lag_does_not_grow(rig: Rig) -> N
 
 
 def test_detections_carry_header_label_and_a_stable_id(rig: Rig) -> None:
-    seen = [message for message in rig.ros.detections if message.detections]
-    assert seen
-    assert {message.header.frame_id for message in seen} == {OPTICAL_FRAME}
-    assert {d.id for message in seen for d in message.detections} == {"1"}
-    assert {d.results[0].hypothesis.class_id for message in seen for d in message.detections} == {"square"}
+    shown = [message for message in rig.ros.detections if message.detections]
+    assert shown
+    assert {message.header.frame_id for message in shown} == {OPTICAL_FRAME}
+    assert {d.id for message in shown for d in message.detections} == {"1"}
+    assert {d.results[0].hypothesis.class_id for message in shown for d in message.detections} == {"square"}
     assert rig.says("parameter init_box accepted: target 1 at (200.0, 180.0, 60.0, 60.0)")
 
 

@@ -27,17 +27,17 @@ def image(stamp_ms: int, pixels: np.ndarray | None = None, encoding: str = "rgb8
 def test_tolerant_takes_sources_and_offers_register_callback() -> None:
     color, aux, now = SimpleFilter(), SimpleFilter(), [0]
     pairs = synchronize(color, aux, "tolerant", SyncConfig(), steady_ns=lambda: now[0])
-    seen: list[tuple[SyncedSet, str]] = []
-    pairs.registerCallback(lambda synced, word: seen.append((synced, word)), "extra")
+    released: list[tuple[SyncedSet, str]] = []
+    pairs.registerCallback(lambda synced, word: released.append((synced, word)), "extra")
     color.signalMessage(image(1000))
-    assert not seen
+    assert not released
     aux.signalMessage(image(1005))
-    assert [(s.skew_ns, word) for s, word in seen] == [(5 * MS, "extra")]
+    assert [(s.skew_ns, word) for s, word in released] == [(5 * MS, "extra")]
     color.signalMessage(image(1033))
     assert pairs.next_deadline_ns == 50 * MS
     now[0] = 50 * MS
     pairs.poll()
-    assert seen[1][0].aux is None
+    assert released[1][0].aux is None
     assert pairs.counters.color_alone == 1
 
 
@@ -54,11 +54,11 @@ def test_stock_policies_pair_and_survive_a_jump_back_and_an_exception(policy: st
     color, aux = SimpleFilter(), SimpleFilter()
     pairs = synchronize(color, aux, policy, SyncConfig())
     assert isinstance(pairs, StockFilter)
-    seen: list[SyncedSet] = []
+    released: list[SyncedSet] = []
 
     def callback(synced: SyncedSet) -> None:
-        seen.append(synced)
-        if len(seen) == 1:
+        released.append(synced)
+        if len(released) == 1:
             raise RuntimeError("a user's mistake")
 
     pairs.registerCallback(callback)
@@ -68,9 +68,9 @@ def test_stock_policies_pair_and_survive_a_jump_back_and_an_exception(policy: st
             try:
                 aux.signalMessage(image(start + 33 * i + skew))
             except RuntimeError:
-                assert len(seen) == 1
-    assert len(seen) == 30
-    assert seen[-1].epoch == 1
+                assert len(released) == 1
+    assert len(released) == 30
+    assert released[-1].epoch == 1
 
 
 def test_unknown_policies_and_packets_with_stock_ones_are_refused() -> None:

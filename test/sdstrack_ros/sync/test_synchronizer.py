@@ -213,7 +213,7 @@ def steady_scenes(draw: st.DrawFn) -> tuple[SyncConfig, list[Arrival]]:
         count = draw(st.integers(0, 40))
         stamps = np.arange(count) * period + rng.uniform(-jitter, jitter, count) + rng.uniform(0, period)
         arrived = np.maximum.accumulate(stamps + rng.exponential(draw(st.sampled_from([0.1, 5.0, 30.0])), count))
-        arrived += 1e-3 * np.arange(count)  # one after the other, also in a burst: what leaves cannot know the next
+        arrived += 1e-3 * np.arange(count)  # one after the other, even in a burst: a release cannot know the next frame
         lost = rng.random(count) < draw(st.sampled_from([0.0, 0.2]))
         gap = rng.uniform(0, period * 30) if kind == "aux" and draw(st.booleans()) else None
         for stamp, now in zip(np.sort(stamps), arrived, strict=True):
@@ -271,7 +271,7 @@ def test_memory_is_bounded_and_accounts_balance_for_any_input(data: list[tuple[s
     sync = Synchronizer(replace(CONFIG, max_pending=pending, aux_hold_s=0.05))
     now, released = 0, []
     for kind, stamp_ms, step_ms in data:
-        now += step_ms * MS  # the steady clock goes back as well: nothing may rely on it
+        now += step_ms * MS  # the steady clock goes back, too: nothing may rely on it
         add = sync.add_color if kind == "color" else sync.add_aux
         released += add(stamp_ms * MS, now, None)
         count = sync.counters
