@@ -71,7 +71,11 @@ class ModelMetadata:
 
     @classmethod
     def from_header(cls, header: Mapping[str, str]) -> ModelMetadata:
-        """Inverse of `to_header`. Raises WeightsFileError: not a header of this package."""
+        """Inverse of `to_header`.
+
+        Raises:
+            WeightsFileError: not a header of this package.
+        """
         if header.get("format") != FORMAT:
             raise WeightsFileError(
                 f"its format is {header.get('format')!r}; it must be {FORMAT!r} (see sdstrack convert)"
@@ -92,16 +96,20 @@ def metadata_of(model: TrackingNetwork, modalities: Iterable[Modality | str], so
 
 
 def default_weights(name: str) -> Path:
-    """Where the weights of `name` lie inside the package, present or not."""
+    """Path of the weights of `name` inside the package, whether they exist or not."""
     return Path(ckd_core.__file__).parent / "weights" / f"{name}.safetensors"
 
 
 def save_model(
     path: Path, model: TrackingNetwork, metadata: ModelMetadata, dtype: torch.dtype | None = None
 ) -> ModelMetadata:
-    """Write the weights of `model`; `dtype` float16 halves the file (loading gives float32 again).
+    """Write the weights of `model`; `dtype` float16 halves the file (loading returns float32 again).
 
-    Returns the metadata with the checksum. Raises WeightsFileError: the file cannot be written.
+    Returns:
+        The metadata with the checksum.
+
+    Raises:
+        WeightsFileError: the file cannot be written.
     """
     return save_tensors(path, model.state_dict(), metadata, dtype)
 
@@ -109,7 +117,11 @@ def save_model(
 def save_tensors(
     path: Path, tensors: Mapping[str, Tensor], metadata: ModelMetadata, dtype: torch.dtype | None = None
 ) -> ModelMetadata:
-    """Write named tensors: all of them or nothing. Raises WeightsFileError: the file cannot be written."""
+    """Write named tensors: all of them or nothing; return the metadata with the checksum.
+
+    Raises:
+        WeightsFileError: the file cannot be written.
+    """
     stored = {name: _stored(tensor, dtype) for name, tensor in tensors.items()}
     metadata = dataclasses.replace(metadata, sha256=_digest(stored, metadata))
     data = safetensors_torch.save(stored, metadata.to_header())
@@ -124,7 +136,8 @@ def save_tensors(
 def load_tensors(path: Path) -> tuple[dict[str, Tensor], ModelMetadata]:
     """Named tensors and metadata of a weight file, verified against its checksum.
 
-    Raises WeightsFileError: missing, truncated, of another format, or changed after it was written.
+    Raises:
+        WeightsFileError: missing, truncated, of another format, or changed after it was written.
     """
     try:
         data = path.read_bytes()
@@ -133,11 +146,13 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], ModelMetadata]:
     try:
         tensors = safetensors_torch.load(data)
     except (SafetensorError, ValueError, KeyError) as error:
-        raise WeightsFileError(f"{path} is no whole safetensors file ({error}); copy or convert it again") from error
+        raise WeightsFileError(
+            f"{path} is an incomplete safetensors file ({error}); copy or convert it again"
+        ) from error
     metadata = _parse_header(path, data[8 : 8 + int.from_bytes(data[:8], "little")])
-    found = _digest(tensors, metadata)
-    if found != metadata.sha256:
-        raise WeightsFileError(f"{path} was changed: its SHA-256 is {found}, its header says {metadata.sha256!r}")
+    digest = _digest(tensors, metadata)
+    if digest != metadata.sha256:
+        raise WeightsFileError(f"{path} was changed: its SHA-256 is {digest}, its header says {metadata.sha256!r}")
     return tensors, metadata
 
 
@@ -150,17 +165,22 @@ def load_model(
 ) -> tuple[TrackingNetwork, ModelMetadata]:
     """Network with the weights of a file, in evaluation mode, float32, and what the file says about itself.
 
-    path_or_name: a file, or a name whose weights lie inside the package.
-    model, modality: what the weights must be for; None = whatever they are.
-    Raises WeightsFileError: see `load_tensors`; weights of another model or modality, or keys that do not fit.
+    Args:
+        path_or_name: a file, or a name whose weights are part of the package.
+        model: network that the weights must be of; None = any.
+        modality: modality that they must be trained for; None = any.
+        device: where the network goes.
+
+    Raises:
+        WeightsFileError: see `load_tensors`; weights of another model or modality, or keys that do not fit.
     """
     named = isinstance(path_or_name, str) and path_or_name in list_models()
     path = default_weights(str(path_or_name)) if named else Path(path_or_name)
     if named and not path.is_file():
-        raise WeightsFileError(f"{path_or_name} has no weights inside the package; give a file")
+        raise WeightsFileError(f"{path_or_name} has no weights inside the package; expected a file")
     tensors, metadata = load_tensors(path)
     if metadata.model not in list_models():
-        raise WeightsFileError(f"{path} holds {metadata.model}, which is no tracker; it can only start a training")
+        raise WeightsFileError(f"{path} holds {metadata.model}, which is not a tracker; it can only start a training")
     if model is not None and metadata.model != model:
         raise WeightsFileError(f"{path} holds weights of {metadata.model}, not of {model}")
     wanted = None if modality is None else Modality(modality).value
@@ -173,9 +193,10 @@ def load_model(
 
 
 def load_strictly(network: TrackingNetwork, tensors: Mapping[str, Tensor], source: str) -> None:
-    """Give `network` exactly these weights, floating ones as float32.
+    """Load exactly these weights into `network`, floating ones as float32.
 
-    Raises WeightsFileError: a key is missing, unexpected or of another shape; the network is then unchanged.
+    Raises:
+        WeightsFileError: a key is missing, unexpected or of another shape; the network is then unchanged.
     """
     own = {name: tensor.shape for name, tensor in network.state_dict().items()}
     missing, unexpected = sorted(set(own) - set(tensors)), sorted(set(tensors) - set(own))
@@ -198,7 +219,7 @@ def load_strictly(network: TrackingNetwork, tensors: Mapping[str, Tensor], sourc
 
 
 def _stored(tensor: Tensor, dtype: torch.dtype | None) -> Tensor:
-    """A tensor as the file keeps it: on the CPU, contiguous, its memory its own (a shared student appears twice)."""
+    """A tensor as the file keeps it: on the CPU, contiguous, in memory of its own (a shared student appears twice)."""
     cast = dtype if dtype is not None and tensor.is_floating_point() else tensor.dtype
     return tensor.detach().to("cpu", cast, copy=True).contiguous()
 
@@ -220,7 +241,7 @@ def _parse_header(path: Path, header: bytes) -> ModelMetadata:
     try:
         return ModelMetadata.from_header(pairs)
     except WeightsFileError as error:
-        raise WeightsFileError(f"{path} is no weight file of this package: {error}") from error
+        raise WeightsFileError(f"{path} is not a weight file of this package: {error}") from error
 
 
 def _shortened(names: list[str]) -> str:

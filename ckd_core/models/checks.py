@@ -1,4 +1,4 @@
-"""What networks accept. Shapes and dtypes are checked without touching the device; finiteness where that is free."""
+"""Checks of what networks take: shapes and dtypes without touching the device, finiteness where that is free."""
 
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ class NetworkInputError(TrackingError):
 def require_image(image: Tensor, name: str, size: int, dtype: torch.dtype) -> None:
     """Refuse anything but [B, 6, size, size] of `dtype`.
 
-    Raises NetworkInputError: wrong rank, channel count, side or dtype.
+    Raises:
+        NetworkInputError: wrong rank, channel count, side or dtype.
     """
     if image.ndim != 4 or image.shape[1] != CHANNELS:
         expected = f"[B, {CHANNELS}, {size}, {size}], colour channels first"
@@ -39,7 +40,8 @@ def require_image(image: Tensor, name: str, size: int, dtype: torch.dtype) -> No
 def require_template(tokens: Tensor, search: Tensor, config: NetworkConfig) -> None:
     """Refuse template tokens of another network or of another batch size than `search`.
 
-    Raises NetworkInputError: wrong shape.
+    Raises:
+        NetworkInputError: wrong shape.
     """
     expected = (search.shape[0], 2, config.template_tokens, config.width)
     if tuple(tokens.shape) != expected:
@@ -52,7 +54,8 @@ def require_template(tokens: Tensor, search: Tensor, config: NetworkConfig) -> N
 def require_finite(tensor: Tensor, name: str) -> None:
     """Refuse NaN and infinity. Waits for the device.
 
-    Raises NetworkInputError: a value is not finite.
+    Raises:
+        NetworkInputError: a value is not finite.
     """
     bad = int((~torch.isfinite(tensor)).sum())
     if bad:

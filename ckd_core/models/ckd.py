@@ -1,4 +1,4 @@
-"""CKD (ACM MM 2024): one student a modality, fused in the head; in training two teachers beside them.
+"""CKD (ACM MM 2024): one student per modality, fused in the head, and in training two teachers beside them.
 
 Branches are plain calls. In joint elimination the element-wise maximum of both students' attention rows ranks the
 search tokens of all branches, so that concatenated features stay aligned.
@@ -43,7 +43,7 @@ class CKDTraining(NamedTuple):
     fused, teacher_rgb, teacher_aux: maps of the three heads.
     student_rgb, student_aux, teacher_rgb_blocks, teacher_aux_blocks: output [B, template + n, width] of every block.
     removed: per joint elimination, search-grid positions [B, k] in falling order of attention; the same for all four.
-    keep_mask: [B, search tokens] bool, True = token the students saw; None = all.
+    keep_mask: [B, search tokens] bool, True = token that the students saw; None = all.
     """
 
     fused: HeadOutput
@@ -69,7 +69,7 @@ class Lane(NamedTuple):
 
 
 class Encoded(NamedTuple):
-    """Lanes after the last block; `position` [B, n] are those of the remaining search tokens, None = all in order."""
+    """Lanes after the last block; `position` [B, n]: places of the remaining search tokens, None = all in order."""
 
     students: list[Lane]
     teachers: list[Lane]
@@ -96,7 +96,7 @@ class Branch(nn.Module):
         self.pos_embed_x = nn.Parameter(resize_positions(table, config.grid, prefix=1).clone())
 
     def search_tokens(self, search: Tensor, keep_mask: Tensor | None = None) -> Tensor:
-        """Search tokens [B, nx, C] with positions; tokens that `keep_mask` leaves out are blanked before."""
+        """Search tokens [B, nx, C] with positions; tokens outside `keep_mask` are blanked before that."""
         patches: Tensor = self.patch_embed(search)
         if keep_mask is not None:
             patches = patches * keep_mask[:, :, None]
@@ -151,9 +151,14 @@ class CKD(TrackingNetwork):
         rate: float,
         outputs: list[tuple[Tensor, ...]] | None = None,
     ) -> Encoded:
-        """All blocks of all lanes; where a block eliminates, the students decide and every lane follows.
+        """Run all blocks of all lanes; where a block eliminates, the students decide and every lane follows.
 
-        outputs: receives the tokens of every lane after each block, students split by modality.
+        Args:
+            students: one lane per modality, or one that holds both.
+            teachers: lanes of the teachers; empty while tracking.
+            ranking: which template queries rank the search tokens; None = no elimination.
+            rate: share of the search tokens that each elimination keeps.
+            outputs: receives the tokens of every lane after each block, students split by modality.
         """
         n_template, lanes = self.config.template_tokens, [*students, *teachers]
         position: Tensor | None = None

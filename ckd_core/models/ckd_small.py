@@ -1,7 +1,7 @@
-"""`ckd_s128`: CKD's plan at 64 / 128 px over one frozen stem.
+"""`ckd_s128`: CKD's design for robots without a GPU, on 64 px templates and 128 px search regions.
 
-One student encoder a modality, fused by concatenation in the head; in training two teachers of the same shape beside
-them, each with its own head, style coupled between the students and content taken from the teachers.
+One student encoder per modality over one frozen stem, fused by concatenation in the head. In training two teachers of
+the same shape, each with a head of its own: style is coupled between the students, content comes from the teachers.
 """
 
 from __future__ import annotations
@@ -57,11 +57,11 @@ class CKDSmall(StemNetwork):
     def _track(self, template_tokens: Tensor, search: Tensor, template_mask: Tensor | None) -> HeadOutput:
         del template_mask  # the whole template is compared
         rgb, aux = self._stems(search)
-        seen = (
+        encoded = (
             _encode(self.rgb_branch, template_tokens[:, 0], self.rgb_branch.features(rgb)),
             _encode(self.tir_branch, template_tokens[:, 1], self.tir_branch.features(aux)),
         )
-        output: HeadOutput = self.box_head(torch.cat([stages[-1] for stages in seen], dim=1))
+        output: HeadOutput = self.box_head(torch.cat([stages[-1] for stages in encoded], dim=1))
         return output
 
     def draw_masks(self, batch: int, device: torch.device, generator: torch.Generator | None = None) -> Tensor | None:
@@ -69,10 +69,10 @@ class CKDSmall(StemNetwork):
         chance, tokens = self.config.mask_probability, self.config.search_tokens
         if chance == 0 or self.config.mask_ratio == 0:
             return None
-        drawn = torch.rand(batch, tokens, generator=generator) > self.config.mask_ratio
+        mask = torch.rand(batch, tokens, generator=generator) > self.config.mask_ratio
         if chance < 1:
-            drawn |= torch.rand(batch, 1, generator=generator) >= chance
-        return drawn.to(device)
+            mask |= torch.rand(batch, 1, generator=generator) >= chance
+        return mask.to(device)
 
     def _forward_train(
         self, template: Tensor, search: Tensor, template_mask: Tensor | None, keep_rate: float, masks: Tensor | None
@@ -87,13 +87,13 @@ class CKDSmall(StemNetwork):
         grid = self.config.grid
         keep = None if masks is None else masks.to(x[0].dtype).view(-1, 1, grid, grid)
         lanes = []
-        for branch, side, kept in (
+        for branch, side, mask in (
             (self.rgb_branch, 0, keep),
             (self.tir_branch, 1, keep),
             (self.teacher_rgb, 0, None),
             (self.teacher_tir, 1, None),
         ):
-            lanes.append(_encode(branch, _tokens(branch.features(z[side])), branch.features(x[side], kept)))
+            lanes.append(_encode(branch, _tokens(branch.features(z[side])), branch.features(x[side], mask)))
         rgb, aux, teacher_rgb, teacher_aux = lanes
         return CKDTraining(
             self.box_head(torch.cat((rgb[-1], aux[-1]), dim=1)),
@@ -112,9 +112,12 @@ def weights_from_shared_encoder(wanted: Mapping[str, Tensor], shared: Mapping[st
     """First weights of a `CKDSmall` with the state dict `wanted`, from those of an `SDSTrackSmall`.
 
     Its encoder, without adapters, goes to every branch; its head to every teacher, and twice on the input axis, halved
-    so that equal streams give the same maps, to the students' head. Raises CKDError: shapes that do not fit.
+    so that equal streams give the same maps, to the students' head.
+
+    Raises:
+        CKDError: keys or shapes that do not fit.
     """
-    given = {}
+    weights = {}
     for key, value in wanted.items():
         part, _, rest = key.partition(".")
         source = key if part == "stem" else f"encoder.{rest}" if part in BRANCHES else f"box_head.{rest}"
@@ -125,8 +128,8 @@ def weights_from_shared_encoder(wanted: Mapping[str, Tensor], shared: Mapping[st
             tensor = torch.cat((tensor, tensor), dim=1) / 2
         if tensor.shape != value.shape:
             raise CKDError(f"{source} is {list(tensor.shape)}; expected {list(value.shape)} for {key}")
-        given[key] = tensor
-    return given
+        weights[key] = tensor
+    return weights
 
 
 def _tokens(features: Tensor) -> Tensor:
@@ -139,10 +142,10 @@ def _blocks(stages: list[Tensor]) -> tuple[Tensor, ...]:
 
 def _encode(branch: StreamEncoder, template: Tensor, search: Tensor) -> list[Tensor]:
     """Mixed features [B, mix, g, g] after the correlation and after every stage."""
-    seen = [branch.correlate(template, search)]
+    mixed = [branch.correlate(template, search)]
     for number in range(len(branch.stages)):
-        seen.append(branch.stage(number, seen[-1]))
-    return seen
+        mixed.append(branch.stage(number, mixed[-1]))
+    return mixed
 
 
 ROWS = {"ckd_s128": (CKDSmall, CKDSmallConfig())}

@@ -1,4 +1,4 @@
-"""What every network is told when it is built: frozen dataclasses, one a family, each field documented."""
+"""Configurations of all networks: frozen dataclasses, one per family, each field documented."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ class NetworkConfig:
     template_factor, search_factor: side of a crop as a multiple of sqrt(w * h) of the box it is cut around.
     square_boxes: a crop is these factors times the box's own width and height instead, and squeezed into its square, so
         that every box looks square in a crop around it and a size is learnt as a factor of the box's own.
-    stride: pixels a token (and a cell of the score map) covers in each direction.
+    stride: pixels that a token (and a cell of the score map) covers in each direction.
     width: channels of a token. depth: number of transformer blocks. heads: attention heads; divides `width`.
     mlp_ratio: hidden channels of a block's MLP as a multiple of `width`.
     drop_path: stochastic depth of the last block; rises linearly from 0 at the first one. Training only.
     head_channels: channels after the first convolution of each head tower; halves three times, so a multiple of 8.
     ce_blocks: blocks in which candidate elimination drops search tokens; empty = no elimination.
     ce_keep: share of the search tokens that an elimination keeps (rounded up); in (0, 1].
-    template_mask: which template tokens rank the search tokens where a caller gives no mask:
-        `all`, `ctr_point` (the centre cell), `ctr_rec` (the centre 2 x 2) or `gt_box` (the caller must give the mask,
-        see `elimination.box_template_mask`).
-    exact_convolutions: the first so many convolutions compute in float32 in every engine, because rounding them would
+    template_mask: which template tokens rank the search tokens where a call has no mask:
+        `all`, `ctr_point` (the centre cell), `ctr_rec` (the centre 2 x 2) or `gt_box` (every call needs a mask, see
+         `elimination.box_template_mask`).
+    exact_convolutions: this many first convolutions compute in float32 in every engine, because rounding them would
         move boxes by more than a precision may; a constant of the family.
     """
 
@@ -116,7 +116,7 @@ class SDSTrackConfig(NetworkConfig):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CKDConfig(NetworkConfig):
-    """CKD: one student a modality, fused in the head; two teachers beside them in training.
+    """CKD: one student per modality, fused in the head; two teachers beside them in training.
 
     Elimination (`ce_blocks` not empty) is the joint one: one ranking for both modalities.
 
@@ -124,7 +124,7 @@ class CKDConfig(NetworkConfig):
     shared_student: one module serves as the student of both modalities.
     mask_ratio: share of the students' search tokens blanked in training.
     mask_probability: probability that a training sample is masked at all. The published code inverts both numbers for
-        probabilities strictly between 0 and 1 (no published configuration uses one); here they mean what they say.
+        probabilities strictly between 0 and 1 (no published configuration uses one); here they act as named.
     """
 
     ce_blocks: tuple[int, ...] = ()
@@ -173,10 +173,11 @@ class SDSTrackSmallConfig(NetworkConfig):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CKDSmallConfig(SDSTrackSmallConfig):
-    """As `SDSTrackSmallConfig`; adapters do not exist here.
+    """As `SDSTrackSmallConfig`, but without adapters.
 
     teachers: whether the two teachers and their heads exist; training needs them, tracking does not.
-    mask_ratio: share of the students' search cells blanked in training. mask_probability: of a sample being masked.
+    mask_ratio: share of the students' search cells blanked in training. mask_probability: probability that a sample
+        is masked at all.
     """
 
     mask_ratio: float = 0.25

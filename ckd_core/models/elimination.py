@@ -29,7 +29,7 @@ class Ranking(NamedTuple):
     """Which template queries rank the search tokens.
 
     spans: half-open ranges of template tokens whose attention rows are computed.
-    weights: [B, rows] share of each row, summing to one a sample; None = equal shares.
+    weights: [B, rows] share of each row, summing to one per sample; None = equal shares.
     """
 
     spans: tuple[Span, ...]
@@ -54,6 +54,9 @@ def template_spans(mode: str, grid: int) -> tuple[Span, ...]:
 
     `ctr_point`: the centre cell (the upper left one of the four where the grid is even). `ctr_rec`: the centre 2 x 2,
     one cell where the grid is odd. `all` and `gt_box`: every row (a box selects by weights).
+
+    Raises:
+        EliminationError: an unknown mode.
     """
     low, high = (grid - 1) // 2, grid // 2
     if mode == "ctr_point":
@@ -67,19 +70,21 @@ def template_spans(mode: str, grid: int) -> tuple[Span, ...]:
 
 
 def ranking_for(mode: str, grid: int, mask: Tensor | None) -> Ranking:
-    """Ranking of a forward pass: by `mask` [B, grid * grid] bool where one is given, else by `mode`.
+    """Ranking of a forward pass: by `mask` [B, grid * grid] bool if there is one, else by `mode`.
 
-    A mask that selects nothing ranks by nothing; `box_template_mask` never makes one.
+    A mask that selects nothing ranks by nothing; `box_template_mask` never returns one.
 
-    Raises EliminationError: mode `gt_box` without a mask, or a mask of the wrong shape or dtype.
+    Raises:
+        EliminationError: mode `gt_box` without a mask, or a mask of the wrong shape or dtype.
     """
     if mask is None:
         if mode == "gt_box":
-            raise EliminationError("mode gt_box needs a template_mask; make one with box_template_mask")
+            raise EliminationError("mode gt_box needs a template_mask; box_template_mask makes one")
         return Ranking(template_spans(mode, grid))
     if mask.dtype != torch.bool or mask.ndim != 2 or mask.shape[1] != grid * grid:
-        found = f"{mask.dtype} {tuple(mask.shape)}"
-        raise EliminationError(f"template_mask is {found}; it must be torch.bool [B, {grid * grid}]")
+        raise EliminationError(
+            f"template_mask is {mask.dtype} {tuple(mask.shape)}; it must be torch.bool [B, {grid * grid}]"
+        )
     share = mask.float()  # [B, g * g]
     return Ranking(template_spans("all", grid), share / share.sum(1, keepdim=True).clamp(min=1))
 
@@ -115,7 +120,7 @@ def keep_rate_at(epoch: int, keep: float = 0.7, start: int = 4, warm: int = 16) 
 
 
 def keep_count(tokens: int, rate: float) -> int:
-    """Search tokens kept of `tokens`: rounded up."""
+    """How many of `tokens` search tokens are kept, rounded up."""
     return math.ceil(rate * tokens)
 
 
@@ -140,7 +145,7 @@ def search_scores(rows: Tensor, ranking: Ranking) -> Tensor:
 
 
 def eliminate(tokens: Tokens, scores: Tensor, n_template: int, keep: int) -> Tokens:
-    """Keep the `keep` search tokens of highest score, in falling order; nothing happens where `keep` is all."""
+    """Keep the `keep` search tokens of highest score, in falling order; all of them change nothing."""
     if keep >= scores.shape[1]:
         return tokens
     order = scores.argsort(dim=1, descending=True)  # [B, n]
@@ -156,12 +161,12 @@ def take(x: Tensor, kept: Tensor, n_template: int) -> Tensor:
 
 
 def renumber(position: Tensor | None, order: Tensor) -> Tensor:
-    """Search-grid positions of tokens that stand at `order` among those of `position` (None = all, in order)."""
+    """Search-grid positions of the tokens at places `order` of `position` (None = all, in order)."""
     return order if position is None else position.gather(1, order)
 
 
 def refill(search: Tensor, position: Tensor | None, total: int) -> Tensor:
-    """Search tokens [B, n, C] at their place among `total`; removed ones are exact zeros."""
+    """Search tokens [B, n, C] at their places among `total`; removed ones are exact zeros."""
     if position is None:
         return search
     places = position[:, :, None].expand(-1, -1, search.shape[2])

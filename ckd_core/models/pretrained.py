@@ -39,7 +39,7 @@ FIRST_CONVS = tuple(f"conv1_{tower}.0.weight" for tower in ("ctr", "offset", "si
 
 
 class PretrainedError(TrackingError):
-    """Published weights that do not fit what they were given for."""
+    """Published weights that do not fit the network that they are meant for."""
 
 
 class UnfitKeysError(PretrainedError):
@@ -52,7 +52,7 @@ class UnfitKeysError(PretrainedError):
 
 @dataclass(frozen=True, slots=True)
 class KeyReport:
-    """What became of the keys: `used` were taken, `missing` kept their initial weights, `unexpected` were left."""
+    """What became of the keys: `used` were loaded, `missing` kept their initial weights, `unexpected` were ignored."""
 
     used: tuple[str, ...]
     missing: tuple[str, ...]
@@ -66,17 +66,17 @@ class KeyReport:
 
     @property
     def complete(self) -> bool:
-        """Whether every key found its place on both sides."""
+        """Whether both sides have the same keys with the same shapes."""
         return not self.missing and not self.unexpected
 
 
-def compare_keys(wanted: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> KeyReport:
-    """Report of giving `given` to a network with the state dict `wanted`.
+def compare_keys(wanted: Mapping[str, Tensor], offered: Mapping[str, Tensor]) -> KeyReport:
+    """What loading `offered` into a network with the state dict `wanted` would do.
 
     A key of another shape counts as both missing and unexpected.
     """
-    used = {key for key in given if key in wanted and given[key].shape == wanted[key].shape}
-    return KeyReport(tuple(sorted(used)), tuple(sorted(set(wanted) - used)), tuple(sorted(set(given) - used)))
+    used = {key for key in offered if key in wanted and offered[key].shape == wanted[key].shape}
+    return KeyReport(tuple(sorted(used)), tuple(sorted(set(wanted) - used)), tuple(sorted(set(offered) - used)))
 
 
 def without_training_parts(tensors: Mapping[str, Tensor]) -> Tensors:
@@ -87,9 +87,11 @@ def without_training_parts(tensors: Mapping[str, Tensor]) -> Tensors:
 def fitted_single_stream(tensors: Mapping[str, Tensor], config: NetworkConfig) -> Tensors:
     """A single-stream tracker's tensors with position tables of `config`'s grids.
 
-    Tables of other grids are resized bilinearly; a temporal table ([1, 1, C] or one entry a token, of either grid) is
-    added once after that and disappears. Source: CKD's way of loading DropTrack.
-    Raises PretrainedError: a table whose length is no square.
+    Tables of other grids are resized bilinearly; a temporal table ([1, 1, C] or one entry per token, of either grid) is
+    added once after that and dropped. Source: CKD's way of loading DropTrack.
+
+    Raises:
+        PretrainedError: a table whose length is not a square.
     """
     fitted = {key: value for key, value in tensors.items() if key not in TEMPORAL}
     for side, grid in (("z", config.template_grid), ("x", config.grid)):
@@ -107,15 +109,17 @@ def single_stream_from_timm(tensors: Mapping[str, Tensor], config: NetworkConfig
     """A timm vision transformer's tensors under a single-stream tracker's names.
 
     Its position table, without prefix tokens, is resized bicubically to both grids; classifier weights are left out.
-    Raises PretrainedError: no table `pos_embed`.
+
+    Raises:
+        PretrainedError: no table `pos_embed`.
     """
     if "pos_embed" not in tensors:
         raise PretrainedError("the timm model has no pos_embed; it must be a plain vision transformer")
     table = tensors["pos_embed"]
     side = int(table.shape[1] ** 0.5)
     prefix = table.shape[1] - side * side
-    kept = ("cls_token", "pos_embed", "patch_embed.", "blocks.", "norm.")
-    mapped = {f"backbone.{key}": value for key, value in tensors.items() if key.startswith(kept)}
+    prefixes = ("cls_token", "pos_embed", "patch_embed.", "blocks.", "norm.")
+    mapped = {f"backbone.{key}": value for key, value in tensors.items() if key.startswith(prefixes)}
     mapped["backbone.pos_embed_z"] = resize_positions(table, config.template_grid, prefix=prefix)
     mapped["backbone.pos_embed_x"] = resize_positions(table, config.grid, prefix=prefix)
     return mapped
@@ -140,14 +144,18 @@ def ckd_from_single_streams(roles: Mapping[str, Mapping[str, Tensor]]) -> Tensor
 def read_single_stream(source: str, config: NetworkConfig) -> Tensors:
     """Single-stream tensors, fitted to `config`, from `timm:NAME`, a published file, or a converted weight file.
 
-    `timm:NAME` fetches the weights where they are not cached; everything else is local.
-    Raises PretrainedError: not a single-stream tracker; WeightsFileError or ForeignFileError: the file is unusable.
+    `timm:NAME` downloads the weights unless they are cached; everything else is local.
+
+    Raises:
+        PretrainedError: not a single-stream tracker, or timm does not have these weights.
+        WeightsFileError: an unusable weight file of this package.
+        ForeignFileError: an unusable published file.
     """
     if source.startswith(TIMM_PREFIX):
         return single_stream_from_timm(_timm_weights(source.removeprefix(TIMM_PREFIX)), config)
     tensors = read_weights(Path(source))
     if not any(key.startswith("backbone.blocks.") for key in tensors):
-        raise PretrainedError(f"{source} is no single-stream tracker: it has no key that starts with backbone.blocks.")
+        raise PretrainedError(f"{source} is not a single-stream tracker: no key starts with backbone.blocks.")
     return fitted_single_stream(tensors, config)
 
 
@@ -160,7 +168,7 @@ def single_stream_layout() -> Tensors:
 
 @dataclass(frozen=True, slots=True)
 class Conversion:
-    """What a conversion did: its key report, the file's metadata, and the classes that were not rebuilt."""
+    """Result of a conversion: key report, metadata of the file, and names of the classes that were not rebuilt."""
 
     report: KeyReport
     metadata: ModelMetadata
@@ -170,11 +178,20 @@ class Conversion:
 def convert_published(path: Path, model: str, modality: Modality | None, out: Path, strict: bool = True) -> Conversion:
     """Turn a published `.pth.tar` into a weight file of this package.
 
-    model: a name of the registry, or `ostrack_b256` / `droptrack_b256` for a colour tracker that starts a training
-        (DropTrack's position tables are resized and its temporal ones added on the way).
-    modality: what the weights were trained for; a tracker needs it, a colour tracker has none.
-    strict: refuse missing and unexpected keys; otherwise missing ones keep initial weights and unexpected ones go.
-    Raises ForeignFileError: not a readable torch file; PretrainedError: keys do not fit; ConfigError: unknown model.
+    Args:
+        path: the published file.
+        model: a name of the registry, or `ostrack_b256` / `droptrack_b256` for a colour tracker that starts a training
+            (DropTrack's position tables are resized and its temporal ones added on the way).
+        modality: what the weights were trained for; a tracker needs it, a colour tracker has none.
+        out: weight file to write.
+        strict: refuse missing and unexpected keys; otherwise missing ones keep initial weights and unexpected ones are
+            dropped.
+
+    Raises:
+        ForeignFileError: not a readable torch file.
+        PretrainedError: keys do not fit, or a tracker without a modality.
+        ConfigError: unknown model.
+        WeightsFileError: `out` cannot be written.
     """
     content, replaced = read_foreign(path)
     tensors = state_dict_of(content)
@@ -184,37 +201,43 @@ def convert_published(path: Path, model: str, modality: Modality | None, out: Pa
         wanted: Mapping[str, Tensor] = single_stream_layout()
     else:
         if modality is None:
-            raise PretrainedError(f"{model} needs the modality its weights were trained for")
-        with torch.device("meta" if strict else "cpu"):  # initial weights are wanted only for gaps
+            raise PretrainedError(f"{model} needs the modality of its weights; expected depth, thermal or event")
+        with torch.device("meta" if strict else "cpu"):  # initial weights fill gaps alone
             network = build_model(model)
         metadata, wanted = metadata_of(network, [modality], path.name), network.state_dict()
         tensors = without_training_parts(tensors) if isinstance(network, CKD) else tensors
     report = compare_keys(wanted, tensors)
     if not report.used or (strict and not report.complete):
         raise UnfitKeysError(f"{path} does not fit {model}: {report.summary()}", report)
-    kept = {key: tensors.get(key, initial) if key in report.used else initial for key, initial in wanted.items()}
-    if any(tensor.is_meta for tensor in kept.values()):
+    complete = {key: tensors.get(key, initial) if key in report.used else initial for key, initial in wanted.items()}
+    if any(tensor.is_meta for tensor in complete.values()):
         raise UnfitKeysError(f"{path} lacks parts of {model} that have no initial weights: {report.summary()}", report)
-    return Conversion(report, save_tensors(out, kept, metadata), tuple(sorted(replaced)))
+    return Conversion(report, save_tensors(out, complete, metadata), tuple(sorted(replaced)))
 
 
 def read_weights(path: Path) -> Tensors:
-    """Named tensors of a weight file of this package or of a published one, told apart by the suffix."""
+    """Named tensors of a weight file of this package (.safetensors) or of a published one (any other suffix)."""
     if path.suffix == ".safetensors":
         return load_tensors(path)[0]
     return state_dict_of(read_foreign(path)[0])
 
 
 def start_training_from(model: TrackingNetwork, sources: str | Mapping[str, str]) -> KeyReport:
-    """Give a new network the weights that its training starts from; the rest keeps its initialisation.
+    """Load the weights that a training starts from into a new network; the rest keeps its initialisation.
 
-    sources: one source for everything, or for CKD one for each of `rgb_branch`, `tir_branch`, `teacher_rgb`,
-        `teacher_tir`; see `read_single_stream`.
-    Raises PretrainedError: an unknown role, a network without such a start, or a transformer of another width.
+    Args:
+        model: the network, changed in place.
+        sources: one source for everything, or for CKD one for each of `rgb_branch`, `tir_branch`, `teacher_rgb`,
+            `teacher_tir`; see `read_single_stream`.
+
+    Raises:
+        PretrainedError: an unknown role, a network without such a start, or a transformer of another width.
+        WeightsFileError: an unusable weight file of this package.
+        ForeignFileError: an unusable published file.
     """
     if isinstance(model, SDSTrack):
         if not isinstance(sources, str):
-            raise PretrainedError(f"{model.name} starts from one file; {len(sources)} were given")
+            raise PretrainedError(f"{model.name} starts from one file; expected one source, not {len(sources)}")
         tensors = read_single_stream(sources, model.config)
     elif isinstance(model, CKD):
         tensors = ckd_from_single_streams(_read_roles(model, sources))
@@ -264,4 +287,4 @@ def _timm_weights(name: str) -> Tensors:
     try:
         return dict(timm.create_model(name, pretrained=True, num_classes=0).state_dict())
     except Exception as error:
-        raise PretrainedError(f"timm:{name} cannot be had: {type(error).__name__}: {error}") from error
+        raise PretrainedError(f"timm:{name} cannot be loaded: {type(error).__name__}: {error}") from error

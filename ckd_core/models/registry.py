@@ -1,4 +1,4 @@
-"""Every network by name. A family module has `ROWS`: name -> (builder, config); a new variant is a new row."""
+"""Every network by name. A family's module has `ROWS`: name -> (builder, configuration); a variant is one more row."""
 
 from __future__ import annotations
 
@@ -27,25 +27,29 @@ def list_models() -> list[str]:
 def model_config(name: str, **overrides: Any) -> NetworkConfig:
     """Configuration of a name, with single fields replaced.
 
-    Raises ConfigError: an unknown name or field, or a value that cannot be built.
+    Raises:
+        ConfigError: an unknown name or field, or a value that cannot be built.
     """
     if name not in _TABLE:
-        raise ConfigError(f"no network is called {name!r}; there are {', '.join(list_models())}")
+        raise ConfigError(f"unknown network {name!r}; expected one of {', '.join(list_models())}")
     config = _TABLE[name][1]
     known = [field.name for field in dataclasses.fields(config)]
     unknown = sorted(set(overrides) - set(known))
     if unknown:
-        raise ConfigError(f"{name} has no field {', '.join(unknown)}; it has {', '.join(known)}")
+        raise ConfigError(f"{name} has no field {', '.join(unknown)}; expected one of {', '.join(known)}")
     return dataclasses.replace(config, **overrides)
 
 
 def build_model(name: str, *, seed: int = 0, **overrides: Any) -> TrackingNetwork:
     """Network of a name with freshly initialised weights, in training mode, float32.
 
-    seed: of the initial weights; PyTorch's own generator is left as it was.
-    overrides: fields of the name's configuration, for example `ce_blocks=()` or `teachers=True`.
+    Args:
+        name: one of `list_models()`.
+        seed: of the initial weights; PyTorch's own generator stays as it was.
+        overrides: fields of the name's configuration, for example `ce_blocks=()` or `teachers=True`.
 
-    Raises ConfigError: an unknown name or field, or a value that cannot be built.
+    Raises:
+        ConfigError: an unknown name or field, or a value that cannot be built.
     """
     config = model_config(name, **overrides)
     with torch.random.fork_rng(devices=[]):

@@ -1,4 +1,4 @@
-"""SDSTrack (CVPR 2024): one frozen colour tracker serves both streams; adapters make the auxiliary one fit.
+"""SDSTrack (CVPR 2024): one frozen colour tracker serves both streams; adapters fit it to the auxiliary one.
 
 Both streams are one batch, [colour; auxiliary] on the first axis, through the shared blocks. In a cross-modal stage
 a token attends only to the other modality, so its keys and values are swapped between the halves: no mask is needed.
@@ -67,7 +67,7 @@ class SDSTrackTraining(NamedTuple):
 
 
 class Adapter(nn.Module):
-    """Bottleneck [.., width] to [.., width]; without its skip connection, which is its caller's."""
+    """Bottleneck [.., width] to [.., width]; the skip connection is the caller's."""
 
     def __init__(self, width: int, hidden: int) -> None:
         super().__init__()
@@ -116,7 +116,7 @@ class SDSTrackBlock(Block):
         return x + both
 
     def cross(self, x: Tensor) -> Tensor:
-        """Cross-modal stage over [2 * B, N, width]: each token sees all tokens of the other modality, no own one."""
+        """Cross-modal stage over [2 * B, N, width]: each token attends to all tokens of the other modality alone."""
         half = x.shape[0] // 2
         q, k, v = self.attn.split(self.norm1(x))
         y = self.attn.merge(attend(q, k.roll(half, 0), v.roll(half, 0)))
@@ -184,7 +184,7 @@ class SDSTrack(TrackingNetwork):
         return self._decode(tokens)
 
     def _encode(self, x: Tensor, ranking: Ranking | None, rate: float) -> tuple[Tokens, list[Tokens]]:
-        """All blocks; also the tokens after every cross-modal stage."""
+        """Tokens after all blocks, and those after every cross-modal stage."""
         if ranking is not None and ranking.weights is not None:
             ranking = ranking._replace(weights=ranking.weights.repeat(x.shape[0] // ranking.weights.shape[0], 1))
         n_template = self.config.template_tokens

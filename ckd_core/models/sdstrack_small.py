@@ -56,7 +56,9 @@ def conv_norm(inputs: int, outputs: int, kernel: int) -> nn.Sequential:
 class StreamEncoder(nn.Module):
     """Features, correlation and mixing of streams that share weights: everything between stem and fusion.
 
-    adapted: whether the second half of a batch (the auxiliary stream) goes through adapters.
+    Args:
+        config: configuration of the network.
+        adapted: whether the second half of a batch (the auxiliary stream) goes through adapters.
     """
 
     shift: Tensor
@@ -103,9 +105,9 @@ class StreamEncoder(nn.Module):
         n, g = search.shape[0], self.grid
         trained = search.shape[1] - FROZEN_CHANNELS
         flat = search.flatten(2)  # [N, width, g * g]
-        learnt = template[..., :trained] @ flat[:, :trained]  # [N, n, g * g]
-        frozen = template[..., trained:] @ flat[:, trained:]
-        similar = torch.stack((learnt, frozen), dim=1)  # [N, 2, n, g * g]
+        trained_maps = template[..., :trained] @ flat[:, :trained]  # [N, n, g * g]
+        frozen_maps = template[..., trained:] @ flat[:, trained:]
+        similar = torch.stack((trained_maps, frozen_maps), dim=1)  # [N, 2, n, g * g]
         middle = slice(self.template_grid // 2 - CENTER_CELLS, self.template_grid // 2 + CENTER_CELLS)
         square = (self.template_grid, self.template_grid)
         best = similar.reshape(n, 2, *square, g * g)[:, :, middle, middle].amax(dim=(2, 3))  # [N, 2, g * g]
@@ -130,9 +132,9 @@ class StreamEncoder(nn.Module):
 
 
 def aligning_index(template_grid: int, grid: int) -> Tensor:
-    """Places in the padded maps [n, p, p] to read [n, g, g] from, flattened: cell (i, j)'s map moves by its place."""
+    """Flat indices that read [n, g, g] from padded maps [n, p, p]: cell (i, j)'s map moves by that cell's place."""
     padded = grid + 2 * (template_grid // 2)
-    with torch.device("cpu"):  # a table of no weights file: it must exist also in a network built without storage
+    with torch.device("cpu"):  # not in weight files: it must also exist in a network built without storage
         i = torch.arange(template_grid).repeat_interleave(template_grid)[:, None, None]
         j = torch.arange(template_grid).repeat(template_grid)[:, None, None]
         y, x = torch.arange(grid)[None, :, None], torch.arange(grid)[None, None]
@@ -141,7 +143,7 @@ def aligning_index(template_grid: int, grid: int) -> Tensor:
 
 
 class CrossStage(nn.Module):
-    """Both streams tell each other what they see: gated bottlenecks from one to the other."""
+    """Exchange between the streams: a gated bottleneck in each direction."""
 
     def __init__(self, channels: int, ratio: float) -> None:
         super().__init__()
@@ -157,7 +159,7 @@ class CrossStage(nn.Module):
 
 
 def expect_few_targets(head: CenterHead) -> None:
-    """Start with low scores everywhere: one cell in some hundred shows the target."""
+    """Start with low scores everywhere: one cell in several hundred shows the target."""
     nn.init.constant_(cast("Tensor", head.get_submodule("conv5_ctr").bias), PRIOR_LOGIT)
 
 
@@ -179,7 +181,7 @@ class StemNetwork(TrackingNetwork):
 
 
 class SDSTrackSmall(StemNetwork):
-    """SDSTrack's plan at 64 / 128 px: one trained encoder over a frozen stem serves both streams."""
+    """SDSTrack's design at 64 / 128 px: one trained encoder over a frozen stem serves both streams."""
 
     config: SDSTrackSmallConfig
 
@@ -236,9 +238,9 @@ class SDSTrackSmall(StemNetwork):
         keep_z = (~torch.cat((masks.rgb_template, masks.aux_template))).to(z.dtype).view(-1, 1, n, n)
         keep_x = (~torch.cat((masks.rgb_search, masks.aux_search))).to(x.dtype).view(-1, 1, m, m)
         paths = []
-        for kept_z, kept_x in ((None, None), (keep_z, keep_x)):
-            tokens = self._tokens(self.encoder.features(z, kept_z))
-            head, stages = self._decode(tokens, self.encoder.features(x, kept_x))
+        for mask_z, mask_x in ((None, None), (keep_z, keep_x)):
+            tokens = self._tokens(self.encoder.features(z, mask_z))
+            head, stages = self._decode(tokens, self.encoder.features(x, mask_x))
             merged = tuple(torch.cat(s.flatten(2).transpose(1, 2).chunk(2), dim=1) for s in stages)
             nothing = (None,) * len(merged)
             paths.append(PathOutput(head, merged, nothing, nothing, (), ()))

@@ -107,7 +107,7 @@ def test_names_and_missing_files(tmp_path: Path) -> None:
 def test_truncated(weights: Path, share: float) -> None:
     data = weights.read_bytes()
     weights.write_bytes(data[: int(share * len(data))])
-    with pytest.raises(WeightsFileError, match="no whole safetensors file"):
+    with pytest.raises(WeightsFileError, match="incomplete safetensors file"):
         load_model(weights)
 
 
@@ -165,7 +165,7 @@ def test_weights_that_only_start_a_training(tmp_path: Path, model: Any) -> None:
     metadata = dataclasses.replace(metadata_of(model, [], "test"), model="ostrack_b256")
     save_tensors(tmp_path / "start", {"a": torch.zeros(2)}, metadata)
     assert list(load_tensors(tmp_path / "start")[0]) == ["a"]
-    with pytest.raises(WeightsFileError, match="holds ostrack_b256, which is no tracker"):
+    with pytest.raises(WeightsFileError, match="holds ostrack_b256, which is not a tracker"):
         load_model(tmp_path / "start")
 
 

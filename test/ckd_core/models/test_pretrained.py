@@ -121,7 +121,7 @@ def test_position_table_that_is_no_square(single_stream: dict[str, torch.Tensor]
 
 
 def test_unknown_timm_model() -> None:
-    with pytest.raises(p.PretrainedError, match="timm:vit_of_nobody cannot be had"):
+    with pytest.raises(p.PretrainedError, match="timm:vit_of_nobody cannot be loaded"):
         p.start_training_from(build_model(TINY), "timm:vit_of_nobody")
 
 
@@ -150,12 +150,12 @@ def test_start_from_timm(monkeypatch: Any) -> None:
 
 def test_bad_starts(tmp_path: Path, single_stream: dict[str, torch.Tensor]) -> None:
     file = str(write(tmp_path / "a.pth", single_stream))
-    with pytest.raises(p.PretrainedError, match="starts from one file; 2 were given"):
+    with pytest.raises(p.PretrainedError, match="starts from one file; expected one source, not 2"):
         p.start_training_from(build_model(TINY), {"rgb_branch": file, "tir_branch": file})
     with pytest.raises(p.PretrainedError, match="no branch teacher_rgb; it has rgb_branch, tir_branch"):
         p.start_training_from(build_model("ckd_tiny_test"), {"teacher_rgb": file})
     tracker = write(tmp_path / "b.pth", build_model("ckd_tiny_test").state_dict())
-    with pytest.raises(p.PretrainedError, match="is no single-stream tracker"):
+    with pytest.raises(p.PretrainedError, match="is not a single-stream tracker"):
         p.start_training_from(build_model(TINY), str(tracker))
 
 

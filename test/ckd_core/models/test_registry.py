@@ -199,8 +199,8 @@ def test_shared_student_is_one_module_and_equals_two_equal_ones() -> None:
 @pytest.mark.parametrize(
     ("name", "overrides", "message"),
     [
-        ("sdstrack_b999", {}, "'sdstrack_b999'; there are ckd_b256"),
-        ("sdstrack_b256", {"teacher": True}, "no field teacher; it has"),
+        ("sdstrack_b999", {}, "unknown network 'sdstrack_b999'; expected one of ckd_b256"),
+        ("sdstrack_b256", {"teacher": True}, "no field teacher; expected one of"),
         ("sdstrack_b256", {"search_size": 250}, "search_size is 250; it must be a positive multiple of 16"),
         ("sdstrack_b256", {"ce_keep": 0.0}, "ce_keep is 0.0"),
         (
