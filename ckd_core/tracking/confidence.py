@@ -94,6 +94,8 @@ class ConfidenceConfig:
         max_growth: Bound on that growth.
         max_jump: Displacement of the centre per frame, as a multiple of sqrt(w h), above which a motion is implausible.
         max_scale: Change of sqrt(w h) against its recent median above which it is implausible.
+        max_shape: Change of w / h against its recent median above which it is implausible: a box that swallows a
+            neighbour beside the target.
         reacquire: Whether to search the whole frame while LOST.
         tiles_per_frame: Windows searched per frame while LOST; bounds its cost.
         tile_scale: Side of such a window as a multiple of the usual search region.
@@ -107,6 +109,7 @@ class ConfidenceConfig:
     max_growth: float = 2.0
     max_jump: float = 1.5
     max_scale: float = 1.6
+    max_shape: float = 1.6
     reacquire: bool = True
     tiles_per_frame: int = 1
     tile_scale: float = 1.5
@@ -116,7 +119,7 @@ class ConfidenceConfig:
         for name in ("lost_after", "recover_after", "tiles_per_frame", "confirm_frames"):
             if getattr(self, name) < 1:
                 raise ConfidenceError(f"{name} is {getattr(self, name)}; expected at least 1")
-        for name in ("growth", "max_growth", "max_scale", "tile_scale"):
+        for name in ("growth", "max_growth", "max_scale", "max_shape", "tile_scale"):
             if getattr(self, name) < 1:
                 raise ConfidenceError(f"{name} is {getattr(self, name)}; expected at least 1")
         if self.max_jump <= 0:
@@ -147,7 +150,7 @@ class Confidence:
         last_box: The last box that was predicted, trusted or not.
         state: TRACKING, UNCERTAIN or LOST.
         history: Scores of the last good frames.
-        sizes: sqrt(w h) of the last good frames.
+        sizes, shapes: sqrt(w h) and w / h of the last good frames.
         doubt_weight: Weight of the doubtful frames in a row.
         good_frames: Good frames in a row.
         candidate: A re-acquired box that waits for confirmation.
@@ -160,6 +163,7 @@ class Confidence:
     state: TrackState = TrackState.TRACKING
     history: tuple[float, ...] = ()
     sizes: tuple[float, ...] = ()
+    shapes: tuple[float, ...] = ()
     doubt_weight: int = 0
     good_frames: int = 0
     candidate: BoundingBox | None = None
@@ -169,7 +173,7 @@ class Confidence:
     @classmethod
     def begin(cls, box: BoundingBox) -> Confidence:
         """Return the state at the start, with the user's box."""
-        return cls(trusted_box=box, last_box=box, sizes=(_size(box),))
+        return cls(trusted_box=box, last_box=box, sizes=(_size(box),), shapes=(_shape(box),))
 
     @property
     def usual_size(self) -> float:
@@ -182,9 +186,8 @@ def observe(before: Confidence, evidence: Evidence, limits: Thresholds, config: 
     if not config.enabled:
         return replace(before, trusted_box=evidence.box, last_box=evidence.box)
     # a jump is implausible once; a target that stays where it jumped to has moved
-    plausible = _is_plausible(before.trusted_box, evidence.box, before.usual_size, config) or (
-        before.last_box != before.trusted_box
-        and _is_plausible(before.last_box, evidence.box, before.usual_size, config)
+    plausible = _is_plausible(before.trusted_box, evidence.box, before, config) or (
+        before.last_box != before.trusted_box and _is_plausible(before.last_box, evidence.box, before, config)
     )
     visible = evidence.score >= limits.unseen
     trusted_box = evidence.box if visible and plausible else before.trusted_box
@@ -207,6 +210,7 @@ def observe(before: Confidence, evidence: Evidence, limits: Thresholds, config: 
         last_box=evidence.box,
         history=(*before.history, evidence.score)[-HISTORY_LENGTH:],
         sizes=(*before.sizes, _size(evidence.box))[-HISTORY_LENGTH:],
+        shapes=(*before.shapes, _shape(evidence.box))[-HISTORY_LENGTH:],
         good_frames=good_frames,
     )
 
@@ -221,7 +225,7 @@ def observe_lost(
     scan = before.scan + (1 if before.candidate is None else 0)
     if not convincing:
         return replace(before, candidate=None, confirmed_frames=0, scan=scan, good_frames=0)
-    if before.candidate is None or not _is_plausible(before.candidate, best.box, before.usual_size, config):
+    if before.candidate is None or not _is_plausible(before.candidate, best.box, before, config):
         return replace(before, candidate=best.box, confirmed_frames=1, scan=scan)
     confirmed_frames = before.confirmed_frames + 1
     if confirmed_frames < config.confirm_frames:
@@ -231,6 +235,7 @@ def observe_lost(
         last_box=best.box,
         history=before.history,
         sizes=before.sizes,
+        shapes=before.shapes,
         good_frames=confirmed_frames,
     )
 
@@ -271,6 +276,13 @@ def _size(box: BoundingBox) -> float:
     return max(math.sqrt(box.w * box.h), 1e-6)
 
 
-def _is_plausible(before: BoundingBox, after: BoundingBox, usual_size: float, config: ConfidenceConfig) -> bool:
+def _shape(box: BoundingBox) -> float:
+    return max(box.w, 1e-6) / max(box.h, 1e-6)
+
+
+def _is_plausible(before: BoundingBox, after: BoundingBox, usual: Confidence, config: ConfidenceConfig) -> bool:
+    """Whether a target of the usual size and shape may have moved so in one frame."""
     jump = math.dist(before.center, after.center) / max(_size(before), 1.0)
-    return jump <= config.max_jump and 1 / config.max_scale <= _size(after) / usual_size <= config.max_scale
+    scale, shape = _size(after) / usual.usual_size, _shape(after) / statistics.median(usual.shapes)
+    fits = 1 / config.max_scale <= scale <= config.max_scale and 1 / config.max_shape <= shape <= config.max_shape
+    return jump <= config.max_jump and fits
