@@ -14,7 +14,12 @@ from ckd_core.evaluation.running.options import BenchmarkOptions  # noqa: TC001 
 @with_options(leave_out=("missing",))
 def command(
     options: BenchmarkOptions,
-    table: Annotated[str | None, typer.Option(help="modalities: both cameras, colour alone, auxiliary alone.")] = None,
+    table: Annotated[
+        str | None,
+        typer.Option(
+            help="modalities: both cameras, colour alone, auxiliary alone; one-step: the next frame after a true box."
+        ),
+    ] = None,
     nanotrack: Annotated[Path | None, typer.Option(help="With --table: folder of NanoTrack's ONNX files.")] = None,
     groups: Annotated[
         Path | None, typer.Option(help="With --table: YAML file with groups to average, see config/benchmarks.")
@@ -25,13 +30,13 @@ def command(
 
     Example: sdstrack benchmark --dataset folder --root sequences/ --out runs/s128
     """
-    from ckd_core.evaluation.benchmark import open_plan, print_progress, run_and_report, run_modalities
+    from ckd_core.evaluation.benchmark import open_plan, print_progress, run_and_report, run_table
 
     plan = open_plan(options, typer.echo)
     with print_progress() as progress:
         if table is None:
             written = run_and_report(plan, report, progress)
         else:
-            written = run_modalities(plan, table, nanotrack, groups, progress)
+            written = run_table(plan, table, nanotrack, groups, progress)
     for path in written:
         typer.echo(f"wrote {path}")

@@ -7,9 +7,11 @@ from typing import Annotated
 
 import typer
 
+from ckd_core import DEFAULT_MODEL
+
 
 def command(
-    model: Annotated[str, typer.Option(help="Name of the network.")] = "sdstrack_s128",
+    model: Annotated[str, typer.Option(help="Name of the network.")] = DEFAULT_MODEL,
     weights: Annotated[Path | None, typer.Option(help="Weights to calibrate; default: the package's own.")] = None,
     sequences: Annotated[
         list[Path] | None,

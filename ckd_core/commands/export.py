@@ -7,10 +7,12 @@ from typing import Annotated
 
 import typer
 
+from ckd_core import DEFAULT_MODEL
+
 
 def command(
     out: Annotated[Path, typer.Option(help="New folder for program, weights and metadata.")],
-    model: Annotated[str, typer.Option(help="Name of the network.")] = "sdstrack_s128",
+    model: Annotated[str, typer.Option(help="Name of the network.")] = DEFAULT_MODEL,
     weights: Annotated[Path | None, typer.Option(help="Weights; default: the package's own.")] = None,
     engine: Annotated[
         str,

@@ -14,6 +14,7 @@ def command(
     changes: Annotated[
         list[str] | None, typer.Argument(help="Changes to the recipe, e.g. data.train.0.root=DIR.")
     ] = None,
+    again: Annotated[bool, typer.Option(help="Label anew what is labelled already.")] = False,
     sheet: Annotated[Path | None, typer.Option(help="Also write a contact sheet of all tracks here (PNG).")] = None,
 ) -> None:
     """Follow people, warm things and moving things through the clips; keep what is found again on the way back.
@@ -28,6 +29,9 @@ def command(
     settings = read_settings(config, TrainSettings, changes or [])
     sources = [source for source in settings.data.train if isinstance(source, FeatureSource)]
     for source in sources:
+        if source.tracks.exists() and not again:
+            typer.echo(f"{source.tracks} is there already; --again makes it anew")
+            continue
         clips = label_material(source, teacher, typer.echo, sheet)
         typer.echo(f"{source.tracks}: {sum(map(len, clips.values()))} tracks in {len(clips)} clips")
     if not sources:

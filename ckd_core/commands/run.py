@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from ckd_core import DEFAULT_MODEL
+
 
 def command(
     sources: Annotated[
@@ -21,7 +23,7 @@ def command(
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder for the results; default: out/run/NAME.")] = None,
     modality: Annotated[str | None, typer.Option(help="depth, thermal or event; default: the folder's.")] = None,
-    model: Annotated[str, typer.Option(help="Name of the network.")] = "sdstrack_s128",
+    model: Annotated[str, typer.Option(help="Name of the network.")] = DEFAULT_MODEL,
     weights: Annotated[
         Path | None, typer.Option(help="Weights or a folder written by sdstrack export; default: the package's own.")
     ] = None,

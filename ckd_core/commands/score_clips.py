@@ -6,11 +6,12 @@ from typing import Annotated
 
 import typer
 
+from ckd_core import DEFAULT_MODEL
 from ckd_core.commands import _options as options  # noqa: TC001  # typer reads the annotations when it runs
 
 
 def command(
-    model: options.Model = "sdstrack_s128",
+    model: options.Model = DEFAULT_MODEL,
     weights: options.Weights = None,
     clips: Annotated[int, typer.Option(min=1, help="How many; modalities, targets and troubles in turn.")] = 27,
     frames: Annotated[int, typer.Option(min=2, help="Frames per clip.")] = 60,

@@ -17,7 +17,8 @@ def command(
 ) -> None:
     """Write what `sdstrack choose` chose in float16, with its recipe and its data's licences in the metadata.
 
-    Thresholds of the confidence states are not carried over: they belong to the weights before.
+    The thresholds of the confidence states are those of the recipe, else the defaults: the file's own belonged to the
+    weights before.
     """
     from ckd_core.settings import read_settings
     from ckd_core.training.choice import ship

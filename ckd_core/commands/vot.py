@@ -7,11 +7,12 @@ from typing import Annotated
 
 import typer
 
+from ckd_core import DEFAULT_MODEL
 from ckd_core.commands import _options as options  # noqa: TC001  # typer reads the annotations when it runs
 
 
 def command(
-    model: options.Model = "sdstrack_s128",
+    model: options.Model = DEFAULT_MODEL,
     weights: options.Weights = None,
     modality: Annotated[str, typer.Option(help="The auxiliary channel: depth or thermal.")] = "depth",
     engine: options.Engine = "torch/fp32",

@@ -20,6 +20,7 @@ from ckd_core.evaluation.report.tables import (
 from ckd_core.evaluation.running.conditions import parse_condition
 from ckd_core.evaluation.running.inputs import RunError, open_inputs
 from ckd_core.evaluation.running.manifest import require_folder
+from ckd_core.evaluation.running.one_step import one_step_table
 from ckd_core.evaluation.running.plan import RunPlan
 from ckd_core.evaluation.running.runner import run_benchmark
 from ckd_core.evaluation.running.trackers import ModelSpec
@@ -148,17 +149,18 @@ def _finish(rows: Sequence[object], out: Path, name: str, text: str) -> list[Pat
     return write_table(rows, out, name, text)
 
 
-def run_modalities(
-    plan: RunPlan, table: str, nanotrack: Path | None, groups: Path | None, progress: Progress
-) -> list[Path]:
-    """Table over cameras: both, colour alone, auxiliary alone; returns the paths.
+def run_table(plan: RunPlan, table: str, nanotrack: Path | None, groups: Path | None, progress: Progress) -> list[Path]:
+    """Table over cameras (both, colour alone, auxiliary alone) or of one step from true boxes; returns the paths.
 
     Raises:
         RunError: A table of another name.
 
     """
+    if table == "one-step":
+        steps = one_step_table(plan, nanotrack, progress)
+        return _finish(steps, plan.out, "one-step", rows_to_markdown(steps))
     if table != "modalities":
-        raise RunError(f"unknown table {table!r}; expected modalities")
+        raise RunError(f"unknown table {table!r}; expected modalities or one-step")
     rows = modality_table(plan, nanotrack, progress, NO_GROUPS if groups is None else read_groups(groups))
     return _finish(rows, plan.out, "modalities", modality_markdown(rows, origin_of(plan.tracker)))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ckd_core import DEFAULT_MODEL
 from ckd_core.frame import Modality
 
 if TYPE_CHECKING:
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def build_tracker(
-    model: str = "sdstrack_s128",
+    model: str = DEFAULT_MODEL,
     weights: Path | None = None,
     modality: Modality = Modality.THERMAL,
     config: TrackerConfig | None = None,

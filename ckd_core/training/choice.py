@@ -25,6 +25,7 @@ from ckd_core.files import write_json
 from ckd_core.models.checkpoint import default_weights, load_strictly, load_tensors, save_tensors
 from ckd_core.models.registry import build_model
 from ckd_core.settings import build, to_plain
+from ckd_core.tracking.confidence import Thresholds
 from ckd_core.training import run_state
 from ckd_core.training.config import TrainSettings
 from ckd_core.training.state_file import load_checkpoint, part
@@ -123,6 +124,9 @@ def ship(settings: TrainSettings, recipe: str, out: Path | None = None) -> tuple
                 f"{source}: {name} reaches {float(tensor.abs().max()):g}, more than float16 holds (65504)"
             )
     path = out or default_weights(settings.model.name)
+    if settings.model.thresholds:
+        limits = Thresholds.from_mapping(settings.model.thresholds)
+        metadata = replace(metadata, tracking={**metadata.tracking, "thresholds": limits.as_mapping()})
     text = f"{metadata.source}; recipe {recipe}; {settings.model.notice}"
     return path, save_tensors(path, tensors, replace(metadata, source=text), torch.float16)
 

@@ -54,7 +54,8 @@ class ModelSettings:
     """name: of the registry; overrides: fields of the network's config dataclass; init: weights to start from.
 
     modalities: what the trained weights are for (written into the exported file). notice: what the weights learnt from
-    and under which licences; `sdstrack ship` writes it into the file.
+    and under which licences; `sdstrack ship` writes it into the file. thresholds: of the states, as far as they differ
+    from the defaults (`ckd_core.tracking.confidence.Thresholds`); `ship` writes them too.
     """
 
     name: str
@@ -62,6 +63,7 @@ class ModelSettings:
     overrides: dict[str, Any] = field(default_factory=dict)
     init: InitSettings | None = None
     notice: str = ""
+    thresholds: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,5 +213,6 @@ FREE_KEYS = (
     "optim.accumulation",
     "model.init",
     "model.notice",
+    "model.thresholds",
     "choice",
 )

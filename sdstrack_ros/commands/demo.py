@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from ckd_core import DEFAULT_MODEL
+
 MODALITIES = ("rgbd", "rgbt", "rgbe")
 
 
@@ -18,7 +20,7 @@ def command(
     sequence: Annotated[Path | None, typer.Option(help="Record this folder of images and play it.")] = None,
     init: Annotated[str, typer.Option(help="Box to start on: x,y,w,h; default: the first true box.")] = "",
     truth: Annotated[Path | None, typer.Option(help="True boxes, one line per frame, if the bag has none.")] = None,
-    model: Annotated[str, typer.Option(help="Network.")] = "sdstrack_s128",
+    model: Annotated[str, typer.Option(help="Network.")] = DEFAULT_MODEL,
     weights: Annotated[str, typer.Option(help="Weights file; default: the shipped one.")] = "",
     rate: Annotated[float, typer.Option(help="Playback speed; below 1, a small machine drops fewer frames.")] = 1.0,
     out: Annotated[Path, typer.Option(help="Folder for the recording, boxes, video and picture.")] = Path("out/demo"),

@@ -11,6 +11,7 @@ import difflib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from ckd_core import DEFAULT_MODEL
 from ckd_core.settings import SettingsError, load_yaml
 from sdstrack_ros.parameters.spec import Effect, ParameterError, ParameterSpec, Value, row
 
@@ -26,7 +27,9 @@ _IDENTITY = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
 class Settings:
     """Validated values of all parameters; the fields are the table's rows."""
 
-    model: str = row("sdstrack_s128", "Model", "Network to run: sdstrack_b256, ckd_b256, sdstrack_s128 or ckd_s128.")
+    model: str = row(
+        DEFAULT_MODEL, "Model", "Network to run: sdstrack_m256, sdstrack_s128, ckd_s128, sdstrack_b256 or ckd_b256."
+    )
     weights: str = row("", "Model", "Weights file (safetensors); empty takes the one shipped with the model.")
     modality: str = row("depth", "Model", "Modality of the auxiliary camera.", choices=("depth", "thermal", "event"))
     engine: str = row("auto", "Model", "Engine that runs the network; auto takes the fastest that the device offers.")

@@ -35,7 +35,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 MANIFEST, TEMPLATE, SEARCH, BOXES = "manifest.json", "template.npy", "search.npy", "boxes.npy"
 PART = 16  # pairs that go through the stem at a time
-TRAINING_KEYS = ("cache", "drop", "ratio")  # of the settings: they change nothing in the cache
+FREE_KEYS = ("root", "tracks", "cache", "drop", "absent", "ratio")  # where things are, and what only training does
+ABSENT_BOX = (3.0, 3.0, 0.25, 0.25)  # outside every crop
 CHOICE_STREAM, DROP_STREAM = 11, 12
 
 
@@ -46,7 +47,8 @@ class FeatureSource:
     root: the folder of all material. groups: what there is in it. tracks: the file of `sdstrack label`, label: how it
     makes that. cache: folder
     of the features. count: pairs in it. seed: of what is drawn for it. max_refused: share of all files of which no pair
-    could be made above which the cache is not written. drop: share of pairs that lose a camera in training. ratio:
+    could be made above which the cache is not written. drop: share of pairs that lose a camera in training.
+    absent: share of pairs whose search region is another pair's: what stands there is not the target. ratio:
     weight in the mixture.
     """
 
@@ -59,6 +61,7 @@ class FeatureSource:
     label: LabelSettings = field(default_factory=LabelSettings)
     max_refused: float = field(default=0.02, metadata=limits(0.0, 1.0))
     drop: float = field(default=0.25, metadata=limits(0.0, 1.0))
+    absent: float = field(default=0.0, metadata=limits(0.0, 1.0))
     ratio: float = field(default=1.0, metadata=limits(0.0))
     kind: Literal["features"] = "features"
 
@@ -87,14 +90,18 @@ class FeaturePairs:
             self._order = epoch, order
         row = int(self._order[1][place])
         template, search = (np.array(array[row]) for array in self._arrays)  # [2, C, h, w] copies
+        box = torch.from_numpy(self._boxes[row].copy())
         rng = np.random.default_rng((self.seed, DROP_STREAM, index))
+        if self.source.absent > 0 and rng.random() < self.source.absent:
+            search = np.array(self._arrays[1][int(rng.integers(self.count))])
+            box = torch.tensor(ABSENT_BOX)
         if rng.random() < self.source.drop:
             self._drop(template, search, rng)
         return TrainingSample(
             torch.from_numpy(template).flatten(0, 1),
             torch.from_numpy(search).flatten(0, 1),
             torch.tensor((0.25, 0.25, 0.5, 0.5)),  # a template's box, up to the start box's own error
-            torch.from_numpy(self._boxes[row].copy()),
+            box,
             f"{self.source.cache.name} pair {row}",
         )
 
@@ -113,10 +120,11 @@ def read_manifest(source: FeatureSource) -> dict[str, Any]:
     path = source.cache / MANIFEST
     try:
         manifest: dict[str, Any] = json.loads(path.read_text())
-        stored, wanted = manifest["settings"], cache_settings(source)
+        stored = {key: value for key, value in manifest["settings"].items() if key not in FREE_KEYS}
+        wanted = cache_settings(source)
     except OSError as error:
         raise MaterialError(f"no features in {source.cache} ({error.strerror}); sdstrack cache makes them") from error
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise MaterialError(f"{path} is not what sdstrack cache writes: {error}") from error
     if stored != wanted:
         changed = sorted(key for key in {*stored, *wanted} if stored.get(key) != wanted.get(key))
@@ -135,7 +143,7 @@ def cached(source: FeatureSource) -> bool:
 
 def cache_settings(source: FeatureSource) -> dict[str, Any]:
     """The settings that decide what a cache holds."""
-    plain = {key: value for key, value in to_plain(source).items() if key not in TRAINING_KEYS}
+    plain = {key: value for key, value in to_plain(source).items() if key not in FREE_KEYS}
     return dict(json.loads(json.dumps(plain)))
 
 

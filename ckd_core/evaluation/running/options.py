@@ -11,6 +11,8 @@ from dataclasses import MISSING, dataclass, field
 from pathlib import Path  # noqa: TC003  # the verbs evaluate the annotations at run time
 from typing import Any
 
+from ckd_core import DEFAULT_MODEL
+
 
 def _option(text: str, *names: str, default: Any = MISSING, minimum: int | None = None) -> Any:
     """Make a field with what the command line says about it."""
@@ -41,7 +43,7 @@ class BenchmarkOptions(Execution):
     root: Path = _option("Folder of the dataset.")
     dataset: str = _option("lasher, rgbt234, gtot, depthtrack, folder, ...", "--dataset", "-d")
     out: Path = _option("Folder for runs, tables and reports; an unfinished run continues.")
-    model: str = _option("Name of the network.", default="sdstrack_s128")
+    model: str = _option("Name of the network.", default=DEFAULT_MODEL)
     weights: Path | None = _option("Weights; default: those that come with the package.", default=None)
     split: str | None = _option("Split of the dataset; default: test.", default=None)
     sequences: str | None = _option("Only these sequences, separated by commas.", default=None)

@@ -192,4 +192,6 @@ def test_shipped_recipes_name_their_licences_and_never_choose_by_the_final_seque
     for path in (config / "train").glob("default_*.yaml"):
         settings = read_settings(path, TrainSettings)
         assert "M3SVD (MIT" in settings.model.notice
-        assert {folder.name for folder in settings.choice.sequences} == validation
+        chosen_by = {folder.name for folder in settings.choice.sequences}
+        assert chosen_by
+        assert chosen_by <= validation
