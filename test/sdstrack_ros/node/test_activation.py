@@ -189,6 +189,12 @@ def test_a_missing_camera_info_is_reported_while_3d_boxes_need_it(create: Any, m
     assert (
         "it has no publisher; check the name and the remapping; without it there are no 3-D boxes" in lines.warnings[0]
     )
+    for moment, count in ((later + 9.0, 1), (later + 10.5, 2)):
+        for name in ("rgb", "aux"):
+            node.node._reporter.health.arrived(name, moment)
+        images.silence.warn(moment)
+        assert len(lines.warnings) == count, "the same warning comes at most every 10 s"
+    later += 10.5
     images.apply(replace(node.node.settings, publish_3d=False))
     assert not images.silence.silences(later)
     images.apply(node.node.settings)
