@@ -47,7 +47,7 @@ def test_unknown_engines_are_refused_before_the_dataset_is_read(tmp_path: Path) 
         ("opnvino", "unknown engine 'opnvino'"),
     ):
         with pytest.raises(EngineError, match=message):
-            plan_of(tmp_path / "nowhere", tmp_path, engine=engine)
+            plan_of(tmp_path / "nowhere", tmp_path / "w.safetensors", engine=engine)
     with pytest.raises(EngineError, match="is 'auto', which leaves the choice open"):
         ModelSpec(TINY, __file__, "auto").describe()  # type: ignore[arg-type]  # any file
 
