@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from benchmarks.harness import interleaved, rows_against
-from ckd_core.evaluation.scoring.raw_results import read_results, read_truths
+from ckd_core.evaluation.scoring.annotations import read_truths
+from ckd_core.evaluation.scoring.raw_results import read_results
 from ckd_core.evaluation.scoring.rules import get_rule
 from ckd_core.evaluation.scoring.score import score_benchmark
 

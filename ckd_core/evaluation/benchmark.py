@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from ckd_core.data.datasets import open_dataset
 from ckd_core.evaluation.report.policies import policy_markdown, policy_table
+from ckd_core.evaluation.report.robustness import robustness_table
 from ckd_core.evaluation.report.table_files import rows_to_markdown, write_table
 from ckd_core.evaluation.report.tables import (
     NO_GROUPS,
@@ -15,7 +16,6 @@ from ckd_core.evaluation.report.tables import (
     modality_table,
     origin_of,
     read_groups,
-    robustness_table,
 )
 from ckd_core.evaluation.running.conditions import parse_condition
 from ckd_core.evaluation.running.inputs import RunError, open_inputs

@@ -79,7 +79,8 @@ def test_damaged_archives_of_results(tmp_path: Path) -> None:
 
 
 def test_archive_that_unpacks_to_gigabytes_is_refused(tmp_path: Path) -> None:
-    from ckd_core.evaluation.scoring.raw_results import MAX_TEXT_BYTES, ResultsError, read_results
+    from ckd_core.evaluation.scoring.archives import MAX_TEXT_BYTES, ResultsError
+    from ckd_core.evaluation.scoring.raw_results import read_results
 
     archive = tmp_path / "bomb.zip"
     with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as stream:

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 from ckd_core.data.datasets import Dataset
 from ckd_core.data.layouts import get_layout
 from ckd_core.data.sequences import write_sequence
+from ckd_core.evaluation.report.robustness import run_condition
 from ckd_core.evaluation.report.table_files import markdown_table
-from ckd_core.evaluation.report.tables import TableError, TableRow, mean_of, run_condition
+from ckd_core.evaluation.report.tables import TableError, TableRow, mean_of
 from ckd_core.evaluation.running.conditions import PROTOCOL, parse_condition
 from ckd_core.evaluation.running.inputs import open_inputs
 from ckd_core.evaluation.running.runner import worker_pool

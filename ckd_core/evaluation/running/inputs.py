@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from ckd_core.errors import TrackingError
-from ckd_core.evaluation.scoring.raw_results import read_sequence_truth
+from ckd_core.evaluation.scoring.annotations import read_sequence_truth
 from ckd_core.evaluation.scoring.rules import BenchmarkRule, get_rule
 from ckd_core.evaluation.scoring.score import require_scorable
 

@@ -1,4 +1,4 @@
-"""Raw result files and annotations of benchmarks, from a folder or an archive, in any common format.
+"""Raw result files of trackers, from a folder or an archive, in any common format.
 
 One text file per sequence: `SEQUENCE.txt` or `PREFIX_SEQUENCE.txt`, with four numbers per row (x, y, w, h), five (and a
 confidence) or eight (corner points). VOT files (`SEQUENCE_001.txt` whose first row is the code 1, and
@@ -7,41 +7,24 @@ confidence) or eight (corner points). VOT files (`SEQUENCE_001.txt` whose first 
 
 from __future__ import annotations
 
-import lzma
-import tarfile
-import zipfile
-import zlib
 from collections import Counter
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ckd_core.data.box_files import BoxFileError, BoxTable, parse_table, to_xywh
-from ckd_core.errors import TrackingError
 from ckd_core.evaluation.running.manifest import MANIFEST
-from ckd_core.evaluation.scoring.score import GroundTruth, Track
+from ckd_core.evaluation.scoring.archives import ResultsError, read_texts, stem_of
+from ckd_core.evaluation.scoring.score import Track
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable
 
     from numpy.typing import NDArray
 
     from ckd_core.data.box_files import Layout
-    from ckd_core.evaluation.scoring.rules import BenchmarkRule
-
-_ARCHIVES = (".tar", ".tar.gz", ".tgz", ".tar.xz", ".tar.bz2", ".zip")
-_TEXT = (".txt", ".value", ".csv")
-_DAMAGED = (zipfile.BadZipFile, zlib.error, lzma.LZMAError)
-MAX_TEXT_BYTES = 1 << 26  # 64 MiB: a million boxes; an archive that unpacks to more does not hold results
-LASHER_ATTRIBUTES = (
-    "NO", "PO", "TO", "HO", "MB", "LI", "HI", "AIV", "LR", "DEF", "BC", "SA", "CM", "TC", "FL", "OV", "FM", "SV", "ARC",
-)  # fmt: skip
-
-
-class ResultsError(TrackingError):
-    """Raw results or annotations that cannot be read."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -64,61 +47,6 @@ class ResultSet:
         """Say what was read, e.g. 'APFNet: 245 files comma delimited, xywh, integers'."""
         formats = "; ".join(f"{count} files {text}" for text, count in self.formats.most_common())
         return f"{self.tracker}: {formats}" + (f"; file names start with {self.prefix!r}" if self.prefix else "")
-
-
-def is_archive(path: Path) -> bool:
-    """Whether `read_texts` opens a file of this name as an archive."""
-    return path.name.lower().endswith(_ARCHIVES)
-
-
-def stem_of(path: Path) -> str:
-    """Name of a folder or archive without the archive's suffix."""
-    for suffix in _ARCHIVES:
-        if path.name.lower().endswith(suffix):
-            return path.name[: -len(suffix)]
-    return path.name
-
-
-def read_texts(path: Path) -> dict[PurePosixPath, str]:
-    """All text files below a folder or inside an archive, by relative path.
-
-    Raises:
-        ResultsError: The folder or archive cannot be read, or a file in it is not text.
-    """
-    try:
-        return {name: data.decode("utf-8-sig") for name, data in _members(path)}
-    except UnicodeDecodeError as error:
-        raise ResultsError(f"a file in {path} is not text: {error}") from error
-    except (OSError, EOFError, ValueError, RuntimeError, tarfile.TarError, *_DAMAGED) as error:
-        # RuntimeError: members that are encrypted, or compressed in a way that Python does not know.
-        raise ResultsError(f"cannot read {path}: {error}") from error
-
-
-def _members(path: Path) -> Iterator[tuple[PurePosixPath, bytes]]:
-    if path.is_dir():
-        for file in sorted(path.rglob("*")):
-            if file.suffix in _TEXT and file.is_file():
-                yield PurePosixPath(file.relative_to(path).as_posix()), file.read_bytes()
-    elif path.name.lower().endswith(".zip"):
-        with zipfile.ZipFile(path) as archive:
-            for name in archive.namelist():
-                if name.endswith(_TEXT):
-                    _check_size(path, name, archive.getinfo(name).file_size)
-                    yield PurePosixPath(name), archive.read(name)
-    elif path.is_file() and is_archive(path):
-        with tarfile.open(path) as bundle:
-            for member in bundle:
-                stream = bundle.extractfile(member) if member.isfile() and member.name.endswith(_TEXT) else None
-                if stream is not None:
-                    _check_size(path, member.name, member.size)
-                    yield PurePosixPath(member.name), stream.read()
-    else:
-        raise ResultsError(f"{path} is neither a folder nor one of {', '.join(_ARCHIVES)}")
-
-
-def _check_size(path: Path, name: str, size: int) -> None:
-    if size > MAX_TEXT_BYTES:
-        raise ResultsError(f"{name} in {path} unpacks to {size} bytes; a box file has at most {MAX_TEXT_BYTES}")
 
 
 def _pick_files(texts: dict[PurePosixPath, str], names: Iterable[str], source: Path) -> tuple[dict[str, str], str]:
@@ -228,155 +156,3 @@ def _confidence_values(text: str, count: int, source: str) -> NDArray[np.float64
     if len(values) != count:
         raise ResultsError(f"{source}: {len(values)} confidences for {count} boxes; must be equal")
     return values
-
-
-@dataclass(slots=True)
-class _TruthFiles:
-    main: str | None = None
-    aux: str | None = None
-    rank: int = 99
-    extra: dict[str, str] = field(default_factory=dict)
-
-
-def _collect(texts: dict[PurePosixPath, str], rule: BenchmarkRule) -> dict[str, _TruthFiles]:
-    """Annotation files by the name of their folder."""
-    files: dict[str, _TruthFiles] = {}
-    for file, text in texts.items():
-        if file.name in rule.layout.truth:
-            entry = files.setdefault(file.parent.name, _TruthFiles())
-            rank = rule.layout.truth.index(file.name)
-            if rank < entry.rank:
-                entry.main, entry.rank = text, rank
-        elif file.name in rule.layout.aux_truth:
-            files.setdefault(file.parent.name, _TruthFiles()).aux = text
-        elif file.name == rule.layout.absent_file:
-            files.setdefault(file.parent.name, _TruthFiles()).extra["absent"] = text
-    return files
-
-
-def read_truths(path: Path | str, rule: BenchmarkRule, attributes: Path | None = None) -> list[GroundTruth]:
-    """Read a benchmark's annotations, sorted by sequence name.
-
-    Args:
-        path: Folder or archive with `SEQUENCE.txt`, or with folders SEQUENCE that hold the benchmark's own files.
-        rule: The benchmark's protocol.
-        attributes: See `read_attributes`.
-
-    Raises:
-        ResultsError: There are no annotations, or they cannot be read.
-    """
-    path = Path(path)
-    if not path.exists():
-        raise ResultsError(f"no file or folder {path}; expected annotations")
-    texts = read_texts(path)
-    files = _collect(texts, rule)
-    if not any(entry.main for entry in files.values()):
-        files = {file.stem: _TruthFiles(main=text) for file, text in texts.items() if file.suffix == ".txt"}
-    marks = read_attributes(attributes) if attributes else {}
-    truths = [
-        _truth(name, entry, rule, str(path), marks.get(name, ())) for name, entry in sorted(files.items()) if entry.main
-    ]
-    if not truths:
-        expected = f"SEQUENCE.txt files, or SEQUENCE/{rule.layout.truth[0]}"
-        raise ResultsError(f"{path} has no annotations of {rule.title}: expected {expected}")
-    return truths
-
-
-def read_sequence_truth(folder: Path, name: str, rule: BenchmarkRule, frames: int | None = None) -> GroundTruth:
-    """Read the annotation of one sequence folder as the benchmark's own numbers.
-
-    A dataset's reader differs: it replaces absences by nan.
-
-    Args:
-        folder: The sequence.
-        name: Its name.
-        rule: The benchmark's protocol.
-        frames: How many the opened sequence has; further rows are ignored (`Dataset.cut`). None: all rows count.
-
-    Raises:
-        ResultsError: There is no annotation, or it cannot be read.
-    """
-    known = (*rule.layout.truth, *rule.layout.aux_truth, rule.layout.absent_file or "")
-    texts = {file: (folder / file).read_text() for file in known if file and (folder / file).is_file()}
-    files = _collect({PurePosixPath(name) / file: text for file, text in texts.items()}, rule)
-    if name not in files or not files[name].main:
-        raise ResultsError(f"{folder} has no {' or '.join(rule.layout.truth)}")
-    return _truth(name, files[name], rule, str(folder), (), frames)
-
-
-def _truth(
-    name: str,
-    files: _TruthFiles,
-    rule: BenchmarkRule,
-    source: str,
-    attributes: tuple[str, ...],
-    frames: int | None = None,
-) -> GroundTruth:
-    def boxes_of(text: str) -> NDArray[np.float64]:
-        table = parse_table(text, f"{source}: {name}")
-        layout = rule.layout.boxes if table.columns == 4 else None
-        return to_xywh(table.values, layout, f"{source}: {name}")[:frames]
-
-    try:
-        boxes = boxes_of(files.main or "")
-        aux = boxes_of(files.aux) if files.aux else None
-        if "absent" in files.extra:
-            flags = parse_table(files.extra["absent"], f"{source}: {name}/{rule.layout.absent_file}").values[:, 0]
-            if len(flags) < len(boxes):
-                raise ResultsError(
-                    f"{source}: {name}: {len(flags)} absence flags for {len(boxes)} boxes; expected one per box"
-                )
-            visible = flags[: len(boxes)] == rule.layout.present_flag  # surplus flags are ignored
-            boxes = np.where(visible[:, None], boxes, np.nan)
-    except BoxFileError as error:
-        raise ResultsError(str(error)) from error
-    return GroundTruth(name, boxes, aux, None, attributes)
-
-
-def read_attributes(path: Path) -> dict[str, tuple[str, ...]]:
-    """Read challenge attributes by sequence name.
-
-    Args:
-        path: Folder or archive in LasHeR's form (`SEQUENCE.txt`, one row of 19 zeros and ones) or RGBT234's form
-            (`ATTRIBUTE.txt`, one zero or one per sequence, in the order of `SequencesName.txt`).
-
-    Raises:
-        ResultsError: Files that cannot be read, or are in neither form.
-    """
-    texts = {file.name: text for file, text in read_texts(path).items()}
-    names = texts.pop("SequencesName.txt", "").split()
-    attributes: dict[str, list[str]] = {}
-    try:
-        for file, text in sorted(texts.items()):
-            flags = parse_table(text, f"{path}: {file}").values.ravel() > 0
-            stem = PurePosixPath(file).stem
-            if names and len(flags) == len(names):
-                for name in np.array(names)[flags]:
-                    attributes.setdefault(str(name), []).append(stem)
-            elif len(flags) == len(LASHER_ATTRIBUTES):
-                attributes[stem] = [mark for mark, flag in zip(LASHER_ATTRIBUTES, flags, strict=True) if flag]
-            else:
-                raise ResultsError(
-                    f"{path}: {file} has {len(flags)} flags; expected {len(LASHER_ATTRIBUTES)} (LasHeR), or one for "
-                    f"each of the {len(names)} lines of SequencesName.txt"
-                )
-    except BoxFileError as error:
-        raise ResultsError(str(error)) from error
-    return {name: tuple(marks) for name, marks in attributes.items()}
-
-
-def find_truth(results: Path) -> Path:
-    """Find annotations beside raw results: `groundtruth/` or an archive of that name.
-
-    Raises:
-        ResultsError: There are none.
-    """
-    for parent in (results.parent, results if results.is_dir() else results.parent.parent):
-        for suffix in ("", *_ARCHIVES):
-            candidate = parent / f"groundtruth{suffix}"
-            if candidate.exists():
-                return candidate
-    raise ResultsError(
-        f"no annotations beside {results}: name the dataset's folder, or a folder or archive of annotation files, "
-        "with --truth"
-    )

@@ -11,7 +11,9 @@ import numpy as np
 from ckd_core.data.box_files import LAYOUTS, Layout
 from ckd_core.data.datasets import open_dataset
 from ckd_core.data.sequences import SequenceError
-from ckd_core.evaluation.scoring.raw_results import ResultsError, find_truth, read_results, read_truths, stem_of
+from ckd_core.evaluation.scoring.annotations import find_truth, read_truths
+from ckd_core.evaluation.scoring.archives import ResultsError, stem_of
+from ckd_core.evaluation.scoring.raw_results import read_results
 from ckd_core.evaluation.scoring.rules import get_rule
 from ckd_core.evaluation.scoring.score import BenchmarkScore, score_benchmark
 from ckd_core.files import write_json

@@ -17,7 +17,8 @@ from ckd_core.cli import build_app
 from ckd_core.data.datasets import open_dataset
 from ckd_core.evaluation.running.conditions import FULL
 from ckd_core.evaluation.running.records import track_sequence
-from ckd_core.evaluation.scoring.raw_results import read_results, read_truths
+from ckd_core.evaluation.scoring.annotations import read_truths
+from ckd_core.evaluation.scoring.raw_results import read_results
 from ckd_core.evaluation.scoring.rules import get_rule
 from ckd_core.evaluation.scoring.score import score_benchmark
 from ckd_core.evaluation.vot_server import VotError, channel_of, registry_entry, write_registry

@@ -20,7 +20,8 @@ from ckd_core.evaluation.running.inputs import open_inputs
 from ckd_core.evaluation.running.plan import RunPlan
 from ckd_core.evaluation.running.runner import run_benchmark
 from ckd_core.evaluation.running.trackers import ModelSpec
-from ckd_core.evaluation.scoring.raw_results import read_results, read_truths
+from ckd_core.evaluation.scoring.annotations import read_truths
+from ckd_core.evaluation.scoring.raw_results import read_results
 from ckd_core.evaluation.scoring.rules import get_rule
 from ckd_core.evaluation.scoring.score import GroundTruth, Track, score_benchmark
 from testkit.browser import browse

@@ -19,7 +19,7 @@ from ckd_core.evaluation.running.plan import RunPlan
 from ckd_core.evaluation.running.records import benchmark_track, read_record, write_record
 from ckd_core.evaluation.running.runner import RunResult, run_benchmark
 from ckd_core.evaluation.running.trackers import ModelSpec
-from ckd_core.evaluation.scoring.raw_results import read_sequence_truth
+from ckd_core.evaluation.scoring.annotations import read_sequence_truth
 from ckd_core.evaluation.scoring.rules import get_rule
 from ckd_core.evaluation.scoring.score import score_benchmark
 from ckd_core.evaluation.scoring.score_files import score_files

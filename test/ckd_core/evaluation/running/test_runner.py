@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from ckd_core.data.datasets import open_dataset
+from ckd_core.evaluation.report.robustness import robustness_table
 from ckd_core.evaluation.report.table_files import rows_to_markdown, write_table
 from ckd_core.evaluation.report.tables import (
     Group,
@@ -22,7 +23,6 @@ from ckd_core.evaluation.report.tables import (
     modality_markdown,
     modality_table,
     origin_of,
-    robustness_table,
 )
 from ckd_core.evaluation.running.conditions import parse_condition
 from ckd_core.evaluation.running.inputs import RunError, open_inputs

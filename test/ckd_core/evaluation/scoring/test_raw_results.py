@@ -11,14 +11,9 @@ from typer.testing import CliRunner
 
 import ckd_core.commands
 from ckd_core.cli import build_app
-from ckd_core.evaluation.scoring.raw_results import (
-    LASHER_ATTRIBUTES,
-    ResultsError,
-    find_truth,
-    read_attributes,
-    read_results,
-    read_truths,
-)
+from ckd_core.evaluation.scoring.annotations import LASHER_ATTRIBUTES, find_truth, read_attributes, read_truths
+from ckd_core.evaluation.scoring.archives import ResultsError
+from ckd_core.evaluation.scoring.raw_results import read_results
 from ckd_core.evaluation.scoring.rules import get_rule
 from ckd_core.evaluation.scoring.score import score_benchmark
 
