@@ -11,7 +11,7 @@ import typer
 def command(
     config: Annotated[Path, typer.Argument(help="The file that the run was trained with.")],
     changes: Annotated[
-        list[str] | None, typer.Argument(help="Changes to it, as given to sdstrack train; for example run.out=runs/a.")
+        list[str] | None, typer.Argument(help="Changes to it, as for sdstrack train; for example run.out=runs/a.")
     ] = None,
 ) -> None:
     """Let every checkpoint of a run track the recordings under `choice` in CONFIG; keep the best one's weights.

@@ -48,7 +48,7 @@ def command(
         raise
     _print_report(console, done.report)
     if done.replaced:
-        console.print(f"not rebuilt, left inert: {', '.join(done.replaced)}", highlight=False, soft_wrap=True)
+        console.print(f"classes not rebuilt: {', '.join(done.replaced)}", highlight=False, soft_wrap=True)
     console.print(f"wrote {target} (content SHA-256 {done.metadata.sha256})", highlight=False, soft_wrap=True)
 
 

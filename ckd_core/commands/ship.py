@@ -11,14 +11,14 @@ import typer
 def command(
     config: Annotated[Path, typer.Argument(help="The file that the run was trained with.")],
     changes: Annotated[
-        list[str] | None, typer.Argument(help="Changes to it, as given to sdstrack train; for example run.out=runs/a.")
+        list[str] | None, typer.Argument(help="Changes to it, as for sdstrack train; for example run.out=runs/a.")
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Write here; default: the package's file for this network.")] = None,
 ) -> None:
     """Write what `sdstrack choose` chose in float16, with its recipe and its data's licences in the metadata.
 
-    The thresholds of the confidence states are those of the recipe, else the defaults: the file's own belonged to the
-    weights before.
+    The thresholds of the confidence states are those of the recipe, else the defaults: those of the file belong to
+    the earlier weights.
     """
     from ckd_core.settings import read_settings
     from ckd_core.training.choice import ship

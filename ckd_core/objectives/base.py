@@ -1,4 +1,4 @@
-"""What one training step is told and what it answers, and the objective without distillation."""
+"""Input and result of one training step, and the objective without distillation."""
 
 from __future__ import annotations
 

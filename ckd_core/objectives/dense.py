@@ -2,7 +2,7 @@
 
 The published loss reads the box at the score map's maximum (docs/trackers.md "SDSTrack: losses"). A network that starts
 from scratch has its maximum anywhere for thousands of steps, and learns sizes at places that show something else. Here
-every cell near the true centre is told the box. A pair without a target in its search region (box outside the crop)
+every cell near the true centre learns the box. A pair without a target in its search region (box outside the crop)
 teaches the score.
 """
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from ckd_core.data.pairs import TrainingBatch
     from ckd_core.models.head import HeadOutput
 
-LEAST_WEIGHT = 0.2  # cells with a lower score target are not told the box
+MIN_WEIGHT = 0.2  # cells with a lower score target do not learn the box
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +58,7 @@ def dense_loss(output: HeadOutput, box: Tensor, positives: Tensor | None = None)
     corners = cxcywh_to_xyxy(boxes.flatten(0, 2))
     target = xywh_to_xyxy(box.float()).clamp(0.0, 1.0)
     wanted = target[:, None].expand(-1, grid * grid, -1).reshape(-1, 4)
-    weight = torch.where(heat[:, 0] >= LEAST_WEIGHT, heat[:, 0], 0.0).flatten()
+    weight = torch.where(heat[:, 0] >= MIN_WEIGHT, heat[:, 0], 0.0).flatten()
     total = weight.sum().clamp(min=1e-6)
     overlap, _ = generalized_iou(corners, wanted)
     giou = ((1 - overlap) * weight).sum() / total

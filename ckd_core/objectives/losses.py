@@ -42,7 +42,11 @@ class TrackLoss(NamedTuple):
 
 
 def generalized_iou(pred: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-    """(GIoU [B], IoU [B]) of corner boxes [B, 4]; a box turned inside out or NaN is an error, not a zero loss."""
+    """(GIoU [B], IoU [B]) of corner boxes [B, 4]; a box that is inside out or NaN is an error, not a zero loss.
+
+    Raises:
+        LossError: such a box.
+    """
     for name, box in (("predicted", pred), ("target", target)):
         is_box = (box[:, 2:] >= box[:, :2]).all(dim=1)
         if not bool(is_box.all()):
@@ -101,7 +105,10 @@ def track_loss(output: HeadOutput, box: Tensor, positives: Tensor | None = None)
     """Tracking loss of one head against normalised `xywh` boxes [B, 4]; computed in float32.
 
     A box wholly outside its crop says that the target is absent: that sample trains the score (towards nothing) but no
-    box, and its IoU is nan. positives: see `focal_loss`. Raises LossError for boxes that are NaN or inside out.
+    box, and its IoU is nan. positives: see `focal_loss`.
+
+    Raises:
+        LossError: boxes that are NaN or inside out.
     """
     output = type(output)(*(maps.float() for maps in output))
     pred = decode_boxes(output).box_cxcywh

@@ -87,11 +87,11 @@ def distillation_per_stage(
     losses = []
     for stage, (clean, blanked) in enumerate(zip(fine.stages, masked.stages, strict=True)):
         target = (clean.detach() if settings.stop_gradient else clean).float()
-        seen = blanked.float()
+        student = blanked.float()
         if not settings.align_tokens or fine.rgb_position[stage] is None:
-            losses.append(torch.nn.functional.mse_loss(seen, target))
+            losses.append(torch.nn.functional.mse_loss(student, target))
             continue
-        sides = zip(target.chunk(2, dim=1), seen.chunk(2, dim=1), strict=True)  # colour, auxiliary: [B, nz + n, C]
+        sides = zip(target.chunk(2, dim=1), student.chunk(2, dim=1), strict=True)  # colour, auxiliary: [B, nz + n, C]
         places = (
             (fine.rgb_position[stage], masked.rgb_position[stage]),
             (fine.aux_position[stage], masked.aux_position[stage]),
@@ -106,15 +106,15 @@ def _aligned_mse(
     """Mean squared difference over the template tokens and the search positions that both paths kept."""
     n_template, n_search = network.config.template_tokens, network.config.search_tokens
     total, count = torch.zeros((), device=sides[0][0].device), torch.zeros((), device=sides[0][0].device)
-    for (target, seen), (target_place, seen_place) in zip(sides, places, strict=True):
+    for (target, student), (target_place, student_place) in zip(sides, places, strict=True):
         width = target.shape[2]
-        total = total + (seen[:, :n_template] - target[:, :n_template]).square().sum()
+        total = total + (student[:, :n_template] - target[:, :n_template]).square().sum()
         count = count + target[:, :n_template].numel()
         grids = [
             refill(
                 torch.cat((tokens[:, n_template:], torch.ones_like(tokens[:, n_template:, :1])), dim=2), place, n_search
             )
-            for tokens, place in ((target, target_place), (seen, seen_place))
+            for tokens, place in ((target, target_place), (student, student_place))
         ]  # [B, search tokens, C + 1], the last channel says which positions are there
         common = grids[0][..., -1:] * grids[1][..., -1:]
         total = total + ((grids[1] - grids[0])[..., :-1].square() * common).sum()

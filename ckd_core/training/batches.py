@@ -35,14 +35,14 @@ class StepIndices:
         return max(0, self.last_step - self.first_step)
 
     def __iter__(self) -> Iterator[list[int]]:
-        """Yield one list of indices a step."""
+        """Yield one list of indices per step."""
         for step in range(self.first_step, self.last_step):
             start = step * self.batch_size + self.rank * self.share
             yield list(range(start, start + self.share))
 
 
 class _BatchMaker:
-    """Map-style over lists of indices: one whole batch a call, or the message of the error that prevented it."""
+    """Map-style over lists of indices: one whole batch per call, or the message of the error that prevented it."""
 
     def __init__(self, pairs: PairDataset) -> None:
         self.pairs = pairs
@@ -63,7 +63,8 @@ def _prepare_worker(_: int) -> None:
 def load_batches(pairs: PairDataset, indices: StepIndices, workers: int, pin: bool) -> Iterator[TrainingBatch]:
     """Yield the batches of `indices`, made by `workers` processes (0: by this one).
 
-    Raises BatchError when a pair cannot be made or a worker is killed.
+    Raises:
+        BatchError: a pair cannot be made, or a worker was killed.
     """
     options: dict[str, Any] = {"prefetch_factor": 2, "worker_init_fn": _prepare_worker} if workers else {}
     loader: DataLoader[Any] = DataLoader(

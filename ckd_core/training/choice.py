@@ -1,4 +1,4 @@
-"""Which checkpoint of a run is kept, and how it becomes the weights that ship.
+"""Choose a checkpoint of a run, and turn it into the weights that ship.
 
 Held-out pairs do not predict tracking, so every checkpoint's averaged weights track whole recordings: the sequences
 that the recipe names, synthetic clips, and those sequences through one camera alone and with degraded colour.
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from ckd_core.models.checkpoint import ModelMetadata
     from ckd_core.models.network import TrackingNetwork
 
-# Of the parts of a score, as far as they are there.
+# Of the parts of a score; a part without recordings does not count.
 WEIGHTS = {"sequences": 0.4, "clips": 0.3, "one camera": 0.15, "degraded colour": 0.15}
 CHOSEN = "chosen.safetensors"
 
@@ -49,7 +49,7 @@ class ChoiceError(TrackingError):
 
 @dataclass(frozen=True, slots=True)
 class WeightsCandidate:
-    """A checkpoint and what it reached: success AUC by recording ("part: name"), and their weighted mean."""
+    """A checkpoint and its scores: success AUC by recording ("part: name"), and their weighted mean."""
 
     name: str
     step: int
@@ -61,28 +61,32 @@ def choose(settings: TrainSettings, echo: Callable[[str], object] = lambda _: No
     """Score every `epoch_NNNN` checkpoint of `settings.run.out` and `last`; best first.
 
     The best one's weights are written to `run.out/chosen.safetensors`, all scores to `run.out/choice.json`.
-    Raises ChoiceError: no checkpoint, or nothing to track; SequenceError; RunStateError, also for a checkpoint that
-    learnt by other settings than these, which would ship under their name.
+
+    Raises:
+        ChoiceError: no checkpoint, or nothing to track.
+        SequenceError: a sequence of the recipe cannot be read.
+        RunStateError: a broken checkpoint, or one trained with other settings, which would ship under their name.
+        WeightsFileError: the chosen weights cannot be written.
     """
     folder = settings.run.out / "checkpoints"
     paths = [*sorted(folder.glob("epoch_*.safetensors")), *sorted(folder.glob("last.safetensors"))]
     if not paths:
         raise ChoiceError(f"{folder} holds no epoch_NNNN.safetensors and no last.safetensors; train first")
     parts = _recordings(settings)
-    found: dict[int, WeightsCandidate] = {}
+    candidates: dict[int, WeightsCandidate] = {}
     for path in paths:
         network, recipe, step = averaged_network(path)
         run_state.require_same(path, to_plain(recipe), settings)
-        if step in found:  # `last` is often the last epoch's
+        if step in candidates:  # `last` is often the last epoch's
             continue
         scores = {
             f"{kind}: {recording.name}": success(network, recording, run_state.published_crops(recipe))
             for kind, recordings in parts.items()
             for recording in recordings
         }
-        found[step] = WeightsCandidate(path.stem, step, scores, _weighted(scores))
-        echo(f"{path.stem}, step {step}: {found[step].total:.4f}  {_by_part(scores)}")
-    ranked = sorted(found.values(), key=lambda c: -c.total)
+        candidates[step] = WeightsCandidate(path.stem, step, scores, _weighted(scores))
+        echo(f"{path.stem}, step {step}: {candidates[step].total:.4f}  {_by_part(scores)}")
+    ranked = sorted(candidates.values(), key=lambda c: -c.total)
     network, recipe, step = averaged_network(folder / f"{ranked[0].name}.safetensors")
     run_state.export(settings.run.out / CHOSEN, network, recipe, step, {"choice/auc": ranked[0].total})
     write_json(settings.run.out / "choice.json", {"weights": WEIGHTS, "candidates": [asdict(c) for c in ranked]})
@@ -109,8 +113,14 @@ def averaged_network(path: Path) -> tuple[TrackingNetwork, TrainSettings, int]:
 def ship(settings: TrainSettings, recipe: str, out: Path | None = None) -> tuple[Path, ModelMetadata]:
     """Write the chosen weights of a run in float16, with recipe and notice in their metadata.
 
-    recipe: name of the recipe for the metadata. out: None = the package's file for this network.
-    Raises ChoiceError: another network, no notice, or numbers that float16 cannot hold; WeightsFileError.
+    Args:
+        settings: of the run.
+        recipe: name of the recipe, for the metadata.
+        out: file to write; None = the package's file for this network.
+
+    Raises:
+        ChoiceError: another network, no notice, or numbers that float16 cannot hold.
+        WeightsFileError: there are no chosen weights, or the file cannot be written.
     """
     source = settings.run.out / CHOSEN
     tensors, metadata = load_tensors(source)

@@ -53,9 +53,9 @@ class InitSettings:
 class ModelSettings:
     """name: of the registry; overrides: fields of the network's config dataclass; init: weights to start from.
 
-    modalities: what the trained weights are for (written into the exported file). notice: what the weights learnt from
-    and under which licences; `sdstrack ship` writes it into the file. thresholds: of the states, as far as they differ
-    from the defaults (`ckd_core.tracking.confidence.Thresholds`); `ship` writes them too.
+    modalities: what the trained weights are for (written into the exported file). notice: the data that the weights
+    were trained on and its licences; `sdstrack ship` writes it into the file. thresholds: of the states, as far as they
+    differ from the defaults (`ckd_core.tracking.confidence.Thresholds`); `ship` writes them too.
     """
 
     name: str
@@ -165,8 +165,8 @@ class RunSettings:
 class ChoiceSettings:
     """What `sdstrack choose` lets checkpoints track: never what the final weights are judged on.
 
-    sequences: folders in the plain layout; those with two cameras also count with each camera alone and with spoilt
-    colour. clips: painted recordings of `clip_frames` frames.
+    sequences: folders in the plain layout; those with two cameras also count with each camera alone and with
+    degraded colour. clips: synthetic recordings of `clip_frames` frames.
     """
 
     sequences: tuple[Path, ...] = ()
@@ -176,7 +176,7 @@ class ChoiceSettings:
 
 @dataclass(frozen=True, slots=True)
 class TrainSettings:
-    """The whole file."""
+    """A whole recipe."""
 
     model: ModelSettings
     objective: ObjectiveSettings

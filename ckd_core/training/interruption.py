@@ -1,4 +1,4 @@
-"""Ctrl-C and the batch system's SIGTERM: a wish to stop after the step at hand."""
+"""Ctrl-C and the batch system's SIGTERM: a request to stop after the current step."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """The training loop: plain PyTorch, one process or many, resumable at every step.
 
-Everything random is a function of (seed, step, rank) or (seed, sample index), and the learning rate of the step; so a
-checkpoint needs no generator states, and a run resumed at any step equals the uninterrupted one bit for bit.
+Everything random is a function of (seed, step, rank) or (seed, sample index), and the learning rate one of the step. So
+a checkpoint needs no generator states, and a run resumed at any step equals the uninterrupted one bit for bit.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 LOGGER = logging.getLogger(__name__)
 MIN_PAIRS_BEFORE_SKIP_LIMIT = 200
-MOST_OVERFLOWS = 25  # steps in a row that fp16 may skip while its scale settles
+MAX_OVERFLOWS = 25  # steps in a row that fp16 may skip while its scale settles
 
 
 class TrainingError(TrackingError):
@@ -98,11 +98,8 @@ class Trainer:
             raise TrainingError(f"run.best_metric is '{settings.run.best_metric}'; expected {' or '.join(METRICS)}")
         self.grid = network.config.grid
         self.optimizer, self.names = optim.build_optimizer(self.network, settings.optim)
-        self.average = (
-            optim.MovingAverage(self.network, settings.optim.ema_decay)
-            if settings.optim.ema_decay is not None
-            else None
-        )
+        decay = settings.optim.ema_decay
+        self.average = None if decay is None else optim.MovingAverage(self.network, decay)
         self.scaler = torch.amp.GradScaler(
             self.processes.device.type, enabled=settings.optim.precision == "fp16", init_scale=2.0**12
         )
@@ -127,7 +124,11 @@ class Trainer:
         return self.folder / "checkpoints" / "last.safetensors"
 
     def resume(self, path: Path | None = None) -> None:
-        """Go back to a checkpoint (`last` of this run by default). Raises RunStateError."""
+        """Go back to a checkpoint (`last` of this run by default).
+
+        Raises:
+            RunStateError: no checkpoint there, a broken one, or one of another run.
+        """
         state = run_state.restore(path or self.last, self.settings, self._live())
         self.step, self.best, self.skipped = int(state["step"]), state["best"], int(state["skipped"])
         self.closed = int(state["epochs_closed"])
@@ -164,8 +165,8 @@ class Trainer:
             if self.processes.count == 1:
                 raise
             # torch.distributed says so when the process at the other end is gone.
-            told = str(error).splitlines()[0]
-            raise TrainingError(f"the exchange with another process failed ({told}){self._rescued()}") from error
+            reason = str(error).splitlines()[0]
+            raise TrainingError(f"the exchange with another process failed ({reason}){self._rescued()}") from error
         finally:
             reporter.close()
             self.leave()
@@ -185,14 +186,14 @@ class Trainer:
         batches = load_batches(self.train_pairs, indices, run.workers, self.processes.device.type == "cuda")
         watch = Stopwatch()
         values: dict[str, float] = {}
-        begun = self.step
+        first = self.step
         while True:
             if self.step == (self.closed + 1) * self.settings.steps_per_epoch:
                 values |= self._end_of_epoch(reporter)
                 saved = time.monotonic()
             if self.step >= self.settings.total_steps:
                 return values
-            if self.step > begun and self.processes.any(bool(self._stop.reason)):
+            if self.step > first and self.processes.any(bool(self._stop.reason)):
                 raise self._interrupted()
             with watch.measure("data"):
                 batch = self._next_batch(batches)
@@ -214,7 +215,7 @@ class Trainer:
                 self._stop.reason = f"run.stop_after_minutes {limit:g} are over"
 
     def _interrupted(self) -> TrainingInterruptedError:
-        reason = self._stop.reason or "another process was told to stop"
+        reason = self._stop.reason or "another process is to stop"
         return TrainingInterruptedError(
             f"training stopped at step {self.step} of {self.settings.total_steps} ({reason}); go on with --resume "
             f"({self._save()})"
@@ -236,7 +237,9 @@ class Trainer:
         """Do one optimiser step with this process' share of a global batch.
 
         Returns the values averaged over parts and processes, and the first part's result.
-        Raises TrainingDivergedError before the weights change.
+
+        Raises:
+            TrainingDivergedError: a loss or gradient is not finite; the weights have not changed.
         """
         context = self._prepare_step(batch)
         parts = batch.chunks(self.settings.optim.accumulation)
@@ -257,7 +260,7 @@ class Trainer:
         values = self._gather(results, norm)
         self._overflows = 0 if math.isfinite(values["gradient_norm"]) else self._overflows + 1
         # With fp16, the scaler skips a step that overflowed and halves its scale.
-        if not math.isfinite(values["loss"]) or self._overflows > (MOST_OVERFLOWS if self.scaler.is_enabled() else 0):
+        if not math.isfinite(values["loss"]) or self._overflows > (MAX_OVERFLOWS if self.scaler.is_enabled() else 0):
             reason = f"loss is {values['loss']}, gradient norm {values['gradient_norm']}; expected finite numbers"
             raise self._diverged(reason, batch)
         self.scaler.step(self.optimizer)
@@ -329,7 +332,7 @@ class Trainer:
         self.skipped = skipped
 
     def _end_of_epoch(self, reporter: Reporter) -> dict[str, float]:
-        """Validate and export. What stops it half-way is made up for on resuming: the epoch is closed last of all."""
+        """Validate and export. The epoch is closed last, so that a resumed run repeats what an error cut short."""
         run, epoch = self.settings.run, self.closed + 1
         values: dict[str, float] = {}
         last = self.step == self.settings.total_steps

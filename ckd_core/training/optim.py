@@ -25,7 +25,10 @@ class OptimError(TrackingError):
 def select_parameters(network: nn.Module, groups: Iterable[GroupSettings]) -> list[list[str]]:
     """Freeze what no group names; return the parameter names of every group, in the network's order.
 
-    The first group that fits takes a parameter. A group that takes none is an error: it is a typing mistake.
+    A parameter joins the first group that fits.
+
+    Raises:
+        OptimError: a group without parameters, which is a typing mistake.
     """
     groups = list(groups)
     names: list[list[str]] = [[] for _ in groups]
@@ -34,10 +37,10 @@ def select_parameters(network: nn.Module, groups: Iterable[GroupSettings]) -> li
         parameter.requires_grad_(bool(fits))
         if fits:
             names[fits[0]].append(name)
-    for group, taken in zip(groups, names, strict=True):
-        if not taken:
+    for group, members in zip(groups, names, strict=True):
+        if not members:
             raise OptimError(
-                f"no parameter that is left for this group contains {' or '.join(group.contains)}; the network has "
+                f"no parameter that earlier groups left contains {' or '.join(group.contains)}; the network has "
                 f"names like {', '.join(name for name, _ in list(network.named_parameters())[:3])}"
             )
     return names
@@ -61,16 +64,20 @@ def build_optimizer(network: nn.Module, settings: OptimSettings) -> tuple[torch.
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer, names: list[list[str]]) -> dict[str, Tensor]:
     """Moments and step counts as tensors named `exp_avg/PARAMETER` and so on."""
-    found = {}
+    tensors = {}
     for group, group_names in zip(optimizer.param_groups, names, strict=True):
         for name, parameter in zip(group_names, group["params"], strict=True):
-            found.update({f"{kind}/{name}": value for kind, value in optimizer.state.get(parameter, {}).items()})
-    return found
+            tensors.update({f"{kind}/{name}": value for kind, value in optimizer.state.get(parameter, {}).items()})
+    return tensors
 
 
 @torch.no_grad()
 def restore_optimizer(optimizer: torch.optim.Optimizer, names: list[list[str]], tensors: dict[str, Tensor]) -> None:
-    """Put back what `optimizer_tensors` returned. Raises OptimError where it belongs to other groups."""
+    """Load what `optimizer_tensors` returned.
+
+    Raises:
+        OptimError: it belongs to other groups.
+    """
     expected = {name for group in names for name in group}
     strange = sorted({key.partition("/")[2] for key in tensors} - expected)
     if strange:
@@ -114,8 +121,8 @@ def freeze_batch_norm(network: nn.Module) -> None:
 class MovingAverage:
     """Exponential moving average of a network's trained parameters and of its BatchNorm statistics.
 
-    Over the first 1 / (1 - decay) steps it is their plain mean, so that a short run is not mostly an average with the
-    weights that it began with.
+    Over the first 1 / (1 - decay) steps it is their plain mean, so that the average of a short run does not
+    consist mostly of its first weights.
     """
 
     def __init__(self, network: nn.Module, decay: float) -> None:
@@ -138,9 +145,9 @@ class MovingAverage:
     def swap(self, network: nn.Module) -> None:
         """Exchange average and network; calling it twice changes nothing."""
         for name, value in self._followed(network).items():
-            held = self.values[name].clone()
+            average = self.values[name].clone()
             self.values[name].copy_(value)
-            value.copy_(held)
+            value.copy_(average)
 
 
 def describe_groups(optimizer: torch.optim.Optimizer, names: list[list[str]]) -> list[dict[str, Any]]:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class ProcessError(TrackingError):
-    """A process group or a device that cannot be had."""
+    """A process group or a device that is not available."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +29,7 @@ class Processes:
 
     @property
     def is_main(self) -> bool:
-        """Whether this one writes files and talks."""
+        """Whether this process writes files and messages."""
         return self.rank == 0
 
     def mean(self, values: Tensor) -> Tensor:
@@ -55,7 +55,11 @@ class Processes:
 
 
 def choose_device(wanted: str) -> torch.device:
-    """Resolve `auto`, `cpu`, `cuda` or `cuda:N`; auto takes the local rank's CUDA device where there is one."""
+    """Resolve `auto`, `cpu`, `cuda` or `cuda:N`; `auto` is the local rank's CUDA device if there is one.
+
+    Raises:
+        ProcessError: not a device, or one that this machine lacks.
+    """
     local = int(os.environ.get("LOCAL_RANK", "0"))
     if wanted == "auto":
         wanted = f"cuda:{local}" if torch.cuda.is_available() else "cpu"
@@ -64,14 +68,14 @@ def choose_device(wanted: str) -> torch.device:
     try:
         device = torch.device(wanted)
     except RuntimeError as error:
-        raise ProcessError(f"'{wanted}' is no device; expected auto, cpu, cuda or cuda:N") from error
+        raise ProcessError(f"'{wanted}' is not a device; expected auto, cpu, cuda or cuda:N") from error
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise ProcessError(f"device {wanted} was asked for, but there are {torch.cuda.device_count()} CUDA devices")
+        raise ProcessError(f"device {wanted} is not there; expected one of {torch.cuda.device_count()} CUDA devices")
     return device
 
 
 def join(wanted_device: str) -> Processes:
-    """Join the process group that torchrun's environment describes; alone without one."""
+    """Join the process group that torchrun's environment describes; without one, this process is alone."""
     device = choose_device(wanted_device)
     if device.type == "cuda":
         torch.cuda.set_device(device)

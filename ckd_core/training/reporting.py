@@ -1,4 +1,4 @@
-"""What a person sees of a run: TensorBoard scalars and images, a progress bar, log lines."""
+"""What a run shows: TensorBoard scalars and images, a progress bar, log lines."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ class Reporter:
             self._write("add_image", name, draw_examples(batch, box_cxcywh), step, dataformats="HWC")
 
     def _write(self, method: str, *values: Any, **options: Any) -> None:
-        """Call the writer. A full disk ends the pictures of a run, not the run."""
+        """Call the writer. A full disk ends the TensorBoard file, not the run."""
         if self.writer is None:
             return
         try:
@@ -143,31 +143,33 @@ class ProgressLine:
 
 
 def draw_examples(batch: TrainingBatch, box_cxcywh: Tensor) -> NDArray[np.uint8]:
-    """Draw up to four pairs that have a predicted box, one a row: [H, W, 3] uint8."""
+    """Draw up to four pairs that have a predicted box, one per row: [H, W, 3] uint8."""
     rows = []
     for i in range(min(EXAMPLES, len(batch), len(box_cxcywh))):
         side = int(batch.search.shape[-1])
         x, y, w, h = batch.template_box[i].tolist()
-        template = _pictures(batch.template[i], side, [((x, y, x + w, y + h), GREEN)])
+        template = _crop_images(batch.template[i], side, [((x, y, x + w, y + h), GREEN)])
         x, y, w, h = batch.search_box[i].tolist()
         cx, cy, pw, ph = box_cxcywh[i].float().tolist()
         predicted = (cx - pw / 2, cy - ph / 2, cx + pw / 2, cy + ph / 2)
         rows.append(
-            np.hstack([template, _pictures(batch.search[i], side, [((x, y, x + w, y + h), GREEN), (predicted, RED)])])
+            np.hstack(
+                [template, _crop_images(batch.search[i], side, [((x, y, x + w, y + h), GREEN), (predicted, RED)])]
+            )
         )
     return np.vstack(rows)
 
 
-def _pictures(
+def _crop_images(
     crop: Tensor, side: int, boxes: list[tuple[tuple[float, ...], tuple[int, int, int]]]
 ) -> NDArray[np.uint8]:
     """Colour and auxiliary crop [6, h, w] side by side as [side, 2 side, 3] uint8, with boxes (xyxy, normalised)."""
     pixels = to_pixels(crop)
-    shown = []
+    sides = []
     for part in (pixels[..., :3], pixels[..., 3:]):
-        picture = cv2.resize(np.ascontiguousarray(part), (side, side), interpolation=cv2.INTER_NEAREST)
+        image = cv2.resize(np.ascontiguousarray(part), (side, side), interpolation=cv2.INTER_NEAREST)
         for corners, color in boxes:
             x1, y1, x2, y2 = (round(float(np.clip(v, -1, 2)) * side) for v in corners)
-            cv2.rectangle(picture, (x1, y1), (x2, y2), color, 1)
-        shown.append(picture)
-    return np.hstack(shown)
+            cv2.rectangle(image, (x1, y1), (x2, y2), color, 1)
+        sides.append(image)
+    return np.hstack(sides)

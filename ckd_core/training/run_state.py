@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class LiveState:
-    """The objects of a run that change while it trains."""
+    """Objects of a run that change while it trains."""
 
     network: TrackingNetwork
     optimizer: torch.optim.Optimizer
@@ -44,7 +44,12 @@ def save(path: Path, settings: TrainSettings, live: LiveState, state: dict[str, 
 
 
 def restore(path: Path, settings: TrainSettings, live: LiveState) -> dict[str, Any]:
-    """Put a checkpoint back into `live` and return its state. Raises RunStateError where it is of another run."""
+    """Load a checkpoint into `live` and return its state.
+
+    Raises:
+        RunStateError: a missing or broken file, or the checkpoint of another run.
+        OptimError: an optimiser state of other parameter groups.
+    """
     tensors, state = load_checkpoint(path)
     require_same(path, state["settings"], settings)
     try:
@@ -60,9 +65,12 @@ def restore(path: Path, settings: TrainSettings, live: LiveState) -> dict[str, A
 
 
 def require_same(path: Path, stored: dict[str, Any], settings: TrainSettings) -> None:
-    """Raise RunStateError where the settings stored in `path` would learn something else than these."""
-    found = differences(stored, to_plain(settings))
-    changed = {k: v for k, v in found.items() if not k.startswith(FREE_KEYS)}
+    """Refuse a checkpoint whose settings would train something else than these.
+
+    Raises:
+        RunStateError: keys differ that are not among `FREE_KEYS`.
+    """
+    changed = {k: v for k, v in differences(stored, to_plain(settings)).items() if not k.startswith(FREE_KEYS)}
     if changed:
         listed = "; ".join(f"{key}: {old!r} there, {new!r} here" for key, (old, new) in list(changed.items())[:5])
         raise RunStateError(f"{path} is of a run with another configuration ({listed}); expected the same settings")
@@ -96,5 +104,5 @@ def export(path: Path, network: TrackingNetwork, settings: TrainSettings, step: 
 
 
 def published_crops(settings: TrainSettings) -> bool:
-    """Whether a run learns from crops on whole pixels, as sequences are cut; painted pairs have exact ones."""
+    """Whether a run learns from crops on whole pixels, as sequences are cut; synthetic pairs have exact ones."""
     return any(source.kind == "sequences" for source in settings.data.train)

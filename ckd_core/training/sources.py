@@ -23,9 +23,9 @@ class SequenceSource:
     """Sequences of a dataset on disk.
 
     dataset: `lasher`, `rgbt234`, `depthtrack`, `visevent`, `vtuav`, `otb`, `got10k` or `folder` (the plain layout).
-    split: of the dataset; required where it has splits, so that test sequences are not trained on unasked. aux: which
-    second modality to invent for colour-only sequences (`ckd_core.data.pseudo`). only, without: sequence names to take
-    or to leave out. ratio: weight in the mixture.
+    split: of the dataset; required where it has splits, so that test sequences are not trained on unasked. aux:
+    auxiliary modality to synthesise for colour-only sequences (`ckd_core.data.pseudo`). only, without: names of
+    sequences to include alone or to exclude. ratio: weight in the mixture.
     """
 
     dataset: str
@@ -40,7 +40,7 @@ class SequenceSource:
 
 @dataclass(frozen=True, slots=True)
 class SyntheticSource:
-    """Painted scenes (`ckd_core.data.synthetic`).
+    """Synthetic scenes (`ckd_core.data.synthetic`).
 
     textures, rgbt_folders, rgbt_videos, world_seed: see its `World`; options: fields of its `PairSettings` other than
     the crop's shape, which the network decides. ratio: weight in the mixture.
@@ -86,7 +86,14 @@ class MixedPairs:
 
 
 def build_pairs(sources: tuple[Source, ...], settings: DataSettings, network: NetworkConfig, seed: int) -> PairDataset:
-    """Open all sources. Raises PairError, SequenceError, SettingsError: what is missing, with its path or key."""
+    """Open all sources.
+
+    Raises:
+        PairError: no usable source, or a missing path or package, with its name.
+        SequenceError: a sequence that cannot be used.
+        DatasetError: an unknown dataset, or a folder that does not hold it.
+        SettingsError: unknown or unfit options.
+    """
     geometry = CropGeometry(
         network.template_size,
         network.search_size,
@@ -133,7 +140,7 @@ def _synthetic(source: SyntheticSource, geometry: CropGeometry, seed: int) -> Pa
     absent = [str(path) for path in needed if not path.exists()]
     if source.textures == "packages":
         absent += missing_packages()
-    if absent:  # read only when the first pair is painted, perhaps in a worker; so looked for here
+    if absent:  # else noticed only with the first pair, perhaps in a worker
         raise PairError(f"data source synthetic: no {', '.join(absent)} (rgbt_folders, rgbt_videos, textures)")
     world = World(source.world_seed, source.textures, source.rgbt_folders, source.rgbt_videos)
     shape = {

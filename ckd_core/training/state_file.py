@@ -32,7 +32,11 @@ class RunStateError(TrackingError):
 
 
 def save_checkpoint(path: Path, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
-    """Write `tensors` and the JSON-able `state` atomically. Raises RunStateError (full disk, no permission...)."""
+    """Write `tensors` and the JSON-able `state` atomically.
+
+    Raises:
+        RunStateError: they cannot be written (full disk, no permission, ...).
+    """
     plain = {name: t.detach().to("cpu", copy=True).contiguous() for name, t in tensors.items()}
     try:
         with atomic_path(path, sync=True) as temporary:
@@ -44,7 +48,11 @@ def save_checkpoint(path: Path, tensors: dict[str, Tensor], state: dict[str, Any
 
 
 def load_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Read (tensors, state). Raises RunStateError for a missing, broken or foreign file."""
+    """Read (tensors, state).
+
+    Raises:
+        RunStateError: a missing, broken or foreign file.
+    """
     if not path.is_file():
         raise RunStateError(f"no checkpoint at {path}")
     try:
@@ -52,7 +60,7 @@ def load_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             metadata = stored.metadata() or {}
             if metadata.get("format") != FORMAT:
                 raise RunStateError(
-                    f"{path} is no training checkpoint (format {metadata.get('format')!r}, not {FORMAT!r})"
+                    f"{path} is not a training checkpoint (format {metadata.get('format')!r}; expected {FORMAT!r})"
                 )
             tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118 - not a dict
     except (OSError, SafetensorError) as error:
@@ -61,7 +69,11 @@ def load_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 
 def require_writable(folder: Path) -> None:
-    """Make `folder` and a file in it, which goes again. Raises RunStateError: that cannot be done."""
+    """Make `folder`, and a file in it that is removed at once.
+
+    Raises:
+        RunStateError: that is not possible.
+    """
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
@@ -71,7 +83,11 @@ def require_writable(folder: Path) -> None:
 
 
 def also_as(path: Path, other: Path) -> None:
-    """Give the file `path` a second name, by a hard link where the file system has them."""
+    """Give the file `path` a second name, by a hard link where the file system has them, else by a copy.
+
+    Raises:
+        RunStateError: the file system refuses both.
+    """
     try:
         with atomic_path(other) as temporary:
             temporary.unlink()  # a link needs a free name

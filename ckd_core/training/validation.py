@@ -29,7 +29,7 @@ def mean_iou(
     batch_size = max(processes.count, min(run.batch_size, run.val_samples) // processes.count * processes.count)
     steps = max(1, run.val_samples // batch_size)
     indices = StepIndices(0, steps, batch_size, processes.rank, processes.count)
-    found = []
+    parts = []
     failure: TrackingError | None = None
     try:
         for batch in load_batches(pairs, indices, run.workers, processes.device.type == "cuda"):
@@ -39,8 +39,8 @@ def mean_iou(
             boxes = decode_boxes(type(output)(*(m.float() for m in output))).box_cxcywh
             target = xywh_to_xyxy(here.search_box).clamp(0, 1)
             present = (target[:, 2:] > target[:, :2]).all(dim=1)
-            found.append(iou(cxcywh_to_xyxy(boxes), target)[present])
-        overlaps = torch.cat(found)
+            parts.append(iou(cxcywh_to_xyxy(boxes), target)[present])
+        overlaps = torch.cat(parts)
         if not len(overlaps):
             raise BatchError(f"none of {run.val_samples} validation pairs shows its target; expected most of them to")
     except TrackingError as error:

@@ -213,7 +213,7 @@ def test_command_line(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert "Key report" in done.stdout
     assert "242" in done.stdout
-    assert "left inert: pathlib.PosixPath" in done.stdout
+    assert "classes not rebuilt: pathlib.PosixPath" in done.stdout
     tensors, metadata = load_tensors(tmp_path / "DropTrack.safetensors")
     assert metadata.model == "droptrack_b256"
     assert tensors["backbone.pos_embed_x"].shape == (1, 256, 768)

@@ -368,7 +368,7 @@ def test_checkpoint_of_another_configuration_names_the_keys(tmp_path: Path) -> N
     free.resume()
     assert free.step == 3
     weights = runs.trainer(runs.settings(tmp_path, run__epochs=1))
-    with pytest.raises(RunStateError, match="is no training checkpoint"):
+    with pytest.raises(RunStateError, match="is not a training checkpoint"):
         weights.resume(tmp_path / "final.safetensors")
 
 
