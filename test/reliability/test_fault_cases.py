@@ -15,6 +15,7 @@ from testkit.reliability.lengths import LONG
 from testkit.reliability.outcome import Counted, Outcome, Row, finish, run_row
 from testkit.reliability.rows import script
 from testkit.reliability.weights import write_tiny_weights
+from testkit.ros_camera import START_PATIENCE_S
 from testkit.ros_processes import ROOT, ros_environment
 
 if TYPE_CHECKING:
@@ -137,7 +138,7 @@ def test_qos_mismatch(tmp_path: Path) -> None:
     parameters = _parameters(tmp_path, input_reliability="reliable")
     outcome = Outcome("best-effort cameras, input_reliability: reliable")
     with bench(tmp_path, parameters, ("--best-effort",), wait=False) as running:
-        running.until(lambda: running.ros.value("lifecycle") == "active", 90, "an active node")
+        running.until(lambda: running.ros.value("lifecycle") == "active", START_PATIENCE_S, "an active node")
         running.until(lambda: "incompatible QoS" in running.said_since(0), 30, "word of the incompatible QoS")
         said = running.said_since(0)
         assert "/rgb/image_raw" in said

@@ -19,6 +19,7 @@ from testkit.reliability.lengths import LONG, examples, record
 from testkit.reliability.messages import corpus, messages, mutations
 from testkit.reliability.outcome import BOX, MEMORY_LIMIT_MB
 from testkit.reliability.weights import write_tiny_weights
+from testkit.ros_camera import START_PATIENCE_S
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -152,7 +153,7 @@ def test_damaged_bytes_on_compressed_topics(tmp_path: Any) -> None:
         "transport": "compressed",
     }
     with bench(tmp_path, parameters, wait=False) as running:
-        running.until(lambda: running.ros.value("lifecycle") == "active", 90, "an active node")
+        running.until(lambda: running.ros.value("lifecycle") == "active", START_PATIENCE_S, "an active node")
         for topic in ("/rgb/image_raw/compressed", "/aux/image_raw/compressedDepth"):
             source = random.Random(f"wire {topic}")
             seeds = [serialize_message(message) for message in corpus(messages(CompressedImage), 40)]

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from testkit.ros_camera import RosTest, node_command, ros_test, stamp_of
+from testkit.ros_camera import START_PATIENCE_S, RosTest, node_command, ros_test, stamp_of
 from testkit.ros_processes import (
     ChildProcessFailure,
     RosProcess,
@@ -71,7 +71,7 @@ class Camera:
                 stderr=stream,
                 bufsize=0,  # so that `select` sees what `readline` has not read yet
             )
-        self._read(60.0)
+        self._read(START_PATIENCE_S)
 
     def set(self, **script: Any) -> dict[str, Any]:
         """Follow a script (see `camera.Script`); whatever it does not name is healthy. Returns the counts so far."""
@@ -269,7 +269,7 @@ def bench(
                 camera.set()
                 running_bench = Bench(ros, camera, node, environment, command, folder, start)
                 if wait:
-                    running_bench.until(lambda: ros.value("lifecycle") == "active", 90, "an active node")
+                    running_bench.until(lambda: ros.value("lifecycle") == "active", START_PATIENCE_S, "an active node")
                     running_bench.healthy()
                 yield running_bench
         finally:
