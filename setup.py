@@ -17,7 +17,8 @@ REQUIRES = [
     "rich>=13",
     "jinja2>=3.0",
     "matplotlib>=3.5",
-    "rosbags>=0.10.5",
+    "rosbags>=0.11.9",
+    "backports.zstd>=1.0; python_version < '3.14'",  # as rosbags itself
     "evt3>=0.4",
 ]
 EXTRAS = {

@@ -58,7 +58,11 @@ def evaluate(request: EvaluateRequest) -> Iterator[str]:
     settings = settings_from({**dataclasses.asdict(settings), **request.overrides})
     if settings.sync_policy != "tolerant":
         raise EvaluationError(f"sync_policy '{settings.sync_policy}' cannot be replayed; recordings need 'tolerant'")
-    source = _source(request, settings)
+    with open_bag(request.bag) as bag:
+        recorded, remarks = {topic.name for topic in bag.topics}, bag.remarks
+    for remark in remarks:
+        yield f"{request.bag}: {remark}"
+    source = _source(request, settings, recorded)
     yield f"{request.bag}: colour {source.topics.rgb or '-'}, {settings.modality} {source.topics.aux or '-'}"
     init_box = parse_box(request.init_box) if request.init_box is not None else _init_box(settings)
     warm = build_warm_tracker(settings)
@@ -97,10 +101,8 @@ def evaluate(request: EvaluateRequest) -> Iterator[str]:
         yield f"wrote {write_bag_report(request.out, source, offline, streaming, about)}"
 
 
-def _source(request: EvaluateRequest, settings: Settings) -> BagInput:
+def _source(request: EvaluateRequest, settings: Settings, recorded: set[str]) -> BagInput:
     packets = settings.modality == Modality.EVENT.value and settings.event_input == "packets"
-    with open_bag(request.bag) as bag:
-        recorded = {topic.name for topic in bag.topics}
     # Topics of a parameter file count if they are recorded under that name; relative names were remapped.
     rgb = request.rgb or _recorded(settings.rgb_topic, recorded)
     aux = request.aux or _recorded(settings.events_topic if packets else settings.aux_topic, recorded)

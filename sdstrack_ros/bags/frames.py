@@ -6,6 +6,7 @@ so the same recording gives the same frames every time.
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
+logger = logging.getLogger(__name__)
 _COLOR_WORDS = ("color", "colour", "rgb", "visible", "left")
 _AUX_WORDS = {
     Modality.DEPTH: ("depth",),
@@ -160,7 +162,7 @@ def read_bag_frames(
     stop_ns = None if duration_s is None else start_ns + round(duration_s * NS_PER_S)
     now_ns = start_ns
     for message in bag.messages([name for name in (topics.rgb, topics.aux) if name], start_ns, stop_ns):
-        now_ns = max(now_ns, message.time_ns)  # the files of a split recording may overlap by one message
+        now_ns = message.time_ns
         while (deadline_ns := sync.next_deadline_ns) is not None and deadline_ns < now_ns:
             yield from build(sync.poll(deadline_ns))
         decoded = bag.decode(message)
@@ -205,6 +207,8 @@ def read_frames(
         BagError: the recording cannot be read, or its topics cannot be found.
     """
     with open_bag(bag) as recording:
+        for remark in recording.remarks:
+            logger.warning("%s: %s", bag, remark)
         complete = choose_topics(recording, modality, topics)
         for frame in read_bag_frames(recording, complete, modality, config, **options):
             yield frame.frame

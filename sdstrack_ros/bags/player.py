@@ -67,6 +67,7 @@ def play(
     topics: Sequence[str] = (),
     wait_s: float = 0.0,
     on_skip: Callable[[str, str], object] | None = None,
+    on_remark: Callable[[str], object] | None = None,
 ) -> PlayReport:
     """Publish a recording until it ends, is interrupted (SIGINT), or endlessly with `loop`.
 
@@ -81,6 +82,7 @@ def play(
         wait_s: wait at most this long for every topic to have a subscriber, then play without.
         on_skip: called with each topic that is left out, and why: its message type is not installed, or it is the
             clock that the player publishes itself.
+        on_remark: called with everything that is out of order about the recording.
 
     Raises:
         BagError: the recording cannot be read, a topic of `topics` is not recorded or not installed, or an option is
@@ -94,6 +96,9 @@ def play(
         if not good:
             raise BagError(f"{name} = {value}; expected a finite number {'from' if name == 'start_s' else 'above'} 0")
     with open_bag(path) as bag:
+        if on_remark is not None:
+            for remark in bag.remarks:
+                on_remark(remark)
         for name in topics:
             bag.topic(name)
         selected = [topic for topic in bag.topics if not topics or topic.name in topics]

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
-from dataclasses import dataclass
+import heapq
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ckd_core.errors import TrackingError
+from sdstrack_ros.bags.metadata import BagMetadata, disagreements, latched_by_qos
+from sdstrack_ros.bags.storage_files import BagError as BagError
+from sdstrack_ros.bags.storage_files import LocatedFiles, locate, open_storage, unpack_message
+from sdstrack_ros.messages.stamps import NS_PER_S
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from rosbags.interfaces import Connection
     from rosbags.rosbag2 import Reader
@@ -44,10 +48,6 @@ _DEFINITIONS = {
         "string encoding\nbool is_bigendian\nuint8[] events"
     ),
 }
-
-
-class BagError(TrackingError):
-    """A recording that cannot be used; the message names the file, the cause and what the recording contains."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,27 +100,48 @@ class Bag:
 
     Attributes:
         path: the folder or file that was opened.
-        topics: the recorded topics, sorted by name.
+        topics: the recorded topics that can be read, sorted by name.
         start_ns: time of the first message, on the recorder's clock; 0 without messages.
-        end_ns: time of the last message; 0 without messages.
+        end_ns: just after the last message; 0 without messages.
+        remarks: what is out of order about the recording, such as where metadata.yaml and the storage files differ.
     """
 
-    def __init__(self, path: Path, reader: Reader) -> None:
+    def __init__(
+        self, path: Path, readers: Sequence[Reader], metadata: BagMetadata | None, remarks: Sequence[str]
+    ) -> None:
         self.path = path
-        self._reader = reader
+        self._readers = sorted(readers, key=lambda reader: reader.start_time)
+        written = {} if metadata is None else metadata.topics
         counts: dict[tuple[str, str], int] = {}
         latched = set(LATCHED_TOPICS)
-        for connection in reader.connections:
+        self._unreadable: dict[str, str] = {}
+        for connection in (connection for reader in self._readers for connection in reader.connections):
+            form = str(getattr(connection.ext, "serialization_format", "cdr"))
+            if form != "cdr":
+                self._unreadable[connection.topic] = form
+                continue
             key = (connection.topic, connection.msgtype)
             counts[key] = counts.get(key, 0) + connection.msgcount
             offered = getattr(connection.ext, "offered_qos_profiles", ())
-            if any(qos.durability.name == "TRANSIENT_LOCAL" for qos in offered):
+            known = written.get(connection.topic)
+            if latched_by_qos(known.qos if known is not None and known.qos else offered):
                 latched.add(connection.topic)
         self.topics = tuple(
             BagTopic(name, kind, count, name in latched) for (name, kind), count in sorted(counts.items())
         )
-        self.start_ns = reader.start_time if reader.message_count else 0
-        self.end_ns = reader.end_time if reader.message_count else 0
+        filled = [reader for reader in self._readers if reader.message_count]
+        self.start_ns = min((reader.start_time for reader in filled), default=0)
+        self.end_ns = max((reader.end_time for reader in filled), default=0)
+        self.remarks = tuple(
+            plain_text(remark)
+            for remark in (
+                *remarks,
+                *(
+                    f"topic {name} is left out: serialised as '{form}'; expected cdr"
+                    for name, form in sorted(self._unreadable.items())
+                ),
+            )
+        )
 
     def describe(self) -> str:
         """List the topics with types and message counts, for error messages."""
@@ -137,6 +158,8 @@ class Bag:
             BagError: there is no such topic, or its type is not one of `kinds`.
         """
         topic = next((topic for topic in self.topics if topic.name == name), None)
+        if topic is None and name in self._unreadable:
+            raise BagError(f"{self.path}: topic '{name}' is serialised as '{self._unreadable[name]}'; expected cdr")
         if topic is None:
             raise BagError(f"{self.path} has no topic '{name}'; its topics are: {self.describe()}")
         if kinds and topic.type_name not in kinds:
@@ -149,25 +172,45 @@ class Bag:
         """Yield the messages of these topics in recording order, from `start_ns` up to but excluding `stop_ns`.
 
         Raises:
-            BagError: the recording is damaged or truncated.
+            BagError: the recording is damaged or truncated, or holds fewer messages than its own index promises.
         """
-        wanted: list[Connection] = [c for c in self._reader.connections if c.topic in topics]
-        if not wanted:
-            return
+        expected = sum(topic.count for topic in self.topics if topic.name in topics)
+        parts = [self._part(index, topics, start_ns, stop_ns) for index in range(len(self._readers))]
         read = 0
-        messages = self._reader.messages(wanted, start_ns, stop_ns)
+        merged = heapq.merge(*parts, key=lambda part: part[0])
         while True:
             try:
-                connection, time_ns, data = next(messages)
+                _, packed = next(merged)
+                message = None if packed is None else replace(packed, data=unpack_message(packed.data))
             except StopIteration:
-                return
+                break
             except Exception as error:
                 # rosbags passes on errors of zstd, sqlite and struct; to the user they all mean the same.
-                raise BagError(
-                    f"{self.path} is damaged or truncated after {read} messages: {type(error).__name__}: {error}"
-                ) from error
-            read += 1
-            yield BagMessage(connection.topic, connection.msgtype, time_ns, bytes(data))
+                reason = str(error) if isinstance(error, BagError) else f"{type(error).__name__}: {error}"
+                raise BagError(f"{self.path} is damaged or truncated after {read} messages: {reason}") from error
+            if message is not None:
+                read += 1
+                yield message
+        whole = (start_ns is None or start_ns <= self.start_ns) and (stop_ns is None or stop_ns >= self.end_ns)
+        if whole and read < expected:
+            raise BagError(f"{self.path} is damaged: its index promises {expected} messages of its topics, not {read}")
+
+    def _part(
+        self, index: int, topics: Sequence[str], start_ns: int | None, stop_ns: int | None
+    ) -> Iterator[tuple[int, BagMessage | None]]:
+        """Yield the time and content of one file's messages, after an empty entry at the time of its first one.
+
+        So a file of a split recording is not touched before its turn comes.
+        """
+        reader = self._readers[index]
+        wanted: list[Connection] = [
+            c for c in reader.connections if c.topic in topics and c.topic not in self._unreadable
+        ]
+        if not wanted or not reader.message_count:
+            return
+        yield reader.start_time, None
+        for connection, time_ns, data in reader.messages(wanted, start_ns, stop_ns):
+            yield time_ns, BagMessage(connection.topic, connection.msgtype, time_ns, bytes(data))
 
     def decode(self, message: BagMessage) -> Any:
         """Deserialise a message.
@@ -184,45 +227,60 @@ class Bag:
             raise BagError(f"{where} is not a valid {message.type_name}: {error}") from error
 
 
-def _storage_file(path: Path) -> Path:
-    """Return what rosbags should open: the path itself, or the only storage file of a folder without metadata.
-
-    A recorder that was killed leaves such a folder behind.
-    """
-    if not path.exists():
-        raise BagError(f"{path} does not exist")
-    if path.is_dir() and not (path / "metadata.yaml").exists():
-        files = sorted(p for p in path.iterdir() if p.suffix in (".mcap", ".db3"))
-        if len(files) != 1:
-            raise BagError(
-                f"{path} is not a rosbag2 folder: it has no metadata.yaml and {len(files)} storage files (.mcap, .db3);"
-                " expected metadata.yaml, or exactly one storage file"
-            )
-        return files[0]
-    return path
+def plain_text(text: str, limit: int = 1000) -> str:
+    """Return a recording's text fit for a terminal: one line of at most `limit`, without control characters."""
+    plain = "".join(letter if letter.isprintable() else f"\\x{ord(letter):02x}" for letter in text[: limit + 1])
+    return plain if len(plain) <= limit else f"{plain[: limit - 3]}..."
 
 
 @contextmanager
 def open_bag(path: Path | str) -> Iterator[Bag]:
     """Open a rosbag2 folder or a single .mcap or .db3 file.
 
-    Raises:
-        BagError: the path does not exist, is not a recording, or is damaged.
-    """
-    from rosbags.rosbag2 import Reader
+    What the storage files hold decides. Where metadata.yaml says otherwise, `Bag.remarks` names the difference.
 
+    Raises:
+        BagError: the path does not exist, is not a recording, is incomplete, or is damaged.
+    """
     path = Path(path)
-    try:
-        reader = Reader(_storage_file(path))
-        reader.open()
-    except BagError:
-        raise
-    except Exception as error:  # as in Bag.messages
-        raise BagError(
-            f"{path} cannot be read as a rosbag2 recording (damaged, truncated, or not closed by its recorder): "
-            f"{type(error).__name__}: {error}"
-        ) from error
-    try:
-        yield Bag(path, reader)
-    finally:
-        reader.close()
+    with ExitStack() as stack:
+        try:
+            located = locate(path)
+        except OSError as error:
+            raise BagError(f"{path} cannot be listed: {error.strerror or error}") from error
+        opened = {file: stack.enter_context(open_storage(file)) for file in located.paths}
+        readers = {file: reader for file, (reader, _, _) in opened.items()}
+        _check_overlap(path, readers, located)
+        remarks = [*located.remarks, *(remark for _, _, remarks in opened.values() for remark in remarks)]
+        connections = [connection for reader in readers.values() for connection in reader.connections]
+        if located.metadata is not None:
+            if located.metadata.compression not in ("", "zstd"):
+                raise BagError(
+                    f"{path} is compressed with '{located.metadata.compression}'; expected zstd; convert it: "
+                    "ros2 bag convert"
+                )
+            storages = [(file.name, kind) for file, (_, kind, _) in opened.items()]
+            remarks += disagreements(located.metadata, storages, connections)
+        stray = sum(reader.message_count for reader in readers.values()) - sum(c.msgcount for c in connections)
+        if stray:
+            remarks.append(f"{stray} messages belong to no topic; they are not read")
+        yield Bag(path, list(readers.values()), located.metadata, remarks)
+
+
+def _check_overlap(path: Path, readers: Mapping[Path, Reader], located: LocatedFiles) -> None:
+    """Refuse files that lie in one folder but are not parts of one recording, such as a copy beside its original.
+
+    Parts of a split recording follow each other; a second of overlap is the recorder's queue.
+    """
+    filled = {file: reader for file, reader in readers.items() if reader.message_count}
+    for extra in (file for file in located.extra if file in filled):
+        for other, reader in filled.items():
+            if other == extra:
+                continue
+            mine = filled[extra]
+            overlap_ns = min(mine.end_time, reader.end_time) - max(mine.start_time, reader.start_time)
+            if overlap_ns >= min(mine.duration, reader.duration, NS_PER_S):
+                raise BagError(
+                    f"{path}: {extra.name} and {other.name} hold the same time, so they are not parts of one "
+                    "recording; move one of them away, or name the one to read"
+                )

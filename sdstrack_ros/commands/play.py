@@ -34,6 +34,9 @@ def command(
     def report_skip(name: str, reason: str) -> None:
         typer.echo(f"not played: {name}: {reason}", err=True)
 
+    def report_remark(remark: str) -> None:
+        typer.echo(f"{bag}: {remark}", err=True)
+
     report = play(
         bag,
         rate=rate,
@@ -44,6 +47,7 @@ def command(
         topics=topic or (),
         wait_s=wait,
         on_skip=report_skip,
+        on_remark=report_remark,
     )
     for name, count in report.messages.items():
         typer.echo(f"{name}: {count} messages")

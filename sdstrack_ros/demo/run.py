@@ -6,6 +6,7 @@ The recording is a synthetic scene, a bag, or a folder of images with its true b
 from __future__ import annotations
 
 import csv
+import logging
 import shutil
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
+logger = logging.getLogger(__name__)
 MODALITY_NAMES = {"rgbd": Modality.DEPTH, "rgbt": Modality.THERMAL, "rgbe": Modality.EVENT}
 DEMO_FRAMES = 150
 DEMO_FPS = 15.0
@@ -135,6 +137,8 @@ def open_demo_recording(
         BagError: the recording cannot be read.
     """
     with open_bag(bag) as recording:
+        for remark in recording.remarks:
+            logger.warning("%s: %s", bag, remark)
         complete = choose_topics(recording, modality, topics)
         stamps = [frame.stamp_ns for frame in read_bag_frames(recording, complete, modality)]
         packets = any(topic.name == complete.aux and topic.type_name == EVENT_PACKET for topic in recording.topics)

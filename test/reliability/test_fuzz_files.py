@@ -357,7 +357,8 @@ def test_damaged_recordings(storage: str, tmp_path: Path) -> None:
 
     def read_with(data: bytes) -> None:
         metadata.write_bytes(data)
-        list(read_frames(bag, Modality.DEPTH))
+        assert len(list(read_frames(bag, Modality.DEPTH))) == len(frames)
 
     damaged = list(mutations(text, random.Random(7), examples(60, 1000)))
-    assert _tally(f"{storage} recording's metadata", damaged, read_with)["refused"] > 0
+    # The storage file decides, so damaged metadata costs nothing, unless it names files that are not there.
+    assert _tally(f"{storage} recording's metadata", damaged, read_with)["read"] > 0
