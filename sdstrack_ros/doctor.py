@@ -22,7 +22,7 @@ SUPPORTED_ROS = ("humble", "jazzy", "kilted", "lyrical")
 SHM_SEGMENT_BYTES = 32 * 1024 * 1024
 SHM_FOLDER = Path("/dev/shm")  # noqa: S108 - where Fast DDS keeps its segments
 SHM_FREE_BYTES = 128 * 1024 * 1024
-SHIPPED_MODELS = ("sdstrack_s128", "ckd_s128")
+SHIPPED_MODELS = ("sdstrack_m256", "sdstrack_s128", "ckd_s128")
 MESSAGE_PACKAGES = ("sensor_msgs", "vision_msgs", "diagnostic_msgs", "visualization_msgs", "lifecycle_msgs")
 PROFILE_VARIABLES = ("FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE")
 

@@ -35,8 +35,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 MANIFEST, TEMPLATE, SEARCH, BOXES = "manifest.json", "template.npy", "search.npy", "boxes.npy"
 PART = 16  # pairs that go through the stem at a time
-FREE_KEYS = ("root", "tracks", "cache", "drop", "absent", "ratio")  # where things are, and what only training does
-ABSENT_BOX = (3.0, 3.0, 0.25, 0.25)  # outside every crop
+FREE_KEYS = ("root", "tracks", "cache", "drop", "ratio")  # where things are, and what only training does
 CHOICE_STREAM, DROP_STREAM = 11, 12
 
 
@@ -47,8 +46,7 @@ class FeatureSource:
     root: the folder of all material. groups: what there is in it. tracks: the file of `sdstrack label`, label: how it
     makes that. cache: folder
     of the features. count: pairs in it. seed: of what is drawn for it. max_refused: share of all files of which no pair
-    could be made above which the cache is not written. drop: share of pairs that lose a camera in training.
-    absent: share of pairs whose search region is another pair's: what stands there is not the target. ratio:
+    could be made above which the cache is not written. drop: share of pairs that lose a camera in training. ratio:
     weight in the mixture.
     """
 
@@ -61,7 +59,6 @@ class FeatureSource:
     label: LabelSettings = field(default_factory=LabelSettings)
     max_refused: float = field(default=0.02, metadata=limits(0.0, 1.0))
     drop: float = field(default=0.25, metadata=limits(0.0, 1.0))
-    absent: float = field(default=0.0, metadata=limits(0.0, 1.0))
     ratio: float = field(default=1.0, metadata=limits(0.0))
     kind: Literal["features"] = "features"
 
@@ -92,9 +89,6 @@ class FeaturePairs:
         template, search = (np.array(array[row]) for array in self._arrays)  # [2, C, h, w] copies
         box = torch.from_numpy(self._boxes[row].copy())
         rng = np.random.default_rng((self.seed, DROP_STREAM, index))
-        if self.source.absent > 0 and rng.random() < self.source.absent:
-            search = np.array(self._arrays[1][int(rng.integers(self.count))])
-            box = torch.tensor(ABSENT_BOX)
         if rng.random() < self.source.drop:
             self._drop(template, search, rng)
         return TrainingSample(
