@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from ckd_core.data.synthetic import SyntheticClip
 
-SHIPPED = ("sdstrack_s128", "ckd_s128")
+SHIPPED = ("sdstrack_m256", "sdstrack_s128", "ckd_s128")
 LARGEST_BYTES = 20_000_000  # both files together
 CONTEXT = StepContext(seed=0, epoch=1, keep_rate=1.0)
 OBJECTIVES: dict[str, tuple[str, dict[str, bool], Objective]] = {

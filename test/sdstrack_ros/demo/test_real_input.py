@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
+from ckd_core import DEFAULT_MODEL
 from ckd_core.evaluation.scoring.metrics import overlap
 from ckd_core.frame import Modality
 from sdstrack_ros.demo import run
@@ -26,7 +27,7 @@ def check_run(recording: run.DemoRecording, out: Path, rate: float) -> run.DemoS
     summary = run.run_demo(recording, out, {"threads": 1}, rate=rate)
     assert summary.frames_answered + summary.dropped_by_node + summary.lost_in_transport == summary.frames_in
     assert summary.boxes_out >= MIN_BOXES
-    assert summary.model == "sdstrack_s128"
+    assert summary.model == DEFAULT_MODEL
     table = np.genfromtxt(out / "boxes.csv", delimiter=",", names=True)
     assert len(table) == summary.frames_in
     boxes = np.stack([table[name] for name in ("x", "y", "w", "h")], axis=1)

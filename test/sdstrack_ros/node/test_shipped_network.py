@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from ckd_core import DEFAULT_MODEL
 from ckd_core.models.checkpoint import default_weights
 from testkit.reliability.lengths import LONG
 from testkit.ros_camera import stamp_of
@@ -19,7 +20,7 @@ FRAMES = 150 if LONG else 60
 
 @pytest.fixture(scope="module")
 def node_parameters() -> dict[str, Any]:
-    model = "sdstrack_s128"
+    model = DEFAULT_MODEL
     box = "[200.0, 180.0, 60.0, 60.0]"
     return {
         "autostart": True, "model": model, "weights": default_weights(model), "engine": "auto", "threads": 1,
@@ -41,4 +42,4 @@ def test_every_frame_is_answered_or_counted_and_nothing_queues(rig: Rig) -> None
     assert counts["frames"] == int(rig.ros.value("rgb.received"))
     # The newest frame never waits behind others, so the last answer belongs to the last frame.
     assert answered[-1] == stamps[-1]
-    assert rig.ros.value("model") == "sdstrack_s128"
+    assert rig.ros.value("model") == DEFAULT_MODEL
