@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from ckd_core.data.real.features import FeatureSource
     from ckd_core.frame import Image
 
-LONG_CLIP = 200  # frames from which on a clip is searched at more places
 TILE, TILES_A_ROW = (240, 180), 8  # pixels of a contact sheet's picture
 TILE_COLOURS = ((0, 255, 0), (0, 0, 255), (255, 128, 0), (0, 255, 255))
 
@@ -47,7 +46,8 @@ def label_material(
                 except VideoError as error:
                     broken.append(str(error))
                     continue
-                settings = source.label if len(frames) < LONG_CLIP else replace(source.label, starts=6)
+                starts = [number for key, number in group.starts.items() if key in clip.name]
+                settings = replace(source.label, starts=starts[0]) if starts else source.label
                 tracks = label_clip(frames, engine, settings, thermal)
                 clips[str(clip.relative_to(source.root))] = tracks
                 echo(f"{clip.name}: {len(tracks)} tracks, {sum(len(track.boxes) for track in tracks)} frames")

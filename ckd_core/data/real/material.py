@@ -51,7 +51,8 @@ class GroupSettings:
         boxes as in `patches`.
     files: patterns below the root; one with `!` in front leaves out what fits it. thermal: clips of a thermal
     camera, to which the colour one is missing. share: of all pairs. damp: factor on the pairs of clips whose name
-    contains a key: what is many times the same.
+    contains a key: what is many times the same. starts: in place of the label settings' for clips whose name contains a
+    key.
     """
 
     name: str
@@ -60,6 +61,7 @@ class GroupSettings:
     share: float = field(metadata=limits(0.0, 1.0))
     thermal: bool = False
     damp: dict[str, float] = field(default_factory=dict)
+    starts: dict[str, int] = field(default_factory=dict)
 
 
 def list_files(root: Path, group: GroupSettings) -> list[Path]:

@@ -36,13 +36,14 @@ class TeacherError(TrackingError):
 class LabelSettings:
     """How clips are labelled.
 
-    starts: frames of a clip that are searched for start boxes, spread evenly. most: start boxes kept a clip.
+    starts: frames of a clip that are searched for start boxes, spread evenly. most, most_thermal: tracks of a clip.
     length: frames followed from a start box. agree: IoU that the way there and the way back must reach.
     shortest: frames of a track worth keeping. smallest: side in pixels of a start box.
     """
 
     starts: int = 4
     most: int = 9
+    most_thermal: int = 7
     length: int = 60
     agree: float = 0.7
     shortest: int = 8
@@ -87,7 +88,7 @@ def label_clip(frames: list[Image], teacher: Teacher, settings: LabelSettings, t
     for index in indices:
         taken = [np.array(t.boxes[index - t.first]) for t in tracks if t.first <= index < t.first + len(t.boxes)]
         for found, box in propose(frames[index], median, thermal):
-            if len(tracks) >= settings.most:
+            if len(tracks) >= (settings.most_thermal if thermal else settings.most):
                 return tracks
             if min(box[2:]) < settings.smallest or any(iou_xywh(box, other) > 0.5 for other in taken):
                 continue
