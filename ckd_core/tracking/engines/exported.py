@@ -5,6 +5,7 @@ They need the network only to convert it; an engine loaded from an export folder
 
 from __future__ import annotations
 
+import functools
 import sys
 from abc import abstractmethod
 from typing import TYPE_CHECKING, Any
@@ -168,8 +169,12 @@ def openvino_program(model: Any, precision: str, threads: int, exact: bool = Fal
     return core.compile_model(model, "CPU", settings).create_infer_request()
 
 
+@functools.cache
 def openvino_core() -> Any:
-    """Return OpenVINO's entry object. The only place that imports it first.
+    """Return OpenVINO's entry object, one for the process. The only place that imports it first.
+
+    With every Core OpenVINO gives the thread another alternate stack for signals, and frees it with the Core. Cores
+    that end in the order in which they began leave the thread with a freed one, and the next signal kills the process.
 
     Raises:
         EngineUnavailableError: OpenVINO is not installed.
