@@ -11,7 +11,7 @@ from ckd_core.files import write_json, write_text
 from ckd_core.frame import BoundingBox, Modality
 from sdstrack_ros.bags.frames import BagTopics
 from sdstrack_ros.bags.report import offline_json, streaming_json, write_bag_report
-from sdstrack_ros.bags.scoring import OfflineReport, bag_input, evaluate_offline
+from sdstrack_ros.bags.scoring import OfflineReport, ReasonCounts, bag_input, evaluate_offline
 from sdstrack_ros.bags.storage import open_bag
 from sdstrack_ros.bags.streaming import evaluate_streaming
 from sdstrack_ros.bags.truth import EvaluationError
@@ -142,6 +142,10 @@ def _describe(report: OfflineReport) -> Iterator[str]:
     )
     for reason, number in sorted(report.rejections.items()):
         yield f"rejected {number} images: {reason}"
-    for reason in sorted({row.refused for row in report.rows if row.refused}):
-        yield f"refused {sum(row.refused == reason for row in report.rows)} frames: {reason}"
+    refused = ReasonCounts()
+    for row in report.rows:
+        if row.refused:
+            refused.add(row.refused)
+    for reason, number in sorted(refused.counts.items()):
+        yield f"refused {number} frames: {reason}"
     yield f"every frame: {_score_text(report.summary)}" if report.summary is not None else "no truth to score against"

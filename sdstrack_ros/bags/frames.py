@@ -22,7 +22,7 @@ from sdstrack_ros.bags.storage import (
     open_bag,
 )
 from sdstrack_ros.messages.event_window import EventDecodeError
-from sdstrack_ros.messages.stamps import NS_PER_S, stamp_of
+from sdstrack_ros.messages.stamps import NS_PER_S, UNSTAMPED, stamp_of
 from sdstrack_ros.sync.frame_builder import MILLIMETRE_M, FrameBuilder, Rejection, make_synchronizer
 from sdstrack_ros.sync.types import SyncConfig, SyncCounters, SyncedSet
 
@@ -167,6 +167,10 @@ def read_bag_frames(
             yield from build(sync.poll(deadline_ns))
         decoded = bag.decode(message)
         stamp_ns = stamp_of(decoded)
+        if stamp_ns <= 0:  # as in the node
+            stream = "rgb" if message.topic == topics.rgb else "aux"
+            _report(on_reject, Rejection(stream, message.topic, f"{message.topic}: {UNSTAMPED}"))
+            continue
         if message.topic == topics.rgb:
             yield from build(sync.add_color(stamp_ns, now_ns, decoded))
             continue

@@ -6,6 +6,7 @@ What late boxes cost is in `streaming.py`.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -15,12 +16,12 @@ from ckd_core.errors import TrackingError
 from ckd_core.evaluation.scoring.metrics import TrackSummary, summarize_track
 from ckd_core.tracking.result import StageTiming, TrackState
 from sdstrack_ros.bags.frames import BagTopics, choose_topics, read_bag_frames
-from sdstrack_ros.bags.storage import open_bag
+from sdstrack_ros.bags.storage import open_bag, plain_text
 from sdstrack_ros.bags.truth import EvaluationError, load_truth
 from sdstrack_ros.sync.frame_builder import MILLIMETRE_M
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -30,9 +31,13 @@ if TYPE_CHECKING:
     from sdstrack_ros.bags.frames import BagFrame
     from sdstrack_ros.bags.storage import Bag
     from sdstrack_ros.bags.truth import FrameTruth, RecordedTruth
-    from sdstrack_ros.sync.frame_builder import Rejection
     from sdstrack_ros.sync.types import SyncConfig, SyncCounters
 
+MAX_REASON = 300  # letters of a reason that are shown
+MAX_CAUSES = 20
+OTHER_CAUSES = "other reasons"
+# Numbers that stand by themselves, and bytes in hexadecimal; not those inside names such as rgb8.
+_NUMBER = re.compile(r"\b[0-9a-f]{8,}\b|(?<![A-Za-z_])[-+]?\d+(\.\d+)?(e[-+]?\d+)?(?![A-Za-z_])")
 # State of the frame that the tracker starts on; `TrackState` has the others.
 INIT = "INIT"
 
@@ -184,13 +189,30 @@ class BagTarget:
         return self._truth.in_order[self._colors - 1] if self._colors <= len(self._truth.in_order) else None
 
 
-def count_rejections(counts: dict[str, int]) -> Callable[[Rejection], None]:
-    """Return a function that counts rejected images by reason in `counts`."""
+class ReasonCounts:
+    """Counts reasons by cause: texts that differ only in numbers are one, whatever a message puts into them.
 
-    def count(rejection: Rejection) -> None:
-        counts[rejection.reason] = counts.get(rejection.reason, 0) + 1
+    Attributes:
+        counts: how often each cause came, by its first text.
+    """
 
-    return count
+    def __init__(self) -> None:
+        self.counts: dict[str, int] = {}
+        self._texts: dict[str, str] = {}
+
+    def add(self, reason: str) -> None:
+        """Count a reason; after `MAX_CAUSES` causes, further ones count together."""
+        text = plain_text(reason, MAX_REASON)
+        cause = _NUMBER.sub("#", text)
+        if cause not in self._texts and len(self._texts) >= MAX_CAUSES:
+            text = OTHER_CAUSES
+        else:
+            text = self._texts.setdefault(cause, text)
+        self.counts[text] = self.counts.get(text, 0) + 1
+
+    def describe(self) -> str:
+        """List the counts and reasons on one line."""
+        return "; ".join(f"{count} times: {text}" for text, count in sorted(self.counts.items()))
 
 
 def summarize_rows(rows: Sequence[FrameRow], truth: Sequence[FrameTruth]) -> TrackSummary:
@@ -228,7 +250,7 @@ def evaluate_offline(
         BagError: the recording cannot be read.
         EvaluationError: there is no box to start on, no frame that can be tracked, or the truth does not fit.
     """
-    rejections: dict[str, int] = {}
+    reasons = ReasonCounts()
     counters: list[SyncCounters] = []
     with open_bag(source.path) as bag:
         truth = load_truth(bag, source.topics.truth, truth_file)
@@ -238,13 +260,19 @@ def evaluate_offline(
                 f"a file, or pass a box to start on; the recording's topics are: {bag.describe()}"
             )
         target = BagTarget(tracker, truth, init_box)
-        frames = source.frames(bag, on_reject=count_rejections(rejections), counters=counters.append)
+        frames = source.frames(bag, on_reject=lambda rejection: reasons.add(rejection.reason), counters=counters.append)
         rows = tuple(target.track(frame) for frame in frames)
     if not rows:
-        raise EvaluationError(f"{source.path} contains no frame that can be tracked ({rejections or 'no images'})")
+        raise EvaluationError(
+            f"{source.path} contains no frame that can be tracked ({reasons.describe() or 'no images'})"
+        )
     known = truth.of_frames([row.stamp_ns for row in rows], [row.rgb for row in rows])
     if all(row.box is None for row in rows):
-        reasons = sorted({row.refused for row in rows if row.refused})
-        raise EvaluationError(f"{source.path}: the tracker was never started: {reasons or 'no frame has a true box'}")
+        refused = ReasonCounts()
+        for row in rows:
+            if row.refused:
+                refused.add(row.refused)
+        why = refused.describe() or "no frame has a true box"
+        raise EvaluationError(f"{source.path}: the tracker was never started: {why}")
     summary = summarize_rows(rows, known) if any(frame.annotated for frame in known) else None
-    return OfflineReport(rows, known, summary, counters[0], rejections)
+    return OfflineReport(rows, known, summary, counters[0], reasons.counts)

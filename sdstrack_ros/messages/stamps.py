@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any, Protocol
 
 NS_PER_S = 1_000_000_000
+# Why a message with a stamp of 0 is refused, live and from a recording.
+UNSTAMPED = "header.stamp is 0; the driver has to fill it in, frames pair by it"
 
 
 class Stamped(Protocol):

@@ -12,7 +12,7 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from ckd_core.errors import TrackingError
 from ckd_core.frame import Modality
 from sdstrack_ros.messages.camera import CameraError, PinholeCamera
-from sdstrack_ros.messages.stamps import NS_PER_S, stamp_of
+from sdstrack_ros.messages.stamps import NS_PER_S, UNSTAMPED, stamp_of
 from sdstrack_ros.node.faults import guarded
 from sdstrack_ros.node.qos import on_incompatible, sensor_qos
 from sdstrack_ros.node.silence import CAMERA_INFO, SilenceWatch, Stream
@@ -175,9 +175,9 @@ class ImageTopics:
     def _store(self, name: str, message: Any, source: SimpleFilter) -> None:
         self._health.arrived(name, time.monotonic())
         if stamp_of(message) <= 0:
-            topic, reason = self._topics[name], "header.stamp is 0; the driver has to fill it in, frames pair by it"
-            self._health.rejected(name, f"{topic}: {reason}")
-            self.faults.record(topic, reason)
+            topic = self._topics[name]
+            self._health.rejected(name, f"{topic}: {UNSTAMPED}")
+            self.faults.record(topic, UNSTAMPED)
             return
         source.signalMessage(message)
 

@@ -66,7 +66,7 @@ def test_ambiguous_and_unrecognisable_topics_are_asked_for(tmp_path: Path) -> No
         BagError, match=r"2 topics could be meant \(/depth0/image, /depth1/image\); name the one to read"
     ):
         list(read_frames(two, Modality.DEPTH))
-    unnamed = custom_bag(tmp_path / "unnamed", [("/a", IMAGE, 0, image_message(0))])
+    unnamed = custom_bag(tmp_path / "unnamed", [("/a", IMAGE, 0, image_message(1))])
     with pytest.raises(BagError, match="no topic name identifies the colour or the depth images"):
         list(read_frames(unnamed, Modality.DEPTH))
     assert len(list(read_frames(unnamed, Modality.DEPTH, BagTopics(rgb="/a")))) == 1
@@ -83,7 +83,7 @@ def test_unknown_message_types_are_named_and_do_no_harm(tmp_path: Path) -> None:
             for i in range(3):
                 writer.write(odd, i * 10**8, b"\x00\x01\x00\x00\x07")
             for i in range(images):
-                data = typestore().serialize_cdr(image_message(i * 10**8), IMAGE)
+                data = typestore().serialize_cdr(image_message((i + 1) * 10**8), IMAGE)
                 writer.write(good, i * 10**8, bytes(data))
     assert len(list(read_frames(tmp_path / "mixed", Modality.DEPTH))) == 3
     wrong = BagTopics(rgb="/camera/color/odd")
