@@ -9,16 +9,8 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import yaml
 from ament_index_python.packages import get_package_share_directory
-from launch.actions import (
-    DeclareLaunchArgument,
-    EmitEvent,
-    OpaqueFunction,
-    RegisterEventHandler,
-    SetEnvironmentVariable,
-)
-from launch.conditions import IfCondition
+from launch.actions import DeclareLaunchArgument, EmitEvent, GroupAction, OpaqueFunction, RegisterEventHandler
 from launch.event_handlers import OnProcessStart
 from launch.events import matches_action
 from launch.substitutions import LaunchConfiguration
@@ -27,13 +19,25 @@ from launch_ros.event_handlers import OnStateTransition
 from launch_ros.events.lifecycle import ChangeState
 from launch_ros.parameter_descriptions import ParameterValue
 from lifecycle_msgs.msg import Transition
+from rclpy.utilities import get_rmw_implementation_identifier
 
 from launch import LaunchContext, LaunchDescription
+from sdstrack_ros.parameters.launch_arguments import (
+    NODE_NAME,
+    check_modality,
+    config_file,
+    node_name,
+    parameters_from,
+    profile_environment,
+    rviz_remappings,
+    settings_of_node,
+    switch,
+)
+from sdstrack_ros.parameters.spec import ParameterError
 
 if TYPE_CHECKING:
     from launch.action import Action
 
-CONFIG_OF_MODALITY = {"depth": "rgbd", "thermal": "rgbt", "event": "rgbe"}
 # Arguments that are not empty become parameters of the same name, and override the config file.
 PARAMETER_ARGUMENTS = {
     "modality": "auxiliary camera: depth, thermal or event; empty: as in the config file",
@@ -45,136 +49,138 @@ PARAMETER_ARGUMENTS = {
     "events_topic": "topic of the event packets",
     "camera_info_topic": "topic of the colour camera's calibration",
     "transport": "raw or compressed",
+    "sync_policy": "tolerant, approximate or exact",
+    "init_box": "box to start on in the first frame: x,y,width,height in pixels",
 }
-# Humble and Jazzy read the first, Kilted and later the second.
-PROFILE_VARIABLES = ("FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE")
+OTHER_ARGUMENTS = {
+    "config": ("", "parameter file: a path, or the name of one in this package's config/"),
+    "namespace": ("", "namespace of the node"),
+    "lifecycle": ("true", "configure and activate the node; false leaves that to a lifecycle manager"),
+    "autostart": ("", "true: the node configures and activates itself, not launch; empty: as in the config file"),
+    "respawn": ("false", "restart the node when it ends, and let it configure and activate itself"),
+    "rviz": ("false", "start RViz"),
+    "fixed_frame": ("", "fixed frame of RViz; empty: camera_color_optical_frame"),
+    "use_sim_time": ("false", "take the time from /clock"),
+}
+RESPAWN_DELAY_S = 1.0
 
 
 def generate_launch_description() -> LaunchDescription:
     """Declare the arguments; everything that depends on their values is built in `start`."""
     arguments = [
-        DeclareLaunchArgument(name, default_value="", description=text) for name, text in PARAMETER_ARGUMENTS.items()
+        *(
+            DeclareLaunchArgument(name, default_value="", description=text)
+            for name, text in PARAMETER_ARGUMENTS.items()
+        ),
+        *(
+            DeclareLaunchArgument(name, default_value=default, description=text)
+            for name, (default, text) in OTHER_ARGUMENTS.items()
+        ),
     ]
-    return LaunchDescription(
-        [
-            *arguments,
-            DeclareLaunchArgument(
-                "config",
-                default_value="",
-                description="parameter file: a path, or the name of one in this package's config/",
-            ),
-            DeclareLaunchArgument("namespace", default_value="", description="namespace of the node"),
-            DeclareLaunchArgument("lifecycle", default_value="true", description="configure and activate the node"),
-            DeclareLaunchArgument("rviz", default_value="false", description="start RViz"),
-            DeclareLaunchArgument(
-                "fixed_frame", default_value="", description="fixed frame of RViz; empty: camera_color_optical_frame"
-            ),
-            DeclareLaunchArgument("use_sim_time", default_value="false", description="take the time from /clock"),
-            OpaqueFunction(function=start),
-        ]
-    )
+    # Without the group, our arguments and their defaults would stay set for whatever the including file starts next.
+    return LaunchDescription([GroupAction([*arguments, OpaqueFunction(function=start)])])
 
 
 def start(context: LaunchContext) -> list[Action]:
-    """Build the node, its transitions, RViz and the Fast DDS profile from the values of the arguments."""
+    """Build the node, its transitions and RViz from the values of the arguments.
+
+    Raises:
+        ParameterError: an argument or the config file cannot be used; nothing has been started.
+    """
     share = Path(get_package_share_directory("sdstrack_ros"))
-    arguments = {name: LaunchConfiguration(name).perform(context) for name in PARAMETER_ARGUMENTS}
-    overrides = {name: value for name, value in arguments.items() if value}
-    # The node declares all of them as strings, even if the text looks like a number.
-    parameters: dict[str, Any] = {name: ParameterValue(value, value_type=str) for name, value in overrides.items()}
-    sim_time = is_true(LaunchConfiguration("use_sim_time").perform(context))
-    parameters["use_sim_time"] = sim_time
-    config = config_file(share, LaunchConfiguration("config").perform(context), arguments["modality"])
-    namespace, frame = (LaunchConfiguration(name).perform(context) for name in ("namespace", "fixed_frame"))
+    value = {name: LaunchConfiguration(name).perform(context) for name in (*PARAMETER_ARGUMENTS, *OTHER_ARGUMENTS)}
+    overrides = parameters_from({name: value[name] for name in PARAMETER_ARGUMENTS})
+    name = node_name(context.launch_configurations.get("ros_namespace", ""), value["namespace"])
+    config = config_file(share, value["config"], value["modality"])
+    settings = settings_of_node(config, name)
+    check_modality(config, settings, value["modality"])
+    lifecycle, respawn, rviz, sim_time = (
+        switch(name, value[name]) for name in ("lifecycle", "respawn", "rviz", "use_sim_time")
+    )
+    itself = starts_itself(value["autostart"], lifecycle, respawn, settings)
+    if value["autostart"] or respawn:
+        overrides["autostart"] = itself
+    environment = profile_environment(
+        share, os.environ, os.environ.get("RMW_IMPLEMENTATION") or get_rmw_implementation_identifier()
+    )
     node = LifecycleNode(
         package="sdstrack_ros",
         executable="tracker_node",
-        name="tracker",
-        namespace=namespace,
-        parameters=[str(config), parameters],
+        name=NODE_NAME,
+        namespace=value["namespace"].rstrip("/") or value["namespace"],
+        parameters=[str(config), {**launch_parameters(overrides), "use_sim_time": sim_time}],
+        additional_env=environment,
+        respawn=respawn,
+        respawn_delay=RESPAWN_DELAY_S,
         output="screen",
     )
-    rviz = Node(
-        package="rviz2",
-        executable="rviz2",
-        name="rviz2",
-        arguments=["-d", str(share / "config" / "sdstrack.rviz"), *(["-f", frame] if frame else [])],
-        parameters=[{"use_sim_time": sim_time}],
-        remappings=rviz_remappings(namespace, settings_in(config) | overrides),
-        condition=IfCondition(LaunchConfiguration("rviz")),
-    )
-    transitions = lifecycle_transitions(node) if is_true(LaunchConfiguration("lifecycle").perform(context)) else []
-    return [*profile_variables(share), *transitions, node, rviz]
+    actions = [*(lifecycle_transitions(node) if lifecycle and not itself else []), node]
+    if rviz:
+        frame = ["-f", value["fixed_frame"]] if value["fixed_frame"] else []
+        actions.append(
+            Node(
+                package="rviz2",
+                executable="rviz2",
+                name="rviz2",
+                arguments=["-d", str(share / "config" / "sdstrack.rviz"), *frame],
+                parameters=[{"use_sim_time": sim_time}],
+                remappings=rviz_remappings(name, settings | overrides),
+                additional_env=environment,
+            )
+        )
+    return actions
 
 
-def config_file(share: Path, config: str, modality: str) -> Path:
-    """Return the parameter file: by path or name, else the one of the modality (empty: depth).
+def launch_parameters(values: dict[str, Any]) -> dict[str, Any]:
+    """Return parameters as launch_ros takes them; a text without a type may become a number there."""
 
-    Args:
-        share: the package's share folder.
-        config: path of a parameter file, or the name of one in config/, with or without .yaml; may be empty.
-        modality: depth, thermal, event, or empty.
+    def converted(value: Any) -> Any:
+        if isinstance(value, str):
+            return ParameterValue(value, value_type=str)
+        return list(value) if isinstance(value, tuple) else value
+
+    return {name: converted(value) for name, value in values.items()}
+
+
+def starts_itself(autostart: str, lifecycle: bool, respawn: bool, settings: dict[str, Any]) -> bool:
+    """Whether the node configures and activates itself.
+
+    A restarted node has to: launch would send its request to the process that has died.
 
     Raises:
-        FileNotFoundError: there is no such file; the message lists the shipped names.
+        ParameterError: the arguments contradict each other.
     """
-    name = config or CONFIG_OF_MODALITY.get(modality, "rgbd")
-    shipped = share / "config" / f"{name.removesuffix('.yaml')}.yaml"
-    path = shipped if shipped.is_file() else Path(name).expanduser()
-    if not path.is_file():
-        names = ", ".join(sorted(file.stem for file in (share / "config").glob("*.yaml")))
-        raise FileNotFoundError(f"config '{config}' is neither a file nor one of: {names}")
-    return path
-
-
-def settings_in(config: Path) -> dict[str, Any]:
-    """Return the parameters that a parameter file sets."""
-    sections = yaml.safe_load(config.read_text()) or {}
-    return {name: value for section in sections.values() for name, value in section["ros__parameters"].items()}
-
-
-def rviz_remappings(namespace: str, settings: dict[str, Any]) -> list[tuple[str, str]]:
-    """Map the topic names in sdstrack.rviz, and those that RViz derives from them, to the topics in use."""
-    prefix = f"/{namespace.strip('/')}" if namespace.strip("/") else ""
-
-    def resolved(parameter: str, default: str) -> str:
-        name = settings.get(parameter) or default
-        return name if name.startswith("/") else f"{prefix}/{name}"
-
-    calibration = resolved("camera_info_topic", "camera_info")
-    names = [(f"/tracker/{name}", f"{prefix}/tracker/{name}") for name in ("overlay", "markers", "init_point")]
-    names += [("/rgb/image_raw", resolved("rgb_topic", "rgb/image_raw")), ("/rgb/camera_info", calibration)]
-    if settings.get("modality", "depth") == "depth":  # depth is registered to colour, so it shares its calibration
-        names += [("/aux/image_raw", resolved("aux_topic", "aux/image_raw")), ("/aux/camera_info", calibration)]
-    return names
+    if not autostart:
+        return (respawn and lifecycle) or settings.get("autostart") is True
+    itself = switch("autostart", autostart)
+    if itself and not lifecycle:
+        raise ParameterError("autostart:=true contradicts lifecycle:=false: the node or a lifecycle manager, not both")
+    if respawn and lifecycle and not itself:
+        raise ParameterError("respawn:=true needs autostart:=true, or lifecycle:=false and a lifecycle manager")
+    return itself
 
 
 def lifecycle_transitions(node: LifecycleNode) -> list[Action]:
-    """Configure the node when its process has started, and activate it when it is configured."""
-    configure = EmitEvent(
-        event=ChangeState(lifecycle_node_matcher=matches_action(node), transition_id=Transition.TRANSITION_CONFIGURE)
-    )
-    activate = EmitEvent(
-        event=ChangeState(lifecycle_node_matcher=matches_action(node), transition_id=Transition.TRANSITION_ACTIVATE)
-    )
+    """Configure the node when its process has started, and activate it when that configure has succeeded.
+
+    Only then: whoever configures the node later, after a failure or a cleanup, wants to find it inactive.
+    """
+
+    def request(transition: int) -> Action:
+        return EmitEvent(event=ChangeState(lifecycle_node_matcher=matches_action(node), transition_id=transition))
+
+    def activate(context: LaunchContext) -> list[Action]:
+        configured = context.locals.event.goal_state == "inactive"
+        return [request(Transition.TRANSITION_ACTIVATE)] if configured else []
+
     return [
-        RegisterEventHandler(OnProcessStart(target_action=node, on_start=[configure])),
+        RegisterEventHandler(OnProcessStart(target_action=node, on_start=[request(Transition.TRANSITION_CONFIGURE)])),
         RegisterEventHandler(
             OnStateTransition(
-                target_lifecycle_node=node, start_state="configuring", goal_state="inactive", entities=[activate]
+                target_lifecycle_node=node,
+                start_state="configuring",
+                entities=[OpaqueFunction(function=activate)],
+                handle_once=True,
             )
         ),
     ]
-
-
-def profile_variables(share: Path) -> list[Action]:
-    """Point Fast DDS to the profile for images, unless the user has set one."""
-    if any(os.environ.get(name) for name in PROFILE_VARIABLES):
-        return []
-    profile = str(share / "config" / "fastdds.xml")
-    return [SetEnvironmentVariable(name, profile) for name in PROFILE_VARIABLES]
-
-
-def is_true(text: str) -> bool:
-    """Whether the text of an argument means yes."""
-    return text.strip().lower() in {"true", "1", "yes", "on"}

@@ -1,15 +1,23 @@
+"""The launch files, alone and inside a bringup. Each case runs on launch itself, too, where that is installed."""
+
 from __future__ import annotations
 
+import importlib.util
+import re
+import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree as ET
 
 import pytest
 import yaml
 from lifecycle_msgs.msg import Transition
 
-import testkit.launch_fake as fake
+from sdstrack_ros.parameters.launch_arguments import PROFILE_VARIABLES
+from sdstrack_ros.parameters.spec import ParameterError
 from sdstrack_ros.parameters.table import TABLE, settings_from_yaml
+from testkit.launch_fake import fake_launch
+from testkit.launch_system import LaunchSystem, launch_system
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -17,81 +25,229 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parents[2]
 CONFIGS = sorted((ROOT / "config").glob("*.yaml"))
 LAUNCH = ROOT / "launch"
+TRACKER = LAUNCH / "tracker.launch.py"
+CONFIGURE, ACTIVATE = Transition.TRANSITION_CONFIGURE, Transition.TRANSITION_ACTIVATE
+YES, NO = ("true", "True", "yes", "on", "1"), ("false", "no", "OFF", "0")
 
 
-@pytest.fixture(autouse=True)
-def launch_system(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    for name in ("FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE"):
+@pytest.fixture(params=["stand-in", "launch"])
+def system(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[LaunchSystem]:
+    for name in (*PROFILE_VARIABLES, "RMW_IMPLEMENTATION"):
         monkeypatch.delenv(name, raising=False)
-    with fake.fake_launch(ROOT):
-        yield
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr("ament_index_python.packages.get_package_share_directory", lambda package: str(ROOT))
+    if request.param == "stand-in":
+        with fake_launch():
+            yield launch_system(monkeypatch)
+        return
+    for module in ("launch.actions", "launch_ros"):
+        if importlib.util.find_spec(module) is None:
+            pytest.skip(
+                f"{module.partition('.')[0]} is not installed: it has no wheels, only ROS distributions have it"
+            )
+    yield launch_system(monkeypatch)
 
 
-def tracker(launched: fake.Launched) -> fake.LifecycleNode:
-    (node,) = launched.of(fake.LifecycleNode)
-    return node
+def test_arguments_become_parameters_and_the_config_keeps_the_rest(system: LaunchSystem) -> None:
+    arguments = {"config": "realsense", "model": "1", "namespace": "arm", "use_sim_time": "true", "init_box": "2,1,6,8"}
+    system.include(TRACKER, arguments)
+    node = system.tracker
+    assert node.name == "/arm/tracker"
+    assert node.parameter_files[0] == ROOT / "config" / "realsense.yaml"
+    assert node.overrides == {"model": "1", "use_sim_time": True, "init_box": [2.0, 1.0, 6.0, 8.0]}
+    assert not node.respawn
 
 
-def test_tracker_launch_passes_arguments_as_parameters_and_keeps_the_config_for_the_rest() -> None:
-    launched = fake.launched(
-        LAUNCH / "tracker.launch.py",
-        {"config": "realsense", "model": "ckd_b256", "namespace": "arm", "use_sim_time": "true"},
-    )
-    node = tracker(launched)
-    config, overrides = node.parameters
-    assert (node.package, node.executable, node.namespace) == ("sdstrack_ros", "tracker_node", "arm")
-    assert config == str(ROOT / "config" / "realsense.yaml")
-    assert overrides == {"model": fake.ParameterValue("ckd_b256", str), "use_sim_time": True}
-    assert set(overrides) - {"use_sim_time"} <= set(TABLE)
-
-
-def test_every_argument_that_becomes_a_parameter_is_in_the_table() -> None:
-    launched = fake.launched(LAUNCH / "tracker.launch.py", {})
-    own = {"config", "namespace", "lifecycle", "rviz", "fixed_frame", "use_sim_time"}
-    assert set(launched.declared) - own <= set(TABLE)
+def test_every_argument_that_becomes_a_parameter_is_in_the_table(system: LaunchSystem) -> None:
+    own = {"config", "namespace", "lifecycle", "respawn", "rviz", "fixed_frame", "use_sim_time"}
+    assert set(system.declared(TRACKER)) - own <= set(TABLE)
 
 
 @pytest.mark.parametrize(
     ("name", "modality"), [("rgbd", "depth"), ("rgbt", "thermal"), ("rgbe", "event")], ids=lambda value: value
 )
-def test_modality_launch_files_choose_modality_and_config(name: str, modality: str) -> None:
-    launched = fake.launched(LAUNCH / f"{name}.launch.py", {"device": "cpu"})
-    config, overrides = tracker(launched).parameters
-    assert Path(config).stem == name
-    assert overrides["modality"].value == modality
-    assert settings_from_yaml(Path(config)).modality == modality
+def test_modality_launch_files_choose_modality_and_config(system: LaunchSystem, name: str, modality: str) -> None:
+    path = LAUNCH / f"{name}.launch.py"
+    assert system.declared(path) == system.declared(TRACKER)
+    system.include(path, {"device": "cpu", "sync_policy": "exact"})
+    node = system.tracker
+    assert node.parameter_files[0].stem == name
+    assert node.overrides == {"modality": modality, "device": "cpu", "sync_policy": "exact", "use_sim_time": False}
+    assert settings_from_yaml(node.parameter_files[0]).modality == modality
 
 
-def test_transitions_configure_at_process_start_and_activate_once_configured() -> None:
-    launched = fake.launched(LAUNCH / "tracker.launch.py", {})
-    node = tracker(launched)
-    started, configured = (handler.event_handler for handler in launched.of(fake.RegisterEventHandler))
-    assert started.target_action is node
-    assert started.on_start[0].event.transition_id == Transition.TRANSITION_CONFIGURE
-    assert started.on_start[0].event.lifecycle_node_matcher(node)
-    assert (configured.start_state, configured.goal_state) == ("configuring", "inactive")
-    assert configured.entities[0].event.transition_id == Transition.TRANSITION_ACTIVATE
+# Inside a bringup
 
 
-def test_a_lifecycle_manager_may_drive_the_node() -> None:
-    assert not fake.launched(LAUNCH / "tracker.launch.py", {"lifecycle": "false"}).of(fake.RegisterEventHandler)
+def test_nothing_leaks_into_the_including_file(system: LaunchSystem) -> None:
+    from launch.actions import DeclareLaunchArgument, ExecuteProcess
+
+    system.context.launch_configurations["map"] = "hall"
+    robot_model = DeclareLaunchArgument("model", default_value="lite", choices=["standard", "lite"])
+    for name in ("tracker", "rgbd", "rgbt", "rgbe"):
+        system.visit(system.inclusion(LAUNCH / f"{name}.launch.py", {}))
+        assert dict(system.context.launch_configurations) == {"map": "hall"}
+    system.visit(system.inclusion(LAUNCH / "replay.launch.py", {"bag": "walk"}))
+    assert dict(system.context.launch_configurations) == {"map": "hall", "bag": "walk"}
+    system.visit(robot_model, ExecuteProcess(cmd=["camera"]))
+    assert system.context.launch_configurations["model"] == "lite"
+    assert not set(PROFILE_VARIABLES) & set(system.processes[-1].environment)
+    assert all(set(PROFILE_VARIABLES) <= set(node.environment) for node in system.of("tracker_node"))
 
 
-def test_both_names_of_the_profile_variable_are_set_unless_the_user_set_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    variables = fake.launched(LAUNCH / "tracker.launch.py", {}).of(fake.SetEnvironmentVariable)
-    assert {variable.name for variable in variables} == {
-        "FASTRTPS_DEFAULT_PROFILES_FILE",
-        "FASTDDS_DEFAULT_PROFILES_FILE",
-    }
-    assert {variable.value for variable in variables} == {str(ROOT / "config" / "fastdds.xml")}
-    monkeypatch.setenv("FASTDDS_DEFAULT_PROFILES_FILE", "own.xml")
-    assert not fake.launched(LAUNCH / "tracker.launch.py", {}).of(fake.SetEnvironmentVariable)
+def test_two_trackers_of_one_bringup_keep_their_own_topics_and_parameters(system: LaunchSystem) -> None:
+    from launch.actions import GroupAction
+
+    front = {"namespace": "front", "config": "realsense", "rgb_topic": "/front/color", "aux_topic": "/front/depth"}
+    front |= {"init_box": "2,1,6,8", "autostart": "true", "transport": "compressed"}
+    rear = {"namespace": "rear"}
+    system.visit(
+        GroupAction([system.inclusion(LAUNCH / "rgbd.launch.py", front)]),
+        GroupAction([system.inclusion(LAUNCH / "rgbt.launch.py", rear)]),
+    )
+    first, second = system.of("tracker_node")
+    assert (first.name, second.name) == ("/front/tracker", "/rear/tracker")
+    assert first.overrides["rgb_topic"] == "/front/color"
+    assert second.parameter_files[0].stem == "rgbt"
+    assert second.overrides == {"modality": "thermal", "use_sim_time": False}
 
 
-def test_rviz_topics_are_remapped_to_those_in_use() -> None:
-    launched = fake.launched(LAUNCH / "tracker.launch.py", {"rviz": "true", "config": "zed", "namespace": "arm"})
-    (rviz,) = launched.of(fake.Node)
-    assert dict(rviz.remappings) == {
+def test_a_config_that_an_earlier_include_has_left_set_is_refused_before_a_process_starts(system: LaunchSystem) -> None:
+    system.visit(system.inclusion(LAUNCH / "rgbd.launch.py", {"namespace": "front", "config": "realsense"}))
+    with pytest.raises(ParameterError, match=r"'thermal' contradicts config .*realsense.yaml, which is for 'depth'"):
+        system.visit(system.inclusion(LAUNCH / "rgbt.launch.py", {"namespace": "rear"}))
+    assert len(system.processes) == 1
+
+
+def test_arguments_of_the_bringup_stay_out_of_a_group_that_forwards_none(system: LaunchSystem) -> None:
+    from launch.actions import GroupAction
+
+    system.context.launch_configurations |= {"device": "/dev/video0", "model": "ur5e", "rviz": "true"}
+    tracker = system.inclusion(LAUNCH / "rgbd.launch.py", {"namespace": "front"})
+    system.visit(GroupAction([tracker], forwarding=False))
+    assert system.tracker.overrides == {"modality": "depth", "use_sim_time": False}
+    assert system.processes == [system.tracker]
+    assert system.context.launch_configurations["device"] == "/dev/video0"
+    with pytest.raises(ParameterError, match="argument 'device' cannot be '/dev/video0'"):
+        system.visit(tracker)
+
+
+def test_the_bringup_in_the_documentation_does_what_it_says(system: LaunchSystem, tmp_path: Path) -> None:
+    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "robots.md").read_text(), re.DOTALL)
+    bringup = tmp_path / "bringup.launch.py"
+    bringup.write_text(code)
+    system.include(bringup, {})
+    front, rear = system.of("tracker_node")
+    assert (front.name, front.parameter_files[0].stem, front.overrides["modality"]) == (
+        "/front/tracker",
+        "realsense",
+        "depth",
+    )
+    assert (rear.name, rear.parameter_files[0].stem, rear.overrides["modality"]) == (
+        "/rear/tracker",
+        "flir_rgbt",
+        "thermal",
+    )
+
+
+@pytest.mark.parametrize("name", ["lifecycle", "respawn", "rviz", "use_sim_time"])
+def test_switches_take_every_usual_word(system: LaunchSystem, name: str) -> None:
+    def outcome(text: str) -> tuple[Any, ...]:
+        system.processes.clear()
+        system.include(TRACKER, {name: text})
+        process = system.tracker
+        return (len(system.processes), process.respawn, process.overrides, bool(system.process_started(process)))
+
+    yes, no = outcome("true"), outcome("false")
+    assert yes != no
+    assert [outcome(text) for text in YES] == [yes] * len(YES)
+    assert [outcome(text) for text in NO] == [no] * len(NO)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        ({"rviz": "maybe"}, "argument 'rviz' cannot be 'maybe'; expected one of true, yes"),
+        ({"lifecycle": ""}, "argument 'lifecycle' cannot be ''"),
+        ({"respawn": "2"}, "argument 'respawn' cannot be '2'"),
+        ({"use_sim_time": "sim"}, "argument 'use_sim_time'"),
+        ({"autostart": "later"}, "argument 'autostart'"),
+        ({"autostart": "true", "lifecycle": "false"}, "autostart:=true contradicts lifecycle:=false"),
+        ({"autostart": "false", "respawn": "true"}, "respawn:=true needs autostart:=true"),
+        ({"modality": "radar"}, "'modality' cannot be 'radar': expected string, depth, thermal, event"),
+        ({"sync_policy": "loose"}, "'sync_policy' cannot be 'loose'"),
+        ({"transport": "zip"}, "'transport' cannot be 'zip'"),
+        ({"init_box": "200,150,60"}, "argument 'init_box' cannot be '200,150,60'; expected x,y,width,height"),
+        ({"init_box": "200,150,0,80"}, "argument 'init_box' cannot be '200,150,0,80'"),
+        ({"init_box": "nan,150,60,80"}, "'init_box' cannot be"),
+        ({"config": "realsens"}, "config 'realsens' is neither a file nor one of: .*realsense"),
+        ({"config": "flir_rgbt", "modality": "depth"}, "which is for 'thermal'"),
+    ],
+)
+def test_an_argument_that_cannot_be_used_is_refused_before_a_process_starts(
+    system: LaunchSystem, arguments: dict[str, str], reason: str
+) -> None:
+    with pytest.raises(ParameterError, match=reason):
+        system.include(TRACKER, arguments)
+    assert not system.processes
+
+
+@pytest.mark.parametrize("config", ["realsense", "realsense.yaml", str(ROOT / "config" / "realsense.yaml")])
+def test_a_config_is_named_with_or_without_its_ending_or_by_path(system: LaunchSystem, config: str) -> None:
+    system.include(LAUNCH / "rgbd.launch.py", {"config": config})
+    assert system.tracker.parameter_files[0] == ROOT / "config" / "realsense.yaml"
+
+
+# Names
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "robot1: {tracker: {ros__parameters: {rgb_topic: cam}}}",
+        "/robot1/tracker: {ros__parameters: {rgb_topic: cam}}",
+        "/**/tracker: {ros__parameters: {rgb_topic: cam}}",
+        "/**: {tracker: {ros__parameters: {rgb_topic: cam}}}",
+        "/*/tracker: {ros__parameters: {rgb_topic: cam}}",
+        "/**: {ros__parameters: {rgb_topic: nowhere}}\nrobot1: {tracker: {ros__parameters: {rgb_topic: cam}}}",
+        "tracker: {ros__parameters: {rgb_topic: other}}\nrobot1/tracker: {ros__parameters: {rgb_topic: cam}}",
+    ],
+)
+def test_parameter_files_may_nest_namespaces(system: LaunchSystem, tmp_path: Path, text: str) -> None:
+    config = tmp_path / "robots.yaml"
+    config.write_text(text)
+    system.include(TRACKER, {"config": str(config), "namespace": "robot1/", "rviz": "true"})
+    assert system.tracker.name == "/robot1/tracker"
+    assert system.of("rviz2")[0].remappings["/rgb/image_raw"] == "/robot1/cam"
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("/robot2/tracker: {ros__parameters: {}}", "has parameters for /robot2/tracker; expected some for /tracker"),
+        ("camera: {driver: {ros__parameters: {}}}", "has parameters for /camera/driver; expected"),
+        ("/*/tracker: {ros__parameters: {}}", "has parameters for /"),
+        ("modality: depth", r"expected `ros__parameters:` with values below '/modality'"),
+        ("tracker: {ros__parameters: 3}", "expected values by name"),
+        ("", r"expected `ros__parameters:`"),
+        ("a: [", "is not valid YAML"),
+    ],
+)
+def test_a_parameter_file_of_another_node_is_refused(
+    system: LaunchSystem, tmp_path: Path, text: str, reason: str
+) -> None:
+    config = tmp_path / "other.yaml"
+    config.write_text(text)
+    with pytest.raises(ParameterError, match=reason):
+        system.include(TRACKER, {"config": str(config)})
+    assert not system.processes
+
+
+def test_rviz_topics_are_remapped_to_those_in_use(system: LaunchSystem) -> None:
+    system.include(TRACKER, {"rviz": "true", "config": "zed", "namespace": "arm"})
+    (rviz,) = system.of("rviz2")
+    names = {name: target for name, target in rviz.remappings.items() if not name.startswith("__")}
+    assert names == {
         "/tracker/overlay": "/arm/tracker/overlay",
         "/tracker/markers": "/arm/tracker/markers",
         "/tracker/init_point": "/arm/tracker/init_point",
@@ -100,40 +256,162 @@ def test_rviz_topics_are_remapped_to_those_in_use() -> None:
         "/aux/image_raw": "/zed/zed_node/depth/depth_registered",
         "/aux/camera_info": "/zed/zed_node/rgb/color/rect/camera_info",
     }
-    assert "-f" not in rviz.arguments
+    assert "-f" not in rviz.words
 
 
-def test_rviz_shows_a_point_cloud_for_depth_only() -> None:
-    arguments = {"rviz": "true", "modality": "thermal", "rgb_topic": "left", "fixed_frame": "map"}
-    (rviz,) = fake.launched(LAUNCH / "tracker.launch.py", arguments).of(fake.Node)
-    names = dict(rviz.remappings)
-    assert names["/rgb/image_raw"] == "/left"
-    assert names["/rgb/camera_info"] == "/camera_info"
-    assert "/aux/image_raw" not in names
-    assert rviz.arguments[-2:] == ["-f", "map"]
+@pytest.mark.parametrize(
+    ("namespace", "prefix"),
+    [("", "/rear"), ("left", "/rear/left"), ("left/", "/rear/left"), ("/left", "/left"), ("/", "")],
+)
+def test_rviz_follows_pushed_namespaces_and_private_names(system: LaunchSystem, namespace: str, prefix: str) -> None:
+    from launch.actions import GroupAction
+    from launch_ros.actions import PushRosNamespace
+
+    arguments = {"rviz": "on", "namespace": namespace, "rgb_topic": "~/cam", "camera_info_topic": "/info"}
+    system.visit(GroupAction([PushRosNamespace("rear"), system.inclusion(TRACKER, arguments)]))
+    names = system.of("rviz2")[0].remappings
+    assert system.tracker.name == f"{prefix}/tracker"
+    assert names["/tracker/overlay"] == f"{prefix}/tracker/overlay"
+    assert names["/rgb/image_raw"] == f"{prefix}/tracker/cam"
+    assert names["/aux/image_raw"] == f"{prefix}/aux/image_raw"
+    assert names["/rgb/camera_info"] == "/info"
 
 
-@pytest.mark.parametrize("config", ["realsense", "realsense.yaml", str(ROOT / "config" / "realsense.yaml")])
-def test_a_config_is_named_with_or_without_its_ending_or_by_path(config: str) -> None:
-    launched = fake.launched(LAUNCH / "rgbd.launch.py", {"config": config})
-    assert tracker(launched).parameters[0] == str(ROOT / "config" / "realsense.yaml")
+def test_rviz_shows_a_point_cloud_for_depth_only(system: LaunchSystem) -> None:
+    system.include(TRACKER, {"rviz": "true", "modality": "thermal", "rgb_topic": "left", "fixed_frame": "map"})
+    (rviz,) = system.of("rviz2")
+    assert rviz.remappings["/rgb/image_raw"] == "/left"
+    assert rviz.remappings["/rgb/camera_info"] == "/camera_info"
+    assert "/aux/image_raw" not in rviz.remappings
+    assert rviz.words[rviz.words.index("-f") + 1] == "map"
 
 
-def test_an_unknown_config_is_refused_with_the_known_names() -> None:
-    with pytest.raises(FileNotFoundError, match="realsense"):
-        fake.launched(LAUNCH / "tracker.launch.py", {"config": "realsens"})
+# Lifecycle
 
 
-def test_replay_publishes_the_clock_and_sets_sim_time() -> None:
-    launched = fake.launched(LAUNCH / "replay.launch.py", {"bag": "walk", "loop": "true", "rate": "0.5"})
-    (process,) = launched.of(fake.ExecuteProcess)
-    assert process.cmd == ["ros2", "bag", "play", "walk", "--clock", "100", "--rate", "0.5", "--loop"]
-    assert tracker(launched).parameters[1]["use_sim_time"] is True
+def test_launch_configures_at_process_start_and_activates_what_it_has_configured(system: LaunchSystem) -> None:
+    system.include(TRACKER, {})
+    node = system.tracker
+    assert system.process_started(node) == [CONFIGURE]
+    assert system.state_changed(node, "unconfigured", "configuring") == []
+    assert system.state_changed(node, "configuring", "inactive") == [ACTIVATE]
+    assert system.state_changed(node, "activating", "active") == []
 
 
-def test_replay_needs_a_bag() -> None:
-    with pytest.raises(fake.LaunchError, match="bag"):
-        fake.launched(LAUNCH / "replay.launch.py", {})
+@pytest.mark.parametrize("first", ["inactive", "unconfigured", "errorprocessing"])
+def test_a_later_configure_by_hand_does_not_activate(system: LaunchSystem, first: str) -> None:
+    system.include(TRACKER, {})
+    system.process_started(system.tracker)
+    assert system.state_changed(system.tracker, "configuring", first) == ([ACTIVATE] if first == "inactive" else [])
+    for _ in range(2):
+        assert system.state_changed(system.tracker, "configuring", "inactive") == []
+
+
+def test_two_trackers_are_configured_and_activated_one_by_one(system: LaunchSystem) -> None:
+    for namespace in ("front", "rear"):
+        system.include(TRACKER, {"namespace": namespace})
+    front, rear = system.of("tracker_node")
+    assert system.process_started(front) == [CONFIGURE]
+    assert system.state_changed(front, "configuring", "inactive") == [ACTIVATE]
+    assert system.process_started(rear) == [CONFIGURE]
+    assert system.state_changed(rear, "configuring", "inactive") == [ACTIVATE]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "overrides", "respawn"),
+    [
+        ({"lifecycle": "false"}, {}, False),
+        ({"lifecycle": "false", "respawn": "true"}, {"autostart": False}, True),
+        ({"autostart": "true"}, {"autostart": True}, False),
+        ({"respawn": "true"}, {"autostart": True}, True),
+        ({"respawn": "yes", "autostart": "on"}, {"autostart": True}, True),
+    ],
+)
+def test_launch_asks_for_no_transition_where_the_node_or_a_manager_drives(
+    system: LaunchSystem, arguments: dict[str, str], overrides: dict[str, Any], respawn: bool
+) -> None:
+    system.include(TRACKER, arguments)
+    node = system.tracker
+    assert (node.overrides, node.respawn) == ({**overrides, "use_sim_time": False}, respawn)
+    assert system.process_started(node) == []
+    assert system.state_changed(node, "configuring", "inactive") == []
+
+
+def test_launch_leaves_a_node_alone_whose_config_starts_it(system: LaunchSystem, tmp_path: Path) -> None:
+    config = tmp_path / "own.yaml"
+    config.write_text("/**: {ros__parameters: {autostart: true}}")
+    system.include(TRACKER, {"config": str(config)})
+    assert system.process_started(system.tracker) == []
+    system.processes.clear()
+    system.include(TRACKER, {"config": str(config), "autostart": "false"})
+    assert system.tracker.overrides["autostart"] is False
+    assert system.process_started(system.tracker) == [CONFIGURE]
+
+
+# Environment
+
+
+def test_the_profile_is_set_for_the_processes_of_the_package_unless_the_user_set_one(
+    system: LaunchSystem, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    system.include(TRACKER, {"rviz": "true"})
+    assert len(system.processes) == 2
+    for process in system.processes:
+        assert {process.environment[name] for name in PROFILE_VARIABLES} == {str(ROOT / "config" / "fastdds.xml")}
+    system.processes.clear()
+    monkeypatch.setenv("FASTDDS_DEFAULT_PROFILES_FILE", "own.xml")
+    system.include(TRACKER, {})
+    assert system.tracker.environment["FASTDDS_DEFAULT_PROFILES_FILE"] == "own.xml"
+    assert "FASTRTPS_DEFAULT_PROFILES_FILE" not in system.tracker.environment
+
+
+@pytest.mark.parametrize(
+    ("rmw", "expected"),
+    [
+        ("rmw_cyclonedds_cpp", False),
+        ("rmw_zenoh_cpp", False),
+        ("rmw_fastrtps_cpp", True),
+        ("rmw_fastrtps_dynamic_cpp", True),
+    ],
+)
+def test_the_profile_is_set_for_fast_dds_only(
+    system: LaunchSystem, monkeypatch: pytest.MonkeyPatch, rmw: str, expected: bool
+) -> None:
+    monkeypatch.setenv("RMW_IMPLEMENTATION", rmw)
+    system.include(TRACKER, {})
+    assert (set(PROFILE_VARIABLES) <= set(system.tracker.environment)) is expected
+
+
+# Replay
+
+
+def test_replay_publishes_the_clock_and_sets_sim_time(system: LaunchSystem) -> None:
+    system.include(LAUNCH / "replay.launch.py", {"bag": "walk", "loop": "yes", "rate": "0.5", "delay": "0"})
+    assert system.tracker.overrides["use_sim_time"] is True
+    (timer,) = system.timers
+    assert timer.period == 0.0
+    system.visit(*timer.actions)
+    player = system.processes[-1]
+    assert player.words == ["ros2", "bag", "play", "walk", "--clock", "100", "--rate", "0.5", "--loop"]
+    assert set(PROFILE_VARIABLES) <= set(player.environment), "images travel in the segment of the sender"
+
+
+@pytest.mark.parametrize(
+    "arguments", [{"loop": "often"}, {"rate": "fast"}, {"rate": "0"}, {"rate": "nan"}, {"delay": "-1"}, {"rviz": "2"}]
+)
+def test_replay_refuses_bad_arguments_before_a_process_starts(system: LaunchSystem, arguments: dict[str, str]) -> None:
+    ((name, text),) = arguments.items()
+    with pytest.raises(ParameterError, match=f"argument '{name}' cannot be '{text}'"):
+        system.include(LAUNCH / "replay.launch.py", {"bag": "walk", **arguments})
+    assert not system.processes
+
+
+def test_replay_needs_a_bag(system: LaunchSystem) -> None:
+    with pytest.raises(RuntimeError, match="bag"):
+        system.include(LAUNCH / "replay.launch.py", {})
+
+
+# Files
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)

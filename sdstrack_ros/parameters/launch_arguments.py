@@ -1,0 +1,205 @@
+"""What the launch files make of their arguments: parameters, files, names and environment. No ROS import."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ckd_core.settings import SettingsError, load_yaml
+from sdstrack_ros.parameters.spec import ParameterError
+from sdstrack_ros.parameters.table import TABLE
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+NODE_NAME = "tracker"
+CONFIG_OF_MODALITY = {"depth": "rgbd", "thermal": "rgbt", "event": "rgbe"}
+# Humble and Jazzy read the first, Kilted and later the second.
+PROFILE_VARIABLES = ("FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE")
+_YES, _NO = ("true", "yes", "on", "1"), ("false", "no", "off", "0")
+# Every bringup has arguments, and launch hands them on to all that it includes: "/dev/video0" is somebody else's.
+_DEVICE = re.compile(r"[a-z]+(:\d+)?")
+
+
+def switch(name: str, text: str) -> bool:
+    """Return the value of an argument that is either on or off.
+
+    Args:
+        name: of the argument, for the error.
+        text: its value.
+
+    Raises:
+        ParameterError: it is neither.
+    """
+    word = text.strip().lower()
+    if word not in _YES + _NO:
+        raise ParameterError(f"argument '{name}' cannot be '{text}'; expected one of {', '.join(_YES + _NO)}")
+    return word in _YES
+
+
+def positive(name: str, text: str, zero: bool = False) -> float:
+    """Return the value of an argument that is a number above zero, or zero where `zero` allows it.
+
+    Raises:
+        ParameterError: it is not such a number.
+    """
+    try:
+        number = float(text)
+    except ValueError:
+        number = float("nan")
+    if not (0 < number < float("inf") or (zero and number == 0)):
+        raise ParameterError(f"argument '{name}' cannot be '{text}'; expected a number {'from' if zero else 'above'} 0")
+    return number
+
+
+def parameters_from(texts: Mapping[str, str]) -> dict[str, Any]:
+    """Return the parameters that arguments of the same name set; an empty one sets nothing.
+
+    Raises:
+        ParameterError: a value that its parameter cannot have; the message says which would be right.
+    """
+    values: dict[str, Any] = {}
+    for name, text in texts.items():
+        if not text:
+            continue
+        value: Any = box(text) if name == "init_box" else text
+        if name == "device" and not _DEVICE.fullmatch(text):
+            raise ParameterError(f"argument 'device' cannot be '{text}'; expected auto, cpu, cuda, cuda:1, ...")
+        values[name] = TABLE[name].check(value)
+    return values
+
+
+def box(text: str) -> tuple[float, ...]:
+    """Return the numbers of `200,150,60,80` or `[200, 150, 60, 80]`.
+
+    Raises:
+        ParameterError: these are not x, y and a positive width and height.
+    """
+    try:
+        numbers = tuple(float(number) for number in text.strip(" []").split(","))
+    except ValueError:
+        numbers = ()
+    if len(numbers) != 4 or not (numbers[2] > 0 and numbers[3] > 0):
+        raise ParameterError(
+            f"argument 'init_box' cannot be '{text}'; expected x,y,width,height in pixels: 200,150,60,80"
+        )
+    return numbers
+
+
+def config_file(share: Path, config: str, modality: str) -> Path:
+    """Return the parameter file: by path or name, else the one of the modality (empty: depth).
+
+    Args:
+        share: the package's share folder.
+        config: path of a parameter file, or the name of one in config/, with or without .yaml; may be empty.
+        modality: depth, thermal, event, or empty.
+
+    Raises:
+        ParameterError: there is no such file; the message lists the shipped names.
+    """
+    name = config or CONFIG_OF_MODALITY[modality or "depth"]
+    shipped = share / "config" / f"{name.removesuffix('.yaml')}.yaml"
+    path = shipped if shipped.is_file() else Path(name).expanduser()
+    if not path.is_file():
+        names = ", ".join(sorted(file.stem for file in (share / "config").glob("*.yaml")))
+        raise ParameterError(f"config '{config}' is neither a file nor one of: {names}")
+    return path
+
+
+def settings_of_node(path: Path, node: str) -> dict[str, Any]:
+    """Return the parameters that a parameter file sets for one node.
+
+    Args:
+        path: of a parameter file; its sections may be nested namespaces and may have the wildcards `*` and `**`.
+        node: full name of the node, like /robot1/tracker.
+
+    Raises:
+        ParameterError: the file cannot be read, or it is for other nodes only; the message names those.
+    """
+    try:
+        sections = list(_sections(path, load_yaml(path), ""))
+    except SettingsError as error:
+        raise ParameterError(str(error)) from error
+    own = [values for name, values in sections if _matches(name, node)]
+    if not own:
+        names = ", ".join(name for name, _ in sections) or "no node"
+        raise ParameterError(f"{path} has parameters for {names}; expected some for {node} or /**")
+    return {name: value for values in own for name, value in values.items()}
+
+
+def _sections(path: Path, document: Any, above: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    if not isinstance(document, dict):
+        raise ParameterError(f"{path}: expected `ros__parameters:` with values below '{above or '/**'}'")
+    for name, below in document.items():
+        if name == "ros__parameters":
+            if not isinstance(below, dict):
+                raise ParameterError(f"{path}: expected values by name below `ros__parameters:` of '{above}'")
+            yield above, below
+        else:
+            yield from _sections(path, below, f"{above}/{str(name).strip('/')}")
+
+
+def _matches(section: str, node: str) -> bool:
+    wildcards = {"**": r"(/\w+)*", "*": r"/\w+"}
+    parts = section.strip("/").split("/")
+    return re.fullmatch("".join(wildcards.get(part, "/" + re.escape(part)) for part in parts), node) is not None
+
+
+def check_modality(config: Path, settings: Mapping[str, Any], modality: str) -> None:
+    """Refuse a parameter file for another modality than the one that was asked for.
+
+    Raises:
+        ParameterError: the two contradict each other.
+    """
+    of_file = settings.get("modality", modality)
+    if modality and of_file != modality:
+        raise ParameterError(
+            f"modality '{modality}' contradicts config {config}, which is for '{of_file}'; choose another config"
+        )
+
+
+def node_name(pushed: str, namespace: str) -> str:
+    """Return the full name of the node, as launch_ros makes it.
+
+    Args:
+        pushed: namespace of the groups around the node (push-ros-namespace), '' without one.
+        namespace: of the node; one with a leading slash does not follow `pushed`.
+    """
+    parts = namespace if namespace.startswith("/") else f"{pushed}/{namespace}"
+    return "/" + "/".join([part for part in parts.split("/") if part] + [NODE_NAME])
+
+
+def rviz_remappings(node: str, settings: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Map the topic names in sdstrack.rviz, and those that RViz derives from them, to the topics in use.
+
+    Args:
+        node: full name of the node.
+        settings: the node's parameters; those that are absent have their default.
+    """
+
+    def resolved(parameter: str) -> str:
+        name = str(settings.get(parameter) or TABLE[parameter].default)
+        if name.startswith("~"):
+            return node + name[1:]
+        return name if name.startswith("/") else f"{node.removesuffix(NODE_NAME)}{name}"
+
+    calibration = resolved("camera_info_topic")
+    names = [(f"/tracker/{name}", f"{node}/{name}") for name in ("overlay", "markers", "init_point")]
+    names += [("/rgb/image_raw", resolved("rgb_topic")), ("/rgb/camera_info", calibration)]
+    if settings.get("modality", "depth") == "depth":  # depth is registered to colour, so it shares its calibration
+        names += [("/aux/image_raw", resolved("aux_topic")), ("/aux/camera_info", calibration)]
+    return names
+
+
+def profile_environment(share: Path, environment: Mapping[str, str], rmw: str) -> dict[str, str]:
+    """Return the variables that point Fast DDS to the profile for images.
+
+    Args:
+        share: the package's share folder.
+        environment: of the launch; a profile that the user has set there stays.
+        rmw: the middleware in use. Others than Fast DDS get nothing.
+    """
+    if "fastrtps" not in rmw or any(environment.get(name) for name in PROFILE_VARIABLES):
+        return {}
+    return dict.fromkeys(PROFILE_VARIABLES, str(share / "config" / "fastdds.xml"))
