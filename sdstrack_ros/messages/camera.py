@@ -9,10 +9,12 @@ import cv2
 import numpy as np
 
 from ckd_core.errors import TrackingError
+from ckd_core.text import shown
 
 # Numbers of distortion coefficients in OpenCV's models; "equidistant" is its fisheye model.
 FISHEYE_COEFFICIENTS = 4
 COEFFICIENTS = (4, 5, 8, 12, 14)
+MAX_FRAME_ID = 256  # outputs repeat the frame_id of images at their rate; no frame of a robot has a longer name
 
 
 class CameraError(TrackingError):
@@ -56,10 +58,15 @@ class PinholeCamera:
         if distortion and len(distortion) not in allowed:
             expected = " or ".join(map(str, allowed))
             raise CameraError(
-                f"camera_info has {len(distortion)} '{model}' distortion coefficients; expected {expected}"
+                f"camera_info has {len(distortion)} '{shown(model)}' distortion coefficients; expected {expected}"
+            )
+        frame_id = str(info.header.frame_id)
+        if len(frame_id) > MAX_FRAME_ID:
+            raise CameraError(
+                f"camera_info's frame_id is '{shown(frame_id)}'; expected up to {MAX_FRAME_ID} characters"
             )
         left, top, width, height = _region_of_interest(info)
-        return cls(width, height, fx, fy, cx - left, cy - top, distortion, model, str(info.header.frame_id))
+        return cls(width, height, fx, fy, cx - left, cy - top, distortion, model, frame_id)
 
     def scaled(self, width: int, height: int) -> PinholeCamera:
         """Return the camera of the same view at another size (a driver's binning, another resolution)."""

@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 
 from ckd_core.errors import TrackingError
+from ckd_core.text import shown
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -111,7 +112,7 @@ def inflate_depth(data: NDArray[np.uint8], encoding: str, how: str) -> NDArray[A
     if encoding in ("16UC1", "mono16"):
         return stored
     if encoding != "32FC1":
-        raise CompressedImageError(f"compressedDepth of encoding '{encoding}'; expected 16UC1 or 32FC1")
+        raise CompressedImageError(f"compressedDepth of encoding '{shown(encoding)}'; expected 16UC1 or 32FC1")
     a, b = struct.unpack("<ff", data[4:DEPTH_HEADER_BYTES].tobytes())
     if not (np.isfinite(a) and np.isfinite(b) and a > 0):
         raise CompressedImageError(f"compressedDepth with quantisation a = {a}, b = {b}; expected finite, a > 0")

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from ckd_core.errors import TrackingError
+from ckd_core.text import shown
 from sdstrack_ros.messages.stamps import stamp_of
 
 if TYPE_CHECKING:
@@ -134,7 +135,7 @@ def _make_decoder(encoding: str, width: int, height: int) -> _Decoder:
             continue
     if not kinds:
         raise EventDecodeError(
-            f"unknown event encoding '{encoding}'; expected one of: evt3, mono, libcaer, libcaer_cmp"
+            f"unknown event encoding '{shown(encoding)}'; expected one of: evt3, mono, libcaer, libcaer_cmp"
         )
     decoder = "the package evt3 or event_camera_py" if encoding == "evt3" else "event_camera_py (from apt)"
     raise EventDecodeError(f"event encoding '{encoding}' needs {decoder}, which is not installed here")

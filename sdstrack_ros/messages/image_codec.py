@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from ckd_core.errors import TrackingError
 from ckd_core.frame import Modality
+from ckd_core.text import shown
 from sdstrack_ros.messages.compressed_image import CompressedImageError, inflate, inflate_depth
 
 Array = NDArray[Any]
@@ -209,13 +210,15 @@ def _through_cv_bridge(message: ImageMessage, topic: str) -> DecodedImage:
         from cv_bridge import CvBridge
     except ImportError as error:
         raise CodecError(
-            f"{_named(topic)}: unknown encoding '{message.encoding}' (and cv_bridge is not installed); "
+            f"{_named(topic)}: unknown encoding '{shown(message.encoding)}' (and cv_bridge is not installed); "
             f"expected one of: {', '.join(ENCODINGS)}"
         ) from error
     try:
         pixels = np.asarray(CvBridge().imgmsg_to_cv2(message, desired_encoding="rgb8"))
     except Exception as error:  # cv_bridge and OpenCV raise many types; none may escape from a callback
-        raise CodecError(f"{_named(topic)}: cv_bridge cannot convert '{message.encoding}' to rgb8: {error}") from error
+        raise CodecError(
+            f"{_named(topic)}: cv_bridge cannot convert '{shown(message.encoding)}' to rgb8: {shown(error)}"
+        ) from error
     if pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.dtype != np.uint8 or pixels.size == 0:
         raise CodecError(f"{_named(topic)}: cv_bridge returned {pixels.dtype} {pixels.shape} for rgb8")
     return DecodedImage(_freeze(pixels), message.encoding, "rgb", topic)
@@ -231,7 +234,7 @@ def _decode_compressed(message: Any, topic: str) -> DecodedImage:
             return DecodedImage(_freeze(pixels), "32FC1" if pixels.dtype == np.float32 else "16UC1", "raw", topic)
         pixels = inflate(data)
     except CompressedImageError as error:
-        raise CodecError(f"{_named(topic)}: {error} (format '{text}')") from error
+        raise CodecError(f"{_named(topic)}: {error} (format '{shown(text)}')") from error
     if pixels.ndim == 2:
         depth_like = pixels.dtype == np.uint16 and source == "16UC1"
         order = _LAYOUTS[source].order if source.startswith("bayer_") and source in _LAYOUTS else "mono"

@@ -8,12 +8,17 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, TypeVar
 
+from ckd_core.text import shown
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 LOG_PERIOD_S = 1.0
-# A cause is a place in the code or a topic, so there are few; the limit only guards against a mistake.
-MAX_CAUSES = 64
+# A cause is a place in the code or a topic, so there are few; with the length of a message the limit bounds the status.
+MAX_CAUSES = 24
+MAX_MESSAGE = 400
+# A fault that has not come back for so long is over; counters of messages and frames keep its trace.
+EXPIRY_S = 300.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,15 +38,25 @@ class FaultLog:
         self._clock = clock
         self._lock = threading.Lock()
         self._faults: dict[str, Fault] = {}
+        self._recorded_at: dict[str, float] = {}
         self._logged_at: dict[str, float] = {}
         self._unlogged: dict[str, int] = {}
 
     def record(self, cause: str, message: str) -> None:
-        """Count one fault; log it unless the same cause was logged within the last second."""
+        """Count one fault; log it unless the same cause was logged within the last second.
+
+        Args:
+            cause: what it is counted under.
+            message: what happened; shortened and escaped, whatever a topic or a library put into it.
+
+        """
         now = self._clock()
+        cause, message = shown(cause), shown(message, MAX_MESSAGE)
         with self._lock:
+            self._expire(now)
             if cause not in self._faults and len(self._faults) >= MAX_CAUSES:
                 cause = "other"
+            self._recorded_at[cause] = now
             before = self._faults.get(cause)
             self._faults[cause] = Fault(cause, before.count + 1 if before else 1, message)
             if now - self._logged_at.get(cause, -LOG_PERIOD_S) < LOG_PERIOD_S:
@@ -52,9 +67,16 @@ class FaultLog:
         self._log(f"{cause}: {message}" + (f" ({more} more since the last such line)" if more else ""))
 
     def faults(self) -> tuple[Fault, ...]:
-        """Return all causes so far, by name."""
+        """Return the causes of the last five minutes, by name."""
+        now = self._clock()
         with self._lock:
+            self._expire(now)
             return tuple(self._faults[cause] for cause in sorted(self._faults))
+
+    def _expire(self, now: float) -> None:
+        for cause in [cause for cause, at in self._recorded_at.items() if now - at > EXPIRY_S]:
+            for by_cause in (self._recorded_at, self._faults, self._logged_at, self._unlogged):
+                by_cause.pop(cause, None)
 
 
 class _HasFaults(Protocol):

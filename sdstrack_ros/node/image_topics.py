@@ -11,7 +11,8 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from ckd_core.errors import TrackingError
 from ckd_core.frame import Modality
-from sdstrack_ros.messages.camera import CameraError, PinholeCamera
+from ckd_core.text import shown
+from sdstrack_ros.messages.camera import MAX_FRAME_ID, CameraError, PinholeCamera
 from sdstrack_ros.messages.stamps import NS_PER_S, UNSTAMPED, stamp_of
 from sdstrack_ros.node.faults import guarded
 from sdstrack_ros.node.qos import on_incompatible, sensor_qos
@@ -174,10 +175,10 @@ class ImageTopics:
 
     def _store(self, name: str, message: Any, source: SimpleFilter) -> None:
         self._health.arrived(name, time.monotonic())
-        if stamp_of(message) <= 0:
-            topic = self._topics[name]
-            self._health.rejected(name, f"{topic}: {UNSTAMPED}")
-            self.faults.record(topic, UNSTAMPED)
+        reason = _unusable_header(message)
+        if reason:
+            self._health.rejected(name, f"{self._topics[name]}: {reason}")
+            self.faults.record(self._topics[name], reason)
             return
         source.signalMessage(message)
 
@@ -210,6 +211,16 @@ class ImageTopics:
             aux_from_reference=aux_homography(settings),
             depth_unit_m=settings.depth_unit_m,
         )
+
+
+def _unusable_header(message: Any) -> str:
+    """Why no frame can be made of a message with this header, in words; '' when one can."""
+    if stamp_of(message) <= 0:
+        return UNSTAMPED
+    frame_id = str(message.header.frame_id)
+    if len(frame_id) > MAX_FRAME_ID:
+        return f"header.frame_id is '{shown(frame_id)}'; expected up to {MAX_FRAME_ID} characters"
+    return ""
 
 
 def check_topics(node: LifecycleNode, settings: Settings) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from rclpy.qos import DurabilityPolicy, QoSProfile
 
+from ckd_core.text import shown
 from sdstrack_ros.node.faults import FaultLog, guarded
 from sdstrack_ros.node.health import Health, judge
 
@@ -21,15 +22,19 @@ if TYPE_CHECKING:
     from sdstrack_ros.tracking.target_requests import RequestOutcome
     from sdstrack_ros.tracking.warm_tracker import WarmTracker
 
+# With the bounds of FaultLog, a status stays below 64 KB whatever messages bring (characters of up to four bytes).
+MAX_MESSAGE = 1000
+MAX_VALUE = 400
+
 
 def diagnostic_status(name: str, verdict: Verdict, values: Mapping[str, str], hardware_id: str) -> DiagnosticStatus:
-    """A diagnostic status with its values in order."""
+    """A diagnostic status with its values in order, every text of it short and printable."""
     return DiagnosticStatus(
         level=bytes([verdict.level]),
         name=name,
-        message=verdict.message,
-        hardware_id=hardware_id,
-        values=[KeyValue(key=key, value=value) for key, value in values.items()],
+        message=shown(verdict.message, MAX_MESSAGE),
+        hardware_id=shown(hardware_id),
+        values=[KeyValue(key=shown(key), value=shown(value, MAX_VALUE)) for key, value in values.items()],
     )
 
 
@@ -88,7 +93,7 @@ class StatusReporter:
         if not outcome.accepted:
             self.refuse(outcome.origin, outcome.verdict)
             return
-        self.last_request = str(outcome)
+        self.last_request = shown(outcome, MAX_VALUE)
         self._node.get_logger().info(self.last_request)
         self.report()
 
@@ -96,7 +101,7 @@ class StatusReporter:
         """Report a refusal on ~/status; count it by its cause, and log it as faults are."""
         self.health.count("refused")
         self.faults.record(cause, reason)
-        text = f"{cause} {reason}"
+        text = shown(f"{cause} {reason}", MAX_VALUE)
         repeated, self.last_request = text == self.last_request, text
         if not repeated:  # a detector repeats itself thirty times a second; the next periodic status counts it
             self.report()

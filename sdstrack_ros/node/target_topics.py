@@ -10,6 +10,7 @@ from vision_msgs.msg import Detection2D, Detection2DArray
 
 from ckd_core.errors import TrackingError
 from ckd_core.frame import BoundingBox
+from ckd_core.text import shown
 from sdstrack_ros.messages.stamps import stamp_of
 from sdstrack_ros.node.faults import FaultLog, guarded
 from sdstrack_ros.node.qos import on_incompatible, sensor_qos
@@ -163,8 +164,8 @@ class _Transforms:
         source = message.header.frame_id
         if self._buffer is None:
             raise TargetError(
-                f"the point is in frame '{source}', the camera's is '{frame_id}', and tf2_ros and tf2_geometry_msgs are"
-                " not installed; give the point in the camera's frame"
+                f"the point is in frame '{shown(source)}', the camera's is '{shown(frame_id)}', and tf2_ros and"
+                " tf2_geometry_msgs are not installed; give the point in the camera's frame"
             )
         import tf2_geometry_msgs
         import tf2_ros
@@ -173,7 +174,7 @@ class _Transforms:
         try:
             transform = self._buffer.lookup_transform(frame_id, source, Time())
         except tf2_ros.TransformException as error:
-            raise TargetError(f"no transform from '{source}' to '{frame_id}': {error}") from error
+            raise TargetError(f"no transform from '{shown(source)}' to '{shown(frame_id)}': {shown(error)}") from error
         return tf2_geometry_msgs.do_transform_point(message, transform)
 
 

@@ -159,7 +159,7 @@ class Settings:
         high=10.0,
     )
 
-    label: str = row("target", "Target", "class_id of the detections.", live=True)
+    label: str = row("target", "Target", "class_id of the detections.", live=True, high=100)
     init_box: tuple[float, ...] = row(
         (0.0, 0.0, 0.0, 0.0),
         "Target",
@@ -192,7 +192,9 @@ class Settings:
         high=300,
     )
     adopt_candidates: bool = row(False, "Target", "Adopt the best of ~/candidates while nothing is tracked.", live=True)
-    candidate_class: str = row("", "Target", "Class_id that a candidate must have; empty accepts any.", live=True)
+    candidate_class: str = row(
+        "", "Target", "Class_id that a candidate must have; empty accepts any.", live=True, high=100
+    )
     candidate_min_score: float = row(
         0.5, "Target", "Candidates with a lower score are ignored.", live=True, low=0.0, high=1.0
     )

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from ckd_core.errors import TrackingError
 from ckd_core.frame import FrameError
+from ckd_core.text import shown
 from ckd_core.tracking.result import TrackResult, TrackState
 from sdstrack_ros.messages.stamps import NS_PER_S
 from sdstrack_ros.tracking.source_frame import History, SourceFrame, spread
@@ -215,7 +216,7 @@ class Session:
                 f"none of {len(request.candidates)} candidates is {wanted}with a score of at least"
                 f" {settings.candidate_min_score}"
             )
-        adopted = replace(request, detail=f"({best.class_id or 'no class'}, score {best.score:.2f})")
+        adopted = replace(request, detail=f"({shown(best.class_id) or 'no class'}, score {best.score:.2f})")
         return self._start(adopted, best.box, self._frames_since(request.stamp_ns))
 
     def _wants_candidate(self) -> bool:

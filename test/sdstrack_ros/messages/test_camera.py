@@ -69,3 +69,18 @@ def test_a_binned_image_sees_the_same_rays() -> None:
     # Centres of pixels: (319.5, 239.5) of 640 x 480 is (159.5, 119.5) of 320 x 240 seen from the corner, minus half.
     half = CAMERA.scaled(320, 240)
     assert half.ray(99.75, 79.75) == pytest.approx(CAMERA.ray(200.0, 160.0))
+
+
+@pytest.mark.parametrize("text", ["A" * 5_000_000, "\x1b[2J\n"])
+def test_a_distortion_model_is_shown_short_and_escaped(text: str) -> None:
+    with pytest.raises(CameraError, match=r"3 '.*' distortion coefficients") as refusal:
+        PinholeCamera.from_message(info(distortion_model=text, d=[0.1, 0.2, 0.3]))
+    assert len(str(refusal.value)) < 300
+    assert str(refusal.value).isprintable()
+
+
+def test_a_frame_id_that_outputs_could_not_repeat_is_refused() -> None:
+    message = info()
+    message.header.frame_id = "f" * 1_000_000
+    with pytest.raises(CameraError, match=r"frame_id is 'f.*expected up to 256 characters"):
+        PinholeCamera.from_message(message)

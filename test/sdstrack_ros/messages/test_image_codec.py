@@ -221,3 +221,16 @@ def test_real_messages_carry_images() -> None:
     jpeg = cv2.imencode(".png", noise("rgb8"))[1].tobytes()
     message = sensor.CompressedImage(format="png", data=jpeg)
     assert decode(deserialize_message(serialize_message(message), sensor.CompressedImage)).color().shape == (6, 8, 3)
+
+
+@pytest.mark.parametrize("text", ["A" * 5_000_000, "\x1b[2J\x1b]0;owned\x07rgb8\nfake log line"])
+def test_errors_show_texts_of_messages_short_and_escaped(text: str) -> None:
+    raw = blank_message()
+    raw.encoding, raw.height, raw.width, raw.step, raw.data = text, 2, 2, 6, bytes(12)
+    compressed = SimpleNamespace(format=text, data=b"RIFFwebp")
+    depth = SimpleNamespace(format=f"{text}; compressedDepth png", data=bytes(20))
+    for message in (raw, compressed, depth):
+        with pytest.raises(CodecError) as refusal:
+            decode(message, "/rgb")
+        assert len(str(refusal.value)) < 1000
+        assert str(refusal.value).isprintable()

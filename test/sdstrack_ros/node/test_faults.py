@@ -264,3 +264,27 @@ def test_an_incompatible_publisher_is_named_with_both_qos(rig: Rig) -> None:
     assert "asks for reliable, volatile" in text
     assert "/test" in text
     rig.ros.node.destroy_publisher(publisher)
+
+
+def test_long_texts_and_terminal_escapes_stay_out_of_status_and_log(rig: Rig) -> None:
+    cameras, ros = rig.cameras, rig.ros
+    color, _ = cameras.images(0)
+    before = len(rig.process.output)
+
+    def send(encoding: str, frame_id: str, expected: str) -> None:
+        deadline = time.monotonic() + PATIENCE_S
+        while expected not in rig.fault(RGB):
+            assert time.monotonic() < deadline, f"'{expected}' is not named"
+            message = image_message(color, "rgb8", time.time_ns())
+            message.encoding, message.header.frame_id = encoding, frame_id
+            cameras.rgb.publish(message)
+            ros.spin(0.2)
+
+    send("A" * 3_000_000, "camera", "(3000000 characters)")
+    send("\x1b[2J\x1b]0;owned\x07rgb8\nfake log line", "camera", r"\x1b[2J\x1b]0;owned\x07rgb8\nfake log line")
+    send("rgb8", "f" * 1_000_000, "header.frame_id is 'f")
+    assert max(len(serialize_message(status)) for status in ros.messages["/tracker/status"]) < 64 * 1024
+    written = rig.process.output[before:]
+    assert len(written) < 64 * 1024
+    assert "\x1b" not in written
+    assert "\nfake log line" not in written

@@ -312,3 +312,22 @@ def test_stop_does_not_wait_longer_than_asked() -> None:
     assert worker.stopping
     release.set()
     assert worker.stop(5)
+
+
+def test_a_fault_that_does_not_come_back_expires() -> None:
+    now = [0.0]
+    faults = FaultLog(lambda _: None, lambda: now[0])
+    faults.record("/rgb", "unknown encoding")
+    now[0] = 200.0
+    faults.record("/aux", "empty image")
+    now[0] = 400.0
+    assert [fault.cause for fault in faults.faults()] == ["/aux"]
+
+
+def test_faults_are_logged_short_and_printable() -> None:
+    lines: list[str] = []
+    faults = FaultLog(lines.append)
+    faults.record("/rgb\x1b[2J", "encoding '" + "\x1b]0;owned\x07\nA" * 1_000_000)
+    assert len(lines[0]) < 1000
+    assert lines[0].isprintable()
+    assert faults.faults()[0].message.isprintable()

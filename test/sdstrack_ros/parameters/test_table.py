@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -73,3 +74,22 @@ def test_parameters_that_a_file_does_not_name_keep_their_defaults(tmp_path: Path
     path = tmp_path / "file.yaml"
     path.write_text("/**:\n  ros__parameters:\n    use_sim_time: true\n    threads: 2\n")
     assert settings_from_yaml(path) == dataclasses.replace(Settings(), threads=2)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("label", "A" * 3_000_000),
+        ("label", "\x1b[2Jperson"),
+        ("weights", "w" * 5000),
+        ("device", "\x1b]0;owned\x07\n" * 1000),
+        ("aux_homography", [0.5] * 500_000),
+        ("aux_homography", "1" * 1_000_000),
+        ("max_skew_s", "9" * 1_000_000),
+    ],
+)
+def test_long_and_unprintable_values_are_refused_in_few_words(name: str, value: Any) -> None:
+    with pytest.raises(ParameterError, match=f"'{name}' cannot be") as refusal:
+        settings_from({name: value})
+    assert len(str(refusal.value)) < 400
+    assert str(refusal.value).isprintable()

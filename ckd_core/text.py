@@ -1,0 +1,36 @@
+"""Texts from outside (messages, files, folders, parameters) as they may enter an error, a log, a status or a table."""
+
+from __future__ import annotations
+
+MAX_CHARACTERS = 100
+
+
+def shown(text: object, limit: int = MAX_CHARACTERS) -> str:
+    r"""Shorten a text to about `limit` characters and escape everything in it that is not printable.
+
+    Line breaks, terminal escapes, control and bidirectional characters become Python's escapes (`\n`, `\x1b`,
+    `\u202e`); printable characters of any script stay. A text that is too long keeps its beginning and its end, and
+    says how long it was. A text that needs neither comes back as it is.
+
+    Args:
+        text: Anything; what is not a text is shown as `str` has it.
+        limit: Characters of the text that are kept; an escape counts as it is written.
+
+    Returns:
+        One line of at most `limit` + 40 characters.
+    """
+    whole = text if isinstance(text, str) else str(text)
+    if len(whole) <= limit and whole.isprintable():
+        return whole
+    # Only as much as can be shown is escaped: a text from outside may have megabytes.
+    head, tail = _escaped(whole[: limit + 1]), _escaped(whole[-limit:])
+    if len(whole) <= limit and len(head) <= limit:
+        return head
+    kept_end = limit // 4
+    return f"{head[: limit - kept_end]}...{tail[len(tail) - kept_end :]} ({len(whole)} characters)"
+
+
+def _escaped(text: str) -> str:
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode("ascii") for char in text)

@@ -1,0 +1,38 @@
+"""Texts from outside are short and printable before anything shows them."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ckd_core.text import MAX_CHARACTERS, shown
+
+
+@pytest.mark.parametrize("text", ["", "rgb8", "/camera/color/image_raw", "Fußgänger 人", "a" * MAX_CHARACTERS])
+def test_a_short_printable_text_stays_as_it_is(text: str) -> None:
+    assert shown(text) == text
+
+
+def test_terminal_escapes_and_line_breaks_are_escaped() -> None:
+    assert shown("\x1b[2J\x1b]0;owned\x07rgb8\nfake log line") == r"\x1b[2J\x1b]0;owned\x07rgb8\nfake log line"
+    assert shown("left\u202eright\u2028next\x9b") == r"left\u202eright\u2028next\x9b"
+
+
+def test_a_long_text_keeps_its_ends_and_says_its_length() -> None:
+    text = shown("begin" + "-" * 10_000_000 + "end")
+    assert text.startswith("begin")
+    assert text.endswith("end (10000008 characters)")
+
+
+def test_what_is_not_a_text_is_shown_too() -> None:
+    assert shown((1.0, 2.0)) == "(1.0, 2.0)"
+    assert len(shown([0.0] * 500_000)) < 150
+
+
+@given(st.text() | st.text(alphabet="\x00\x1b\n\u202e\ud800x", min_size=80), st.integers(4, 400))
+def test_every_text_becomes_one_short_printable_line(text: str, limit: int) -> None:
+    line = shown(text, limit)
+    assert line.isprintable()
+    assert len(line) <= limit + 40
+    line.encode()
