@@ -12,7 +12,7 @@ from ckd_core.objectives.sdstrack import SDSTrackSettings
 from ckd_core.settings import SettingsError, limits
 from ckd_core.training.sources import DataSettings
 
-ObjectiveSettings = TrackingSettings | DenseSettings | FactorSettings | SDSTrackSettings | CKDSettings
+ObjectiveSettings = TrackingSettings | DenseSettings | SDSTrackSettings | CKDSettings | FactorSettings
 
 
 @dataclass(frozen=True, slots=True)

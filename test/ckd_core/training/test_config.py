@@ -26,7 +26,10 @@ ROWS = {
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
-def test_every_shipped_configuration_is_valid_and_fits_its_network(path: Path) -> None:
+def test_every_shipped_configuration_is_valid_and_fits_its_network(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SDSTRACK_MATERIAL", str(tmp_path))  # nothing is read from it here
     settings = read_settings(path, TrainSettings)
     with torch.device("meta"):
         network = build_model(settings.model.name, **settings.model.overrides)
@@ -65,7 +68,10 @@ def test_published_rows(name: str, golden_dir: Path) -> None:
         ("run.epochs=true", r"'run.epochs' is True \(bool\); expected an integer"),
         ("optim.groups.0.lr=7", r"'lr' is 7.0; expected 0.0 to 1.0|'optim.groups.0.lr' is 7.0; expected 0.0 to 1.0"),
         ("optim.precision=fp8", r"'optim.precision' is 'fp8' .*expected one of fp32, bf16, fp16"),
-        ("objective.kind=magic", r"'objective.kind' is 'magic'; expected one of tracking, dense, sdstrack, ckd"),
+        (
+            "objective.kind=magic",
+            r"'objective.kind' is 'magic'; expected one of tracking, dense, sdstrack, ckd, factor",
+        ),
         ("data.train.0.kind=lmdb", r"'data.train.0.kind' is 'lmdb'; expected one of sequences, synthetic"),
         ("run.samples_per_epoch=3", r"'samples_per_epoch' is 3; expected at least the batch_size"),
         ("run", r"'run' is not a change of .*; expected key.subkey=value"),
