@@ -21,6 +21,8 @@ SUPPORTED_PYTHON = ((3, 10), (3, 14))
 SUPPORTED_ROS = ("humble", "jazzy", "kilted", "lyrical")
 SHM_SEGMENT_BYTES = 32 * 1024 * 1024
 SHM_FOLDER = Path("/dev/shm")  # noqa: S108 - where Fast DDS keeps its segments
+# Humble and Jazzy name their files by the first, Kilted and later by the second; sem. files are the ports' locks.
+SHM_PREFIXES = ("fastrtps_", "fastdds_", "sem.fastrtps_", "sem.fastdds_")
 SHM_FREE_BYTES = 128 * 1024 * 1024
 SHIPPED_MODELS = ("sdstrack_m256", "sdstrack_s128", "ckd_s128")
 MESSAGE_PACKAGES = ("sensor_msgs", "vision_msgs", "diagnostic_msgs", "visualization_msgs", "lifecycle_msgs")
@@ -130,9 +132,7 @@ def _ros() -> Iterator[Finding]:
     bad = bool(distro) and distro not in SUPPORTED_ROS
     advice = f"'{distro}' is not supported; use one of {', '.join(SUPPORTED_ROS)}" if bad else ""
     yield Finding("ROS 2", origin, "node, bag player and demo can run" if not bad else "untested", advice)
-    from rclpy.utilities import get_rmw_implementation_identifier
-
-    yield Finding("RMW", get_rmw_implementation_identifier(), f"domain {os.environ.get('ROS_DOMAIN_ID', '0')}")
+    yield Finding("RMW", _rmw(), f"domain {os.environ.get('ROS_DOMAIN_ID', '0')}")
     missing = [name for name in MESSAGE_PACKAGES if importlib.util.find_spec(name) is None]
     advice = f"install the message packages {', '.join(missing)} (rosdep install, or `make setup`)" if missing else ""
     yield Finding(
@@ -152,12 +152,19 @@ def _ros() -> Iterator[Finding]:
         yield Finding(name, "present" if here else "absent", "used" if here else without)
 
 
-def _fast_dds() -> Iterator[Finding]:
+def _rmw() -> str:
+    """Return the name of the middleware in use, '' without ROS."""
+    if importlib.util.find_spec("rclpy") is None:
+        return ""
     from rclpy.utilities import get_rmw_implementation_identifier
 
-    rmw = get_rmw_implementation_identifier()
+    return str(get_rmw_implementation_identifier())
+
+
+def _fast_dds() -> Iterator[Finding]:
+    rmw = _rmw()
     if "fastrtps" not in rmw:
-        yield Finding("Fast DDS profile", "not used", f"{rmw} has its own settings")
+        yield Finding("Fast DDS profile", "not used", f"{rmw} has its own settings" if rmw else "no rclpy")
         return
     advice = f"set {' and '.join(PROFILE_VARIABLES)} to config/fastdds.xml, for the camera driver too"
     profiles = [(name, os.environ[name]) for name in PROFILE_VARIABLES if os.environ.get(name)]
@@ -193,16 +200,19 @@ def _shared_memory() -> Iterator[Finding]:
         yield Finding(str(place), "absent", "images travel by UDP", f"mount a tmpfs on {place}")
         return
     free = shutil.disk_usage(place).free
-    stale = sum(1 for path in place.iterdir() if path.name.startswith("fastdds_"))
+    rmw = _rmw()
+    if rmw and "fastrtps" not in rmw:
+        yield Finding(str(place), f"{free >> 20} MiB free", f"{rmw} has its own settings")
+        return
+    files = [path.name for path in place.iterdir() if path.name.startswith(SHM_PREFIXES)]
     low = free < SHM_FREE_BYTES
-    advice = (
-        f"free space in {place}: {SHM_FREE_BYTES >> 20} MiB are needed; while no ROS process runs: rm {place}/fastdds_*"
-        if low
-        else ""
-    )
-    yield Finding(
-        str(place), f"{free >> 20} MiB free, {stale} Fast DDS files", "enough" if not low else "too little", advice
-    )
+    patterns = " ".join(f"{place}/{start}*" for start in SHM_PREFIXES if any(name.startswith(start) for name in files))
+    remedy = f"; while no ROS process runs: rm {patterns}" if patterns else ""
+    advice = f"free space in {place}: {SHM_FREE_BYTES >> 20} MiB are needed{remedy}" if low else ""
+    meaning = "too little" if low else "enough"
+    if files and not low:
+        meaning += "; `fastdds shm clean` removes the files that no process uses"
+    yield Finding(str(place), f"{free >> 20} MiB free, {len(files)} Fast DDS files", meaning, advice)
 
 
 def _images() -> Iterator[Finding]:

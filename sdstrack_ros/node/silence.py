@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from sdstrack_ros.node.status import StatusReporter
     from sdstrack_ros.parameters.table import Settings
 
-# The same warning is repeated this often while its cause lasts.
-WARNING_PERIOD_S = 10.0
+# While its cause lasts, a warning is repeated after the first time, then after twice that, and so on up to the second.
+WARNING_PERIOD_S, MAX_WARNING_PERIOD_S = 10.0, 600.0
 NAMING_PATIENCE = 3  # seconds that a publisher may stay nameless
 CAMERA_INFO = "camera_info"
 
@@ -50,7 +50,7 @@ class SilenceWatch:
         self._health = reporter.health
         self._faults = reporter.faults
         self._streams: tuple[Stream, ...] = ()
-        self._warned_at: dict[str, float] = {}
+        self._next_warning: dict[str, tuple[float, float]] = {}  # when, and how long after that the one after it
         self._incompatible: dict[str, int] = {}  # streams with publishers still to be named, and how often it was tried
 
     def watch(self, stream: Stream) -> None:
@@ -85,7 +85,7 @@ class SilenceWatch:
         return self._health.unanswered(now, names, self.settings.stale_after_s)
 
     def warn(self, now: float) -> None:
-        """Log why topics are silent or images lead to no result, each at most every 10 s. Call it once a second."""
+        """Log why topics are silent or images lead to no result, each ever more seldom. Call it once a second."""
         self._name_incompatible()
         silences = self.silences(now)
         for stream in self._streams:
@@ -119,9 +119,10 @@ class SilenceWatch:
 
     def _is_due(self, cause: str, present: bool, now: float) -> bool:
         if not present:
-            self._warned_at.pop(cause, None)
+            self._next_warning.pop(cause, None)
             return False
-        if now - self._warned_at.get(cause, -WARNING_PERIOD_S) < WARNING_PERIOD_S:
+        due, period = self._next_warning.get(cause, (now, WARNING_PERIOD_S))
+        if now < due:
             return False
-        self._warned_at[cause] = now
+        self._next_warning[cause] = (now + period, min(2 * period, MAX_WARNING_PERIOD_S))
         return True

@@ -24,6 +24,7 @@ from sdstrack_ros.node.image_topics import check_topics
 from sdstrack_ros.node.lifecycle import refuse_impossible_transitions, transition
 from sdstrack_ros.node.node_parameters import NodeParameters
 from sdstrack_ros.node.status import StatusReporter, duplicate_name_warning, engine_facts, target_facts
+from sdstrack_ros.parameters.table import TABLE
 from sdstrack_ros.tracking.target_requests import RequestOutcome, ResetRequest
 
 if TYPE_CHECKING:
@@ -103,6 +104,7 @@ class TrackerNode(LifecycleNode):  # type: ignore[misc]  # rclpy brings no types
         result = super().on_activate(state)
         self._active = Active(self, self._configured, lambda: self.settings, self._reporter)
         self.problem = ""
+        self.get_logger().info(f"active: waiting for {' and '.join(self._active.images.silence.image_topics)}")
         return self._entered("active", result)
 
     @transition()
@@ -211,8 +213,31 @@ class TrackerNode(LifecycleNode):  # type: ignore[misc]  # rclpy brings no types
         return replace(situation, silences=silences, needed=silence.image_topics, unanswered=unanswered), facts
 
 
+def usage() -> str:
+    """Return what `tracker_node --help` prints."""
+    width = max(map(len, TABLE))
+    rows = [f"  {name:{width}}  {spec.description}" for name, spec in TABLE.items()]
+    return "\n".join(
+        [
+            "usage: tracker_node [--help] [--ros-args [-p NAME:=VALUE] [--params-file FILE] [-r FROM:=TO] ...]",
+            "",
+            "Tracks one object through a colour and an auxiliary camera. A lifecycle node: it waits to be configured",
+            "and activated, unless -p autostart:=true is given. Runs until SIGINT or SIGTERM.",
+            "",
+            "parameters:",
+            *rows,
+            "",
+        ]
+    )
+
+
 def main(args: list[str] | None = None) -> int:
     """Run the node until SIGINT or SIGTERM; returns the exit status, 0 after either."""
+    words = sys.argv[1:] if args is None else args
+    own = words[: words.index("--ros-args")] if "--ros-args" in words else words
+    if {"-h", "--help"} & set(own):
+        sys.stdout.write(usage())
+        return 0
     steady_heap()
     rclpy.init(args=args, signal_handler_options=rclpy.signals.SignalHandlerOptions.NO)
     node = TrackerNode()

@@ -58,6 +58,32 @@ def test_full_shared_memory_is_a_fault(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "free space in /dev/shm" in finding(doctor.examine(), "/dev/shm").advice
 
 
+@pytest.mark.parametrize("prefix", ["fastrtps", "fastdds"])  # Humble and Jazzy; Kilted and later
+def test_files_of_every_fast_dds_are_counted(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, prefix: str) -> None:
+    for number in range(25):
+        (tmp_path / f"{prefix}_{number:016x}").touch()
+        (tmp_path / f"{prefix}_{number:016x}_el").touch()
+    (tmp_path / "pulse-shm-1").touch()
+    monkeypatch.setattr(doctor, "SHM_FOLDER", tmp_path)
+    enough = finding(doctor.examine(), str(tmp_path))
+    assert "50 Fast DDS files" in enough.value
+    assert "fastdds shm clean" in enough.meaning
+    assert not enough.is_fault
+    monkeypatch.setattr(doctor, "SHM_FREE_BYTES", 1 << 60)
+    assert finding(doctor.examine(), str(tmp_path)).advice.endswith(f": rm {tmp_path}/{prefix}_*")
+
+
+@pytest.mark.parametrize("rmw", ["rmw_zenoh_cpp", "rmw_cyclonedds_cpp"])
+def test_another_middleware_needs_neither_profile_nor_segments(monkeypatch: pytest.MonkeyPatch, rmw: str) -> None:
+    monkeypatch.setattr("rclpy.utilities.get_rmw_implementation_identifier", lambda: rmw)
+    monkeypatch.setattr(doctor, "SHM_FREE_BYTES", 1 << 60)
+    findings = doctor.examine()
+    assert finding(findings, "RMW").value == rmw
+    for subject in ("Fast DDS profile", "/dev/shm"):
+        assert finding(findings, subject).meaning == f"{rmw} has its own settings"
+    assert not [item for item in findings if item.is_fault]
+
+
 def test_damaged_weights_are_a_fault(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     from ckd_core.models import checkpoint
 

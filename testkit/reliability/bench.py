@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import select
 import signal
 import subprocess
@@ -287,7 +288,7 @@ def segments_of(pid: int) -> set[Path]:
     """Shared-memory files of Fast DDS that a process has open."""
     with contextlib.suppress(OSError):
         lines = Path(f"/proc/{pid}/maps").read_text().splitlines()
-        return {Path(line.split(maxsplit=5)[5]) for line in lines if "/dev/shm/fastdds_" in line}
+        return {Path(line.split(maxsplit=5)[5]) for line in lines if re.search("/dev/shm/fast(rtps|dds)_", line)}
     return set()
 
 

@@ -10,6 +10,8 @@ import pytest
 from lifecycle_msgs.msg import Transition
 from std_srvs.srv import SetBool, Trigger
 
+from sdstrack_ros.node.tracker_node import main
+from sdstrack_ros.parameters.table import TABLE
 from testkit.reliability.lengths import LONG
 from testkit.ros_camera import stamp_of
 
@@ -81,6 +83,7 @@ def test_activate_subscribes_and_deactivate_stops_within_a_second(rig: Rig) -> N
     for _ in range(2):
         assert ros.transition(ACTIVATE)
         rig.active()
+        assert "active: waiting for /rgb/image_raw and /aux/image_raw" in rig.process.output
         ros.detections.clear()
         rig.film_until(lambda: any(message.detections for message in ros.detections), "boxes")
         begin = time.monotonic()
@@ -118,3 +121,11 @@ def test_shutdown_from_active_and_sigint_end_it_with_status_zero(rig: Rig) -> No
     assert rig.ros.lifecycle() == "finalized"
     assert rig.process.interrupt() == 0
     assert "Traceback" not in rig.process.output
+
+
+@pytest.mark.parametrize("word", ["-h", "--help"])
+def test_help_lists_the_parameters_and_starts_no_node(word: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([word]) == 0
+    text = capsys.readouterr().out
+    assert text.startswith("usage: tracker_node")
+    assert [name for name in TABLE if f"\n  {name} " not in text] == []
