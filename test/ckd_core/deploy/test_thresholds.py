@@ -19,7 +19,7 @@ from ckd_core.deploy.thresholds import (
 from ckd_core.frame import Modality
 from ckd_core.models.checkpoint import WeightsFileError, load_model, load_tensors
 from ckd_core.tracking import build_tracker
-from ckd_core.tracking.confidence import Thresholds
+from ckd_core.tracking.confidence import ConfidenceConfig, Thresholds
 from ckd_core.tracking.config import TrackerConfig
 from ckd_core.tracking.engines.pytorch import TorchEngine
 from ckd_core.tracking.result import TrackState
@@ -62,7 +62,10 @@ def sequence_box(sequence):
 def test_calibration_makes_the_shipped_network_doubt_more() -> None:
     network, metadata = load_model("sdstrack_s128")
     footage = synthetic_footage(17, [Modality.THERMAL], 1, 36)
-    config = TrackerConfig(published_geometry=bool(metadata.tracking["published_geometry"]))
+    # the rule about shapes alone would already doubt what stands where the target was
+    config = TrackerConfig(
+        published_geometry=bool(metadata.tracking["published_geometry"]), confidence=ConfidenceConfig(max_shape=100.0)
+    )
     trial = Trial(TorchEngine(network, "fp32", "cpu"), footage, config)
     calibrated = find_thresholds(trial, CREDULOUS)
     before, after = trial.claims(CREDULOUS), trial.claims(calibrated)

@@ -54,6 +54,16 @@ def test_each_kind_of_doubt_ends_tracking_for_recover_after_frames(bad: Evidence
     assert run(state, look(0.8)).state is TrackState.TRACKING
 
 
+def test_a_box_that_swallows_a_neighbour_is_doubted_and_not_trusted() -> None:
+    state = run(Confidence.begin(BOX), look(0.8))
+    wide = Evidence(BoundingBox(90, 102, 60, 34), 0.9, 0.2)  # 1.8 times the shape at 1.13 times the size
+    assert run(state, wide).state is TrackState.UNCERTAIN
+    assert run(state, wide).trusted_box == state.trusted_box
+    assert run(state, wide, config=replace(CONFIG, max_shape=2.0)).state is TrackState.TRACKING
+    turning = [Evidence(BoundingBox(100, 100, 40 + step, 40 - step / 2), 0.9, 0.2) for step in range(0, 20, 2)]
+    assert run(state, *turning).state is TrackState.TRACKING
+
+
 def test_a_score_far_below_the_usual_is_doubtful_even_above_the_threshold() -> None:
     state = run(Confidence.begin(BOX), *[look(0.95)] * 6)
     assert run(state, look(0.45)).state is TrackState.UNCERTAIN

@@ -398,7 +398,22 @@ def test_template_refresh_follows_a_target_that_changes(scene, correlation, mode
     assert scores[mode] > scores[TemplateRefresh.OFF] + 0.2
 
 
-@pytest.mark.parametrize("wrong", [{"template_every": 0}, {"template_score": 2}, {"clip_margin": 0}])
+def test_a_size_goes_only_part_of_the_way_to_the_predicted_one(scene, tiny) -> None:
+    boxes = {}
+    for rate in (1.0, 0.5):
+        tracker = tracker_of(tiny(), TrackerConfig(confidence=replace(STATES, enabled=False), size_rate=rate))
+        tracker.start(scene.frame(0, {"a": path(0)}), scene.box(*path(0)))
+        boxes[rate] = tracker.update(scene.frame(1, {"a": path(1)})).box
+    start, whole, half = scene.box(*path(0)), boxes[1.0], boxes[0.5]
+    assert half.center == pytest.approx(whole.center, abs=1e-6)
+    assert half.w == pytest.approx(math.sqrt(start.w * whole.w))
+    assert half.h == pytest.approx(math.sqrt(start.h * whole.h))
+    assert TrackerConfig(size_rate=0.5).as_published().size_rate == 1.0
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"template_every": 0}, {"template_score": 2}, {"clip_margin": 0}, {"size_rate": 0}, {"size_rate": 1.5}]
+)
 def test_impossible_options_are_refused(wrong: dict[str, float]) -> None:
     with pytest.raises(TrackerConfigError, match=next(iter(wrong))):
         TrackerConfig(**wrong)
