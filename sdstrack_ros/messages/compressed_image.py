@@ -1,4 +1,4 @@
-"""Decompress the payloads of sensor_msgs/CompressedImage: jpeg, png, and the png of compressedDepth.
+"""Decompress the payloads of sensor_msgs/CompressedImage: jpeg, png, webp, tiff; png and RVL of compressedDepth.
 
 OpenCV only receives complete images of a plausible size: with others it prints, guesses or returns half an image.
 """
@@ -11,66 +11,31 @@ from typing import TYPE_CHECKING, Any
 import cv2
 import numpy as np
 
-from ckd_core.errors import TrackingError
 from ckd_core.text import shown
+from sdstrack_ros.messages.image_sizes import CompressedImageError, stated_size
+from sdstrack_ros.messages.rvl import RvlError, decode_rvl
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 MAX_PIXELS = 1 << 26  # 67 megapixels; an image whose header states more is not decompressed
 DEPTH_HEADER_BYTES = 12  # int32 kind, float32 a, float32 b
-_PNG = b"\x89PNG\r\n\x1a\n"
-_JPEG = b"\xff\xd8\xff"
-_TAIL_BYTES = 4096  # cameras append padding; the end marker must be within this many bytes of the end
-_JPEG_FRAMES = {0xC0, 0xC1, 0xC2, 0xC3, 0xC5, 0xC6, 0xC7, 0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 0xCF}
-
-
-class CompressedImageError(TrackingError):
-    """Bytes that are not a complete image of a supported format."""
-
-
-def _jpeg_size(data: NDArray[np.uint8]) -> tuple[int, int]:
-    """Return (width, height) from the first frame header of a JPEG stream (ITU T.81, B.2.2)."""
-    at = 2
-    while at + 9 <= len(data):
-        if data[at] != 0xFF:
-            break
-        marker = int(data[at + 1])
-        if marker == 0xFF:  # fill byte
-            at += 1
-            continue
-        if marker in _JPEG_FRAMES:
-            height, width = struct.unpack(">HH", data[at + 5 : at + 9].tobytes())
-            return int(width), int(height)
-        at += 2 + (0 if 0xD0 <= marker <= 0xD8 or marker == 0x01 else (int(data[at + 2]) << 8) + int(data[at + 3]))
-    raise CompressedImageError("broken jpeg: no frame header")
 
 
 def _check_size(data: NDArray[np.uint8]) -> None:
-    head = data[:24].tobytes()
-    tail = data[-_TAIL_BYTES:].tobytes()
-    if head.startswith(_PNG):
-        if len(head) < 24 or b"IEND" not in tail:
-            raise CompressedImageError(f"truncated png: {len(data)} bytes without an end marker")
-        width, height = struct.unpack(">II", head[16:24])
-    elif head.startswith(_JPEG):
-        if b"\xff\xd9" not in tail:
-            raise CompressedImageError(f"truncated jpeg: {len(data)} bytes without an end marker")
-        width, height = _jpeg_size(data)
-    else:
-        raise CompressedImageError(f"neither jpeg nor png: the data ({len(data)} bytes) begins with {head[:8].hex()!r}")
+    width, height = stated_size(data.tobytes())
     if width <= 0 or height <= 0 or width * height > MAX_PIXELS:
         raise CompressedImageError(f"image of {width} x {height} pixels; expected 1 to {MAX_PIXELS} pixels")
 
 
 def inflate(data: NDArray[np.uint8]) -> NDArray[Any]:
-    """Decompress a complete jpeg or png.
+    """Decompress a complete jpeg, png, webp or tiff.
 
     Returns:
         [H, W] or [H, W, 3 or 4] in OpenCV's channel order, uint8 or uint16.
 
     Raises:
-        CompressedImageError: the data is neither, is truncated, or is too large.
+        CompressedImageError: the data is none of them, is truncated, or is too large.
     """
     _check_size(data)
     try:
@@ -92,7 +57,7 @@ def inflate_depth(data: NDArray[np.uint8], encoding: str, how: str) -> NDArray[A
     Float depth is stored as a 16-bit inverse depth: depth = a / (stored - b), 0 where there is none.
 
     Args:
-        data: payload of the message: header and png.
+        data: payload of the message: header, and png or RVL.
         encoding: text before the semicolon of `format`: 16UC1 or 32FC1.
         how: text after the semicolon.
 
@@ -100,13 +65,15 @@ def inflate_depth(data: NDArray[np.uint8], encoding: str, how: str) -> NDArray[A
         [H, W] uint16 millimetres, or float32 metres with NaN where there is no reading.
 
     Raises:
-        CompressedImageError: the format is RVL or unknown, or the data is broken.
+        CompressedImageError: the encoding is unknown, or the data is broken.
     """
-    if "rvl" in how.lower():
-        raise CompressedImageError("compressedDepth with RVL is not supported; set the publisher's format to png")
     if len(data) <= DEPTH_HEADER_BYTES:
         raise CompressedImageError(f"compressedDepth of {len(data)} bytes; the header alone has {DEPTH_HEADER_BYTES}")
-    stored = inflate(data[DEPTH_HEADER_BYTES:])
+    try:
+        packed = data[DEPTH_HEADER_BYTES:]
+        stored = decode_rvl(packed) if "rvl" in how.lower() else inflate(packed)
+    except RvlError as error:
+        raise CompressedImageError(str(error)) from error
     if stored.ndim != 2 or stored.dtype != np.uint16:
         raise CompressedImageError(f"compressedDepth holds {stored.dtype} {stored.shape}; expected a 16-bit grey image")
     if encoding in ("16UC1", "mono16"):

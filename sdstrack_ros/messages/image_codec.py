@@ -64,6 +64,8 @@ _LAYOUTS = {
     "bgra8": _Layout("u1", 4, "bgra"),
     "rgb16": _Layout("u2", 3, "rgb"),
     "bgr16": _Layout("u2", 3, "bgr"),
+    "rgba16": _Layout("u2", 4, "rgba"),
+    "bgra16": _Layout("u2", 4, "bgra"),
     "mono8": _Layout("u1", 1, "mono"),
     "mono16": _Layout("u2", 1, "mono"),
     # Plain OpenCV types: three and four channels are in OpenCV's order, as cv_bridge reads them.
@@ -71,6 +73,8 @@ _LAYOUTS = {
     "8UC3": _Layout("u1", 3, "bgr"),
     "8UC4": _Layout("u1", 4, "bgra"),
     "16UC1": _Layout("u2", 1, "raw"),
+    "16UC3": _Layout("u2", 3, "bgr"),
+    "16UC4": _Layout("u2", 4, "bgra"),
     "32FC1": _Layout("f4", 1, "raw"),
     "yuv422": _Layout("u1", 2, "uyvy"),
     "uyvy": _Layout("u1", 2, "uyvy"),
@@ -97,7 +101,19 @@ _TO_RGB = {
     "yuyv": cv2.COLOR_YUV2RGB_YUY2,
 }
 
-ENCODINGS = tuple(_LAYOUTS)
+# A plane of luminance, then one of both chrominances: of a quarter of the pixels, or of all of them.
+_PLANAR = {"nv12": cv2.COLOR_YUV2RGB_NV12, "nv21": cv2.COLOR_YUV2RGB_NV21, "nv24": None}
+# BT.601 with the range of video, as OpenCV converts the other YUV encodings; columns: Y, U, V, 1.
+_YUV_TO_RGB = np.array(
+    [
+        [1.164383, 0.0, 1.596027, -222.9216],
+        [1.164383, -0.391762, -0.812968, 135.5754],
+        [1.164383, 2.017232, 0.0, -276.8358],
+    ]
+)
+
+ENCODINGS = tuple(_LAYOUTS)  # in both directions
+PLANAR_ENCODINGS = tuple(_PLANAR)  # read only
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,6 +220,34 @@ def _view(message: ImageMessage, layout: _Layout, topic: str) -> Array:
     return _freeze(pixels)
 
 
+def _planar_color(message: ImageMessage, topic: str) -> NDArray[np.uint8]:
+    """Return the [H, W, 3] RGB pixels of an encoding in planes; `height` and `step` are those of the luminance."""
+    height, width, step = int(message.height), int(message.width), int(message.step)
+    conversion = _PLANAR[message.encoding]
+    if height <= 0 or width <= 0:
+        raise CodecError(f"{_named(topic)}: empty image, {width} x {height} pixels")
+    if conversion is not None and (width % 2 or height % 2):
+        raise CodecError(
+            f"{_named(topic)}: {width} x {height} pixels; '{message.encoding}' stores pixels in squares of 2 x 2, "
+            "expected even numbers"
+        )
+    if step < width:
+        raise CodecError(f"{_named(topic)}: step {step} is less than a row of {width} '{message.encoding}' pixels")
+    expected = step * height * 3 // (1 if conversion is None else 2)
+    if len(message.data) != expected:
+        raise CodecError(
+            f"{_named(topic)}: {len(message.data)} bytes of data, but '{message.encoding}' of height {height} and step "
+            f"{step} has {expected} bytes"
+        )
+    data = np.frombuffer(message.data, np.uint8)
+    if conversion is not None:
+        rows = np.ascontiguousarray(data.reshape(height * 3 // 2, step)[:, :width])
+        return cast("NDArray[np.uint8]", cv2.cvtColor(rows, conversion))
+    luma = data[: step * height].reshape(height, step)[:, :width]
+    chroma = data[step * height :].reshape(height, 2 * step)[:, : 2 * width].reshape(height, width, 2)
+    return cast("NDArray[np.uint8]", cv2.transform(np.dstack([luma, chroma]), _YUV_TO_RGB))
+
+
 def _through_cv_bridge(message: ImageMessage, topic: str) -> DecodedImage:
     """Let cv_bridge, where it is installed, decode an encoding that is unknown here."""
     try:
@@ -211,7 +255,7 @@ def _through_cv_bridge(message: ImageMessage, topic: str) -> DecodedImage:
     except ImportError as error:
         raise CodecError(
             f"{_named(topic)}: unknown encoding '{shown(message.encoding)}' (and cv_bridge is not installed); "
-            f"expected one of: {', '.join(ENCODINGS)}"
+            f"expected one of: {', '.join((*ENCODINGS, *PLANAR_ENCODINGS))}"
         ) from error
     try:
         pixels = np.asarray(CvBridge().imgmsg_to_cv2(message, desired_encoding="rgb8"))
@@ -248,7 +292,7 @@ def _decode_compressed(message: Any, topic: str) -> DecodedImage:
 
 
 def decode(message: Any, topic: str = "") -> DecodedImage:
-    """View a sensor_msgs/Image, or decompress a CompressedImage (jpeg, png, compressedDepth png).
+    """View a sensor_msgs/Image, or decompress a CompressedImage (jpeg, png, webp, tiff, compressedDepth png or RVL).
 
     The view is read-only and keeps the message's memory alive.
 
@@ -258,6 +302,8 @@ def decode(message: Any, topic: str = "") -> DecodedImage:
     """
     if hasattr(message, "format"):
         return _decode_compressed(message, topic)
+    if message.encoding in _PLANAR:
+        return DecodedImage(_freeze(_planar_color(message, topic)), message.encoding, "rgb", topic)
     layout = _LAYOUTS.get(message.encoding)
     if layout is None:
         return _through_cv_bridge(message, topic)

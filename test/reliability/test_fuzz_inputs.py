@@ -6,10 +6,13 @@ Whatever comes, an input is either used or refused with the package's own error;
 from __future__ import annotations
 
 import random
+import struct
 import tracemalloc
 from collections import Counter
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
+import cv2
 import numpy as np
 import pytest
 from hypothesis import strategies as st
@@ -32,7 +35,7 @@ from vision_msgs.msg import Detection2D, Detection2DArray  # noqa: E402
 
 from sdstrack_ros.messages.camera import CameraError, PinholeCamera  # noqa: E402
 from sdstrack_ros.messages.event_window import EventDecodeError, EventWindow  # noqa: E402
-from sdstrack_ros.messages.image_codec import ENCODINGS, CodecError, decode  # noqa: E402
+from sdstrack_ros.messages.image_codec import ENCODINGS, PLANAR_ENCODINGS, CodecError, decode  # noqa: E402
 from sdstrack_ros.sync.event_buffer import EventBuffer  # noqa: E402
 from sdstrack_ros.sync.synchronizer import SyncConfig, SyncedSet, Synchronizer  # noqa: E402
 from sdstrack_ros.tracking.target_requests import TargetError, checked_box, detection_box  # noqa: E402
@@ -53,17 +56,18 @@ SUBSCRIBED = (
 @st.composite
 def plausible_images(draw: st.DrawFn) -> Any:
     """Image messages that fit together, so that decoding goes all the way; a few are off by one row or byte."""
-    encoding = draw(st.sampled_from(ENCODINGS))
+    encoding = draw(st.sampled_from([*ENCODINGS, *PLANAR_ENCODINGS]))
     width, height = draw(st.integers(1, 9)), draw(st.integers(1, 9))
     channels = {"rgb": 3, "bgr": 3}.get(encoding[:3], 1)
-    if encoding.startswith(("rgba", "bgra")) or encoding == "8UC4":
+    if encoding.startswith(("rgba", "bgra")) or encoding.endswith("UC4"):
         channels = 4
-    if encoding == "8UC3":
+    if encoding.endswith("UC3"):
         channels = 3
     wide = 2 if "16" in encoding or encoding.startswith(("yuv", "uyvy", "yuyv")) else 1
     wide = 4 if encoding.startswith("32") else wide
     step = width * channels * wide + draw(st.integers(0, 3))
-    size = max(0, height * step + draw(st.sampled_from([0, 0, 0, 0, -1, 1, -step])))
+    planes = {"nv12": 3, "nv21": 3, "nv24": 6}.get(encoding, 2)
+    size = max(0, height * step * planes // 2 + draw(st.sampled_from([0, 0, 0, 0, -1, 1, -step])))
     data = draw(st.binary(min_size=size, max_size=size))
     return Image(
         height=height, width=width, encoding=encoding, step=step, data=data, is_bigendian=draw(st.integers(0, 1))
@@ -117,15 +121,34 @@ def _use_detection(message: Any) -> None:
 PNG_LIKE = st.binary(max_size=64).map(lambda tail: b"\x89PNG\r\n\x1a\n" + tail + b"IEND\xaeB`\x82")
 JPEG_LIKE = st.binary(max_size=64).map(lambda middle: b"\xff\xd8\xff" + middle + b"\xff\xd9")
 FORMATS = st.sampled_from(
-    ["jpeg", "png", "rgb8; jpeg compressed bgr8", "16UC1; compressedDepth png", "32FC1; compressedDepth", ""]
+    [
+        "jpeg",
+        "png",
+        "rgb8; jpeg compressed bgr8",
+        "16UC1; compressedDepth png",
+        "16UC1; compressedDepth rvl",
+        "32FC1; compressedDepth",
+        "32FC1; compressedDepth rvl",
+        "webp",
+        "mono16; tiff compressed ",
+        "",
+    ]
 )
 SIZES = {"width": lambda: st.just(640), "height": lambda: st.just(480)}
 INTRINSICS = st.lists(st.floats(1, 1e4), min_size=9, max_size=9)
+WEBP_LIKE = st.binary(min_size=18, max_size=64).map(
+    lambda tail: b"RIFF" + (len(tail) + 4).to_bytes(4, "little") + b"WEBP" + tail
+)
+TIFF_LIKE = st.binary(max_size=64).map(lambda tail: b"II*\0\x08\0\0\0\x04\0" + tail)
+RVL_LIKE = st.binary(max_size=64).map(lambda tail: bytes(12) + b"\x05\0\0\0\x04\0\0\0" + tail)
 READERS: dict[str, tuple[Any, Callable[[Any], None]]] = {
     "image": (messages(Image, {"encoding": lambda: st.sampled_from(ENCODINGS)}), _use_image),
     "image that fits": (plausible_images(), _use_image),
     "compressed image": (
-        messages(CompressedImage, {"format": lambda: FORMATS, "data": lambda: PNG_LIKE | JPEG_LIKE}),
+        messages(
+            CompressedImage,
+            {"format": lambda: FORMATS, "data": lambda: PNG_LIKE | JPEG_LIKE | WEBP_LIKE | TIFF_LIKE | RVL_LIKE},
+        ),
         _use_compressed,
     ),
     "event packet": (
@@ -145,6 +168,43 @@ READERS: dict[str, tuple[Any, Callable[[Any], None]]] = {
     ),
     "detection": (messages(Detection2D), _use_detection),
 }
+
+
+def _packed_images() -> dict[str, tuple[str, bytes]]:
+    """Whole images of each compressed format: what `format` says, and the data."""
+    pixels = np.random.default_rng(4).integers(0, 256, (20, 24, 3), dtype=np.uint8)
+    depth = np.kron(np.array([[0, 1500], [4000, 0]], np.uint16), np.ones((4, 4), np.uint16))
+    # No empty pixel and 4 readings of 5, 4, 4, 5: the differences 5, -1, 0, 1 folded are 10 (two nibbles), 1, 0, 2.
+    rvl = bytes(12) + struct.pack("<ii", 2, 2) + struct.pack("<I", 0x04A11020)
+    return {
+        ".jpg": ("jpeg", cv2.imencode(".jpg", pixels)[1].tobytes()),
+        ".png": ("png", cv2.imencode(".png", pixels)[1].tobytes()),
+        ".webp": ("webp", cv2.imencode(".webp", pixels)[1].tobytes()),
+        ".tiff": ("tiff", cv2.imencode(".tiff", pixels)[1].tobytes()),
+        "depth.png": ("16UC1; compressedDepth png", bytes(12) + cv2.imencode(".png", depth)[1].tobytes()),
+        "rvl": ("16UC1; compressedDepth rvl", rvl),
+    }
+
+
+@pytest.mark.parametrize("kind", [".jpg", ".png", ".webp", ".tiff", "depth.png", "rvl"])
+def test_damaged_compressed_images_are_decoded_or_refused(kind: str) -> None:
+    form, whole = _packed_images()[kind]
+    outcomes: Counter[str] = Counter()
+    tracemalloc.start()
+    for data in [whole, *mutations(whole, random.Random(8), examples(400))]:
+        try:
+            assert decode(SimpleNamespace(format=form, data=data), "cam").pixels.size > 0
+        except CodecError as error:
+            assert str(error).startswith("cam: ")
+            outcomes["refused"] += 1
+        else:
+            outcomes["used"] += 1
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert outcomes["refused"] > 0
+    assert outcomes["used"] > 0
+    assert peak < 300 << 20
+    record("fuzz", f"damaged {kind} (generated)", dict(outcomes))
 
 
 @pytest.mark.parametrize("kind", READERS)

@@ -194,9 +194,9 @@ def depth_rows(long: bool) -> list[Row]:
         ),
         Row(
             "unknown encoding",
-            "colour called nv21",
-            counting(lasting, "rgb.rejected", "rgb", 1.0, 3, rgb_encoding="nv21"),
-            r"unknown encoding 'nv21'",
+            "colour called p010",
+            counting(lasting, "rgb.rejected", "rgb", 1.0, 3, rgb_encoding="p010"),
+            r"unknown encoding 'p010'",
         ),
         Row("depth encoding changes", "16UC1 becomes 32FC1", script(lasting, aux_encoding="32FC1"), boxes_flow=0.7),
         Row("frozen images", "the same image, stamps go on", script(lasting, content="frozen"), boxes_flow=0.7),

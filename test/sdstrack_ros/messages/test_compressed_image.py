@@ -13,6 +13,8 @@ from ckd_core.frame import Modality
 from sdstrack_ros.messages.image_codec import CodecError, decode
 from testkit.image_messages import compressed, noise
 
+SUFFIXES = (".jpg", ".png", ".webp", ".tiff")
+
 
 def test_png_is_lossless_in_colour_grey_and_sixteen_bit() -> None:
     rgb = noise("rgb8")
@@ -78,7 +80,11 @@ def test_compressed_float_depth_undoes_the_inverse_quantisation() -> None:
         ),
         ("jpeg", b"\xff\xd8\xff\xe0\x00\x10" + bytes(50) + b"\xff\xd9", "no frame header"),
         ("16UC1; compressedDepth", b"\0" * 12, "compressedDepth of 12 bytes"),
-        ("16UC1; compressedDepth rvl", b"\0" * 40, "RVL is not supported"),
+        ("16UC1; compressedDepth rvl", b"\0" * 40, "RVL image of 0 x 0 pixels"),
+        ("webp", b"RIFF\xff\0\0\0WEBPVP8L" + bytes(30), "truncated webp"),
+        ("webp", b"RIFF\x20\0\0\0WEBPABCD" + bytes(30), "broken webp"),
+        ("tiff", b"II*\0\xff\xff\0\0" + bytes(30), "truncated tiff"),
+        ("tiff", b"II*\0\x08\0\0\0" + bytes(30), "broken tiff"),
     ],
 )
 def test_bytes_that_are_not_an_image_are_refused(form: str, data: bytes, message: str) -> None:
@@ -86,7 +92,7 @@ def test_bytes_that_are_not_an_image_are_refused(form: str, data: bytes, message
         decode(compressed(form, data), "cam")
 
 
-@pytest.mark.parametrize("suffix", [".jpg", ".png"])
+@pytest.mark.parametrize("suffix", SUFFIXES)
 def test_truncated_images_are_refused(suffix: str) -> None:
     data = cv2.imencode(suffix, noise("rgb8", 40, 50))[1].tobytes()
     for keep in (3, 10, len(data) // 2, len(data) - 12):
@@ -94,10 +100,42 @@ def test_truncated_images_are_refused(suffix: str) -> None:
             decode(compressed("jpeg", data[:keep]))
 
 
-@settings(max_examples=60, deadline=None)
-@given(place=st.integers(0, 10_000), value=st.integers(0, 255), suffix=st.sampled_from([".jpg", ".png"]))
+@settings(max_examples=120, deadline=None)
+@given(place=st.integers(0, 10_000), value=st.integers(0, 255), suffix=st.sampled_from(SUFFIXES))
 def test_damaged_images_raise_nothing_but_a_codec_error(place: int, value: int, suffix: str) -> None:
     data = bytearray(cv2.imencode(suffix, noise("rgb8", 16, 16))[1].tobytes())
     data[place % len(data)] = value
     with contextlib.suppress(CodecError):
         decode(compressed("jpeg", bytes(data))).color()
+
+
+@pytest.mark.parametrize("suffix", [".webp", ".tiff"])
+def test_webp_and_tiff_are_read_as_png_is(suffix: str) -> None:
+    lossless = [cv2.IMWRITE_WEBP_QUALITY, 101] if suffix == ".webp" else []
+    kind = suffix[1:]
+    for name in ("rgb8", "mono8") if suffix == ".webp" else ("rgb8", "mono8", "mono16"):
+        pixels = noise(name, 24, 32)
+        stored = pixels[..., ::-1] if pixels.ndim == 3 else pixels
+        data = cv2.imencode(suffix, stored, lossless)[1].tobytes()
+        decoded = decode(compressed(f"{name}; {kind} compressed {'bgr8' if pixels.ndim == 3 else ''}", data))
+        expected = decode(compressed("png", cv2.imencode(".png", stored)[1].tobytes())).color()
+        np.testing.assert_array_equal(decoded.color(), expected)
+    rgba = noise("rgba8", 24, 32)
+    data = cv2.imencode(suffix, rgba[..., [2, 1, 0, 3]], lossless)[1].tobytes()
+    assert decode(compressed(kind, data)).color().shape == (24, 32, 3)
+    lossy = cv2.imencode(".webp", np.full((32, 32, 3), (30, 100, 200), np.uint8), [cv2.IMWRITE_WEBP_QUALITY, 90])[1]
+    assert np.abs(decode(compressed("webp", lossy.tobytes())).color().astype(int) - (200, 100, 30)).max() <= 6
+
+
+def test_sizes_that_a_tiff_or_webp_claims_are_not_believed() -> None:
+    tiff = bytearray(cv2.imencode(".tiff", noise("mono8", 24, 32))[1].tobytes())
+    (directory,) = struct.unpack("<I", tiff[4:8])
+    for entry in range(directory + 2, directory + 2 + 24, 12):
+        if struct.unpack("<H", tiff[entry : entry + 2])[0] in (256, 257):
+            tiff[entry + 2 : entry + 4] = struct.pack("<H", 4)
+            tiff[entry + 8 : entry + 12] = struct.pack("<I", 60_000)
+    with pytest.raises(CodecError, match="image of 60000 x 60000 pixels"):
+        decode(compressed("tiff", bytes(tiff)), "cam")
+    webp = b"RIFF\x1e\0\0\0WEBPVP8X\x0a\0\0\0" + bytes(4) + b"\xff" * 6 + bytes(8)
+    with pytest.raises(CodecError, match="image of 16777216 x 16777216 pixels"):
+        decode(compressed("webp", webp), "cam")

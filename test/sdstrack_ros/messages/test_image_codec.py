@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ckd_core.frame import Modality
-from sdstrack_ros.messages.image_codec import ENCODINGS, CodecError, decode, encode
+from sdstrack_ros.messages.image_codec import ENCODINGS, PLANAR_ENCODINGS, CodecError, decode, encode
 from testkit.image_messages import blank_message, noise
 
 
@@ -136,7 +136,7 @@ def test_a_message_that_contradicts_itself_is_refused_and_its_topic_named(change
     height=st.integers(0, 2**32 - 1) | st.integers(0, 8),
     width=st.integers(0, 2**32 - 1) | st.integers(0, 8),
     step=st.integers(0, 2**32 - 1) | st.integers(0, 40),
-    encoding=st.sampled_from([*ENCODINGS, "nonsense"]),
+    encoding=st.sampled_from([*ENCODINGS, *PLANAR_ENCODINGS, "nonsense"]),
     size=st.integers(0, 400),
 )
 def test_any_fields_give_an_image_or_a_codec_error(
@@ -186,8 +186,8 @@ def test_cv_bridge_decodes_unknown_encodings(monkeypatch: pytest.MonkeyPatch) ->
             return np.full((2, 2, 3), 7, np.uint8)
 
     monkeypatch.setitem(sys.modules, "cv_bridge", SimpleNamespace(CvBridge=CvBridge))
-    assert (decode(blank_message(encoding="nv21", height=2, width=2), "cam").color() == 7).all()
-    assert requests == [("nv21", "rgb8")]
+    assert (decode(blank_message(encoding="p010", height=2, width=2), "cam").color() == 7).all()
+    assert requests == [("p010", "rgb8")]
     with pytest.raises(CodecError, match="cam: cv_bridge cannot convert 'broken'"):
         decode(blank_message(encoding="broken"), "cam")
 
@@ -234,3 +234,65 @@ def test_errors_show_texts_of_messages_short_and_escaped(text: str) -> None:
             decode(message, "/rgb")
         assert len(str(refusal.value)) < 1000
         assert str(refusal.value).isprintable()
+
+
+def planar(rgb: np.ndarray, encoding: str, padding: int = 0) -> Any:
+    """A message of luminance and chrominance planes, converted by OpenCV."""
+    height, width = rgb.shape[:2]
+    if encoding == "nv24":
+        whole = cv2.cvtColor(np.kron(rgb, np.ones((2, 2, 1), np.uint8)), cv2.COLOR_RGB2YUV_I420).ravel()
+        luma = whole[: 4 * height * width].reshape(2 * height, 2 * width)[::2, ::2]
+        u, v = whole[4 * height * width :].reshape(2, height, width)
+        chroma = np.stack([u, v], axis=2).reshape(height, 2 * width)
+    else:
+        whole = cv2.cvtColor(rgb, cv2.COLOR_RGB2YUV_I420).ravel()
+        luma = whole[: height * width].reshape(height, width)
+        u, v = whole[height * width :].reshape(2, -1)
+        chroma = np.stack([u, v] if encoding == "nv12" else [v, u], axis=1).reshape(height // 2, width)
+    step = width + padding
+    rows = [np.pad(luma, ((0, 0), (0, padding)), constant_values=7).ravel()]
+    rows.append(np.pad(chroma, ((0, 0), (0, step * chroma.shape[1] // width - chroma.shape[1]))).ravel())
+    data = array("B", np.concatenate(rows).tobytes())
+    return blank_message(height=height, width=width, encoding=encoding, step=step, data=data)
+
+
+@pytest.mark.parametrize("encoding", PLANAR_ENCODINGS)
+@pytest.mark.parametrize("padding", [0, 16])
+def test_planes_of_luminance_and_chrominance_give_the_colours(encoding: str, padding: int) -> None:
+    blocks = np.random.default_rng(2).integers(0, 256, (5, 6, 3), dtype=np.uint8)
+    rgb = np.kron(blocks, np.ones((2, 2, 1), np.uint8))  # chrominance has half the resolution
+    message = planar(rgb, encoding, padding)
+    color = decode(message).color()
+    assert color.dtype == np.uint8
+    assert np.abs(color.astype(int) - rgb).max() <= 4
+    assert decode(message).auxiliary(Modality.THERMAL).shape == rgb.shape
+    with pytest.raises(CodecError, match="carries no depth"):
+        decode(message).auxiliary(Modality.DEPTH)
+
+
+@pytest.mark.parametrize("encoding", PLANAR_ENCODINGS)
+def test_planes_of_wrong_lengths_and_odd_sizes_are_refused_by_name(encoding: str) -> None:
+    def changed(**fields: Any) -> Any:
+        message = planar(np.zeros((4, 6, 3), np.uint8), encoding)
+        vars(message).update(fields)
+        return message
+
+    whole = changed().data
+    for data in (whole[:-1], whole + array("B", b"x"), array("B")):
+        with pytest.raises(CodecError, match=f"cam: {len(data)} bytes of data, but '{encoding}' of height 4"):
+            decode(changed(data=data), "cam")
+    for fields in ({"step": 5}, {"width": 8}, {"width": 0}, {"height": 0}, {"height": 2**32 - 2}):
+        with pytest.raises(CodecError, match=r"cam: .{10}"):
+            decode(changed(**fields), "cam")
+    if encoding != "nv24":
+        for fields in ({"width": 5}, {"height": 3}):
+            with pytest.raises(CodecError, match=f"'{encoding}' stores pixels in squares of 2 x 2"):
+                decode(changed(**fields), "cam")
+
+
+@pytest.mark.parametrize("encoding", ["rgba16", "bgra16", "16UC3", "16UC4"])
+def test_sixteen_bit_colour_with_alpha_or_by_its_opencv_name(encoding: str) -> None:
+    pixels = noise(encoding)
+    color = decode(encode(pixels, encoding, blank_message())).color()
+    rgb = pixels[..., :3] if encoding == "rgba16" else pixels[..., 2::-1]
+    np.testing.assert_array_equal(color, (rgb >> 8).astype(np.uint8))
