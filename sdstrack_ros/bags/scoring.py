@@ -14,9 +14,10 @@ import numpy as np
 
 from ckd_core.errors import TrackingError
 from ckd_core.evaluation.scoring.metrics import TrackSummary, summarize_track
+from ckd_core.text import shown
 from ckd_core.tracking.result import StageTiming, TrackState
 from sdstrack_ros.bags.frames import BagTopics, choose_topics, read_bag_frames
-from sdstrack_ros.bags.storage import open_bag, plain_text
+from sdstrack_ros.bags.storage import open_bag
 from sdstrack_ros.bags.truth import EvaluationError, load_truth
 from sdstrack_ros.sync.frame_builder import MILLIMETRE_M
 
@@ -202,7 +203,7 @@ class ReasonCounts:
 
     def add(self, reason: str) -> None:
         """Count a reason; after `MAX_CAUSES` causes, further ones count together."""
-        text = plain_text(reason, MAX_REASON)
+        text = shown(reason, MAX_REASON)
         cause = _NUMBER.sub("#", text)
         if cause not in self._texts and len(self._texts) >= MAX_CAUSES:
             text = OTHER_CAUSES

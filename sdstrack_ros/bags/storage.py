@@ -9,6 +9,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ckd_core.text import shown
 from sdstrack_ros.bags.metadata import BagMetadata, disagreements, latched_by_qos
 from sdstrack_ros.bags.storage_files import BagError as BagError
 from sdstrack_ros.bags.storage_files import LocatedFiles, locate, open_storage, unpack_message
@@ -26,6 +27,7 @@ COMPRESSED_IMAGE = "sensor_msgs/msg/CompressedImage"
 CAMERA_INFO = "sensor_msgs/msg/CameraInfo"
 EVENT_PACKET = "event_camera_msgs/msg/EventPacket"
 DETECTIONS = "vision_msgs/msg/Detection2DArray"
+MAX_REMARK = 1000  # characters
 # Latched by convention; a recording that was converted or written by hand carries no QoS.
 LATCHED_TOPICS = ("/tf_static", "/robot_description")
 
@@ -133,7 +135,7 @@ class Bag:
         self.start_ns = min((reader.start_time for reader in filled), default=0)
         self.end_ns = max((reader.end_time for reader in filled), default=0)
         self.remarks = tuple(
-            plain_text(remark)
+            shown(remark, MAX_REMARK)
             for remark in (
                 *remarks,
                 *(
@@ -225,12 +227,6 @@ class Bag:
         except Exception as error:  # rosbags raises whatever its generated code meets in broken bytes
             where = f"{self.path}: a message of '{message.topic}' at {message.time_ns} ns"
             raise BagError(f"{where} is not a valid {message.type_name}: {error}") from error
-
-
-def plain_text(text: str, limit: int = 1000) -> str:
-    """Return a recording's text fit for a terminal: one line of at most `limit`, without control characters."""
-    plain = "".join(letter if letter.isprintable() else f"\\x{ord(letter):02x}" for letter in text[: limit + 1])
-    return plain if len(plain) <= limit else f"{plain[: limit - 3]}..."
 
 
 @contextmanager

@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 from ckd_core.errors import TrackingError
 from ckd_core.frame import Modality
 from ckd_core.text import shown
-from sdstrack_ros.messages.compressed_image import CompressedImageError, inflate, inflate_depth
+from sdstrack_ros.messages.compressed_image import inflate, inflate_depth
+from sdstrack_ros.messages.image_sizes import CompressedImageError
 
 Array = NDArray[Any]
 
