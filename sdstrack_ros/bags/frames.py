@@ -22,8 +22,9 @@ from sdstrack_ros.bags.storage import (
     open_bag,
 )
 from sdstrack_ros.messages.event_window import EventDecodeError
-from sdstrack_ros.messages.stamps import NS_PER_S, UNSTAMPED, stamp_of
+from sdstrack_ros.messages.stamps import NS_PER_S, stamp_of
 from sdstrack_ros.sync.frame_builder import MILLIMETRE_M, FrameBuilder, Rejection, make_synchronizer
+from sdstrack_ros.sync.stamp_guard import StampGuard
 from sdstrack_ros.sync.types import SyncConfig, SyncCounters, SyncedSet
 
 if TYPE_CHECKING:
@@ -148,6 +149,7 @@ def read_bag_frames(
     """
     kinds = {topic.name: topic.type_name for topic in bag.topics}
     sync = make_synchronizer(config or SyncConfig(), kinds.get(topics.aux) == EVENT_PACKET)
+    guard = StampGuard(config or SyncConfig())
     builder = FrameBuilder(modality, topics.rgb, topics.aux, rgb_from_reference, aux_from_reference, depth_unit_m)
 
     def build(sets: list[SyncedSet]) -> Iterator[BagFrame]:
@@ -167,9 +169,10 @@ def read_bag_frames(
             yield from build(sync.poll(deadline_ns))
         decoded = bag.decode(message)
         stamp_ns = stamp_of(decoded)
-        if stamp_ns <= 0:  # as in the node
-            stream = "rgb" if message.topic == topics.rgb else "aux"
-            _report(on_reject, Rejection(stream, message.topic, f"{message.topic}: {UNSTAMPED}"))
+        stream = "rgb" if message.topic == topics.rgb else "aux"
+        reason = guard.refusal(stream, decoded.header.stamp, now_ns)
+        if reason:
+            _report(on_reject, Rejection(stream, message.topic, f"{message.topic}: {reason}"))
             continue
         if message.topic == topics.rgb:
             yield from build(sync.add_color(stamp_ns, now_ns, decoded))

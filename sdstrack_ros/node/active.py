@@ -30,8 +30,11 @@ if TYPE_CHECKING:
     from sdstrack_ros.node.status import StatusReporter
     from sdstrack_ros.parameters.table import Settings
 
+PARAMETER = "parameter"  # origin of a request for the target that init_box names
 # Deactivation ends within a second even when the network is in the middle of a frame.
 STOP_PATIENCE_S = 0.8
+# A recording that starts again comes back to where init_box was first used, less the images that confirm its time.
+LOOP_TOLERANCE_NS = 1_000_000_000
 
 
 class Active:
@@ -66,6 +69,7 @@ class Active:
         self._reporter = reporter
         self._health = reporter.health
         self._paused = False
+        self._init_box_stamp_ns: int | None = None  # of the frame on which the parameter's box was first used
         self._history = History(settings().history_frames)
         self._policy = OverloadPolicy()
         self.session = Session(configured.warm.tracker, self._history, settings)
@@ -125,12 +129,13 @@ class Active:
         """Request the target that the parameter init_box names, if it names one."""
         box = BoundingBox(*settings.init_box)
         if box.w > 0 and box.h > 0:
-            self.submit(BoxRequest("parameter", box, patient=True, detail="init_box"))
+            self.submit(BoxRequest(PARAMETER, box, patient=True, detail="init_box"))
 
     def apply(self, before: Settings, after: Settings) -> None:
         """Take over changed settings."""
         self.images.apply(after)
         if before.init_box != after.init_box:
+            self._init_box_stamp_ns = None
             self.start_on_init_box(after)
 
     def _on_source(self, source: SourceFrame) -> None:
@@ -142,11 +147,25 @@ class Active:
         elif self.worker.offer(source):
             self._health.count("dropped")
 
-    def _on_rewind(self, seconds: float) -> None:
+    def _on_rewind(self, seconds: float, stamp_ns: int) -> None:
+        """Forget the target; start on the parameter's box again only if a recording has started again.
+
+        Anywhere else that box is an old one: by now another object may be there.
+        """
         self._history.clear()
         self._health.count("rewinds")
         self.submit(ResetRequest("jump back in time", detail=f"by {seconds:.2f} s"))
-        self.start_on_init_box(self._settings())
+        box, used_ns = self._settings().init_box, self._init_box_stamp_ns
+        text = f"jump back in time by {seconds:.2f} s: target forgotten; "
+        if box[2] <= 0 or box[3] <= 0:
+            text += "choose a target again"
+        elif used_ns is None or stamp_ns <= used_ns + LOOP_TOLERANCE_NS:
+            text += "back before init_box was first used, so that box starts the target again"
+            self.start_on_init_box(self._settings())
+        else:
+            text += "init_box is older than the time after the jump and does not start one; choose a target again"
+        self._reporter.last_time_reset = text
+        self._reporter.faults.record("time", text)
 
     # On the worker's thread.
 
@@ -179,6 +198,8 @@ class Active:
 
     def _conclude(self, served: Served) -> None:
         if served.frame_result is not None:
+            if served.outcome.origin == PARAMETER and self._init_box_stamp_ns is None:
+                self._init_box_stamp_ns = served.frame_result.source.stamp_ns
             self._publish(served.frame_result, time.monotonic())
         self._reporter.conclude(served.outcome)
 

@@ -13,13 +13,14 @@ from ckd_core.errors import TrackingError
 from ckd_core.frame import Modality
 from ckd_core.text import shown
 from sdstrack_ros.messages.camera import MAX_FRAME_ID, CameraError, PinholeCamera
-from sdstrack_ros.messages.stamps import NS_PER_S, UNSTAMPED, stamp_of
+from sdstrack_ros.messages.stamps import NS_PER_S
 from sdstrack_ros.node.faults import guarded
 from sdstrack_ros.node.qos import on_incompatible, sensor_qos
 from sdstrack_ros.node.silence import CAMERA_INFO, SilenceWatch, Stream
 from sdstrack_ros.sync.filters import synchronize
 from sdstrack_ros.sync.frame_builder import FrameBuilder, Rejection, aux_homography, sync_config
 from sdstrack_ros.sync.message_filters_compat import SimpleFilter
+from sdstrack_ros.sync.stamp_guard import StampGuard
 from sdstrack_ros.tracking.source_frame import SourceFrame
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ class ImageTopics:
         settings: Settings,
         reporter: StatusReporter,
         emit: Callable[[SourceFrame], object],
-        on_rewind: Callable[[float], object],
+        on_rewind: Callable[[float, int], object],
     ) -> None:
         """Subscribe; nothing stays behind when that fails.
 
@@ -62,7 +63,8 @@ class ImageTopics:
             settings: the values of all parameters.
             reporter: counts what arrives and what cannot be used.
             emit: receives each frame that the synchronizer releases, in order.
-            on_rewind: receives the seconds of a jump back in time, before the first frame after it.
+            on_rewind: receives the seconds of a jump back in time and the stamp [ns] after it, before the first frame
+                after it.
 
         """
         self.faults = reporter.faults
@@ -78,6 +80,7 @@ class ImageTopics:
         self._aux_name = "events" if self._packets else "aux"
         self._sequence = 0
         self._color_source, self._aux_source = SimpleFilter(), SimpleFilter()
+        self._guard = StampGuard(sync_config(settings), settings.max_clock_offset_s)
         self._sync = synchronize(
             self._color_source,
             self._aux_source,
@@ -107,6 +110,7 @@ class ImageTopics:
         self.silence.settings = settings
         self._builder = self._frame_builder(settings)
         self._sync.configure(sync_config(settings))
+        self._guard.config, self._guard.max_clock_offset_s = sync_config(settings), settings.max_clock_offset_s
 
     @property
     def counters(self) -> Mapping[str, int]:
@@ -175,7 +179,9 @@ class ImageTopics:
 
     def _store(self, name: str, message: Any, source: SimpleFilter) -> None:
         self._health.arrived(name, time.monotonic())
-        reason = _unusable_header(message)
+        clock_ns = self._node.get_clock().now().nanoseconds
+        reason = _unusable_frame_id(message)
+        reason = reason or self._guard.refusal(name, message.header.stamp, time.monotonic_ns(), clock_ns)
         if reason:
             self._health.rejected(name, f"{self._topics[name]}: {reason}")
             self.faults.record(self._topics[name], reason)
@@ -190,7 +196,7 @@ class ImageTopics:
 
     def _release(self, synced: SyncedSet) -> None:
         if synced.jumped_back_ns:
-            self._on_rewind(synced.jumped_back_ns / NS_PER_S)
+            self._on_rewind(synced.jumped_back_ns / NS_PER_S, synced.stamp_ns)
         if synced.skew_ns is not None:
             self._health.paired(synced.skew_ns / NS_PER_S)
         self._emit(SourceFrame(self._sequence, synced, self._builder, self._on_rejection))
@@ -213,10 +219,8 @@ class ImageTopics:
         )
 
 
-def _unusable_header(message: Any) -> str:
-    """Why no frame can be made of a message with this header, in words; '' when one can."""
-    if stamp_of(message) <= 0:
-        return UNSTAMPED
+def _unusable_frame_id(message: Any) -> str:
+    """Why outputs cannot repeat a message's frame_id, in words; '' when they can."""
     frame_id = str(message.header.frame_id)
     if len(frame_id) > MAX_FRAME_ID:
         return f"header.frame_id is '{shown(frame_id)}'; expected up to {MAX_FRAME_ID} characters"

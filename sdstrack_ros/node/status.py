@@ -67,6 +67,7 @@ class StatusReporter:
         health: counters, rates and latencies.
         faults: what went wrong, by cause.
         last_request: outcome of the last request, in words.
+        last_time_reset: what the last jump back in time did to the target, in words.
 
     """
 
@@ -82,6 +83,7 @@ class StatusReporter:
         self.health = Health()
         self.faults = FaultLog(node.get_logger().warning)
         self.last_request = ""
+        self.last_time_reset = ""
         self._node = node
         self._describe = describe
         latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
@@ -111,7 +113,7 @@ class StatusReporter:
         """Publish the status; on /diagnostics, too, when `periodic`."""
         now = time.monotonic()
         situation, facts = self._describe(now)
-        values = {**facts, **self.health.values(now)}
+        values = {**facts, "last_time_reset": self.last_time_reset, **self.health.values(now)}
         for fault in self.faults.faults():
             values[f"fault.{fault.cause}"] = f"{fault.count} x, last: {fault.message}"
         message = diagnostic_status(

@@ -159,6 +159,17 @@ class Settings:
         high=10.0,
     )
 
+    max_clock_offset_s: float = row(
+        0.0,
+        "Synchronisation",
+        "Images stamped further than this from the node's clock are refused; 0 does not compare them (recordings"
+        " without use_sim_time).",
+        live=True,
+        unit="s",
+        low=0.0,
+        high=1e6,
+    )
+
     label: str = row("target", "Target", "class_id of the detections.", live=True, high=100)
     init_box: tuple[float, ...] = row(
         (0.0, 0.0, 0.0, 0.0),

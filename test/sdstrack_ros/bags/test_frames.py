@@ -150,3 +150,23 @@ def test_a_real_recording_of_events_alone_gives_frames(shared_data: Path, tmp_pa
     again = list(read_frames(copy, Modality.EVENT, config=SyncConfig()))
     assert all(np.array_equal(a.aux, b.aux) and a.stamp == b.stamp for a, b in zip(frames, again, strict=True))
     assert AUX_TOPICS[Modality.EVENT].startswith("/event")
+
+
+@pytest.mark.parametrize("glitch", [(2**31 - 1, 0), (1, 0), (-1, 2**32 - 1), (1_700_000_000, 10**9)])
+def test_an_image_whose_stamp_jumps_is_refused_as_in_the_node(tmp_path: Path, glitch: tuple[int, int]) -> None:
+    types = typestore().types
+    messages = []
+    for i in range(20):
+        ns = 1_700_000_000 * NS_PER_S + i * NS_PER_S // 15
+        messages += [(f"/{name}/image", IMAGE, ns + 1, image_message(ns)) for name in ("rgb", "thermal")]
+    header = types["std_msgs/msg/Header"](types["builtin_interfaces/msg/Time"](*glitch), "camera")
+    bad = image_message(messages[19][2])
+    bad.header = header
+    messages.insert(20, ("/rgb/image", IMAGE, messages[19][2] + 1, bad))
+    rejections: list[Rejection] = []
+    read = list(read_frames(custom_bag(tmp_path / "bag", messages), Modality.THERMAL, on_reject=rejections.append))
+    assert [rejection.stream for rejection in rejections] == ["rgb"]
+    assert "header.stamp" in rejections[0].reason
+    stamps = [frame.stamp for frame in read]
+    assert stamps == sorted(stamps)
+    assert len(stamps) == 20

@@ -132,7 +132,18 @@ def test_time_jumps_back(rig: Rig) -> None:
         ros.spin(0.03)
     rig.until(lambda: rig.says("jump back in time"), "the jump named")
     rig.until(lambda: bool({stamp_of(m) for m in ros.detections if m.detections} & set(stamps)), "boxes after the jump")
-    # The way back to the present is a jump forward, which needs no special handling.
+    # An hour back is before the parameter's box was first used: as in a recording that starts again, it is used again.
+    assert "so that box starts the target again" in ros.value("last_time_reset")
+    # The way back to the present is a jump forward, which needs no special handling. A short jump back from there is
+    # after that first use: the old box must not choose another object.
+    rig.film_until(lambda: ros.value("state") == "TRACKING", "a target in the present")
+    cameras.film(90)
+    base = time.time_ns() - 1_500_000_000
+    for index in range(30):
+        cameras.shoot(stamp_ns=base + index * 33_000_000)
+        ros.spin(0.03)
+    rig.until(lambda: "does not start one" in ros.value("last_time_reset"), "the old box refused aloud")
+    assert ros.value("state") == "NONE"
 
 
 def test_wrong_encodings_and_contradictory_sizes_are_named(rig: Rig) -> None:
@@ -288,3 +299,29 @@ def test_long_texts_and_terminal_escapes_stay_out_of_status_and_log(rig: Rig) ->
     assert len(written) < 64 * 1024
     assert "\x1b" not in written
     assert "\nfake log line" not in written
+
+
+@pytest.mark.parametrize(
+    ("sec", "nanosec"), [(2**31 - 1, 0), (1, 0), (None, 2**32 - 1), (-1, 2**32 - 1)], ids=["late", "early", "ns", "neg"]
+)
+def test_one_glitched_stamp_on_both_cameras_keeps_the_target(rig: Rig, sec: int | None, nanosec: int) -> None:
+    cameras, ros = rig.cameras, rig.ros
+    color, depth = cameras.images(0)
+    rig.film_until(lambda: ros.value("state") == "TRACKING", "a target")
+    cameras.film(10)
+    target, rewinds = ros.value("target_id"), ros.value("frames.rewinds")
+    refused = [int(ros.value(f"{name}.rejected")) for name in ("rgb", "aux")]
+    for publisher, pixels, encoding in ((cameras.rgb, color, "rgb8"), (cameras.aux, depth, "16UC1")):
+        message = image_message(pixels, encoding, time.time_ns())
+        if sec is not None:
+            message.header.stamp.sec = sec
+        message.header.stamp.nanosec = nanosec
+        publisher.publish(message)
+    rig.film_until(
+        lambda: [int(ros.value(f"{name}.rejected")) for name in ("rgb", "aux")] == [count + 1 for count in refused],
+        "one refused image of each camera",
+    )
+    cameras.film(20)
+    ros.spin(1.2)
+    assert (ros.value("target_id"), ros.value("frames.rewinds")) == (target, rewinds)
+    assert "header.stamp" in rig.fault(RGB)
