@@ -46,6 +46,25 @@ def read_settings(path: Path, cls: type[T], changes: typing.Sequence[str] = ()) 
     return build(cls, raw, str(path))
 
 
+class _PlainLoader(yaml.SafeLoader):
+    """Values as they are written: merge keys of half a kilobyte can multiply to more than any memory."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        event = self.peek_event()  # type: ignore[no-untyped-call]  # the stubs leave it out
+        if getattr(event, "anchor", None) is not None:
+            raise yaml.composer.ComposerError(None, None, _REFERENCE, event.start_mark)
+        return super().compose_node(parent, index)
+
+    def flatten_mapping(self, node: Any) -> None:
+        for key, _ in node.value:
+            if key.tag == "tag:yaml.org,2002:merge":
+                raise yaml.constructor.ConstructorError(None, None, _REFERENCE, key.start_mark)
+        super().flatten_mapping(node)
+
+
+_REFERENCE = "anchors (&name), aliases (*name) and merge keys (<<) are not read; write the values out"
+
+
 def load_yaml(path: Path) -> Any:
     """Read a YAML file of plain values.
 
@@ -61,13 +80,17 @@ def load_yaml(path: Path) -> Any:
 
 
 def parse_yaml(text: str) -> Any:
-    """Parse a YAML text of plain values.
+    """Parse a YAML text of plain values, without anchors, aliases and merge keys.
 
     Raises:
-        ValueError: The text is not valid YAML.
+        ValueError: The text is not valid YAML, or refers to parts of itself.
     """
     try:
-        return yaml.safe_load(text)
+        loader = _PlainLoader(text)
+        try:
+            return loader.get_single_data()
+        finally:
+            loader.dispose()
     except (yaml.YAMLError, LookupError, AttributeError, TypeError, RecursionError) as error:
         # PyYAML does not wrap the errors of its constructors: `!!bool x` is a KeyError, `!!timestamp x` AttributeError.
         raise ValueError(f"{type(error).__name__}: {error}") from error

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,7 +22,9 @@ import ckd_core
 from ckd_core.errors import TrackingError
 from ckd_core.files import atomic_path
 from ckd_core.frame import Modality
-from ckd_core.models.registry import build_model, list_models
+from ckd_core.models.registry import build_model, list_models, model_config
+from ckd_core.settings import SettingsError, typed_fields
+from ckd_core.text import shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -32,6 +35,10 @@ if TYPE_CHECKING:
 
 FORMAT = "sdstrack-weights-1"
 LISTED_KEYS = 8  # of a key list in an error message
+MAX_HEADER_BYTES = 1 << 24  # a thousand times what the largest network's names and shapes need
+MAX_FIELD = 1 << 16  # of a whole number in a configuration: widths, sizes in pixels
+MAX_ENTRIES = 1024  # of a list in a configuration, and blocks of a network
+MAX_TEXT = 1 << 16  # characters of each field of the metadata
 
 
 class WeightsFileError(TrackingError):
@@ -78,14 +85,21 @@ class ModelMetadata:
         """
         if header.get("format") != FORMAT:
             raise WeightsFileError(
-                f"its format is {header.get('format')!r}; it must be {FORMAT!r} (see sdstrack convert)"
+                f"its format is {shown(repr(header.get('format')))}; it must be {FORMAT!r} (see sdstrack convert)"
+            )
+        wrong = [name for name, text in header.items() if not isinstance(text, str) or len(text) > MAX_TEXT]
+        if wrong:
+            raise WeightsFileError(
+                f"its metadata's {_shortened(sorted(wrong))} must be texts of at most {MAX_TEXT} characters"
             )
         try:
             names = tuple(Modality(name).value for name in header["modalities"].split(",") if name)
             config, tracking = json.loads(header["config"]), json.loads(header.get("tracking", "{}"))
+            if not (isinstance(config, dict) and isinstance(tracking, dict)):
+                raise ValueError(f"config and tracking are {shown(config)} and {shown(tracking)}; expected mappings")
             return cls(header["model"], names, header["source"], config, header["sha256"], tracking)
-        except (KeyError, ValueError) as error:
-            raise WeightsFileError(f"its metadata are incomplete: {error}") from error
+        except (KeyError, ValueError, RecursionError) as error:
+            raise WeightsFileError(f"its metadata are incomplete: {shown(error, 300)}") from error
 
 
 def metadata_of(model: TrackingNetwork, modalities: Iterable[Modality | str], source: str) -> ModelMetadata:
@@ -139,17 +153,15 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], ModelMetadata]:
     Raises:
         WeightsFileError: missing, truncated, of another format, or changed after it was written.
     """
+    metadata, _ = _read_header(path)
     try:
-        data = path.read_bytes()
+        tensors = safetensors_torch.load(path.read_bytes())
     except OSError as error:
         raise WeightsFileError(f"{path} cannot be read: {error}") from error
-    try:
-        tensors = safetensors_torch.load(data)
     except (SafetensorError, ValueError, KeyError) as error:
         raise WeightsFileError(
             f"{path} is an incomplete safetensors file ({error}); copy or convert it again"
         ) from error
-    metadata = _parse_header(path, data[8 : 8 + int.from_bytes(data[:8], "little")])
     digest = _digest(tensors, metadata)
     if digest != metadata.sha256:
         raise WeightsFileError(f"{path} was changed: its SHA-256 is {digest}, its header says {metadata.sha256!r}")
@@ -178,16 +190,21 @@ def load_model(
     path = default_weights(str(path_or_name)) if named else Path(path_or_name)
     if named and not path.is_file():
         raise WeightsFileError(f"{path_or_name} has no weights inside the package; expected a file")
-    tensors, metadata = load_tensors(path)
+    metadata, shapes = _read_header(path)
     if metadata.model not in list_models():
-        raise WeightsFileError(f"{path} holds {metadata.model}, which is not a tracker; it can only start a training")
+        raise WeightsFileError(
+            f"{path} holds {shown(metadata.model)}, which is not a tracker; it can only start a training"
+        )
     if model is not None and metadata.model != model:
         raise WeightsFileError(f"{path} holds weights of {metadata.model}, not of {model}")
     wanted = None if modality is None else Modality(modality).value
     if wanted is not None and wanted not in metadata.modalities:
         raise WeightsFileError(f"{path} holds weights for {', '.join(metadata.modalities)}, not for {wanted}")
+    _check_config(path, metadata, len(shapes))
     with torch.device("meta"):
         network = build_model(metadata.model, **metadata.config)
+    _check_fit(network, shapes, str(path))
+    tensors, metadata = load_tensors(path)
     load_strictly(network, tensors, str(path))
     return network.to(device).eval(), metadata
 
@@ -198,17 +215,7 @@ def load_strictly(network: TrackingNetwork, tensors: Mapping[str, Tensor], sourc
     Raises:
         WeightsFileError: a key is missing, unexpected or of another shape; the network is then unchanged.
     """
-    own = {name: tensor.shape for name, tensor in network.state_dict().items()}
-    missing, unexpected = sorted(set(own) - set(tensors)), sorted(set(tensors) - set(own))
-    if missing or unexpected:
-        raise WeightsFileError(
-            f"{source} does not fit {network.name}: missing {_shortened(missing)}, unexpected {_shortened(unexpected)}"
-        )
-    wrong = [
-        f"{key} {list(tensors[key].shape)} instead of {list(own[key])}" for key in own if own[key] != tensors[key].shape
-    ]
-    if wrong:
-        raise WeightsFileError(f"{source} does not fit {network.name}: {_shortened(wrong)}")
+    _check_fit(network, {name: tuple(tensor.shape) for name, tensor in tensors.items()}, source)
     shared: dict[int, str] = {}
     for name, parameter in network.named_parameters(remove_duplicate=False):
         first = shared.setdefault(id(parameter), name)
@@ -216,6 +223,45 @@ def load_strictly(network: TrackingNetwork, tensors: Mapping[str, Tensor], sourc
             raise WeightsFileError(f"{source} does not fit {network.name}: {first} and {name} must be one tensor")
     floats = {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in tensors.items()}
     network.load_state_dict(floats, strict=True, assign=True)
+
+
+def _check_fit(network: TrackingNetwork, shapes: Mapping[str, tuple[int, ...]], source: str) -> None:
+    """Compare names and shapes of tensors with those of a network; raises what `load_strictly` does."""
+    own = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
+    missing, unexpected = sorted(set(own) - set(shapes)), sorted(set(shapes) - set(own))
+    if missing or unexpected:
+        raise WeightsFileError(
+            f"{source} does not fit {network.name}: missing {_shortened(missing)}, unexpected {_shortened(unexpected)}"
+        )
+    wrong = [f"{key} {list(shapes[key])} instead of {list(own[key])}" for key in own if own[key] != shapes[key]]
+    if wrong:
+        raise WeightsFileError(f"{source} does not fit {network.name}: {_shortened(wrong)}")
+
+
+def _check_config(path: Path, metadata: ModelMetadata, tensors: int) -> None:
+    """Check types and bounds of a configuration before anything of its size is built.
+
+    Raises:
+        WeightsFileError: a field is unknown, of a wrong type or too large, or there are more blocks than tensors.
+    """
+    for name, value in metadata.config.items():
+        numbers = value if isinstance(value, list) else [value]
+        large = any(isinstance(number, (int, float)) and abs(number) > MAX_FIELD for number in numbers)
+        if large or len(numbers) > MAX_ENTRIES:
+            raise WeightsFileError(
+                f"{path} asks for {shown(name)} = {shown(value)}; expected numbers up to {MAX_FIELD}, at most "
+                f"{MAX_ENTRIES} of them"
+            )
+    try:
+        fields = typed_fields(type(model_config(metadata.model)), metadata.config, str(path), "config")
+    except SettingsError as error:
+        raise WeightsFileError(shown(error, 400)) from error
+    depth = fields.get("depth", 0)
+    if depth > min(tensors, MAX_ENTRIES):
+        raise WeightsFileError(
+            f"{path} does not fit {metadata.model}: its configuration asks for {depth} blocks, and it holds {tensors} "
+            "tensors"
+        )
 
 
 def _stored(tensor: Tensor, dtype: torch.dtype | None) -> Tensor:
@@ -233,13 +279,38 @@ def _digest(tensors: Mapping[str, Tensor], metadata: ModelMetadata) -> str:
     return digest.hexdigest()
 
 
-def _parse_header(path: Path, header: bytes) -> ModelMetadata:
+def _read_header(path: Path) -> tuple[ModelMetadata, dict[str, tuple[int, ...]]]:
+    """Metadata and the shapes of all tensors, compared with the file's length; no tensor is read.
+
+    Raises:
+        WeightsFileError: missing, of another length than its header says, or not of this package.
+    """
     try:
-        pairs = json.loads(header)["__metadata__"]
-    except (ValueError, KeyError, TypeError) as error:
+        with path.open("rb") as stream:
+            size = os.fstat(stream.fileno()).st_size
+            length = int.from_bytes(stream.read(8), "little")
+            if size < 8 or length > min(size - 8, MAX_HEADER_BYTES):
+                raise WeightsFileError(
+                    f"{path} is an incomplete safetensors file (a header of {length} bytes in a file of {size}); copy "
+                    "or convert it again"
+                )
+            header = stream.read(length)
+    except OSError as error:
+        raise WeightsFileError(f"{shown(path, 300)} cannot be read: {error.strerror or error}") from error
+    try:
+        entries = json.loads(header)
+        pairs = entries.pop("__metadata__")
+        shapes = {name: tuple(int(side) for side in entry["shape"]) for name, entry in entries.items()}
+        end = max((int(entry["data_offsets"][1]) for entry in entries.values()), default=0)
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError) as error:
         raise WeightsFileError(f"{path} has no metadata; convert it with sdstrack convert") from error
+    if 8 + length + end != size:
+        raise WeightsFileError(
+            f"{path} is an incomplete safetensors file ({size} bytes; its header says {8 + length + end}); copy or "
+            "convert it again"
+        )
     try:
-        return ModelMetadata.from_header(pairs)
+        return ModelMetadata.from_header(pairs), shapes
     except WeightsFileError as error:
         raise WeightsFileError(f"{path} is not a weight file of this package: {error}") from error
 

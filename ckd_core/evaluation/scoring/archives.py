@@ -10,15 +10,18 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
 from ckd_core.errors import TrackingError
+from ckd_core.text import shown
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 ARCHIVES = (".tar", ".tar.gz", ".tgz", ".tar.xz", ".tar.bz2", ".zip")
 _TEXT = (".txt", ".value", ".csv")
 _DAMAGED = (zipfile.BadZipFile, zlib.error, lzma.LZMAError)
 MAX_TEXT_BYTES = 1 << 26  # 64 MiB: a million boxes; an archive that unpacks to more does not hold results
+MAX_TOTAL_BYTES = 1 << 28  # of all text files together; the largest published results have a tenth of that
+MAX_UNPACKED_BYTES = 1 << 32  # of all members of a tar, which have to be unpacked to be passed over
 
 
 class ResultsError(TrackingError):
@@ -38,14 +41,18 @@ def stem_of(path: Path) -> str:
     return path.name
 
 
-def read_texts(path: Path) -> dict[PurePosixPath, str]:
-    """All text files below a folder or inside an archive, by relative path.
+def read_texts(path: Path, wanted: Callable[[PurePosixPath], bool] = lambda _: True) -> dict[PurePosixPath, str]:
+    """Text files below a folder or inside an archive, by relative path.
+
+    Args:
+        path: The folder or archive.
+        wanted: Whether to read a file; others stay unread.
 
     Raises:
-        ResultsError: The folder or archive cannot be read, or a file in it is not text.
+        ResultsError: The folder or archive cannot be read, a file in it is not text, or it holds more than results do.
     """
     try:
-        return {name: data.decode("utf-8-sig") for name, data in _members(path)}
+        return {name: data.decode("utf-8-sig") for name, data in _members(path, wanted)}
     except UnicodeDecodeError as error:
         raise ResultsError(f"a file in {path} is not text: {error}") from error
     except (OSError, EOFError, ValueError, RuntimeError, tarfile.TarError, *_DAMAGED) as error:
@@ -53,28 +60,57 @@ def read_texts(path: Path) -> dict[PurePosixPath, str]:
         raise ResultsError(f"cannot read {path}: {error}") from error
 
 
-def _members(path: Path) -> Iterator[tuple[PurePosixPath, bytes]]:
+def _members(path: Path, wanted: Callable[[PurePosixPath], bool]) -> Iterator[tuple[PurePosixPath, bytes]]:
+    texts = _Sum(path, "text files", MAX_TOTAL_BYTES)
     if path.is_dir():
         for file in sorted(path.rglob("*")):
-            if file.suffix in _TEXT and file.is_file():
-                yield PurePosixPath(file.relative_to(path).as_posix()), file.read_bytes()
+            name = PurePosixPath(file.relative_to(path).as_posix())
+            if file.suffix in _TEXT and file.is_file() and wanted(name):
+                _check_size(path, str(name), file.stat().st_size)
+                texts.add(file.stat().st_size)
+                yield name, file.read_bytes()
     elif path.name.lower().endswith(".zip"):
         with zipfile.ZipFile(path) as archive:
-            for name in archive.namelist():
-                if name.endswith(_TEXT):
-                    _check_size(path, name, archive.getinfo(name).file_size)
-                    yield PurePosixPath(name), archive.read(name)
+            infos = [info for info in archive.infolist() if info.filename.endswith(_TEXT)]
+            for info in infos:
+                _check_size(path, info.filename, info.file_size)
+                texts.add(info.file_size)
+            for info in infos:
+                if wanted(PurePosixPath(info.filename)):
+                    yield PurePosixPath(info.filename), archive.read(info)
     elif path.is_file() and is_archive(path):
+        everything = _Sum(path, "files", MAX_UNPACKED_BYTES)
         with tarfile.open(path) as bundle:
             for member in bundle:
-                stream = bundle.extractfile(member) if member.isfile() and member.name.endswith(_TEXT) else None
-                if stream is not None:
+                text = member.isfile() and member.name.endswith(_TEXT)
+                if text:
                     _check_size(path, member.name, member.size)
-                    yield PurePosixPath(member.name), stream.read()
+                    texts.add(member.size)
+                everything.add(member.size)
+                name = PurePosixPath(member.name)
+                stream = bundle.extractfile(member) if text and wanted(name) else None
+                if stream is not None:
+                    yield name, stream.read()
     else:
         raise ResultsError(f"{path} is neither a folder nor one of {', '.join(ARCHIVES)}")
 
 
+class _Sum:
+    """Adds up what an archive unpacks to, and refuses it before more than `limit` bytes are read."""
+
+    def __init__(self, path: Path, what: str, limit: int) -> None:
+        self._path, self._what, self._limit, self._total = path, what, limit, 0
+
+    def add(self, size: int) -> None:
+        self._total += size
+        if self._total > self._limit:
+            raise ResultsError(
+                f"the {self._what} in {self._path} unpack to {self._total} bytes or more; expected at most "
+                f"{self._limit}"
+            )
+
+
 def _check_size(path: Path, name: str, size: int) -> None:
     if size > MAX_TEXT_BYTES:
+        name = shown(name)
         raise ResultsError(f"{name} in {path} unpacks to {size} bytes; a box file has at most {MAX_TEXT_BYTES}")

@@ -20,7 +20,7 @@ from ckd_core.evaluation.scoring.archives import ResultsError, read_texts, stem_
 from ckd_core.evaluation.scoring.score import Track
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from numpy.typing import NDArray
 
@@ -47,6 +47,18 @@ class ResultSet:
         """Say what was read, e.g. 'APFNet: 245 files comma delimited, xywh, integers'."""
         formats = "; ".join(f"{count} files {text}" for text, count in self.formats.most_common())
         return f"{self.tracker}: {formats}" + (f"; file names start with {self.prefix!r}" if self.prefix else "")
+
+
+def _is_named_after(names: Iterable[str]) -> Callable[[PurePosixPath], bool]:
+    """Whether a file may belong to one of these sequences: `[PREFIX_]NAME[_001][_confidence]`."""
+    known = frozenset(names)
+
+    def named(path: PurePosixPath) -> bool:
+        stem = path.stem.removesuffix("_confidence")
+        ends = {stem, stem.removesuffix("_001")}
+        return any(end[at:] in known for end in ends for at in range(len(end)) if at == 0 or end[at - 1] == "_")
+
+    return named
 
 
 def _pick_files(texts: dict[PurePosixPath, str], names: Iterable[str], source: Path) -> tuple[dict[str, str], str]:
@@ -111,13 +123,11 @@ def read_results(
     label = stem_of(path)
     if (path / MANIFEST).is_file():
         path = path / "results"
-    texts = read_texts(path)
     wanted = list(names)
+    texts = read_texts(path, _is_named_after(wanted))
     picked, prefix = _pick_files(texts, wanted, path)
     if not picked:
-        raise ResultsError(
-            f"{path} has {len(texts)} text files, but none is named after a sequence, such as {wanted[0]}.txt"
-        )
+        raise ResultsError(f"no text file in {path} is named after a sequence; expected names such as {wanted[0]}.txt")
     values = {file.name: text for file, text in texts.items() if file.name.endswith("_confidence.value")}
     tracks, formats = {}, Counter[str]()
     for name, text in picked.items():

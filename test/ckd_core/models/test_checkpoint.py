@@ -202,3 +202,53 @@ def test_failed_write_leaves_the_old_file(weights: Path, model: Any, monkeypatch
         save_model(weights, model, metadata_of(model, ["depth"], "other"))
     assert weights.read_bytes() == before
     assert [path.name for path in weights.parent.iterdir()] == [weights.name]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"depth": 10_000_000}, "asks for depth = 10000000"),
+        ({"depth": 1000}, "asks for 1000 blocks, and it holds 1 tensors"),
+        ({"depth": "x"}, "'config.depth' is 'x' .*expected an integer"),
+        ({"depth": 10**400}, "asks for depth = 1000"),
+        ({"width": True}, "'config.width' is True .*expected an integer"),
+        ({"ce_blocks": [0] * 5000}, "asks for ce_blocks"),
+        ({"search_size": 1e300}, "asks for search_size"),
+        ({"surprise": 1}, "unknown key 'config.surprise'"),
+    ],
+)
+def test_a_configuration_that_the_tensors_contradict_is_refused_unbuilt(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model: Any, changes: dict[str, Any], message: str
+) -> None:
+    metadata = metadata_of(model, ["depth"], "a test")
+    path = tmp_path / "deep.safetensors"
+    config = {**metadata.config, **changes}
+    save_tensors(path, {"token": torch.zeros(1)}, dataclasses.replace(metadata, config=config))
+    monkeypatch.setattr("ckd_core.models.checkpoint.build_model", lambda *_, **__: pytest.fail("a network was built"))
+    with pytest.raises(WeightsFileError, match=message) as refusal:
+        load_model(path)
+    assert len(str(refusal.value)) < 1000
+
+
+@pytest.mark.parametrize("config", ["[]", "null", '"text"', "[" * 200_000, "1" * 5000])
+def test_a_configuration_that_is_no_mapping_is_refused(weights: Path, config: str) -> None:
+    data = weights.read_bytes()
+    length = int.from_bytes(data[:8], "little")
+    header = json.loads(data[8 : 8 + length])
+    header["__metadata__"]["config"] = config
+    changed = json.dumps(header).encode()
+    weights.write_bytes(struct.pack("<Q", len(changed)) + changed + data[8 + length :])
+    with pytest.raises(WeightsFileError, match="is not a weight file of this package") as refusal:
+        load_model(weights)
+    assert len(str(refusal.value)) < 1000
+
+
+def test_a_file_of_another_length_than_its_header_says_is_not_read(
+    weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with weights.open("rb+") as stream:
+        stream.truncate(40 << 30)  # sparse: 40 GB that no disk holds
+    monkeypatch.setattr("pathlib.Path.read_bytes", lambda _: pytest.fail("the file was read whole"))
+    for load in (load_tensors, load_model):
+        with pytest.raises(WeightsFileError, match="42949672960 bytes; its header says"):
+            load(weights)

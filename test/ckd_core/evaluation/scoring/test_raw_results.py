@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import tarfile
+import tracemalloc
 import zipfile
 from typing import TYPE_CHECKING
 
@@ -129,7 +130,7 @@ def test_bad_results_are_refused_by_name(tmp_path: Path) -> None:
     folder = write(tmp_path / "r", a="1,2,3,4\n1\t2\t3\t4\n")
     with pytest.raises(ResultsError, match="r: a line 2 is tab delimited, line 1 is comma delimited"):
         read_results(folder, ["a"])
-    with pytest.raises(ResultsError, match=r"1 text files, but none is named after a sequence, such as b\.txt"):
+    with pytest.raises(ResultsError, match=r"is named after a sequence; expected names such as b\.txt"):
         read_results(folder, ["b"])
     with pytest.raises(ResultsError, match="no file or folder"):
         read_results(tmp_path / "none", ["a"])
@@ -177,3 +178,31 @@ def test_annotations_are_found_beside_the_results(tmp_path: Path) -> None:
         find_truth(results)
     write(tmp_path / "r" / "groundtruth", a=ROWS)
     assert find_truth(results) == tmp_path / "r" / "groundtruth"
+
+
+def zip_of_blanks(path: Path, names: list[str], size: int) -> Path:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name in names:
+            archive.writestr(name, b" " * size)
+    return path
+
+
+def test_an_archive_of_many_large_members_is_refused_before_one_is_unpacked(tmp_path: Path) -> None:
+    path = zip_of_blanks(tmp_path / "r.zip", [f"s{i}.txt" for i in range(5)], 1 << 26)
+    tracemalloc.start()
+    with pytest.raises(ResultsError, match=r"text files in .*r\.zip unpack to \d+ bytes or more; expected at most"):
+        read_results(path, ["s0"])
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 1 << 24
+
+
+def test_members_that_no_sequence_is_named_after_stay_unread(tmp_path: Path) -> None:
+    path = tmp_path / "r.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("mine_a.txt", "1,2,3,4\n" * 3)
+        archive.writestr("mine_a_time.txt", b"\xff\xfe not a text")
+        archive.writestr("notes/other.txt", b"\xff\xfe not a text")
+    results = read_results(path, ["a"])
+    assert list(results.tracks) == ["a"]
+    assert results.prefix == "mine_"
