@@ -11,10 +11,13 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticStatus
+from rclpy.executors import SingleThreadedExecutor
 from rclpy.lifecycle import TransitionCallbackReturn
 from rclpy.parameter import Parameter
-from sensor_msgs.msg import CameraInfo
+from sensor_msgs.msg import CameraInfo, Image
+from std_msgs.msg import Header
 
 from ckd_core.frame import BoundingBox
 from sdstrack_ros.node import configured, tracker_node
@@ -208,3 +211,25 @@ def test_other_sensors_than_depth_need_no_camera_info(create: Any) -> None:
     assert node.node.trigger_activate() == SUCCESS
     silences = node.node._active.images.silence.silences(time.monotonic() + 3.0)
     assert sorted(silences) == ["/aux/image_raw", "/rgb/image_raw"]
+
+
+def test_the_timer_of_the_synchronizer_runs_only_while_an_image_waits(create: Any, ros: RosTest) -> None:
+    node = create(max_wait_s=0.1).node
+    assert node.trigger_configure() == SUCCESS
+    assert node.trigger_activate() == SUCCESS
+    images, counts = node._active.images, node._reporter.health.counts
+    assert images._timer.is_canceled(), "nothing has come yet"
+    executor = SingleThreadedExecutor(context=ros.context)
+    executor.add_node(node)
+    try:
+        for second in (1, 2):
+            images._on_color(Image(header=Header(stamp=Time(sec=second)), height=2, width=2, encoding="rgb8", step=6))
+            assert not images._timer.is_canceled(), "it waits for its partner"
+            patience = time.monotonic() + 30.0
+            while counts().get("frames", 0) < second and time.monotonic() < patience:
+                executor.spin_once(timeout_sec=0.1)
+            assert counts()["frames"] == second, "it was released without a partner"
+            assert images._timer.is_canceled()
+    finally:
+        executor.remove_node(node)
+        executor.shutdown()
