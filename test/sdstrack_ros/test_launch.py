@@ -122,7 +122,7 @@ def test_a_config_that_an_earlier_include_has_left_set_is_refused_before_a_proce
 def test_arguments_of_the_bringup_stay_out_of_a_group_that_forwards_none(system: LaunchSystem) -> None:
     from launch.actions import GroupAction
 
-    system.context.launch_configurations |= {"device": "/dev/video0", "model": "ur5e", "rviz": "true"}
+    system.context.launch_configurations.update(device="/dev/video0", model="ur5e", rviz="true")
     tracker = system.inclusion(LAUNCH / "rgbd.launch.py", {"namespace": "front"})
     system.visit(GroupAction([tracker], forwarding=False))
     assert system.tracker.overrides == {"modality": "depth", "use_sim_time": False}
