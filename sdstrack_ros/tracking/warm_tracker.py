@@ -51,11 +51,13 @@ def build_warm_tracker(settings: Settings) -> WarmTracker:
         TrackingError: unknown model, missing or wrong weights, or, with strict_device, an absent device.
 
     """
+    from ckd_core.models.registry import model_config
     from ckd_core.tracking import build_tracker
     from ckd_core.tracking.confidence import ConfidenceConfig
     from ckd_core.tracking.config import MissingPolicy, TemplateRefresh, TrackerConfig
 
     _freeze_libraries()
+    model_config(settings.model)  # names the networks there are, where a missing weights file would be all that is said
     modality = Modality(settings.modality)
     weights = weights_path(settings.weights)
     config = TrackerConfig(

@@ -48,8 +48,17 @@ def test_a_bad_start_value_fails_configure_with_the_reason_and_can_be_mended(rig
     assert not ros.transition(CONFIGURE)
     rig.until(lambda: "nowhere.safetensors" in ros.status.message, "the missing file named")
     assert ros.lifecycle() == "unconfigured"
-    assert ros.set_parameters(weights=str(tiny_weights), model="no_such_model").successful
-    assert not ros.transition(CONFIGURE)
+    for weights in ("", str(tiny_weights)):
+        assert ros.set_parameters(weights=weights, model="no_such_model").successful
+        assert not ros.transition(CONFIGURE)
+        rig.until(
+            lambda: "unknown network 'no_such_model'; expected one of ckd_b256, " in ros.status.message,
+            "known networks",
+        )
+        assert ros.set_parameters(model="sdstrack_tiny_test", weights="nowhere.safetensors").successful
+        assert not ros.transition(CONFIGURE)
+        rig.until(lambda: "nowhere.safetensors" in ros.status.message, "the missing file named")
+    assert ros.set_parameters(weights=str(tiny_weights)).successful
     assert ros.set_parameters(model="sdstrack_tiny_test", sync_policy="exact").successful
     assert not ros.transition(CONFIGURE)
     rig.until(lambda: "message_filters" in ros.status.message, "the missing package named")
