@@ -28,6 +28,10 @@ def command(
         typer.Option(help="What a tracker was trained for: depth, thermal, event; colour trackers have none."),
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Weight file to write; default: beside FILE, .safetensors.")] = None,
+    entry: Annotated[
+        str | None,
+        typer.Option(help="Entry of FILE that holds the weights, where it has several, e.g. state_dict_ema."),
+    ] = None,
     strict: Annotated[bool, typer.Option(help="Refuse missing and unexpected keys.")] = True,
 ) -> None:
     """Convert published weights to safetensors. Nothing inside the file is executed."""
@@ -42,7 +46,7 @@ def command(
     console = Console()
     target = out or file.with_name(file.name.split(".pth")[0] + ".safetensors")
     try:
-        done = convert_published(file, model, Modality(modality) if modality else None, target, strict)
+        done = convert_published(file, model, Modality(modality) if modality else None, target, strict, entry)
     except UnfitKeysError as error:
         _print_report(console, error.report)
         raise

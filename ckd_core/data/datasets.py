@@ -151,7 +151,10 @@ def open_dataset(name: str, root: Path | str, split: str | None = None, cut: boo
             raise DatasetError(f"{root} has no folder of {layout.name}'s split {split!r}: {_candidates(layout, split)}")
         places = [root]
     folders = _listed(layout, root, places, wanted) or [
-        (path.name, path) for place in places for path in sorted(place.iterdir()) if _looks_like(path, layout)
+        (path.name, path)
+        for place in places
+        for path in sorted(place.iterdir())
+        if _looks_like(path, layout) and not path.name.startswith(".")
     ]
     if not folders and _looks_like(root, layout):
         folders = [(root.resolve().name, root)]

@@ -176,13 +176,15 @@ def natural_key(path: Path) -> tuple[tuple[int, int | str], ...]:
 
 
 def list_images(folder: Path) -> tuple[Path, ...]:
-    """List all images of a folder in the order of their numbers; there may be none.
+    """List all images of a folder in the order of their numbers; there may be none, and hidden files are none.
 
     Raises:
         SequenceError: The folder cannot be listed.
     """
     try:
-        images = [path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES]
+        images = [
+            path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
+        ]
     except OSError as error:
         raise SequenceError(f"cannot list {folder}: {error.strerror or error}") from error
     return tuple(sorted(images, key=natural_key))
@@ -333,7 +335,8 @@ def open_folder(root: Path | str) -> list[Sequence]:
         return [open_sequence(root)]
     if not root.is_dir():
         raise SequenceError(f"no folder {root}")
-    folders = sorted(path for path in root.iterdir() if (path / "groundtruth.txt").is_file())
+    visible = sorted(path for path in root.iterdir() if not path.name.startswith("."))
+    folders = [path for path in visible if (path / "groundtruth.txt").is_file()]
     if not folders:
         raise SequenceError(f"{root} holds no sequence (a folder with visible/ and groundtruth.txt)")
     return [open_sequence(path) for path in folders]

@@ -288,7 +288,13 @@ def _read_header(path: Path) -> tuple[ModelMetadata, dict[str, tuple[int, ...]]]
     try:
         with path.open("rb") as stream:
             size = os.fstat(stream.fileno()).st_size
-            length = int.from_bytes(stream.read(8), "little")
+            head = stream.read(8)
+            if head.startswith((b"PK\x03\x04", b"\x80\x02")):
+                raise WeightsFileError(
+                    f"{path} is a torch file; expected .safetensors; convert it: "
+                    f"sdstrack convert {path.name} --model NAME"
+                )
+            length = int.from_bytes(head, "little")
             if size < 8 or length > min(size - 8, MAX_HEADER_BYTES):
                 raise WeightsFileError(
                     f"{path} is an incomplete safetensors file (a header of {length} bytes in a file of {size}); copy "

@@ -175,7 +175,9 @@ class Conversion:
     replaced: tuple[str, ...]
 
 
-def convert_published(path: Path, model: str, modality: Modality | None, out: Path, strict: bool = True) -> Conversion:
+def convert_published(
+    path: Path, model: str, modality: Modality | None, out: Path, strict: bool = True, entry: str | None = None
+) -> Conversion:
     """Turn a published `.pth.tar` into a weight file of this package.
 
     Args:
@@ -186,6 +188,7 @@ def convert_published(path: Path, model: str, modality: Modality | None, out: Pa
         out: weight file to write.
         strict: refuse missing and unexpected keys; otherwise missing ones keep initial weights and unexpected ones are
             dropped.
+        entry: entry of the file that holds the weights; None where one stands out.
 
     Raises:
         ForeignFileError: not a readable torch file.
@@ -194,7 +197,7 @@ def convert_published(path: Path, model: str, modality: Modality | None, out: Pa
         WeightsFileError: `out` cannot be written.
     """
     content, replaced = read_foreign(path)
-    tensors = state_dict_of(content)
+    tensors = state_dict_of(content, entry)
     if model in SINGLE_STREAM:
         metadata = ModelMetadata(model, (), path.name)
         tensors = fitted_single_stream(tensors, model_config("ckd_b256"))

@@ -20,9 +20,14 @@ from ckd_core.errors import TrackingError
 if TYPE_CHECKING:
     from pathlib import Path
 
+# Where training files keep their weights, and what wrappers of a model put before every key.
+ENTRIES = ("net", "state_dict", "model", "model_state_dict", "ema", "state_dict_ema")
+WRAPPERS = ("module.", "model.")
+COMPILED = "_orig_mod."  # torch.compile of the model or of a part of it; no parameter is called so
 MIN_TORCH = "2.6"  # with stand-ins under a name of the caller's choice
 MAX_ROUNDS = 200  # a legacy file names one unknown class per attempt
 UNKNOWN_NAME = re.compile(r"Unsupported global: GLOBAL (\S+) was not an allowed global")
+TRUNCATED = re.compile(r"truncated|[Rr]an out of input|unexpected EOF|unexpected end|reached EOF")
 UNFIT_CONTAINER = re.compile(r"Can only (SETITEM|append|extend)[^<]*<class '(.+)'>")
 
 
@@ -88,8 +93,29 @@ def read_foreign(path: Path) -> tuple[Any, set[str]]:
     except ForeignFileError as error:
         raise ForeignFileError(f"{path}: {error}") from error
     except Exception as error:
+        _refuse_incomplete(path, error)
         reason, *_ = str(_original(error)).splitlines() or [""]
         raise ForeignFileError(f"{path} cannot be read as a torch file: {type(error).__name__}: {reason}") from error
+
+
+def _refuse_incomplete(path: Path, error: Exception) -> None:
+    """Say what a file is that only began as a torch file, or is what a download gave in its place."""
+    with path.open("rb") as stream:
+        head = stream.read(64)
+    size = path.stat().st_size
+    if head.lstrip()[:5].lower() in (b"<!doc", b"<html"):
+        raise ForeignFileError(f"{path} is a web page, not a torch file; download the file behind it") from error
+    if head.startswith(b"version https://git-lfs"):
+        raise ForeignFileError(f"{path} is a pointer of Git LFS; fetch the file: git lfs pull") from error
+    if zipfile.is_zipfile(path):  # its directory is at the end, so nothing is missing
+        return
+    if (
+        not size
+        or head.startswith(b"PK\x03\x04")
+        or isinstance(error, EOFError)
+        or TRUNCATED.search(str(_original(error)))
+    ):
+        raise ForeignFileError(f"{path} is truncated ({size} bytes, its end is missing); download it again") from error
 
 
 def _require_plain_archive(path: Path) -> None:
@@ -138,25 +164,59 @@ def _stand_in(name: str, base: type[Placeholder]) -> type[Placeholder]:
     return type(last, (base,), {"__module__": module})
 
 
-def state_dict_of(content: Any) -> dict[str, Any]:
-    """The weights inside a training file: its `net`, `state_dict` or `model` entry, or the content itself.
+def state_dict_of(content: Any, entry: str | None = None) -> dict[str, Any]:
+    """The weights inside a training file: the one of `ENTRIES` that holds tensors, or the content itself.
 
-    A `module.` prefix that all keys share (a file saved from data-parallel training) is dropped.
+    Prefixes of wrappers that all keys share are dropped in any order (data-parallel training, Lightning, averaging),
+    and torch.compile's wherever it stands.
+
+    Args:
+        content: what `read_foreign` returned.
+        entry: name of the entry to take; None where one stands out.
 
     Raises:
-        ForeignFileError: no tensors there, or one that is not a plain tensor within its own memory.
+        ForeignFileError: no tensors there, several entries and none is named, or one is not a plain tensor within its
+            own memory.
     """
-    candidates = [content.get(key) for key in ("net", "state_dict", "model")] if isinstance(content, dict) else []
-    for candidate in (*candidates, content):
-        if not isinstance(candidate, dict):
-            continue
-        tensors = {str(key): _plain(key, value) for key, value in candidate.items() if isinstance(value, torch.Tensor)}
-        if not tensors:
-            continue
-        if all(key.startswith("module.") for key in tensors):
-            return {key.removeprefix("module."): value for key, value in tensors.items()}
-        return tensors
-    raise ForeignFileError("holds no weights; a training file has them under 'net', 'state_dict' or 'model'")
+    entries = {str(key): value for key, value in content.items()} if isinstance(content, dict) else {}
+    filled = [key for key, value in entries.items() if _holds_tensors(value)]
+    if entry is not None:
+        if entry not in filled:
+            raise ForeignFileError(f"no weights under '{entry}'; expected one of: {', '.join(filled) or 'none'}")
+        return _unwrapped(entries[entry])
+    known = [key for key in ENTRIES if key in filled]
+    if len(known) > 1:
+        raise ForeignFileError(
+            f"weights under {' and '.join(known)}; choose one: sdstrack convert FILE --entry {known[0]}"
+        )
+    if known:
+        return _unwrapped(entries[known[0]])
+    if _holds_tensors(content):
+        return _unwrapped(content)
+    others = (
+        f"; its entry {', '.join(filled)} can be named: sdstrack convert FILE --entry {filled[0]}" if filled else ""
+    )
+    raise ForeignFileError(f"holds no weights; a training file has them under one of: {', '.join(ENTRIES)}{others}")
+
+
+def _holds_tensors(value: Any) -> bool:
+    return isinstance(value, dict) and any(isinstance(item, torch.Tensor) for item in value.values())
+
+
+def _unwrapped(weights: dict[Any, Any]) -> dict[str, Any]:
+    """Plain tensors under the names that the network itself gives them."""
+    tensors = {str(key): _plain(key, value) for key, value in weights.items() if isinstance(value, torch.Tensor)}
+    names = {key: key.replace(COMPILED, "") for key in tensors}
+    counter = {"n_averaged"}  # beside the wrapped keys of an averaged model
+    while shared := next(
+        (wrapper for wrapper in WRAPPERS if all(n.startswith(wrapper) for n in {*names.values()} - counter)), None
+    ):
+        if not {*names.values()} - counter:
+            break
+        names = {key: name.removeprefix(shared) for key, name in names.items() if name not in counter}
+    if len({*names.values()}) < len(names):
+        raise ForeignFileError("two keys differ only in the prefixes of wrappers; expected one model")
+    return {name: tensors[key] for key, name in names.items()}
 
 
 def _plain(key: object, tensor: torch.Tensor) -> torch.Tensor:

@@ -51,13 +51,22 @@ def read_texts(path: Path, wanted: Callable[[PurePosixPath], bool] = lambda _: T
     Raises:
         ResultsError: The folder or archive cannot be read, a file in it is not text, or it holds more than results do.
     """
+    texts: dict[PurePosixPath, str] = {}
     try:
-        return {name: data.decode("utf-8-sig") for name, data in _members(path, wanted)}
-    except UnicodeDecodeError as error:
-        raise ResultsError(f"a file in {path} is not text: {error}") from error
+        for name, data in _members(path, wanted):
+            try:
+                texts[name] = data.decode("utf-8-sig")
+            except UnicodeDecodeError as error:
+                raise ResultsError(f"{name} in {path} is not text: {error}") from error
     except (OSError, EOFError, ValueError, RuntimeError, tarfile.TarError, *_DAMAGED) as error:
         # RuntimeError: members that are encrypted, or compressed in a way that Python does not know.
         raise ResultsError(f"cannot read {path}: {error}") from error
+    return texts
+
+
+def _is_text(name: str) -> bool:
+    """Whether a file holds results by its name; hidden ones do not, such as the companions `._NAME` of macOS."""
+    return name.endswith(_TEXT) and not PurePosixPath(name).name.startswith(".")
 
 
 def _members(path: Path, wanted: Callable[[PurePosixPath], bool]) -> Iterator[tuple[PurePosixPath, bytes]]:
@@ -65,13 +74,13 @@ def _members(path: Path, wanted: Callable[[PurePosixPath], bool]) -> Iterator[tu
     if path.is_dir():
         for file in sorted(path.rglob("*")):
             name = PurePosixPath(file.relative_to(path).as_posix())
-            if file.suffix in _TEXT and file.is_file() and wanted(name):
+            if _is_text(file.name) and file.is_file() and wanted(name):
                 _check_size(path, str(name), file.stat().st_size)
                 texts.add(file.stat().st_size)
                 yield name, file.read_bytes()
     elif path.name.lower().endswith(".zip"):
         with zipfile.ZipFile(path) as archive:
-            infos = [info for info in archive.infolist() if info.filename.endswith(_TEXT)]
+            infos = [info for info in archive.infolist() if _is_text(info.filename)]
             for info in infos:
                 _check_size(path, info.filename, info.file_size)
                 texts.add(info.file_size)
@@ -82,7 +91,7 @@ def _members(path: Path, wanted: Callable[[PurePosixPath], bool]) -> Iterator[tu
         everything = _Sum(path, "files", MAX_UNPACKED_BYTES)
         with tarfile.open(path) as bundle:
             for member in bundle:
-                text = member.isfile() and member.name.endswith(_TEXT)
+                text = member.isfile() and _is_text(member.name)
                 if text:
                     _check_size(path, member.name, member.size)
                     texts.add(member.size)

@@ -222,3 +222,22 @@ def test_frames_that_png_cannot_hold_are_refused(tmp_path: Path) -> None:
     with pytest.raises(SequenceError, match="2 boxes for 1 frames"):
         save_sequence(tmp_path / "b", [MultiModalFrame(0.0, rgb, None, Modality.DEPTH)], np.zeros((2, 4)))
     assert not (tmp_path / "b" / "groundtruth.txt").exists()
+
+
+COMPANION = b"\x00\x05\x16\x07\x00\x02\x00\x00" + bytes(100) + b"\xff\xb0"
+
+
+@pytest.mark.parametrize("hidden", ["._{}", ".{}", ".hidden_{}"])
+def test_hidden_files_are_no_images_and_hidden_folders_no_sequences(tmp_path: Path, hidden: str) -> None:
+    frames = [
+        MultiModalFrame(i / 30, np.full((6, 8, 3), i, np.uint8), np.full((6, 8), i, np.uint8), Modality.THERMAL)
+        for i in range(3)
+    ]
+    folder = save_sequence(tmp_path / "walk", frames, np.full((3, 4), 2.0))
+    for path in [item for item in folder.rglob("*") if item.is_file()]:
+        path.with_name(hidden.format(path.name)).write_bytes(COMPANION)
+    (tmp_path / hidden.format("walk")).mkdir()
+    (tmp_path / hidden.format("walk") / "groundtruth.txt").write_bytes(COMPANION)
+    (opened,) = open_folder(tmp_path)
+    assert len(opened) == 3
+    assert [frame.rgb[0, 0, 0] for frame in opened.frames() if frame.rgb is not None] == [0, 1, 2]

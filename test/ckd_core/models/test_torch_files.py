@@ -19,6 +19,7 @@ import torch
 from fickling.analysis import Severity, check_safety
 from fickling.fickle import Pickled
 
+from ckd_core.models.checkpoint import WeightsFileError, load_tensors
 from ckd_core.models.torch_files import ForeignFileError, Placeholder, read_foreign, state_dict_of
 
 
@@ -296,3 +297,69 @@ def test_truncated_legacy_file(tmp_path: Path) -> None:
         path.write_bytes(data[: int(share * len(data))])
         with pytest.raises(ForeignFileError, match=str(path)):
             read_foreign(path)
+
+
+@pytest.mark.parametrize(
+    "prefix",
+    [
+        "module.", "model.", "_orig_mod.", "module._orig_mod.", "_orig_mod.module.", "model._orig_mod.module.",
+        "module.model.", "model.module._orig_mod.",
+    ],
+)  # fmt: skip
+def test_prefixes_of_wrappers_are_dropped_in_any_order(prefix: str) -> None:
+    tensor = torch.zeros(1)
+    wrapped = {prefix + "backbone.norm.weight": tensor, prefix + "box_head.model.bias": tensor}
+    assert state_dict_of({"net": wrapped}).keys() == {"backbone.norm.weight", "box_head.model.bias"}
+    assert state_dict_of({"ema": {"n_averaged": tensor, **wrapped}, "epoch": 1}).keys() >= {"backbone.norm.weight"}
+    part = {"backbone._orig_mod.norm.weight": tensor, "box_head.bias": tensor}
+    assert state_dict_of(part).keys() == {"backbone.norm.weight", "box_head.bias"}
+    with pytest.raises(ForeignFileError, match="differ only in the prefixes"):
+        state_dict_of({"a._orig_mod.b": tensor, "a.b": tensor})
+
+
+@pytest.mark.parametrize("entry", ["state_dict", "model", "net", "ema", "state_dict_ema", "model_state_dict"])
+def test_the_entry_that_holds_weights_is_found_or_has_to_be_named(entry: str) -> None:
+    weights = {"a": torch.ones(1)}
+    others = {"epoch": 3, "optimizer": {"state": {}}, "best": torch.zeros(1)}
+    assert state_dict_of({**others, entry: weights})["a"] == 1
+    second = "net" if entry != "net" else "ema"
+    both = {entry: weights, second: {"a": torch.zeros(1)}, **others}
+    with pytest.raises(ForeignFileError, match=rf"{entry}.*convert FILE --entry|--entry {entry}"):
+        state_dict_of(both)
+    assert state_dict_of(both, entry)["a"] == 1
+    with pytest.raises(ForeignFileError, match=f"no weights under 'teacher'; expected one of: {entry}, {second}"):
+        state_dict_of(both, "teacher")
+    assert state_dict_of({"epoch": 3, "student": weights}, "student")["a"] == 1
+    with pytest.raises(ForeignFileError, match="--entry student"):
+        state_dict_of({"epoch": 3, "student": weights})
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+@pytest.mark.parametrize("share", [0.0, 0.2, 0.6, 0.95])
+def test_an_unfinished_download_is_called_truncated(tmp_path: Path, zipped: bool, share: float) -> None:
+    path = tmp_path / "a.pth.tar"
+    torch.save({"net": {"a": torch.ones(500)}}, path, _use_new_zipfile_serialization=zipped)
+    data = path.read_bytes()
+    path.write_bytes(data[: int(len(data) * share)])
+    with pytest.raises(ForeignFileError, match=rf"is truncated \({int(len(data) * share)} bytes.*download it again"):
+        read_foreign(path)
+
+
+def test_what_a_download_gives_in_place_of_a_file_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "a.pth.tar"
+    for text, said in (
+        ("<!DOCTYPE html><html>sign in</html>", "is a web page"),
+        ("\n<html>quota exceeded</html>", "is a web page"),
+        ("version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "pointer of Git LFS"),
+    ):
+        path.write_text(text)
+        with pytest.raises(ForeignFileError, match=said):
+            read_foreign(path)
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_a_torch_file_given_as_weights_names_the_conversion(tmp_path: Path, zipped: bool) -> None:
+    path = tmp_path / "a.pth.tar"
+    torch.save({"net": {"a": torch.ones(5)}}, path, _use_new_zipfile_serialization=zipped)
+    with pytest.raises(WeightsFileError, match=r"is a torch file.*sdstrack convert a.pth.tar --model"):
+        load_tensors(path)

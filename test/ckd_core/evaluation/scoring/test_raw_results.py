@@ -1,10 +1,11 @@
 from __future__ import annotations
 
 import json
+import shutil
 import tarfile
 import tracemalloc
 import zipfile
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,9 +18,6 @@ from ckd_core.evaluation.scoring.archives import ResultsError
 from ckd_core.evaluation.scoring.raw_results import read_results
 from ckd_core.evaluation.scoring.rules import get_rule
 from ckd_core.evaluation.scoring.score import score_benchmark
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 PUBLISHED = [
     ("lasher", "lasher_test", "APFNet", {"PR": 0.5001, "NPR": 0.4393, "SR": 0.3625}),
@@ -206,3 +204,25 @@ def test_members_that_no_sequence_is_named_after_stay_unread(tmp_path: Path) -> 
     results = read_results(path, ["a"])
     assert list(results.tracks) == ["a"]
     assert results.prefix == "mine_"
+
+
+@pytest.mark.parametrize("kind", ["folder", "zip", "tar.gz"])
+@pytest.mark.parametrize("hidden", ["._{}", "__MACOSX/._{}", ".{}"])
+def test_hidden_files_are_no_results(tmp_path: Path, kind: str, hidden: str) -> None:
+    folder = tmp_path / "mine"
+    rows = "1,2,3,4\n5,6,7,8\n"
+    for name, data in (("a.txt", rows.encode()), (hidden.format("a.txt"), b"\0\5\x16\7" + b"\xb0\xff" * 30)):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(data)
+    path = folder
+    if kind != "folder":
+        packer = {"zip": "zip", "tar.gz": "gztar"}[kind]
+        path = Path(shutil.make_archive(str(tmp_path / "packed"), packer, folder))
+    assert read_results(path, ["a"]).tracks["a"].boxes.tolist() == [[1, 2, 3, 4], [5, 6, 7, 8]]
+
+
+def test_a_result_that_is_no_text_is_named(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("1,2,3,4\n")
+    (tmp_path / "b.txt").write_bytes(b"\xb0\xff" * 30)
+    with pytest.raises(ResultsError, match=r"b\.txt in .* is not text"):
+        read_results(tmp_path, ["a", "b"])
