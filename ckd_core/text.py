@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 MAX_CHARACTERS = 100
+MAX_CELL = 1000
 
 
 def shown(text: object, limit: int = MAX_CHARACTERS) -> str:
@@ -28,6 +29,26 @@ def shown(text: object, limit: int = MAX_CHARACTERS) -> str:
         return head
     kept_end = limit // 4
     return f"{head[: limit - kept_end]}...{tail[len(tail) - kept_end :]} ({len(whole)} characters)"
+
+
+def csv_cell(text: str) -> str:
+    """A text as a cell that a spreadsheet shows and does not run: printable, and no formula."""
+    cell = shown(text, MAX_CELL)
+    formula = cell[:1] in {"=", "+", "-", "@"} and len(cell) > 1 and not _is_number(cell)
+    return f"'{cell}" if formula else cell
+
+
+def markdown_cell(text: str) -> str:
+    """A text as a cell of a Markdown table: printable, its bars escaped."""
+    return shown(text, MAX_CELL).replace("|", r"\|")
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _escaped(text: str) -> str:

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ckd_core.text import MAX_CHARACTERS, shown
+from ckd_core.evaluation.report.table_files import markdown_table
+from ckd_core.text import MAX_CHARACTERS, csv_cell, markdown_cell, shown
 
 
 @pytest.mark.parametrize("text", ["", "rgb8", "/camera/color/image_raw", "Fußgänger 人", "a" * MAX_CHARACTERS])
@@ -36,3 +37,18 @@ def test_every_text_becomes_one_short_printable_line(text: str, limit: int) -> N
     assert line.isprintable()
     assert len(line) <= limit + 40
     line.encode()
+
+
+@pytest.mark.parametrize("name", ["=cmd()", "+1+1", "@sum(a)", "-2+3", "a|b", "a\nb\x1b[2J", "x" * 100_000])
+def test_cells_are_printable_and_no_formulas(name: str) -> None:
+    cell = csv_cell(name)
+    assert cell.isprintable()
+    assert cell[0] not in "=+@-"
+    assert len(cell) < 1100
+    assert markdown_table(["name"], [[name]]).count("\n") == 3
+    assert markdown_cell(name).replace(r"\|", "").count("|") == 0
+
+
+@pytest.mark.parametrize("text", ["-0.5", "-", "", "1e-3", "good", "+3", "nan"])
+def test_numbers_and_plain_names_stay_as_they_are_in_cells(text: str) -> None:
+    assert csv_cell(text) == markdown_cell(text) == text

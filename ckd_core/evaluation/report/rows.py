@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ckd_core.evaluation.scoring.rules import get_rule
+from ckd_core.text import csv_cell
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -90,5 +91,6 @@ def to_csv(rows: Sequence[Sequence[Any]]) -> str:
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
     for row in rows:
-        writer.writerow([f"{cell:.6f}" if isinstance(cell, float) else "" if cell is None else cell for cell in row])
+        texts = [f"{cell:.6f}" if isinstance(cell, float) else "" if cell is None else str(cell) for cell in row]
+        writer.writerow([csv_cell(text) for text in texts])
     return stream.getvalue()

@@ -9,6 +9,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from ckd_core.files import write_json, write_text
+from ckd_core.text import csv_cell, markdown_cell
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,8 +25,8 @@ def cell_text(value: object) -> str:
 
 def markdown_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     """A Markdown table."""
-    lines = ["| " + " | ".join(header) + " |", "|" + " --- |" * len(header)]
-    lines += ["| " + " | ".join(cell_text(cell) for cell in row) + " |" for row in rows]
+    lines = ["| " + " | ".join(map(markdown_cell, header)) + " |", "|" + " --- |" * len(header)]
+    lines += ["| " + " | ".join(markdown_cell(cell_text(cell)) for cell in row) + " |" for row in rows]
     return "\n".join(lines) + "\n"
 
 
@@ -44,7 +45,7 @@ def rows_to_csv(rows: Sequence[Any]) -> str:
     values = [asdict(row) for row in rows]
     if values:
         writer.writerow(values[0])
-        writer.writerows([cell_text(cell) for cell in row.values()] for row in values)
+        writer.writerows([csv_cell(cell_text(cell)) for cell in row.values()] for row in values)
     return stream.getvalue()
 
 
