@@ -79,7 +79,7 @@ def read_foreign(path: Path) -> tuple[Any, set[str]]:
         raise ForeignFileError(f"{path} is not a file")
     try:
         stand_ins: dict[str, type[Placeholder]] = {}
-        if zipfile.is_zipfile(path):
+        if _is_archive(path):
             _require_plain_archive(path)
             names = torch.serialization.get_unsafe_globals_in_checkpoint(path)
             stand_ins.update((name, _stand_in(name, Placeholder)) for name in names)
@@ -98,6 +98,13 @@ def read_foreign(path: Path) -> tuple[Any, set[str]]:
         raise ForeignFileError(f"{path} cannot be read as a torch file: {type(error).__name__}: {reason}") from error
 
 
+def _is_archive(path: Path) -> bool:
+    try:
+        return zipfile.is_zipfile(path)
+    except zipfile.BadZipFile:  # Python 3.11 says so of a damaged directory
+        return True
+
+
 def _refuse_incomplete(path: Path, error: Exception) -> None:
     """Say what a file is that only began as a torch file, or is what a download gave in its place."""
     with path.open("rb") as stream:
@@ -107,7 +114,7 @@ def _refuse_incomplete(path: Path, error: Exception) -> None:
         raise ForeignFileError(f"{path} is a web page, not a torch file; download the file behind it") from error
     if head.startswith(b"version https://git-lfs"):
         raise ForeignFileError(f"{path} is a pointer of Git LFS; fetch the file: git lfs pull") from error
-    if zipfile.is_zipfile(path):  # its directory is at the end, so nothing is missing
+    if _is_archive(path):  # its directory is at the end, so nothing is missing
         return
     if (
         not size

@@ -6,6 +6,7 @@ import collections
 import io
 import os
 import pickle
+import struct
 import subprocess
 import sys
 import types
@@ -363,3 +364,11 @@ def test_a_torch_file_given_as_weights_names_the_conversion(tmp_path: Path, zipp
     torch.save({"net": {"a": torch.ones(5)}}, path, _use_new_zipfile_serialization=zipped)
     with pytest.raises(WeightsFileError, match=r"is a torch file.*sdstrack convert a.pth.tar --model"):
         load_tensors(path)
+
+
+def test_an_archive_whose_directory_is_damaged_is_refused_by_name(tmp_path: Path) -> None:
+    locator = struct.pack("<4sLQL", b"PK\x06\x07", 1, 0, 1)  # on disk 1 of 1: zipfile itself raises in is_zipfile
+    path = tmp_path / "damaged.pth"
+    path.write_bytes(b"PK\x03\x04" + bytes(60) + locator + b"PK\x05\x06" + bytes(18))
+    with pytest.raises(ForeignFileError, match=r"damaged\.pth"):
+        read_foreign(path)
