@@ -189,14 +189,17 @@ class CKDSmallConfig(SDSTrackSmallConfig):
 class SDSTrackMediumConfig(NetworkConfig):
     """A network on a frozen stem. No transformer blocks and no elimination run here; `heads` is unused.
 
-    width: channels of a template token: `width` - 96 trained ones and 96 of the frozen stem.
-    depth: residual stages of a stream after the correlation. mlp_ratio: hidden channels of a stage.
-    mix_channels: channels of those stages. read_channels: channels that a search cell reads from the template cells it
-    resembles. adapter_ratio: hidden channels of an adapter as a share of its input's.
-    mask_ratio: probability that the masked path of training blanks a colour cell; an auxiliary cell is blanked with
-        the same probability where the colour cell was not.
-    channel_drop, feature_noise: training only; share of the stem's channels that are blanked, the same in a pair's
-        template and search region, and deviation of the noise on the others.
+    Attributes:
+        width: Channels of a template token: `width` - 96 trained ones and 96 of the frozen stem.
+        depth: Residual stages of a stream after the correlation.
+        mlp_ratio: Hidden channels of a stage as a multiple of `mix_channels`.
+        mix_channels: Channels of those stages.
+        read_channels: Channels that a search cell reads from the template cells it resembles.
+        adapter_ratio: Hidden channels of an adapter as a share of its input's.
+        mask_ratio: Probability that the masked path of training blanks a colour cell; an auxiliary cell is blanked
+            with the same probability where the colour cell was not.
+        channel_drop: Share of the stem's channels that training blanks, the same ones in both crops of a pair.
+        feature_noise: Standard deviation of the noise that training adds to the whitened features of the stem.
     """
 
     template_size: int = 128

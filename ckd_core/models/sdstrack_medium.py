@@ -1,8 +1,8 @@
-"""`sdstrack_m256`: SDSTrack's plan at 128 / 256 px, for a target whose shape the user has told.
+"""`sdstrack_m256`: SDSTrack's design at 128 / 256 px, in crops stretched so that the box they are cut around is square.
 
-Crops are cut so that every box is square in them (`square_boxes`), so the same template cells lie inside every target,
-and width and height are learnt as factors of the believed box's. One frozen ImageNet stem serves both streams; what is
-trained has adapters in the auxiliary stream, cross-modal stages, and a fusion that hears how sure each camera is.
+The same template cells lie inside every target (`square_boxes`), and width and height are learnt as factors of the
+believed box's. One frozen ImageNet stem serves both streams; trained are an encoder with adapters in the auxiliary
+stream, cross-modal stages, and a fusion weighted by each camera's confidence.
 """
 
 from __future__ import annotations
@@ -15,32 +15,34 @@ from torch import nn
 
 from ckd_core.models.config import SDSTrackMediumConfig
 from ckd_core.models.head import EDGE, HeadOutput
-from ckd_core.models.sdstrack import PathOutput, SDSTrackTraining, TokenMasks, draw_token_masks
+from ckd_core.models.sdstrack import SDSTrackTraining
 from ckd_core.models.sdstrack_small import (
     PRIOR_LOGIT,
     ConvAdapter,
     CrossStage,
-    StemNetwork,
+    SDSTrackStemNetwork,
     aligning_index,
     conv_norm,
+    path_output,
 )
 from ckd_core.models.stem import COARSE_CHANNELS, FROZEN_CHANNELS, CoarseStem
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from ckd_core.models.sdstrack import TokenMasks
     from ckd_core.models.stem import FrozenStem
 
-FILTER = 5  # cells across that a stage's depth-wise filter sees
-SIZE_LIMIT = 1.5  # largest logarithm of a predicted size factor
+KERNEL_SIZE = 5  # cells, of a stage's depth-wise convolution
+MAX_LOG_FACTOR = 1.5  # of a predicted size
 
 
 class Stage(nn.Module):
-    """Residual stage: a wide filter on each channel, then two pointwise layers."""
+    """Residual stage: a depth-wise convolution, then two pointwise ones."""
 
     def __init__(self, channels: int, ratio: float) -> None:
         super().__init__()
-        self.filter = nn.Conv2d(channels, channels, FILTER, padding=FILTER // 2, groups=channels, bias=False)
+        self.filter = nn.Conv2d(channels, channels, KERNEL_SIZE, padding=KERNEL_SIZE // 2, groups=channels, bias=False)
         self.norm = nn.BatchNorm2d(channels)
         self.up = nn.Conv2d(channels, int(channels * ratio), 1)
         self.down = nn.Conv2d(int(channels * ratio), channels, 1)
@@ -82,17 +84,20 @@ class MediumEncoder(nn.Module):
         self.register_buffer("target_cells", inside.flatten().nonzero().flatten(), persistent=False)
         self.register_buffer("context_cells", (~inside).flatten().nonzero().flatten(), persistent=False)
 
-    def channels_kept(self, count: int, like: Tensor) -> Tensor | None:
+    def channel_dropout(self, count: int, like: Tensor) -> Tensor | None:
         """Factors [count, C, 1, 1] on the stem's channels for one training forward; None outside training."""
         if not self.training or self.channel_drop == 0:
             return None
-        kept = torch.rand(count, COARSE_CHANNELS, 1, 1, device=like.device) >= self.channel_drop
-        return kept.to(like.dtype) / (1 - self.channel_drop)
+        keep = torch.rand(count, COARSE_CHANNELS, 1, 1, device=like.device) >= self.channel_drop
+        return keep.to(like.dtype) / (1 - self.channel_drop)
 
     def features(self, stem: Tensor, keep: Tensor | None = None, channels: Tensor | None = None) -> Tensor:
         """[N, 288, h, w] of the stem to tokens [N, width, h, w]: trained channels, then frozen ones; unit length each.
 
-        keep: [N, 1, h, w] 0 / 1, cells that stay. channels: see `channels_kept`.
+        Args:
+            stem: features of the stem.
+            keep: [N, 1, h, w] 0 / 1, cells that stay.
+            channels: factors on the stem's channels, see `channel_dropout`.
         """
         x: Tensor = self.whiten(stem)
         if self.training and self.feature_noise > 0:
@@ -110,24 +115,23 @@ class MediumEncoder(nn.Module):
         """Compare template tokens [N, n, width] with search features [N, width, g, g]: [N, mix, g, g].
 
         Each template cell's similarity map is moved by that cell's place in the template, so that all maps of one
-        target peak at its centre. Beside them every search cell reads what it resembles, and where in the template
-        that is: a cell like the target's left edge says where the box begins.
+        target peak at its centre. Besides, every search cell attends to the template cells that it resembles and reads
+        their features and places: a cell like the target's left edge shows where the box begins.
         """
         n, g = search.shape[0], self.grid
         trained = search.shape[1] - FROZEN_CHANNELS
         flat = search.flatten(2)  # [N, width, g * g]
-        learnt = template[..., :trained] @ flat[:, :trained]  # [N, n, g * g]
-        frozen = template[..., trained:] @ flat[:, trained:]
-        similar = torch.stack((learnt, frozen), dim=1)  # [N, 2, n, g * g]
+        trained_maps = template[..., :trained] @ flat[:, :trained]  # [N, n, g * g]
+        frozen_maps = template[..., trained:] @ flat[:, trained:]
+        similar = torch.stack((trained_maps, frozen_maps), dim=1)  # [N, 2, n, g * g]
         best = similar.index_select(2, self.target_cells).amax(dim=2)  # [N, 2, g * g]
         around = similar.index_select(2, self.context_cells).amax(dim=2)
         border = self.template_grid // 2
         padded = F.pad(similar.reshape(n, 2, -1, g, g), (border, border, border, border))
         aligned = padded.flatten(2).index_select(2, self.shift)  # [N, 2, n * g * g]
         maps = torch.cat((aligned.reshape(n, -1, g, g), best.reshape(n, 2, g, g), around.reshape(n, 2, g, g)), dim=1)
-        weights = torch.softmax(
-            (learnt + frozen) * self.sharpness, dim=1
-        )  # of the template cells, for each search cell
+        # one distribution over the template cells per search cell
+        weights = torch.softmax((trained_maps + frozen_maps) * self.sharpness, dim=1)
         value = self.value(template) + self.place  # [N, n, read]
         read = (value.transpose(1, 2) @ weights).reshape(n, -1, g, g)
         target = template.index_select(1, self.target_cells)[..., :trained].mean(dim=1)[
@@ -148,12 +152,15 @@ class MediumEncoder(nn.Module):
 class FactorHead(nn.Module):
     """Score, centre offset, and width and height as factors of the believed box; maps are float32.
 
-    usual: side of the believed box as a share of the crop's.
+    Args:
+        channels: Channels of the input.
+        width: Channels of the hidden layers.
+        believed_side: Side of the believed box as a share of the crop's.
     """
 
-    def __init__(self, channels: int, width: int, usual: float) -> None:
+    def __init__(self, channels: int, width: int, believed_side: float) -> None:
         super().__init__()
-        self.usual = usual
+        self.believed_side = believed_side
 
         def tower(outputs: int) -> nn.Sequential:
             return nn.Sequential(
@@ -169,15 +176,17 @@ class FactorHead(nn.Module):
         """Maps over the grid of `features`."""
         score = self.score(features).float().sigmoid().clamp(EDGE, 1 - EDGE)
         box = self.box(features).float()
-        factor = (SIZE_LIMIT * torch.tanh(box[:, 2:] / SIZE_LIMIT)).exp()
-        return HeadOutput(score, factor * self.usual, box[:, :2])
+        factor = (MAX_LOG_FACTOR * torch.tanh(box[:, 2:] / MAX_LOG_FACTOR)).exp()
+        return HeadOutput(score, factor * self.believed_side, box[:, :2])
 
 
 class MediumOutput(NamedTuple):
     """One forward of training.
 
-    head: of both streams together. confidence: [2 * B, 1, g, g] logits, what each stream alone says, colour first.
-    stages: [2 * B, mix, g, g] after each cross-modal stage.
+    Attributes:
+        head: Maps of both streams together.
+        confidence: [2 * B, 1, g, g] logits of each stream's own score, colour first.
+        stages: [2 * B, mix, g, g] after each cross-modal stage.
     """
 
     head: HeadOutput
@@ -185,8 +194,8 @@ class MediumOutput(NamedTuple):
     stages: tuple[Tensor, ...]
 
 
-class SDSTrackMedium(StemNetwork):
-    """SDSTrack's plan at 128 / 256 px over a frozen stem."""
+class SDSTrackMedium(SDSTrackStemNetwork):
+    """SDSTrack's design at 128 / 256 px over a frozen stem."""
 
     config: SDSTrackMediumConfig
     stem_class: ClassVar[type[FrozenStem]] = CoarseStem
@@ -206,25 +215,18 @@ class SDSTrackMedium(StemNetwork):
         """[B, 6, s, s] images, or [B, 2 * 288, h, w] features of a cache, to [2 * B, 288, h, w], colour first."""
         if images.shape[1] == 2 * COARSE_CHANNELS:
             return torch.cat(images.float().chunk(2, dim=1))
-        out: Tensor = self.stem(torch.cat((images[:, :3], images[:, 3:])))
-        return out
+        return super().stem_features(images)
 
-    @staticmethod
-    def _tokens(features: Tensor) -> Tensor:
-        """[2 * B, width, h, w] to [B, 2, h * w, width]."""
-        return torch.stack(features.flatten(2).transpose(1, 2).chunk(2), dim=1)
+    def _encode(self, images: Tensor) -> Tensor:
+        return self.encoder.features(self.stem_features(images))
 
-    def _embed(self, template: Tensor) -> Tensor:
-        return self._tokens(self.encoder.features(self.stem_features(template)))
-
-    def _track(self, template_tokens: Tensor, search: Tensor, template_mask: Tensor | None) -> HeadOutput:
-        del template_mask  # the whole template is compared
-        return self._decode(template_tokens, self.encoder.features(self.stem_features(search))).head
+    def _locate(self, template_tokens: Tensor, search: Tensor) -> HeadOutput:
+        return self._decode(template_tokens, search).head
 
     def _decode(self, template_tokens: Tensor, search: Tensor) -> MediumOutput:
         template = torch.cat((template_tokens[:, 0], template_tokens[:, 1]))  # [2B, n, width]
         x = self.encoder.stage(0, self.encoder.correlate(template, search))
-        confidence: Tensor = self.confidence(x)  # before the cameras have heard of each other
+        confidence: Tensor = self.confidence(x)  # before the first exchange between the streams
         stages = []
         for number, cross in enumerate(self.cross):
             x = cross(x)
@@ -232,24 +234,18 @@ class SDSTrackMedium(StemNetwork):
             x = self.encoder.stage(number + 1, x)
         rgb, aux = x.chunk(2)
         peak = confidence.amax(dim=(2, 3), keepdim=True).expand_as(confidence)
-        sure = torch.cat((*confidence.chunk(2), *peak.chunk(2)), dim=1)  # [B, 4, g, g]
-        share = torch.sigmoid(self.weigh(torch.cat((rgb, aux, sure), dim=1)))
+        scores = torch.cat((*confidence.chunk(2), *peak.chunk(2)), dim=1)  # [B, 4, g, g]
+        share = torch.sigmoid(self.weigh(torch.cat((rgb, aux, scores), dim=1)))
         fused = aux + share * (rgb - aux)
         return MediumOutput(self.box_head(fused + self.trunk(fused)), confidence, tuple(stages))
-
-    def draw_masks(self, batch: int, device: torch.device, generator: torch.Generator | None = None) -> TokenMasks:
-        """Cells that the masked path blanks; see `draw_token_masks`."""
-        return draw_token_masks(self.config, batch, device, generator)
 
     def see(self, template: Tensor, search: Tensor, masks: TokenMasks | None = None) -> MediumOutput:
         """One forward over images or stem features (see `stem_features`); `masks` blanks cells of both streams."""
         z, x = self.stem_features(template), self.stem_features(search)
-        channels = self.encoder.channels_kept(len(z), z)
+        channels = self.encoder.channel_dropout(len(z), z)
         keep_z = keep_x = None
         if masks is not None:
-            n, m = self.config.template_grid, self.config.grid
-            keep_z = (~torch.cat((masks.rgb_template, masks.aux_template))).to(z.dtype).view(-1, 1, n, n)
-            keep_x = (~torch.cat((masks.rgb_search, masks.aux_search))).to(x.dtype).view(-1, 1, m, m)
+            keep_z, keep_x = self._visible_cells(masks, z.dtype)
         tokens = self._tokens(self.encoder.features(z, keep_z, channels))
         return self._decode(tokens, self.encoder.features(x, keep_x, channels))
 
@@ -259,11 +255,9 @@ class SDSTrackMedium(StemNetwork):
         """Clean and masked path over the same images; without elimination there is nothing to rank or to keep."""
         del template_mask, keep_rate
         paths = []
-        for blanked in (None, masks):
-            output = self.see(template, search, blanked)
-            merged = tuple(torch.cat(s.flatten(2).transpose(1, 2).chunk(2), dim=1) for s in output.stages)
-            nothing = (None,) * len(merged)
-            paths.append(PathOutput(output.head, merged, nothing, nothing, (), ()))
+        for path_masks in (None, masks):
+            output = self.see(template, search, path_masks)
+            paths.append(path_output(output.head, output.stages))
         return SDSTrackTraining(paths[0], paths[1], masks)
 
 

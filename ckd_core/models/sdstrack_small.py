@@ -21,9 +21,11 @@ from ckd_core.models.sdstrack import PathOutput, SDSTrackTraining, TokenMasks, d
 from ckd_core.models.stem import FROZEN_CHANNELS, STEM_CHANNELS, FrozenStem
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from torch import Tensor
 
-    from ckd_core.models.config import NetworkConfig
+    from ckd_core.models.config import NetworkConfig, SDSTrackMediumConfig
     from ckd_core.models.head import HeadOutput
 
 PRIOR_LOGIT = -4.0
@@ -83,7 +85,9 @@ class StreamEncoder(nn.Module):
     def features(self, stem: Tensor, keep: Tensor | None = None) -> Tensor:
         """[N, 192, h, w] of the stem to tokens [N, width, h, w]: trained channels, then frozen ones; unit length each.
 
-        keep: [N, 1, h, w] 0 / 1, cells that stay.
+        Args:
+            stem: features of the stem.
+            keep: [N, 1, h, w] 0 / 1, cells that stay.
         """
         x: Tensor = self.whiten(stem)
         if keep is not None:
@@ -180,7 +184,56 @@ class StemNetwork(TrackingNetwork):
         self.stem = stem
 
 
-class SDSTrackSmall(StemNetwork):
+class SDSTrackStemNetwork(StemNetwork):
+    """What SDSTrack's networks on a stem share: both streams go through one encoder in one batch, colour first."""
+
+    config: SDSTrackSmallConfig | SDSTrackMediumConfig
+
+    def stem_features(self, images: Tensor) -> Tensor:
+        """[B, 6, s, s] images to features of the stem [2 * B, C, s / stride, s / stride], colour first."""
+        out: Tensor = self.stem(torch.cat((images[:, :3], images[:, 3:])))
+        return out
+
+    def draw_masks(self, batch: int, device: torch.device, generator: torch.Generator | None = None) -> TokenMasks:
+        """Cells that the masked path blanks; see `draw_token_masks`."""
+        return draw_token_masks(self.config, batch, device, generator)
+
+    def _encode(self, images: Tensor) -> Tensor:
+        """[B, 6, s, s] images to features of the encoder [2 * B, width, h, w]."""
+        raise NotImplementedError
+
+    def _locate(self, template_tokens: Tensor, search: Tensor) -> HeadOutput:
+        """Tokens [B, 2, n, width] and encoded search region [2 * B, width, g, g] to the head's maps."""
+        raise NotImplementedError
+
+    @staticmethod
+    def _tokens(features: Tensor) -> Tensor:
+        """[2 * B, width, h, w] to [B, 2, h * w, width]."""
+        return torch.stack(features.flatten(2).transpose(1, 2).chunk(2), dim=1)
+
+    def _embed(self, template: Tensor) -> Tensor:
+        return self._tokens(self._encode(template))
+
+    def _track(self, template_tokens: Tensor, search: Tensor, template_mask: Tensor | None) -> HeadOutput:
+        del template_mask  # the whole template is compared
+        return self._locate(template_tokens, self._encode(search))
+
+    def _visible_cells(self, masks: TokenMasks, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        """0 / 1 factors of template [2 * B, 1, n, n] and search region [2 * B, 1, g, g]: 0 where a cell is blanked."""
+        n, g = self.config.template_grid, self.config.grid
+        template = ~torch.cat((masks.rgb_template, masks.aux_template))
+        search = ~torch.cat((masks.rgb_search, masks.aux_search))
+        return template.to(dtype).view(-1, 1, n, n), search.to(dtype).view(-1, 1, g, g)
+
+
+def path_output(head: HeadOutput, stages: Sequence[Tensor]) -> PathOutput:
+    """One path of a training forward out of stages [2 * B, mix, g, g]; without elimination positions stay empty."""
+    merged = tuple(torch.cat(s.flatten(2).transpose(1, 2).chunk(2), dim=1) for s in stages)
+    nothing = (None,) * len(merged)
+    return PathOutput(head, merged, nothing, nothing, (), ())
+
+
+class SDSTrackSmall(SDSTrackStemNetwork):
     """SDSTrack's design at 64 / 128 px: one trained encoder over a frozen stem serves both streams."""
 
     config: SDSTrackSmallConfig
@@ -195,22 +248,11 @@ class SDSTrackSmall(StemNetwork):
         self.box_head = CenterHead(mix, config.head_channels)
         expect_few_targets(self.box_head)
 
-    def _streams(self, images: Tensor) -> Tensor:
-        """[B, 6, s, s] to stem features [2 * B, 192, s / 8, s / 8], colour first."""
-        out: Tensor = self.stem(torch.cat((images[:, :3], images[:, 3:])))
-        return out
+    def _encode(self, images: Tensor) -> Tensor:
+        return self.encoder.features(self.stem_features(images))
 
-    @staticmethod
-    def _tokens(features: Tensor) -> Tensor:
-        """[2 * B, width, h, w] to [B, 2, h * w, width]."""
-        return torch.stack(features.flatten(2).transpose(1, 2).chunk(2), dim=1)
-
-    def _embed(self, template: Tensor) -> Tensor:
-        return self._tokens(self.encoder.features(self._streams(template)))
-
-    def _track(self, template_tokens: Tensor, search: Tensor, template_mask: Tensor | None) -> HeadOutput:
-        del template_mask  # the whole template is compared
-        return self._decode(template_tokens, self.encoder.features(self._streams(search)))[0]
+    def _locate(self, template_tokens: Tensor, search: Tensor) -> HeadOutput:
+        return self._decode(template_tokens, search)[0]
 
     def _decode(self, template_tokens: Tensor, search: Tensor) -> tuple[HeadOutput, list[Tensor]]:
         template = torch.cat((template_tokens[:, 0], template_tokens[:, 1]))  # [2B, n, width]
@@ -224,26 +266,18 @@ class SDSTrackSmall(StemNetwork):
         fused = aux + share * (rgb - aux)
         return self.box_head(fused + self.trunk(fused)), stages
 
-    def draw_masks(self, batch: int, device: torch.device, generator: torch.Generator | None = None) -> TokenMasks:
-        """Cells that the masked path blanks; see `draw_token_masks`."""
-        return draw_token_masks(self.config, batch, device, generator)
-
     def _forward_train(
         self, template: Tensor, search: Tensor, template_mask: Tensor | None, keep_rate: float, masks: TokenMasks
     ) -> SDSTrackTraining:
         """Clean and masked path over the same images; without elimination there is nothing to rank or to keep."""
         del template_mask, keep_rate
-        z, x = self._streams(template), self._streams(search)
-        n, m = self.config.template_grid, self.config.grid
-        keep_z = (~torch.cat((masks.rgb_template, masks.aux_template))).to(z.dtype).view(-1, 1, n, n)
-        keep_x = (~torch.cat((masks.rgb_search, masks.aux_search))).to(x.dtype).view(-1, 1, m, m)
+        z, x = self.stem_features(template), self.stem_features(search)
+        keep_z, keep_x = self._visible_cells(masks, z.dtype)
         paths = []
         for mask_z, mask_x in ((None, None), (keep_z, keep_x)):
             tokens = self._tokens(self.encoder.features(z, mask_z))
             head, stages = self._decode(tokens, self.encoder.features(x, mask_x))
-            merged = tuple(torch.cat(s.flatten(2).transpose(1, 2).chunk(2), dim=1) for s in stages)
-            nothing = (None,) * len(merged)
-            paths.append(PathOutput(head, merged, nothing, nothing, (), ()))
+            paths.append(path_output(head, stages))
         return SDSTrackTraining(paths[0], paths[1], masks)
 
 

@@ -1,9 +1,9 @@
 """Objective of networks that learn sizes as factors of the believed box (`SDSTrackMedium`).
 
-As in the dense objective every cell near the true centre is told the box; a size is wrong by its logarithm, so that
-half and double count alike, and a long side no more than a short one. Each stream alone is told where the target is,
-which is what the fusion hears. SDSTrack's distillation runs on a part of every batch: a path with blanked cells learns
-the boxes too, and to come out of the cross-modal stages like the path that sees everything.
+As in the dense objective every cell near the true centre learns the box. The error of a size is that of its logarithm,
+so that half and double count alike, and a long side no more than a short one. Each stream also learns a score of its
+own, by which the fusion weighs the streams. SDSTrack's distillation runs on a part of every batch: a path with blanked
+cells learns the boxes too, and to match the clean path's features after the cross-modal stages.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from ckd_core.models.head import HeadOutput
     from ckd_core.models.sdstrack_medium import MediumOutput, SDSTrackMedium
 
-LEAST_WEIGHT = 0.2  # cells with a lower score target are not told the box
+MIN_WEIGHT = 0.2  # score target of a cell that learns the box
 MASK_STREAM = 29
 
 
@@ -34,9 +34,13 @@ MASK_STREAM = 29
 class FactorSettings:
     """Weights of the terms beside the score's focal loss.
 
-    giou, size: of overlap, and of centre (in believed sides) and size (logarithms) together. alone: of each stream's
-    own score. masked_share: part of a batch that also takes the masked path; masked, mse: weights of its tracking loss
-    and of the distillation.
+    Attributes:
+        giou: Weight of the overlap.
+        size: Weight of centre (in believed sides) and size (logarithms) together.
+        alone: Weight of each stream's own score.
+        masked_share: Part of a batch that also takes the masked path.
+        masked: Weight of that path's tracking loss.
+        mse: Weight of the distillation.
     """
 
     giou: float = field(default=2.0, metadata=limits(0.0))
@@ -58,10 +62,14 @@ class FactorLoss(NamedTuple):
     box_cxcywh: Tensor
 
 
-def factor_loss(output: HeadOutput, box: Tensor, usual: float, positives: Tensor | None = None) -> FactorLoss:
-    """Terms against normalised `xywh` boxes [B, 4]; usual: side of the believed box as a share of the crop's.
+def factor_loss(output: HeadOutput, box: Tensor, believed_side: float, positives: Tensor | None = None) -> FactorLoss:
+    """Terms of the loss. A box whose centre is outside the crop means no target: only the score learns from it.
 
-    A box whose centre is outside the crop means no target, and teaches the score alone.
+    Args:
+        output: Maps of the head.
+        box: [B, 4] normalised `xywh`.
+        believed_side: Side of the believed box as a share of the crop's.
+        positives: See `focal_loss`.
     """
     grid = output.score_map.shape[-1]
     heat = heatmap(box, grid)  # [B, 1, g, g]
@@ -71,7 +79,7 @@ def factor_loss(output: HeadOutput, box: Tensor, usual: float, positives: Tensor
     y = (axis[None, :, None] + output.offset_map[:, 1]) / grid
     boxes = torch.stack((x, y, output.size_map[:, 0], output.size_map[:, 1]), dim=-1).flatten(0, 2)  # cxcywh
     wanted = torch.cat((box[:, :2] + box[:, 2:] / 2, box[:, 2:]), dim=1).float()  # cxcywh
-    weight = torch.where(heat[:, 0] >= LEAST_WEIGHT, heat[:, 0], 0.0).flatten()
+    weight = torch.where(heat[:, 0] >= MIN_WEIGHT, heat[:, 0], 0.0).flatten()
     near = weight.nonzero().flatten()
     peak = decode_boxes(output).box_cxcywh.detach()
     _, iou = generalized_iou(cxcywh_to_xyxy(peak), xywh_to_xyxy(box.float()))
@@ -80,11 +88,11 @@ def factor_loss(output: HeadOutput, box: Tensor, usual: float, positives: Tensor
     if not len(near):
         zero = output.size_map.sum() * 0
         return FactorLoss(focal, zero, zero, iou, peak)
-    seen, told, weight = boxes[near], wanted[near // grid**2], weight[near]
+    predicted, target, weight = boxes[near], wanted[near // grid**2], weight[near]
     weight = weight / weight.sum()
-    overlap, _ = generalized_iou(cxcywh_to_xyxy(seen), cxcywh_to_xyxy(told))
-    place = (seen[:, :2] - told[:, :2]).abs().sum(dim=1) / usual
-    size = (seen[:, 2:].log() - told[:, 2:].log()).abs().sum(dim=1)
+    overlap, _ = generalized_iou(cxcywh_to_xyxy(predicted), cxcywh_to_xyxy(target))
+    place = (predicted[:, :2] - target[:, :2]).abs().sum(dim=1) / believed_side
+    size = (predicted[:, 2:].log() - target[:, 2:].log()).abs().sum(dim=1)
     return FactorLoss(focal, ((1 - overlap) * weight).sum(), ((place + size) * weight).sum(), iou, peak)
 
 
@@ -95,7 +103,7 @@ class FactorObjective:
         self.settings = settings
 
     def __call__(self, network: nn.Module, batch: TrainingBatch, context: StepContext) -> StepResult:
-        """See `Objective`. The network must be a `SDSTrackMedium`."""
+        """See `Objective`. The network must be an `SDSTrackMedium`."""
         tracker, settings = cast("SDSTrackMedium", network), self.settings
         output = tracker.see(batch.template, batch.search)
         loss, total = self._tracking(tracker, output, batch.search_box, context.positives)
@@ -115,7 +123,7 @@ class FactorObjective:
     def _tracking(
         self, tracker: SDSTrackMedium, output: MediumOutput, box: Tensor, positives: Tensor | None
     ) -> tuple[FactorLoss, Tensor]:
-        loss = factor_loss(output.head, box, tracker.box_head.usual, positives)
+        loss = factor_loss(output.head, box, tracker.box_head.believed_side, positives)
         return loss, loss.focal + self.settings.giou * loss.giou + self.settings.size * loss.size
 
     def _masked_path(
@@ -127,7 +135,7 @@ class FactorObjective:
         output = tracker.see(batch.template[:count], batch.search[:count], masks)
         _, total = self._tracking(tracker, output, batch.search_box[:count], None)
         terms = []
-        for seen, target in zip(output.stages, clean.stages, strict=True):
+        for masked, target in zip(output.stages, clean.stages, strict=True):
             rgb, aux = target.detach().float().chunk(2)
-            terms.append(torch.nn.functional.mse_loss(seen.float(), torch.cat((rgb[:count], aux[:count]))))
+            terms.append(torch.nn.functional.mse_loss(masked.float(), torch.cat((rgb[:count], aux[:count]))))
         return total, torch.stack(terms).mean()
