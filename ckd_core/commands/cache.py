@@ -15,7 +15,7 @@ def command(
     ] = None,
     threads: Annotated[int, typer.Option(min=0, help="CPU threads; 0: all.")] = 0,
 ) -> None:
-    """Cut the recipe's real pairs and run them through its frozen stem; a cache that fits the recipe stays.
+    """Cut the recipe's real pairs and run them through its frozen stem; a cache of the same settings stays.
 
     Files and boxes that cannot be used are named and counted.
     """

@@ -1,4 +1,4 @@
-"""`sdstrack label`: boxes for a recipe's clips that have none, by a tracker that teaches."""
+"""`sdstrack label`: boxes for a recipe's clips that have none, from a teacher tracker."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ def command(
     changes: Annotated[
         list[str] | None, typer.Argument(help="Changes to the recipe, e.g. data.train.0.root=DIR.")
     ] = None,
-    again: Annotated[bool, typer.Option(help="Label anew what is labelled already.")] = False,
+    again: Annotated[bool, typer.Option(help="Replace tracks that exist already.")] = False,
     sheet: Annotated[Path | None, typer.Option(help="Also write a contact sheet of all tracks here (PNG).")] = None,
 ) -> None:
-    """Follow people, warm things and moving things through the clips; keep what is found again on the way back.
+    """Track people, warm and moving objects through the clips; keep tracks that backward tracking confirms.
 
-    Writes the recipe's file of tracks. Look at the contact sheet: what detector and teacher get wrong together stays.
+    Writes the recipe's file of tracks. Look at the contact sheet: errors that detector and teacher share remain.
     """
     from ckd_core.data.real.features import FeatureSource
     from ckd_core.data.real.label import label_material

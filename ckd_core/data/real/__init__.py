@@ -1,1 +1,1 @@
-"""Real pictures to learn from: clips with boxes, clips a teacher follows things in, photographs."""
+"""Training pairs out of real images: clips with boxes, clips that a teacher tracker labelled, photographs."""

@@ -1,4 +1,4 @@
-"""One training pair out of real pictures: windows, spoilt pictures, the camera that is not there."""
+"""One training pair out of real images: crop windows, degraded images, substitutes for a missing camera."""
 
 from __future__ import annotations
 
@@ -22,14 +22,17 @@ if TYPE_CHECKING:
 
     Crops = list[Image]  # of one camera: template, search region
 
-INVENTED = {Modality.THERMAL: 0.5, Modality.DEPTH: 0.25, Modality.EVENT: 0.25}  # what a missing camera is made of
+SYNTHETIC_AUX = {Modality.THERMAL: 0.5, Modality.DEPTH: 0.25, Modality.EVENT: 0.25}  # probability of each modality
 
 
 @dataclass(frozen=True, slots=True)
 class RealPair:
-    """What a pair is cut from: images before and after of each camera, None where there is no such camera.
+    """What a pair is cut from.
 
-    boxes: xywh in pixels, the target in the template's frame and in the search frame.
+    Attributes:
+        rgb: Template frame and search frame of the colour camera; None without one.
+        aux: The same of the auxiliary camera.
+        boxes: [4] xywh in pixels, the target in the template frame and in the search frame.
     """
 
     rgb: tuple[Image, Image] | None
@@ -39,7 +42,13 @@ class RealPair:
 
 @dataclass(frozen=True, slots=True)
 class CutPair:
-    """template [2, T, T, 3], search [2, S, S, 3] uint8, colour first; box [4] xywh as shares of the search crop."""
+    """One pair of crops.
+
+    Attributes:
+        template: [2, T, T, 3] uint8, colour first.
+        search: [2, S, S, 3] uint8, colour first.
+        box: [4] xywh of the target as shares of the search crop.
+    """
 
     template: NDArray[np.uint8]
     search: NDArray[np.uint8]
@@ -47,7 +56,12 @@ class CutPair:
 
 
 class PairCutter:
-    """Cuts pairs for one network. others: colour pictures that a dead camera may show instead."""
+    """Cuts pairs for one network.
+
+    Args:
+        network: Sides and shapes of the crops.
+        others: Colour images, crops of which may replace those of a dead camera; may grow afterwards.
+    """
 
     def __init__(self, network: NetworkConfig, others: Sequence[Image] = ()) -> None:
         self.network = network
@@ -55,7 +69,7 @@ class PairCutter:
         self._sampler = CropSampler()
 
     def cut(self, pair: RealPair, rng: np.random.Generator) -> CutPair:
-        """One pair with everything that is drawn taken from `rng`."""
+        """Cut one pair; `rng` draws everything that is random."""
         network = self.network
         windows = self._template_window(pair.boxes[0], rng), self._search_window(pair.boxes[1], rng)
         sides = network.template_size, network.search_size
@@ -70,14 +84,14 @@ class PairCutter:
         if rng.random() < 0.1:
             _occlude([crops[1] for crops in cameras if crops is not None], (cx, cy), rng)
         rgb, aux = self._both(cameras[0], cameras[1], rng)
-        spoilt = [[_spoil(crop, rng) for crop in crops] for crops in (rgb, aux)]
+        degraded = [[_degrade(crop, rng) for crop in crops] for crops in (rgb, aux)]
         if rng.random() < 0.5:
-            spoilt = [[crop[:, ::-1] for crop in crops] for crops in spoilt]
+            degraded = [[crop[:, ::-1] for crop in crops] for crops in degraded]
             box[0] = 1 - box[0] - box[2]
         if rng.random() < 0.1:
-            spoilt = [[crop[::-1] for crop in crops] for crops in spoilt]
+            degraded = [[crop[::-1] for crop in crops] for crops in degraded]
             box[1] = 1 - box[1] - box[3]
-        return CutPair(np.stack([c[0] for c in spoilt]), np.stack([c[1] for c in spoilt]), box)
+        return CutPair(np.stack([c[0] for c in degraded]), np.stack([c[1] for c in degraded]), box)
 
     def _crop(self, image: Image, window: CropWindow, side: int) -> Image:
         out = np.zeros((side, side, 3), dtype=np.uint8)
@@ -89,14 +103,14 @@ class PairCutter:
         return window_around(box, factor, published=False, square_boxes=self.network.square_boxes)
 
     def _template_window(self, box: NDArray[np.float64], rng: np.random.Generator) -> CropWindow:
-        """Around a start box that is a little off, sometimes more."""
+        """Window around a start box with a small error, in a quarter of the pairs a larger one."""
         x, y, w, h = box
         dx, dy, dw, dh = rng.normal(0, 0.035 if rng.random() < 0.75 else 0.1, 4)
         w2, h2 = w * np.exp(dw), h * np.exp(dh)
         return self._window(x + w / 2 + dx * w, y + h / 2 + dy * h, w2, h2, self.network.template_factor)
 
     def _search_window(self, box: NDArray[np.float64], rng: np.random.Generator) -> CropWindow:
-        """Around a belief that is wrong in place, size and shape; sometimes grown, sometimes elsewhere altogether."""
+        """Window around a box wrong in place, size and shape; sometimes enlarged, sometimes far from the target."""
         x, y, w, h = box
         kind = rng.random()
         if kind < 0.55:
@@ -104,15 +118,15 @@ class PairCutter:
         else:
             dx, dy = rng.uniform(-1.3, 1.3, 2) if kind < 0.93 else rng.uniform(-4, 4, 2)
         both, dw, dh = rng.normal(0, 0.14), *rng.normal(0, 0.13, 2)
-        grown = rng.uniform(1, 2) if rng.random() < 0.12 else 1.0
+        enlargement = rng.uniform(1, 2) if rng.random() < 0.12 else 1.0
         w2, h2 = w * np.exp(np.clip(both + dw, -0.5, 0.5)), h * np.exp(np.clip(both + dh, -0.5, 0.5))
-        factor = self.network.search_factor * grown
+        factor = self.network.search_factor * enlargement
         return self._window(x + w / 2 + dx * w2, y + h / 2 + dy * h2, w2, h2, factor)
 
     def _both(self, rgb: Crops | None, aux: Crops | None, rng: np.random.Generator) -> tuple[Crops, Crops]:
-        """Crops of both cameras; a camera that is not there is invented, shown as its twin, or dead."""
-        if rgb is not None and (mixed := _colour_matrix(rng)) is not None:
-            rgb = [np.clip(cv2.transform(crop, mixed), 0, 255).astype(np.uint8) for crop in rgb]
+        """Crops of both cameras; a missing one is synthetic, a copy of the other one, or dead."""
+        if rgb is not None and (matrix := _color_matrix(rng)) is not None:
+            rgb = [np.clip(cv2.transform(crop, matrix), 0, 255).astype(np.uint8) for crop in rgb]
         chance = rng.random()
         if rgb is None:
             assert aux is not None  # noqa: S101 - a pair has at least one camera
@@ -125,15 +139,15 @@ class PairCutter:
         if aux is not None:
             return rgb, aux
         if chance < 0.62:
-            kind = tuple(INVENTED)[int(rng.choice(len(INVENTED), p=tuple(INVENTED.values())))]
+            kind = tuple(SYNTHETIC_AUX)[int(rng.choice(len(SYNTHETIC_AUX), p=tuple(SYNTHETIC_AUX.values())))]
             sensor = draw_sensor(kind, rng)
             return rgb, [sensor.image(crop) for crop in rgb]
         return rgb, [crop.copy() for crop in rgb] if chance < 0.85 else self._dead(rng)
 
     def _dead(self, rng: np.random.Generator) -> Crops:
-        return [self._nothing(side, rng) for side in (self.network.template_size, self.network.search_size)]
+        return [self._dead_crop(side, rng) for side in (self.network.template_size, self.network.search_size)]
 
-    def _nothing(self, side: int, rng: np.random.Generator) -> Image:
+    def _dead_crop(self, side: int, rng: np.random.Generator) -> Image:
         kind = rng.random()
         shape = (side, side, 3)
         if kind < 0.4 or (kind >= 0.7 and not self.others):
@@ -143,14 +157,14 @@ class PairCutter:
             return np.clip(noise, 0, 255).astype(np.uint8)
         if kind < 0.7:
             return np.full(shape, rng.integers(150, 256), dtype=np.uint8)
-        picture = self.others[int(rng.integers(len(self.others)))]
-        height, width = picture.shape[:2]
+        image = self.others[int(rng.integers(len(self.others)))]
+        height, width = image.shape[:2]
         length = rng.uniform(0.15, 0.8) * min(height, width)
-        return self._crop(picture, self._window(rng.uniform(0, width), rng.uniform(0, height), length, length, 1), side)
+        return self._crop(image, self._window(rng.uniform(0, width), rng.uniform(0, height), length, length, 1), side)
 
 
 def _occlude(crops: list[Image], center: tuple[float, float], rng: np.random.Generator) -> None:
-    """Lay a piece of each picture over the target, the same one in every camera; in place."""
+    """Cover the target with a patch of the same crop, at the same place in every camera; in place."""
     side = crops[0].shape[0]
     middle = np.array(center) * side + rng.normal(0, 0.1, 2) * side
     reach = rng.uniform(8, 34, 2)
@@ -163,7 +177,7 @@ def _occlude(crops: list[Image], center: tuple[float, float], rng: np.random.Gen
         crop[y1:y2, x1:x2] = crop[top : top + y2 - y1, left : left + x2 - x1].copy()
 
 
-def _colour_matrix(rng: np.random.Generator) -> NDArray[np.float32] | None:
+def _color_matrix(rng: np.random.Generator) -> NDArray[np.float32] | None:
     kind = rng.random()
     if kind < 0.15:
         return np.full((3, 3), 1 / 3, dtype=np.float32)
@@ -172,8 +186,8 @@ def _colour_matrix(rng: np.random.Generator) -> NDArray[np.float32] | None:
     return np.eye(3, dtype=np.float32)[rng.permutation(3)] if kind < 0.55 else None
 
 
-def _spoil(crop: Image, rng: np.random.Generator) -> Image:
-    """Exposure, blur, motion blur, noise and compression, each sometimes."""
+def _degrade(crop: Image, rng: np.random.Generator) -> Image:
+    """Exposure, blur, motion blur, noise and compression, each applied at random."""
     if rng.random() < 0.5:
         gain, offset = np.exp(rng.normal(0, 0.18)), rng.normal(0, 10)
         crop = np.clip(crop.astype(np.float32) * gain + offset, 0, 255).astype(np.uint8)
@@ -183,9 +197,9 @@ def _spoil(crop: Image, rng: np.random.Generator) -> Image:
         length = int(rng.integers(3, 12))
         kernel: NDArray[Any] = np.zeros((length, length), dtype=np.float32)
         kernel[length // 2] = 1
-        turn = cv2.getRotationMatrix2D((length / 2 - 0.5, length / 2 - 0.5), rng.uniform(0, 180), 1)
-        turned = cv2.warpAffine(kernel, turn, (length, length))
-        crop = cv2.filter2D(crop, -1, turned * (1 / max(float(turned.sum()), 1e-6)))
+        rotation = cv2.getRotationMatrix2D((length / 2 - 0.5, length / 2 - 0.5), rng.uniform(0, 180), 1)
+        rotated = cv2.warpAffine(kernel, rotation, (length, length))
+        crop = cv2.filter2D(crop, -1, rotated * (1 / max(float(rotated.sum()), 1e-6)))
     if rng.random() < 0.15:
         crop = np.clip(crop + rng.normal(0, rng.uniform(2, 12), crop.shape), 0, 255).astype(np.uint8)
     if rng.random() < 0.12:

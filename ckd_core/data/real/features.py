@@ -1,7 +1,7 @@
-"""The frozen stem's features of many cut pairs on disk, so that an epoch costs seconds of reading and no decoding.
+"""The frozen stem's features of many cut pairs on disk, so that an epoch decodes no images.
 
-A cache belongs to the settings that it was made with; those of others are refused. It holds float16 arrays that are
-mapped, not read, and is written under another name until it is whole.
+A cache belongs to the settings that it was written with; other settings are refused. It holds float16 arrays that are
+memory-mapped, and is written under another name until it is complete.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 MANIFEST, TEMPLATE, SEARCH, BOXES = "manifest.json", "template.npy", "search.npy", "boxes.npy"
-PART = 16  # pairs that go through the stem at a time
-FREE_KEYS = ("root", "tracks", "cache", "drop", "ratio")  # where things are, and what only training does
+PAIRS_PER_CALL = 16  # of the stem
+FREE_KEYS = ("root", "tracks", "cache", "drop", "ratio")  # paths, and what acts in training alone
 CHOICE_STREAM, DROP_STREAM = 11, 12
 
 
@@ -43,11 +43,18 @@ CHOICE_STREAM, DROP_STREAM = 11, 12
 class FeatureSource:
     """Real pairs, as stem features that `sdstrack cache` computed.
 
-    root: the folder of all material. groups: what there is in it. tracks: the file of `sdstrack label`, label: how it
-    makes that. cache: folder
-    of the features. count: pairs in it. seed: of what is drawn for it. max_refused: share of all files of which no pair
-    could be made above which the cache is not written. drop: share of pairs that lose a camera in training. ratio:
-    weight in the mixture.
+    Attributes:
+        root: Folder of all material.
+        groups: Kinds of material in it.
+        tracks: File that `sdstrack label` writes.
+        cache: Folder of the features.
+        count: Pairs in the cache.
+        seed: Seed of the cache.
+        label: How `sdstrack label` labels.
+        max_refused: Share of unusable files above which no cache is written.
+        drop: Share of pairs that lose a camera in training.
+        ratio: Weight in the mixture of sources.
+        kind: Tells this source from others in a recipe.
     """
 
     root: Path
@@ -67,8 +74,15 @@ class FeaturePairs:
     """Map-style pairs out of a cache; each epoch in another order, each pair a pure function of (seed, index).
 
     A sample's template is [2 * C, t, t] and its search region [2 * C, s, s] float16, colour first. With `drop`, a pair
-    loses a camera: it shows the other one twice, or an unrelated pair's picture, in both places or in the search region
-    only.
+    loses a camera: it shows a copy of the other one, or an unrelated pair's features, in both crops or in the search
+    region alone.
+
+    Args:
+        source: Where the cache is, and `drop`.
+        seed: Seed of the order and of the lost cameras.
+
+    Raises:
+        MaterialError: No cache, or one of other settings.
     """
 
     def __init__(self, source: FeatureSource, seed: int) -> None:
@@ -110,7 +124,11 @@ class FeaturePairs:
 
 
 def read_manifest(source: FeatureSource) -> dict[str, Any]:
-    """What a cache says about itself. Raises MaterialError: there is none, or it was made with other settings."""
+    """Read the manifest of a cache.
+
+    Raises:
+        MaterialError: There is no cache, or it was made with other settings.
+    """
     path = source.cache / MANIFEST
     try:
         manifest: dict[str, Any] = json.loads(path.read_text())
@@ -127,7 +145,7 @@ def read_manifest(source: FeatureSource) -> dict[str, Any]:
 
 
 def cached(source: FeatureSource) -> bool:
-    """Whether there is a cache that fits."""
+    """Whether there is a cache of these settings."""
     try:
         read_manifest(source)
     except MaterialError:
@@ -147,9 +165,20 @@ def write_cache(
     stem: FrozenStem,
     echo: Callable[[str], object] = lambda _: None,
 ) -> dict[str, Any]:
-    """Cut `source.count` pairs, compute their features, write the cache; returns its manifest.
+    """Cut `source.count` pairs, compute their features and write the cache.
 
-    Raises MaterialError: no material, or too much of it cannot be used; TeacherError for the tracks.
+    Args:
+        source: Material and cache.
+        network: Configuration of the network that the crops are for.
+        stem: The network's frozen stem.
+        echo: Takes lines about progress and about what cannot be used.
+
+    Returns:
+        The manifest: settings, number of pairs, group of each pair, what was not used.
+
+    Raises:
+        MaterialError: No material, or more than `source.max_refused` of its files cannot be used.
+        TeacherError: The tracks cannot be read.
     """
     material = Material(source.root, source.groups, source.tracks)
     rng = np.random.default_rng(source.seed)
@@ -159,30 +188,30 @@ def write_cache(
     part.mkdir(parents=True)
     writer = _Writer(part, source.count, FeatureRunner(stem), network)
     places, groups = rng.permutation(source.count), [""] * source.count
-    made = 0
+    number = 0
     for name, pair in material.pairs(source.count, rng):
-        if made == source.count:
+        if number == source.count:
             break
-        writer.add(int(places[made]), cutter.cut(pair, rng))
-        groups[int(places[made])] = name.split("/")[0]
-        made += 1
-        if made % 1000 == 0:
-            echo(f"{made} of {source.count} pairs; now {name}")
-    files = sum(len(found) for found in material.files.values())
-    for line in material.refused.summary():
+        writer.add(int(places[number]), cutter.cut(pair, rng))
+        groups[int(places[number])] = name.split("/")[0]
+        number += 1
+        if number % 1000 == 0:
+            echo(f"{number} of {source.count} pairs; now {name}")
+    files = sum(map(len, material.files.values()))
+    for line in material.refusals.summary():
         echo(f"not used: {line}")
-    if len(material.refused.lines) > source.max_refused * files:
+    if len(material.refusals.lines) > source.max_refused * files:
         raise MaterialError(
-            f"{len(material.refused.lines)} of {files} files could not be used; expected at most max_refused = "
-            f"{source.max_refused:g} of them (the first: {material.refused.lines[0]})"
+            f"{len(material.refusals.lines)} of {files} files could not be used; expected at most max_refused = "
+            f"{source.max_refused:g} of them (the first: {material.refusals.lines[0]})"
         )
-    kept = np.sort(places[:made])
-    writer.close(kept)
+    rows = np.sort(places[:number])
+    writer.close(rows)
     manifest = {
         "settings": cache_settings(source),
-        "pairs": made,
-        "groups": [groups[row] for row in kept.tolist()],
-        "not_used": material.refused.summary(),
+        "pairs": number,
+        "groups": [groups[row] for row in rows.tolist()],
+        "not_used": material.refusals.summary(),
     }
     (part / MANIFEST).write_text(json.dumps(manifest))
     shutil.rmtree(source.cache, ignore_errors=True)
@@ -191,11 +220,11 @@ def write_cache(
 
 
 class _Writer:
-    """Pairs to features, some at a time, straight into the mapped files."""
+    """Writes the features of pairs into memory-mapped files, `PAIRS_PER_CALL` at a time."""
 
     def __init__(self, folder: Path, count: int, runner: FeatureRunner, network: NetworkConfig) -> None:
         self._folder, self._runner = folder, runner
-        self._waiting: list[tuple[int, CutPair]] = []
+        self._pending: list[tuple[int, CutPair]] = []
         shapes = {TEMPLATE: network.template_grid, SEARCH: network.grid}
         self._arrays = {
             name: np.lib.format.open_memmap(folder / name, "w+", np.float16, (count, 2, runner.channels, side, side))
@@ -204,32 +233,32 @@ class _Writer:
         self._boxes = np.zeros((count, 4), dtype=np.float32)
 
     def add(self, row: int, pair: CutPair) -> None:
-        self._waiting.append((row, pair))
-        if len(self._waiting) == PART:
+        self._pending.append((row, pair))
+        if len(self._pending) == PAIRS_PER_CALL:
             self._flush()
 
-    def close(self, kept: NDArray[np.int64]) -> None:
-        """Write what waits; rows that were never filled go, in place."""
+    def close(self, filled: NDArray[np.int64]) -> None:
+        """Write the pending pairs; remove all rows but the `filled` ones."""
         self._flush()
-        np.save(self._folder / BOXES, self._boxes[kept])
+        np.save(self._folder / BOXES, self._boxes[filled])
         for name, array in self._arrays.items():
-            if len(kept) < len(array):
-                np.save(self._folder / f"kept_{name}", array[kept])
-                (self._folder / f"kept_{name}").replace(self._folder / name)
+            if len(filled) < len(array):
+                np.save(self._folder / f"filled_{name}", array[filled])
+                (self._folder / f"filled_{name}").replace(self._folder / name)
             array.flush()
 
     def _flush(self) -> None:
-        if not self._waiting:
+        if not self._pending:
             return
-        rows = [row for row, _ in self._waiting]
+        rows = [row for row, _ in self._pending]
         for name, crops in (
-            (TEMPLATE, [pair.template for _, pair in self._waiting]),
-            (SEARCH, [pair.search for _, pair in self._waiting]),
+            (TEMPLATE, [pair.template for _, pair in self._pending]),
+            (SEARCH, [pair.search for _, pair in self._pending]),
         ):
             features = self._runner(np.concatenate(crops))
             self._arrays[name][rows] = features.reshape(len(rows), 2, *features.shape[1:])
-        self._boxes[rows] = [pair.box for _, pair in self._waiting]
-        self._waiting = []
+        self._boxes[rows] = [pair.box for _, pair in self._pending]
+        self._pending = []
 
 
 class FeatureRunner:
@@ -249,17 +278,17 @@ class FeatureRunner:
         side = images.shape[-1]
         if side not in self._programs:
             self._programs[side] = self._compile(images)
-        found: NDArray[np.float32] = self._programs[side](images)
-        return found
+        features: NDArray[np.float32] = self._programs[side](images)
+        return features
 
     def _compile(self, images: NDArray[np.float32]) -> Callable[[NDArray[np.float32]], NDArray[np.float32]]:
         try:
             import openvino
         except ImportError:
-            return lambda given: self._stem(torch.from_numpy(given)).numpy()
+            return lambda batch: self._stem(torch.from_numpy(batch)).numpy()
         model = openvino.convert_model(
             self._stem, example_input=torch.from_numpy(images), input=[[-1, *images.shape[1:]]]
         )
         options = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": torch.get_num_threads()}
         program = openvino.compile_model(model, "CPU", options)
-        return lambda given: np.asarray(program(given)[0])
+        return lambda batch: np.asarray(program(batch)[0])

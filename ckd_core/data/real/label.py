@@ -1,4 +1,4 @@
-"""Tracks of all the clips that a recipe wants some of, and a sheet of pictures to judge them by."""
+"""Tracks of all clips of a recipe that need them, and a contact sheet to judge them by."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
-from ckd_core.data.real.material import list_files
+from ckd_core.data.real.material import infrared_path, list_files
 from ckd_core.data.real.teacher import Teacher, TeacherError, Track, label_clip, write_tracks
 from ckd_core.data.real.video import VideoError, read_video
 
@@ -19,16 +19,26 @@ if TYPE_CHECKING:
     from ckd_core.data.real.features import FeatureSource
     from ckd_core.frame import Image
 
-TILE, TILES_A_ROW = (240, 180), 8  # pixels of a contact sheet's picture
-TILE_COLOURS = ((0, 255, 0), (0, 0, 255), (255, 128, 0), (0, 255, 255))
+TILE, TILES_PER_ROW = (240, 180), 8  # of a contact sheet; width and height of a tile in pixels
+TILE_COLORS = ((0, 255, 0), (0, 0, 255), (255, 128, 0), (0, 255, 255))
 
 
 def label_material(
     source: FeatureSource, teacher: Path, echo: Callable[[str], object], sheet: Path | None = None
 ) -> dict[str, list[Track]]:
-    """Tracks of every clip whose group asks for some, written to `source.tracks` after each clip.
+    """Label every clip of the groups `tracks` and `pairs`; `source.tracks` is written after each clip.
 
-    Raises TeacherError: no teacher, or a clip that does not decode (all others are labelled first).
+    Args:
+        source: Material and settings.
+        teacher: Folder of the teacher's files.
+        echo: Takes a line per clip.
+        sheet: Where a contact sheet is written (PNG); None: nowhere.
+
+    Returns:
+        Tracks by the clip's path below `source.root`.
+
+    Raises:
+        TeacherError: No teacher, or a clip that does not decode (all others are labelled first).
     """
     engine = Teacher(teacher)
     clips: dict[str, list[Track]] = {}
@@ -38,8 +48,7 @@ def label_material(
         if group.what not in ("tracks", "pairs"):
             continue
         for path in list_files(source.root, group):
-            names = [path, path.with_name(path.name.replace("_visible", "_infrared"))]
-            for clip in names if group.what == "pairs" else [path]:
+            for clip in [path, infrared_path(path)] if group.what == "pairs" else [path]:
                 thermal = group.thermal or clip is not path
                 try:
                     frames = read_video(clip)
@@ -62,13 +71,13 @@ def label_material(
 
 
 def _tile(frames: list[Image], tracks: list[Track], share: float, name: str) -> Image:
-    """One frame, `share` of the way through the first track, with every track that is alive then."""
+    """One frame, `share` of the way through the first track, with every track that exists there."""
     index = min(len(frames) - 1, tracks[0].first + int(share * (len(tracks[0].boxes) - 1)))
     picture = frames[index].copy()
     for number, track in enumerate(tracks):
         if 0 <= index - track.first < len(track.boxes):
             x, y, w, h = (round(value) for value in track.boxes[index - track.first])
-            cv2.rectangle(picture, (x, y), (x + w, y + h), TILE_COLOURS[number % len(TILE_COLOURS)], 2)
+            cv2.rectangle(picture, (x, y), (x + w, y + h), TILE_COLORS[number % len(TILE_COLORS)], 2)
     tile = np.zeros((TILE[1], TILE[0], 3), dtype=np.uint8)
     small = cv2.resize(picture, (TILE[0], round(picture.shape[0] * TILE[0] / picture.shape[1])))[: TILE[1]]
     tile[: len(small)] = small
@@ -76,7 +85,7 @@ def _tile(frames: list[Image], tracks: list[Track], share: float, name: str) -> 
 
 
 def _write_sheet(path: Path, tiles: list[Image]) -> None:
-    tiles = tiles + [np.zeros_like(tiles[0])] * (-len(tiles) % TILES_A_ROW)
-    rows = [np.hstack(tiles[i : i + TILES_A_ROW]) for i in range(0, len(tiles), TILES_A_ROW)]
+    tiles = tiles + [np.zeros_like(tiles[0])] * (-len(tiles) % TILES_PER_ROW)
+    rows = [np.hstack(tiles[i : i + TILES_PER_ROW]) for i in range(0, len(tiles), TILES_PER_ROW)]
     if not cv2.imwrite(str(path), np.vstack(rows)):
         raise TeacherError(f"cannot write the contact sheet {path}")

@@ -1,7 +1,7 @@
-"""Where real pairs come from: groups of clips and pictures, each decoded once, in turn.
+"""Where real pairs come from: groups of clips and images, each decoded once, in turn.
 
-A group's share of the pairs is spread over its clips by the square root of what they show, so that no clip is
-everything. What cannot be used is named and counted, never left out in silence.
+A group's share of the pairs is spread over its clips by the square root of their frames in tracks, so that no clip
+dominates. What cannot be used is named and counted, never skipped silently.
 """
 
 from __future__ import annotations
@@ -31,28 +31,31 @@ if TYPE_CHECKING:
 
     from ckd_core.frame import Image
 
-GAP = 59  # frames from template to search, at most
-SMALLEST = 7.0  # pixels a side of a box that anybody drew
-OLD_OTHERS = 60  # colour pictures kept for backgrounds and dead cameras
+MAX_GAP = 59  # frames from template to search
+MIN_SIDE = 7.0  # pixels, of an annotated box
+MAX_OTHERS = 60  # colour images for backgrounds and dead cameras
 
 
 class MaterialError(TrackingError):
-    """Training material that is not there, or of which too much cannot be used."""
+    """Training material that is missing, or of which too much cannot be used."""
 
 
 @dataclass(frozen=True, slots=True)
 class GroupSettings:
     """One kind of material.
 
-    what: `tracks` = clips that `sdstrack label` followed things in; `boxes` = clips with a `.txt` beside them, one
-        x,y,w,h a frame, nan = absent; `pairs` = `NAME_visible` and `NAME_infrared` clips, tracks of either; `patches` =
-        any box on any textured place of a colour clip or photograph, twice the same frame; `pasted` = a piece of such a
-        place on two other pictures; `stills` = photographs and a `boxes.csv`; `depth` = folders `visible` and `depth`,
-        boxes as in `patches`.
-    files: patterns below the root; one with `!` in front leaves out what fits it. thermal: clips of a thermal
-    camera, to which the colour one is missing. share: of all pairs. damp: factor on the pairs of clips whose name
-    contains a key: what is many times the same. starts: in place of the label settings' for clips whose name contains a
-    key.
+    Attributes:
+        name: Name of the group.
+        what: `tracks` = clips that `sdstrack label` labelled; `boxes` = clips with a `.txt` beside them, one x,y,w,h
+            per frame, nan = absent; `pairs` = `NAME_visible` and `NAME_infrared` clips, tracks of either; `patches` =
+            any box on any textured place of a colour clip or photograph, twice the same frame; `pasted` = such a patch
+            on two other images; `stills` = photographs and a `boxes.csv`; `depth` = folders `visible` and `depth`,
+            boxes as in `patches`.
+        files: Patterns below the root; one that begins with `!` excludes the files that match it.
+        share: Share of all pairs.
+        thermal: Whether the clips are those of a thermal camera without a colour one.
+        damp: Factor on the number of pairs of clips whose name contains the key, for material that repeats itself.
+        starts: `LabelSettings.starts` of clips whose name contains the key.
     """
 
     name: str
@@ -65,23 +68,37 @@ class GroupSettings:
 
 
 def list_files(root: Path, group: GroupSettings) -> list[Path]:
-    """Files of a group, by name. Raises MaterialError: a pattern that fits nothing."""
-    found: dict[Path, None] = {}
+    """Files of a group, in the order of its patterns, then by name.
+
+    Raises:
+        MaterialError: A pattern that matches no file.
+    """
+    files: dict[Path, None] = {}
     for pattern in group.files:
-        fitting = sorted(root.glob(pattern.removeprefix("!")))
-        if not fitting:
+        matches = sorted(root.glob(pattern.removeprefix("!")))
+        if not matches:
             raise MaterialError(f"group {group.name}: nothing fits {root / pattern.removeprefix('!')}")
-        for path in fitting:
+        for path in matches:
             if pattern.startswith("!"):
-                found.pop(path, None)
+                files.pop(path, None)
             else:
-                found[path] = None
-    return list(found)
+                files[path] = None
+    return list(files)
+
+
+def infrared_path(visible: Path) -> Path:
+    """The thermal clip that belongs to a colour clip of a group `pairs`."""
+    return visible.with_name(visible.name.replace("_visible", "_infrared"))
 
 
 @dataclass(slots=True)
-class Refused:
-    """What could not be used: a line each, and how many."""
+class Refusals:
+    """What could not be used.
+
+    Attributes:
+        lines: One line per file, with the reason.
+        boxes: Number of refused boxes per file.
+    """
 
     lines: list[str] = field(default_factory=list)
     boxes: Counter[str] = field(default_factory=Counter)
@@ -91,26 +108,33 @@ class Refused:
         self.lines.append(f"{path}: {reason}")
 
     def box(self, path: Path) -> None:
-        """Count a box that leaves its picture or is smaller than `SMALLEST`."""
+        """Count a box that leaves its picture or is smaller than `MIN_SIDE`."""
         self.boxes[str(path)] += 1
 
     def summary(self) -> list[str]:
-        """Everything, as lines for the log."""
-        boxes = [f"{path}: {count} boxes outside the picture or smaller than {SMALLEST:g} px"
+        """All refusals, as lines for the log."""
+        boxes = [f"{path}: {count} boxes outside the picture or smaller than {MIN_SIDE:g} px"
                  for path, count in sorted(self.boxes.items())]  # fmt: skip
         return [*self.lines, *boxes]
 
 
 class Material:
-    """All groups of a recipe under one root; `pairs` gives the asked number of them, clip by clip.
+    """All groups of a recipe under one root; `pairs` yields their pairs, clip by clip.
 
-    Raises MaterialError: a pattern that fits no file, or no tracks for a group that needs them.
+    Args:
+        root: Folder of all material.
+        groups: Kinds of material.
+        tracks: File that `sdstrack label` wrote; read only if a group needs it.
+
+    Raises:
+        MaterialError: A pattern that matches no file, or only groups of share 0.
+        TeacherError: The tracks cannot be read.
     """
 
     def __init__(self, root: Path, groups: tuple[GroupSettings, ...], tracks: Path) -> None:
         self.root, self.groups = root, groups
-        self.refused = Refused()
-        self.others: list[Image] = []  # shared with whoever cuts the pairs
+        self.refusals = Refusals()
+        self.others: list[Image] = []  # shared with the PairCutter
         self._tracks: dict[str, list[Track]] = {}
         if any(group.what in ("tracks", "pairs") for group in groups):
             self._tracks = read_tracks(tracks)
@@ -119,24 +143,28 @@ class Material:
         self.files = {group.name: list_files(root, group) for group in groups}
 
     def pairs(self, count: int, rng: np.random.Generator) -> Iterator[tuple[str, RealPair]]:
-        """About `count` pairs with their sources; groups that need other pictures as backgrounds come last."""
+        """About `count` pairs with their sources; groups that need other images as backgrounds come last.
+
+        Raises:
+            MaterialError: A group that needs tracks has none.
+        """
         total = sum(group.share for group in self.groups)
         for group in sorted(self.groups, key=lambda g: g.what == "pasted"):
             shares = self._shares(group)
             for path, share in shares.items():
                 number = int(count * group.share / total * share / sum(shares.values()) + rng.random())
                 try:
-                    for pair in self._of(group, path, number, rng):
+                    for pair in self._group_pairs(group, path, number, rng):
                         yield f"{group.name}/{path.relative_to(self.root)}", pair
                 except (VideoError, BoxFileError, MaterialError) as error:
-                    self.refused.file(path, error)
+                    self.refusals.file(path, error)
 
     def _shares(self, group: GroupSettings) -> dict[Path, float]:
         shares = {}
         for path in self.files[group.name]:
             weight = float(np.prod([factor for key, factor in group.damp.items() if key in path.name]))
             if group.what in ("tracks", "pairs"):
-                frames = sum(len(track.boxes) for track in self._of_clip(group, path))
+                frames = sum(len(track.boxes) for track in self._tracks_of(group, path))
                 weight *= frames**0.5
             if weight > 0:
                 shares[path] = weight
@@ -144,13 +172,15 @@ class Material:
             raise MaterialError(f"group {group.name}: none of its {len(self.files[group.name])} clips has a track")
         return shares
 
-    def _of_clip(self, group: GroupSettings, path: Path) -> list[Track]:
+    def _tracks_of(self, group: GroupSettings, path: Path) -> list[Track]:
         names = [path]
         if group.what == "pairs":
-            names.append(path.with_name(path.name.replace("_visible", "_infrared")))
+            names.append(infrared_path(path))
         return [track for name in names for track in self._tracks.get(str(name.relative_to(self.root)), [])]
 
-    def _of(self, group: GroupSettings, path: Path, count: int, rng: np.random.Generator) -> Iterator[RealPair]:
+    def _group_pairs(
+        self, group: GroupSettings, path: Path, count: int, rng: np.random.Generator
+    ) -> Iterator[RealPair]:
         if group.what == "stills":
             return self._stills(path, count, rng)
         if group.what == "depth":
@@ -161,33 +191,33 @@ class Material:
 
     def _clip(self, group: GroupSettings, path: Path, count: int, rng: np.random.Generator) -> Iterator[RealPair]:
         frames = read_video(path)
-        tracks = self._annotated(path, frames) if group.what == "boxes" else self._of_clip(group, path)
-        heat = read_video(path.with_name(path.name.replace("_visible", "_infrared"))) if group.what == "pairs" else None
-        length = len(frames) if heat is None else min(len(frames), len(heat))
+        tracks = self._annotated(path, frames) if group.what == "boxes" else self._tracks_of(group, path)
+        infrared = read_video(infrared_path(path)) if group.what == "pairs" else None
+        length = len(frames) if infrared is None else min(len(frames), len(infrared))
         tracks = [track for track in tracks if track.first + len(track.boxes) <= length and len(track.boxes) > 1]
         if not tracks:
             raise MaterialError("no track of at least two frames inside the clip")
         chances = np.array([len(track.boxes) for track in tracks], dtype=np.float64)
-        colour = None if group.thermal else [cv2.cvtColor(frame, cv2.COLOR_BGR2RGB) for frame in frames]
-        if colour is not None and len(self.others) < OLD_OTHERS:
-            self.others.append(colour[len(colour) // 2])
-        second = frames if group.thermal else heat
+        color = None if group.thermal else [cv2.cvtColor(frame, cv2.COLOR_BGR2RGB) for frame in frames]
+        if color is not None and len(self.others) < MAX_OTHERS:
+            self.others.append(color[len(color) // 2])
+        second = frames if group.thermal else infrared
         for _ in range(count):
             track = tracks[int(rng.choice(len(tracks), p=chances / chances.sum()))]
             i = int(rng.integers(0, len(track.boxes) - 1))
-            j = min(len(track.boxes) - 1, i + 1 + int(rng.integers(0, GAP))) if rng.random() < 0.85 else i
+            j = min(len(track.boxes) - 1, i + 1 + int(rng.integers(0, MAX_GAP))) if rng.random() < 0.85 else i
             a, b = track.first + i, track.first + j
             boxes = np.array(track.boxes[i]), np.array(track.boxes[j])
             if not all(np.isfinite(box).all() for box in boxes):
                 continue
             yield RealPair(
-                None if colour is None else (colour[a], colour[b]),
+                None if color is None else (color[a], color[b]),
                 None if second is None else (second[a], second[b]),
                 boxes,
             )
 
     def _annotated(self, path: Path, frames: list[Image]) -> list[Track]:
-        """Runs of frames with a good box in the file beside a clip."""
+        """Runs of frames with a usable box in the file beside a clip."""
         table = read_table(path.with_suffix(".txt")).values
         if abs(len(table) - len(frames)) > 2:
             raise MaterialError(f"{len(table)} lines of boxes for {len(frames)} frames; at most 2 may differ")
@@ -196,15 +226,15 @@ class Material:
         rows: list[tuple[float, float, float, float]] = []
         for index, row in enumerate([*table[: len(frames)], np.full(4, np.nan)]):
             x, y, w, h = (float(value) for value in row)
-            good = bool(np.isfinite(row).all()) and min(w, h) >= SMALLEST
-            good = good and x >= 0 and y >= 0 and x + w <= width and y + h <= height
-            if good:
+            usable = bool(np.isfinite(row).all()) and min(w, h) >= MIN_SIDE
+            usable = usable and x >= 0 and y >= 0 and x + w <= width and y + h <= height
+            if usable:
                 rows.append((x, y, w, h))
                 continue
             if np.isfinite(row).all():
-                self.refused.box(path)
+                self.refusals.box(path)
             if len(rows) > 1:
-                runs.append(Track(index - len(rows), "given", tuple(rows)))
+                runs.append(Track(index - len(rows), "file", tuple(rows)))
             rows = []
         return runs
 
@@ -213,7 +243,7 @@ class Material:
             frames = [cv2.cvtColor(frame, cv2.COLOR_BGR2RGB) for frame in read_video(path)]
         else:
             frames = [_small(read_color(path))]
-        if len(self.others) < OLD_OTHERS:
+        if len(self.others) < MAX_OTHERS:
             self.others.append(frames[len(frames) // 2])
         for _ in range(count):
             image = frames[int(rng.integers(len(frames)))]
@@ -230,39 +260,39 @@ class Material:
                 yield RealPair((both[0][0], both[1][0]), None, (both[0][1], both[1][1]))
 
     def _stills(self, path: Path, count: int, rng: np.random.Generator) -> Iterator[RealPair]:
-        """path: the table of boxes, columns file, x, y, w, h; the pictures in `images` beside it."""
+        """Pairs of the photographs in `images` beside `path`, the table of boxes with columns file, x, y, w, h."""
         with path.open(newline="") as stream:
             rows = list(csv.DictReader(stream))
         boxes = {row["file"]: [np.array([float(r[k]) for k in "xywh"]) for r in rows if r["file"] == row["file"]]
                  for row in rows}  # fmt: skip
-        usable = {name: [box for box in found if min(box[2:]) >= SMALLEST] for name, found in boxes.items()}
-        for name, found in boxes.items():
-            for _ in range(len(found) - len(usable[name])):
-                self.refused.box(path.parent / "images" / name)
-        names = [name for name, found in usable.items() if found]
+        usable = {name: [box for box in each if min(box[2:]) >= MIN_SIDE] for name, each in boxes.items()}
+        for name, each in boxes.items():
+            for _ in range(len(each) - len(usable[name])):
+                self.refusals.box(path.parent / "images" / name)
+        names = [name for name, each in usable.items() if each]
         for name in names:
             image = cv2.imread(str(path.parent / "images" / name))
             if image is None:
-                self.refused.file(path.parent / "images" / name, "no picture that OpenCV can decode")
+                self.refusals.file(path.parent / "images" / name, "no picture that OpenCV can decode")
                 continue
             for _ in range(int(count / len(names) + rng.random())):
                 box = usable[name][int(rng.integers(len(usable[name])))]
                 yield RealPair(None, (image, image), (box, box))
 
     def _depth(self, path: Path, count: int, rng: np.random.Generator) -> Iterator[RealPair]:
-        """path: a folder with `visible` and `depth`, pictures of equal number."""
-        colour, depth = list_images(path / "visible"), list_images(path / "depth")
-        if len(colour) != len(depth):
-            raise MaterialError(f"{len(colour)} colour and {len(depth)} depth pictures; must be equal")
+        """Pairs of a folder with `visible` and `depth`, images of equal number."""
+        color, depth = list_images(path / "visible"), list_images(path / "depth")
+        if len(color) != len(depth):
+            raise MaterialError(f"{len(color)} colour and {len(depth)} depth pictures; must be equal")
         for _ in range(count):
-            index = int(rng.integers(len(colour)))
-            image = read_color(colour[index])
+            index = int(rng.integers(len(color)))
+            image = read_color(color[index])
             converter = ModalityConverter(Modality.DEPTH)
-            seen = converter.convert(converter.prepare(read_auxiliary(depth[index], Modality.DEPTH))).copy()
-            seen = cv2.resize(seen, image.shape[1::-1])
+            second = converter.convert(converter.prepare(read_auxiliary(depth[index], Modality.DEPTH))).copy()
+            second = cv2.resize(second, image.shape[1::-1])
             box = random_box(image, rng)
             if box is not None:
-                yield RealPair((image, image), (seen, seen), (box, box))
+                yield RealPair((image, image), (second, second), (box, box))
 
 
 def _small(image: Image) -> Image:

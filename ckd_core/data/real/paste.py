@@ -1,4 +1,4 @@
-"""A piece of one picture on two others: targets nobody has seen, before backgrounds that change."""
+"""A patch of one image on two others: unknown targets on changing backgrounds."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ if TYPE_CHECKING:
 
     from ckd_core.frame import Image
 
-LARGEST = 0.6  # of the background's sides
+MAX_SHARE = 0.6  # of the background's sides
 
 
 def random_box(image: Image, rng: np.random.Generator) -> NDArray[np.float64] | None:
-    """A box xywh of random size, shape (to 3.3 : 1) and place with something to see in it; None without any."""
+    """A textured box xywh of random size, place and shape (up to 3.3 : 1); None if none of 30 draws is textured."""
     height, width = image.shape[:2]
     grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
     for _ in range(30):
@@ -34,22 +34,29 @@ def random_box(image: Image, rng: np.random.Generator) -> NDArray[np.float64] | 
 def paste(
     image: Image, box: NDArray[np.float64], backgrounds: tuple[Image, Image], rng: np.random.Generator
 ) -> tuple[tuple[Image, NDArray[np.float64]], tuple[Image, NDArray[np.float64]]] | None:
-    """The box's part of `image` under one random outline that fills it, on both backgrounds, with the boxes there.
+    """Paste the patch of `image` inside `box`, cut along one random outline, on both backgrounds.
 
-    None where it would cover most of a background.
+    Args:
+        image: [H, W, 3] uint8 image with the patch.
+        box: [4] xywh of the patch.
+        backgrounds: Images of template and search frame.
+        rng: Draws outline, sizes and places.
+
+    Returns:
+        Per background the image and the box [4] xywh of the patch in it; None if a patch would cover most of one.
     """
     x, y, w, h = box
     piece = image[int(y) : int(y + h), int(x) : int(x + w)]
     outline = _outline(rng)
-    usual = np.exp(rng.uniform(np.log(24), np.log(110))) / np.sqrt(piece.shape[0] * piece.shape[1])
-    placed = []
+    base_scale = np.exp(rng.uniform(np.log(24), np.log(110))) / np.sqrt(piece.shape[0] * piece.shape[1])
+    pasted = []
     for background in backgrounds:
-        scale = usual * np.exp(rng.normal(0, 0.15)) * np.exp(rng.normal(0, 0.06, 2))
+        scale = base_scale * np.exp(rng.normal(0, 0.15)) * np.exp(rng.normal(0, 0.06, 2))
         wide, high = (max(8, int(side * factor)) for side, factor in zip(piece.shape[1::-1], scale, strict=True))
-        if wide >= background.shape[1] * LARGEST or high >= background.shape[0] * LARGEST:
+        if wide >= background.shape[1] * MAX_SHARE or high >= background.shape[0] * MAX_SHARE:
             return None
-        placed.append(_lay(piece, outline + rng.normal(0, 0.02, outline.shape), background, (wide, high), rng))
-    return placed[0], placed[1]
+        pasted.append(_paste_on(piece, outline + rng.normal(0, 0.02, outline.shape), background, (wide, high), rng))
+    return pasted[0], pasted[1]
 
 
 def _outline(rng: np.random.Generator) -> NDArray[np.float64]:
@@ -67,7 +74,7 @@ def _outline(rng: np.random.Generator) -> NDArray[np.float64]:
     return np.asarray(points / (points.max(axis=0) + 1e-6))
 
 
-def _lay(
+def _paste_on(
     piece: Image, outline: NDArray[np.float64], background: Image, size: tuple[int, int], rng: np.random.Generator
 ) -> tuple[Image, NDArray[np.float64]]:
     wide, high = size
@@ -75,9 +82,9 @@ def _lay(
     mask: NDArray[Any] = np.zeros((high, wide), dtype=np.float32)
     cv2.fillPoly(mask, [(outline * (wide - 1, high - 1)).round().astype(np.int32)], (1.0,))
     mask = cv2.GaussianBlur(mask, (0, 0), 0.7)[..., None]
-    shown = cv2.resize(piece, size, interpolation=cv2.INTER_AREA)
+    patch = cv2.resize(piece, size, interpolation=cv2.INTER_AREA)
     picture = background.copy()
     x, y = int(rng.integers(0, picture.shape[1] - wide)), int(rng.integers(0, picture.shape[0] - high))
     under = picture[y : y + high, x : x + wide]
-    picture[y : y + high, x : x + wide] = (under * (1 - mask) + shown * mask).astype(np.uint8)
+    picture[y : y + high, x : x + wide] = (under * (1 - mask) + patch * mask).astype(np.uint8)
     return picture, np.array((x, y, wide, high), dtype=np.float64)

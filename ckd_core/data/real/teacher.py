@@ -1,7 +1,8 @@
-"""Boxes for clips that have none: start boxes found by simple means, followed by a tracker that may teach.
+"""Boxes for clips that have none: simple detectors propose start boxes, a teacher tracker follows them.
 
-A track is kept only while it comes back: followed forwards from its start box and then backwards from where it ended,
-both ways must agree. What detectors and the teacher get wrong together stays wrong, so look at `contact_sheet`.
+A track counts only as far as it is consistent: tracked forwards from its start box, and then backwards from its last
+box, both directions must agree. Errors that detector and teacher share remain, so look at the
+contact sheet.
 """
 
 from __future__ import annotations
@@ -36,9 +37,14 @@ class TeacherError(TrackingError):
 class LabelSettings:
     """How clips are labelled.
 
-    starts: frames of a clip that are searched for start boxes, spread evenly. most, most_thermal: tracks of a clip.
-    length: frames followed from a start box. agree: IoU that the way there and the way back must reach.
-    shortest: frames of a track worth keeping. smallest: side in pixels of a start box.
+    Attributes:
+        starts: Frames per clip that are searched for start boxes, spread evenly.
+        most: Maximum number of tracks per colour clip.
+        most_thermal: Maximum number of tracks per thermal clip.
+        length: Frames that are tracked from a start box.
+        agree: Minimum IoU of the forward and the backward track at the start.
+        shortest: Minimum number of frames per track.
+        smallest: Minimum side of a start box in pixels.
     """
 
     starts: int = 4
@@ -52,15 +58,28 @@ class LabelSettings:
 
 @dataclass(frozen=True, slots=True)
 class Track:
-    """One target of one clip: boxes [N] xywh of the frames from `first` on. found: which means proposed its start."""
+    """One target of one clip.
+
+    Attributes:
+        first: Index of the first frame.
+        detector: What proposed the start box: `warm`, `person`, `moving`; `file` for annotated boxes.
+        boxes: [N] xywh in pixels, one per frame.
+    """
 
     first: int
-    found: str
+    detector: str
     boxes: tuple[tuple[float, float, float, float], ...]
 
 
 class Teacher:
-    """NanoTrack v2 through OpenCV, one target at a time."""
+    """NanoTrack v2 through OpenCV, one target at a time.
+
+    Args:
+        folder: Where the ONNX files are (`NANOTRACK_FILES`).
+
+    Raises:
+        TeacherError: A file is missing.
+    """
 
     def __init__(self, folder: Path) -> None:
         parameters = cv2.TrackerNano.Params()
@@ -71,12 +90,12 @@ class Teacher:
         self._tracker = cv2.TrackerNano.create(parameters)
 
     def follow(self, frames: list[Image], box: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Boxes [N, 4] xywh in `frames` (BGR), the first one is `box`."""
+        """Track `box` through `frames` (BGR): boxes [N, 4] xywh, of which the first one is `box`."""
         self._tracker.init(frames[0], tuple(round(float(value)) for value in box))
         boxes = [box]
         for frame in frames[1:]:
-            _, found = self._tracker.update(frame)
-            boxes.append(np.asarray(found, dtype=np.float64))
+            _, tracked = self._tracker.update(frame)
+            boxes.append(np.asarray(tracked, dtype=np.float64))
         return np.stack(boxes)
 
 
@@ -86,54 +105,63 @@ def label_clip(frames: list[Image], teacher: Teacher, settings: LabelSettings, t
     median = np.median(np.stack(frames[:: max(1, len(frames) // 15)]), axis=0).astype(np.uint8)
     indices = np.unique(np.linspace(0, max(0, len(frames) - settings.shortest), settings.starts).astype(int))
     for index in indices:
-        taken = [np.array(t.boxes[index - t.first]) for t in tracks if t.first <= index < t.first + len(t.boxes)]
-        for found, box in propose(frames[index], median, thermal):
+        occupied = [np.array(t.boxes[index - t.first]) for t in tracks if t.first <= index < t.first + len(t.boxes)]
+        for detector, box in propose(frames[index], median, thermal):
             if len(tracks) >= (settings.most_thermal if thermal else settings.most):
                 return tracks
-            if min(box[2:]) < settings.smallest or any(iou_xywh(box, other) > 0.5 for other in taken):
+            if min(box[2:]) < settings.smallest or any(iou_xywh(box, other) > 0.5 for other in occupied):
                 continue
-            taken.append(box)
+            occupied.append(box)
             boxes = consistent(frames[index : index + settings.length], box, teacher, settings.agree)
             if len(boxes) >= settings.shortest:
                 rows = tuple((float(x), float(y), float(w), float(h)) for x, y, w, h in boxes.round(2))
-                tracks.append(Track(int(index), found, rows))
+                tracks.append(Track(int(index), detector, rows))
     return tracks
 
 
 def consistent(frames: list[Image], box: NDArray[np.float64], teacher: Teacher, agree: float) -> NDArray[np.float64]:
-    """The beginning of a track that the way back confirms, boxes [N, 4]; the mean of both ways after the start."""
-    there = teacher.follow(frames, box)
-    back = teacher.follow(frames[::-1], there[-1])[::-1]
-    overlaps = np.array([iou_xywh(a, b) for a, b in zip(there, back, strict=True)])
+    """The beginning of the forward track that the backward one confirms, boxes [N, 4]; may be empty."""
+    forward = teacher.follow(frames, box)
+    backward = teacher.follow(frames[::-1], forward[-1])[::-1]
+    overlaps = np.array([iou_xywh(a, b) for a, b in zip(forward, backward, strict=True)])
     if overlaps[0] >= agree:
-        good = overlaps >= agree * 0.85
-        end = len(good) if good.all() else int(np.argmin(good))
-        return there[:end]
-    return there[:0]
+        confirmed = overlaps >= agree * 0.85
+        end = len(confirmed) if confirmed.all() else int(np.argmin(confirmed))
+        return forward[:end]
+    return forward[:0]
 
 
 def propose(frame: Image, median: Image, thermal: bool) -> list[tuple[str, NDArray[np.float64]]]:
-    """Start boxes in a frame (BGR) by what a clip allows: warm things, people, things that move on a still picture."""
+    """Propose start boxes in one frame.
+
+    Args:
+        frame: BGR image.
+        median: Median of the clip's frames.
+        thermal: Whether the camera is thermal: then warm regions, else people and what moves before a still background.
+
+    Returns:
+        Names of the detectors and boxes [4] xywh, without overlapping ones.
+    """
     height, width = frame.shape[:2]
-    found = [("warm", box) for box in _warm(frame)] if thermal else [("person", box) for box in _people(frame)]
+    candidates = [("warm", box) for box in _warm(frame)] if thermal else [("person", box) for box in _people(frame)]
     if not thermal:
-        found += [("moving", box) for box in _moving(frame, median)]
-    kept: list[tuple[str, NDArray[np.float64]]] = []
-    for name, box in found:
+        candidates += [("moving", box) for box in _moving(frame, median)]
+    proposals: list[tuple[str, NDArray[np.float64]]] = []
+    for name, box in candidates:
         x, y, w, h = box
         inside = x >= 1 and y >= 1 and x + w <= width - 1 and y + h <= height - 1
         sane = 1 / 6 < w / h < 6 and w * h < 0.35 * width * height
-        if inside and sane and all(iou_xywh(box, other) < 0.5 for _, other in kept):
-            kept.append((name, box))
-    return kept
+        if inside and sane and all(iou_xywh(box, other) < 0.5 for _, other in proposals):
+            proposals.append((name, box))
+    return proposals
 
 
-def _components(mask: Image, least: float) -> list[NDArray[np.float64]]:
+def _components(mask: Image, min_area: float) -> list[NDArray[np.float64]]:
     count, _, stats, _ = cv2.connectedComponentsWithStats(mask)
     order = sorted(range(1, count), key=lambda i: -int(stats[i, cv2.CC_STAT_AREA]))
     boxes = [stats[i, :4].astype(np.float64) for i in order[:8]]
     areas = [float(stats[i, cv2.CC_STAT_AREA]) for i in order[:8]]
-    return [box for box, area in zip(boxes, areas, strict=True) if area >= least and area > 0.35 * box[2] * box[3]]
+    return [box for box, area in zip(boxes, areas, strict=True) if area >= min_area and area > 0.35 * box[2] * box[3]]
 
 
 def _warm(frame: Image) -> list[NDArray[np.float64]]:
@@ -170,13 +198,20 @@ def _people(frame: Image) -> list[NDArray[np.float64]]:
 
 def write_tracks(path: Path, settings: LabelSettings, clips: dict[str, list[Track]]) -> None:
     """Write all clips' tracks as JSON."""
-    plain = {name: [asdict(track) for track in tracks] for name, tracks in clips.items()}
+    plain = {
+        name: [{"first": track.first, "found": track.detector, "boxes": track.boxes} for track in tracks]
+        for name, tracks in clips.items()
+    }
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps({"settings": asdict(settings), "clips": plain}))
 
 
 def read_tracks(path: Path) -> dict[str, list[Track]]:
-    """Tracks by clip, as `write_tracks` wrote them. Raises TeacherError: no such file, or another kind of file."""
+    """Tracks by clip, as `write_tracks` wrote them.
+
+    Raises:
+        TeacherError: No such file, or another kind of file.
+    """
     try:
         clips = json.loads(path.read_text())["clips"]
         return {

@@ -1,4 +1,4 @@
-"""Whole clips in memory, decoded once; a clip that does not decode as it promises is an error."""
+"""Whole clips in memory, decoded once; a clip that ends early is an error."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from ckd_core.frame import Image
 
-MISSING_FRAMES = 2  # containers count a frame or two that their decoder does not give
+MISSING_FRAMES = 2  # some containers count a frame or two more than decode
 
 
 class VideoError(TrackingError):
@@ -21,18 +21,22 @@ class VideoError(TrackingError):
 
 
 def read_video(path: Path) -> list[Image]:
-    """All frames [H, W, 3] uint8 BGR of a clip. Raises VideoError, with the path and how far it came."""
+    """All frames [H, W, 3] uint8 BGR of a clip.
+
+    Raises:
+        VideoError: No such file, or fewer frames than its container counts.
+    """
     if not path.is_file():
         raise VideoError(f"no clip {path}")
     video = cv2.VideoCapture(str(path))
-    promised = int(video.get(cv2.CAP_PROP_FRAME_COUNT))
+    declared = int(video.get(cv2.CAP_PROP_FRAME_COUNT))
     frames: list[Image] = []
     while True:
-        there, frame = video.read()
-        if not there:
+        decoded, frame = video.read()
+        if not decoded:
             break
         frames.append(frame)
     video.release()
-    if not frames or len(frames) < promised - MISSING_FRAMES:
-        raise VideoError(f"{path} decodes to {len(frames)} frames of {promised} that it promises")
+    if not frames or len(frames) < declared - MISSING_FRAMES:
+        raise VideoError(f"{path} decodes to {len(frames)} frames of {declared} that it promises")
     return frames

@@ -1,4 +1,4 @@
-"""Real material to cached features: what is cut, what is refused, and that nothing goes missing in silence."""
+"""Real material to cached features: what is cut, what is refused, and that nothing is skipped silently."""
 
 from __future__ import annotations
 
@@ -26,26 +26,26 @@ if TYPE_CHECKING:
 
 FRAMES, SIZE = 12, (160, 120)
 GROUPS = (
-    GroupSettings("given", "boxes", ("clips/*.mp4",), share=0.5),
-    GroupSettings("followed", "tracks", ("clips/*.mp4",), share=0.3, thermal=True),
+    GroupSettings("annotated", "boxes", ("clips/*.mp4",), share=0.5),
+    GroupSettings("tracked", "tracks", ("clips/*.mp4",), share=0.3, thermal=True),
     GroupSettings("patches", "patches", ("photos/*.png",), share=0.1),
     GroupSettings("pasted", "pasted", ("photos/*.png", "clips/*.mp4"), share=0.1),
 )
 
 
 def picture(seed: int) -> NDArray[np.uint8]:
-    """Something to see everywhere, coarse enough for a codec."""
+    """An image with texture everywhere, coarse enough for a codec."""
     small = np.random.default_rng(seed).integers(0, 255, (12, 16, 3)).astype(np.uint8)
     return cv2.resize(small, SIZE, interpolation=cv2.INTER_CUBIC)
 
 
 def box_at(index: int) -> tuple[float, float, float, float]:
-    """Where the target of the clip is."""
+    """Box of the clip's target in one frame."""
     return 20.0 + 4 * index, 30.0, 18.0, 40.0
 
 
 def write_clip(path: Path, boxes: bool = True) -> None:
-    """A tall white target that walks over a picture."""
+    """Write a clip of a tall white target that moves over a still background."""
     path.parent.mkdir(parents=True, exist_ok=True)
     video = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"mp4v"), 20, SIZE)  # type: ignore[attr-defined]
     for index in range(FRAMES):
@@ -59,23 +59,23 @@ def write_clip(path: Path, boxes: bool = True) -> None:
 
 
 def make_source(tmp_path: Path) -> FeatureSource:
-    """A clip with boxes and with a track, and a photograph."""
+    """Write a clip with boxes and a track, and a photograph."""
     write_clip(tmp_path / "clips" / "walk.mp4")
     (tmp_path / "photos").mkdir()
     cv2.imwrite(str(tmp_path / "photos" / "place.png"), picture(5))
-    track = Track(1, "given", tuple(box_at(index) for index in range(1, 9)))
+    track = Track(1, "moving", tuple(box_at(index) for index in range(1, 9)))
     write_tracks(tmp_path / "tracks.json", LabelSettings(), {"clips/walk.mp4": [track]})
     return FeatureSource(tmp_path, GROUPS, tmp_path / "tracks.json", tmp_path / "cache", 64, seed=4, max_refused=0.5)
 
 
 @pytest.fixture
 def source(tmp_path: Path) -> FeatureSource:
-    """Material that a test may spoil."""
+    """Material that a test may change."""
     return make_source(tmp_path)
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> FeatureSource:
+def cached_source(tmp_path_factory: pytest.TempPathFactory) -> FeatureSource:
     """Material with its cache."""
     source = make_source(tmp_path_factory.mktemp("material"))
     with pytest.raises(MaterialError, match="sdstrack cache makes them"):
@@ -89,7 +89,7 @@ def test_the_target_is_square_in_its_template_and_where_the_box_says() -> None:
     image[60:140, 100:120] = 255  # 20 x 80
     box = np.array((100.0, 60.0, 20.0, 80.0))
     cutter = PairCutter(model_config("sdstrack_m256"))
-    found = 0
+    matches = 0
     for seed in range(30):
         cut = cutter.cut(RealPair((image, image), None, (box, box)), np.random.default_rng(seed))
         x, y, w, h = cut.box
@@ -98,15 +98,15 @@ def test_the_target_is_square_in_its_template_and_where_the_box_says() -> None:
         bright = cut.search[0].mean(axis=2) > cut.search[0].mean() + 30
         rows, columns = np.flatnonzero(bright.any(axis=1)), np.flatnonzero(bright.any(axis=0))
         if not len(rows):
-            continue  # spoilt until nothing is bright, or occluded
-        seen = np.array((columns[0], rows[0], columns[-1] + 1, rows[-1] + 1)) / 256
-        found += bool(np.abs(seen - (x, y, x + w, y + h)).max() < 0.03)
+            continue  # degraded until nothing is bright, or occluded
+        visible = np.array((columns[0], rows[0], columns[-1] + 1, rows[-1] + 1)) / 256
+        matches += bool(np.abs(visible - (x, y, x + w, y + h)).max() < 0.03)
         inside = cut.template[0, 44:84, 44:84].mean()
         assert inside > cut.template[0].mean()
-    assert found >= 12
+    assert matches >= 12
 
 
-def test_a_piece_fills_its_box_on_both_backgrounds() -> None:
+def test_a_patch_fills_its_box_on_both_backgrounds() -> None:
     piece, rng = np.full((100, 100, 3), 250, dtype=np.uint8), np.random.default_rng(1)
     grey = np.full((300, 400, 3), 20, dtype=np.uint8)
     both = paste(piece, np.array((10.0, 20.0, 40.0, 60.0)), (grey, grey), rng)
@@ -117,19 +117,21 @@ def test_a_piece_fills_its_box_on_both_backgrounds() -> None:
         assert abs(rows[0] - y) <= 2
         assert abs(columns[-1] + 1 - x - w) <= 2
         assert abs(rows[-1] + 1 - y - h) <= 2
-    assert random_box(grey, rng) is None  # nothing to see anywhere
+    assert random_box(grey, rng) is None  # no texture anywhere
 
 
-def test_a_cache_holds_what_was_asked_for_and_gives_pure_pairs(made: FeatureSource) -> None:
-    manifest = read_manifest(made)
-    assert cached(made)
+def test_a_cache_holds_the_requested_pairs_and_each_depends_on_seed_and_index_alone(
+    cached_source: FeatureSource,
+) -> None:
+    manifest = read_manifest(cached_source)
+    assert cached(cached_source)
     assert 48 <= manifest["pairs"] <= 64
-    assert set(manifest["groups"]) == {"given", "followed", "patches", "pasted"}
-    pairs, again = FeaturePairs(made, seed=7), FeaturePairs(made, seed=7)
+    assert set(manifest["groups"]) == {"annotated", "tracked", "patches", "pasted"}
+    pairs, again = FeaturePairs(cached_source, seed=7), FeaturePairs(cached_source, seed=7)
     batch = collate([(index, pairs[index]) for index in range(8)])
     assert batch.template.shape == (8, 2 * COARSE_CHANNELS, 8, 8)
     assert batch.search.shape == (8, 2 * COARSE_CHANNELS, 16, 16)
-    later = pairs[manifest["pairs"] + 3]  # of another epoch, before the first one is asked again
+    later = pairs[manifest["pairs"] + 3]  # of another epoch, before the first one is read again
     for index in (5, 0):
         assert (again[index].search == pairs[index].search).all()
     assert (again[manifest["pairs"] + 3].search == later.search).all()
@@ -137,17 +139,17 @@ def test_a_cache_holds_what_was_asked_for_and_gives_pure_pairs(made: FeatureSour
     assert len(first_epoch) == manifest["pairs"]
 
 
-def test_a_lost_camera_shows_the_other_one_or_something_else(made: FeatureSource) -> None:
-    whole, lossy = FeaturePairs(replace(made, drop=0.0), 7), FeaturePairs(replace(made, drop=1.0), 7)
+def test_a_lost_camera_shows_the_other_one_or_an_unrelated_pair(cached_source: FeatureSource) -> None:
+    whole, lossy = FeaturePairs(replace(cached_source, drop=0.0), 7), FeaturePairs(replace(cached_source, drop=1.0), 7)
     for index in range(10):
-        search, kept = lossy[index].search.chunk(2), whole[index].search.chunk(2)
-        assert sum(bool((a == b).all()) for a, b in zip(search, kept, strict=True)) == 1
+        search, original = lossy[index].search.chunk(2), whole[index].search.chunk(2)
+        assert sum(bool((a == b).all()) for a, b in zip(search, original, strict=True)) == 1
 
 
-def test_a_cache_of_other_settings_is_refused(made: FeatureSource) -> None:
-    read_manifest(replace(made, drop=0.9, ratio=3.0))  # of training, not of the cache
+def test_a_cache_of_other_settings_is_refused(cached_source: FeatureSource) -> None:
+    read_manifest(replace(cached_source, drop=0.9, ratio=3.0))  # of training, not of the cache
     with pytest.raises(MaterialError, match="another seed"):
-        FeaturePairs(replace(made, seed=5), 0)
+        FeaturePairs(replace(cached_source, seed=5), 0)
 
 
 def test_what_cannot_be_used_is_named_and_counted(source: FeatureSource) -> None:
@@ -158,20 +160,20 @@ def test_what_cannot_be_used_is_named_and_counted(source: FeatureSource) -> None
     lines = [box_at(i) for i in range(FRAMES)]
     lines[4:6] = [(150.0, 30.0, 40.0, 40.0), (10.0, 10.0, 3.0, 3.0)]  # outside, and too small
     (root / "clips" / "edge.txt").write_text("".join(f"{','.join(map(str, box))}\n" for box in lines))
-    said: list[str] = []
-    asked = replace(source, max_refused=0.0, groups=GROUPS[:1])
+    log_lines: list[str] = []
+    strict = replace(source, max_refused=0.0, groups=GROUPS[:1])
     with pytest.raises(MaterialError, match=r"1 of 3 files could not be used; expected at most max_refused = 0"):
-        write_cache(asked, model_config("sdstrack_m256"), CoarseStem(), lambda line: said.append(str(line)))
-    told = "\n".join(said)
-    assert "broken.mp4 decodes to 0 frames" in told
-    assert "edge.mp4: 2 boxes outside the picture or smaller than 7 px" in told
-    assert not cached(asked)
+        write_cache(strict, model_config("sdstrack_m256"), CoarseStem(), lambda line: log_lines.append(str(line)))
+    log = "\n".join(log_lines)
+    assert "broken.mp4 decodes to 0 frames" in log
+    assert "edge.mp4: 2 boxes outside the picture or smaller than 7 px" in log
+    assert not cached(strict)
 
 
 def test_missing_material_is_an_error_with_its_path(source: FeatureSource, tmp_path: Path) -> None:
-    gone = GroupSettings("gone", "boxes", ("nowhere/*.mp4",), share=1.0)
-    with pytest.raises(MaterialError, match=r"group gone: nothing fits .*nowhere"):
-        Material(source.root, (gone,), source.tracks)
+    missing = GroupSettings("missing", "boxes", ("nowhere/*.mp4",), share=1.0)
+    with pytest.raises(MaterialError, match=r"group missing: nothing fits .*nowhere"):
+        Material(source.root, (missing,), source.tracks)
     with pytest.raises(TeacherError, match=r"none\.json.*sdstrack label writes them"):
         Material(source.root, GROUPS, tmp_path / "none.json")
     (tmp_path / "other.json").write_text('{"clips": [1]}')
@@ -183,4 +185,6 @@ def test_missing_material_is_an_error_with_its_path(source: FeatureSource, tmp_p
 
 def test_tracks_survive_their_file(source: FeatureSource) -> None:
     tracks = read_tracks(source.tracks)
-    assert tracks["clips/walk.mp4"][0].boxes[2] == box_at(3)
+    (track,) = tracks["clips/walk.mp4"]
+    assert track.boxes[2] == box_at(3)
+    assert (track.first, track.detector) == (1, "moving")
