@@ -39,7 +39,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> TrainSettings:
         run__samples_per_epoch=4, run__batch_size=2,
         optim__groups=[{"contains": ["branch", "teacher", "box_head"], "lr": 1e-3}],
     )  # fmt: skip
-    chosen = replace(chosen, choice=FEW, model=replace(chosen.model, notice="painted squares, no rights reserved"))
+    chosen = replace(chosen, choice=FEW, model=replace(chosen.model, notice="synthetic squares, no rights reserved"))
     runs.run(chosen)
     return chosen
 
@@ -51,7 +51,7 @@ def test_the_best_checkpoint_is_chosen_by_tracking(trained: TrainSettings) -> No
     network, metadata = load_model(trained.run.out / CHOSEN, model="ckd_s128")
     assert not network.config.teachers
     assert f"for {ranked[0].step} steps" in metadata.source
-    assert metadata.tracking == {"published_geometry": False}  # painted pairs have exact crops
+    assert metadata.tracking == {"published_geometry": False}  # synthetic pairs have exact crops
     stored, _ = load_checkpoint(trained.run.out / "checkpoints" / f"{ranked[0].name}.safetensors")
     average = part(stored, "average")["box_head.conv5_ctr.weight"]
     assert torch.equal(network.state_dict()["box_head.conv5_ctr.weight"], average)
@@ -67,7 +67,7 @@ def test_shipped_weights_are_half_as_large_and_say_where_they_come_from(trained:
     full, _ = load_tensors(trained.run.out / CHOSEN)
     half, stored = load_tensors(path)
     assert stored == metadata
-    assert stored.source.endswith("recipe a_recipe; painted squares, no rights reserved")
+    assert stored.source.endswith("recipe a_recipe; synthetic squares, no rights reserved")
     for name, tensor in full.items():
         assert half[name].dtype == (torch.float16 if tensor.is_floating_point() else tensor.dtype)
         torch.testing.assert_close(half[name].to(tensor.dtype), tensor, rtol=1e-3, atol=1e-4)
