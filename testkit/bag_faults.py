@@ -183,16 +183,16 @@ def _spoil(folder: Path, recipe: Recipe, document: Any) -> None:
 
 
 def _move_into_log(path: Path) -> None:
-    """Leave two messages in the database and the others in its write-ahead log, as a recorder that is killed does."""
+    """Leave one message in the database and the others in its write-ahead log, as a recorder that is killed does."""
     with closing(sqlite3.connect(path)) as base:
         rows = base.execute("select id, topic_id, timestamp, data from messages order by id").fetchall()
-        base.execute("delete from messages where id > 2")
+        base.execute("delete from messages where id > 1")
         base.commit()
         base.execute("vacuum")
         base.execute("pragma journal_mode=wal")
     with closing(sqlite3.connect(path)) as base:
         base.execute("pragma wal_autocheckpoint=0")
-        base.executemany("insert into messages values (?, ?, ?, ?)", rows[2:])
+        base.executemany("insert into messages values (?, ?, ?, ?)", rows[1:])
         base.commit()
         left = {end: Path(f"{path}{end}").read_bytes() for end in ("", "-wal")}
     for end, data in left.items():

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from testkit.reliability.lengths import LONG
 from testkit.reliability.soak import Sample, slope_mb_h, soak
 from testkit.reliability.soak_figure import draw
 from testkit.reliability.weights import write_tiny_weights
@@ -35,7 +34,7 @@ def test_a_short_soak_with_faults(tmp_path: Path) -> None:
         "weights": write_tiny_weights(tmp_path / "weights.safetensors"),
         "engine": "torch/fp32",
     }
-    result = soak(tmp_path, parameters, 0.4 if LONG else 0.3, say=lambda _: None)
+    result = soak(tmp_path, parameters, 0.4, say=lambda _: None)
     failed = [criterion for criterion in result.criteria if criterion.passed is False]
     assert not failed
     assert len(result.faults) >= 2

@@ -91,7 +91,7 @@ def test_the_log_of_a_killed_recorder_is_read_beside_a_file_or_its_link(tmp_path
     elsewhere.symlink_to(path / "take_0.db3")
     for opened in (path, path / "take_0.db3", elsewhere):
         assert content(opened) == written
-        assert "with 10 further messages: read on a copy, 12 messages" in remarks(opened)
+        assert "with 11 further messages: read on a copy, 12 messages" in remarks(opened)
 
 
 def test_a_log_that_does_not_fit_is_named_with_the_remedy(tmp_path: Path) -> None:

@@ -222,13 +222,14 @@ def test_the_timer_of_the_synchronizer_runs_only_while_an_image_waits(create: An
     executor = SingleThreadedExecutor(context=ros.context)
     executor.add_node(node)
     try:
-        for second in (1, 2):
-            images._on_color(Image(header=Header(stamp=Time(sec=second)), height=2, width=2, encoding="rgb8", step=6))
+        for number in (1, 2):
+            header = Header(stamp=Time(sec=1, nanosec=number * 100_000_000))
+            images._on_color(Image(header=header, height=2, width=2, encoding="rgb8", step=6))
             assert not images._timer.is_canceled(), "it waits for its partner"
             patience = time.monotonic() + 30.0
-            while counts().get("frames", 0) < second and time.monotonic() < patience:
+            while counts().get("frames", 0) < number and time.monotonic() < patience:
                 executor.spin_once(timeout_sec=0.1)
-            assert counts()["frames"] == second, "it was released without a partner"
+            assert counts()["frames"] == number, "it was released without a partner"
             assert images._timer.is_canceled()
     finally:
         executor.remove_node(node)
