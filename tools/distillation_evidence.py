@@ -51,7 +51,7 @@ SDSTRACK: dict[str, dict[str, Any]] = {
     "distilled": {},
 }
 CKD = {"off": 0.0, "0.01 (published)": 0.01, "0.1": 0.1}  # style weights
-CAMERAS = {"colour": slice(0, 3), "second camera": slice(3, 6)}  # channels
+CAMERAS = {"colour": slice(0, 3), "auxiliary camera": slice(3, 6)}  # channels
 SHOWN = ("both cameras", *(f"{camera} {how}" for how in ("masked", "black") for camera in CAMERAS))
 
 
