@@ -22,6 +22,9 @@ LASHER_ATTRIBUTES = (
 )  # fmt: skip
 
 
+TOOLKIT_TRUTH, TOOLKIT_ABSENT = "gt_rect", "absent"  # folders of one file per sequence (LaSOT's and VisEvent's toolkit)
+
+
 @dataclass(slots=True)
 class _TruthFiles:
     main: str | None = None
@@ -42,7 +45,11 @@ def _collect(texts: dict[PurePosixPath, str], rule: BenchmarkRule) -> dict[str, 
         elif file.name in rule.layout.aux_truth:
             files.setdefault(file.parent.name, _TruthFiles()).aux = text
         elif file.name == rule.layout.absent_file:
-            files.setdefault(file.parent.name, _TruthFiles()).extra["absent"] = text
+            files.setdefault(file.parent.name, _TruthFiles()).extra[file.name] = text
+        elif file.suffix == ".txt" and file.parent.name == TOOLKIT_TRUTH:
+            files.setdefault(file.stem, _TruthFiles()).main = text
+        elif file.suffix == ".txt" and file.parent.name == TOOLKIT_ABSENT:
+            files.setdefault(file.stem, _TruthFiles()).extra[TOOLKIT_ABSENT] = text
     return files
 
 
@@ -50,7 +57,8 @@ def read_truths(path: Path | str, rule: BenchmarkRule, attributes: Path | None =
     """Read a benchmark's annotations, sorted by sequence name.
 
     Args:
-        path: Folder or archive with `SEQUENCE.txt`, or with folders SEQUENCE that hold the benchmark's own files.
+        path: Folder or archive with `SEQUENCE.txt`, with folders SEQUENCE that hold the benchmark's own files, or a
+            toolkit's `annos` (`gt_rect/SEQUENCE.txt`, and `absent/SEQUENCE.txt` where 1 means absent).
         rule: The benchmark's protocol.
         attributes: See `read_attributes`.
 
@@ -112,17 +120,18 @@ def _truth(
     try:
         boxes = boxes_of(files.main or "")
         aux = boxes_of(files.aux) if files.aux else None
-        if "absent" in files.extra:
-            flags = parse_table(files.extra["absent"], f"{source}: {name}/{rule.layout.absent_file}").values[:, 0]
+        for file, text in files.extra.items():
+            flags = parse_table(text, f"{source}: {name}/{file}").values[:, 0]
             if len(flags) < len(boxes):
                 raise ResultsError(
                     f"{source}: {name}: {len(flags)} absence flags for {len(boxes)} boxes; expected one per box"
                 )
-            visible = flags[: len(boxes)] == rule.layout.present_flag  # surplus flags are ignored
+            flags = flags[: len(boxes)]  # surplus flags are ignored
+            visible = flags != 1 if file == TOOLKIT_ABSENT else flags == rule.layout.present_flag
             boxes = np.where(visible[:, None], boxes, np.nan)
     except BoxFileError as error:
         raise ResultsError(str(error)) from error
-    return GroundTruth(name, boxes, aux, None, attributes)
+    return GroundTruth(name, boxes, aux, None, attributes, flagged=bool(files.extra))
 
 
 def read_attributes(path: Path) -> dict[str, tuple[str, ...]]:

@@ -55,12 +55,16 @@ def _pair(result: NDArray[Any], truth: NDArray[Any]) -> tuple[NDArray[Any], NDAr
     return result, truth
 
 
-def center_error(result: Floats, truth: Floats) -> Floats:
+def center_error(result: Floats, truth: Floats, last_pixel: bool = False) -> Floats:
     """Distance [N] between the box centres in pixels; nan where either box is nan.
 
-    Whether a box's last pixel belongs to it moves both centres alike, so the benchmarks' two conventions agree here.
+    Whether a box's last pixel belongs to it moves both centres alike, so the benchmarks' two conventions differ by
+    rounding only. `last_pixel` rounds as MATLAB toolkits do, for whom a box ends at x + w - 1.
     """
     result, truth = _pair(result, truth)
+    if last_pixel:
+        delta = result[:, :2] + (result[:, 2:] - 1) / 2 - (truth[:, :2] + (truth[:, 2:] - 1) / 2)
+        return np.asarray(np.sqrt((delta**2).sum(axis=1)))
     delta = result[:, :2] + result[:, 2:] / 2 - (truth[:, :2] + truth[:, 2:] / 2)
     return np.asarray(np.hypot(delta[:, 0], delta[:, 1]))
 
@@ -78,9 +82,18 @@ def normalized_center_error(result: Floats, truth: Floats) -> Floats:
         return np.asarray(np.sqrt((delta**2).sum(axis=1)))
 
 
-def overlap(result: Floats, truth: Floats) -> Floats:
-    """Intersection over union [N], 0..1; nan where either box is nan, 0 where the union has no area."""
+def overlap(result: Floats, truth: Floats, last_pixel: bool = False) -> Floats:
+    """Intersection over union [N], 0..1; nan where either box is nan, 0 where the union has no area.
+
+    `last_pixel` rounds as MATLAB toolkits do, for whom a box ends at x + w - 1: an overlap of 1 may then be a little
+    more, which counts at the threshold 1, and a union without area is nan or below 0.
+    """
     result, truth = _pair(result, truth)
+    if last_pixel:
+        ends = np.minimum(result[:, :2] + result[:, 2:] - 1, truth[:, :2] + truth[:, 2:] - 1)
+        shared = np.maximum(ends - np.maximum(result[:, :2], truth[:, :2]) + 1, 0).prod(axis=1)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return np.asarray(shared / (result[:, 2:].prod(axis=1) + truth[:, 2:].prod(axis=1) - shared))
     return np.asarray(iou_xywh(result, truth))
 
 

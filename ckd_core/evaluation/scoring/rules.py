@@ -39,10 +39,14 @@ class BenchmarkRule:
         round_results: Result boxes are rounded to integers (half to even).
         round_truth: Annotated boxes are rounded likewise.
         single_precision: Errors are computed in float32, which decides ties at a threshold (0.0004 of GTOT's numbers).
+        last_pixel: Boxes end at x + w - 1, which decides ties at a threshold where boxes have decimals.
         first_is_truth: The first result box is replaced by the annotation.
-        repeat_invalid: A result box without area is replaced by the one before.
+        repeat_invalid: Whether a result box without area is replaced by the one before: "never", "from_truth" (after
+            the first was replaced), or "from_results" (before that; nan boxes too, as in the LaSOT toolkit).
         absent: What a frame without a positive annotation is: "hit_and_miss" (error -1: precision hit, success miss;
-            also for x or y of 0), "excluded", or "raw" (compared unchanged).
+            also for x or y of 0), "excluded", "raw" (compared unchanged), or "removed" (no hit where the object is
+            flagged absent, shares of all frames all the same; others as "hit_and_miss").
+        skip_empty: A sequence whose curve is zero everywhere is left out of that curve's mean.
         shorter: Results with fewer rows than the annotation are an "error", or start late ("late_start": the missing
             rows are the leading absent frames).
         longer: Results with more rows are an "error", or surplus rows at the end are ignored ("cut").
@@ -64,9 +68,11 @@ class BenchmarkRule:
     round_results: bool = False
     round_truth: bool = False
     single_precision: bool = False
+    last_pixel: bool = False
     first_is_truth: bool = True
-    repeat_invalid: bool = False
-    absent: Literal["hit_and_miss", "excluded", "raw"] = "excluded"
+    repeat_invalid: Literal["never", "from_truth", "from_results"] = "never"
+    absent: Literal["hit_and_miss", "excluded", "raw", "removed"] = "excluded"
+    skip_empty: bool = False
     shorter: Literal["error", "late_start"] = "error"
     longer: Literal["error", "cut"] = "error"
     long_term: bool = False
@@ -88,7 +94,7 @@ class BenchmarkRule:
 
 
 _CHECKED = "checked against published numbers"
-_UNVERIFIED = "not checked against published numbers: its toolkit and raw results are not public enough"
+_UNVERIFIED = "not checked against published numbers"
 
 _RULES = (
     BenchmarkRule(
@@ -98,7 +104,7 @@ _RULES = (
         round_results=True,
         single_precision=True,
         round_truth=True,
-        repeat_invalid=True,
+        repeat_invalid="from_truth",
         absent="hit_and_miss",
         longer="cut",
     ),
@@ -155,8 +161,11 @@ _RULES = (
     BenchmarkRule(
         name="visevent",
         title="VisEvent test split",
-        source=f"precision at 20 px and success AUC over frames with the object; {_UNVERIFIED}",
-        repeat_invalid=True,
+        source="VisEvent's MATLAB toolkit of 2021-08 (checked against a port of it on random boxes)",
+        last_pixel=True,
+        repeat_invalid="from_results",
+        absent="removed",
+        skip_empty=True,
         shorter="late_start",
         longer="cut",
     ),
@@ -171,7 +180,7 @@ _RULES = (
         title="OTB-50/100",
         source=f"OTB toolkit: one-pass evaluation; {_UNVERIFIED}",
         normalized_name=None,
-        repeat_invalid=True,
+        repeat_invalid="from_truth",
         absent="hit_and_miss",
         longer="cut",
     ),
@@ -179,7 +188,7 @@ _RULES = (
         name="got10k",
         title="GOT-10k",
         source=f"success AUC and precision over frames with the object; {_UNVERIFIED}",
-        repeat_invalid=True,
+        repeat_invalid="from_truth",
     ),
     BenchmarkRule(
         name="folder",

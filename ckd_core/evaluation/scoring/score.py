@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -21,7 +21,7 @@ from ckd_core.evaluation.scoring.metrics import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -46,6 +46,7 @@ class GroundTruth:
         labelled: [N] bool, False where there is no annotation; None = all frames have one.
         attributes: Challenge attributes.
         size: (width, height) of the images if known.
+        flagged: Whether a file of flags says where the object is absent.
     """
 
     name: str
@@ -54,6 +55,7 @@ class GroundTruth:
     labelled: Flags | None = None
     attributes: tuple[str, ...] = ()
     size: tuple[int, int] | None = None
+    flagged: bool = True
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -67,7 +69,7 @@ class Track:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SequenceScore:
-    """One sequence: shares of frames [T] over the thresholds, and the errors per frame [N] (nan = not counted)."""
+    """One sequence: shares of `frames` [T] over the thresholds, and the errors per frame [N] (nan = not counted)."""
 
     name: str
     frames: int
@@ -129,7 +131,7 @@ def _fit_length(rule: BenchmarkRule, truth: GroundTruth, track: Track) -> tuple[
         if leading == want - have:
             labelled = None if truth.labelled is None else truth.labelled[leading:]
             aux = None if truth.aux_boxes is None else truth.aux_boxes[leading:]
-            late = GroundTruth(truth.name, truth.boxes[leading:], aux, labelled, truth.attributes, truth.size)
+            late = replace(truth, boxes=truth.boxes[leading:], aux_boxes=aux, labelled=labelled)
             return late, track, f"{counts}; it starts at the first frame with the object"
         raise ScoreError(
             f"{counts}; {rule.title} allows {want} rows or, from the first present frame, {want - leading}"
@@ -166,6 +168,8 @@ def require_scorable(rule: BenchmarkRule, truth: GroundTruth) -> None:
 def _counted_frames(rule: BenchmarkRule, truth: GroundTruth) -> Flags:
     """[N] bool: frames that count."""
     counted = np.ones(len(truth.boxes), dtype=np.bool_) if truth.labelled is None else truth.labelled
+    if rule.absent == "removed":
+        return counted & ~np.isnan(truth.boxes).any(axis=1)
     return counted & is_present(_annotated_boxes(rule, truth)) if rule.absent == "excluded" else counted
 
 
@@ -177,13 +181,19 @@ def _prepare(rule: BenchmarkRule, truth: GroundTruth, track: Track) -> tuple[Flo
     """Result and annotation boxes [N, 4] as the benchmark's toolkit compares them."""
     gt = _annotated_boxes(rule, truth)
     boxes = np.round(track.boxes) if rule.round_results else track.boxes.copy()
+    if rule.repeat_invalid == "from_results":
+        boxes = _repeat(boxes, is_present(boxes))
     if rule.first_is_truth:
         boxes[0] = gt[0]
-    if rule.repeat_invalid:
-        valid = np.asarray((boxes[:, 2:] > 0).all(axis=1) | np.isnan(boxes).any(axis=1))
-        valid[:1] = True
-        boxes = boxes[np.maximum.accumulate(np.where(valid, np.arange(len(boxes)), 0))]
+    if rule.repeat_invalid == "from_truth":
+        boxes = _repeat(boxes, np.asarray((boxes[:, 2:] > 0).all(axis=1) | np.isnan(boxes).any(axis=1)))
     return boxes, gt
+
+
+def _repeat(boxes: Floats, valid: Flags) -> Floats:
+    """Boxes [N, 4] with those that are not valid replaced by the last valid one before, or the first."""
+    valid[:1] = True
+    return boxes[np.maximum.accumulate(np.where(valid, np.arange(len(boxes)), 0))]
 
 
 def score_sequence(rule: BenchmarkRule, truth: GroundTruth, track: Track) -> tuple[SequenceScore, str | None]:
@@ -194,8 +204,16 @@ def score_sequence(rule: BenchmarkRule, truth: GroundTruth, track: Track) -> tup
             are not finite where the benchmark has no rule for them.
     """
     require_scorable(rule, truth)
-    truth, track, note = _fit_length(rule, truth, track)
+    truth, track, fitted = _fit_length(rule, truth, track)
+    notes = [fitted] if fitted else []
+    if rule.absent == "removed" and not truth.flagged:
+        notes.append(f"{track.name}: no absence flags beside the annotation; the object counts as present throughout")
+    unknown = np.isnan(track.boxes).any(axis=1)
     broken = ~np.isfinite(track.boxes).all(axis=1)
+    if rule.repeat_invalid == "from_results":
+        broken &= ~unknown
+        if unknown.any():
+            notes.append(f"{track.name}: {int(unknown.sum())} result boxes are nan; each repeats the one before")
     if broken.any() and not rule.long_term:
         first = int(np.flatnonzero(broken)[0])
         raise ScoreError(
@@ -205,17 +223,18 @@ def score_sequence(rule: BenchmarkRule, truth: GroundTruth, track: Track) -> tup
     boxes, gt = _prepare(rule, truth, track)
     kind = np.float32 if rule.single_precision else np.float64
     boxes, gt = boxes.astype(kind), gt.astype(kind)
-    errors, overlaps = center_error(boxes, gt).astype(np.float64), overlap(boxes, gt).astype(np.float64)
+    errors = center_error(boxes, gt, rule.last_pixel).astype(np.float64)
+    overlaps = overlap(boxes, gt, rule.last_pixel).astype(np.float64)
     if rule.two_truths and truth.aux_boxes is not None:
         errors = np.fmin(errors, center_error(boxes, truth.aux_boxes.astype(kind)))
         overlaps = np.fmax(overlaps, overlap(boxes, truth.aux_boxes.astype(kind)))
     normalized = normalized_center_error(boxes, gt).astype(np.float64)
     counted = _counted_frames(rule, truth)
-    if rule.absent == "hit_and_miss":
+    if rule.absent in {"hit_and_miss", "removed"}:
         invalid = ~(gt > 0).all(axis=1)
         for values in (errors, normalized, overlaps):
             values[invalid] = -1.0
-    frames = int(counted.sum())
+    frames = len(counted) if rule.absent == "removed" else int(counted.sum())
     score = SequenceScore(
         name=truth.name,
         frames=frames,
@@ -228,7 +247,7 @@ def score_sequence(rule: BenchmarkRule, truth: GroundTruth, track: Track) -> tup
         metrics={},
     )
     score.metrics.update(_numbers(rule, score.precision_curve, score.normalized_curve, score.success_curve))
-    return score, note
+    return score, "; ".join(notes) or None
 
 
 def _numbers(rule: BenchmarkRule, precision: Floats, normalized: Floats, success: Floats) -> dict[str, float]:
@@ -245,12 +264,22 @@ def _numbers(rule: BenchmarkRule, precision: Floats, normalized: Floats, success
     return numbers
 
 
-def _average(rule: BenchmarkRule, scores: Sequence[SequenceScore]) -> tuple[Floats, Floats, Floats]:
+def _average(
+    rule: BenchmarkRule, scores: Sequence[SequenceScore], missing: Collection[str]
+) -> tuple[Floats, Floats, Floats]:
+    """Mean curves; sequences in `missing` are zeros that the caller asked for, which no rule leaves out."""
     weights = np.array([score.frames if rule.weighting == "frame" else 1 for score in scores], dtype=np.float64)
-    precision = np.average([score.precision_curve for score in scores], axis=0, weights=weights)
-    normalized = np.average([score.normalized_curve for score in scores], axis=0, weights=weights)
-    success = np.average([score.success_curve for score in scores], axis=0, weights=weights)
-    return precision, normalized, success
+    asked = np.array([score.name in missing for score in scores])
+
+    def mean(curves: Sequence[Floats]) -> Floats:
+        counted = asked | (np.any(curves, axis=1) if rule.skip_empty else True)
+        return np.average(curves, axis=0, weights=weights * counted) if counted.any() else np.zeros(len(curves[0]))
+
+    return (
+        mean([score.precision_curve for score in scores]),
+        mean([score.normalized_curve for score in scores]),
+        mean([score.success_curve for score in scores]),
+    )
 
 
 def score_benchmark(
@@ -292,14 +321,14 @@ def score_benchmark(
             notes += [note] if note else []
         elif missing == "zero":
             scores.append(_zero(rule, truth))
-    precision, normalized, success = _average(rule, scores)
+    precision, normalized, success = _average(rule, scores, absent)
     metrics = _numbers(rule, precision, normalized, success)
     long_term = _score_long_term(truths, tracks) if rule.long_term else None
     if long_term:
         metrics = {"F": long_term.f_score, "Pr": long_term.precision, "Re": long_term.recall, **metrics}
     attributes = dict.fromkeys(attribute for score in scores for attribute in score.attributes)
     per_attribute = {
-        attribute: _numbers(rule, *_average(rule, [score for score in scores if attribute in score.attributes]))
+        attribute: _numbers(rule, *_average(rule, [score for score in scores if attribute in score.attributes], absent))
         for attribute in attributes
     }
     return BenchmarkScore(
