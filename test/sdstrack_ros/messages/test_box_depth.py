@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ckd_core.frame import BoundingBox
-from sdstrack_ros.messages.box_depth import readings_in, robust_depth
-from testkit.frame_results import BOX, SIZE, depth_scene
+from sdstrack_ros.messages.box_depth import BoxDepth, metric_point, readings_in, robust_depth
+from testkit.frame_results import BOX, CAMERA, SIZE, depth_scene
 
 
 @pytest.mark.parametrize("dtype", [np.uint16, np.float32])
@@ -60,3 +60,18 @@ def test_any_box_and_any_depth_give_a_depth_or_none(
 
 def test_a_box_that_is_not_finite_has_no_readings() -> None:
     assert readings_in(depth_scene(), BoundingBox(math.nan, 0, 1, 1), SIZE).size == 0
+
+
+def test_a_point_is_the_centre_of_the_box_and_least_certain_along_its_ray() -> None:
+    point = metric_point(BoundingBox(520, 340, 40, 40), BoxDepth(2.0, 0.6), CAMERA)
+    np.testing.assert_allclose(point.position, (0.88, 0.48, 2.0))
+    values, vectors = np.linalg.eigh(point.covariance)
+    assert values[0] > 0
+    ray = point.position / np.linalg.norm(point.position)
+    assert abs(vectors[:, 2] @ ray) > 0.99
+    assert math.sqrt(values[2]) == pytest.approx(0.6 / 2.563 * np.linalg.norm(point.position) / 2.0, rel=0.05)
+
+
+def test_a_flat_target_is_not_known_better_than_its_depth_camera() -> None:
+    point = metric_point(BoundingBox(300, 220, 40, 40), BoxDepth(3.0, 0.0), CAMERA)
+    assert math.sqrt(point.covariance[2, 2]) == pytest.approx(0.03)
