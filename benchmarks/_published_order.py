@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
-from ckd_core.models.elimination import template_spans
+from ckd_core.models.layers.elimination import template_spans
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ckd_core.models.head import HeadOutput
+    from ckd_core.models.layers.head import HeadOutput
 
 
 class Stream(NamedTuple):

@@ -9,8 +9,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks import _published_order as published
 from benchmarks.harness import Row, interleaved, rows_against
+from ckd_core.models.layers.vit import plain_attention
 from ckd_core.models.registry import build_model
-from ckd_core.models.vit import plain_attention
 
 if TYPE_CHECKING:
     from collections.abc import Callable

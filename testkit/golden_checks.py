@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from ckd_core.models.head import decode_boxes
+from ckd_core.models.layers.head import decode_boxes
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ckd_core.models.head import HeadOutput
+    from ckd_core.models.layers.head import HeadOutput
 
 TOLERANCE = 2e-5
 

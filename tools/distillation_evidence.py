@@ -29,7 +29,7 @@ import torch
 from ckd_core.boxes import cxcywh_to_xyxy, iou, xywh_to_xyxy
 from ckd_core.data.pairs import TrainingBatch, collate
 from ckd_core.files import write_json
-from ckd_core.models.head import decode_boxes
+from ckd_core.models.layers.head import decode_boxes
 from ckd_core.models.normalisation import IMAGE_MEAN, IMAGE_STD
 from ckd_core.models.sdstrack import TokenMasks
 from ckd_core.objectives.ckd import style_per_block

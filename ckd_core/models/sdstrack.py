@@ -13,10 +13,9 @@ import torch
 from torch import nn
 
 from ckd_core.models.config import SDSTrackConfig
-from ckd_core.models.elimination import Ranking, Tokens, refill
-from ckd_core.models.head import CenterHead, HeadOutput, to_map
-from ckd_core.models.network import TrackingNetwork
-from ckd_core.models.vit import (
+from ckd_core.models.layers.elimination import Ranking, Tokens, refill
+from ckd_core.models.layers.head import CenterHead, HeadOutput, to_map
+from ckd_core.models.layers.vit import (
     NORM_EPS,
     Block,
     PatchEmbed,
@@ -26,6 +25,7 @@ from ckd_core.models.vit import (
     initialise,
     zeros_table,
 )
+from ckd_core.models.network import TrackingNetwork
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -14,7 +14,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from ckd_core.models.config import SDSTrackMediumConfig
-from ckd_core.models.head import EDGE, HeadOutput
+from ckd_core.models.layers.head import EDGE, HeadOutput
+from ckd_core.models.layers.stem import COARSE_CHANNELS, FROZEN_CHANNELS, CoarseStem
 from ckd_core.models.sdstrack import SDSTrackTraining
 from ckd_core.models.sdstrack_small import (
     PRIOR_LOGIT,
@@ -25,13 +26,12 @@ from ckd_core.models.sdstrack_small import (
     conv_norm,
     path_output,
 )
-from ckd_core.models.stem import COARSE_CHANNELS, FROZEN_CHANNELS, CoarseStem
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from ckd_core.models.layers.stem import FrozenStem
     from ckd_core.models.sdstrack import TokenMasks
-    from ckd_core.models.stem import FrozenStem
 
 KERNEL_SIZE = 5  # cells, of a stage's depth-wise convolution
 MAX_LOG_FACTOR = 1.5  # of a predicted size

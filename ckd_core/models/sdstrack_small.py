@@ -15,10 +15,10 @@ import torch.nn.functional as F
 from torch import nn
 
 from ckd_core.models.config import SDSTrackSmallConfig
-from ckd_core.models.head import CenterHead
+from ckd_core.models.layers.head import CenterHead
+from ckd_core.models.layers.stem import FROZEN_CHANNELS, STEM_CHANNELS, FrozenStem
 from ckd_core.models.network import TrackingNetwork
 from ckd_core.models.sdstrack import PathOutput, SDSTrackTraining, TokenMasks, draw_token_masks
-from ckd_core.models.stem import FROZEN_CHANNELS, STEM_CHANNELS, FrozenStem
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from ckd_core.models.config import NetworkConfig, SDSTrackMediumConfig
-    from ckd_core.models.head import HeadOutput
+    from ckd_core.models.layers.head import HeadOutput
 
 PRIOR_LOGIT = -4.0
 CENTER_CELLS = 2  # template cells from the middle in each direction that certainly show the target

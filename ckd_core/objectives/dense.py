@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Literal
 import torch
 
 from ckd_core.boxes import cxcywh_to_xyxy, xywh_to_xyxy
-from ckd_core.models.head import decode_boxes
+from ckd_core.models.layers.head import decode_boxes
 from ckd_core.objectives.base import StepContext, StepResult, track_terms
 from ckd_core.objectives.losses import (
     FOCAL_WEIGHT,
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from ckd_core.data.pairs import TrainingBatch
-    from ckd_core.models.head import HeadOutput
+    from ckd_core.models.layers.head import HeadOutput
 
 MIN_WEIGHT = 0.2  # cells with a lower score target do not learn the box
 

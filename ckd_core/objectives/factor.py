@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple, cast
 import torch
 
 from ckd_core.boxes import cxcywh_to_xyxy, xywh_to_xyxy
-from ckd_core.models.head import decode_boxes
+from ckd_core.models.layers.head import decode_boxes
 from ckd_core.objectives.base import StepContext, StepResult, mix_seed
 from ckd_core.objectives.losses import focal_loss, generalized_iou, heatmap, mean_present
 from ckd_core.settings import limits
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from ckd_core.data.pairs import TrainingBatch
-    from ckd_core.models.head import HeadOutput
+    from ckd_core.models.layers.head import HeadOutput
     from ckd_core.models.sdstrack_medium import MediumOutput, SDSTrackMedium
 
 MIN_WEIGHT = 0.2  # score target of a cell that learns the box

@@ -11,12 +11,12 @@ import torch
 
 from ckd_core.boxes import cxcywh_to_xyxy, giou, xywh_to_xyxy
 from ckd_core.errors import TrackingError
-from ckd_core.models.head import decode_boxes
+from ckd_core.models.layers.head import decode_boxes
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ckd_core.models.head import HeadOutput
+    from ckd_core.models.layers.head import HeadOutput
 
 MIN_OVERLAP = 0.7
 GIOU_WEIGHT, L1_WEIGHT, FOCAL_WEIGHT = 2.0, 5.0, 1.0

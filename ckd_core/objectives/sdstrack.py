@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal, cast
 
 import torch
 
-from ckd_core.models.elimination import refill
+from ckd_core.models.layers.elimination import refill
 from ckd_core.models.sdstrack import SDSTrack, TokenMasks
 from ckd_core.objectives.base import StepContext, StepResult, sample_generator, track_terms
 from ckd_core.objectives.losses import track_loss

@@ -13,12 +13,11 @@ import torch
 from ckd_core.models.checkpoint import default_weights, load_strictly
 from ckd_core.models.ckd import CKD
 from ckd_core.models.ckd_small import CKDSmall, weights_from_shared_encoder
-from ckd_core.models.pretrained import read_weights, start_training_from
+from ckd_core.models.pretrained import load_imagenet, read_weights, start_training_from
 from ckd_core.models.registry import build_model, list_models, model_config
 from ckd_core.models.sdstrack import SDSTrack
 from ckd_core.models.sdstrack_medium import SDSTrackMedium
 from ckd_core.models.sdstrack_small import SDSTrackSmall, StemNetwork
-from ckd_core.models.stem import load_imagenet
 from ckd_core.objectives.base import Objective, TrackingObjective
 from ckd_core.objectives.ckd import CKDObjective, CKDSettings
 from ckd_core.objectives.dense import DenseObjective, DenseSettings
@@ -44,7 +43,7 @@ def build_network(settings: TrainSettings) -> TrackingNetwork:
     Raises:
         SettingsError: an objective or a start that does not fit the network.
         ConfigError: an unknown network, or a configuration that cannot be built.
-        PretrainedError, StemError: a start that does not fit, or is not there.
+        PretrainedError: a start that does not fit, or is not there.
         ForeignFileError, WeightsFileError, RunStateError: the file that `model.init` names is unusable.
     """
     name = settings.model.name

@@ -20,7 +20,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from ckd_core.errors import TrackingError
 from ckd_core.models.checkpoint import WeightsFileError
-from ckd_core.models.elimination import keep_rate_at
+from ckd_core.models.layers.elimination import keep_rate_at
 from ckd_core.objectives.base import Objective, StepContext, StepResult, mix_seed
 from ckd_core.objectives.losses import LossError, count_positives, heatmap, mean_present
 from ckd_core.training import optim, processes, run_state

@@ -8,7 +8,7 @@ import torch
 
 from ckd_core.boxes import cxcywh_to_xyxy, iou, xywh_to_xyxy
 from ckd_core.errors import TrackingError
-from ckd_core.models.head import decode_boxes
+from ckd_core.models.layers.head import decode_boxes
 from ckd_core.training.batches import BatchError, StepIndices, load_batches
 
 if TYPE_CHECKING:

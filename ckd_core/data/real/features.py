@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from ckd_core.data.real.crops import CutPair
     from ckd_core.models.config import NetworkConfig
-    from ckd_core.models.stem import FrozenStem
+    from ckd_core.models.layers.stem import FrozenStem
 
 logger = logging.getLogger(__name__)
 MANIFEST, TEMPLATE, SEARCH, BOXES = "manifest.json", "template.npy", "search.npy", "boxes.npy"

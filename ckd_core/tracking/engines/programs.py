@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from ckd_core.models.checks import compute_dtype
-from ckd_core.models.head import decode_boxes
+from ckd_core.models.layers.head import decode_boxes
 from ckd_core.models.normalisation import scale_and_shift
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 import torch
 
-from ckd_core.models.vit import plain_attention
+from ckd_core.models.layers.vit import plain_attention
 from ckd_core.tracking.engines.base import Engine, EngineSpec, EngineUnavailableError, Prediction, cpu_flags
 from ckd_core.tracking.engines.programs import SearchProgram, TemplateProgram
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from ckd_core.models.checks import NetworkInputError
-from ckd_core.models.elimination import EliminationError
+from ckd_core.models.layers.elimination import EliminationError
 from ckd_core.models.registry import build_model
 
 NAMES = ["sdstrack_tiny_test", "ckd_tiny_test"]

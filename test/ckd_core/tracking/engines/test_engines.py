@@ -11,8 +11,8 @@ import torch
 from ckd_core.boxes import cxcywh_to_xyxy, iou
 from ckd_core.frame import Modality
 from ckd_core.models.checkpoint import WeightsFileError, load_model, metadata_of, save_model
+from ckd_core.models.layers.stem import EXACT_BLOCKS
 from ckd_core.models.registry import build_model, model_config
-from ckd_core.models.stem import EXACT_BLOCKS
 from ckd_core.tracking import build_tracker
 from ckd_core.tracking.confidence import Thresholds
 from ckd_core.tracking.engines import EngineError, EngineSpec, EngineUnavailableError, Prediction, parse_engine
@@ -114,7 +114,7 @@ def test_every_engine_gives_the_same_boxes(network, crops, expected, name: str) 
 
 def test_bf16_uses_the_attention_that_is_faster_on_this_cpu(network, monkeypatch, tmp_path) -> None:
     seen = []
-    monkeypatch.setattr("ckd_core.models.vit.F.scaled_dot_product_attention", lambda q, *_: seen.append(1) or q)
+    monkeypatch.setattr("ckd_core.models.layers.vit.F.scaled_dot_product_attention", lambda q, *_: seen.append(1) or q)
     for flags, fused in (("avx512_bf16", False), ("avx512_bf16 amx_bf16", True)):
         (tmp_path / "cpuinfo").write_text(f"flags\t\t: {flags}\n")
         monkeypatch.setattr("ckd_core.tracking.engines.base.CPU_FLAGS", tmp_path / "cpuinfo")

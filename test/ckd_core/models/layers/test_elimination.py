@@ -8,8 +8,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ckd_core.models import elimination as e
-from ckd_core.models.vit import Attention, attend, plain_attention
+from ckd_core.models.layers import elimination as e
+from ckd_core.models.layers.vit import Attention, attend, plain_attention
 
 
 def test_template_modes_are_the_published_ones(golden: Any) -> None:

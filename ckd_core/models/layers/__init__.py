@@ -1,0 +1,1 @@
+"""What the networks are built of: transformer blocks, token elimination, the frozen stem, the head."""
