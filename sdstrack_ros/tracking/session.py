@@ -238,10 +238,9 @@ class Session:
         span = self._history.span_ns()
         if newest is None or span is None:
             raise _NotYetError
-        if stamp_ns is None:
-            return (newest,)
-        frames = self._history.since(stamp_ns, STAMP_TOLERANCE_NS)
+        frames = (newest,) if stamp_ns is None else self._history.since(stamp_ns, STAMP_TOLERANCE_NS)
         if frames:
+            self._check_age(newest)
             return frames
         if stamp_ns > span[1]:
             raise _NotYetError
@@ -250,6 +249,15 @@ class Session:
             f"no frame of stamp {stamp_ns / NS_PER_S:.3f} is kept; the history reaches {reach_s:.2f} s back from"
             f" {span[1] / NS_PER_S:.3f}"
         )
+
+    def _check_age(self, newest: SourceFrame) -> None:
+        """Refuse a target in the picture that a dead camera has left behind: by now it shows what is not there."""
+        age_s, limit_s = self._clock() - newest.released, self._settings().stale_after_s
+        if age_s > limit_s:
+            raise TargetError(
+                f"the newest frame is {age_s:.1f} s old; expected at most {limit_s:g} s (stale_after_s): images have"
+                " stopped"
+            )
 
     def _start(self, request: TargetRequest, box: BoundingBox, frames: tuple[SourceFrame, ...]) -> Served:
         first, *rest = frames

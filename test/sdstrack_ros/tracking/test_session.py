@@ -52,11 +52,11 @@ def scene() -> MultiModalFrame:
     return MultiModalFrame(0.0, COLOR, DEPTH, Modality.DEPTH)
 
 
-def source_frame(index: int, color: Any = COLOR_MESSAGE, aux: Any = DEPTH_MESSAGE) -> SourceFrame:
-    """Frame `index` of a stream; None where a camera sent nothing."""
-    stamp_ns = (index + 1) * PERIOD_NS
-    samples = (None if message is None else Sample(stamp_ns, 0, message) for message in (color, aux))
-    return SourceFrame(index, SyncedSet(stamp_ns, *samples, False, 0, 0, 0), FrameBuilder(Modality.DEPTH))
+def source_frame(index: int, color: Any = COLOR_MESSAGE, aux: Any = DEPTH_MESSAGE, now: float = 0.0) -> SourceFrame:
+    """Frame `index` of a stream, released at `now` seconds; None where a camera sent nothing."""
+    stamp_ns, now_ns = (index + 1) * PERIOD_NS, round(now * 1e9)
+    samples = (None if message is None else Sample(stamp_ns, now_ns, message) for message in (color, aux))
+    return SourceFrame(index, SyncedSet(stamp_ns, *samples, False, 0, 0, now_ns), FrameBuilder(Modality.DEPTH))
 
 
 def broken_frame(index: int) -> SourceFrame:
@@ -110,7 +110,7 @@ class Bench:
     def arrive(self, source: SourceFrame | int) -> SourceFrame:
         """A frame leaves the synchronizer; the tracking thread has not served it yet."""
         if isinstance(source, int):
-            source = source_frame(source)
+            source = source_frame(source, now=self.now)
         self.history.append(source)
         return source
 
@@ -164,6 +164,40 @@ def test_a_box_starts_on_the_newest_frame_and_keeps_its_id() -> None:
     ids = {bench.frame(index)[1].target_id for index in range(1, 4)}
     assert ids == {"1"}
     assert bench.started(BoxRequest("init_roi", BOX)).target_id == "2"
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        BoxRequest("init_roi", BOX),
+        BoxRequest("init_box", BOX, 4 * PERIOD_NS),
+        INIT_BOX_PARAMETER,
+        PixelRequest("init_pixel", 230.0, 200.0),
+        CandidatesRequest("candidates", (Candidate(BOX, "", 0.9),), 9 * PERIOD_NS),
+    ],
+    ids=lambda request: request.origin,
+)
+def test_no_target_starts_in_the_picture_that_a_dead_camera_left_behind(ask: TargetRequest) -> None:
+    bench = Bench(stale_after_s=2.0, adopt_candidates=True)
+    for index in range(10):
+        bench.frame(index)
+    bench.now = 50.0
+    assert bench.ask(ask).endswith(
+        "refused: the newest frame is 50.0 s old; expected at most 2 s (stale_after_s): images have stopped"
+    )
+    assert not bench.tracker.calls
+    assert bench.session.state == "NONE"
+    bench.now = 2.0
+    assert " accepted: target 1 " in bench.ask(ask)
+
+
+def test_a_box_for_a_frame_to_come_still_waits_while_images_pause() -> None:
+    bench = Bench(stale_after_s=2.0)
+    bench.frame(0)
+    bench.now = 50.0
+    assert bench.ask(BoxRequest("init_box", BOX, 4 * PERIOD_NS)) == ""
+    outcomes, _ = bench.frame(3)
+    assert outcomes == [f"init_box accepted: target 1 at {text_of(BOX)}"]
 
 
 def test_a_box_on_a_past_frame_starts_there_and_catches_up() -> None:
