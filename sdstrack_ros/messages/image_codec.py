@@ -249,21 +249,23 @@ def _planar_color(message: ImageMessage, topic: str) -> NDArray[np.uint8]:
     return cast("NDArray[np.uint8]", cv2.transform(np.dstack([luma, chroma]), _YUV_TO_RGB))
 
 
+def _unknown_encoding(message: ImageMessage, topic: str, reason: str) -> CodecError:
+    return CodecError(
+        f"{_named(topic)}: unknown encoding '{shown(message.encoding)}' ({reason}); "
+        f"expected one of: {', '.join((*ENCODINGS, *PLANAR_ENCODINGS))}"
+    )
+
+
 def _through_cv_bridge(message: ImageMessage, topic: str) -> DecodedImage:
     """Let cv_bridge, where it is installed, decode an encoding that is unknown here."""
     try:
         from cv_bridge import CvBridge
     except ImportError as error:
-        raise CodecError(
-            f"{_named(topic)}: unknown encoding '{shown(message.encoding)}' (and cv_bridge is not installed); "
-            f"expected one of: {', '.join((*ENCODINGS, *PLANAR_ENCODINGS))}"
-        ) from error
+        raise _unknown_encoding(message, topic, "and cv_bridge is not installed") from error
     try:
         pixels = np.asarray(CvBridge().imgmsg_to_cv2(message, desired_encoding="rgb8"))
     except Exception as error:  # cv_bridge and OpenCV raise many types; none may escape from a callback
-        raise CodecError(
-            f"{_named(topic)}: cv_bridge cannot convert '{shown(message.encoding)}' to rgb8: {shown(error)}"
-        ) from error
+        raise _unknown_encoding(message, topic, f"and cv_bridge cannot convert it to rgb8: {shown(error)}") from error
     if pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.dtype != np.uint8 or pixels.size == 0:
         raise CodecError(f"{_named(topic)}: cv_bridge returned {pixels.dtype} {pixels.shape} for rgb8")
     return DecodedImage(_freeze(pixels), message.encoding, "rgb", topic)

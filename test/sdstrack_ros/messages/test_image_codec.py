@@ -188,7 +188,8 @@ def test_cv_bridge_decodes_unknown_encodings(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setitem(sys.modules, "cv_bridge", SimpleNamespace(CvBridge=CvBridge))
     assert (decode(blank_message(encoding="p010", height=2, width=2), "cam").color() == 7).all()
     assert requests == [("p010", "rgb8")]
-    with pytest.raises(CodecError, match="cam: cv_bridge cannot convert 'broken'"):
+    reason = r"cam: unknown encoding 'broken' \(and cv_bridge cannot convert it to rgb8: no such conversion\); "
+    with pytest.raises(CodecError, match=reason + "expected one of: rgb8, bgr8, .*, nv24$"):
         decode(blank_message(encoding="broken"), "cam")
 
 

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+from builtin_interfaces.msg import Time
+from sensor_msgs.msg import Image
+from std_msgs.msg import Header
 
 from ckd_core.frame import Modality
 from ckd_core.modality import ModalityOptions, depth_in_metres, to_network_image
@@ -19,8 +21,9 @@ MS = 1_000_000
 
 
 def image(stamp_ms: int, pixels: np.ndarray | None = None, encoding: str = "rgb8") -> Any:
-    stamp = SimpleNamespace(sec=stamp_ms // 1000, nanosec=stamp_ms % 1000 * MS)
-    message = SimpleNamespace(header=SimpleNamespace(stamp=stamp, frame_id="cam"), is_bigendian=0)
+    """A real message: message_filters of a distribution refuses other types, down to that of the stamp."""
+    stamp = Time(sec=stamp_ms // 1000, nanosec=stamp_ms % 1000 * MS)
+    message: Any = Image(header=Header(stamp=stamp, frame_id="cam"))
     return encode(np.zeros((4, 6, 3), np.uint8) if pixels is None else pixels, encoding, message)
 
 
