@@ -1,4 +1,4 @@
-"""Play a recording through tracker_node, on the recording's clock.
+"""Play a recording through tracker_node, on the recording's clock, from the moment that the node is active.
 
 ros2 launch sdstrack_ros replay.launch.py bag:=recording config:=realsense rviz:=true
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ament_index_python.packages import get_package_share_directory
 from launch.actions import (
@@ -15,56 +15,113 @@ from launch.actions import (
     ExecuteProcess,
     GroupAction,
     IncludeLaunchDescription,
+    LogInfo,
     OpaqueFunction,
+    RegisterEventHandler,
+    Shutdown,
     TimerAction,
 )
+from launch.event_handlers import OnProcessExit
 from launch.launch_description_sources import PythonLaunchDescriptionSource
 from launch.substitutions import LaunchConfiguration
+from launch_ros.event_handlers import OnStateTransition
+from launch_ros.events.lifecycle import StateTransition
 from rclpy.utilities import get_rmw_implementation_identifier
 
 from launch import LaunchContext, LaunchDescription
-from sdstrack_ros.parameters.launch_arguments import positive, profile_environment, switch
+from sdstrack_ros.bags.replay_command import check_topics, player_command, recorded_topics
+from sdstrack_ros.parameters.launch_arguments import (
+    image_topics,
+    positive,
+    profile_environment,
+    switch,
+    tracker_arguments,
+)
+from sdstrack_ros.parameters.spec import ParameterError
 
 if TYPE_CHECKING:
     from launch.action import Action
 
-CLOCK_HZ = "100"
+ARGUMENTS = ("bag", "rate", "loop", "delay", "player")
 
 
 def generate_launch_description() -> LaunchDescription:
     """Include tracker.launch.py with use_sim_time, and play the recording."""
-    launch = Path(get_package_share_directory("sdstrack_ros")) / "launch" / "tracker.launch.py"
+    tracker = Path(get_package_share_directory("sdstrack_ros")) / "launch" / "tracker.launch.py"
     actions = [
         DeclareLaunchArgument("bag", description="recording: rosbag2 folder or file"),
         DeclareLaunchArgument("rate", default_value="1.0", description="playback speed; 2 is twice as fast"),
         DeclareLaunchArgument("loop", default_value="false", description="start again at the end"),
         DeclareLaunchArgument(
-            "delay", default_value="5.0", description="seconds to wait for the node to load its model"
+            "delay", default_value="0.0", description="seconds to wait once the node is active, before playing"
+        ),
+        DeclareLaunchArgument(
+            "player",
+            default_value="auto",
+            description="ros2bag (`ros2 bag play`) or sdstrack (`sdstrack play`); auto: the first that is installed",
         ),
         # Before the node: an error in these arguments must find nothing running.
         OpaqueFunction(function=play),
         IncludeLaunchDescription(
-            PythonLaunchDescriptionSource(str(launch)), launch_arguments={"use_sim_time": "true"}.items()
+            PythonLaunchDescriptionSource(str(tracker)), launch_arguments={"use_sim_time": "true"}.items()
         ),
     ]
     return LaunchDescription([GroupAction(actions)])
 
 
 def play(context: LaunchContext) -> list[Action]:
-    """Build the player's command line from the values of the arguments.
+    """Build the player from the values of the arguments, and what starts and ends it.
 
     Raises:
-        ParameterError: an argument cannot be used; nothing has been started.
+        ParameterError: an argument cannot be used, or the recording has no topic of the node's; nothing has been
+            started.
     """
-    value = {name: LaunchConfiguration(name).perform(context) for name in ("bag", "rate", "loop", "delay")}
+    value = {name: LaunchConfiguration(name).perform(context) for name in ARGUMENTS}
+    if not value["bag"]:
+        raise ParameterError("argument 'bag' is empty; expected a rosbag2 folder, .mcap or .db3 file")
+    bag = Path(value["bag"]).expanduser()
     rate, delay_s = positive("rate", value["rate"]), positive("delay", value["delay"], zero=True)
-    command = ["ros2", "bag", "play", value["bag"], "--clock", CLOCK_HZ, "--rate", str(rate)]
-    if switch("loop", value["loop"]):
-        command.append("--loop")
-    environment = profile_environment(
-        Path(get_package_share_directory("sdstrack_ros")),
-        os.environ,
-        os.environ.get("RMW_IMPLEMENTATION") or get_rmw_implementation_identifier(),
+    loop = switch("loop", value["loop"])
+    share = Path(get_package_share_directory("sdstrack_ros"))
+    given = context.launch_configurations
+    tracker = tracker_arguments(share, given, given.get("ros_namespace", ""))
+    images, recorded, remark = image_topics(tracker.name, tracker.settings), recorded_topics(bag), ""
+    # A remapping by the including file (SetRemap) renames the topics; then only the node itself can tell.
+    if recorded is not None and "ros_remaps" not in given:
+        remark = check_topics(bag, recorded, images)
+    awaited = [name for name in images if name in (recorded or ())]
+    player = ExecuteProcess(
+        cmd=player_command(value["player"], bag, rate, loop, awaited),
+        additional_env=profile_environment(
+            share, os.environ, os.environ.get("RMW_IMPLEMENTATION") or get_rmw_implementation_identifier()
+        ),
+        output="screen",
     )
-    player = ExecuteProcess(cmd=command, additional_env=environment, output="screen")
-    return [TimerAction(period=delay_s, actions=[player])]
+
+    def tracker_is_active(event: Any) -> bool:
+        return (
+            isinstance(event, StateTransition)
+            and event.goal_state == "active"
+            and event.action.node_name == tracker.name
+        )
+
+    def on_end(event: Any, context: LaunchContext) -> list[Action]:
+        if context.is_shutdown:
+            return []
+        if event.returncode == 0:
+            return [LogInfo(msg=f"{bag} has been played; {tracker.name} is still running, Ctrl-C ends it")]
+        reason = f"{bag} cannot be played: the player ended with status {event.returncode}, see its lines above"
+        return [LogInfo(msg=reason), Shutdown(reason=reason)]
+
+    begin = [TimerAction(period=delay_s, actions=[player])] if delay_s else [player]
+    return [
+        *([LogInfo(msg=remark)] if remark else []),
+        RegisterEventHandler(OnProcessExit(target_action=player, on_exit=on_end)),
+        RegisterEventHandler(
+            OnStateTransition(
+                matcher=tracker_is_active,
+                entities=[LogInfo(msg=f"{tracker.name} is active: playing {bag}"), *begin],
+                handle_once=True,
+            )
+        ),
+    ]

@@ -9,7 +9,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ament_index_python.packages import get_package_share_directory
+from ament_index_python.packages import PackageNotFoundError, get_package_share_directory
 from launch.actions import DeclareLaunchArgument, EmitEvent, GroupAction, OpaqueFunction, RegisterEventHandler
 from launch.event_handlers import OnProcessStart
 from launch.events import matches_action
@@ -24,34 +24,17 @@ from rclpy.utilities import get_rmw_implementation_identifier
 from launch import LaunchContext, LaunchDescription
 from sdstrack_ros.parameters.launch_arguments import (
     NODE_NAME,
-    check_modality,
-    config_file,
-    node_name,
-    parameters_from,
+    PARAMETER_ARGUMENTS,
     profile_environment,
     rviz_remappings,
-    settings_of_node,
     switch,
+    tracker_arguments,
 )
 from sdstrack_ros.parameters.spec import ParameterError
 
 if TYPE_CHECKING:
     from launch.action import Action
 
-# Arguments that are not empty become parameters of the same name, and override the config file.
-PARAMETER_ARGUMENTS = {
-    "modality": "auxiliary camera: depth, thermal or event; empty: as in the config file",
-    "model": "network, for example sdstrack_s128",
-    "weights": "weights file; empty: the one shipped with the model",
-    "device": "device of the network: auto, cpu, cuda, ...",
-    "rgb_topic": "topic of the colour images",
-    "aux_topic": "topic of the depth, thermal or event images",
-    "events_topic": "topic of the event packets",
-    "camera_info_topic": "topic of the colour camera's calibration",
-    "transport": "raw or compressed",
-    "sync_policy": "tolerant, approximate or exact",
-    "init_box": "box to start on in the first frame: x,y,width,height in pixels",
-}
 OTHER_ARGUMENTS = {
     "config": ("", "parameter file: a path, or the name of one in this package's config/"),
     "namespace": ("", "namespace of the node"),
@@ -89,17 +72,14 @@ def start(context: LaunchContext) -> list[Action]:
     """
     share = Path(get_package_share_directory("sdstrack_ros"))
     value = {name: LaunchConfiguration(name).perform(context) for name in (*PARAMETER_ARGUMENTS, *OTHER_ARGUMENTS)}
-    overrides = parameters_from({name: value[name] for name in PARAMETER_ARGUMENTS})
-    name = node_name(context.launch_configurations.get("ros_namespace", ""), value["namespace"])
-    config = config_file(share, value["config"], value["modality"])
-    settings = settings_of_node(config, name)
-    check_modality(config, settings, value["modality"])
+    tracker = tracker_arguments(share, value, context.launch_configurations.get("ros_namespace", ""))
     lifecycle, respawn, rviz, sim_time = (
         switch(name, value[name]) for name in ("lifecycle", "respawn", "rviz", "use_sim_time")
     )
-    itself = starts_itself(value["autostart"], lifecycle, respawn, settings)
-    if value["autostart"] or respawn:
-        overrides["autostart"] = itself
+    itself = starts_itself(value["autostart"], lifecycle, respawn, tracker.settings)
+    overrides = {**tracker.overrides, **({"autostart": itself} if value["autostart"] or respawn else {})}
+    if rviz:
+        check_rviz()
     environment = profile_environment(
         share, os.environ, os.environ.get("RMW_IMPLEMENTATION") or get_rmw_implementation_identifier()
     )
@@ -108,7 +88,7 @@ def start(context: LaunchContext) -> list[Action]:
         executable="tracker_node",
         name=NODE_NAME,
         namespace=value["namespace"].rstrip("/") or value["namespace"],
-        parameters=[str(config), {**launch_parameters(overrides), "use_sim_time": sim_time}],
+        parameters=[str(tracker.config), {**launch_parameters(overrides), "use_sim_time": sim_time}],
         additional_env=environment,
         respawn=respawn,
         respawn_delay=RESPAWN_DELAY_S,
@@ -124,11 +104,25 @@ def start(context: LaunchContext) -> list[Action]:
                 name="rviz2",
                 arguments=["-d", str(share / "config" / "sdstrack.rviz"), *frame],
                 parameters=[{"use_sim_time": sim_time}],
-                remappings=rviz_remappings(name, settings | overrides),
+                remappings=rviz_remappings(tracker.name, tracker.settings),
                 additional_env=environment,
             )
         )
     return actions
+
+
+def check_rviz() -> None:
+    """Look for RViz now: launch would find out after it has started the node, and leave that behind.
+
+    Raises:
+        ParameterError: it is not installed.
+    """
+    try:
+        get_package_share_directory("rviz2")
+    except PackageNotFoundError as error:
+        raise ParameterError(
+            "rviz:=true needs the package rviz2, which is not installed (apt: ros-$ROS_DISTRO-rviz2)"
+        ) from error
 
 
 def launch_parameters(values: dict[str, Any]) -> dict[str, Any]:

@@ -29,6 +29,7 @@ class LaunchContext:
     def __init__(self) -> None:
         self.launch_configurations: dict[str, str] = {}
         self.locals = types.SimpleNamespace()
+        self.is_shutdown = False
         self._stacks: dict[str, list[dict[str, Any]]] = {"configurations": [], "environment": [], "locals": []}
         self._event_queue: asyncio.Queue[Any] = asyncio.Queue()
         self._event_handlers: deque[Any] = deque()
@@ -230,6 +231,28 @@ class TimerAction(Action):
 
 
 @dataclass
+class LogInfo(Action):
+    msg: Any
+
+    def execute(self, context: LaunchContext) -> None:
+        print(f"[INFO] [launch.user]: {_text(context, self.msg)}", flush=True)
+
+
+@dataclass(eq=False, kw_only=True)
+class ShutdownEvent:
+    reason: str
+    due_to_sigint: bool = False
+
+
+@dataclass(kw_only=True)
+class Shutdown(Action):
+    reason: str
+
+    def execute(self, context: LaunchContext) -> None:
+        context.emit_event_sync(ShutdownEvent(reason=self.reason))
+
+
+@dataclass
 class EmitEvent(Action):
     event: Any
 
@@ -264,15 +287,38 @@ def OnProcessStart(*, on_start: list[Any], target_action: Any = None, handle_onc
     )
 
 
+class _ExitHandler(_Handler):
+    """As launch's: a function receives event and context, and its actions are carried out."""
+
+    def __init__(self, target_action: Any, on_exit: Callable[[Any, LaunchContext], list[Any] | None]) -> None:
+        if not isinstance(target_action, ExecuteProcess):
+            raise TypeError("OnProcessExit requires an 'ExecuteProcess' action as the target")
+        super().__init__(lambda event: isinstance(event, ProcessExited) and event.action is target_action, [])
+        self._on_exit = on_exit
+
+    def handle(self, event: Any, context: LaunchContext) -> list[Any]:
+        super().handle(event, context)
+        return self._on_exit(event, context) or []
+
+
+def OnProcessExit(  # noqa: N802
+    *, target_action: Any, on_exit: Callable[[Any, LaunchContext], list[Any] | None]
+) -> _Handler:
+    return _ExitHandler(target_action, on_exit)
+
+
 def OnStateTransition(  # noqa: N802
     *,
     entities: list[Any],
     target_lifecycle_node: Any = None,
     start_state: str | None = None,
     goal_state: str | None = None,
+    matcher: Callable[[Any], bool] | None = None,
     handle_once: bool = False,
 ) -> _Handler:
     def matches(event: Any) -> bool:
+        if matcher is not None:
+            return matcher(event)
         return (
             isinstance(event, StateTransition)
             and target_lifecycle_node in (None, event.action)
@@ -288,13 +334,22 @@ def matches_action(action: Any) -> Callable[[Any], bool]:
 
 
 @dataclass(eq=False, kw_only=True)
-class ProcessStarted:
+class _ProcessEvent:
     action: Any
     name: str
     cmd: list[str]
     cwd: str | None
     env: dict[str, str] | None
     pid: int
+
+
+class ProcessStarted(_ProcessEvent):
+    pass
+
+
+@dataclass(eq=False, kw_only=True)
+class ProcessExited(_ProcessEvent):
+    returncode: int
 
 
 @dataclass(eq=False, kw_only=True)
@@ -354,10 +409,18 @@ class Node(ExecuteProcess):
         self.node_package, self.node_executable = package, executable
         self._arguments = arguments or []
         self._ros = (name, namespace, parameters or [], remappings or [])
+        self._full_name: str | None = None
+
+    @property
+    def node_name(self) -> str:
+        if self._full_name is None:
+            raise RuntimeError("cannot access 'node_name' before executing action")
+        return self._full_name
 
     def execute(self, context: LaunchContext) -> None:
         name, namespace, parameters, remappings = self._ros
         pushed = context.launch_configurations.get("ros_namespace", "")
+        self._full_name = f"{_namespace(pushed, namespace).rstrip('/')}/{name}"
         words = [*self._arguments, "--ros-args"]
         words += ["-r", f"__node:={name}"] if name is not None else []
         words += ["-r", f"__ns:={_namespace(pushed, namespace)}"]
@@ -394,13 +457,15 @@ _MODULES: dict[str, list[Any]] = {
         ExecuteProcess,
         GroupAction,
         IncludeLaunchDescription,
+        LogInfo,
         OpaqueFunction,
         RegisterEventHandler,
+        Shutdown,
         TimerAction,
     ],
-    "launch.event_handlers": [OnProcessStart],
+    "launch.event_handlers": [OnProcessExit, OnProcessStart],
     "launch.events": [matches_action],
-    "launch.events.process": [ProcessStarted],
+    "launch.events.process": [ProcessExited, ProcessStarted],
     "launch.launch_description_sources": [PythonLaunchDescriptionSource],
     "launch.substitutions": [LaunchConfiguration],
     "launch.utilities": [perform_substitutions, visit_all_entities_and_collect_futures],

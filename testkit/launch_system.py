@@ -70,11 +70,15 @@ class LaunchSystem:
         context: launch's own.
         processes: started so far, in order.
         timers: timer actions that wait.
+        said: lines that launch files log.
+        shutdowns: why launch was asked to end.
     """
 
     context: Any
     processes: list[StartedProcess] = field(default_factory=list)
     timers: list[Any] = field(default_factory=list)
+    said: list[str] = field(default_factory=list)
+    shutdowns: list[str] = field(default_factory=list)
 
     def of(self, executable: str) -> list[StartedProcess]:
         """The ROS nodes of one executable."""
@@ -119,6 +123,16 @@ class LaunchSystem:
             process,
         )
 
+    def process_exited(self, process: StartedProcess, status: int) -> None:
+        """Tell launch that a process has ended."""
+        events = importlib.import_module("launch.events.process")
+        self._happens(
+            events.ProcessExited(
+                action=process.action, name="node-1", cmd=process.words, cwd=None, env=None, pid=1, returncode=status
+            ),
+            process,
+        )
+
     def state_changed(self, process: StartedProcess, start: str, goal: str) -> list[int]:
         """Tell launch about a transition of a node; returns the transitions that it then asks the node for."""
         events = importlib.import_module("launch_ros.events.lifecycle")
@@ -134,6 +148,9 @@ class LaunchSystem:
         requests = []
         while not self.context._event_queue.empty():
             request = self.context._event_queue.get_nowait()
+            if hasattr(request, "due_to_sigint"):
+                self.shutdowns.append(request.reason)
+                continue
             assert request.lifecycle_node_matcher(process.action)
             requests.append(int(request.transition_id))
         return requests
@@ -164,6 +181,7 @@ def launch_system(monkeypatch: pytest.MonkeyPatch) -> LaunchSystem:
 
     monkeypatch.setattr(actions.ExecuteProcess, "execute", note)
     monkeypatch.setattr(actions.TimerAction, "execute", lambda timer, _: system.timers.append(timer))
+    monkeypatch.setattr(actions.LogInfo, "execute", lambda line, _: system.said.append(text(line.msg)))
     # The real one first connects to the process that it is about to start.
     monkeypatch.setattr(nodes.LifecycleNode, "execute", nodes.Node.execute)
     return system

@@ -25,6 +25,10 @@ EVENT_QUEUE_DEPTH = 1000
 LATCHED_QUEUE_DEPTH = 100  # as tf2's listener has for /tf_static, where every part of a robot sends its own message
 CLOCK_TOPIC = "/clock"
 ACKNOWLEDGEMENT_TIMEOUT_S = 1.0
+# A publisher hears of a subscription some milliseconds before that hears of the publisher and takes its messages.
+MUTUAL_DISCOVERY_S = 0.25
+# A best-effort subscription sends no receipt; the last messages lie in the player's shared memory until it reads them.
+PARTING_S = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +70,7 @@ def play(
     clock: bool = True,
     topics: Sequence[str] = (),
     wait_s: float = 0.0,
+    wait_for: Sequence[str] = (),
     on_skip: Callable[[str, str], object] | None = None,
     on_remark: Callable[[str], object] | None = None,
 ) -> PlayReport:
@@ -79,14 +84,15 @@ def play(
         duration_s: how much to play, in seconds of recording time; None plays to the end.
         clock: publish /clock at 100 Hz for nodes with use_sim_time, and leave out a recorded one.
         topics: play only these; empty plays all.
-        wait_s: wait at most this long for every topic to have a subscriber, then play without.
+        wait_s: wait at most this long for the topics of `wait_for` to have a subscriber, then play without.
+        wait_for: topics that are waited for; empty waits for all that are played.
         on_skip: called with each topic that is left out, and why: its message type is not installed, or it is the
             clock that the player publishes itself.
         on_remark: called with everything that is out of order about the recording.
 
     Raises:
-        BagError: the recording cannot be read, a topic of `topics` is not recorded or not installed, or an option is
-            out of range.
+        BagError: the recording cannot be read, a topic of `topics` or `wait_for` is not recorded, one of `topics` is
+            not installed, or an option is out of range.
     """
     for name, value, good in (
         ("rate", rate, math.isfinite(rate) and rate > 0),
@@ -99,7 +105,7 @@ def play(
         if on_remark is not None:
             for remark in bag.remarks:
                 on_remark(remark)
-        for name in topics:
+        for name in (*topics, *wait_for):
             bag.topic(name)
         selected = [topic for topic in bag.topics if not topics or topic.name in topics]
         begin_ns = bag.start_ns + round(start_s * NS_PER_S)
@@ -120,7 +126,7 @@ def play(
                     skipped.append(topic.name)
                     if on_skip is not None:
                         on_skip(topic.name, str(error))
-            player.wait_for_subscribers(wait_s)
+            player.wait_for_subscribers(wait_s, wait_for)
             while player.run_once():
                 passes += 1
                 if not loop:
@@ -152,10 +158,12 @@ class _Player:
             self._clock_message = clock_type()
 
     def close(self) -> None:
-        """Leave the network once reliable subscribers have received everything; undoes what `__init__` does."""
+        """Leave the network once subscribers have received everything; undoes what `__init__` does."""
         import rclpy
         from rclpy.duration import Duration
 
+        if self._context.ok() and any(publisher.get_subscription_count() for publisher in self._publishers.values()):
+            time.sleep(PARTING_S)
         for publisher in self._publishers.values():
             if self._context.ok():
                 publisher.wait_for_all_acked(Duration(seconds=ACKNOWLEDGEMENT_TIMEOUT_S))
@@ -180,11 +188,13 @@ class _Player:
         self._publishers[topic.name] = self._node.create_publisher(message_type(topic.type_name), topic.name, qos)
         self.counts[topic.name] = 0
 
-    def wait_for_subscribers(self, seconds: float) -> None:
-        """Wait until every topic has a subscriber, at most `seconds`."""
+    def wait_for_subscribers(self, seconds: float, topics: Sequence[str]) -> None:
+        """Wait until these topics have a subscriber, all of them without any, at most `seconds`."""
+        awaited = [publisher for name, publisher in self._publishers.items() if not topics or name in topics]
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline and self._context.ok():
-            if all(publisher.get_subscription_count() for publisher in self._publishers.values()):
+            if all(publisher.get_subscription_count() for publisher in awaited):
+                time.sleep(MUTUAL_DISCOVERY_S)
                 return
             time.sleep(MAX_SLEEP_S)
 

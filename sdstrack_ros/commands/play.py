@@ -21,6 +21,9 @@ def command(
     wait: Annotated[
         float, typer.Option(help="Wait at most this many seconds for every topic to have a subscriber.")
     ] = 0.0,
+    wait_for: Annotated[
+        list[str] | None, typer.Option(help="Wait for a subscriber of this topic only; repeat for several.")
+    ] = None,
 ) -> None:
     """Publish the messages of a recording at the pace of recording; needs rclpy, but not rosbag2."""
     import signal
@@ -46,6 +49,7 @@ def command(
         clock=clock,
         topics=topic or (),
         wait_s=wait,
+        wait_for=wait_for or (),
         on_skip=report_skip,
         on_remark=report_remark,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,20 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 NODE_NAME = "tracker"
+# Arguments that are not empty become parameters of the same name, and override the config file.
+PARAMETER_ARGUMENTS = {
+    "modality": "auxiliary camera: depth, thermal or event; empty: as in the config file",
+    "model": "network, for example sdstrack_s128",
+    "weights": "weights file; empty: the one shipped with the model",
+    "device": "device of the network: auto, cpu, cuda, ...",
+    "rgb_topic": "topic of the colour images",
+    "aux_topic": "topic of the depth, thermal or event images",
+    "events_topic": "topic of the event packets",
+    "camera_info_topic": "topic of the colour camera's calibration",
+    "transport": "raw or compressed",
+    "sync_policy": "tolerant, approximate or exact",
+    "init_box": "box to start on in the first frame: x,y,width,height in pixels",
+}
 CONFIG_OF_MODALITY = {"depth": "rgbd", "thermal": "rgbt", "event": "rgbe"}
 # Humble and Jazzy read the first, Kilted and later the second.
 PROFILE_VARIABLES = ("FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE")
@@ -146,6 +161,43 @@ def _matches(section: str, node: str) -> bool:
     return re.fullmatch("".join(wildcards.get(part, "/" + re.escape(part)) for part in parts), node) is not None
 
 
+@dataclass(frozen=True, slots=True)
+class TrackerArguments:
+    """What the arguments of tracker.launch.py mean.
+
+    Attributes:
+        name: full name of the node.
+        config: parameter file.
+        overrides: parameters that arguments set.
+        settings: parameters by the config file and `overrides`.
+    """
+
+    name: str
+    config: Path
+    overrides: dict[str, Any]
+    settings: dict[str, Any]
+
+
+def tracker_arguments(share: Path, values: Mapping[str, str], pushed: str) -> TrackerArguments:
+    """Check the arguments that say which node is started, and with which parameters.
+
+    Args:
+        share: the package's share folder.
+        values: arguments by name; an absent one is empty.
+        pushed: namespace of the groups around the node (push-ros-namespace), '' without one.
+
+    Raises:
+        ParameterError: an argument or the config file cannot be used, or the two contradict each other.
+    """
+    overrides = parameters_from({name: values.get(name, "") for name in PARAMETER_ARGUMENTS})
+    name = node_name(pushed, values.get("namespace", ""))
+    modality = values.get("modality", "")
+    config = config_file(share, values.get("config", ""), modality)
+    settings = settings_of_node(config, name)
+    check_modality(config, settings, modality)
+    return TrackerArguments(name, config, overrides, {**settings, **overrides})
+
+
 def check_modality(config: Path, settings: Mapping[str, Any], modality: str) -> None:
     """Refuse a parameter file for another modality than the one that was asked for.
 
@@ -170,6 +222,41 @@ def node_name(pushed: str, namespace: str) -> str:
     return "/" + "/".join([part for part in parts.split("/") if part] + [NODE_NAME])
 
 
+def resolved_topic(node: str, settings: Mapping[str, Any], parameter: str) -> str:
+    """Return the full name of the topic that a parameter names, as the node resolves it without remappings.
+
+    Args:
+        node: full name of the node.
+        settings: the node's parameters; those that are absent have their default.
+        parameter: for example rgb_topic.
+    """
+    name = str(settings.get(parameter) or TABLE[parameter].default)
+    if name.startswith("~"):
+        return node + name[1:]
+    return name if name.startswith("/") else f"{node.removesuffix(NODE_NAME)}{name}"
+
+
+def image_topics(node: str, settings: Mapping[str, Any]) -> tuple[str, str]:
+    """Return the topics on which the node listens to the colour and to the auxiliary camera.
+
+    Args:
+        node: full name of the node.
+        settings: the node's parameters; those that are absent have their default.
+    """
+
+    def setting(parameter: str) -> Any:
+        return settings.get(parameter, TABLE[parameter].default)
+
+    color = resolved_topic(node, settings, "rgb_topic")
+    if setting("modality") == "event" and setting("event_input") == "packets":
+        auxiliary, suffix = resolved_topic(node, settings, "events_topic"), ""
+    else:
+        auxiliary = resolved_topic(node, settings, "aux_topic")
+        suffix = "/compressedDepth" if setting("modality") == "depth" else "/compressed"
+    compressed = setting("transport") == "compressed"
+    return color + "/compressed" * compressed, auxiliary + suffix * compressed
+
+
 def rviz_remappings(node: str, settings: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Map the topic names in sdstrack.rviz, and those that RViz derives from them, to the topics in use.
 
@@ -177,18 +264,11 @@ def rviz_remappings(node: str, settings: Mapping[str, Any]) -> list[tuple[str, s
         node: full name of the node.
         settings: the node's parameters; those that are absent have their default.
     """
-
-    def resolved(parameter: str) -> str:
-        name = str(settings.get(parameter) or TABLE[parameter].default)
-        if name.startswith("~"):
-            return node + name[1:]
-        return name if name.startswith("/") else f"{node.removesuffix(NODE_NAME)}{name}"
-
-    calibration = resolved("camera_info_topic")
+    calibration = resolved_topic(node, settings, "camera_info_topic")
     names = [(f"/tracker/{name}", f"{node}/{name}") for name in ("overlay", "markers", "init_point")]
-    names += [("/rgb/image_raw", resolved("rgb_topic")), ("/rgb/camera_info", calibration)]
+    names += [("/rgb/image_raw", resolved_topic(node, settings, "rgb_topic")), ("/rgb/camera_info", calibration)]
     if settings.get("modality", "depth") == "depth":  # depth is registered to colour, so it shares its calibration
-        names += [("/aux/image_raw", resolved("aux_topic")), ("/aux/camera_info", calibration)]
+        names += [("/aux/image_raw", resolved_topic(node, settings, "aux_topic")), ("/aux/camera_info", calibration)]
     return names
 
 
