@@ -238,7 +238,10 @@ class Session:
         span = self._history.span_ns()
         if newest is None or span is None:
             raise _NotYetError
-        frames = (newest,) if stamp_ns is None else self._history.since(stamp_ns, STAMP_TOLERANCE_NS)
+        if stamp_ns is None:
+            self._check_age(newest)
+            return (newest,)
+        frames = self._history.since(stamp_ns, STAMP_TOLERANCE_NS)
         if frames:
             self._check_age(newest)
             return frames
