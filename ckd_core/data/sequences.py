@@ -142,7 +142,9 @@ def _read_image(path: Path, flags: int) -> Image:
 
 
 def read_color(path: Path) -> Image:
-    """Read a colour image [H, W, 3] uint8 in RGB order; a grey file gives three equal channels.
+    """Read a colour image [H, W, 3] uint8 in RGB order, turned as its EXIF orientation says.
+
+    A grey file gives three equal channels; of 16 bits the upper byte counts.
 
     Raises:
         SequenceError: The file cannot be read or decoded.
@@ -151,19 +153,25 @@ def read_color(path: Path) -> Image:
 
 
 def read_auxiliary(path: Path, modality: Modality) -> Image:
-    """Read an auxiliary image in the form that `MultiModalFrame` expects.
+    """Read an auxiliary image in the form that `MultiModalFrame` expects, turned as its EXIF orientation says.
 
     Depth: [H, W] uint16 (or float32 from TIFF); the first channel of a colour file. Thermal: [H, W] as stored, or
-    [H, W, 3] uint8 RGB. Event: [H, W, 3] uint8 RGB.
+    [H, W, 3] uint8 RGB. Event: [H, W, 3] uint8 RGB. Three equal channels of 16 bits are one thermal channel; of others
+    the upper byte counts, as in colour images.
 
     Raises:
         SequenceError: The file cannot be read or decoded.
     """
-    image = _read_image(path, cv2.IMREAD_UNCHANGED)
-    if image.ndim == 3 and image.shape[2] == 4:
-        image = image[:, :, :3]
+    # Not IMREAD_UNCHANGED: that alone ignores the orientation, which read_color follows.
+    image = _read_image(path, cv2.IMREAD_ANYDEPTH | cv2.IMREAD_ANYCOLOR)
+    if image.ndim == 3 and modality is Modality.DEPTH:
+        return np.ascontiguousarray(image[:, :, 0])
+    if image.ndim == 3 and image.dtype == np.uint16:
+        if modality is Modality.THERMAL and (image == image[:, :, :1]).all():
+            return np.ascontiguousarray(image[:, :, 0])
+        image = (image >> 8).astype(np.uint8)
     if modality is Modality.DEPTH:
-        return np.ascontiguousarray(image[:, :, 0]) if image.ndim == 3 else image
+        return image
     if image.ndim == 3:
         return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
     return cv2.cvtColor(image, cv2.COLOR_GRAY2RGB) if modality is Modality.EVENT else image

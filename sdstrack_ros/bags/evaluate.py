@@ -142,6 +142,8 @@ def _describe(report: OfflineReport) -> Iterator[str]:
     )
     for reason, number in sorted(report.rejections.items()):
         yield f"rejected {number} images: {reason}"
+    for remark in report.remarks:
+        yield f"warning: {remark}"
     refused = ReasonCounts()
     for row in report.rows:
         if row.refused:

@@ -24,6 +24,7 @@ from sdstrack_ros.bags.storage import (
 from sdstrack_ros.messages.event_window import EventDecodeError
 from sdstrack_ros.messages.stamps import NS_PER_S, stamp_of
 from sdstrack_ros.sync.frame_builder import MILLIMETRE_M, FrameBuilder, Rejection, make_synchronizer
+from sdstrack_ros.sync.pair_watch import PairWatch
 from sdstrack_ros.sync.stamp_guard import StampGuard
 from sdstrack_ros.sync.types import SyncConfig, SyncCounters, SyncedSet
 
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 
 
 logger = logging.getLogger(__name__)
+REMARK_FRAMES = 10  # colour frames after which pairing is judged again
 _COLOR_WORDS = ("color", "colour", "rgb", "visible", "left")
 _AUX_WORDS = {
     Modality.DEPTH: ("depth",),
@@ -126,6 +128,7 @@ def read_bag_frames(
     depth_unit_m: float = MILLIMETRE_M,
     on_reject: Callable[[Rejection], object] | None = None,
     counters: Callable[[SyncCounters], object] | None = None,
+    on_remark: Callable[[str], object] | None = None,
     start_s: float = 0.0,
     duration_s: float | None = None,
 ) -> Iterator[BagFrame]:
@@ -141,24 +144,34 @@ def read_bag_frames(
         depth_unit_m: see `FrameBuilder`.
         on_reject: called for every image that cannot be used; reading goes on, as in the node.
         counters: called once with the synchronizer's counters when the recording ends.
+        on_remark: called when the recording ends with each reason why pairs did not come, or cannot be one view; the
+            node says the same in ~/status.
         start_s: where to start, in seconds from the beginning of the recording.
         duration_s: how much to read, in seconds of recording time; None reads to the end.
 
     Raises:
         BagError: the recording is damaged.
     """
-    kinds = {topic.name: topic.type_name for topic in bag.topics}
-    sync = make_synchronizer(config or SyncConfig(), kinds.get(topics.aux) == EVENT_PACKET)
-    guard = StampGuard(config or SyncConfig())
-    builder = FrameBuilder(modality, topics.rgb, topics.aux, rgb_from_reference, aux_from_reference, depth_unit_m)
+    config = config or SyncConfig()
+    packets = {topic.name: topic.type_name for topic in bag.topics}.get(topics.aux) == EVENT_PACKET
+    sync, guard = make_synchronizer(config, packets), StampGuard(config)
+    registered = aux_from_reference is not None or rgb_from_reference is not None
+    watch = PairWatch(config, topics.rgb, topics.aux, modality.value, packets=packets, registered=registered)
+    builder = FrameBuilder(
+        modality, topics.rgb, topics.aux, rgb_from_reference, aux_from_reference, depth_unit_m, watch
+    )
+    remarks: dict[str, str] = {}
 
     def build(sets: list[SyncedSet]) -> Iterator[BagFrame]:
         for synced in sets:
+            watch.released(synced)
             frame, rejections = builder.build(synced)
             for rejection in rejections:
                 _report(on_reject, rejection)
             if frame is not None:
                 yield BagFrame(frame, synced.stamp_ns, synced.released_ns)
+            if not sync.counters.color_in % REMARK_FRAMES:
+                remarks.update(watch.remarks())
 
     start_ns = bag.start_ns + round(start_s * NS_PER_S)
     stop_ns = None if duration_s is None else start_ns + round(duration_s * NS_PER_S)
@@ -174,6 +187,7 @@ def read_bag_frames(
         if reason:
             _report(on_reject, Rejection(stream, message.topic, f"{message.topic}: {reason}"))
             continue
+        watch.seen(stream, decoded, stamp_ns, now_ns)
         if message.topic == topics.rgb:
             yield from build(sync.add_color(stamp_ns, now_ns, decoded))
             continue
@@ -185,6 +199,10 @@ def read_bag_frames(
         yield from build(released)
     while (deadline_ns := sync.next_deadline_ns) is not None:
         yield from build(sync.poll(max(deadline_ns, now_ns)))
+    remarks.update(watch.remarks())
+    if on_remark is not None:
+        for text in remarks.values():
+            on_remark(text)
     if counters is not None:
         counters(sync.counters)
 

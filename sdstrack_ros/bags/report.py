@@ -62,6 +62,7 @@ def offline_json(report: OfflineReport, about: dict[str, Any]) -> dict[str, Any]
             "summary": None if report.summary is None else asdict(report.summary),
             "synchronizer": asdict(report.counters),
             "rejected": dict(sorted(report.rejections.items())),
+            "warnings": list(report.remarks),
             "frames": frames,
         }
     )

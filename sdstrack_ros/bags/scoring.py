@@ -141,6 +141,7 @@ class OfflineReport:
         summary: None when no frame is annotated.
         counters: of the synchronizer.
         rejections: how many images could not be used, by reason.
+        remarks: why pairs did not come, or cannot be one view.
     """
 
     rows: tuple[FrameRow, ...]
@@ -148,6 +149,7 @@ class OfflineReport:
     summary: TrackSummary | None
     counters: SyncCounters
     rejections: dict[str, int]
+    remarks: tuple[str, ...] = ()
 
 
 class BagTarget:
@@ -253,6 +255,7 @@ def evaluate_offline(
     """
     reasons = ReasonCounts()
     counters: list[SyncCounters] = []
+    remarks: list[str] = []
     with open_bag(source.path) as bag:
         truth = load_truth(bag, source.topics.truth, truth_file)
         if init_box is None and not truth:
@@ -261,7 +264,12 @@ def evaluate_offline(
                 f"a file, or pass a box to start on; the recording's topics are: {bag.describe()}"
             )
         target = BagTarget(tracker, truth, init_box)
-        frames = source.frames(bag, on_reject=lambda rejection: reasons.add(rejection.reason), counters=counters.append)
+        frames = source.frames(
+            bag,
+            on_reject=lambda rejection: reasons.add(rejection.reason),
+            counters=counters.append,
+            on_remark=remarks.append,
+        )
         rows = tuple(target.track(frame) for frame in frames)
     if not rows:
         raise EvaluationError(
@@ -276,4 +284,4 @@ def evaluate_offline(
         why = refused.describe() or "no frame has a true box"
         raise EvaluationError(f"{source.path}: the tracker was never started: {why}")
     summary = summarize_rows(rows, known) if any(frame.annotated for frame in known) else None
-    return OfflineReport(rows, known, summary, counters[0], reasons.counts)
+    return OfflineReport(rows, known, summary, counters[0], reasons.counts, tuple(remarks))

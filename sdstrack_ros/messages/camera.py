@@ -11,9 +11,18 @@ import numpy as np
 from ckd_core.errors import TrackingError
 from ckd_core.text import shown
 
-# Numbers of distortion coefficients in OpenCV's models; "equidistant" is its fisheye model.
-FISHEYE_COEFFICIENTS = 4
-COEFFICIENTS = (4, 5, 8, 12, 14)
+PLUMB_BOB, EQUIDISTANT = "plumb_bob", "equidistant"
+# Numbers of coefficients by distortion model. OpenCV tells those of its main model apart by their number, so drivers
+# that call a rational polynomial plumb_bob are right, too; its fisheye model is the equidistant one.
+_LENS, _FISHEYE = (4, 5, 8, 12, 14), (4,)
+COEFFICIENTS = {
+    PLUMB_BOB: _LENS,
+    "rational_polynomial": _LENS,
+    "thin_prism": _LENS,
+    EQUIDISTANT: _FISHEYE,
+    "fisheye": _FISHEYE,
+}
+NO_MODEL = ("", "none")  # of a camera without distortion
 MAX_FRAME_ID = 256  # outputs repeat the frame_id of images at their rate; no frame of a robot has a longer name
 
 
@@ -32,7 +41,7 @@ class PinholeCamera:
     cx: float
     cy: float
     distortion: tuple[float, ...] = ()
-    model: str = "plumb_bob"
+    model: str = PLUMB_BOB
     frame_id: str = ""
 
     @classmethod
@@ -41,8 +50,8 @@ class PinholeCamera:
 
         Raises:
             CameraError: the focal length is 0 or not finite, or there is no size (drivers send such messages while
-                uncalibrated); no model has that number of distortion coefficients; the region of interest is outside
-                the image.
+                uncalibrated); the distortion model is unknown, or has another number of coefficients; the region of
+                interest is outside the image.
         """
         numbers = [float(v) for v in info.k]
         fx, fy, cx, cy = numbers[0], numbers[4], numbers[2], numbers[5]
@@ -50,16 +59,7 @@ class PinholeCamera:
             raise CameraError(
                 f"camera_info is uncalibrated: {info.width} x {info.height}, fx {fx}, fy {fy}; expected all above 0"
             )
-        distortion = tuple(float(v) for v in info.d)
-        model = str(info.distortion_model) or "plumb_bob"
-        if not any(distortion) or not np.all(np.isfinite(distortion)):
-            distortion = ()
-        allowed = (FISHEYE_COEFFICIENTS,) if model == "equidistant" else COEFFICIENTS
-        if distortion and len(distortion) not in allowed:
-            expected = " or ".join(map(str, allowed))
-            raise CameraError(
-                f"camera_info has {len(distortion)} '{shown(model)}' distortion coefficients; expected {expected}"
-            )
+        distortion, model = _distortion(info)
         frame_id = str(info.header.frame_id)
         if len(frame_id) > MAX_FRAME_ID:
             raise CameraError(
@@ -91,7 +91,7 @@ class PinholeCamera:
             matrix = np.array([[self.fx, 0, self.cx], [0, self.fy, self.cy], [0, 0, 1]])
             pixel = np.array([[[x, y]]], dtype=np.float64)
             coefficients = np.array(self.distortion)
-            if self.model == "equidistant":
+            if self.model == EQUIDISTANT:
                 point = cv2.fisheye.undistortPoints(pixel, matrix, coefficients)
             else:
                 point = cv2.undistortPoints(pixel, matrix, coefficients)
@@ -113,12 +113,42 @@ class PinholeCamera:
             points = np.array([[[x, y, z]]], dtype=np.float64)
             zero = np.zeros(3)
             coefficients = np.array(self.distortion)
-            if self.model == "equidistant":
+            if self.model == EQUIDISTANT:
                 pixels, _ = cv2.fisheye.projectPoints(points, zero, zero, matrix, coefficients)
             else:
                 pixels, _ = cv2.projectPoints(points, zero, zero, matrix, coefficients)
             return float(pixels[0, 0, 0]), float(pixels[0, 0, 1])
         return x / z * self.fx + self.cx, y / z * self.fy + self.cy
+
+
+def _distortion(info: Any) -> tuple[tuple[float, ...], str]:
+    """Return the coefficients, none for a lens without distortion, and the model: plumb_bob or equidistant.
+
+    Drivers fill up with zeros: realsense2_camera sends five coefficients of the equidistant model, which has four.
+    """
+    name = str(info.distortion_model)
+    coefficients = tuple(float(v) for v in info.d)
+    if not all(np.isfinite(coefficients)):
+        coefficients = ()
+    known = COEFFICIENTS.get(name)
+    if known is None:
+        if name in NO_MODEL and not any(coefficients):
+            return (), PLUMB_BOB
+        raise CameraError(
+            f"camera_info's distortion_model is '{shown(name)}', with {len(coefficients)} coefficients; expected "
+            f"one of: {', '.join(COEFFICIENTS)}; without it there are no 3-D boxes"
+        )
+    model = EQUIDISTANT if known is _FISHEYE else PLUMB_BOB
+    if not any(coefficients):
+        return (), model
+    used = max(index for index, value in enumerate(coefficients) if value) + 1
+    count = len(coefficients) if len(coefficients) in known else next((n for n in known if used <= n), 0)
+    if not count or count > len(coefficients):
+        raise CameraError(
+            f"camera_info has {len(coefficients)} '{name}' distortion coefficients; expected "
+            f"{' or '.join(map(str, known))}"
+        )
+    return coefficients[:count], model
 
 
 def _region_of_interest(info: Any) -> tuple[int, int, int, int]:

@@ -13,13 +13,14 @@ from ckd_core.errors import TrackingError
 from ckd_core.frame import Modality
 from ckd_core.text import shown
 from sdstrack_ros.messages.camera import MAX_FRAME_ID, CameraError, PinholeCamera
-from sdstrack_ros.messages.stamps import NS_PER_S
+from sdstrack_ros.messages.stamps import NS_PER_S, stamp_of
 from sdstrack_ros.node.faults import guarded
 from sdstrack_ros.node.qos import on_incompatible, sensor_qos
 from sdstrack_ros.node.silence import CAMERA_INFO, SilenceWatch, Stream
 from sdstrack_ros.sync.filters import synchronize
 from sdstrack_ros.sync.frame_builder import FrameBuilder, Rejection, aux_homography, sync_config
 from sdstrack_ros.sync.message_filters_compat import SimpleFilter
+from sdstrack_ros.sync.pair_watch import PairWatch
 from sdstrack_ros.sync.stamp_guard import StampGuard
 from sdstrack_ros.tracking.source_frame import SourceFrame
 
@@ -44,7 +45,8 @@ class ImageTopics:
 
     Attributes:
         camera: the last calibration; None before the first.
-        silence: what is said about topics on which nothing comes.
+        silence: what is said about topics on which nothing comes, and about pairs that do not come.
+        watch: why pairs do not come.
 
     """
 
@@ -94,6 +96,15 @@ class ImageTopics:
         self._topics: dict[str, str] = {}
         try:
             self._subscribe(settings)
+            self.watch = PairWatch(
+                sync_config(settings),
+                self._topics["rgb"],
+                self._topics[self._aux_name],
+                settings.modality,
+                packets=self._packets,
+                registered=aux_homography(settings) is not None,
+            )
+            self.silence.pair_watch = self.watch
             self._builder = self._frame_builder(settings)
         except Exception:
             self._unsubscribe()
@@ -111,6 +122,7 @@ class ImageTopics:
         self.silence.settings = settings
         self._builder = self._frame_builder(settings)
         self._sync.configure(sync_config(settings))
+        self.watch.config, self.watch.registered = sync_config(settings), aux_homography(settings) is not None
         self._guard.config, self._guard.max_clock_offset_s = sync_config(settings), settings.max_clock_offset_s
 
     @property
@@ -187,6 +199,7 @@ class ImageTopics:
             self._health.rejected(name, f"{self._topics[name]}: {reason}")
             self.faults.record(self._topics[name], reason)
             return
+        self.watch.seen(name, message, stamp_of(message), time.monotonic_ns())
         try:
             source.signalMessage(message)
         finally:
@@ -210,6 +223,7 @@ class ImageTopics:
             self._timer.cancel()
 
     def _release(self, synced: SyncedSet) -> None:
+        self.watch.released(synced)
         if synced.jumped_back_ns:
             self._on_rewind(synced.jumped_back_ns / NS_PER_S, synced.stamp_ns)
         if synced.skew_ns is not None:
@@ -231,6 +245,7 @@ class ImageTopics:
             self._topics[self._aux_name],
             aux_from_reference=aux_homography(settings),
             depth_unit_m=settings.depth_unit_m,
+            watch=self.watch,
         )
 
 

@@ -12,14 +12,17 @@ except ImportError:
     # Humble keeps the same class here.
     from rclpy.qos_event import SubscriptionEventCallbacks
 
+from ckd_core.text import shown
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from rclpy.node import Node
 
-__all__ = ["NOT_NAMED_YET", "describe", "on_incompatible", "sensor_qos", "why_silent"]
+__all__ = ["NOT_NAMED_YET", "describe", "on_incompatible", "sensor_qos", "several_publishers", "why_silent"]
 
 # The publishers of a topic are discovered a moment before their nodes.
+MAX_NAMED = 4
 UNKNOWN_NODE = "_NODE_NAME_UNKNOWN_"
 NOT_NAMED_YET = "a publisher whose node is not known yet"
 
@@ -57,6 +60,19 @@ def why_silent(node: Node, topic: str, wanted: QoSProfile, type_name: str) -> st
     offered = "; ".join(describe(info.qos_profile) for info in publishers)
     asked = describe(wanted)
     return f"{len(publishers)} publisher(s) with {offered}, this node asks for {asked}: they are compatible, but silent"
+
+
+def several_publishers(node: Node, topic: str) -> str:
+    """Say who publishes on `topic` where that is more than one; '' otherwise."""
+    if node.count_publishers(topic) < 2:
+        return ""
+    publishers = node.get_publishers_info_by_topic(topic)
+    named = sorted(_who(info).removeprefix("publisher ") for info in publishers)
+    if len(named) < 2:
+        return ""
+    more = f" and {len(named) - MAX_NAMED} more" if len(named) > MAX_NAMED else ""
+    listed = ", ".join(shown(name) for name in named[:MAX_NAMED]) + more
+    return f"{len(named)} publishers on {topic}: {listed}; their images mix, remap all but one"
 
 
 def _who(info: Any) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ckd_core.frame import Modality
-from sdstrack_ros.node.qos import NOT_NAMED_YET, why_silent
+from sdstrack_ros.node.qos import NOT_NAMED_YET, several_publishers, why_silent
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from sdstrack_ros.node.status import StatusReporter
     from sdstrack_ros.parameters.table import Settings
+    from sdstrack_ros.sync.pair_watch import PairWatch
 
 # While its cause lasts, a warning is repeated after the first time, then after twice that, and so on up to the second.
 WARNING_PERIOD_S, MAX_WARNING_PERIOD_S = 10.0, 600.0
@@ -40,12 +41,16 @@ class SilenceWatch:
     Attributes:
         settings: the parameters, as they are now.
         calibrated: whether a camera_info has come; one calibration holds until the next.
+        pair_watch: why pairs do not come; None where nobody watches.
+        remarks: what it said last, by kind, and which topics have several publishers.
 
     """
 
     def __init__(self, node: LifecycleNode, settings: Settings, reporter: StatusReporter) -> None:
         self.settings = settings
         self.calibrated = False
+        self.pair_watch: PairWatch | None = None
+        self.remarks: Mapping[str, str] = {}
         self._node = node
         self._health = reporter.health
         self._faults = reporter.faults
@@ -96,9 +101,23 @@ class SilenceWatch:
                 self._node.get_logger().warning(
                     f"nothing on {stream.topic} for {silences[stream.topic]:.1f} s: {reason}"
                 )
+        self._warn_of_pairs(now)
         unanswered = self.unanswered(now)
         if self._is_due("results", bool(unanswered), now):
             self._node.get_logger().warning(unanswered)
+
+    def _warn_of_pairs(self, now: float) -> None:
+        """Log why pairs do not come, and who else publishes on the topics."""
+        before = self.remarks
+        remarks = dict(self.pair_watch.remarks()) if self.pair_watch is not None else {}
+        for stream in self._streams:
+            text = several_publishers(self._node, stream.topic)
+            if text:
+                remarks[f"publishers of {stream.topic}"] = text
+        self.remarks = remarks
+        for kind in {*before, *remarks}:
+            if self._is_due(kind, kind in remarks, now):
+                self._node.get_logger().warning(remarks[kind])
 
     def on_incompatible(self, name: str) -> None:
         """Note that a publisher offers the stream `name` less than the subscription asks for, and say which one."""

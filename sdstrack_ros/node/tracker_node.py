@@ -25,6 +25,7 @@ from sdstrack_ros.node.lifecycle import refuse_impossible_transitions, transitio
 from sdstrack_ros.node.node_parameters import NodeParameters
 from sdstrack_ros.node.status import StatusReporter, duplicate_name_warning, engine_facts, target_facts
 from sdstrack_ros.parameters.table import TABLE
+from sdstrack_ros.sync.pair_watch import FRAMES
 from sdstrack_ros.tracking.target_requests import RequestOutcome, ResetRequest
 
 if TYPE_CHECKING:
@@ -210,6 +211,10 @@ class TrackerNode(LifecycleNode):  # type: ignore[misc]  # rclpy brings no types
         facts.update({f"sync.{name}": str(number) for name, number in active.images.counters.items()})
         silence = active.images.silence
         silences, unanswered = silence.silences(now), silence.unanswered(now)
+        remarks = silence.remarks
+        facts.update({f"pairs.{kind}": text for kind, text in remarks.items()})
+        problems += [text for kind, text in remarks.items() if kind != FRAMES]  # frames alone may well be one view
+        situation = replace(situation, problems=tuple(problems))
         return replace(situation, silences=silences, needed=silence.image_topics, unanswered=unanswered), facts
 
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from sdstrack_ros.parameters.table import Settings
+    from sdstrack_ros.sync.pair_watch import PairWatch
     from sdstrack_ros.sync.types import SyncedSet
 
 MILLIMETRE_M = 0.001
@@ -95,6 +96,7 @@ class FrameBuilder:
         aux_from_reference: see `MultiModalFrame`.
         depth_unit_m: metres per count of integer depth; depth in other units than millimetres becomes float32 metres,
             so that no later stage has to know the unit.
+        watch: compares the images of a pair; None for nobody.
 
     """
 
@@ -104,6 +106,7 @@ class FrameBuilder:
     rgb_from_reference: NDArray[np.float64] | None = None
     aux_from_reference: NDArray[np.float64] | None = None
     depth_unit_m: float = MILLIMETRE_M
+    watch: PairWatch | None = None
 
     def build(self, synced: SyncedSet) -> tuple[MultiModalFrame | None, tuple[Rejection, ...]]:
         """Decode a set; never raises TrackingError.
@@ -125,6 +128,8 @@ class FrameBuilder:
             rejections.append(Rejection("aux", self.aux_topic, str(error)))
         if rgb is None and aux is None:
             return None, tuple(rejections)
+        if self.watch is not None and rgb is not None and aux is not None:
+            self.watch.built(synced, rgb.shape, aux.shape)
         frame = MultiModalFrame(
             synced.stamp_ns / NS_PER_S,
             rgb,

@@ -8,7 +8,8 @@ nearest unused auxiliary frame within `max_skew_s`, or alone. The exceptions are
 was released and a repeated stamp: they cannot be in order, so they are dropped and counted. A frame is released at once
 when nothing better can come: an auxiliary frame with its stamp or a later one is there, the auxiliary sensor's rhythm
 puts the next one too far away, or the auxiliary sensor is dead. While colour is dead, auxiliary frames are released
-alone. When colour stamps jump back, everything that waits is released at once, and a new epoch begins.
+alone, unless another clock stamps them than colour. When colour stamps jump back, everything that waits is released at
+once, and a new epoch begins.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from __future__ import annotations
 from bisect import bisect_left, insort
 from typing import TYPE_CHECKING
 
+from sdstrack_ros.messages.stamps import NS_PER_S
 from sdstrack_ros.sync.frame_buffer import FrameBuffer
 from sdstrack_ros.sync.types import Sample, SyncConfig, SyncCounters, SyncedSet, SyncError
 
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
     from sdstrack_ros.messages.stamps import Stamped
     from sdstrack_ros.sync.frame_buffer import AuxBuffer
 
+# Stamps that are further apart while both cameras send come from two clocks; no driver is that late.
+OTHER_CLOCK_NS = NS_PER_S
 __all__ = ["Sample", "SyncConfig", "SyncCounters", "SyncError", "SyncedSet", "Synchronizer"]
 
 
@@ -54,6 +58,8 @@ class Synchronizer:
         self._aux_alive_ns: int | None = None
         self._now_ns: int | None = None
         self._jumped_back_ns = 0
+        self._newest_aux_ns: int | None = None
+        self._apart_ns = 0  # distance of the newest stamps of both streams while both were alive
         self.epoch = 0
 
     def configure(self, config: SyncConfig) -> None:
@@ -77,6 +83,8 @@ class Synchronizer:
         now_ns = self._advance(now_ns)
         self.counters.color_in += 1
         self._color_alive_ns = now_ns
+        if self._newest_aux_ns is not None and not self._aux_is_dead(now_ns):
+            self._apart_ns = abs(self._newest_aux_ns - stamp_ns)
         released: list[SyncedSet] = []
         newest_ns = self._newest_color_ns if self._newest_color_ns is not None else self._last_released_ns
         if newest_ns is not None and newest_ns - stamp_ns > self.config.ns("jump_back_s"):
@@ -113,6 +121,9 @@ class Synchronizer:
                 self._begin_epoch(back_ns)
         self._aux.add(Sample(stamp_ns, now_ns, payload))
         self._aux_alive_ns = now_ns
+        if back_ns > self.config.ns("jump_back_s"):
+            self._apart_ns = 0
+        self._newest_aux_ns = stamp_ns
         return released + self._due(now_ns)
 
     def poll(self, now_ns: int) -> list[SyncedSet]:
@@ -124,6 +135,8 @@ class Synchronizer:
         """The latest time for the next `poll` if nothing arrives before; None when nothing waits."""
         if self._pending:
             return min(sample.arrival_ns for sample in self._pending) + self.config.ns("max_wait_s")
+        if self._apart_ns > OTHER_CLOCK_NS:
+            return None
         waiting = self._aux.first_alone(self._last_released_ns) if self._color_alive_ns is not None else None
         if waiting is None or self._color_alive_ns is None:
             return None
@@ -167,6 +180,8 @@ class Synchronizer:
         while self._pending and self._must_release(now_ns):
             released.append(self._release_color(now_ns))
         if self._pending or not self._color_is_dead(now_ns):
+            return released
+        if self._apart_ns > OTHER_CLOCK_NS:  # it cannot lead: results would have stamps of another clock
             return released
         while (waiting := self._aux.first_alone(self._last_released_ns)) is not None:
             if now_ns - waiting.arrival_ns < self.config.ns("max_wait_s"):

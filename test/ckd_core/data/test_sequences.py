@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import struct
 from typing import TYPE_CHECKING
 
 import cv2
@@ -9,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ckd_core.data.box_files import BoxFileError, parse_table, to_xywh
-from ckd_core.data.sequences import SequenceError, open_folder, open_sequence, read_auxiliary
+from ckd_core.data.sequences import SequenceError, open_folder, open_sequence, read_auxiliary, read_color
 from ckd_core.data.sequences import write_sequence as save_sequence
 from ckd_core.data.synthetic import clip
 from ckd_core.frame import Modality, MultiModalFrame, check_frame
@@ -241,3 +242,45 @@ def test_hidden_files_are_no_images_and_hidden_folders_no_sequences(tmp_path: Pa
     (opened,) = open_folder(tmp_path)
     assert len(opened) == 3
     assert [frame.rgb[0, 0, 0] for frame in opened.frames() if frame.rgb is not None] == [0, 1, 2]
+
+
+def with_orientation(jpeg: bytes, orientation: int) -> bytes:
+    """The JPEG with an EXIF segment that holds only the orientation."""
+    tiff = b"MM\0*" + struct.pack(">IHHHIHHI", 8, 1, 0x0112, 3, 1, orientation, 0, 0)
+    exif = b"Exif\0\0" + tiff
+    return jpeg[:2] + b"\xff\xe1" + struct.pack(">H", len(exif) + 2) + exif + jpeg[2:]
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("aux", ["infrared", "event"])
+def test_both_cameras_follow_the_exif_orientation(tmp_path: Path, orientation: int, aux: str) -> None:
+    picture = np.zeros((24, 32, 3), np.uint8)
+    picture[:8, :8] = 255
+    jpeg = cv2.imencode(".jpg", picture)[1].tobytes()
+    for name in ("visible", aux):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "1.jpg").write_bytes(with_orientation(jpeg, orientation))
+    (tmp_path / "groundtruth.txt").write_text("1,1,4,4\n")
+    frame = open_sequence(tmp_path).frame(0)
+    assert frame.rgb is not None
+    assert frame.aux is not None
+    np.testing.assert_array_equal(frame.rgb, frame.aux)
+    assert frame.rgb.shape == ((24, 32, 3) if orientation < 5 else (32, 24, 3))
+    ends = np.s_[:4, :4], np.s_[:4, -4:], np.s_[-4:, -4:], np.s_[-4:, :4]
+    bright = [frame.rgb[end].mean() > 200 for end in ends]
+    assert bright == [orientation in corner for corner in ((1, 5), (2, 6), (3, 7), (4, 8))]
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tiff"])
+def test_three_channels_of_16_bits_are_read_by_both_cameras(tmp_path: Path, suffix: str) -> None:
+    pixels = np.random.default_rng(4).integers(0, 1 << 16, (24, 32, 3), dtype=np.uint16)
+    path = tmp_path / f"1{suffix}"
+    cv2.imwrite(str(path), pixels)
+    upper = (pixels[..., ::-1] >> 8).astype(int)
+    for image in (read_color(path), *(read_auxiliary(path, Modality(kind)) for kind in ("thermal", "event"))):
+        assert image.dtype == np.uint8
+        assert np.abs(image - upper).max() <= 1
+    depth = read_auxiliary(path, Modality.DEPTH)
+    np.testing.assert_array_equal(depth, pixels[..., 0])
+    cv2.imwrite(str(path), np.dstack([pixels[..., 1]] * 3))
+    np.testing.assert_array_equal(read_auxiliary(path, Modality.THERMAL), pixels[..., 1])

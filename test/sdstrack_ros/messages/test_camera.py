@@ -71,9 +71,60 @@ def test_a_binned_image_sees_the_same_rays() -> None:
     assert half.ray(99.75, 79.75) == pytest.approx(CAMERA.ray(200.0, 160.0))
 
 
+K1 = [0.1, -0.05, 0.001, -0.001]
+
+
+@pytest.mark.parametrize(
+    "model", ["double_sphere", "omni", "ftheta", "PLUMB_BOB", "fov", "scaramuzza", "Kannala Brandt4", "plumb_bob "]
+)
+@pytest.mark.parametrize("coefficients", [[], [0.0] * 5, K1])
+def test_an_unknown_distortion_model_is_refused_by_name_and_never_plumb_bob(
+    model: str, coefficients: list[float]
+) -> None:
+    with pytest.raises(CameraError, match=rf"distortion_model is '{model}'.* expected one of: plumb_bob, .*fisheye"):
+        PinholeCamera.from_message(info(distortion_model=model, d=coefficients))
+
+
+@pytest.mark.parametrize("model", ["", "none"])
+def test_a_camera_without_distortion_needs_no_model(model: str) -> None:
+    assert PinholeCamera.from_message(info(distortion_model=model, d=[0.0] * 5)).distortion == ()
+    assert PinholeCamera.from_message(info(distortion_model=model, d=[])).distortion == ()
+    with pytest.raises(CameraError, match=f"distortion_model is '{model}'"):
+        PinholeCamera.from_message(info(distortion_model=model, d=K1))
+
+
+@pytest.mark.parametrize(
+    ("model", "sent", "kept"),
+    [
+        ("fisheye", K1, K1),
+        ("equidistant", [*K1, 0.0], K1),  # realsense2_camera
+        ("equidistant", [0.1, 0.0, 0.0, 0.0, 0.0], [0.1, 0.0, 0.0, 0.0]),
+        ("plumb_bob", K1, K1),
+        ("plumb_bob", [*K1, 0.01, 0.0, 0.0], [*K1, 0.01]),
+        ("plumb_bob", [*K1, 0.01, 0.2, 0.1, 0.3], [*K1, 0.01, 0.2, 0.1, 0.3]),
+        ("rational_polynomial", [*K1, 0.01, 0.2, 0.1, 0.3, *[0.0] * 6], [*K1, 0.01, 0.2, 0.1, 0.3, *[0.0] * 6]),
+        ("thin_prism", [*K1, *[0.01] * 8], [*K1, *[0.01] * 8]),
+    ],
+)
+def test_coefficients_count_as_drivers_send_them(model: str, sent: list[float], kept: list[float]) -> None:
+    camera = PinholeCamera.from_message(info(distortion_model=model, d=sent))
+    assert camera.distortion == tuple(kept)
+    assert camera.model == ("equidistant" if model in ("fisheye", "equidistant") else "plumb_bob")
+    x, y = camera.ray(100.0, 90.0)
+    assert camera.pixel((2 * x, 2 * y, 2.0)) == pytest.approx((100.0, 90.0), abs=0.05)
+
+
+@pytest.mark.parametrize(
+    ("model", "sent"), [("fisheye", [*K1, 0.2]), ("plumb_bob", K1[:3]), ("plumb_bob", [*K1, 0.1, 0.1, 0.1])]
+)
+def test_numbers_of_coefficients_that_no_model_has_are_refused(model: str, sent: list[float]) -> None:
+    with pytest.raises(CameraError, match=rf"{len(sent)} '{model}' distortion coefficients; expected 4"):
+        PinholeCamera.from_message(info(distortion_model=model, d=sent))
+
+
 @pytest.mark.parametrize("text", ["A" * 5_000_000, "\x1b[2J\n"])
 def test_a_distortion_model_is_shown_short_and_escaped(text: str) -> None:
-    with pytest.raises(CameraError, match=r"3 '.*' distortion coefficients") as refusal:
+    with pytest.raises(CameraError, match=r"distortion_model is '.*', with 3 coefficients") as refusal:
         PinholeCamera.from_message(info(distortion_model=text, d=[0.1, 0.2, 0.3]))
     assert len(str(refusal.value)) < 300
     assert str(refusal.value).isprintable()
