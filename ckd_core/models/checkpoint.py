@@ -15,14 +15,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors import torch as safetensors_torch
 
 import ckd_core
 from ckd_core.errors import TrackingError
 from ckd_core.files import atomic_path
 from ckd_core.frame import Modality
 from ckd_core.models.registry import build_model, list_models, model_config
+from ckd_core.models.tensor_file import read_tensors
 from ckd_core.settings import SettingsError, typed_fields
 from ckd_core.text import shown
 
@@ -138,6 +137,8 @@ def save_tensors(
     """
     stored = {name: _stored(tensor, dtype) for name, tensor in tensors.items()}
     metadata = dataclasses.replace(metadata, sha256=_digest(stored, metadata))
+    from safetensors import torch as safetensors_torch  # writing alone needs it; it has no rosdep key
+
     data = safetensors_torch.save(stored, metadata.to_header())
     try:
         with atomic_path(path, sync=True) as temporary:
@@ -155,10 +156,10 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], ModelMetadata]:
     """
     metadata, _ = _read_header(path)
     try:
-        tensors = safetensors_torch.load(path.read_bytes())
+        tensors = read_tensors(path.read_bytes())
     except OSError as error:
         raise WeightsFileError(f"{path} cannot be read: {error}") from error
-    except (SafetensorError, ValueError, KeyError) as error:
+    except ValueError as error:
         raise WeightsFileError(
             f"{path} is an incomplete safetensors file ({error}); copy or convert it again"
         ) from error
