@@ -12,24 +12,24 @@ COPY . src/sdstrack_ros
 # No display in here: rviz2 stays outside. torch comes with each stage below. apt has one version of each package.
 # hadolint ignore=DL3008
 RUN apt-get update \
-    && apt-get install -y --no-install-recommends python3-pip \
+    && apt-get install -y --no-install-recommends python3-pip python3-venv \
     && rosdep update --rosdistro "$ROS_DISTRO" \
     && rosdep install --from-paths src --ignore-src -y --rosdistro "$ROS_DISTRO" --dependency-types exec \
-        --skip-keys "python3-torch python3-rosbags-pip rviz2 rviz_default_plugins" \
+        --skip-keys "python3-torch rviz2 rviz_default_plugins" \
+    && python3 -m venv --system-site-packages /opt/sdstrack \
     && rm -rf /var/lib/apt/lists/*
+ENV PATH=/opt/sdstrack/bin:$PATH
 RUN source "/opt/ros/$ROS_DISTRO/setup.bash" && colcon build --packages-select sdstrack_ros
 ENTRYPOINT ["/bin/bash", "-c", "source /ws/install/setup.bash && exec ros2 launch sdstrack_ros \"$@\"", "sdstrack"]
 CMD ["rgbd.launch.py"]
 
-# apt's cv_bridge is compiled against NumPy 1 up to Kilted; apt's OpenCV serves it and us. The variable is read by pip 23
-# and later, which would otherwise refuse to install beside apt's packages. Versions: the newest that fit these.
+# apt's cv_bridge is compiled against NumPy 1 up to Kilted; apt's OpenCV serves it and us. Versions: the newest that fit.
 FROM robot AS cuda
 # hadolint ignore=DL3013
-RUN PIP_BREAK_SYSTEM_PACKAGES=1 pip3 install --no-cache-dir "numpy<2" torch safetensors typer rich rosbags evt3
+RUN pip install --no-cache-dir "numpy<2" torch safetensors typer rich rosbags evt3
 
 FROM robot AS cpu
 ARG TORCH_INDEX_URL=""
 # hadolint ignore=DL3013
-RUN PIP_BREAK_SYSTEM_PACKAGES=1 pip3 install --no-cache-dir ${TORCH_INDEX_URL:+--index-url "$TORCH_INDEX_URL"} \
-        "numpy<2" torch \
-    && PIP_BREAK_SYSTEM_PACKAGES=1 pip3 install --no-cache-dir safetensors typer rich rosbags evt3
+RUN pip install --no-cache-dir ${TORCH_INDEX_URL:+--index-url "$TORCH_INDEX_URL"} "numpy<2" torch \
+    && pip install --no-cache-dir safetensors typer rich rosbags evt3

@@ -23,6 +23,19 @@ EXTRA_OF = {
 }  # fmt: skip
 # What the verbs import of the extra [ros].
 ROS_WHEELS = ("rclpy", "rosgraph_msgs", "sensor_msgs", "std_msgs", "std_srvs")
+# Before it, options of type `X | None` are unknown. apt's is older on Ubuntu 22.04 and 24.04.
+OLDEST_TYPER = (0, 12)
+
+
+def check_typer() -> None:
+    """End with one line where typer is too old for the verbs, whose errors would not say so."""
+    numbers = tuple(int(part) for part in typer.__version__.split(".")[:2] if part.isdigit())
+    if numbers < OLDEST_TYPER:
+        oldest = ".".join(map(str, OLDEST_TYPER))
+        sys.exit(
+            f"error: typer {typer.__version__} is installed ({typer.__file__}); sdstrack needs {oldest} or later: "
+            f'pip install "typer>={oldest}" rich, in a virtual environment (docs/robots.md, "Python packages")'
+        )
 
 
 def verbs_of(*packages: ModuleType) -> list[str]:
@@ -37,6 +50,7 @@ def verbs_of(*packages: ModuleType) -> list[str]:
 
 def build_app(*packages: ModuleType) -> typer.Typer:
     """Build one typer application from the verb modules of `packages`, each of which has a function `command`."""
+    check_typer()
     app = typer.Typer(
         name="sdstrack",
         help="Track one object through a colour camera plus depth, thermal or event camera.",

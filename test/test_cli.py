@@ -37,6 +37,21 @@ def test_help_imports_nothing_heavy() -> None:
     assert done.stdout.splitlines()[-1] == "heavy: []"
 
 
+@pytest.mark.parametrize(
+    ("version", "good"), [("0.4.0", False), ("0.9.4", False), ("0.12.0", True), ("1.0.0rc1", True)]
+)
+def test_a_typer_that_is_too_old_for_the_verbs_is_named(
+    monkeypatch: pytest.MonkeyPatch, version: str, good: bool
+) -> None:
+    """apt's on Ubuntu 22.04 and 24.04: its own errors speak of types."""
+    monkeypatch.setattr("typer.__version__", version)
+    if good:
+        build_app(ckd_core.commands)
+        return
+    with pytest.raises(SystemExit, match=f"error: typer {version} is installed .*; sdstrack needs 0.12 or later: pip"):
+        build_app(ckd_core.commands)
+
+
 def test_an_error_of_the_package_becomes_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     def refuse() -> None:
         raise TrackingError("box is 0 x 3 px; both sides must be positive")
