@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rcl_interfaces.msg import SetParametersResult
+from rclpy.parameter import Parameter
 
 from ckd_core.errors import TrackingError
 from sdstrack_ros.parameters.docs import descriptor, ros_value
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from rclpy.node import Node
-    from rclpy.parameter import Parameter
 
 # Declared by rclpy itself.
 _ROS_OWN = ("use_sim_time", "start_type_description_service", "qos_overrides")
@@ -61,6 +61,8 @@ class NodeParameters:
         if self.refusal:
             node.get_logger().error(self.refusal)
         node.add_on_set_parameters_callback(self._on_set)
+        if hasattr(node, "add_pre_set_parameters_callback"):  # since Iron; before it, a double that is set to 1 stays 1
+            node.add_pre_set_parameters_callback(_in_declared_type)
 
     @property
     def refusal(self) -> str:
@@ -92,3 +94,21 @@ class NodeParameters:
         for name in values:
             self._refused.pop(name, None)
         return SetParametersResult(successful=True)
+
+
+def _in_declared_type(parameters: list[Parameter]) -> list[Parameter]:
+    """Turn integers into doubles where the table has these, or `ros2 param set NAME 1` would change the type."""
+    return [
+        Parameter(parameter.name, value=_double(parameter.value)) if _is_meant_double(parameter) else parameter
+        for parameter in parameters
+    ]
+
+
+def _is_meant_double(parameter: Parameter) -> bool:
+    default = TABLE[parameter.name].default if parameter.name in TABLE else None
+    kinds = (Parameter.Type.INTEGER, Parameter.Type.INTEGER_ARRAY)
+    return isinstance(default, (float, tuple)) and parameter.type_ in kinds
+
+
+def _double(value: Any) -> float | list[float]:
+    return [float(number) for number in value] if hasattr(value, "__len__") else float(value)

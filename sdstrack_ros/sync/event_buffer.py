@@ -38,7 +38,6 @@ class EventBuffer:
 
         """
         self.window.add(sample.payload)
-        self.counters.aux_unused += 1  # a packet as such never leaves; its events do
         newest_ns = self._newest_stamp_ns
         self._newest_stamp_ns = sample.stamp_ns if newest_ns is None else max(sample.stamp_ns, newest_ns)
         self._arrival_ns = sample.arrival_ns

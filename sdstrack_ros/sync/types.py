@@ -130,7 +130,8 @@ class SyncCounters:
     """What became of everything that came in since the start.
 
     color_in = paired + held + color_alone + color_late + color_duplicate + still waiting.
-    aux_in = paired + aux_alone + aux_unused + aux_overflow + aux_duplicate + still waiting.
+    aux_in = paired + aux_alone + aux_unused + aux_overflow + aux_duplicate + still waiting; not with event packets, of
+    which aux_in counts every one: a packet never leaves as such, its events do.
 
     Attributes:
         nearest_miss_ns: distance from the last colour frame that was released alone to the nearest auxiliary stamp;

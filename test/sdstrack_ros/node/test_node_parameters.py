@@ -88,3 +88,20 @@ def test_a_new_contradiction_is_refused_and_changes_nothing(ros: RosTest) -> Non
         assert "must be below max_depth_m" in put(node, min_depth_m=25.0)
         assert table.refusal == ""
         assert table.checked().min_depth_m == 0.1
+
+
+@pytest.mark.skipif(
+    not hasattr(Node, "add_pre_set_parameters_callback"), reason="rclpy of ROS 2 Humble has no such hook"
+)
+def test_an_integer_for_a_double_becomes_one(ros: RosTest) -> None:
+    with started(ros) as (node, table):
+        assert put(node, max_skew_s=1, init_box=[200, 150, 60, 80], threads=2) == ""
+        types = {name: node.get_parameter(name).type_ for name in ("max_skew_s", "init_box", "threads")}
+        assert types == {
+            "max_skew_s": Parameter.Type.DOUBLE,
+            "init_box": Parameter.Type.DOUBLE_ARRAY,
+            "threads": Parameter.Type.INTEGER,
+        }
+        assert table.settings.init_box == (200.0, 150.0, 60.0, 80.0)
+        assert "out of range Min: 0.0, Max: 10.0" in put(node, max_skew_s=11)
+        assert node.get_parameter("max_skew_s").value == 1.0

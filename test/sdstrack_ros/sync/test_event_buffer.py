@@ -24,6 +24,8 @@ def test_frames_get_the_events_since_the_previous_frame() -> None:
     sync = Synchronizer(SyncConfig(), EventBuffer)
     released = feed(sync, 500, 500, 500)
     assert [s.color.payload for s in released] == [f"color {ms}" for ms in range(20, 500, 40)]
+    assert (sync.counters.aux_in, sync.counters.paired) == (250, 12)
+    assert sync.counters.aux_unused == 0, "all events were shown; a count would look like loss"
     assert all(s.aux is not None and s.released_ns - s.color.arrival_ns <= 3 * MS for s in released)
     for s in released[1:]:
         assert s.aux.payload.start_ns == s.stamp_ns - 40 * MS
