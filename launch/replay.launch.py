@@ -6,10 +6,11 @@ ros2 launch sdstrack_ros replay.launch.py bag:=recording config:=realsense rviz:
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ament_index_python.packages import get_package_share_directory
+from ament_index_python.packages import get_package_prefix, get_package_share_directory
 from launch.actions import (
     DeclareLaunchArgument,
     ExecuteProcess,
@@ -31,6 +32,7 @@ from rclpy.utilities import get_rmw_implementation_identifier
 from launch import LaunchContext, LaunchDescription
 from sdstrack_ros.bags.replay_command import check_topics, player_command, recorded_topics
 from sdstrack_ros.parameters.launch_arguments import (
+    REPLAY_ARGUMENTS,
     image_topics,
     positive,
     profile_environment,
@@ -42,23 +44,14 @@ from sdstrack_ros.parameters.spec import ParameterError
 if TYPE_CHECKING:
     from launch.action import Action
 
-ARGUMENTS = ("bag", "rate", "loop", "delay", "player")
-
 
 def generate_launch_description() -> LaunchDescription:
     """Include tracker.launch.py with use_sim_time, and play the recording."""
     tracker = Path(get_package_share_directory("sdstrack_ros")) / "launch" / "tracker.launch.py"
     actions = [
-        DeclareLaunchArgument("bag", description="recording: rosbag2 folder or file"),
-        DeclareLaunchArgument("rate", default_value="1.0", description="playback speed; 2 is twice as fast"),
-        DeclareLaunchArgument("loop", default_value="false", description="start again at the end"),
-        DeclareLaunchArgument(
-            "delay", default_value="0.0", description="seconds to wait once the node is active, before playing"
-        ),
-        DeclareLaunchArgument(
-            "player",
-            default_value="auto",
-            description="ros2bag (`ros2 bag play`) or sdstrack (`sdstrack play`); auto: the first that is installed",
+        *(
+            DeclareLaunchArgument(name, default_value=default, description=text)
+            for name, (default, text) in REPLAY_ARGUMENTS.items()
         ),
         # Before the node: an error in these arguments must find nothing running.
         OpaqueFunction(function=play),
@@ -76,7 +69,7 @@ def play(context: LaunchContext) -> list[Action]:
         ParameterError: an argument cannot be used, or the recording has no topic of the node's; nothing has been
             started.
     """
-    value = {name: LaunchConfiguration(name).perform(context) for name in ARGUMENTS}
+    value = {name: LaunchConfiguration(name).perform(context) for name in REPLAY_ARGUMENTS}
     if not value["bag"]:
         raise ParameterError("argument 'bag' is empty; expected a rosbag2 folder, .mcap or .db3 file")
     bag = Path(value["bag"]).expanduser()
@@ -91,7 +84,7 @@ def play(context: LaunchContext) -> list[Action]:
         remark = check_topics(bag, recorded, images)
     awaited = [name for name in images if name in (recorded or ())]
     player = ExecuteProcess(
-        cmd=player_command(value["player"], bag, rate, loop, awaited),
+        cmd=player_command(value["player"], bag, rate, loop, awaited, sdstrack()),
         additional_env=profile_environment(
             share, os.environ, os.environ.get("RMW_IMPLEMENTATION") or get_rmw_implementation_identifier()
         ),
@@ -125,3 +118,12 @@ def play(context: LaunchContext) -> list[Action]:
             )
         ),
     ]
+
+
+def sdstrack() -> list[str]:
+    """Return how the command is started: by its script, with the python of an active environment, else by ours."""
+    try:
+        script = Path(get_package_prefix("sdstrack_ros")) / "lib" / "sdstrack_ros" / "sdstrack"
+    except (LookupError, OSError):  # no colcon build is sourced
+        return [sys.executable, "-m", "sdstrack_ros.cli"]
+    return [str(script)]

@@ -6,6 +6,7 @@ ros2 launch sdstrack_ros tracker.launch.py config:=realsense rviz:=true
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +25,9 @@ from rclpy.utilities import get_rmw_implementation_identifier
 from launch import LaunchContext, LaunchDescription
 from sdstrack_ros.parameters.launch_arguments import (
     NODE_NAME,
+    OTHER_ARGUMENTS,
     PARAMETER_ARGUMENTS,
+    check_argument_names,
     profile_environment,
     rviz_remappings,
     switch,
@@ -35,16 +38,6 @@ from sdstrack_ros.parameters.spec import ParameterError
 if TYPE_CHECKING:
     from launch.action import Action
 
-OTHER_ARGUMENTS = {
-    "config": ("", "parameter file: a path, or the name of one in this package's config/"),
-    "namespace": ("", "namespace of the node"),
-    "lifecycle": ("true", "configure and activate the node; false leaves that to a lifecycle manager"),
-    "autostart": ("", "true: the node configures and activates itself, not launch; empty: as in the config file"),
-    "respawn": ("false", "restart the node when it ends, and let it configure and activate itself"),
-    "rviz": ("false", "start RViz"),
-    "fixed_frame": ("", "fixed frame of RViz; empty: camera_color_optical_frame"),
-    "use_sim_time": ("false", "take the time from /clock"),
-}
 RESPAWN_DELAY_S = 1.0
 
 
@@ -71,6 +64,7 @@ def start(context: LaunchContext) -> list[Action]:
         ParameterError: an argument or the config file cannot be used; nothing has been started.
     """
     share = Path(get_package_share_directory("sdstrack_ros"))
+    check_argument_names(sys.argv, share / "launch")
     value = {name: LaunchConfiguration(name).perform(context) for name in (*PARAMETER_ARGUMENTS, *OTHER_ARGUMENTS)}
     tracker = tracker_arguments(share, value, context.launch_configurations.get("ros_namespace", ""))
     lifecycle, respawn, rviz, sim_time = (

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import shutil
-import sys
 from typing import TYPE_CHECKING
 
 from sdstrack_ros.bags.metadata import read_metadata
@@ -76,7 +75,9 @@ def has_ros2bag() -> bool:
     return shutil.which("ros2") is not None and importlib.util.find_spec("ros2bag") is not None
 
 
-def player_command(player: str, path: Path, rate: float, loop: bool, awaited: Sequence[str]) -> list[str]:
+def player_command(
+    player: str, path: Path, rate: float, loop: bool, awaited: Sequence[str], sdstrack: Sequence[str]
+) -> list[str]:
     """Return the command line that plays a recording with /clock.
 
     Args:
@@ -85,6 +86,7 @@ def player_command(player: str, path: Path, rate: float, loop: bool, awaited: Se
         rate: playback speed.
         loop: start again at the end.
         awaited: topics that have a subscription as soon as the node is active; playing begins when they have.
+        sdstrack: how the command `sdstrack` is started.
 
     Raises:
         ParameterError: no such player, or it is not installed.
@@ -101,11 +103,5 @@ def player_command(player: str, path: Path, rate: float, loop: bool, awaited: Se
                 " or take player:=sdstrack"
             )
         return ["ros2", "bag", "play", str(path), "--clock", str(CLOCK_HZ), "--delay", str(DISCOVERY_S), *options]
-    if importlib.util.find_spec("rosbags") is None:
-        raise ParameterError(
-            "`sdstrack play` needs the Python package rosbags, which is not installed; or install `ros2 bag`"
-            " (apt: ros-$ROS_DISTRO-ros2bag)"
-        )
     wait = [word for topic in awaited for word in ("--wait-for", topic)]
-    play = [sys.executable, "-m", "sdstrack_ros.cli", "play", str(path)]
-    return [*play, "--wait", str(MAX_WAIT_S if awaited else DISCOVERY_S), *wait, *options]
+    return [*sdstrack, "play", str(path), "--wait", str(MAX_WAIT_S if awaited else DISCOVERY_S), *wait, *options]

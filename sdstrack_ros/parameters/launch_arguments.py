@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +14,7 @@ from sdstrack_ros.parameters.spec import ParameterError
 from sdstrack_ros.parameters.table import TABLE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
 NODE_NAME = "tracker"
 # Arguments that are not empty become parameters of the same name, and override the config file.
@@ -29,12 +31,66 @@ PARAMETER_ARGUMENTS = {
     "sync_policy": "tolerant, approximate or exact",
     "init_box": "box to start on in the first frame: x,y,width,height in pixels",
 }
+OTHER_ARGUMENTS = {
+    "config": ("", "parameter file: a path, or the name of one in this package's config/"),
+    "namespace": ("", "namespace of the node"),
+    "lifecycle": ("true", "configure and activate the node; false leaves that to a lifecycle manager"),
+    "autostart": ("", "true: the node configures and activates itself, not launch; empty: as in the config file"),
+    "respawn": ("false", "restart the node when it ends, and let it configure and activate itself"),
+    "rviz": ("false", "start RViz"),
+    "fixed_frame": ("", "fixed frame of RViz; empty: camera_color_optical_frame"),
+    "use_sim_time": ("false", "take the time from /clock"),
+}
+# Of replay.launch.py; None: it has to be given.
+REPLAY_ARGUMENTS = {
+    "bag": (None, "recording: rosbag2 folder or file"),
+    "rate": ("1.0", "playback speed; 2 is twice as fast"),
+    "loop": ("false", "start again at the end"),
+    "delay": ("0.0", "seconds to wait once the node is active, before playing"),
+    "player": (
+        "auto",
+        "ros2bag (`ros2 bag play`) or sdstrack (`sdstrack play`); auto: the first that is installed",
+    ),
+}
+# Launch itself takes these for every process.
+_LAUNCHS_OWN = ("emulate_tty", "sigkill_timeout", "sigterm_timeout")
 CONFIG_OF_MODALITY = {"depth": "rgbd", "thermal": "rgbt", "event": "rgbe"}
 # Humble and Jazzy read the first, Kilted and later the second.
 PROFILE_VARIABLES = ("FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE")
 _YES, _NO = ("true", "yes", "on", "1"), ("false", "no", "off", "0")
 # Every bringup has arguments, and launch hands them on to all that it includes: "/dev/video0" is somebody else's.
+_NAMESPACE = re.compile(r"/?([A-Za-z_]\w*(/[A-Za-z_]\w*)*/?)?", re.ASCII)
 _DEVICE = re.compile(r"[a-z]+(:\d+)?")
+
+
+def check_argument_names(words: Sequence[str], folder: Path) -> None:
+    """Refuse unknown arguments, where the command line starts one of our files and not a bringup that includes it.
+
+    Launch itself takes any name, and a misspelt one would have no effect.
+
+    Args:
+        words: of the command line of `ros2 launch`.
+        folder: with our launch files.
+
+    Raises:
+        ParameterError: a name is not known; the message has the one that is meant.
+    """
+    ours = {path.name for path in folder.glob("*.launch.py")}
+    started = ""
+    for before, word in pairwise(words):
+        if (word in ours and before == "sdstrack_ros") or Path(word).resolve() in (
+            folder.resolve() / name for name in ours
+        ):
+            started = Path(word).name
+    if not started:
+        return
+    known = [*PARAMETER_ARGUMENTS, *OTHER_ARGUMENTS, *_LAUNCHS_OWN]
+    known += REPLAY_ARGUMENTS if started == "replay.launch.py" else ()
+    for name in (word.partition(":=")[0] for word in words if ":=" in word):
+        if name not in known:
+            close = difflib.get_close_matches(name, known, n=1)
+            meant = f"did you mean '{close[0]}'? " if close else ""
+            raise ParameterError(f"unknown argument '{name}' of {started}; {meant}--show-args lists them")
 
 
 def switch(name: str, text: str) -> bool:
@@ -190,7 +246,12 @@ def tracker_arguments(share: Path, values: Mapping[str, str], pushed: str) -> Tr
         ParameterError: an argument or the config file cannot be used, or the two contradict each other.
     """
     overrides = parameters_from({name: values.get(name, "") for name in PARAMETER_ARGUMENTS})
-    name = node_name(pushed, values.get("namespace", ""))
+    namespace = values.get("namespace", "")
+    if not _NAMESPACE.fullmatch(namespace):
+        raise ParameterError(
+            f"argument 'namespace' cannot be '{namespace}'; expected names like robot1 or /robots/robot1"
+        )
+    name = node_name(pushed, namespace)
     modality = values.get("modality", "")
     config = config_file(share, values.get("config", ""), modality)
     settings = settings_of_node(config, name)
