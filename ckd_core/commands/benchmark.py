@@ -17,7 +17,8 @@ def command(
     table: Annotated[
         str | None,
         typer.Option(
-            help="modalities: both cameras, colour alone, auxiliary alone; one-step: the next frame after a true box."
+            help="boxes: where overlap is lost; states: whether they told the truth; modalities: both cameras, colour "
+            "alone, auxiliary alone; one-step: the next frame after a true box."
         ),
     ] = None,
     nanotrack: Annotated[Path | None, typer.Option(help="With --table: folder of NanoTrack's ONNX files.")] = None,

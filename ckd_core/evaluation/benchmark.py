@@ -7,10 +7,18 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ckd_core.data.datasets import open_dataset
+from ckd_core.evaluation.report.figures import (
+    box_rows,
+    compared_tracks,
+    honesty_table,
+    state_rows,
+    tracks_of,
+)
 from ckd_core.evaluation.report.policies import policy_markdown, policy_table
 from ckd_core.evaluation.report.robustness import robustness_table
 from ckd_core.evaluation.report.table_files import rows_to_markdown, write_table
 from ckd_core.evaluation.report.tables import (
+    MEAN,
     NO_GROUPS,
     modality_markdown,
     modality_table,
@@ -31,8 +39,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
+    from ckd_core.evaluation.report.figures import StateRow
     from ckd_core.evaluation.running.options import BenchmarkOptions
     from ckd_core.evaluation.running.runner import Progress
+
+
+TABLES = ("boxes", "states", "modalities", "one-step")
 
 
 def open_plan(options: BenchmarkOptions, echo: Callable[[str], object] = lambda _: None) -> RunPlan:
@@ -129,11 +141,17 @@ def print_progress() -> Iterator[Progress]:
 
 
 def run_and_report(plan: RunPlan, report: bool, progress: Progress) -> list[Path]:
-    """Run, print the numbers, write score.json and, with `report`, the page; returns the paths."""
+    """Run, print the numbers and write them, with `report` also the page; returns the paths."""
     result = run_benchmark(plan, progress)
     print_scores([result.score])
     write_scores([result.score], plan.out / "score.json")
-    written = [plan.out / "score.json"]
+    label, tracks = plan.tracker.label, tracks_of(result)
+    boxes, states = box_rows(label, tracks), state_rows(label, tracks)
+    for rows in (boxes, states):
+        _show(rows_to_markdown([row for row in rows if row.sequence == MEAN]))
+    _show(honesty_table(states))
+    written = [plan.out / "score.json", *write_table(boxes, plan.out, "boxes")]
+    written += write_table(states, plan.out, "states", _states_text(states))
     if report:
         from ckd_core.evaluation.report.runs import report_run
         from ckd_core.evaluation.report.write import write_report
@@ -142,15 +160,23 @@ def run_and_report(plan: RunPlan, report: bool, progress: Progress) -> list[Path
     return written
 
 
-def _finish(rows: Sequence[object], out: Path, name: str, text: str) -> list[Path]:
+def _show(text: str) -> None:
     from rich.console import Console
 
     Console().print(text, highlight=False, markup=False, soft_wrap=True)
+
+
+def _finish(rows: Sequence[object], out: Path, name: str, text: str) -> list[Path]:
+    _show(text)
     return write_table(rows, out, name, text)
 
 
+def _states_text(rows: Sequence[StateRow]) -> str:
+    return f"{rows_to_markdown(rows)}\n{honesty_table(rows)}"
+
+
 def run_table(plan: RunPlan, table: str, nanotrack: Path | None, groups: Path | None, progress: Progress) -> list[Path]:
-    """Table over cameras (both, colour alone, auxiliary alone) or of one step from true boxes; returns the paths.
+    """One of `TABLES`, beside NanoTrack where its folder is given; returns the paths.
 
     Raises:
         RunError: A table of another name.
@@ -159,8 +185,16 @@ def run_table(plan: RunPlan, table: str, nanotrack: Path | None, groups: Path | 
     if table == "one-step":
         steps = one_step_table(plan, nanotrack, progress)
         return _finish(steps, plan.out, "one-step", rows_to_markdown(steps))
+    if table == "boxes":
+        tracks = compared_tracks(plan, nanotrack, progress)
+        boxes = [row for label, found in tracks.items() for row in box_rows(label, found)]
+        return _finish(boxes, plan.out, table, rows_to_markdown(boxes))
+    if table == "states":
+        tracks = compared_tracks(plan, nanotrack, progress)
+        states = [row for label, found in tracks.items() for row in state_rows(label, found)]
+        return _finish(states, plan.out, table, _states_text(states))
     if table != "modalities":
-        raise RunError(f"unknown table {table!r}; expected modalities or one-step")
+        raise RunError(f"unknown table {table!r}; expected one of {', '.join(TABLES)}")
     rows = modality_table(plan, nanotrack, progress, NO_GROUPS if groups is None else read_groups(groups))
     return _finish(rows, plan.out, "modalities", modality_markdown(rows, origin_of(plan.tracker)))
 

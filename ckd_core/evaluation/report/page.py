@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass, fields
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -112,6 +112,10 @@ def _curves(scores: Sequence[BenchmarkScore]) -> dict[str, Any]:
 
 
 def _run_sections(runs: Sequence[ReportRun]) -> Iterator[Section]:
+    for heading, tables in (("Boxes", [run.boxes for run in runs]), ("States", [run.states for run in runs])):
+        if rows := [row for table in tables for row in table]:
+            header = [field.name.replace("_", " ") for field in fields(rows[0])]
+            yield Section(heading, heading.lower(), {"header": header, "rows": [astuple(row) for row in rows]})
     for run in runs:
         mark = f": {run.label}" if len(runs) > 1 else ""
         if run.timelines:

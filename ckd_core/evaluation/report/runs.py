@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 
 from ckd_core.errors import TrackingError
+from ckd_core.evaluation.report.figures import box_rows, state_rows, tracks_of
 from ckd_core.evaluation.running.manifest import read_manifest
 
 if TYPE_CHECKING:
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from ckd_core.evaluation.report.figures import BoxRow, StateRow
     from ckd_core.evaluation.running.records import TrackRecord
     from ckd_core.evaluation.running.runner import RunResult
     from ckd_core.evaluation.scoring.score import SequenceScore
@@ -75,6 +77,8 @@ class ReportRun:
         timelines: One per sequence.
         moments: The worst ones.
         provenance: The run's manifest or the like, shown as it is.
+        boxes: Where its boxes lose overlap, per sequence and in the mean.
+        states: Whether its states told the truth, likewise.
 
     """
 
@@ -82,6 +86,8 @@ class ReportRun:
     timelines: tuple[Timeline, ...] = ()
     moments: tuple[Moment, ...] = ()
     provenance: dict[str, Any] = field(default_factory=dict)
+    boxes: tuple[BoxRow, ...] = ()
+    states: tuple[StateRow, ...] = ()
 
     def latency_ms(self) -> NDArray[np.float64]:
         """Milliseconds of all frames that were timed."""
@@ -169,8 +175,14 @@ def report_run(result: RunResult) -> ReportRun:
         present = result.plan.condition.presence(sequence)
         return result.plan.condition.frame(sequence, index, present), sequence.boxes[index]
 
+    label, tracks = result.plan.tracker.label, tracks_of(result)
     return ReportRun(
-        result.plan.tracker.label, timelines, worst_moments(timelines, frame_of), read_manifest(result.plan.out)
+        label,
+        timelines,
+        worst_moments(timelines, frame_of),
+        read_manifest(result.plan.out),
+        tuple(box_rows(label, tracks)),
+        tuple(state_rows(label, tracks)),
     )
 
 

@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
 
 def cell_text(value: object) -> str:
-    """A cell's text: four digits after the point for a float."""
+    """A cell's text: four digits after the point for a float, "n/a" for nan, "inf" as it is."""
     if isinstance(value, float):
-        return f"{value:.4f}" if math.isfinite(value) else "n/a"
+        return "n/a" if math.isnan(value) else f"{value:.4f}"
     return str(value)
 
 

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ckd_core.data import sequences
-    from ckd_core.evaluation.running.conditions import Condition
     from ckd_core.evaluation.running.plan import RunPlan
     from ckd_core.evaluation.running.records import TrackRecord
     from ckd_core.evaluation.running.runner import Progress, RunResult
@@ -196,23 +195,18 @@ def modality_table(
     """
     double = plan.inputs.two_cameras
     pairs = plan.inputs.select(double) if double else None
-    wanted: list[tuple[TrackerSpec, str, Condition]] = [
-        (plan.tracker, "both", FULL), (plan.tracker, "rgb", RGB_ALONE), (plan.tracker, "aux", AUX_ALONE),
-    ]  # fmt: skip
+    runs: list[tuple[str, RunPlan]] = []
+    for shown, condition in (("both", FULL), ("rgb", RGB_ALONE), ("aux", AUX_ALONE)):
+        inputs = plan.inputs if shown == "rgb" else pairs
+        if inputs is not None:
+            folder = plan.out / folder_name(plan.tracker.label, shown)
+            runs.append((shown, replace(plan, inputs=inputs, condition=condition, out=folder)))
     if nanotrack is not None:
-        wanted += [
-            (NanoTrackSpec(nanotrack, stream), stream, condition)
-            for stream, condition in (("rgb", RGB_ALONE), ("aux", AUX_ALONE))
-        ]
+        runs += zip(("rgb", "aux"), nanotrack_plans(plan, nanotrack), strict=False)  # "aux" only where there is one
     rows: list[TableRow] = []
     means: list[TableRow] = []
     with worker_pool(plan) as pool:
-        for tracker, shown, condition in wanted:
-            inputs = plan.inputs if shown == "rgb" else pairs
-            if inputs is None:
-                continue
-            folder = plan.out / folder_name(tracker.label, shown)
-            run = replace(plan, inputs=inputs, tracker=tracker, condition=condition, out=folder)
+        for shown, run in runs:
             run_rows = rows_of(run_benchmark(run, progress, pool), shown, groups)
             rows += run_rows
             means += mean_rows(run_rows, double)
@@ -221,6 +215,20 @@ def modality_table(
     rows.sort(key=lambda row: (places.index(row.group), order[row.sequence]))
     means.sort(key=lambda row: places.index(row.group))
     return rows + means
+
+
+def nanotrack_plans(plan: RunPlan, weights: Path) -> list[RunPlan]:
+    """The same run with NanoTrack on colour, and on the auxiliary cameras where there are any; a folder each."""
+    double = plan.inputs.two_cameras
+    inputs = {"rgb": plan.inputs, "aux": plan.inputs.select(double) if double else None}
+    conditions = {"rgb": RGB_ALONE, "aux": AUX_ALONE}
+    runs = []
+    for stream, shown in inputs.items():
+        if shown is not None:
+            tracker = NanoTrackSpec(weights, stream)
+            folder = plan.out / folder_name(tracker.label, stream)
+            runs.append(replace(plan, inputs=shown, tracker=tracker, condition=conditions[stream], out=folder))
+    return runs
 
 
 def origin_of(tracker: TrackerSpec) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -81,5 +82,7 @@ def _run_to_json(run: ReportRun) -> dict[str, Any]:
             {"sequence": moment.sequence, "frame": moment.frame, "overlap": moment.overlap, "score": moment.score}
             for moment in run.moments
         ],
+        "boxes": [asdict(row) for row in run.boxes],
+        "states": [asdict(row) for row in run.states],
         "provenance": run.provenance,
     }

@@ -29,6 +29,7 @@ MANIFEST = "manifest.json"
 RECORD_FILES = (("tracks", "csv"), ("timing", "csv"), ("results", "txt"))  # per sequence: FOLDER/SEQUENCE.SUFFIX
 SUMMARIES = (
     "score.json", "report.html", "report.json", "sequences.csv", "curves.csv", "attributes.csv", "run.rrd",
+    *(f"{table}.{suffix}" for table in ("boxes", "states") for suffix in ("md", "csv", "json")),
 )  # fmt: skip
 PACKAGES = (
     "numpy", "torch", "timm", "opencv-python-headless", "opencv-python", "openvino", "onnxruntime", "safetensors",

@@ -4,6 +4,7 @@ import json
 import shutil
 from typing import TYPE_CHECKING
 
+import pytest
 from typer.testing import CliRunner
 
 import ckd_core.commands
@@ -43,11 +44,37 @@ def test_benchmark_and_robustness_write_runs_and_tables(scenes: Path, tmp_path: 
     own = json.loads((runs[0] / "manifest.json").read_text())
     assert set(compared) == {run.name for run in runs}
     assert own["run"]["tracker"]["model"] == TINY
-    assert "unknown table 'x'" in call("benchmark", *common, "--out", tmp_path / "mod", "--table", "x")
+    assert "unknown table 'x'; expected one of boxes, states, modalities, one-step" in call(
+        "benchmark", *common, "--out", tmp_path / "mod", "--table", "x"
+    )
     assert "no sequence e" in call("benchmark", *common, "--out", tmp_path / "mod", "--sequences", "e")
     (scenes / "b" / "groundtruth.txt").unlink()
     (scenes / "c" / "groundtruth.txt").write_text("1,2,3\n")
     assert "1 of 3 sequences cannot be used" in call("benchmark", *common, "--out", tmp_path / "mod")
+
+
+def test_benchmark_takes_tracks_apart(scenes: Path, tmp_path: Path, tiny_weights: Path) -> None:
+    """The same figures in a run's files, on its page and in tables of the finished run, which track nothing again."""
+    common = ["--dataset", "folder", "--root", scenes, "--model", TINY, "--weights", tiny_weights]
+    common += ["--device", "cpu", "--threads", 1, "--out", tmp_path / "run", "--sequences", "a,d"]
+    output = call("benchmark", *common)
+    assert f"| {TINY} | " in output
+    assert "found within 30 frames (at least 80%)" in output
+    boxes = json.loads((tmp_path / "run" / "boxes.json").read_text())["boxes"]
+    states = json.loads((tmp_path / "run" / "states.json").read_text())["states"]
+    assert [row["sequence"] for row in boxes] == [row["sequence"] for row in states] == ["a", "d", "mean"]
+    assert boxes[2]["auc"] == pytest.approx((boxes[0]["auc"] + boxes[1]["auc"]) / 2)
+    assert states[2]["frames"] == boxes[2]["frames"] == states[0]["frames"] + states[1]["frames"]
+    assert states[0]["absent_frames"] == 2
+    page = json.loads((tmp_path / "run" / "report.json").read_text())["runs"][TINY]
+    assert (page["boxes"], page["states"]) == (boxes, states)
+    html = (tmp_path / "run" / "report.html").read_text()
+    assert all(f"<th>{name}</th>" in html for name in ("auc true size", "false tracking", "found in 30"))
+    stamps = {path: path.stat().st_mtime_ns for path in (tmp_path / "run" / "tracks").iterdir()}
+    for table, rows in (("boxes", boxes), ("states", states)):
+        assert "| a | " in call("benchmark", *common, "--table", table)
+        assert json.loads((tmp_path / "run" / f"{table}.json").read_text())[table] == rows
+    assert stamps == {path: path.stat().st_mtime_ns for path in (tmp_path / "run" / "tracks").iterdir()}
 
 
 def test_verbs_share_options_and_offer_only_their_own() -> None:
