@@ -26,7 +26,7 @@ from ckd_core.tracking.crop import CropWindow, window_around
 from ckd_core.tracking.engines.base import Prediction
 from ckd_core.tracking.response import hann_weights
 from ckd_core.tracking.result import StageTiming, TrackResult, TrackState
-from ckd_core.tracking.view import AUX, RGB, FrameView, StreamMemory
+from ckd_core.tracking.view import AUX, RGB, FrameView, StreamMemory, same_stream
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -72,11 +72,21 @@ class _TargetState:
         confidence: State, boxes and history.
         templates: The first one, then the refreshed one if there is any.
         age: Frames since the start.
+        score: That of the last look at it.
     """
 
     confidence: Confidence
     templates: tuple[_Template, ...]
     age: int = 0
+    score: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Turn:
+    """Which of the LOST targets is searched for, and for how many frames in a row it has been."""
+
+    target: int
+    frames: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,8 +109,8 @@ class Look:
 class MultiTracker:
     """Follows any number of targets, each identified by an int, with its own state, box and template.
 
-    For programs that use the library: one network call serves all targets, which costs less than a `Tracker` each. The
-    commands and the ROS node follow one target and use it through `Tracker`.
+    One network call serves all targets, which costs less than a `Tracker` each. Of the LOST ones one is searched for per
+    frame, in turn, so that several cost no more than one.
 
     Every method leaves the tracker as it was when it raises. Not for use by two threads at once.
 
@@ -127,6 +137,7 @@ class MultiTracker:
         self._memory: StreamMemory | None = None
         self._targets: dict[int, _TargetState] = {}
         self._joined: tuple[tuple[int, ...], Templates] | None = None
+        self._turn: _Turn | None = None
         self._weights = hann_weights(engine.spec.grid)
         usual_rate = SQUARE_SIZE_RATE if engine.spec.square_boxes else 1.0
         self._size_rate = usual_rate if self.config.size_rate is None else self.config.size_rate
@@ -174,11 +185,35 @@ class MultiTracker:
         self._targets = {name: state for name, state in self._targets.items() if name != target}
         self._joined = None
 
+    def fork(self) -> MultiTracker:
+        """Return a tracker without targets, with this one's engine and options.
+
+        It follows new targets through frames that this tracker has already seen; then `join` takes them over.
+        """
+        fork = MultiTracker(self.engine, self.modality, self.config)
+        fork.thresholds = self.thresholds
+        return fork
+
+    def join(self, fork: MultiTracker) -> None:
+        """Take over all targets of a `fork`; a target of the same number is replaced.
+
+        Raises:
+            FrameError: The images of the fork's frames have other sizes than those of the targets here.
+            TrackerError: The fork has no target.
+        """
+        if fork._memory is None:
+            raise TrackerError("the fork has no target; start it before join")
+        memory = self._memory if self._targets else None
+        self._memory = fork._memory if memory is None else same_stream(memory, fork._memory)
+        self._targets = {**self._targets, **fork._targets}
+        self._joined = None
+
     def reset(self) -> None:
         """Forget all targets and the stream."""
         self._targets = {}
         self._memory = None
         self._joined = None
+        self._turn = None
 
     def update(self, frame: MultiModalFrame) -> dict[int, TrackResult]:
         """Follow all targets into `frame`.
@@ -191,13 +226,14 @@ class MultiTracker:
             raise TrackerError("update was called before start: there is no target to follow")
         memory = self._view.check(frame, self._memory)
         begin = time.perf_counter()
-        looks = [look for name in self._targets for look in self._looks(name, frame, memory)]
+        turn = self._next_turn()
+        looks = [look for name in self._targets for look in self._looks(name, frame, memory, turn)]
         predictions, cropped, predicted = self._predict(frame, memory, looks)
         evidence: dict[int, list[Evidence]] = {name: [] for name in self._targets}
         for look, prediction in zip(looks, predictions, strict=True):
             evidence[look.target].append(self._evidence(look, prediction, memory))
         targets = {name: self._advance(target, evidence[name]) for name, target in self._targets.items()}
-        targets = self._refresh(frame, targets, evidence)
+        targets = self._refresh(frame, targets)
         count = len(self._targets)
         timing = StageTiming(
             crop=(cropped - begin) / count,
@@ -205,13 +241,14 @@ class MultiTracker:
             post=(time.perf_counter() - predicted) / count,
         )
         self._targets = targets
+        self._turn = turn
         self._memory = self._view.remember(frame, memory)
         rgb, aux = frame.presence
         return {
             name: TrackResult(
                 stamp=frame.stamp,
                 box=target.confidence.trusted_box,
-                score=max(look.score for look in evidence[name]),
+                score=target.score,
                 state=target.confidence.state,
                 rgb_present=rgb,
                 aux_present=aux,
@@ -247,12 +284,30 @@ class MultiTracker:
             alone.append(self.engine.embed_template(crops))
         return _Template(both, *alone)
 
-    def _looks(self, name: int, frame: MultiModalFrame, memory: StreamMemory) -> list[Look]:
+    def _searched_for(self, target: _TargetState) -> bool:
+        return target.confidence.state is TrackState.LOST and self.config.confidence.reacquire
+
+    def _next_turn(self) -> _Turn | None:
+        """The next LOST target in the order of numbers, or the same again while it waits for confirmation."""
+        lost = sorted(name for name, target in self._targets.items() if self._searched_for(target))
+        if not lost:
+            return None
+        last = self._turn
+        if last is None:
+            return _Turn(lost[0])
+        waits = last.target in lost and self._targets[last.target].confidence.candidate is not None
+        if waits and last.frames < self.config.confidence.confirm_frames:
+            return _Turn(last.target, last.frames + 1)
+        return _Turn(next((name for name in lost if name > last.target), lost[0]))
+
+    def _looks(self, name: int, frame: MultiModalFrame, memory: StreamMemory, turn: _Turn | None) -> list[Look]:
         target = self._targets[name]
         confidence, factor = target.confidence, self.engine.spec.search_factor
-        if confidence.state is not TrackState.LOST or not self.config.confidence.reacquire:
+        if not self._searched_for(target):
             factor *= growth_of(confidence, self.config.confidence)
             windows = [(self._window(confidence.trusted_box, factor), False)]
+        elif turn is None or turn.target != name:
+            windows = []
         elif confidence.candidate is not None:
             windows = [(self._window(confidence.candidate, factor), False)]
         else:
@@ -319,27 +374,23 @@ class MultiTracker:
         return Evidence(clip_box(box, memory.size, self.config.clip_margin), prediction.score, rival)
 
     def _advance(self, target: _TargetState, looks: list[Evidence]) -> _TargetState:
-        """State after this frame; with two templates the higher score counts."""
-        before, config = target.confidence, self.config.confidence
-        if before.state is TrackState.LOST and config.reacquire:
-            after = observe_lost(before, tuple(looks), self.thresholds, config)
+        """State after this frame; with two templates the higher score counts. A LOST target may have had no turn."""
+        if not looks:
+            return replace(target, age=target.age + 1)
+        best, config = max(looks, key=lambda look: look.score), self.config.confidence
+        if self._searched_for(target):
+            after = observe_lost(target.confidence, tuple(looks), self.thresholds, config)
         else:
-            after = observe(before, max(looks, key=lambda look: look.score), self.thresholds, config)
-        return replace(target, confidence=after, age=target.age + 1)
+            after = observe(target.confidence, best, self.thresholds, config)
+        return replace(target, confidence=after, age=target.age + 1, score=best.score)
 
-    def _refresh(
-        self,
-        frame: MultiModalFrame,
-        targets: dict[int, _TargetState],
-        evidence: dict[int, list[Evidence]],
-    ) -> dict[int, _TargetState]:
+    def _refresh(self, frame: MultiModalFrame, targets: dict[int, _TargetState]) -> dict[int, _TargetState]:
         """Replace the templates of targets that are due and score high, if the frame has both images."""
         if self.config.template_refresh is TemplateRefresh.OFF or not all(frame.presence):
             return targets
         refreshed = dict(targets)
         for name, target in targets.items():
-            sure = max(look.score for look in evidence[name]) >= self.config.template_score
-            if target.age % self.config.template_every or not sure:
+            if target.age % self.config.template_every or target.score < self.config.template_score:
                 continue
             if target.confidence.state is not TrackState.TRACKING:
                 continue

@@ -45,6 +45,11 @@ class Tracker:
         self._multi = MultiTracker(engine, modality, config, thresholds)
 
     @property
+    def multi(self) -> MultiTracker:
+        """The tracker of several targets of which this one uses one."""
+        return self._multi
+
+    @property
     def engine(self) -> Engine:
         """How the network runs."""
         return self._multi.engine

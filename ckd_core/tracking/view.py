@@ -127,6 +127,26 @@ class FrameView:
                 out[missing].fill(0)
 
 
+def same_stream(memory: StreamMemory, other: StreamMemory) -> StreamMemory:
+    """Return what two trackers know of one stream, the newer images of both.
+
+    Raises:
+        FrameError: Their images differ in size.
+    """
+    _check_same_size("reference", memory.size, other.size)
+    _check_same_size("colour", memory.rgb_size, other.rgb_size)
+    _check_same_size("auxiliary", memory.aux_size, other.aux_size)
+    newer, older = (other, memory) if other.stamp > memory.stamp else (memory, other)
+    return StreamMemory(
+        size=newer.size,
+        stamp=newer.stamp,
+        rgb_size=newer.rgb_size or older.rgb_size,
+        aux_size=newer.aux_size or older.aux_size,
+        last_rgb=older.last_rgb if newer.last_rgb is None else newer.last_rgb,
+        last_aux=older.last_aux if newer.last_aux is None else newer.last_aux,
+    )
+
+
 def _size(image: Image) -> tuple[int, int]:
     return image.shape[0], image.shape[1]
 
