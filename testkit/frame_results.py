@@ -11,7 +11,7 @@ from ckd_core.tracking.result import TrackResult, TrackState
 from sdstrack_ros.messages.camera import PinholeCamera
 from sdstrack_ros.sync.frame_builder import FrameBuilder
 from sdstrack_ros.sync.types import Sample, SyncedSet
-from sdstrack_ros.tracking.session import FrameResult
+from sdstrack_ros.tracking.results import FrameResult, TargetResult
 from sdstrack_ros.tracking.source_frame import SourceFrame
 
 SIZE = (640, 480)
@@ -27,13 +27,25 @@ def depth_frame(rgb: bool = True, aux: bool = True) -> MultiModalFrame:
     return MultiModalFrame(STAMP_NS / 1e9, color, depth, Modality.DEPTH)
 
 
+def target_result(
+    state: TrackState = TrackState.TRACKING, box: BoundingBox = BOX, target_id: str = "3", number: int = 3
+) -> TargetResult:
+    """A cup that is tracked in `depth_frame()`."""
+    track = TrackResult(STAMP_NS / 1e9, box, 0.75, state, reference_size=SIZE[::-1])
+    return TargetResult(target_id, "cup", track, number, named=not target_id.isdecimal())
+
+
 def frame_result(state: TrackState | None = TrackState.TRACKING, box: BoundingBox = BOX) -> FrameResult:
     """Result of the tracker for `depth_frame()`; without a target for state None."""
+    return frame_result_of(*([] if state is None else [target_result(state, box)]))
+
+
+def frame_result_of(*targets: TargetResult) -> FrameResult:
+    """Result of the tracker for `depth_frame()` with these targets."""
     frame = depth_frame()
     leader = Sample(STAMP_NS, 0, SimpleNamespace(header=SimpleNamespace(frame_id="optical")))
     source = SourceFrame(0, SyncedSet(STAMP_NS, leader, None, False, 0, 0, 0), FrameBuilder(Modality.DEPTH))
-    track = None if state is None else TrackResult(frame.stamp, box, 0.75, state, reference_size=SIZE[::-1])
-    return FrameResult(source, frame, track, "3" if state else "")
+    return FrameResult(source, frame, targets)
 
 
 def depth_scene(target_mm: int = 1500, ground_mm: int = 4000, dtype: type = np.uint16) -> np.ndarray:

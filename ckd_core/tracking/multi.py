@@ -109,8 +109,8 @@ class Look:
 class MultiTracker:
     """Follows any number of targets, each identified by an int, with its own state, box and template.
 
-    One network call serves all targets, which costs less than a `Tracker` each. Of the LOST ones one is searched for per
-    frame, in turn, so that several cost no more than one.
+    One network call serves all targets, which costs less than a `Tracker` each. Of the LOST ones one is searched for
+    per frame, in turn, so that several cost no more than one.
 
     Every method leaves the tracker as it was when it raises. Not for use by two threads at once.
 

@@ -67,7 +67,7 @@ def write_video(path: Path, shots: Sequence[Shot], fps: float) -> None:
     video: cv2.VideoWriter | None = None
     with atomic_path(path) as temporary:
         for shot in shots:
-            picture = draw_overlay(shot.frame, _track_result(shot), Caption("target"), side_by_side=True)
+            picture = draw_overlay(shot.frame, _named_track(shot), Caption("target"), side_by_side=True)
             if picture is None:
                 continue
             if shot.true is not None:
@@ -150,12 +150,12 @@ def _verdict(shot: Shot) -> tuple[str, tuple[int, int, int]]:
     return f"score {shot.result.score:.2f}", _GREEN
 
 
-def _track_result(shot: Shot) -> TrackResult | None:
+def _named_track(shot: Shot) -> list[tuple[str, TrackResult]]:
     if shot.result is None:
-        return None
+        return []
     state = TrackState.LOST if shot.result.box is None else TrackState.TRACKING
     box = shot.result.box or BoundingBox(0.0, 0.0, 0.0, 0.0)
-    return TrackResult(shot.frame.stamp, box, shot.result.score, state, *shot.frame.presence)
+    return [("target", TrackResult(shot.frame.stamp, box, shot.result.score, state, *shot.frame.presence))]
 
 
 def _scaled(box: BoundingBox, scale: float) -> BoundingBox:

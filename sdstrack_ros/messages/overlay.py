@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING
 
 import cv2
@@ -12,6 +13,8 @@ from ckd_core.modality import to_network_image
 from ckd_core.tracking.result import TrackState
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
     from ckd_core.frame import MultiModalFrame
@@ -24,16 +27,18 @@ _COLORS = {
 }
 _WHITE = (255, 255, 255)
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
+# More lines would cover the picture.
+_MAX_NAMED = 8
 # Coordinates beyond this overflow OpenCV's fixed-point numbers.
 _FAR_PX = 30000
 
 
 @dataclass(frozen=True, slots=True)
 class Caption:
-    """What the overlay shows besides the box.
+    """What the overlay shows besides the targets.
 
     Attributes:
-        label: name of the target.
+        label: name of a target that there is not.
         latency_ms: None when unknown.
         aux_held: whether the auxiliary image is an older one.
     """
@@ -45,7 +50,7 @@ class Caption:
 
 def draw_overlay(
     images: MultiModalFrame,
-    result: TrackResult | None,
+    targets: Sequence[tuple[str, TrackResult]],
     caption: Caption,
     side_by_side: bool,
     size: tuple[int, int] | None = None,
@@ -54,7 +59,7 @@ def draw_overlay(
 
     Args:
         images: the frame.
-        result: None without a target.
+        targets: their names and where they are.
         caption: text to draw.
         side_by_side: show both images.
         size: width and height of the reference image, for frames without it; None takes the picture's own size.
@@ -76,38 +81,43 @@ def draw_overlay(
     if images.rgb is not None and images.rgb_from_reference is None:
         size = (width, height)
     main_map = images.aux_from_reference if images.rgb is None else images.rgb_from_reference
-    _draw_box(main, result, _picture_from_reference(main_map, (width, height), size, main))
-    _draw_text(main, _lines(images, result, caption))
+    _draw_boxes(main, targets, _picture_from_reference(main_map, (width, height), size, main))
+    _draw_text(main, _lines(images, targets, caption))
     if not side_by_side:
         return main
     other = np.zeros_like(main)
     if aux is not None:
         other = np.array(cv2.resize(aux, (width, height), interpolation=cv2.INTER_NEAREST), dtype=np.uint8)
         aux_size = (aux.shape[1], aux.shape[0])
-        _draw_box(other, result, _picture_from_reference(images.aux_from_reference, aux_size, size, other))
+        _draw_boxes(other, targets, _picture_from_reference(images.aux_from_reference, aux_size, size, other))
     else:
         _draw_text(other, [f"no {images.modality.value}"])
     return np.hstack([main, other])
 
 
-def _lines(images: MultiModalFrame, result: TrackResult | None, caption: Caption) -> list[str]:
-    state = "no target" if result is None else f"{result.state.value} {result.score:.2f}"
+def _lines(images: MultiModalFrame, targets: Sequence[tuple[str, TrackResult]], caption: Caption) -> list[str]:
+    states = [f"{name}  {track.state.value} {track.score:.2f}" for name, track in islice(targets, _MAX_NAMED)]
+    if len(targets) > _MAX_NAMED:
+        states.append(f"and {len(targets) - _MAX_NAMED} more")
     rgb, aux = images.presence
     health = f"rgb {'ok' if rgb else 'MISSING'}  {images.modality.value} " + (
         "held" if caption.aux_held else "ok" if aux else "MISSING"
     )
     latency = [] if caption.latency_ms is None else [f"{caption.latency_ms:.1f} ms"]
-    return [f"{caption.label}  {state}", health, *latency]
+    return [*(states or [f"{caption.label}  no target"]), health, *latency]
 
 
 def _draw_text(picture: NDArray[np.uint8], lines: list[str]) -> None:
     scale = max(picture.shape[0] / 960, 0.35)
     step = round(34 * scale)
     for row, line in enumerate(lines):
-        place = (round(8 * scale), step * (row + 1))
-        # Light text on a dark outline is readable on any background.
-        cv2.putText(picture, line, place, _FONT, scale, (0, 0, 0), max(2, round(4 * scale)), cv2.LINE_AA)
-        cv2.putText(picture, line, place, _FONT, scale, _WHITE, max(1, round(1.5 * scale)), cv2.LINE_AA)
+        _put_text(picture, line, (round(8 * scale), step * (row + 1)), scale)
+
+
+def _put_text(picture: NDArray[np.uint8], text: str, place: tuple[int, int], scale: float) -> None:
+    # Light text on a dark outline is readable on any background.
+    cv2.putText(picture, text, place, _FONT, scale, (0, 0, 0), max(2, round(4 * scale)), cv2.LINE_AA)
+    cv2.putText(picture, text, place, _FONT, scale, _WHITE, max(1, round(1.5 * scale)), cv2.LINE_AA)
 
 
 def _picture_from_reference(
@@ -130,13 +140,23 @@ def _picture_from_reference(
     return np.asarray(resized @ homography, dtype=np.float64)
 
 
-def _draw_box(picture: NDArray[np.uint8], result: TrackResult | None, mapping: NDArray[np.float64]) -> None:
-    if result is None or not result.box.is_finite() or result.state is TrackState.LOST:
-        return
-    x, y, w, h = result.box
+def _draw_boxes(
+    picture: NDArray[np.uint8], targets: Sequence[tuple[str, TrackResult]], mapping: NDArray[np.float64]
+) -> None:
+    for name, track in targets:
+        if track.box.is_finite() and track.state is not TrackState.LOST:
+            _draw_box(picture, name if len(targets) > 1 else "", track, mapping)
+
+
+def _draw_box(picture: NDArray[np.uint8], name: str, track: TrackResult, mapping: NDArray[np.float64]) -> None:
+    x, y, w, h = track.box
     corners = np.array([[[x, y], [x + w, y], [x + w, y + h], [x, y + h]]], dtype=np.float64)
     mapped = cv2.perspectiveTransform(corners, mapping)
     if not np.all(np.isfinite(mapped)):
         return
     points = np.round(np.clip(mapped, -_FAR_PX, _FAR_PX)).astype(np.int32)
-    cv2.polylines(picture, [points], True, _COLORS[result.state], max(1, picture.shape[0] // 240))
+    cv2.polylines(picture, [points], True, _COLORS[track.state], max(1, picture.shape[0] // 240))
+    if name:
+        left, bottom = points[0].min(axis=0)[0], points[0].max(axis=0)[1]
+        scale = max(picture.shape[0] / 1200, 0.3)
+        _put_text(picture, name, (int(left), int(bottom) + round(30 * scale)), scale)

@@ -16,7 +16,8 @@ from sdstrack_ros.node.health import Latency
 from sdstrack_ros.node.image_topics import ImageTopics
 from sdstrack_ros.node.target_topics import TargetTopics
 from sdstrack_ros.tracking.overload import FrameCost, OutputPlan, OverloadPolicy
-from sdstrack_ros.tracking.session import FrameResult, Served, Session
+from sdstrack_ros.tracking.results import FrameResult, Served, changed_states
+from sdstrack_ros.tracking.session import Session
 from sdstrack_ros.tracking.source_frame import History, SourceFrame
 from sdstrack_ros.tracking.target_requests import BoxRequest, CandidatesRequest, ResetRequest, TargetRequest
 from sdstrack_ros.tracking.worker import MAX_REQUESTS, LatestFrameWorker
@@ -42,7 +43,7 @@ class Active:
 
     Attributes:
         images: the topics of the cameras.
-        session: the target.
+        session: the targets.
         worker: the thread that tracks.
 
     """
@@ -69,10 +70,11 @@ class Active:
         self._reporter = reporter
         self._health = reporter.health
         self._paused = False
+        self._answered_sequence = -1  # of the newest frame that was answered
         self._init_box_stamp_ns: int | None = None  # of the frame on which the parameter's box was first used
         self._history = History(settings().history_frames)
         self._policy = OverloadPolicy()
-        self.session = Session(configured.warm.tracker, self._history, settings)
+        self.session = Session(configured.warm.tracker.multi, self._history, settings)
         self.worker: LatestFrameWorker[SourceFrame, TargetRequest] = LatestFrameWorker(
             self._serve_frame, self._serve_request, self._on_worker_error, self._serve_waiting
         )
@@ -171,7 +173,7 @@ class Active:
 
     def _serve_frame(self, source: SourceFrame) -> None:
         begin = time.monotonic()
-        state_before = self.session.state
+        before = self.session.targets
         self._serve_waiting()
         try:
             frame_result = self.session.on_frame(source)
@@ -180,12 +182,10 @@ class Active:
             self._reporter.faults.record("frame", str(error))
             return
         if frame_result is not None:
-            if frame_result.given_up:
-                self._reporter.refuse("target", f"forgotten: {frame_result.given_up}")
             self._publish(frame_result, begin)
-        if self.session.state != state_before:
-            change = f"target {self.session.target_id or '-'}: {state_before} -> {self.session.state}"
-            self._log.info(change, throttle_duration_sec=1.0)
+        changes = changed_states(before, self.session.targets)
+        if changes:
+            self._log.info(changes, throttle_duration_sec=1.0)
             self._reporter.report()
 
     def _serve_request(self, request: TargetRequest) -> None:
@@ -208,15 +208,19 @@ class Active:
             return
         settings, outputs = self._settings(), self._configured.outputs
         output = FrameOutput.of(frame_result)
-        outputs.publish_box(output, settings)
+        outputs.publish_boxes(output)
         box_out = time.monotonic()
         source, images = frame_result.source, frame_result.images
         total = box_out - source.arrived
-        self._health.answered(box_out, degraded=not all(images.presence), held=images.aux_held)
+        if source.sequence > self._answered_sequence:  # a start answers a frame once more
+            self._answered_sequence = source.sequence
+            self._health.answered(box_out, degraded=not all(images.presence), held=images.aux_held)
+        for ending in frame_result.endings:
+            self._reporter.refuse("target", f"{ending.target_id} given up: {ending.reason}")
         plan = self._policy.plan if settings.shed_outputs else OutputPlan()
         cost = outputs.publish_extras(output, settings, self.images.camera, plan, total * 1e3)
         done = time.monotonic()
-        network = frame_result.track.timing.network if frame_result.track is not None else 0.0
+        network = sum(target.track.timing.network for target in frame_result.targets)
         self._health.served(
             Latency(
                 wait=begin - source.arrived,

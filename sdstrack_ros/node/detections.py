@@ -16,14 +16,16 @@ from vision_msgs.msg import (
 )
 from visualization_msgs.msg import Marker, MarkerArray
 
-from ckd_core.tracking.result import TrackResult, TrackState
+from ckd_core.tracking.result import TrackState
 from sdstrack_ros.messages.stamps import NS_PER_S, set_ns
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from ckd_core.frame import BoundingBox
     from sdstrack_ros.messages.box_depth import MetricBox
     from sdstrack_ros.messages.camera import PinholeCamera
-    from sdstrack_ros.tracking.session import FrameResult
+    from sdstrack_ros.tracking.results import FrameResult, TargetResult
 
 MARKER_NAMESPACE = "sdstrack"
 MARKER_LIFETIME_S = 0.5
@@ -39,85 +41,110 @@ class FrameOutput:
     Attributes:
         result: what the tracking thread produced.
         header: of the source frame.
-        target: the track when its box may be shown: there is a target, and it is not LOST.
+        visible: the targets whose boxes may be shown: those that are not LOST.
     """
 
     result: FrameResult
     header: Header
-    target: TrackResult | None
+    visible: tuple[TargetResult, ...]
 
     @classmethod
     def of(cls, result: FrameResult) -> FrameOutput:
         """Build the header and decide visibility, once per frame."""
         header = Header(frame_id=result.source.frame_id)
         set_ns(header.stamp, result.source.stamp_ns)
-        track = result.track
-        shown = track is not None and track.state is not TrackState.LOST and track.box.is_finite()
-        return cls(result, header, track if shown else None)
+        return cls(result, header, tuple(target for target in result.targets if target.visible))
 
 
-def _hypothesis(label: str, score: float) -> ObjectHypothesisWithPose:
+def _hypothesis(target: TargetResult) -> ObjectHypothesisWithPose:
     result = ObjectHypothesisWithPose()
-    result.hypothesis.class_id = label
-    result.hypothesis.score = float(score)
+    result.hypothesis.class_id = target.label
+    result.hypothesis.score = float(target.score)
     return result
 
 
-def detections(output: FrameOutput, label: str) -> Detection2DArray:
-    """Return one detection, or none without a visible target."""
-    message = Detection2DArray(header=output.header)
-    target = output.target
-    if target is None:
-        return message
-    detection = Detection2D(header=output.header, id=output.result.target_id)
-    detection.results = [_hypothesis(label, target.score)]
+def detections(output: FrameOutput) -> Detection2DArray:
+    """Return one detection for each visible target."""
+    return Detection2DArray(
+        header=output.header, detections=[_detection(output.header, target) for target in output.visible]
+    )
+
+
+def _detection(header: Header, target: TargetResult) -> Detection2D:
+    detection = Detection2D(header=header, id=target.target_id)
+    detection.results = [_hypothesis(target)]
     cx, cy = target.box.center
     detection.bbox.center.position.x, detection.bbox.center.position.y = float(cx), float(cy)
     detection.bbox.size_x, detection.bbox.size_y = float(target.box.w), float(target.box.h)
-    message.detections = [detection]
-    return message
+    return detection
 
 
-def detections_3d(output: FrameOutput, label: str, box: MetricBox | None) -> Detection3DArray:
-    """Return one detection in metres in the camera's optical frame, or none without a target or distance."""
-    message = Detection3DArray(header=output.header)
-    if output.target is None or box is None:
-        return message
-    detection = Detection3D(header=output.header, id=output.result.target_id)
-    hypothesis = _hypothesis(label, output.target.score)
+def detections_3d(output: FrameOutput, boxes: Mapping[int, MetricBox]) -> Detection3DArray:
+    """Return one detection in metres in the camera's optical frame for each visible target whose distance is known.
+
+    Args:
+        output: the frame.
+        boxes: in metres, by the number of the target.
+    """
+    found = [(target, boxes[target.number]) for target in output.visible if target.number in boxes]
+    return Detection3DArray(
+        header=output.header, detections=[_detection_3d(output.header, target, box) for target, box in found]
+    )
+
+
+def _detection_3d(header: Header, target: TargetResult, box: MetricBox) -> Detection3D:
+    detection = Detection3D(header=header, id=target.target_id)
+    hypothesis = _hypothesis(target)
     for pose in (hypothesis.pose.pose, detection.bbox.center):
         pose.position.x, pose.position.y, pose.position.z = box.center
         pose.orientation.w = 1.0
     detection.results = [hypothesis]
     detection.bbox.size.x, detection.bbox.size.y, detection.bbox.size.z = box.size
-    message.detections = [detection]
-    return message
+    return detection
 
 
-def markers(output: FrameOutput, label: str, box: MetricBox | None, camera: PinholeCamera | None) -> MarkerArray:
-    """Return a box where the distance is known, else the frustum behind the 2-D box; a deletion without a target."""
-    target = output.target
-    if target is None or (box is None and camera is None):
-        return MarkerArray(markers=[Marker(header=output.header, ns=MARKER_NAMESPACE, action=Marker.DELETEALL)])
+def markers(output: FrameOutput, boxes: Mapping[int, MetricBox], camera: PinholeCamera | None) -> MarkerArray:
+    """Return boxes where the distance is known, else the frustums behind the 2-D boxes.
+
+    Args:
+        output: the frame.
+        boxes: in metres, by the number of the target.
+        camera: None before the first calibration.
+
+    Returns:
+        Two markers for each target, with ids that follow from its place among all; a deletion where none can be shown.
+    """
+    found = [
+        marker
+        for place, target in enumerate(output.result.targets)
+        if target.visible and (target.number in boxes or camera is not None)
+        for marker in _target_markers(output.header, 2 * place, target, boxes.get(target.number), camera)
+    ]
+    return MarkerArray(markers=found or [Marker(header=output.header, ns=MARKER_NAMESPACE, action=Marker.DELETEALL)])
+
+
+def _target_markers(
+    header: Header, number: int, target: TargetResult, box: MetricBox | None, camera: PinholeCamera | None
+) -> list[Marker]:
     r, g, b = _STATE_COLORS[target.state]
     if box is not None:
-        shape = _marker(output.header, 0, Marker.CUBE, ColorRGBA(r=r, g=g, b=b, a=0.45))
+        shape = _marker(header, number, Marker.CUBE, ColorRGBA(r=r, g=g, b=b, a=0.45))
         shape.pose.position.x, shape.pose.position.y, shape.pose.position.z = box.center
         shape.scale.x, shape.scale.y, shape.scale.z = box.size
         at = box.center
     else:
-        assert camera is not None  # noqa: S101  # the early return above leaves no other case
-        shape = _marker(output.header, 0, Marker.LINE_LIST, ColorRGBA(r=r, g=g, b=b, a=1.0))
+        assert camera is not None  # noqa: S101  # the caller leaves no other case
+        shape = _marker(header, number, Marker.LINE_LIST, ColorRGBA(r=r, g=g, b=b, a=1.0))
         shape.scale.x = 0.005
         shape.points = _frustum(target.box, camera)
         x, y = camera.ray(*target.box.center)
         at = (x * FRUSTUM_DEPTH_M, y * FRUSTUM_DEPTH_M, FRUSTUM_DEPTH_M)
-    text = _marker(output.header, 1, Marker.TEXT_VIEW_FACING, ColorRGBA(r=1.0, g=1.0, b=1.0, a=1.0))
-    text.text = f"{label} {target.score:.2f}" + (f"\n{box.center[2]:.2f} m" if box is not None else "")
+    text = _marker(header, number + 1, Marker.TEXT_VIEW_FACING, ColorRGBA(r=1.0, g=1.0, b=1.0, a=1.0))
+    text.text = f"{target.name} {target.score:.2f}" + (f"\n{box.center[2]:.2f} m" if box is not None else "")
     above = (box.size[1] / 2 if box is not None else 0.0) + 0.08
     text.pose.position.x, text.pose.position.y, text.pose.position.z = at[0], at[1] - above, at[2]
     text.scale.z = 0.08
-    return MarkerArray(markers=[shape, text])
+    return [shape, text]
 
 
 def _marker(header: Header, number: int, kind: int, color: ColorRGBA) -> Marker:

@@ -47,9 +47,9 @@ class Publishers:
         for publisher in (self._overlay, self._markers, self._detections_3d, self._detections):
             self._node.destroy_lifecycle_publisher(publisher)
 
-    def publish_box(self, output: FrameOutput, settings: Settings) -> None:
-        """Publish the 2-D box, before all other outputs."""
-        self._detections.publish(detections.detections(output, settings.label))
+    def publish_boxes(self, output: FrameOutput) -> None:
+        """Publish the 2-D boxes, before all other outputs."""
+        self._detections.publish(detections.detections(output))
 
     def publish_extras(
         self,
@@ -61,15 +61,16 @@ class Publishers:
     ) -> FrameCost:
         """Publish what the settings, the plan and the subscribers ask for; return what it cost, without tracking."""
         begin = time.perf_counter()
-        box = self._metric_box(output, settings, camera) if self._wants_metric_box(settings, plan) else None
+        wanted = self._wants_metric_boxes(settings, plan)
+        boxes = _metric_boxes(output, settings, camera) if wanted else {}
         depth = output.result.images.aux is not None and output.result.images.modality is Modality.DEPTH
         if settings.publish_3d and plan.detections_3d and camera is not None and depth:
-            self._detections_3d.publish(detections.detections_3d(output, settings.label, box))
+            self._detections_3d.publish(detections.detections_3d(output, boxes))
         after_3d = time.perf_counter()
         markers = settings.publish_markers and plan.markers and self._markers.get_subscription_count() > 0
         if markers:
             fitting = camera and _fitting(camera, output)
-            self._markers.publish(detections.markers(output, settings.label, box, fitting))
+            self._markers.publish(detections.markers(output, boxes, fitting))
         after_markers = time.perf_counter()
         overlay = settings.publish_overlay and plan.overlay and self._overlay.get_subscription_count() > 0
         if overlay:
@@ -77,30 +78,21 @@ class Publishers:
         done = time.perf_counter()
         return FrameCost(
             0.0,
-            after_3d - begin if box is not None else 0.0,
+            after_3d - begin if boxes else 0.0,
             after_markers - after_3d if markers else 0.0,
             done - after_markers if overlay else 0.0,
         )
 
-    def _wants_metric_box(self, settings: Settings, plan: OutputPlan) -> bool:
+    def _wants_metric_boxes(self, settings: Settings, plan: OutputPlan) -> bool:
         wanted_3d = settings.publish_3d and self._detections_3d.get_subscription_count() > 0
         wanted_markers = settings.publish_markers and plan.markers and self._markers.get_subscription_count() > 0
         return plan.detections_3d and (wanted_3d or wanted_markers)
-
-    def _metric_box(self, output: FrameOutput, settings: Settings, camera: PinholeCamera | None) -> MetricBox | None:
-        images, target = output.result.images, output.target
-        if target is None or camera is None or images.aux is None or images.modality is not Modality.DEPTH:
-            return None
-        size = _reference_size(output) or (camera.width, camera.height)
-        readings = readings_in(images.aux, target.box, size, images.aux_from_reference)
-        depth = robust_depth(readings, settings.min_depth_m, settings.max_depth_m)
-        return None if depth is None else metric_box(target.box, depth, camera.scaled(*size))
 
     def _publish_overlay(self, output: FrameOutput, settings: Settings, latency_ms: float) -> None:
         caption = Caption(settings.label, latency_ms, output.result.images.aux_held)
         picture = draw_overlay(
             output.result.images,
-            output.result.track,
+            [(target.name, target.track) for target in output.result.targets],
             caption,
             settings.overlay_side_by_side,
             _reference_size(output),
@@ -111,9 +103,24 @@ class Publishers:
         self._overlay.publish(encode(picture, "rgb8", message))
 
 
+def _metric_boxes(output: FrameOutput, settings: Settings, camera: PinholeCamera | None) -> dict[int, MetricBox]:
+    """Boxes in metres of the visible targets whose distance depth shows, by the number of the target."""
+    images = output.result.images
+    if camera is None or images.aux is None or images.modality is not Modality.DEPTH:
+        return {}
+    size = _reference_size(output) or (camera.width, camera.height)
+    boxes = {}
+    for target in output.visible:
+        readings = readings_in(images.aux, target.box, size, images.aux_from_reference)
+        depth = robust_depth(readings, settings.min_depth_m, settings.max_depth_m)
+        if depth is not None:
+            boxes[target.number] = metric_box(target.box, depth, camera.scaled(*size))
+    return boxes
+
+
 def _reference_size(output: FrameOutput) -> tuple[int, int] | None:
-    """Width and height of the image in whose pixels the box is; None without a target."""
-    size = None if output.result.track is None else output.result.track.reference_size
+    """Width and height of the image in whose pixels all boxes are; None without a target."""
+    size = output.result.targets[0].track.reference_size if output.result.targets else None
     return None if size is None else (size[1], size[0])
 
 

@@ -9,22 +9,25 @@ from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from rclpy.qos import DurabilityPolicy, QoSProfile
 
 from ckd_core.text import shown
+from ckd_core.tracking.result import TrackState
 from sdstrack_ros.node.faults import FaultLog, guarded
 from sdstrack_ros.node.health import Health, judge
+from sdstrack_ros.tracking.results import main_target
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from rclpy.node import Node
 
     from sdstrack_ros.node.health import Situation, Verdict
-    from sdstrack_ros.tracking.session import Session
+    from sdstrack_ros.tracking.results import TargetResult
     from sdstrack_ros.tracking.target_requests import RequestOutcome
     from sdstrack_ros.tracking.warm_tracker import WarmTracker
 
 # With the bounds of FaultLog, a status stays below 64 KB whatever messages bring (characters of up to four bytes).
 MAX_MESSAGE = 1000
 MAX_VALUE = 400
+MAX_LABEL = 40
 
 
 def diagnostic_status(name: str, verdict: Verdict, values: Mapping[str, str], hardware_id: str) -> DiagnosticStatus:
@@ -45,13 +48,33 @@ def duplicate_name_warning(node: Node) -> str:
     return f"{count} nodes are called {node.get_fully_qualified_name()}" if count > 1 else ""
 
 
-def target_facts(session: Session | None) -> dict[str, str]:
-    """State of the target as the key-value pairs of a status message."""
-    return {
-        "state": session.state if session is not None else "NONE",
-        "score": f"{session.score if session is not None else 0.0:.3f}",
-        "target_id": session.target_id if session is not None else "",
+def target_facts(targets: Sequence[TargetResult]) -> dict[str, str]:
+    """The targets as the key-value pairs of a status message: the main one, then a block for each."""
+    main = main_target(targets)
+    facts = {
+        "state": main.state.value if main is not None else "NONE",
+        "score": f"{main.score if main is not None else 0.0:.3f}",
+        "target_id": main.target_id if main is not None else "",
+        "targets": str(len(targets)),
     }
+    for target in targets:
+        block = f"target.{target.target_id}"
+        facts[f"{block}.state"] = target.state.value
+        facts[f"{block}.score"] = f"{target.score:.3f}"
+        facts[f"{block}.label"] = shown(target.label, MAX_LABEL)
+    return facts
+
+
+def worst_state(targets: Sequence[TargetResult]) -> str:
+    """The state that the verdict depends on; NONE without a target."""
+    states = {target.state for target in targets}
+    return next((state.value for state in reversed(TrackState) if state in states), "NONE")
+
+
+def uncertain_targets(targets: Sequence[TargetResult]) -> str:
+    """Say which of several targets are not followed well; '' when all are, and where there is only one."""
+    poor = [f"{target.target_id} {target.state.value}" for target in targets if target.state is not TrackState.TRACKING]
+    return f"{len(poor)} of {len(targets)} targets: {', '.join(poor)}" if poor and len(targets) > 1 else ""
 
 
 def engine_facts(warm: WarmTracker | None) -> dict[str, str]:

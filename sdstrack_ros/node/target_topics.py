@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from geometry_msgs.msg import Point, PointStamped
 from sensor_msgs.msg import RegionOfInterest
+from std_msgs.msg import String
 from vision_msgs.msg import Detection2D, Detection2DArray
 
 from ckd_core.errors import TrackingError
@@ -15,10 +17,12 @@ from sdstrack_ros.messages.stamps import stamp_of
 from sdstrack_ros.node.faults import FaultLog, guarded
 from sdstrack_ros.node.qos import on_incompatible, sensor_qos
 from sdstrack_ros.tracking.target_requests import (
+    MAX_ID_CHARACTERS,
     BoxRequest,
     Candidate,
     CandidatesRequest,
     PixelRequest,
+    RemoveRequest,
     RequestOutcome,
     TargetError,
     detection_box,
@@ -34,10 +38,15 @@ if TYPE_CHECKING:
     from sdstrack_ros.tracking.target_requests import TargetRequest
 
 QUEUE = 10
+# Requests must not get lost, and several targets may be requested at once.
+REQUEST_QUEUE = 100
 
 
 class TargetTopics:
-    """`~/init_box`, `~/init_roi`, `~/init_pixel`, `~/init_point`, `~/candidates`."""
+    """`~/init_box`, `~/init_roi`, `~/init_pixel`, `~/init_point`, `~/candidates`, `~/remove`.
+
+    `~/remove` is a topic as the others are: no service of ROS's common interfaces takes a text.
+    """
 
     def __init__(
         self,
@@ -68,6 +77,7 @@ class TargetTopics:
             self._subscribe(RegionOfInterest, "init_roi", self._on_roi),
             self._subscribe(Point, "init_pixel", self._on_pixel),
             self._subscribe(PointStamped, "init_point", self._on_point),
+            self._subscribe(String, "remove", self._on_remove),
             # A stream, as images are: the next message makes up for a lost one.
             node.create_subscription(
                 Detection2DArray, "~/candidates", self._on_candidates, sensor_qos("best_effort", QUEUE)
@@ -78,7 +88,7 @@ class TargetTopics:
         """Subscribe reliably, because a single request must not get lost; report a publisher that does not offer it."""
         unfit = f"a publisher offers best effort; one request must not get lost, publish ~/{name} reliably"
         events = on_incompatible(lambda: self.faults.record(f"QoS of {name}", unfit))
-        return self._node.create_subscription(kind, f"~/{name}", callback, QUEUE, event_callbacks=events)
+        return self._node.create_subscription(kind, f"~/{name}", callback, REQUEST_QUEUE, event_callbacks=events)
 
     def destroy(self) -> None:
         """Remove the topics; the mirror image of creation."""
@@ -89,7 +99,19 @@ class TargetTopics:
 
     @guarded("init_box")
     def _on_box(self, message: Detection2D) -> None:
-        self._submit(BoxRequest("init_box", detection_box(message), _stamp_ns(message)))
+        target_id, box, stamp_ns = str(message.id), detection_box(message), _stamp_ns(message)
+        label = shown(message.results[0].hypothesis.class_id) if target_id and message.results else ""
+        request: TargetRequest
+        if target_id and box.w == box.h == 0:
+            # A click that names its target; a click of rqt or RViz cannot.
+            request = PixelRequest("init_box", box.x, box.y, None, stamp_ns)
+        else:
+            request = BoxRequest("init_box", box, stamp_ns)
+        self._submit(replace(request, target_id=target_id, label=label, detail=_quoted(target_id)))
+
+    @guarded("remove")
+    def _on_remove(self, message: String) -> None:
+        self._submit(RemoveRequest("remove", str(message.data), detail=_quoted(message.data)))
 
     @guarded("init_roi")
     def _on_roi(self, message: RegionOfInterest) -> None:
@@ -117,7 +139,12 @@ class TargetTopics:
     @guarded("candidates")
     def _on_candidates(self, message: Detection2DArray) -> None:
         candidates = tuple(
-            Candidate(detection_box(detection), str(result.hypothesis.class_id), float(result.hypothesis.score))
+            Candidate(
+                detection_box(detection),
+                str(result.hypothesis.class_id),
+                float(result.hypothesis.score),
+                str(detection.id),
+            )
             for detection in message.detections
             for result in detection.results
         )
@@ -176,6 +203,10 @@ class _Transforms:
         except tf2_ros.TransformException as error:
             raise TargetError(f"no transform from '{shown(source)}' to '{shown(frame_id)}': {shown(error)}") from error
         return tf2_geometry_msgs.do_transform_point(message, transform)
+
+
+def _quoted(target_id: str) -> str:
+    return f"'{shown(target_id, MAX_ID_CHARACTERS)}'" if target_id else ""
 
 
 def _stamp_ns(message: Any) -> int | None:

@@ -23,7 +23,14 @@ from sdstrack_ros.node.heap import free_memory, steady_heap
 from sdstrack_ros.node.image_topics import check_topics
 from sdstrack_ros.node.lifecycle import refuse_impossible_transitions, transition
 from sdstrack_ros.node.node_parameters import NodeParameters
-from sdstrack_ros.node.status import StatusReporter, duplicate_name_warning, engine_facts, target_facts
+from sdstrack_ros.node.status import (
+    StatusReporter,
+    duplicate_name_warning,
+    engine_facts,
+    target_facts,
+    uncertain_targets,
+    worst_state,
+)
 from sdstrack_ros.parameters.table import TABLE
 from sdstrack_ros.sync.pair_watch import FRAMES
 from sdstrack_ros.tracking.target_requests import RequestOutcome, ResetRequest
@@ -42,7 +49,7 @@ class BusyError(TrackingError):
 
 
 class TrackerNode(LifecycleNode):  # type: ignore[misc]  # rclpy brings no types
-    """Tracks one object through a colour and an auxiliary camera. See docs/parameters.md and docs/robots.md.
+    """Tracks objects through a colour and an auxiliary camera. See docs/parameters.md and docs/robots.md.
 
     What a state of the lifecycle needs is one object: `Configured` from configure to cleanup, `Active` from activate to
     deactivate. A transition makes it, and its mirror image closes it.
@@ -193,19 +200,22 @@ class TrackerNode(LifecycleNode):  # type: ignore[misc]  # rclpy brings no types
         """What the status is made of; the worker asks as well, so each attribute is read once."""
         active, configured = self._active, self._configured
         problems = [problem for problem in (self.problem or self._table.refusal, self._duplicate_name) if problem]
+        targets = active.session.targets if active is not None else ()
+        if poor := uncertain_targets(targets):
+            problems.append(poor)
         shed = active.shed if active is not None else ()
         if shed:
             problems.append(f"overload: left out {', '.join(shed)}")
         paused = active is not None and active.paused
         facts = {
             "lifecycle": self._label,
-            **target_facts(active.session if active is not None else None),
+            **target_facts(targets),
             "paused": str(paused).lower(),
             "last_request": self._reporter.last_request,
             **engine_facts(configured.warm if configured is not None else None),
             "left_out": ", ".join(shed),
         }
-        situation = Situation(self._label, facts["state"], paused=paused, problems=tuple(problems))
+        situation = Situation(self._label, worst_state(targets), paused=paused, problems=tuple(problems))
         if active is None:
             return situation, facts
         facts.update({f"sync.{name}": str(number) for name, number in active.images.counters.items()})
@@ -226,7 +236,7 @@ def usage() -> str:
         [
             "usage: tracker_node [--help] [--ros-args [-p NAME:=VALUE] [--params-file FILE] [-r FROM:=TO] ...]",
             "",
-            "Tracks one object through a colour and an auxiliary camera. A lifecycle node: it waits to be configured",
+            "Tracks objects through a colour and an auxiliary camera. A lifecycle node: it waits to be configured",
             "and activated, unless -p autostart:=true is given. Runs until SIGINT or SIGTERM.",
             "",
             "parameters:",

@@ -171,6 +171,14 @@ class Settings:
     )
 
     label: str = row("target", "Target", "class_id of the detections.", live=True, high=100)
+    max_targets: int = row(
+        1,
+        "Target",
+        "Largest number of targets at a time. With 1 every request replaces the target; with more, a request that names"
+        " a target by an id adds it, or replaces the target of that id.",
+        low=1,
+        high=32,
+    )
     init_box: tuple[float, ...] = row(
         (0.0, 0.0, 0.0, 0.0),
         "Target",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ import numpy as np
 from ckd_core.errors import TrackingError
 from ckd_core.frame import BoundingBox, Modality
 from ckd_core.modality import depth_in_metres
+from ckd_core.text import shown
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
     from ckd_core.frame import MultiModalFrame
 
 MIN_SIZE_PX = 4.0
+# Long enough for a UUID; short enough for the status to name all targets.
+MAX_ID_CHARACTERS = 40
 # Pixels within this depth of the click belong to the target; what is a hand's breadth away does not.
 SURFACE_TOLERANCE = 0.06
 SURFACE_TOLERANCE_M = 0.03
@@ -79,7 +83,21 @@ class _Request:
 
 
 @dataclass(frozen=True, slots=True)
-class BoxRequest(_Request):
+class _StartRequest(_Request):
+    """A request for one target.
+
+    Attributes:
+        target_id: the id that it shall have, which replaces the target of that id; '' replaces the one without an id.
+        label: its class; '' takes that of the parameter.
+
+    """
+
+    target_id: str = field(default="", kw_only=True)
+    label: str = field(default="", kw_only=True)
+
+
+@dataclass(frozen=True, slots=True)
+class BoxRequest(_StartRequest):
     """Start on `box`, in the frame of `stamp_ns` (None: the newest). `patient` waits for the first usable frame."""
 
     box: BoundingBox
@@ -88,45 +106,75 @@ class BoxRequest(_Request):
 
 
 @dataclass(frozen=True, slots=True)
-class PixelRequest(_Request):
-    """Start on what is at a pixel of the newest frame.
+class PixelRequest(_StartRequest):
+    """Start on what is at a pixel.
 
     Attributes:
         x: column in an image of `size`.
         y: row in an image of `size`.
         size: (width, height), where that may be another resolution of the same view (a calibration's); None: the
             frame's own.
+        stamp_ns: of the frame; None: the newest.
 
     """
 
     x: float
     y: float
     size: tuple[int, int] | None = None
+    stamp_ns: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """One detection of another node's detector."""
+    """One detection of another node's detector; `target_id` is '' where the detector does not tell objects apart."""
 
     box: BoundingBox
     class_id: str
     score: float
+    target_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class CandidatesRequest(_Request):
-    """Start on the best detection in the frame of `stamp_ns` (None: the newest), if a target is wanted."""
+    """Start on detections in the frame of `stamp_ns` (None: the newest), if targets are wanted.
+
+    On the best of those without an id, and on each of the others.
+    """
 
     candidates: tuple[Candidate, ...]
     stamp_ns: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
+class RemoveRequest(_Request):
+    """Forget one target."""
+
+    target_id: str
+
+
+@dataclass(frozen=True, slots=True)
 class ResetRequest(_Request):
-    """Forget the target."""
+    """Forget all targets."""
 
 
-TargetRequest = BoxRequest | PixelRequest | CandidatesRequest | ResetRequest
+TargetRequest = BoxRequest | PixelRequest | CandidatesRequest | RemoveRequest | ResetRequest
+
+
+def checked_id(target_id: str) -> str:
+    """Return the id of a target as a message has it.
+
+    Raises:
+        TargetError: it is longer than MAX_ID_CHARACTERS, or has other characters than letters, digits and signs of
+            ASCII. Labels may have any.
+
+    """
+    if len(target_id) > MAX_ID_CHARACTERS:
+        raise TargetError(
+            f"id '{shown(target_id)}' has {len(target_id)} characters; expected at most {MAX_ID_CHARACTERS}"
+        )
+    if not target_id.isascii() or not target_id.isprintable() or " " in target_id:
+        raise TargetError(f"id '{shown(target_id)}' is unusable; expected ASCII letters, digits and signs, no blanks")
+    return target_id
 
 
 def detection_box(detection: Any) -> BoundingBox:
@@ -229,3 +277,26 @@ def best_candidate(candidates: tuple[Candidate, ...], class_id: str, min_score: 
         if (not class_id or candidate.class_id == class_id) and candidate.score >= min_score
     ]
     return max(fitting, key=lambda candidate: candidate.score, default=None)
+
+
+def fitting_candidates(
+    candidates: tuple[Candidate, ...], class_id: str, min_score: float
+) -> tuple[list[Candidate], list[str]]:
+    """Return the `best_candidate` of each id, the best of them first; and why others cannot be used."""
+    fitting, refusals = [], []
+    times = Counter(target_id for target_id, _ in {(candidate.target_id, candidate.box) for candidate in candidates})
+    by_id: dict[str, list[Candidate]] = {}
+    for candidate in candidates:
+        by_id.setdefault(candidate.target_id, []).append(candidate)
+    for target_id, same in by_id.items():
+        try:
+            checked_id(target_id)
+            if target_id and times[target_id] > 1:
+                raise TargetError(f"id '{target_id}' comes {times[target_id]} times in one message; expected once")
+        except TargetError as error:
+            refusals.append(str(error))
+            continue
+        best = best_candidate(tuple(same), class_id, min_score)
+        if best is not None:
+            fitting.append(best)
+    return sorted(fitting, key=lambda candidate: candidate.score, reverse=True), refusals

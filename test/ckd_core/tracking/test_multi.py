@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -52,7 +53,7 @@ def test_lost_targets_are_searched_for_in_turn_at_the_cost_of_one(scene, correla
     for step in range(6, 12):
         results = tracker.update(scene.frame(step, only_c))
     assert sorted(map(sorted, looks[:2])) == [[3, 9], [5, 9]]
-    assert all(first != second for first, second in zip(looks, looks[1:], strict=False))
+    assert all(first != second for first, second in pairwise(looks))
     assert results[3].score < LIMITS.confirm, "the score is that of the last look"
 
 

@@ -39,6 +39,7 @@ TOPICS = {"/rgb/image_raw", "/aux/image_raw", "/camera_info"}
 @pytest.fixture(autouse=True)
 def without_network(monkeypatch: pytest.MonkeyPatch) -> None:
     idle: Any = SimpleNamespace(reset=lambda: None)
+    idle.multi = idle
     warm = WarmTracker(idle, idle, "none", "cpu", "none", "none")
     monkeypatch.setattr(configured, "build_warm_tracker", lambda _: warm)
 

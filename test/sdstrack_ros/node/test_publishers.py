@@ -13,7 +13,7 @@ from sdstrack_ros.node.detections import FrameOutput
 from sdstrack_ros.node.publishers import Publishers
 from sdstrack_ros.parameters.table import Settings
 from sdstrack_ros.tracking.overload import OutputPlan
-from sdstrack_ros.tracking.session import FrameResult
+from sdstrack_ros.tracking.results import FrameResult
 from testkit.frame_results import CAMERA, SIZE, depth_frame, depth_scene, frame_result
 
 
@@ -77,7 +77,7 @@ def test_while_colour_is_dead_the_overlay_draws_the_box_at_the_size_that_colour_
     dead = replace(depth_frame(rgb=False), aux=depth_scene()[::2, ::2])
     both = replace(frame_result(), images=depth_frame())
     sent = published(CAMERA, both, replace(both, images=dead))["~/overlay"].sent[1]
-    expected = draw_overlay(dead, both.track, Caption("target"), False, SIZE)
+    expected = draw_overlay(dead, [("cup", both.targets[0].track)], Caption("target"), False, SIZE)
     assert expected is not None
     green = (60, 220, 80)
     drawn = np.all(expected == green, axis=-1)

@@ -16,6 +16,7 @@ from sdstrack_ros.messages.event_window import EventSlice
 from sdstrack_ros.parameters.table import Settings
 from sdstrack_ros.sync.frame_builder import FrameBuilder, Rejection
 from sdstrack_ros.sync.types import Sample, SyncedSet
+from sdstrack_ros.tracking.results import Ending, FrameResult
 from sdstrack_ros.tracking.session import GIVE_UP_AFTER_FRAMES, PENDING_S, Session
 from sdstrack_ros.tracking.source_frame import History, SourceFrame, spread
 from sdstrack_ros.tracking.target_requests import (
@@ -67,30 +68,70 @@ NO_IMAGE = "the frame of stamp 0.033 has no usable image"
 INIT_BOX_PARAMETER = BoxRequest("parameter", BOX, patient=True, detail="init_box")
 
 
-class Recorder:
-    """A tracker that records which frames it receives and returns the states that the test sets."""
+class Script:
+    """What a tracker and its forks record, and the states and errors that the test sets; by the number of the target.
+
+    Attributes:
+        state: of every target that `states` does not name.
+        error: raised by `update`.
+        refusal: raised by `start`.
+
+    """
 
     def __init__(self) -> None:
         self.calls: list[tuple[str, int]] = []
+        self.seen: list[tuple[int, tuple[int, ...]]] = []  # frame and targets of each `update`
         self.state = TrackState.TRACKING
+        self.states: dict[int, TrackState] = {}
+        self.boxes: dict[int, BoundingBox] = {}
         self.error: Exception | None = None
         self.refusal: Exception | None = None
-        self.box = BOX
 
-    def start(self, frame: MultiModalFrame, box: BoundingBox) -> None:
-        if self.refusal is not None:
-            raise self.refusal
-        self.calls.append(("start", index_of(frame)))
-        self.box = box
 
-    def update(self, frame: MultiModalFrame) -> TrackResult:
-        if self.error is not None:
-            raise self.error
-        self.calls.append(("update", index_of(frame)))
-        return TrackResult(frame.stamp, self.box, 0.9, self.state)
+class Recorder:
+    """A tracker that records which frames it receives and returns what the script says."""
+
+    def __init__(self, script: Script) -> None:
+        self.script = script
+        self.targets: dict[int, BoundingBox] = {}
+
+    def fork(self) -> Recorder:
+        return Recorder(self.script)
+
+    def start(self, frame: MultiModalFrame, boxes: dict[int, BoundingBox]) -> None:
+        if self.script.refusal is not None:
+            raise self.script.refusal
+        self.script.calls.append(("start", index_of(frame)))
+        self.targets = dict(boxes)
+
+    def join(self, fork: Recorder) -> None:
+        self.targets |= fork.targets
+
+    def remove(self, target: int) -> None:
+        del self.targets[target]
+
+    def update(self, frame: MultiModalFrame) -> dict[int, TrackResult]:
+        script = self.script
+        if script.error is not None:
+            raise script.error
+        script.calls.append(("update", index_of(frame)))
+        script.seen.append((index_of(frame), tuple(self.targets)))
+        return {
+            number: TrackResult(
+                frame.stamp, script.boxes.get(number, box), 0.9, script.states.get(number, script.state)
+            )
+            for number, box in self.targets.items()
+        }
 
     def reset(self) -> None:
-        self.calls.append(("reset", -1))
+        self.script.calls.append(("reset", -1))
+        self.targets = {}
+
+
+def id_of(result: FrameResult) -> str:
+    """Id of the only target."""
+    (target,) = result.targets
+    return target.target_id
 
 
 def index_of(frame: MultiModalFrame) -> int:
@@ -101,11 +142,11 @@ class Bench:
     """A session, its history, a clock that the test moves, and frames."""
 
     def __init__(self, **settings: object) -> None:
-        self.tracker = Recorder()
+        self.tracker = Script()
         self.history = History(30)
         self.settings = replace(Settings(), **settings)  # type: ignore[arg-type]  # names and types are the test's
         self.now = 0.0
-        self.session = Session(self.tracker, self.history, lambda: self.settings, lambda: self.now)
+        self.session = Session(Recorder(self.tracker), self.history, lambda: self.settings, lambda: self.now)
 
     def arrive(self, source: SourceFrame | int) -> SourceFrame:
         """A frame leaves the synchronizer; the tracking thread has not served it yet."""
@@ -148,8 +189,7 @@ def test_without_a_target_frames_have_empty_results() -> None:
     bench = Bench()
     outcomes, result = bench.frame(0)
     assert not outcomes
-    assert result.track is None
-    assert result.target_id == ""
+    assert result.targets == ()
     assert bench.session.state == "NONE"
 
 
@@ -159,11 +199,10 @@ def test_a_box_starts_on_the_newest_frame_and_keeps_its_id() -> None:
     (served,) = bench.session.on_request(BoxRequest("init_roi", BOX))
     assert served.outcome == RequestOutcome("init_roi", "", accepted=True, reason=f"target 1 at {text_of(BOX)}")
     assert served.frame_result is not None
-    assert served.frame_result.track is not None
-    assert served.frame_result.track.box == BOX
-    ids = {bench.frame(index)[1].target_id for index in range(1, 4)}
-    assert ids == {"1"}
-    assert bench.started(BoxRequest("init_roi", BOX)).target_id == "2"
+    assert [target.box for target in served.frame_result.targets] == [BOX]
+    ids = [id_of(bench.frame(index)[1]) for index in range(1, 4)]
+    assert ids == ["1", "1", "1"]
+    assert id_of(bench.started(BoxRequest("init_roi", BOX))) == "2"
 
 
 @pytest.mark.parametrize(
@@ -269,7 +308,7 @@ def test_a_request_without_any_frame_is_refused_in_time_and_never_served_by_a_la
     bench.now = 600.0
     outcomes, result = bench.frame(0)
     assert outcomes == [refusal]
-    assert result.track is None
+    assert result.targets == ()
 
 
 def test_a_request_that_waits_learns_which_one_took_its_place() -> None:
@@ -310,7 +349,7 @@ def test_a_request_that_waits_outlives_the_target_that_is_given_up() -> None:
     for index in range(1, GIVE_UP_AFTER_FRAMES):
         with pytest.raises(TrackingError, match="another size"):
             bench.frame(index)
-    assert bench.frame(GIVE_UP_AFTER_FRAMES)[1].given_up
+    assert bench.frame(GIVE_UP_AFTER_FRAMES)[1].endings
     assert bench.frame(GIVE_UP_AFTER_FRAMES + 1)[0] == [f"init_box accepted: target 2 at {text_of(BOX)}"]
 
 
@@ -437,7 +476,7 @@ def test_the_best_candidate_of_the_class_is_adopted_only_when_asked_for() -> Non
     assert "adopt_candidates is false" in bench.ask(request)
     bench.settings = replace(bench.settings, adopt_candidates=True, candidate_class="cup")
     assert bench.ask(request) == f"candidates (cup, score 0.80) accepted: target 1 at {text_of(BOX)}"
-    assert bench.tracker.box == BOX
+    assert bench.frame(1)[1].targets[0].box == BOX
     assert bench.ask(request) == "", "a target is being tracked"
 
 
@@ -468,7 +507,7 @@ def test_reset_forgets_the_target() -> None:
     bench.ask(BoxRequest("init_roi", BOX))
     assert bench.ask(ResetRequest("reset")) == "reset accepted: target forgotten"
     assert bench.session.state == "NONE"
-    assert bench.frame(1)[1].track is None
+    assert bench.frame(1)[1].targets == ()
     assert bench.ask(ResetRequest("reset")) == "reset accepted: there was no target"
 
 
@@ -482,8 +521,8 @@ def test_a_frame_that_the_tracker_refuses_leaves_the_state_and_ten_end_the_targe
             bench.frame(index)
         assert bench.session.state == "TRACKING"
     _, result = bench.frame(GIVE_UP_AFTER_FRAMES)
-    assert result.given_up == "10 frames in a row could not be used, the last because another size"
-    assert result.track is None
+    assert result.endings == (Ending("1", "10 frames in a row could not be used, the last because another size"),)
+    assert result.targets == ()
     assert bench.session.state == "NONE"
 
 
