@@ -15,7 +15,9 @@ from typing import TYPE_CHECKING
 from xml.etree import ElementTree as ET
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
+
+    from ckd_core.frame import Modality
 
 SUPPORTED_PYTHON = ((3, 10), (3, 14))
 SUPPORTED_ROS = ("humble", "jazzy", "kilted", "lyrical")
@@ -76,6 +78,57 @@ def examine(device: str = "auto") -> list[Finding]:
                 Finding("check failed", f"{type(error).__name__}: {error}", "unknown", f"report this: {error}")
             )
     return findings
+
+
+def examine_bag(path: Path, modality: Modality, rgb: str = "", aux: str = "") -> Iterator[Finding]:
+    """Read a recording as the node would, without tracking, and say what is wrong with it.
+
+    Args:
+        path: rosbag2 folder, or a single .mcap or .db3 file.
+        modality: of the auxiliary camera.
+        rgb: colour topic; '' finds it by its name.
+        aux: topic of the auxiliary camera; '' finds it by its name.
+
+    Raises:
+        BagError: the recording cannot be read, or its topics cannot be found.
+    """
+    from sdstrack_ros.bags.frames import BagTopics, choose_topics, read_bag_frames
+    from sdstrack_ros.bags.scoring import ReasonCounts
+    from sdstrack_ros.bags.storage import open_bag
+
+    reasons, remarks = ReasonCounts(), list[str]()
+    with open_bag(path) as bag:
+        remarks += bag.remarks
+        topics = choose_topics(bag, modality, BagTopics(rgb, aux))
+        presences = [
+            frame.frame.presence
+            for frame in read_bag_frames(
+                bag, topics, modality, on_reject=lambda r: reasons.add(r.reason), on_remark=remarks.append
+            )
+        ]
+    both = sum(all(presence) for presence in presences)
+    yield Finding(
+        str(path), f"{len(presences)} frames, {both} with both images", f"{topics.rgb or '-'}, {topics.aux or '-'}"
+    )
+    yield from _problems(remarks)
+    yield from _problems(f"{count} images refused: {reason}" for reason, count in reasons.counts.items())
+
+
+def examine_topics(rgb: str, aux: str, modality: Modality, seconds: float) -> Iterator[Finding]:
+    """Listen to live topics as the node would, without tracking, and say what is wrong with them."""
+    from sdstrack_ros.node.topic_check import check_live_topics
+
+    report = check_live_topics(rgb, aux, modality, seconds)
+    for topic in filter(None, (rgb, aux)):
+        yield Finding(topic, f"{report.received[topic]} messages in {seconds:g} s", "received")
+    yield from _problems(report.problems)
+
+
+def _problems(texts: Iterable[str]) -> Iterator[Finding]:
+    """Findings of texts that name the fault and, after the last semicolon, what to do."""
+    for text in texts:
+        fault, _, advice = text.rpartition("; ")
+        yield Finding("input", fault or text, "frames without a partner, or not of one view", advice or text)
 
 
 def _version(distribution: str) -> str:

@@ -68,9 +68,9 @@ def stamped_header(stamp_ns: int) -> Any:
     return types["std_msgs/msg/Header"](stamp, "cam")
 
 
-def image_message(stamp_ns: int, encoding: str = "mono8", size: int = 12) -> Any:
-    """sensor_msgs/Image of the rosbags type store: 4 x 3 pixels, whatever `encoding` and `size` (bytes) claim."""
-    return typestore().types[IMAGE](stamped_header(stamp_ns), 3, 4, encoding, 0, 4, np.zeros(size, np.uint8))
+def image_message(stamp_ns: int, encoding: str = "mono8", size: int = 12, step: int = 4) -> Any:
+    """sensor_msgs/Image of the rosbags type store: 4 x 3 pixels, whatever the other arguments (bytes) claim."""
+    return typestore().types[IMAGE](stamped_header(stamp_ns), 3, 4, encoding, 0, step, np.zeros(size, np.uint8))
 
 
 def walking_square(count: int = COUNT) -> tuple[list[MultiModalFrame], list[BoundingBox | None]]:

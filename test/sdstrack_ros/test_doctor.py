@@ -8,7 +8,11 @@ from typer.testing import CliRunner
 
 import sdstrack_ros.commands
 from ckd_core.cli import build_app
+from ckd_core.frame import Modality
 from sdstrack_ros import doctor
+from sdstrack_ros.bags.storage import IMAGE
+from sdstrack_ros.bags.writer import write_bag
+from testkit.bag_scenes import custom_bag, image_message, random_frames
 
 ROOT = Path(__file__).parents[2]
 
@@ -97,3 +101,33 @@ def test_a_fault_leads_to_exit_status_1_and_advice(monkeypatch: pytest.MonkeyPat
     done = CliRunner().invoke(build_app(sdstrack_ros.commands), ["doctor"])
     assert done.exit_code == 1
     assert "torch: install torch" in done.output
+
+
+@pytest.mark.parametrize(
+    ("late_s", "fault", "advice"),
+    [
+        (-3.2, "depth is 3.2 s behind, its driver stamps with another clock", "global_time_enabled"),
+        (0.02, "the nearest depth stamps are 20 ms away", "set max_skew_s to 0.034"),
+    ],
+)
+def test_a_recording_whose_pairs_do_not_come_is_a_fault(tmp_path: Path, late_s: float, fault: str, advice: str) -> None:
+    messages = []
+    for i in range(20):
+        at = 10**18 + i * 66_666_667
+        messages += [("/color", IMAGE, at, image_message(at))]
+        messages += [("/depth", IMAGE, at + 1000, image_message(at + round(late_s * 1e9), "16UC1", 24, 8))]
+    bag = custom_bag(tmp_path / "bag", messages)
+    findings = list(doctor.examine_bag(bag, Modality.DEPTH))
+    assert findings[0].value.endswith(" frames, 0 with both images")
+    assert [fault in f.value and advice in f.advice for f in findings if f.is_fault] == [True]
+    shown = CliRunner().invoke(build_app(sdstrack_ros.commands), ["doctor", "--bag", str(bag)])
+    assert shown.exit_code == 1
+    assert advice in shown.output
+
+
+def test_a_recording_in_order_has_no_fault(tmp_path: Path) -> None:
+    bag = write_bag(tmp_path / "bag", random_frames(20, Modality.DEPTH))
+    findings = list(doctor.examine_bag(bag, Modality.DEPTH))
+    assert [f.value for f in findings] == ["20 frames, 20 with both images"]
+    shown = CliRunner().invoke(build_app(sdstrack_ros.commands), ["doctor", "--bag", str(bag)])
+    assert shown.exit_code == 0
