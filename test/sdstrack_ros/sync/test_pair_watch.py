@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,45 +9,14 @@ import pytest
 
 from ckd_core.frame import Modality
 from sdstrack_ros.bags.frames import BagFrame, BagTopics, read_bag_frames
-from sdstrack_ros.bags.storage import EVENT_PACKET, IMAGE, open_bag, typestore
+from sdstrack_ros.bags.storage import EVENT_PACKET, open_bag, typestore
 from sdstrack_ros.messages.stamps import NS_PER_S
 from sdstrack_ros.sync.types import SyncConfig
+from testkit.bag_cameras import AUX, RGB, T0_S, Camera, record
 from testkit.bag_scenes import custom_bag
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-T0_S = 1_700_000_000.0
-RGB, AUX = "/color", "/aux"
-
-
-@dataclass(frozen=True)
-class Camera:
-    """One source of images: it stamps by the recording's clock plus `clock_s`, and is recorded `late_s` after it."""
-
-    topic: str
-    hz: float = 15.0
-    clock_s: float = 0.0
-    late_s: float = 0.0
-    phase_s: float = 0.0
-    frame_id: str = "cam"
-    size: tuple[int, int] = (16, 12)
-    encoding: str = "mono8"
-
-    def messages(self, seconds: float) -> list[tuple[str, str, int, Any]]:
-        found = []
-        for i in range(round(seconds * self.hz)):
-            taken_s = T0_S + self.phase_s + i / self.hz
-            at = round((taken_s + self.clock_s) * NS_PER_S)
-            width, height = self.size
-            wide = 2 if "16" in self.encoding else 1
-            types = typestore().types
-            stamp = types["builtin_interfaces/msg/Time"](at // NS_PER_S, at % NS_PER_S)
-            header = types["std_msgs/msg/Header"](stamp, self.frame_id)
-            data = np.zeros(width * height * wide, np.uint8)
-            image = types[IMAGE](header, height, width, self.encoding, 0, width * wide, data)
-            found.append((self.topic, IMAGE, round((taken_s + self.late_s) * NS_PER_S), image))
-        return found
 
 
 def read(
@@ -60,15 +28,14 @@ def read(
     **options: Any,
 ) -> tuple[list[BagFrame], str]:
     """The frames of a recording of these cameras, and what is said about it."""
-    messages = sorted((m for camera in cameras for m in camera.messages(seconds)), key=lambda m: m[2])
     remarks: list[str] = []
-    with open_bag(custom_bag(path, messages)) as bag:
+    with open_bag(record(path, *cameras, seconds=seconds)) as bag:
         topics = BagTopics(RGB, AUX)
         frames = list(read_bag_frames(bag, topics, modality, config, on_remark=remarks.append, **options))
     return frames, "\n".join(remarks)
 
 
-COLOR, DEPTH = Camera(RGB), Camera(AUX, encoding="16UC1")
+COLOR, DEPTH = Camera(RGB), Camera(AUX, encoding="16UC1")  # grey, and small
 
 
 @pytest.mark.parametrize(
