@@ -7,6 +7,7 @@ import importlib.metadata
 import importlib.util
 import os
 import platform
+import re
 import shutil
 import sys
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING
 from xml.etree import ElementTree as ET
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from ckd_core.frame import Modality
 
@@ -26,6 +27,9 @@ SHM_FOLDER = Path("/dev/shm")  # noqa: S108 - where Fast DDS keeps its segments
 # Humble and Jazzy name their files by the first, Kilted and later by the second; sem. files are the ports' locks.
 SHM_PREFIXES = ("fastrtps_", "fastdds_", "sem.fastrtps_", "sem.fastdds_")
 SHM_FREE_BYTES = 128 * 1024 * 1024
+LOCKS = Path("/proc/locks")
+RECEIVE_BUFFER = Path("/proc/sys/net/core/rmem_max")
+RECEIVE_BUFFER_BYTES = 32 * 1024 * 1024  # as much as the segment of Fast DDS
 SHIPPED_MODELS = ("sdstrack_m256", "sdstrack_s128", "ckd_s128")
 MESSAGE_PACKAGES = ("sensor_msgs", "vision_msgs", "diagnostic_msgs", "visualization_msgs", "lifecycle_msgs")
 PROFILE_VARIABLES = ("FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE")
@@ -216,6 +220,12 @@ def _rmw() -> str:
 
 def _fast_dds() -> Iterator[Finding]:
     rmw = _rmw()
+    if "cyclonedds" in rmw:
+        yield _receive_buffer()
+    if "zenoh" in rmw:
+        yield Finding(
+            "Zenoh router", "not looked for", "nodes find each other by it: ros2 run rmw_zenoh_cpp rmw_zenohd"
+        )
     if "fastrtps" not in rmw:
         yield Finding("Fast DDS profile", "not used", f"{rmw} has its own settings" if rmw else "no rclpy")
         return
@@ -235,6 +245,19 @@ def _fast_dds() -> Iterator[Finding]:
             yield Finding(name, f"{path}: segment {segment} bytes", "too small for images", advice)
         else:
             yield Finding(name, f"{path}: segment {segment} bytes", "large enough for images")
+
+
+def _receive_buffer() -> Finding:
+    """How much of an image the kernel keeps while a process is busy: Cyclone DDS sends images by UDP."""
+    size = int(RECEIVE_BUFFER.read_text()) if RECEIVE_BUFFER.is_file() else 0
+    if size >= RECEIVE_BUFFER_BYTES:
+        return Finding("receive buffer", f"{size} bytes", "large enough for images")
+    return Finding(
+        "receive buffer",
+        f"{size} bytes",
+        "images may be lost at 30 Hz",
+        f"sudo sysctl -w net.core.rmem_max={RECEIVE_BUFFER_BYTES}, and set CYCLONEDDS_URI (docs/robots.md)",
+    )
 
 
 def shared_memory_segment(profile: Path) -> int | None:
@@ -257,15 +280,44 @@ def _shared_memory() -> Iterator[Finding]:
     if rmw and "fastrtps" not in rmw:
         yield Finding(str(place), f"{free >> 20} MiB free", f"{rmw} has its own settings")
         return
-    files = [path.name for path in place.iterdir() if path.name.startswith(SHM_PREFIXES)]
+    files = [path for path in place.iterdir() if path.name.startswith(SHM_PREFIXES)]
+    left = left_behind(files, LOCKS.read_text() if LOCKS.is_file() else "")
     low = free < SHM_FREE_BYTES
-    patterns = " ".join(f"{place}/{start}*" for start in SHM_PREFIXES if any(name.startswith(start) for name in files))
-    remedy = f"; while no ROS process runs: rm {patterns}" if patterns else ""
+    starts = [start for start in SHM_PREFIXES if any(path.name.startswith(start) for path in files)]
+    remedy = f"; while no ROS process runs: rm {' '.join(f'{place}/{start}*' for start in starts)}" if files else ""
     advice = f"free space in {place}: {SHM_FREE_BYTES >> 20} MiB are needed{remedy}" if low else ""
     meaning = "too little" if low else "enough"
-    if files and not low:
-        meaning += "; `fastdds shm clean` removes the files that no process uses"
-    yield Finding(str(place), f"{free >> 20} MiB free, {len(files)} Fast DDS files", meaning, advice)
+    if left and not low:
+        meaning += "; `fastdds shm clean` removes what killed processes have left behind"
+    used = sum(path.stat().st_blocks * 512 for path in left if path.exists())
+    behind = f", {len(left)} of them left behind ({used >> 20} MiB)" if left else ""
+    yield Finding(str(place), f"{free >> 20} MiB free, {len(files)} Fast DDS files{behind}", meaning, advice)
+
+
+def left_behind(files: Sequence[Path], locks: str) -> list[Path]:
+    """Return the files of Fast DDS that no process uses.
+
+    The files of one segment, or of one port, have one name and several endings. A process that uses them holds a lock
+    on one of them.
+
+    Args:
+        files: all of them.
+        locks: text of /proc/locks, which has a lock's file as MAJOR:MINOR:INODE, the first two in hexadecimal.
+    """
+    held = {fields[5] for line in locks.splitlines() if len(fields := line.replace("-> ", "").split()) > 5}
+    groups: dict[str, list[Path]] = {}
+    used = set()
+    for path in files:
+        name = re.sub(r"^sem\.|_(el|sl|mutex)$", "", path.name)
+        groups.setdefault(name, []).append(path)
+        try:
+            about = path.stat()
+        except OSError:  # gone since the folder was listed: its process is alive
+            used.add(name)
+            continue
+        if f"{os.major(about.st_dev):02x}:{os.minor(about.st_dev):02x}:{about.st_ino}" in held:
+            used.add(name)
+    return [path for name, group in groups.items() if name not in used for path in group]
 
 
 def _images() -> Iterator[Finding]:

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import fcntl
 import importlib.util
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -13,6 +16,7 @@ from sdstrack_ros import doctor
 from sdstrack_ros.bags.storage import IMAGE
 from sdstrack_ros.bags.writer import write_bag
 from testkit.bag_scenes import custom_bag, image_message, random_frames
+from testkit.ros_processes import private_domain, ros_environment, start_process
 
 ROOT = Path(__file__).parents[2]
 
@@ -63,29 +67,103 @@ def test_full_shared_memory_is_a_fault(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("prefix", ["fastrtps", "fastdds"])  # Humble and Jazzy; Kilted and later
-def test_files_of_every_fast_dds_are_counted(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, prefix: str) -> None:
-    for number in range(25):
-        (tmp_path / f"{prefix}_{number:016x}").touch()
-        (tmp_path / f"{prefix}_{number:016x}_el").touch()
+def test_the_page_tells_left_over_segments_from_those_in_use(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, prefix: str
+) -> None:
+    def segment(number: int) -> Path:
+        (tmp_path / f"{prefix}_{number:016x}").write_bytes(b"1" * 100_000)
+        lock = tmp_path / f"{prefix}_{number:016x}_el"
+        lock.touch()
+        return lock
+
+    for number in range(50):
+        segment(number)
+    (tmp_path / f"sem.{prefix}_port7411_mutex").touch()
     (tmp_path / "pulse-shm-1").touch()
     monkeypatch.setattr(doctor, "SHM_FOLDER", tmp_path)
-    enough = finding(doctor.examine(), str(tmp_path))
-    assert "50 Fast DDS files" in enough.value
-    assert "fastdds shm clean" in enough.meaning
-    assert not enough.is_fault
-    monkeypatch.setattr(doctor, "SHM_FREE_BYTES", 1 << 60)
-    assert finding(doctor.examine(), str(tmp_path)).advice.endswith(f": rm {tmp_path}/{prefix}_*")
+    with segment(99).open() as alive:
+        fcntl.flock(alive, fcntl.LOCK_EX)  # as Fast DDS does it
+        enough = finding(doctor.examine(), str(tmp_path))
+        assert enough.value.endswith("103 Fast DDS files, 101 of them left behind (4 MiB)")
+        assert enough.meaning == "enough; `fastdds shm clean` removes what killed processes have left behind"
+        assert not enough.is_fault
+        page = CliRunner().invoke(build_app(sdstrack_ros.commands), ["doctor"], env={"COLUMNS": "400"}).output
+        assert "101 of them left behind (4 MiB)" in page
+        monkeypatch.setattr(doctor, "SHM_FREE_BYTES", 1 << 60)
+        advice = finding(doctor.examine(), str(tmp_path)).advice
+        assert advice.endswith(f"; while no ROS process runs: rm {tmp_path}/{prefix}_* {tmp_path}/sem.{prefix}_*")
+
+
+NODE = """
+import rclpy
+rclpy.init()
+node = rclpy.create_node("short_lived")
+print("up", flush=True)
+input()
+"""
+
+
+@pytest.mark.ros
+def test_the_segments_of_a_killed_process_are_left_behind_and_those_of_a_living_one_are_not(tmp_path: Path) -> None:
+    def files() -> set[Path]:
+        return {path for path in doctor.SHM_FOLDER.iterdir() if path.name.startswith(doctor.SHM_PREFIXES)}
+
+    def left() -> set[Path]:
+        return set(doctor.left_behind(sorted(own), doctor.LOCKS.read_text()))
+
+    if "fastrtps" not in doctor._rmw():
+        pytest.skip("another middleware has no such files")
+    with private_domain() as domain:
+        process = start_process(
+            [sys.executable, "-c", NODE],
+            ros_environment(domain, tmp_path),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
+        with process:
+            before = files()
+            assert process.stdout is not None
+            assert process.stdout.readline() == b"up\n"
+            inodes = locks_of(process.pid)
+            locked = {path for path in files() if path.stat().st_ino in inodes}
+            own = locked | {path for path in files() - before if f"{path.name}_el" in {lock.name for lock in locked}}
+            assert own
+            assert not left()
+            process.kill()
+        try:
+            assert left() == {path for path in own if path.exists()}
+            assert left()
+        finally:
+            for path in own:
+                path.unlink(missing_ok=True)
+
+
+def locks_of(pid: int) -> set[int]:
+    """Inodes of the files on which a process holds a lock."""
+    fields = (line.split() for line in doctor.LOCKS.read_text().splitlines())
+    return {int(words[5].rpartition(":")[2]) for words in fields if words[4] == str(pid)}
 
 
 @pytest.mark.parametrize("rmw", ["rmw_zenoh_cpp", "rmw_cyclonedds_cpp"])
-def test_another_middleware_needs_neither_profile_nor_segments(monkeypatch: pytest.MonkeyPatch, rmw: str) -> None:
+def test_another_middleware_needs_neither_profile_nor_segments(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, rmw: str
+) -> None:
     monkeypatch.setattr("rclpy.utilities.get_rmw_implementation_identifier", lambda: rmw)
     monkeypatch.setattr(doctor, "SHM_FREE_BYTES", 1 << 60)
+    monkeypatch.setattr(doctor, "RECEIVE_BUFFER", tmp_path / "rmem_max")
+    (tmp_path / "rmem_max").write_text("33554432\n")
     findings = doctor.examine()
     assert finding(findings, "RMW").value == rmw
     for subject in ("Fast DDS profile", "/dev/shm"):
         assert finding(findings, subject).meaning == f"{rmw} has its own settings"
     assert not [item for item in findings if item.is_fault]
+    if "zenoh" in rmw:
+        assert "rmw_zenohd" in finding(findings, "Zenoh router").meaning
+        return
+    (tmp_path / "rmem_max").write_text("212992\n")
+    buffer = finding(doctor.examine(), "receive buffer")
+    assert (buffer.value, buffer.meaning) == ("212992 bytes", "images may be lost at 30 Hz")
+    assert "net.core.rmem_max=33554432" in buffer.advice
 
 
 def test_damaged_weights_are_a_fault(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
