@@ -15,7 +15,7 @@ from ckd_core.text import shown
 from sdstrack_ros.messages.camera import MAX_FRAME_ID, CameraError, PinholeCamera
 from sdstrack_ros.messages.stamps import NS_PER_S, stamp_of
 from sdstrack_ros.node.faults import guarded
-from sdstrack_ros.node.qos import on_incompatible, sensor_qos
+from sdstrack_ros.node.qos import sensor_qos, subscribe
 from sdstrack_ros.node.silence import CAMERA_INFO, SilenceWatch, Stream
 from sdstrack_ros.sync.filters import synchronize
 from sdstrack_ros.sync.frame_builder import FrameBuilder, Rejection, aux_homography, sync_config
@@ -159,9 +159,8 @@ class ImageTopics:
         type_name = f"{kind.__module__.partition('.')[0]}/msg/{kind.__name__}"
         self.silence.watch(Stream(name, resolved, type_name, qos))
         self._topics[name] = resolved
-        events = on_incompatible(lambda: self._on_incompatible_qos(name))
         self._subscriptions.append(
-            self._node.create_subscription(kind, resolved, callback, qos, event_callbacks=events)
+            subscribe(self._node, kind, resolved, callback, qos, lambda: self._on_incompatible_qos(name))
         )
 
     @guarded("incompatible QoS")

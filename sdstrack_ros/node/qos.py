@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 
 try:
-    from rclpy.event_handler import SubscriptionEventCallbacks
+    from rclpy.event_handler import SubscriptionEventCallbacks, UnsupportedEventTypeError
 except ImportError:
-    # Humble keeps the same class here.
-    from rclpy.qos_event import SubscriptionEventCallbacks
+    # Humble keeps the same classes here.
+    from rclpy.qos_event import SubscriptionEventCallbacks, UnsupportedEventTypeError
 
 from ckd_core.text import shown
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from rclpy.node import Node
 
-__all__ = ["NOT_NAMED_YET", "describe", "on_incompatible", "sensor_qos", "several_publishers", "why_silent"]
+__all__ = ["NOT_NAMED_YET", "describe", "sensor_qos", "several_publishers", "subscribe", "why_silent"]
 
 # The publishers of a topic are discovered a moment before their nodes.
 MAX_NAMED = 4
@@ -33,9 +33,24 @@ def sensor_qos(reliability: str, depth: int) -> QoSProfile:
     return QoSProfile(depth=depth, reliability=policy)
 
 
-def on_incompatible(callback: Callable[[], object]) -> Any:
-    """Return event callbacks that call `callback` when a publisher offers less than the subscription asks for."""
-    return SubscriptionEventCallbacks(incompatible_qos=lambda _: callback())
+def subscribe(
+    node: Node,
+    kind: Any,
+    topic: str,
+    callback: Callable[[Any], None],
+    qos: QoSProfile,
+    on_incompatible: Callable[[], object],
+) -> Any:
+    """Return a subscription that calls `on_incompatible` when a publisher offers less than it asks for.
+
+    A middleware that does not report that is served without: silence is named all the same.
+    """
+    try:
+        events = SubscriptionEventCallbacks(incompatible_qos=lambda _: on_incompatible())
+        return node.create_subscription(kind, topic, callback, qos, event_callbacks=events)
+    except UnsupportedEventTypeError:
+        none = SubscriptionEventCallbacks(use_default_callbacks=False)
+        return node.create_subscription(kind, topic, callback, qos, event_callbacks=none)
 
 
 def describe(qos: QoSProfile) -> str:

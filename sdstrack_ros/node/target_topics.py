@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from geometry_msgs.msg import Point, PointStamped
+from rclpy.qos import QoSProfile
 from sensor_msgs.msg import RegionOfInterest
 from std_msgs.msg import String
 from vision_msgs.msg import Detection2D, Detection2DArray
@@ -15,7 +16,7 @@ from ckd_core.frame import BoundingBox
 from ckd_core.text import shown
 from sdstrack_ros.messages.stamps import stamp_of
 from sdstrack_ros.node.faults import FaultLog, guarded
-from sdstrack_ros.node.qos import on_incompatible, sensor_qos
+from sdstrack_ros.node.qos import sensor_qos, subscribe
 from sdstrack_ros.tracking.target_requests import (
     MAX_ID_CHARACTERS,
     BoxRequest,
@@ -87,8 +88,10 @@ class TargetTopics:
     def _subscribe(self, kind: Any, name: str, callback: Callable[[Any], None]) -> Any:
         """Subscribe reliably, because a single request must not get lost; report a publisher that does not offer it."""
         unfit = f"a publisher offers best effort; one request must not get lost, publish ~/{name} reliably"
-        events = on_incompatible(lambda: self.faults.record(f"QoS of {name}", unfit))
-        return self._node.create_subscription(kind, f"~/{name}", callback, REQUEST_QUEUE, event_callbacks=events)
+        qos = QoSProfile(depth=REQUEST_QUEUE)
+        return subscribe(
+            self._node, kind, f"~/{name}", callback, qos, lambda: self.faults.record(f"QoS of {name}", unfit)
+        )
 
     def destroy(self) -> None:
         """Remove the topics; the mirror image of creation."""
