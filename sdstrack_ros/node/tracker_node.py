@@ -246,6 +246,22 @@ def usage() -> str:
     )
 
 
+def make_executor(node: TrackerNode) -> Any:
+    """Return the executor that the parameter of that name asks for.
+
+    EventsExecutor of Jazzy: callbacks, lifecycle services, QoS events and timers work; `wake()` does not end a
+    `spin_once`, so a signal is noticed within `SPIN_S`.
+    """
+    if node.settings.executor == "events":
+        try:
+            from rclpy.experimental import EventsExecutor
+        except ImportError as error:
+            node.get_logger().warning(f"executor 'events' is not in this rclpy ({error}); 'single' is used")
+        else:
+            return EventsExecutor()
+    return SingleThreadedExecutor()
+
+
 def main(args: list[str] | None = None) -> int:
     """Run the node until SIGINT or SIGTERM; returns the exit status, 0 after either."""
     words = sys.argv[1:] if args is None else args
@@ -256,7 +272,7 @@ def main(args: list[str] | None = None) -> int:
     steady_heap()
     rclpy.init(args=args, signal_handler_options=rclpy.signals.SignalHandlerOptions.NO)
     node = TrackerNode()
-    executor = SingleThreadedExecutor()
+    executor = make_executor(node)
     executor.add_node(node)
     stop = False
 
@@ -283,7 +299,7 @@ def main(args: list[str] | None = None) -> int:
     return 0
 
 
-def _spin_once(executor: SingleThreadedExecutor, node: TrackerNode) -> None:
+def _spin_once(executor: Any, node: TrackerNode) -> None:
     try:
         executor.spin_once(timeout_sec=SPIN_S)
     except ExternalShutdownException:

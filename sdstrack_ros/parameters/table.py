@@ -37,6 +37,12 @@ class Settings:
     strict_device: bool = row(False, "Model", "Fail to configure instead of falling back to another device.")
     threads: int = row(0, "Model", "CPU threads for the network; 0 leaves the number to the library.", low=0, high=256)
     autostart: bool = row(False, "Model", "Configure and activate at startup, for use without a lifecycle manager.")
+    executor: str = row(
+        "single",
+        "Model",
+        "What runs the callbacks, chosen at startup: rclpy's SingleThreadedExecutor or experimental EventsExecutor.",
+        choices=("single", "events"),
+    )
 
     confidence: bool = row(
         True,
