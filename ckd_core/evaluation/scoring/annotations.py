@@ -58,7 +58,8 @@ def read_truths(path: Path | str, rule: BenchmarkRule, attributes: Path | None =
 
     Args:
         path: Folder or archive with `SEQUENCE.txt`, with folders SEQUENCE that hold the benchmark's own files, or a
-            toolkit's `annos` (`gt_rect/SEQUENCE.txt`, and `absent/SEQUENCE.txt` where 1 means absent).
+            toolkit's `annos` (`gt_rect/SEQUENCE.txt`, and `absent/SEQUENCE.txt` where 1 means absent); or the folder
+            of a single sequence.
         rule: The benchmark's protocol.
         attributes: See `read_attributes`.
 
@@ -70,6 +71,9 @@ def read_truths(path: Path | str, rule: BenchmarkRule, attributes: Path | None =
         raise ResultsError(f"no file or folder {path}; expected annotations")
     texts = read_texts(path)
     files = _collect(texts, rule)
+    alone = files.pop("", None)
+    if alone is not None:  # the folder is itself a sequence: named as a benchmark of it names its results
+        files[path.resolve().name if path.is_dir() else path.stem] = alone
     if not any(entry.main for entry in files.values()):
         files = {file.stem: _TruthFiles(main=text) for file, text in texts.items() if file.suffix == ".txt"}
     marks = read_attributes(attributes) if attributes else {}

@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 import ckd_core.commands
 from ckd_core.cli import build_app
+from ckd_core.data.datasets import open_dataset
 from ckd_core.evaluation.scoring.annotations import LASHER_ATTRIBUTES, find_truth, read_attributes, read_truths
 from ckd_core.evaluation.scoring.archives import ResultsError
 from ckd_core.evaluation.scoring.raw_results import read_results
@@ -159,6 +160,20 @@ def test_annotations_are_read_from_folders_and_from_files(tmp_path: Path) -> Non
     (tmp_path / "empty").mkdir()
     with pytest.raises(ResultsError, match=r"expected SEQUENCE\.txt files, or SEQUENCE/visible\.txt"):
         read_truths(tmp_path / "empty", get_rule("rgbt234"))
+
+
+def test_the_folder_of_a_single_sequence_is_named_as_a_benchmark_names_it(tmp_path: Path) -> None:
+    root = write(tmp_path / "scene", groundtruth=ROWS)
+    (truth,) = read_truths(root, get_rule("folder"))
+    assert (truth.name,) == open_dataset("folder", root).names == ("scene",)
+    with zipfile.ZipFile(tmp_path / "packed.zip", "w") as archive:
+        archive.write(root / "groundtruth.txt", "groundtruth.txt")
+    (truth,) = read_truths(tmp_path / "packed.zip", get_rule("folder"))
+    assert truth.name == "packed"
+    write(tmp_path / "results", scene=ROWS)
+    options = ["score", str(tmp_path / "results"), "--benchmark", "folder", "--truth", str(root)]
+    done = CliRunner().invoke(build_app(ckd_core.commands), options)
+    assert done.exit_code == 0, done.output
 
 
 def test_attributes_are_read_in_both_forms(tmp_path: Path) -> None:
