@@ -8,13 +8,14 @@ import numpy as np
 
 from ckd_core.frame import BoundingBox, Modality, MultiModalFrame
 from ckd_core.tracking.result import TrackResult, TrackState
-from sdstrack_ros.bags.frames import BagTopics
+from sdstrack_ros.bags.frames import BagTopics, choose_topics, read_bag_frames
 from sdstrack_ros.bags.scoring import BagInput, bag_input
-from sdstrack_ros.bags.storage import IMAGE, typestore
+from sdstrack_ros.bags.storage import IMAGE, open_bag, typestore
 from sdstrack_ros.messages.stamps import NS_PER_S
 from sdstrack_ros.sync.types import SyncConfig
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 COUNT, SIDE, SPEED = 40, 20, 4
@@ -37,6 +38,20 @@ def random_frames(count: int = 8, modality: Modality = Modality.THERMAL, aux_typ
         aux = (rng.integers(0, 256, shape) * (37.5 if kind.kind == "f" else 1)).astype(kind)
         frames.append(MultiModalFrame(i / 30, rgb, aux, modality))
     return frames
+
+
+def read_frames(
+    bag: Path | str,
+    modality: Modality,
+    topics: BagTopics | None = None,
+    config: SyncConfig | None = None,
+    **options: Any,
+) -> Iterator[MultiModalFrame]:
+    """Open a recording and yield its frames; `options` are further arguments of `read_bag_frames`."""
+    with open_bag(bag) as recording:
+        complete = choose_topics(recording, modality, topics)
+        for frame in read_bag_frames(recording, complete, modality, config, **options):
+            yield frame.frame
 
 
 def same_images(a: MultiModalFrame, b: MultiModalFrame) -> bool:

@@ -6,9 +6,8 @@ so the same recording gives the same frames every time.
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ckd_core.frame import Modality, MultiModalFrame
 from sdstrack_ros.bags.storage import (
@@ -19,7 +18,6 @@ from sdstrack_ros.bags.storage import (
     Bag,
     BagError,
     BagTopic,
-    open_bag,
 )
 from sdstrack_ros.messages.event_window import EventDecodeError
 from sdstrack_ros.messages.stamps import NS_PER_S, stamp_of
@@ -30,13 +28,11 @@ from sdstrack_ros.sync.types import SyncConfig, SyncCounters, SyncedSet
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
     import numpy as np
     from numpy.typing import NDArray
 
 
-logger = logging.getLogger(__name__)
 REMARK_FRAMES = 10  # colour frames after which pairing is judged again
 _COLOR_WORDS = ("color", "colour", "rgb", "visible", "left")
 _AUX_WORDS = {
@@ -210,30 +206,3 @@ def read_bag_frames(
 def _report(on_reject: Callable[[Rejection], object] | None, rejection: Rejection) -> None:
     if on_reject is not None:
         on_reject(rejection)
-
-
-def read_frames(
-    bag: Path | str,
-    modality: Modality,
-    topics: BagTopics | None = None,
-    config: SyncConfig | None = None,
-    **options: Any,
-) -> Iterator[MultiModalFrame]:
-    """Open a recording and yield its frames.
-
-    Args:
-        bag: rosbag2 folder, or a single .mcap or .db3 file.
-        modality: of the auxiliary camera.
-        topics: what to read; topics that are not named are found as in `choose_topics`.
-        config: of the synchronizer; None takes its defaults.
-        options: further arguments of `read_bag_frames`.
-
-    Raises:
-        BagError: the recording cannot be read, or its topics cannot be found.
-    """
-    with open_bag(bag) as recording:
-        for remark in recording.remarks:
-            logger.warning("%s: %s", bag, remark)
-        complete = choose_topics(recording, modality, topics)
-        for frame in read_bag_frames(recording, complete, modality, config, **options):
-            yield frame.frame

@@ -7,10 +7,9 @@ import pytest
 
 from ckd_core.frame import Modality
 from sdstrack_ros.bags import storage
-from sdstrack_ros.bags.frames import read_frames
 from sdstrack_ros.bags.storage import IMAGE, BagError, typestore
 from sdstrack_ros.bags.writer import write_bag
-from testkit.bag_scenes import custom_bag, random_frames
+from testkit.bag_scenes import custom_bag, random_frames, read_frames
 
 
 def test_a_recording_without_metadata_is_read_from_its_only_file(tmp_path: Path) -> None:

@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 
 from ckd_core.frame import Modality
 from sdstrack_ros.bags import storage_files
-from sdstrack_ros.bags.frames import read_frames
 from sdstrack_ros.bags.storage import BagError, open_bag
 from sdstrack_ros.bags.storage_files import unpack_message
 from testkit.bag_faults import BROKEN, COMPRESSIONS, STORAGES, TOPICS, WHOLE, Recipe, make_recording
+from testkit.bag_scenes import read_frames
 
 NAMES = ("bag", "with space", "a#b", "50%25", "what?x=1", "größe 漢字", "mode=ro&immutable")
 
