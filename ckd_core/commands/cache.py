@@ -22,7 +22,7 @@ def command(
     import torch
 
     from ckd_core.data.real.features import FeatureSource, cached, write_cache
-    from ckd_core.models.sdstrack_small import StemNetwork
+    from ckd_core.models.stem_network import StemNetwork
     from ckd_core.settings import read_settings
     from ckd_core.training.build import build_network
     from ckd_core.training.config import TrainSettings

@@ -48,12 +48,15 @@ class WeightsFileError(TrackingError):
 class ModelMetadata:
     """What a weight file says about itself.
 
-    model: name in the registry, or `ostrack_b256` / `droptrack_b256` for weights that only start a training.
-    modalities: values of `Modality` that the weights were trained for; empty where that has no meaning.
-    config: fields of the network's configuration. source: where the weights come from, for people.
-    sha256: over all of this and the tensors; filled in when the file is written.
-    tracking: what a tracker must know about the weights: `thresholds` (see `tracking.confidence.Thresholds`, written by
-        sdstrack calibrate) and `published_geometry` (whether they were trained on the published crops; true if absent).
+    Attributes:
+        model: Name in the registry, or `ostrack_b256` / `droptrack_b256` for weights that only start a training.
+        modalities: Values of `Modality` that the weights were trained for; empty where that has no meaning.
+        source: Where the weights come from, for people.
+        config: Fields of the network's configuration.
+        sha256: Over all of this and the tensors; filled in when the file is written.
+        tracking: What a tracker must know about the weights: `thresholds` (see `tracking.confidence.Thresholds`,
+            written by sdstrack calibrate) and `published_geometry` (whether they were trained on the published crops;
+            true if absent).
     """
 
     model: str

@@ -40,10 +40,17 @@ class CKDError(TrackingError):
 class CKDTraining(NamedTuple):
     """Training forward of students and teachers.
 
-    fused, teacher_rgb, teacher_aux: maps of the three heads.
-    student_rgb, student_aux, teacher_rgb_blocks, teacher_aux_blocks: output [B, template + n, width] of every block.
-    removed: per joint elimination, search-grid positions [B, k] in falling order of attention; the same for all four.
-    keep_mask: [B, search tokens] bool, True = token that the students saw; None = all.
+    Attributes:
+        fused: Maps of the students' common head.
+        teacher_rgb: Maps of the colour teacher's head.
+        teacher_aux: Maps of the auxiliary teacher's head.
+        student_rgb: Output [B, template + n, width] of every block.
+        student_aux: The same of the auxiliary student.
+        teacher_rgb_blocks: The same of the colour teacher.
+        teacher_aux_blocks: The same of the auxiliary teacher.
+        removed: Per joint elimination, search-grid positions [B, k] in falling order of attention; the same for all
+            four.
+        keep_mask: [B, search tokens] bool, True = token that the students saw; None = all.
     """
 
     fused: HeadOutput
@@ -254,7 +261,9 @@ def require_teachers(network: TrackingNetwork) -> None:
 def joint_order(rows: list[Tensor], ranking: Ranking) -> Tensor:
     """Search tokens [B, n] in falling order of the element-wise maximum of both modalities' attention rows.
 
-    rows: [B, heads, queries, n] of both, or one tensor with colour and auxiliary on the first axis.
+    Args:
+        rows: [B, heads, queries, n] of both, or one tensor with colour and auxiliary on the first axis.
+        ranking: Which queries count, and how much.
     """
     rgb, aux = torch.cat(rows).chunk(2)
     return search_scores(torch.maximum(rgb, aux), ranking).argsort(dim=1, descending=True)

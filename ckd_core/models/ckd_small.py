@@ -13,7 +13,9 @@ import torch
 from ckd_core.models.ckd import CKDError, CKDTraining, require_teachers
 from ckd_core.models.config import CKDSmallConfig
 from ckd_core.models.layers.head import CenterHead
-from ckd_core.models.sdstrack_small import StemNetwork, StreamEncoder, expect_few_targets
+from ckd_core.models.layers.streams import expect_few_targets
+from ckd_core.models.sdstrack_small import StreamEncoder
+from ckd_core.models.stem_network import StemNetwork
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -46,7 +48,7 @@ class CKDSmall(StemNetwork):
             expect_few_targets(self.box_head_i)
 
     def _stems(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        rgb, aux = self.stem(torch.cat((images[:, :3], images[:, 3:]))).chunk(2)
+        rgb, aux = self.stem_features(images).chunk(2)
         return rgb, aux
 
     def _embed(self, template: Tensor) -> Tensor:

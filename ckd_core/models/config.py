@@ -18,22 +18,28 @@ class ConfigError(TrackingError):
 class NetworkConfig:
     """Shapes and token elimination, common to all networks.
 
-    template_size, search_size: side of the square crops in pixels; multiples of `stride`.
-    template_factor, search_factor: side of a crop as a multiple of sqrt(w * h) of the box it is cut around.
-    square_boxes: a crop is these factors times the box's own width and height instead, and squeezed into its square, so
-        that every box looks square in a crop around it and a size is learnt as a factor of the box's own.
-    stride: pixels that a token (and a cell of the score map) covers in each direction.
-    width: channels of a token. depth: number of transformer blocks. heads: attention heads; divides `width`.
-    mlp_ratio: hidden channels of a block's MLP as a multiple of `width`.
-    drop_path: stochastic depth of the last block; rises linearly from 0 at the first one. Training only.
-    head_channels: channels after the first convolution of each head tower; halves three times, so a multiple of 8.
-    ce_blocks: blocks in which candidate elimination drops search tokens; empty = no elimination.
-    ce_keep: share of the search tokens that an elimination keeps (rounded up); in (0, 1].
-    template_mask: which template tokens rank the search tokens where a call has no mask:
-        `all`, `ctr_point` (the centre cell), `ctr_rec` (the centre 2 x 2) or `gt_box` (every call needs a mask, see
-         `layers.elimination.box_template_mask`).
-    exact_convolutions: this many first convolutions compute in float32 in every engine, because rounding them would
-        move boxes by more than a precision may; a constant of the family.
+    Attributes:
+        exact_convolutions: This many first convolutions compute in float32 in every engine, because rounding them would
+            move boxes by more than a precision may; a constant of the family.
+        template_size: Side of the square template crop in pixels; a multiple of `stride`.
+        search_size: The same of the search crop.
+        template_factor: Side of the template crop as a multiple of sqrt(w * h) of the box it is cut around.
+        search_factor: The same of the search crop.
+        square_boxes: A crop is these factors times the box's own width and height instead, and squeezed into its
+            square, so that every box looks square in a crop around it and a size is learnt as a factor of the box's
+            own.
+        stride: Pixels that a token (and a cell of the score map) covers in each direction.
+        width: Channels of a token.
+        depth: Number of transformer blocks.
+        heads: Attention heads; divides `width`.
+        mlp_ratio: Hidden channels of a block's MLP as a multiple of `width`.
+        drop_path: Stochastic depth of the last block; rises linearly from 0 at the first one. Training only.
+        head_channels: Channels after the first convolution of each head tower; halves three times, so a multiple of 8.
+        ce_blocks: Blocks in which candidate elimination drops search tokens; empty = no elimination.
+        ce_keep: Share of the search tokens that an elimination keeps (rounded up); in (0, 1].
+        template_mask: Which template tokens rank the search tokens where a call has no mask: `all`, `ctr_point` (the
+            centre cell), `ctr_rec` (the centre 2 x 2) or `gt_box` (every call needs a mask, see
+            `layers.elimination.box_template_mask`).
     """
 
     exact_convolutions: ClassVar[int] = 0
@@ -92,13 +98,15 @@ class NetworkConfig:
 class SDSTrackConfig(NetworkConfig):
     """SDSTrack: a frozen colour tracker, adapters for the auxiliary stream, four cross-modal stages.
 
-    adapter_ratio: hidden channels of an adapter as a share of `width`.
-    cross_blocks: blocks after which both modalities attend to each other; independent of `ce_blocks`.
-    mask_ratio: probability that the masked path of training blanks a colour token; an auxiliary token is blanked with
-        the same probability where the colour token was not.
-    rgb_mlp_drop_path: whether stochastic depth acts on the colour stream's MLP branch too. False is the published
-        training (its colour blocks drop only the attention branch); True is the symmetric rule of the paper's figure.
-    compact: built without the cross-modal adapters of blocks that have no cross-modal stage. They never run.
+    Attributes:
+        adapter_ratio: Hidden channels of an adapter as a share of `width`.
+        cross_blocks: Blocks after which both modalities attend to each other; independent of `ce_blocks`.
+        mask_ratio: Probability that the masked path of training blanks a colour token; an auxiliary token is blanked
+            with the same probability where the colour token was not.
+        rgb_mlp_drop_path: Whether stochastic depth acts on the colour stream's MLP branch too. False is the published
+            training (its colour blocks drop only the attention branch); True is the symmetric rule of the paper's
+            figure.
+        compact: Built without the cross-modal adapters of blocks that have no cross-modal stage. They never run.
     """
 
     adapter_ratio: float = 0.25
@@ -120,11 +128,12 @@ class CKDConfig(NetworkConfig):
 
     Elimination (`ce_blocks` not empty) is the joint one: one ranking for both modalities.
 
-    teachers: whether the two teachers and their heads exist; training needs them, tracking does not.
-    shared_student: one module serves as the student of both modalities.
-    mask_ratio: share of the students' search tokens blanked in training.
-    mask_probability: probability that a training sample is masked at all. The published code inverts both numbers for
-        probabilities strictly between 0 and 1 (no published configuration uses one); here they act as named.
+    Attributes:
+        teachers: Whether the two teachers and their heads exist; training needs them, tracking does not.
+        shared_student: One module serves as the student of both modalities.
+        mask_ratio: Share of the students' search tokens blanked in training.
+        mask_probability: Probability that a training sample is masked at all. The published code inverts both numbers
+            for probabilities strictly between 0 and 1 (no published configuration uses one); here they act as named.
     """
 
     ce_blocks: tuple[int, ...] = ()
@@ -140,24 +149,21 @@ class CKDConfig(NetworkConfig):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SDSTrackSmallConfig(NetworkConfig):
-    """Networks on a frozen stem. No transformer blocks and no elimination run here; `heads` and `mlp_ratio` are unused.
+class StemConfig(NetworkConfig):
+    """Networks on a frozen stem. No transformer blocks and no elimination run here; `heads` is unused.
 
-    width: channels of a template token: `width` - 96 trained ones and 96 of the frozen stem.
-    depth: residual stages of a stream after the correlation.
-    mix_channels: channels of those stages. adapter_ratio: hidden channels of an adapter as a share of its input's.
-    mask_ratio: probability that the masked path of training blanks a colour cell; an auxiliary cell is blanked with
-        the same probability where the colour cell was not.
+    Attributes:
+        width: Channels of a template token: `width` - 96 trained ones and 96 of the frozen stem.
+        depth: Residual stages of a stream after the correlation.
+        mix_channels: Channels of those stages.
+        adapter_ratio: Hidden channels of an adapter as a share of its input's.
+        mask_ratio: Probability that the masked path of training blanks a colour cell; an auxiliary cell is blanked
+            with the same probability where the colour cell was not.
     """
 
-    template_size: int = 64
-    search_size: int = 128
-    stride: int = 8
     exact_convolutions: ClassVar[int] = EXACT_CONVOLUTIONS
     width: int = 192
-    depth: int = 2
     heads: int = 1
-    mlp_ratio: float = 1.0
     drop_path: float = 0.0
     head_channels: int = 64
     ce_blocks: tuple[int, ...] = ()
@@ -172,12 +178,24 @@ class SDSTrackSmallConfig(NetworkConfig):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SDSTrackSmallConfig(StemConfig):
+    """Crops of 64 and 128 px around boxes of any shape; `mlp_ratio` is unused."""
+
+    template_size: int = 64
+    search_size: int = 128
+    stride: int = 8
+    depth: int = 2
+    mlp_ratio: float = 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CKDSmallConfig(SDSTrackSmallConfig):
     """As `SDSTrackSmallConfig`, but without adapters.
 
-    teachers: whether the two teachers and their heads exist; training needs them, tracking does not.
-    mask_ratio: share of the students' search cells blanked in training. mask_probability: probability that a sample
-        is masked at all.
+    Attributes:
+        mask_ratio: Share of the students' search cells blanked in training.
+        teachers: Whether the two teachers and their heads exist; training needs them, tracking does not.
+        mask_probability: Probability that a sample is masked at all.
     """
 
     mask_ratio: float = 0.25
@@ -186,44 +204,23 @@ class CKDSmallConfig(SDSTrackSmallConfig):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SDSTrackMediumConfig(NetworkConfig):
-    """A network on a frozen stem. No transformer blocks and no elimination run here; `heads` is unused.
+class SDSTrackMediumConfig(StemConfig):
+    """Crops of 128 and 256 px in which every box is square.
 
     Attributes:
-        width: Channels of a template token: `width` - 96 trained ones and 96 of the frozen stem.
-        depth: Residual stages of a stream after the correlation.
         mlp_ratio: Hidden channels of a stage as a multiple of `mix_channels`.
-        mix_channels: Channels of those stages.
         read_channels: Channels that a search cell reads from the template cells it resembles.
-        adapter_ratio: Hidden channels of an adapter as a share of its input's.
-        mask_ratio: Probability that the masked path of training blanks a colour cell; an auxiliary cell is blanked
-            with the same probability where the colour cell was not.
         channel_drop: Share of the stem's channels that training blanks, the same ones in both crops of a pair.
         feature_noise: Standard deviation of the noise that training adds to the whitened features of the stem.
     """
 
-    template_size: int = 128
-    search_size: int = 256
     square_boxes: bool = True
-    exact_convolutions: ClassVar[int] = EXACT_CONVOLUTIONS
-    width: int = 192
     depth: int = 3
-    heads: int = 1
     mlp_ratio: float = 2.0
-    drop_path: float = 0.0
-    head_channels: int = 64
-    ce_blocks: tuple[int, ...] = ()
     mix_channels: int = 96
     read_channels: int = 64
-    adapter_ratio: float = 0.25
-    mask_ratio: float = 0.3
     channel_drop: float = 0.15
     feature_noise: float = 0.15
-
-    @property
-    def trained_channels(self) -> int:
-        """Channels of the trained part of a token."""
-        return self.width - FROZEN_CHANNELS
 
 
 def _require(holds: bool, field: str, value: object, expected: str) -> None:

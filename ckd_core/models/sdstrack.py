@@ -30,7 +30,7 @@ from ckd_core.models.network import TrackingNetwork
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ckd_core.models.config import SDSTrackMediumConfig, SDSTrackSmallConfig
+    from ckd_core.models.config import StemConfig
 
 
 class TokenMasks(NamedTuple):
@@ -45,9 +45,13 @@ class TokenMasks(NamedTuple):
 class PathOutput(NamedTuple):
     """One path of a training forward.
 
-    head: its maps. stages: tokens [B, 2 * (template + n), width] after every cross-modal stage, colour first.
-    rgb_position, aux_position: per stage, search-grid position [B, n] of each search token, None before an elimination.
-    rgb_removed, aux_removed: per elimination, positions [B, k] in falling order of attention.
+    Attributes:
+        head: Its maps.
+        stages: Tokens [B, 2 * (template + n), width] after every cross-modal stage, colour first.
+        rgb_position: Per stage, search-grid position [B, n] of each colour search token; None before an elimination.
+        aux_position: The same of the auxiliary stream.
+        rgb_removed: Per elimination, positions [B, k] in falling order of attention.
+        aux_removed: The same of the auxiliary stream.
     """
 
     head: HeadOutput
@@ -238,7 +242,7 @@ class SDSTrack(TrackingNetwork):
 
 
 def draw_token_masks(
-    config: SDSTrackConfig | SDSTrackSmallConfig | SDSTrackMediumConfig,
+    config: SDSTrackConfig | StemConfig,
     batch: int,
     device: torch.device,
     generator: torch.Generator | None,

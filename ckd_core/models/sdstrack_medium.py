@@ -16,16 +16,17 @@ from torch import nn
 from ckd_core.models.config import SDSTrackMediumConfig
 from ckd_core.models.layers.head import EDGE, HeadOutput
 from ckd_core.models.layers.stem import COARSE_CHANNELS, FROZEN_CHANNELS, CoarseStem
-from ckd_core.models.sdstrack import SDSTrackTraining
-from ckd_core.models.sdstrack_small import (
+from ckd_core.models.layers.streams import (
     PRIOR_LOGIT,
     ConvAdapter,
     CrossStage,
-    SDSTrackStemNetwork,
+    align,
     aligning_index,
     conv_norm,
-    path_output,
+    similarities,
 )
+from ckd_core.models.sdstrack import SDSTrackTraining
+from ckd_core.models.stem_network import SDSTrackStemNetwork, path_output
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -119,26 +120,19 @@ class MediumEncoder(nn.Module):
         their features and places: a cell like the target's left edge shows where the box begins.
         """
         n, g = search.shape[0], self.grid
-        trained = search.shape[1] - FROZEN_CHANNELS
-        flat = search.flatten(2)  # [N, width, g * g]
-        trained_maps = template[..., :trained] @ flat[:, :trained]  # [N, n, g * g]
-        frozen_maps = template[..., trained:] @ flat[:, trained:]
+        trained_maps, frozen_maps = similarities(template, search)
         similar = torch.stack((trained_maps, frozen_maps), dim=1)  # [N, 2, n, g * g]
         best = similar.index_select(2, self.target_cells).amax(dim=2)  # [N, 2, g * g]
         around = similar.index_select(2, self.context_cells).amax(dim=2)
-        border = self.template_grid // 2
-        padded = F.pad(similar.reshape(n, 2, -1, g, g), (border, border, border, border))
-        aligned = padded.flatten(2).index_select(2, self.shift)  # [N, 2, n * g * g]
-        maps = torch.cat((aligned.reshape(n, -1, g, g), best.reshape(n, 2, g, g), around.reshape(n, 2, g, g)), dim=1)
+        aligned = align(similar, self.shift, self.template_grid, g)
+        maps = torch.cat((aligned, best.reshape(n, 2, g, g), around.reshape(n, 2, g, g)), dim=1)
         # one distribution over the template cells per search cell
         weights = torch.softmax((trained_maps + frozen_maps) * self.sharpness, dim=1)
         value = self.value(template) + self.place  # [N, n, read]
         read = (value.transpose(1, 2) @ weights).reshape(n, -1, g, g)
-        target = template.index_select(1, self.target_cells)[..., :trained].mean(dim=1)[
-            ..., None, None
-        ]  # [N, trained, 1, 1]
-        x = search[:, :trained] * self.temperature
-        parts = (maps * self.temperature, x, x * target * self.temperature, read)
+        target = template.index_select(1, self.target_cells)[..., :-FROZEN_CHANNELS].mean(dim=1)  # [N, trained]
+        x = search[:, :-FROZEN_CHANNELS] * self.temperature
+        parts = (maps * self.temperature, x, x * target[..., None, None] * self.temperature, read)
         out: Tensor = self.mix(torch.cat(parts, dim=1))
         return out
 

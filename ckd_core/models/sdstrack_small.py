@@ -7,8 +7,7 @@ distils the clean path into one with masked cells, as SDSTrack does.
 
 from __future__ import annotations
 
-import copy
-from typing import TYPE_CHECKING, ClassVar, cast
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
@@ -16,43 +15,26 @@ from torch import nn
 
 from ckd_core.models.config import SDSTrackSmallConfig
 from ckd_core.models.layers.head import CenterHead
-from ckd_core.models.layers.stem import FROZEN_CHANNELS, STEM_CHANNELS, FrozenStem
-from ckd_core.models.network import TrackingNetwork
-from ckd_core.models.sdstrack import PathOutput, SDSTrackTraining, TokenMasks, draw_token_masks
+from ckd_core.models.layers.stem import FROZEN_CHANNELS, STEM_CHANNELS
+from ckd_core.models.layers.streams import (
+    ConvAdapter,
+    CrossStage,
+    align,
+    aligning_index,
+    conv_norm,
+    expect_few_targets,
+    similarities,
+)
+from ckd_core.models.sdstrack import SDSTrackTraining
+from ckd_core.models.stem_network import SDSTrackStemNetwork, path_output
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from torch import Tensor
 
-    from ckd_core.models.config import NetworkConfig, SDSTrackMediumConfig
     from ckd_core.models.layers.head import HeadOutput
+    from ckd_core.models.sdstrack import TokenMasks
 
-PRIOR_LOGIT = -4.0
 CENTER_CELLS = 2  # template cells from the middle in each direction that certainly show the target
-
-
-class ConvAdapter(nn.Module):
-    """Pointwise bottleneck [N, C, h, w] to [N, C, h, w]; starts at zero, its skip connection is its caller's."""
-
-    def __init__(self, channels: int, ratio: float) -> None:
-        super().__init__()
-        self.down = nn.Conv2d(channels, int(channels * ratio), 1)
-        self.up = nn.Conv2d(int(channels * ratio), channels, 1)
-        nn.init.zeros_(self.up.weight)
-        nn.init.zeros_(cast("Tensor", self.up.bias))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """The bottleneck's output."""
-        out: Tensor = self.up(F.gelu(self.down(x)))
-        return out
-
-
-def conv_norm(inputs: int, outputs: int, kernel: int) -> nn.Sequential:
-    """Convolution that keeps the size, BatchNorm, ReLU."""
-    return nn.Sequential(
-        nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2, bias=False), nn.BatchNorm2d(outputs), nn.ReLU()
-    )
 
 
 class StreamEncoder(nn.Module):
@@ -107,23 +89,15 @@ class StreamEncoder(nn.Module):
         rigid target peak at its centre.
         """
         n, g = search.shape[0], self.grid
-        trained = search.shape[1] - FROZEN_CHANNELS
-        flat = search.flatten(2)  # [N, width, g * g]
-        trained_maps = template[..., :trained] @ flat[:, :trained]  # [N, n, g * g]
-        frozen_maps = template[..., trained:] @ flat[:, trained:]
-        similar = torch.stack((trained_maps, frozen_maps), dim=1)  # [N, 2, n, g * g]
+        similar = torch.stack(similarities(template, search), dim=1)  # [N, 2, n, g * g]
         middle = slice(self.template_grid // 2 - CENTER_CELLS, self.template_grid // 2 + CENTER_CELLS)
         square = (self.template_grid, self.template_grid)
         best = similar.reshape(n, 2, *square, g * g)[:, :, middle, middle].amax(dim=(2, 3))  # [N, 2, g * g]
-        border = self.template_grid // 2
-        padded = F.pad(similar.reshape(n, 2, -1, g, g), (border, border, border, border))
-        aligned = padded.flatten(2).index_select(2, self.shift)  # [N, 2, n * g * g]
-        maps = torch.cat((aligned.reshape(n, -1, g, g), best.reshape(n, 2, g, g)), dim=1) * self.temperature
-        target = template.reshape(n, *square, -1)[:, middle, middle, :trained].mean(dim=(1, 2))[
-            ..., None, None
-        ]  # [N, trained, 1, 1]
-        x = search[:, :trained] * self.temperature
-        out: Tensor = self.mix(torch.cat((maps, x, x * target * self.temperature), dim=1))
+        aligned = align(similar, self.shift, self.template_grid, g)
+        maps = torch.cat((aligned, best.reshape(n, 2, g, g)), dim=1) * self.temperature
+        target = template.reshape(n, *square, -1)[:, middle, middle, :-FROZEN_CHANNELS].mean(dim=(1, 2))
+        x = search[:, :-FROZEN_CHANNELS] * self.temperature
+        out: Tensor = self.mix(torch.cat((maps, x, x * target[..., None, None] * self.temperature), dim=1))
         return out
 
     def stage(self, number: int, x: Tensor) -> Tensor:
@@ -133,104 +107,6 @@ class StreamEncoder(nn.Module):
             return y
         rgb, aux = y.chunk(2)
         return torch.cat((rgb, aux + self.stage_adapters[number](aux)))
-
-
-def aligning_index(template_grid: int, grid: int) -> Tensor:
-    """Flat indices that read [n, g, g] from padded maps [n, p, p]: cell (i, j)'s map moves by that cell's place."""
-    padded = grid + 2 * (template_grid // 2)
-    with torch.device("cpu"):  # not in weight files: it must also exist in a network built without storage
-        i = torch.arange(template_grid).repeat_interleave(template_grid)[:, None, None]
-        j = torch.arange(template_grid).repeat(template_grid)[:, None, None]
-        y, x = torch.arange(grid)[None, :, None], torch.arange(grid)[None, None]
-        plane = torch.arange(template_grid**2)[:, None, None] * padded * padded
-        return (plane + (y + i) * padded + x + j).flatten()
-
-
-class CrossStage(nn.Module):
-    """Exchange between the streams: a gated bottleneck in each direction."""
-
-    def __init__(self, channels: int, ratio: float) -> None:
-        super().__init__()
-        self.adapter = ConvAdapter(channels, ratio)
-        self.gate = nn.Conv2d(2 * channels, channels, 1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """[2 * B, C, g, g], colour first; each half receives from the other."""
-        rgb, aux = x.chunk(2)
-        other = torch.cat((aux, rgb))
-        out: Tensor = x + torch.sigmoid(self.gate(torch.cat((x, other), dim=1))) * self.adapter(other)
-        return out
-
-
-def expect_few_targets(head: CenterHead) -> None:
-    """Start with low scores everywhere: one cell in several hundred shows the target."""
-    nn.init.constant_(cast("Tensor", head.get_submodule("conv5_ctr").bias), PRIOR_LOGIT)
-
-
-class StemNetwork(TrackingNetwork):
-    """Base of the networks with one frozen stem for both streams."""
-
-    stem_class: ClassVar[type[FrozenStem]] = FrozenStem
-
-    def __init__(self, name: str, config: NetworkConfig) -> None:
-        super().__init__(name, config)
-        self.stem = self.stem_class()
-
-    def lower(self, dtype: torch.dtype) -> None:
-        """See `TrackingNetwork`."""
-        stem = copy.deepcopy(self.stem)
-        self.to(dtype)
-        stem.lower(dtype)
-        self.stem = stem
-
-
-class SDSTrackStemNetwork(StemNetwork):
-    """What SDSTrack's networks on a stem share: both streams go through one encoder in one batch, colour first."""
-
-    config: SDSTrackSmallConfig | SDSTrackMediumConfig
-
-    def stem_features(self, images: Tensor) -> Tensor:
-        """[B, 6, s, s] images to features of the stem [2 * B, C, s / stride, s / stride], colour first."""
-        out: Tensor = self.stem(torch.cat((images[:, :3], images[:, 3:])))
-        return out
-
-    def draw_masks(self, batch: int, device: torch.device, generator: torch.Generator | None = None) -> TokenMasks:
-        """Cells that the masked path blanks; see `draw_token_masks`."""
-        return draw_token_masks(self.config, batch, device, generator)
-
-    def _encode(self, images: Tensor) -> Tensor:
-        """[B, 6, s, s] images to features of the encoder [2 * B, width, h, w]."""
-        raise NotImplementedError
-
-    def _locate(self, template_tokens: Tensor, search: Tensor) -> HeadOutput:
-        """Tokens [B, 2, n, width] and encoded search region [2 * B, width, g, g] to the head's maps."""
-        raise NotImplementedError
-
-    @staticmethod
-    def _tokens(features: Tensor) -> Tensor:
-        """[2 * B, width, h, w] to [B, 2, h * w, width]."""
-        return torch.stack(features.flatten(2).transpose(1, 2).chunk(2), dim=1)
-
-    def _embed(self, template: Tensor) -> Tensor:
-        return self._tokens(self._encode(template))
-
-    def _track(self, template_tokens: Tensor, search: Tensor, template_mask: Tensor | None) -> HeadOutput:
-        del template_mask  # the whole template is compared
-        return self._locate(template_tokens, self._encode(search))
-
-    def _visible_cells(self, masks: TokenMasks, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-        """0 / 1 factors of template [2 * B, 1, n, n] and search region [2 * B, 1, g, g]: 0 where a cell is blanked."""
-        n, g = self.config.template_grid, self.config.grid
-        template = ~torch.cat((masks.rgb_template, masks.aux_template))
-        search = ~torch.cat((masks.rgb_search, masks.aux_search))
-        return template.to(dtype).view(-1, 1, n, n), search.to(dtype).view(-1, 1, g, g)
-
-
-def path_output(head: HeadOutput, stages: Sequence[Tensor]) -> PathOutput:
-    """One path of a training forward out of stages [2 * B, mix, g, g]; without elimination positions stay empty."""
-    merged = tuple(torch.cat(s.flatten(2).transpose(1, 2).chunk(2), dim=1) for s in stages)
-    nothing = (None,) * len(merged)
-    return PathOutput(head, merged, nothing, nothing, (), ())
 
 
 class SDSTrackSmall(SDSTrackStemNetwork):

@@ -20,8 +20,11 @@ if TYPE_CHECKING:
 class StepContext:
     """Where training stands.
 
-    seed: of the run; epoch: 1-based; keep_rate: share of search tokens that elimination keeps (1 = off); positives:
-    scalar tensor, the focal loss' divisor for this part of the global batch (None: the part's own count).
+    Attributes:
+        seed: Of the run.
+        epoch: Counted from 1.
+        keep_rate: Share of search tokens that elimination keeps; 1 = off.
+        positives: Scalar tensor, the focal loss' divisor for this part of the global batch; None: the part's own count.
     """
 
     seed: int
@@ -31,7 +34,14 @@ class StepContext:
 
 
 class StepResult(NamedTuple):
-    """loss: scalar with gradient; terms: detached scalars for the log; box_cxcywh [B, 4] and iou [B]: detached."""
+    """What a training step returns.
+
+    Attributes:
+        loss: Scalar with gradient.
+        terms: Detached scalars for the log.
+        box_cxcywh: [B, 4] predicted boxes, detached.
+        iou: [B] their overlap with the true ones, detached.
+    """
 
     loss: Tensor
     terms: dict[str, Tensor]

@@ -33,13 +33,17 @@ Normalisation = Literal["channel", "token", "none"]
 class CKDSettings:
     """Weights and options. How much is masked is the network's `mask_probability` and `mask_ratio`.
 
-    content_normalisation: `channel` = every channel over all tokens (instance norm; the published configurations);
-        `token` = every token over its channels; `none` = raw features. The published default, spelt "channel-level",
-        matches no branch: content is then not normalised and style fails
-        (docs/trackers.md "Content normalisation without a match").
-    stop_content_gradient: the content term does not reach the teachers (published: True).
-    train_teachers: teachers learn by their own tracking losses, as published (docs/trackers.md "Teachers are trained");
-        False leaves their tracking losses out of the sum.
+    Attributes:
+        kind: Names the objective in a recipe.
+        content_weight: Weight of the content term.
+        style_weight: Weight of the style term.
+        content_normalisation: `channel` = every channel over all tokens (instance norm; the published configurations);
+            `token` = every token over its channels; `none` = raw features. The published default, spelt
+            "channel-level", matches no branch: content is then not normalised and style fails (docs/trackers.md
+            "Content normalisation without a match").
+        stop_content_gradient: The content term does not reach the teachers (published: True).
+        train_teachers: Teachers learn by their own tracking losses, as published (docs/trackers.md "Teachers are
+            trained"); False leaves their tracking losses out of the sum.
     """
 
     kind: Literal["ckd"] = "ckd"
@@ -114,7 +118,9 @@ class CKDObjective:
 def style_per_block(rgb: tuple[Tensor, ...], aux: tuple[Tensor, ...]) -> Tensor:
     """Style gap [blocks]: squared difference of token mean and (unbiased) token deviation, averaged over channels.
 
-    rgb, aux: per block [B, N, C] tokens of the two students; gradients reach both.
+    Args:
+        rgb: Per block, tokens [B, N, C] of the colour student; gradients reach it.
+        aux: The same of the auxiliary student.
     """
     gaps = []
     for pair in zip(rgb, aux, strict=True):

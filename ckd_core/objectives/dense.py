@@ -21,6 +21,8 @@ from ckd_core.objectives.losses import (
     GIOU_WEIGHT,
     L1_WEIGHT,
     TrackLoss,
+    cell_boxes,
+    cell_weights,
     focal_loss,
     generalized_iou,
     heatmap,
@@ -32,8 +34,6 @@ if TYPE_CHECKING:
     from ckd_core.data.pairs import TrainingBatch
     from ckd_core.models.layers.head import HeadOutput
 
-MIN_WEIGHT = 0.2  # cells with a lower score target do not learn the box
-
 
 @dataclass(frozen=True, slots=True)
 class DenseSettings:
@@ -43,22 +43,24 @@ class DenseSettings:
 
 
 def dense_loss(output: HeadOutput, box: Tensor, positives: Tensor | None = None) -> TrackLoss:
-    """Score, GIoU and L1 terms against normalised `xywh` boxes [B, 4]; a box outside the crop means no target.
+    """Score, GIoU and L1 terms; a box outside the crop means no target.
 
-    positives: see `focal_loss`. The returned iou and box are those at the predicted peak; iou is nan without a target.
+    Args:
+        output: Maps of the head.
+        box: [B, 4] normalised `xywh`.
+        positives: See `focal_loss`.
+
+    Returns:
+        The terms, with iou and box at the predicted peak; iou is nan without a target.
     """
     output = type(output)(*(maps.float() for maps in output))
     grid = output.score_map.shape[-1]
     heat = heatmap(box, grid)  # [B, 1, g, g]
     focal = focal_loss(output.score_map, heat, positives)
-    axis = torch.arange(grid, device=box.device, dtype=torch.float32)
-    x = (axis[None, None, :] + output.offset_map[:, 0]) / grid
-    y = (axis[None, :, None] + output.offset_map[:, 1]) / grid
-    boxes = torch.stack((x, y, output.size_map[:, 0], output.size_map[:, 1]), dim=-1)  # [B, g, g, 4] cxcywh
-    corners = cxcywh_to_xyxy(boxes.flatten(0, 2))
+    corners = cxcywh_to_xyxy(cell_boxes(output))  # [B * g * g, 4]
     target = xywh_to_xyxy(box.float()).clamp(0.0, 1.0)
     wanted = target[:, None].expand(-1, grid * grid, -1).reshape(-1, 4)
-    weight = torch.where(heat[:, 0] >= MIN_WEIGHT, heat[:, 0], 0.0).flatten()
+    weight = cell_weights(heat)
     total = weight.sum().clamp(min=1e-6)
     overlap, _ = generalized_iou(corners, wanted)
     giou = ((1 - overlap) * weight).sum() / total

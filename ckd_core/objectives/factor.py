@@ -16,7 +16,7 @@ import torch
 from ckd_core.boxes import cxcywh_to_xyxy, xywh_to_xyxy
 from ckd_core.models.layers.head import decode_boxes
 from ckd_core.objectives.base import StepContext, StepResult, mix_seed
-from ckd_core.objectives.losses import focal_loss, generalized_iou, heatmap, mean_present
+from ckd_core.objectives.losses import cell_boxes, cell_weights, focal_loss, generalized_iou, heatmap, mean_present
 from ckd_core.settings import limits
 
 if TYPE_CHECKING:
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from ckd_core.models.layers.head import HeadOutput
     from ckd_core.models.sdstrack_medium import MediumOutput, SDSTrackMedium
 
-MIN_WEIGHT = 0.2  # score target of a cell that learns the box
 MASK_STREAM = 29
 
 
@@ -74,12 +73,8 @@ def factor_loss(output: HeadOutput, box: Tensor, believed_side: float, positives
     grid = output.score_map.shape[-1]
     heat = heatmap(box, grid)  # [B, 1, g, g]
     focal = focal_loss(output.score_map, heat, positives)
-    axis = torch.arange(grid, device=box.device, dtype=torch.float32)
-    x = (axis[None, None, :] + output.offset_map[:, 0]) / grid
-    y = (axis[None, :, None] + output.offset_map[:, 1]) / grid
-    boxes = torch.stack((x, y, output.size_map[:, 0], output.size_map[:, 1]), dim=-1).flatten(0, 2)  # cxcywh
     wanted = torch.cat((box[:, :2] + box[:, 2:] / 2, box[:, 2:]), dim=1).float()  # cxcywh
-    weight = torch.where(heat[:, 0] >= MIN_WEIGHT, heat[:, 0], 0.0).flatten()
+    weight = cell_weights(heat)
     near = weight.nonzero().flatten()
     peak = decode_boxes(output).box_cxcywh.detach()
     _, iou = generalized_iou(cxcywh_to_xyxy(peak), xywh_to_xyxy(box.float()))
@@ -88,7 +83,7 @@ def factor_loss(output: HeadOutput, box: Tensor, believed_side: float, positives
     if not len(near):
         zero = output.size_map.sum() * 0
         return FactorLoss(focal, zero, zero, iou, peak)
-    predicted, target, weight = boxes[near], wanted[near // grid**2], weight[near]
+    predicted, target, weight = cell_boxes(output)[near], wanted[near // grid**2], weight[near]
     weight = weight / weight.sum()
     overlap, _ = generalized_iou(cxcywh_to_xyxy(predicted), cxcywh_to_xyxy(target))
     place = (predicted[:, :2] - target[:, :2]).abs().sum(dim=1) / believed_side

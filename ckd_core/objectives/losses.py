@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from ckd_core.models.layers.head import HeadOutput
 
 MIN_OVERLAP = 0.7
+MIN_WEIGHT = 0.2  # cells with a lower score target do not learn the box, where every cell learns one
 GIOU_WEIGHT, L1_WEIGHT, FOCAL_WEIGHT = 2.0, 5.0, 1.0
 
 
@@ -29,8 +30,13 @@ class LossError(TrackingError):
 class TrackLoss(NamedTuple):
     """Terms of one head's tracking loss.
 
-    giou, l1, focal: unweighted scalars; total: 2 giou + 5 l1 + focal; iou [B] (nan without a target) and
-    box_cxcywh [B, 4]: detached.
+    Attributes:
+        giou: Scalar, unweighted.
+        l1: Scalar, unweighted.
+        focal: Scalar, unweighted.
+        total: 2 giou + 5 l1 + focal.
+        iou: [B], detached; nan without a target.
+        box_cxcywh: [B, 4], detached.
     """
 
     giou: Tensor
@@ -88,10 +94,12 @@ def count_positives(target: Tensor) -> Tensor:
 
 
 def focal_loss(score: Tensor, target: Tensor, positives: Tensor | None = None) -> Tensor:
-    """CenterNet's focal loss (alpha 2, beta 4) of [B, 1, g, g] maps, divided by the batch's number of positives.
+    """CenterNet's focal loss (alpha 2, beta 4). Without any positive the negative sum alone is the loss.
 
-    positives: the divisor, where the batch is a part of a larger one; None counts the ones in `target`. Without any
-    positive the negative sum alone is the loss.
+    Args:
+        score: [B, 1, g, g] maps.
+        target: The same shape.
+        positives: The divisor, where the batch is a part of a larger one; None counts the ones in `target`.
     """
     p = score.clamp(min=1e-12)
     is_positive = target == 1
@@ -101,11 +109,30 @@ def focal_loss(score: Tensor, target: Tensor, positives: Tensor | None = None) -
     return -(pull + push) / torch.where(count > 0, count, torch.ones_like(count))
 
 
+def cell_boxes(output: HeadOutput) -> Tensor:
+    """Box that every cell of the maps predicts: [B * g * g, 4] normalised cxcywh, row by row; gradients flow."""
+    grid = output.score_map.shape[-1]
+    axis = torch.arange(grid, device=output.score_map.device, dtype=torch.float32)
+    x = (axis[None, None, :] + output.offset_map[:, 0]) / grid
+    y = (axis[None, :, None] + output.offset_map[:, 1]) / grid
+    return torch.stack((x, y, output.size_map[:, 0], output.size_map[:, 1]), dim=-1).flatten(0, 2)
+
+
+def cell_weights(target: Tensor) -> Tensor:
+    """How much every cell learns the box: [B * g * g], the score target, 0 where it is below `MIN_WEIGHT`."""
+    return torch.where(target >= MIN_WEIGHT, target, 0.0).flatten()
+
+
 def track_loss(output: HeadOutput, box: Tensor, positives: Tensor | None = None) -> TrackLoss:
-    """Tracking loss of one head against normalised `xywh` boxes [B, 4]; computed in float32.
+    """Tracking loss of one head; computed in float32.
 
     A box wholly outside its crop says that the target is absent: that sample trains the score (towards nothing) but no
-    box, and its IoU is nan. positives: see `focal_loss`.
+    box, and its IoU is nan.
+
+    Args:
+        output: Maps of the head.
+        box: [B, 4] normalised `xywh`.
+        positives: See `focal_loss`.
 
     Raises:
         LossError: boxes that are NaN or inside out.

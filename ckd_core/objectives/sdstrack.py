@@ -31,12 +31,17 @@ if TYPE_CHECKING:
 class SDSTrackSettings:
     """Weights and options. How much is masked is the network's `mask_ratio`.
 
-    stop_gradient: the clean path is a target and gets no gradient from the distillation term. Published: False; there
-        the clean path is also pulled towards the masked one (docs/trackers.md "Distillation compares unaligned
-        tokens"), which its teacher role in the paper's text rules out.
-    align_tokens: compare tokens of one image position, those that both paths still have. Published: False; once
-        elimination orders and keeps tokens differently in both paths, token k of one is compared with token k of the
-        other whatever they show (same section). Without elimination both are the same.
+    Attributes:
+        kind: Names the objective in a recipe.
+        fine_weight: Weight of the clean path's tracking loss.
+        masked_weight: Weight of the masked path's tracking loss.
+        mse_weight: Weight of the distillation term.
+        stop_gradient: The clean path is a target and gets no gradient from the distillation term. Published: False;
+            there the clean path is also pulled towards the masked one (docs/trackers.md "Distillation compares
+            unaligned tokens"), which its teacher role in the paper's text rules out.
+        align_tokens: Compare tokens of one image position, those that both paths still have. Published: False; once
+            elimination orders and keeps tokens differently in both paths, token k of one is compared with token k of
+            the other whatever they show (same section). Without elimination both are the same.
     """
 
     kind: Literal["sdstrack"] = "sdstrack"
@@ -48,7 +53,13 @@ class SDSTrackSettings:
 
 
 def draw_sample_masks(network: SDSTrack, index: Tensor, seed: int) -> TokenMasks:
-    """Masks of a batch, each row drawn from (seed, sample index) alone. index: [B] int64."""
+    """Masks of a batch, each row drawn from seed and sample alone.
+
+    Args:
+        network: Whose grid and ratio the masks have.
+        index: [B] int64, the samples' numbers.
+        seed: Of the run.
+    """
     rows = [network.draw_masks(1, index.device, sample_generator(seed, "sdstrack masks", i)) for i in index.tolist()]
     return TokenMasks(*(torch.cat(parts) for parts in zip(*rows, strict=True)))
 

@@ -17,7 +17,8 @@ from ckd_core.models.pretrained import load_imagenet, read_weights, start_traini
 from ckd_core.models.registry import build_model, list_models, model_config
 from ckd_core.models.sdstrack import SDSTrack
 from ckd_core.models.sdstrack_medium import SDSTrackMedium
-from ckd_core.models.sdstrack_small import SDSTrackSmall, StemNetwork
+from ckd_core.models.sdstrack_small import SDSTrackSmall
+from ckd_core.models.stem_network import StemNetwork
 from ckd_core.objectives.base import Objective, TrackingObjective
 from ckd_core.objectives.ckd import CKDObjective, CKDSettings
 from ckd_core.objectives.dense import DenseObjective, DenseSettings

@@ -28,8 +28,9 @@ class EliminationError(TrackingError):
 class Ranking(NamedTuple):
     """Which template queries rank the search tokens.
 
-    spans: half-open ranges of template tokens whose attention rows are computed.
-    weights: [B, rows] share of each row, summing to one per sample; None = equal shares.
+    Attributes:
+        spans: Half-open ranges of template tokens whose attention rows are computed.
+        weights: [B, rows] share of each row, summing to one per sample; None = equal shares.
     """
 
     spans: tuple[Span, ...]
@@ -39,9 +40,11 @@ class Ranking(NamedTuple):
 class Tokens(NamedTuple):
     """Tokens of a stream between two blocks.
 
-    x: [B, template + n, C], template first. position: [B, n] int64 place of every remaining search token in the
-    search grid, None while all are there in order. removed: one [B, k] int64 tensor for each elimination so far,
-    positions in falling order of attention.
+    Attributes:
+        x: [B, template + n, C], template first.
+        position: [B, n] int64 place of every remaining search token in the search grid; None while all are there in
+            order.
+        removed: One [B, k] int64 tensor per elimination so far, positions in falling order of attention.
     """
 
     x: Tensor
@@ -125,9 +128,16 @@ def keep_count(tokens: int, rate: float) -> int:
 
 
 def ranking_rows(q: Tensor, k: Tensor, ranking: Ranking, n_template: int) -> Tensor:
-    """Attention of the ranking template queries to the search tokens: [B, heads, rows, n_search], float32 or better.
+    """Attention of the ranking template queries to the search tokens; no other rows of the attention are computed.
 
-    q, k: [B, heads, n_template + n_search, head_dim]. Only these rows of the attention matrix are ever computed.
+    Args:
+        q: Queries [B, heads, n_template + n_search, head_dim].
+        k: Keys of the same shape.
+        ranking: Which template queries rank.
+        n_template: Number of template tokens, which come first.
+
+    Returns:
+        [B, heads, rows, n_search], float32 or better.
     """
     rows = torch.cat([q[:, :, first:end] for first, end in ranking.spans], dim=2)  # [B, h, rows, d]
     logits = (rows * q.shape[-1] ** -0.5) @ k.transpose(-2, -1)  # [B, h, rows, n]

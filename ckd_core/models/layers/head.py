@@ -17,8 +17,10 @@ BN_EPS = 1e-5
 class HeadOutput(NamedTuple):
     """Maps over the g x g search grid.
 
-    score_map: [B, 1, g, g] in (0, 1); size_map: [B, 2, g, g] width, height as a share of the crop side;
-    offset_map: [B, 2, g, g] sub-cell offsets x, y in cells.
+    Attributes:
+        score_map: [B, 1, g, g] in (0, 1).
+        size_map: [B, 2, g, g] width and height as a share of the crop's side.
+        offset_map: [B, 2, g, g] sub-cell offsets x and y in cells.
     """
 
     score_map: Tensor
@@ -29,8 +31,10 @@ class HeadOutput(NamedTuple):
 class Peak(NamedTuple):
     """Where a map is highest.
 
-    box_cxcywh: [B, 4] normalised box that the maps predict there. response: [B] height of the peak. cell: [B, 2] int64
-    column and row.
+    Attributes:
+        box_cxcywh: [B, 4] normalised box that the maps predict there.
+        response: [B] height of the peak.
+        cell: [B, 2] int64 column and row.
     """
 
     box_cxcywh: Tensor

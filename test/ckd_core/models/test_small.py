@@ -15,8 +15,9 @@ from ckd_core.models.checkpoint import default_weights, load_model, load_tensors
 from ckd_core.models.config import SDSTrackSmallConfig
 from ckd_core.models.layers.head import HeadOutput
 from ckd_core.models.layers.stem import FrozenStem
+from ckd_core.models.layers.streams import aligning_index
 from ckd_core.models.registry import build_model
-from ckd_core.models.sdstrack_small import StreamEncoder, aligning_index
+from ckd_core.models.sdstrack_small import StreamEncoder
 from ckd_core.objectives.base import Objective, StepContext
 from ckd_core.objectives.ckd import CKDObjective, CKDSettings
 from ckd_core.objectives.dense import DenseObjective, dense_loss
