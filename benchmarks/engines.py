@@ -52,7 +52,10 @@ CALIBRATION_CROPS = 4  # the speed does not depend on what int8 was calibrated o
 def run(quick: bool) -> list[Row]:
     """CPU rows, and rows of every CUDA engine where there is a CUDA device; engines that do not run here say why.
 
-    quick: only what starts fast, few rounds. `ratio` is against the published order in float32 on the same device.
+    `ratio` is against the published order in float32 on the same device.
+
+    Args:
+        quick: Only what starts fast, few rounds.
     """
     rows: list[Row] = []
     for name in MODELS:

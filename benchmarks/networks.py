@@ -11,6 +11,7 @@ from benchmarks import _published_order as published
 from benchmarks.harness import Row, interleaved, rows_against
 from ckd_core.models.layers.vit import plain_attention
 from ckd_core.models.registry import build_model
+from ckd_core.tracking.engines.pytorch import capture_graph
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,7 +29,6 @@ CASES: tuple[tuple[str, str, dict[str, Any]], ...] = (
     ("CKD-B, elimination off", "ckd_b256", {}),
     ("CKD-B, joint elimination", "ckd_b256_mce", {}),
 )
-WARMUP_CALLS = 3
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
@@ -107,24 +107,10 @@ def _cuda_variants(model: TrackingNetwork, kept: Tensor, search: Tensor, calls: 
     compiled = torch.compile(model.track, fullgraph=True)
     return {
         **calls,
-        "ours, CUDA graph": _captured(lambda: model.track(kept, search)),
+        "ours, CUDA graph": capture_graph(lambda: model.track(kept, search)).replay,
         "ours, compiled": lambda: compiled(kept, search),
-        "ours, compiled, CUDA graph": _captured(lambda: compiled(kept, search)),
+        "ours, compiled, CUDA graph": capture_graph(lambda: compiled(kept, search)).replay,
     }
-
-
-def _captured(call: Call) -> Call:
-    """The call as one CUDA graph, replayed."""
-    stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
-    stream.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(stream):
-        for _ in range(WARMUP_CALLS):
-            call()
-    torch.cuda.current_stream().wait_stream(stream)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        call()
-    return graph.replay
 
 
 def _waited(call: Call) -> Call:

@@ -109,6 +109,15 @@ def window_around(box: BoundingBox, factor: float, published: bool = True, *, sq
     return CropWindow(cx, cy, round(cx - side * 0.5), round(cy - side * 0.5), side, side, published)
 
 
+def _cut(image: Image, corners: tuple[int, int, int, int], convert: Callable[[Image], Image] | None) -> Image | None:
+    """Part of an image between two corners (x1, y1, x2, y2), converted; None where there is nothing between them."""
+    x1, y1, x2, y2 = corners
+    if x2 <= x1 or y2 <= y1:
+        return None
+    part = image[y1:y2, x1:x2]
+    return part if convert is None else convert(part)
+
+
 class CropSampler:
     """Crops windows out of images; allocates nothing after its largest window. Not for use by two threads at once."""
 
@@ -150,12 +159,10 @@ class CropSampler:
         x1, y1 = max(0, left), max(0, top)
         x2 = left + side if left + side < width else width - 1  # the published border rule drops the last column
         y2 = top + side if top + side < height else height - 1
-        if x2 <= x1 or y2 <= y1:
+        part = _cut(image, (x1, y1, x2, y2), convert)
+        if part is None:
             out.fill(0)
             return
-        part = image[y1:y2, x1:x2]
-        if convert is not None:
-            part = convert(part)
         if part.shape[:2] != (side, side):
             padded = self._scratch(side, part)
             padded.fill(0)
@@ -185,12 +192,10 @@ class CropSampler:
         xs, ys = corners[0] / corners[2], corners[1] / corners[2]
         x1, x2 = max(0, math.floor(xs.min())), min(width, math.ceil(xs.max()) + 2)
         y1, y2 = max(0, math.floor(ys.min())), min(height, math.ceil(ys.max()) + 2)
-        if x2 <= x1 or y2 <= y1:
+        part = _cut(image, (x1, y1, x2, y2), convert)
+        if part is None:
             out.fill(0)
             return
-        part = image[y1:y2, x1:x2]
-        if convert is not None:
-            part = convert(part)
         matrix = np.array(((1, 0, -x1), (0, 1, -y1), (0, 0, 1)), dtype=np.float64) @ matrix
         target = out if part.ndim == 3 else self._grey_scratch(out)
         size = out.shape[1], out.shape[0]

@@ -57,10 +57,16 @@ class TorchEngine(Engine):
         self, templates: Tensor, crops: NDArray[np.uint8], response_weights: NDArray[np.float32]
     ) -> NDArray[np.float32]:
         """See `Engine`."""
-        search = torch.from_numpy(crops).to(self._device, non_blocking=True)
-        weights = torch.from_numpy(response_weights).to(self._device, non_blocking=True)
         with plain_attention(self._plain):
-            predictions = self._search(templates, search, weights)
+            return self._predict(templates, crops, response_weights)
+
+    def _upload(self, array: NDArray[Any]) -> Tensor:
+        return torch.from_numpy(array).to(self._device, non_blocking=True)
+
+    def _predict(
+        self, templates: Tensor, crops: NDArray[np.uint8], response_weights: NDArray[np.float32]
+    ) -> NDArray[np.float32]:
+        predictions = self._search(templates, self._upload(crops), self._upload(response_weights))
         return cast("NDArray[np.float32]", predictions.cpu().numpy())
 
     def join(self, templates: Sequence[Tensor]) -> Tensor:
@@ -88,9 +94,21 @@ class CompiledEngine(TorchEngine):
         self, templates: Tensor, crops: NDArray[np.uint8], response_weights: NDArray[np.float32]
     ) -> NDArray[np.float32]:
         """See `Engine`."""
-        search = torch.from_numpy(crops).to(self._device, non_blocking=True)
-        weights = torch.from_numpy(response_weights).to(self._device, non_blocking=True)
-        return cast("NDArray[np.float32]", self._search(templates, search, weights).cpu().numpy())
+        return self._predict(templates, crops, response_weights)
+
+
+def capture_graph(call: Callable[[], object]) -> torch.cuda.CUDAGraph:
+    """What a call does on the current CUDA device, as one graph to replay; the call runs a few times before."""
+    side = torch.cuda.Stream()  # type: ignore[no-untyped-call]  # torch's own gap
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):
+        for _ in range(WARMUP_RUNS):
+            call()
+    torch.cuda.current_stream().wait_stream(side)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph, stream=side):
+        call()
+    return graph
 
 
 @dataclass(slots=True)
@@ -157,15 +175,7 @@ class CudaGraphEngine(TorchEngine):
             device_weights.copy_(weights, non_blocking=True)
             predictions.copy_(self._search(tokens, device_crops, device_weights), non_blocking=True)
 
-        side = torch.cuda.Stream()  # type: ignore[no-untyped-call]  # torch's own gap
-        side.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(side):
-            for _ in range(WARMUP_RUNS):
-                frame()
-        torch.cuda.current_stream().wait_stream(side)
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, stream=side):
-            frame()
+        graph = capture_graph(frame)
         # The graph reads and writes these at every replay; without a reference they would be collected.
         self._device_inputs.append((device_crops, device_weights))
         return _Capture(graph, tokens, predictions)
