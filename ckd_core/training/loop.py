@@ -58,7 +58,13 @@ class TrainingDivergedError(TrainingError):
 
 @dataclass(frozen=True, slots=True)
 class TrainingSummary:
-    """steps: done in total; best: the best value of the chosen metric; values: of the last step and validation."""
+    """What a run came to.
+
+    Attributes:
+        steps: Number of steps in total.
+        best: Best value of the chosen metric; None without a validation.
+        values: Of the last step and the last validation, by name.
+    """
 
     steps: int
     best: float | None

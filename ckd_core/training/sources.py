@@ -22,10 +22,15 @@ MIXTURE_STREAM = 97  # keeps the choice of a part apart from what that part draw
 class SequenceSource:
     """Sequences of a dataset on disk.
 
-    dataset: `lasher`, `rgbt234`, `depthtrack`, `visevent`, `vtuav`, `otb`, `got10k` or `folder` (the plain layout).
-    split: of the dataset; required where it has splits, so that test sequences are not trained on unasked. aux:
-    auxiliary modality to synthesise for colour-only sequences (`ckd_core.data.pseudo`). only, without: names of
-    sequences to include alone or to exclude. ratio: weight in the mixture.
+    Attributes:
+        dataset: `lasher`, `rgbt234`, `depthtrack`, `visevent`, `vtuav`, `otb`, `got10k` or `folder` (the plain layout).
+        root: The dataset's folder.
+        split: Of the dataset; required where it has splits, so that test sequences are not trained on unasked.
+        aux: Auxiliary modality to synthesise for colour-only sequences (`ckd_core.data.pseudo`).
+        only: Names of sequences to include alone.
+        without: Names of sequences to exclude.
+        ratio: Weight in the mixture.
+        kind: Names this kind of source in a recipe.
     """
 
     dataset: str
@@ -42,8 +47,15 @@ class SequenceSource:
 class SyntheticSource:
     """Synthetic scenes (`ckd_core.data.synthetic`).
 
-    textures, rgbt_folders, rgbt_videos, world_seed: see its `World`; options: fields of its `PairSettings` other than
-    the crop's shape, which the network decides. ratio: weight in the mixture.
+    Attributes:
+        textures: See `World`.
+        rgbt_folders: See `World`.
+        rgbt_videos: See `World`.
+        world_seed: Seed of the `World`.
+        modalities: Kinds of auxiliary cameras, drawn equally often.
+        options: Fields of `PairSettings` other than the crop's shape, which the network decides.
+        ratio: Weight in the mixture.
+        kind: Names this kind of source in a recipe.
     """
 
     textures: Literal["procedural", "packages"] = "procedural"

@@ -54,7 +54,14 @@ ROS_FREE = re.compile(r"\bno ROS import(?: except in (?P<modules>[\w, ]+?))?[;.]
 
 @dataclass(frozen=True)
 class Import:
-    """One module that a module imports. `when`: 'top', 'lazy' (inside a function), or 'types' (TYPE_CHECKING only)."""
+    """One module that a module imports.
+
+    Attributes:
+        importer: The module that imports.
+        imported: The module that it imports.
+        when: "top", "lazy" (inside a function), or "types" (TYPE_CHECKING only).
+        line: Where.
+    """
 
     importer: str
     imported: str

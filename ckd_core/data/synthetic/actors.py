@@ -22,7 +22,13 @@ WARM_LEVEL = 150  # thermal value above which a real blob counts as a warm body
 
 @dataclass(frozen=True, slots=True)
 class Canvas:
-    """colours_heat: [h, w, 4] uint8; alpha: [h, w] uint8; hull: [n, 2] float32 outline of the opaque part, pixels."""
+    """Appearance of an object.
+
+    Attributes:
+        color_heat: [h, w, 4] uint8, colour and thermal value.
+        alpha: [h, w] uint8, opacity.
+        hull: [n, 2] float32 outline of the opaque part in pixels.
+    """
 
     color_heat: NDArray[np.uint8]
     alpha: NDArray[np.uint8]

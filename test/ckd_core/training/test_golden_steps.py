@@ -80,8 +80,12 @@ def assert_close(value: Any, expected: Any, relative: float, what: str) -> None:
 def check_gradients(trainer: Trainer, stored: Any, total_norm: float, single: float) -> None:
     """Gradients were clipped to 0.1 by the step; undo that for the comparison.
 
-    single: relative tolerance of single entries. A millionth of the total norm is noise: convolution biases in front of
-    a BatchNorm have no gradient but rounding.
+    Args:
+        trainer: The trainer after the step.
+        stored: Gradients of the published implementation.
+        total_norm: Their norm before clipping.
+        single: Relative tolerance of single entries. A millionth of the total norm is noise: convolution biases in
+            front of a BatchNorm have no gradient but rounding.
     """
     assert_close(total_norm, stored["grad_total_norm"], GRADIENT, "total norm")
     scale = (total_norm + 1e-6) / 0.1
