@@ -38,8 +38,8 @@ def assert_block(tensor: torch.Tensor, name: str, expected: dict[str, np.ndarray
     """Compare a block's tokens with the golden shape, mean, deviation and first 16 values."""
     row = list(expected["block_names"]).index(name)
     assert list(tensor.shape) == list(expected["block_shape"][row]), name
-    found = np.array([tensor.mean().item(), tensor.std().item()])
-    np.testing.assert_allclose(found, expected["block_meanstd"][row], rtol=1e-4, atol=TOLERANCE, err_msg=name)
+    statistics = np.array([tensor.mean().item(), tensor.std().item()])
+    np.testing.assert_allclose(statistics, expected["block_meanstd"][row], rtol=1e-4, atol=TOLERANCE, err_msg=name)
     first = tensor.flatten()[:16].numpy()
     np.testing.assert_allclose(first, expected["block_first16"][row], rtol=1e-4, atol=1e-4, err_msg=name)
 
@@ -51,5 +51,5 @@ def assert_slice(tensor: torch.Tensor, prefix: str, expected: dict[str, np.ndarr
     np.testing.assert_allclose(
         flat[places].numpy(), expected[f"{prefix}_slice64"], rtol=1e-4, atol=1e-4, err_msg=prefix
     )
-    found = np.array([tensor.mean().item(), tensor.std().item()])
-    np.testing.assert_allclose(found, expected[f"{prefix}_meanstd"], rtol=1e-4, atol=TOLERANCE, err_msg=prefix)
+    statistics = np.array([tensor.mean().item(), tensor.std().item()])
+    np.testing.assert_allclose(statistics, expected[f"{prefix}_meanstd"], rtol=1e-4, atol=TOLERANCE, err_msg=prefix)

@@ -172,9 +172,9 @@ def main() -> None:
 
     results: Path = options.results
     page = DOCS / "reliability.md"
-    written, _, _ = page.read_text().partition(MARK)
+    prose, _, _ = page.read_text().partition(MARK)
     lines = [
-        written.rstrip(),
+        prose.rstrip(),
         "",
         MARK,
         "",

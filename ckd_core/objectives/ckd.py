@@ -57,8 +57,8 @@ class CKDSettings:
 def draw_sample_keep(network: CKD, index: Tensor, seed: int) -> Tensor | None:
     """Search tokens that the students see, each row drawn from (seed, sample index) alone; None = all."""
     rows = [network.draw_masks(1, index.device, sample_generator(seed, "ckd mask", i)) for i in index.tolist()]
-    drawn = [row for row in rows if row is not None]
-    return torch.cat(drawn) if drawn else None
+    masks = [row for row in rows if row is not None]
+    return torch.cat(masks) if masks else None
 
 
 class CKDLosses(NamedTuple):

@@ -27,8 +27,8 @@ def golden(golden_dir):
 
 def test_depth_is_the_published_one(golden, recipe) -> None:
     depth = recipe.depth_u16("mod_depth", 48, 64)
-    found = to_network_image(depth, Modality.DEPTH)
-    np.testing.assert_array_equal(found, golden["mod_rgbcolormap_clip"][..., 3:])
+    image = to_network_image(depth, Modality.DEPTH)
+    np.testing.assert_array_equal(image, golden["mod_rgbcolormap_clip"][..., 3:])
     unclipped = ModalityOptions(depth_median_factor=1e9, depth_max_mm=1e9)
     np.testing.assert_array_equal(
         to_network_image(depth, Modality.DEPTH, unclipped), golden["mod_rgbcolormap_noclip"][..., 3:]

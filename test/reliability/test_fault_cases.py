@@ -80,9 +80,9 @@ def test_engine_is_never_entered_twice(disturbed: Bench) -> None:
     orders = disturbed.folder / "orders"
 
     def act(bench: Bench) -> list[Counted]:
-        seen = _obeyed(bench, "block")
+        before = _obeyed(bench, "block")
         orders.write_text("block 2.0")
-        bench.until(lambda: _obeyed(bench, "block") > seen, 20, "the block")
+        bench.until(lambda: _obeyed(bench, "block") > before, 20, "the block")
         done = bench.transition(Transition.TRANSITION_DEACTIVATE) + bench.transition(Transition.TRANSITION_ACTIVATE)
         bench.spin(3.0)
         orders.unlink()
@@ -140,8 +140,8 @@ def test_qos_mismatch(tmp_path: Path) -> None:
     with bench(tmp_path, parameters, ("--best-effort",), wait=False) as running:
         running.until(lambda: running.ros.value("lifecycle") == "active", START_PATIENCE_S, "an active node")
         running.until(lambda: "incompatible QoS" in running.said_since(0), 30, "word of the incompatible QoS")
-        said = running.said_since(0)
-        assert "/rgb/image_raw" in said
+        status = running.said_since(0)
+        assert "/rgb/image_raw" in status
         outcome.shown = "incompatible QoS"
         assert running.transition(Transition.TRANSITION_DEACTIVATE)
         assert running.transition(Transition.TRANSITION_CLEANUP)
@@ -197,9 +197,9 @@ def _in_own_mounts(case: str, folder: Path) -> Outcome:
         ["unshare", "-m", sys.executable, "-m", "testkit.reliability.full_devices", case, str(folder)],
         env=environment, capture_output=True, text=True, timeout=260, cwd=ROOT, check=False,
     )  # fmt: skip
-    found = [line for line in done.stdout.splitlines() if line.startswith("RESULT ")]
-    assert found, (done.stdout + done.stderr)[-4000:]
-    return Outcome(**json.loads(found[-1].removeprefix("RESULT ")))
+    lines = [line for line in done.stdout.splitlines() if line.startswith("RESULT ")]
+    assert lines, (done.stdout + done.stderr)[-4000:]
+    return Outcome(**json.loads(lines[-1].removeprefix("RESULT ")))
 
 
 @only_long

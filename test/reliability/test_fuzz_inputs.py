@@ -268,30 +268,30 @@ def test_synchronizer_accounts_for_every_arrival(hold_s: float) -> None:
     config = SyncConfig(aux_hold_s=hold_s, max_pending=8)
     for arrivals in corpus(st.lists(ARRIVALS, max_size=60), examples(150)):
         synchronizer = Synchronizer(config)
-        now, left = 0, []
+        now, released = 0, []
         for kind, stamp_ns, step_ns in arrivals:
             now += step_ns  # steps back are allowed: an injected clock may be wrong
             if kind == "poll":
-                left += synchronizer.poll(now)
+                released += synchronizer.poll(now)
             elif kind == "color":
-                left += synchronizer.add_color(stamp_ns, now, object())
+                released += synchronizer.add_color(stamp_ns, now, object())
             else:
-                left += synchronizer.add_aux(stamp_ns, now, object())
-        left += synchronizer.poll(now + 10**12)
-        _check_accounts(synchronizer, left)
+                released += synchronizer.add_aux(stamp_ns, now, object())
+        released += synchronizer.poll(now + 10**12)
+        _check_accounts(synchronizer, released)
 
 
-def _check_accounts(synchronizer: Synchronizer, left: list[SyncedSet]) -> None:
+def _check_accounts(synchronizer: Synchronizer, released: list[SyncedSet]) -> None:
     counters = synchronizer.counters
-    colors = [id(item.color) for item in left if item.color is not None]
-    fresh = [id(item.aux) for item in left if item.aux is not None and not item.aux_held]
+    colors = [id(item.color) for item in released if item.color is not None]
+    fresh = [id(item.aux) for item in released if item.aux is not None and not item.aux_held]
     assert len(set(colors)) == len(colors)
     assert len(set(fresh)) == len(fresh)
     out = counters.paired + counters.held + counters.color_alone
     assert len(colors) == out
     assert counters.color_in == out + counters.color_late + counters.color_duplicate
-    for epoch in {item.epoch for item in left}:
-        stamps = [item.stamp_ns for item in left if item.epoch == epoch and item.color is not None]
+    for epoch in {item.epoch for item in released}:
+        stamps = [item.stamp_ns for item in released if item.epoch == epoch and item.color is not None]
         assert stamps == sorted(set(stamps))
 
 
@@ -309,11 +309,11 @@ def _event_packet(stamp_ns: int, count: int, seq: int, width: int = 640, height:
 
 def test_storm_of_twenty_million_events_stays_in_bounds() -> None:
     """20 M events in one second, no colour frame to use them: the oldest go, each is counted, memory stays."""
-    made: list[EventBuffer] = []
+    buffers: list[EventBuffer] = []
 
     def make(config: SyncConfig, counters: Any) -> EventBuffer:
-        made.append(EventBuffer(config, counters))
-        return made[-1]
+        buffers.append(EventBuffer(config, counters))
+        return buffers[-1]
 
     synchronizer = Synchronizer(SyncConfig(), make)
     packets = 100
@@ -324,7 +324,7 @@ def test_storm_of_twenty_million_events_stays_in_bounds() -> None:
         synchronizer.add_aux(stamp_ns, stamp_ns, _event_packet(stamp_ns, each, number))
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    window = made[0].window
+    window = buffers[0].window
     assert len(window) <= window.capacity
     # 13 bytes an event, twice while they are put together, and one packet with its intermediate arrays.
     assert peak < 2 * 13 * window.capacity + 80 * each + 30_000_000

@@ -60,47 +60,47 @@ def _imports(tree: ast.AST) -> Iterator[str]:
 def problems_in(path: Path, source: str) -> list[str]:
     """What a shipped file does and may not."""
     tree = ast.parse(source, str(path))
-    found = []
+    problems = []
     for module in _imports(tree):
         root = module.partition(".")[0]
         if root in NETWORK_MODULES:
-            found.append(f"imports {module}")
+            problems.append(f"imports {module}")
         if root in PICKLING_MODULES:
-            found.append(f"imports {module}")
+            problems.append(f"imports {module}")
         if root == "subprocess" and path not in STARTERS:
-            found.append("starts programs")
+            problems.append("starts programs")
     for node in ast.walk(tree):
         if not isinstance(node, ast.Call):
             continue
         name = _dotted(node.func)
         if name in FORBIDDEN_CALLS or name in FORBIDDEN_NAMES:
-            found.append(f"calls {name}, line {node.lineno}")
-        given = {keyword.arg: keyword.value for keyword in node.keywords}
-        shell = given.get("shell")
+            problems.append(f"calls {name}, line {node.lineno}")
+        options = {keyword.arg: keyword.value for keyword in node.keywords}
+        shell = options.get("shell")
         if shell is not None and not (isinstance(shell, ast.Constant) and shell.value is False):
-            found.append(f"shell, line {node.lineno}")
-        pickled = given.get("allow_pickle")
+            problems.append(f"shell, line {node.lineno}")
+        pickled = options.get("allow_pickle")
         if pickled is not None and not (isinstance(pickled, ast.Constant) and pickled.value is False):
-            found.append(f"allow_pickle, line {node.lineno}")
-        restricted = given.get("weights_only")
+            problems.append(f"allow_pickle, line {node.lineno}")
+        restricted = options.get("weights_only")
         safely = isinstance(restricted, ast.Constant) and restricted.value is True
         if name == "torch.load" and not (safely and path == TORCH_READER):
-            found.append(f"torch.load instead of ckd_core.models.torch_files, line {node.lineno}")
-        pretrained = given.get("pretrained")
+            problems.append(f"torch.load instead of ckd_core.models.torch_files, line {node.lineno}")
+        pretrained = options.get("pretrained")
         downloads = isinstance(pretrained, ast.Constant) and pretrained.value is True
         if downloads and path != DOWNLOADER:
-            found.append(f"downloads weights, line {node.lineno}")
-    return found
+            problems.append(f"downloads weights, line {node.lineno}")
+    return problems
 
 
 def test_shipped_code_has_no_pickle_eval_shell_or_network() -> None:
-    found = {
+    by_file = {
         str(path.relative_to(ROOT)): problems for path in SHIPPED if (problems := problems_in(path, path.read_text()))
     }
-    record("security", "source check", {"files": len(SHIPPED), "problems": found})
+    record("security", "source check", {"files": len(SHIPPED), "problems": by_file})
     assert len(SHIPPED) > 100
     assert {TORCH_READER, DOWNLOADER, *STARTERS} <= set(SHIPPED), "an exception for a file that moved"
-    assert not found
+    assert not by_file
 
 
 @pytest.mark.parametrize(

@@ -93,8 +93,8 @@ def _graph_of(rig: Rig) -> Graph:
 
 
 def _relative(names: Iterable[str]) -> tuple[str, ...]:
-    found = {f"~{name.removeprefix(NODE)}" if name.startswith(f"{NODE}/") else name.lstrip("/") for name in names}
-    return tuple(sorted(found))
+    relative = {f"~{name.removeprefix(NODE)}" if name.startswith(f"{NODE}/") else name.lstrip("/") for name in names}
+    return tuple(sorted(relative))
 
 
 def policy_xml(graph: Graph) -> str:
@@ -146,8 +146,8 @@ def parse_policy(text: str) -> Graph:
             assert element.text.strip() == element.text, element.tag
 
     def names(group: str, right: str) -> tuple[str, ...]:
-        found = [item.text or "" for parent in root.iter(group) if parent.get(right) == "ALLOW" for item in parent]
-        return tuple(sorted(found))
+        allowed = [item.text or "" for parent in root.iter(group) if parent.get(right) == "ALLOW" for item in parent]
+        return tuple(sorted(allowed))
 
     return Graph(
         names("topics", "publish"), names("topics", "subscribe"), names("services", "reply"),

@@ -49,20 +49,20 @@ def _numbers(kind: str) -> st.SearchStrategy[Any]:
 def _field(kind: str, hints: dict[str, Callable[[], st.SearchStrategy[Any]]]) -> st.SearchStrategy[Any]:
     if kind in _INTEGERS or kind in ("boolean", "octet", "float", "double"):
         return _numbers(kind)
-    if found := _STRING.match(kind):
-        most = min(int(found["most"] or 24), 24)
+    if match := _STRING.match(kind):
+        most = min(int(match["most"] or 24), 24)
         return st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=most)
-    if found := _ARRAY.match(kind):
-        count = int(found["count"])
-        if found["item"] == "double":
+    if match := _ARRAY.match(kind):
+        count = int(match["count"])
+        if match["item"] == "double":
             # One draw for all: 36 separate numbers of a covariance take hypothesis 20 ms.
             return st.binary(min_size=8 * count, max_size=8 * count).map(lambda data: np.frombuffer(data, np.float64))
-        item = _field(found["item"], hints)
+        item = _field(match["item"], hints)
         return st.lists(item, min_size=count, max_size=count)
-    if found := _SEQUENCE.match(kind):
-        if found["item"] in ("uint8", "octet"):
+    if match := _SEQUENCE.match(kind):
+        if match["item"] in ("uint8", "octet"):
             return st.binary(max_size=MAX_BYTES)
-        return st.lists(_field(found["item"], hints), max_size=min(int(found["most"] or MAX_ITEMS), MAX_ITEMS))
+        return st.lists(_field(match["item"], hints), max_size=min(int(match["most"] or MAX_ITEMS), MAX_ITEMS))
     return messages(message_class(kind), hints)
 
 

@@ -94,8 +94,8 @@ def read_mark(venv: Path) -> tuple[str, list[str]]:
 
 def is_installed(venv: Path, key: str) -> bool:
     """Whether the mark names this key and every file of its list is there."""
-    found, names = read_mark(venv)
-    return found == key and all((venv / name).is_file() for name in names)
+    mark, names = read_mark(venv)
+    return mark == key and all((venv / name).is_file() for name in names)
 
 
 def write_atomically(path: Path, text: str) -> None:

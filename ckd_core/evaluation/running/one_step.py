@@ -81,11 +81,11 @@ def one_step(tracker: TrackerSpec, sequence: Sequence, device: str, threads: int
     running = tracker.build(sequence.modality, device, threads)
     both = np.flatnonzero(sequence.present[:-1] & sequence.present[1:])
     starts = np.unique(both[np.linspace(0, len(both) - 1, min(STARTS, len(both))).round().astype(int)])
-    found = []
+    boxes = []
     for start in starts.tolist():
         running.start(sequence.frame(start), BoundingBox(*sequence.boxes[start].tolist()))
-        found.append(np.array(running.update(sequence.frame(start + 1)).box, dtype=np.float64))
-    answers, truths = np.stack(found), sequence.boxes[starts + 1]
+        boxes.append(np.array(running.update(sequence.frame(start + 1)).box, dtype=np.float64))
+    answers, truths = np.stack(boxes), sequence.boxes[starts + 1]
     width, height = np.median(answers[:, 2:] / truths[:, 2:], axis=0).tolist()
     sides = sequence.boxes[starts, 2:]
     shape = float(np.median(sides.max(axis=1) / sides.min(axis=1)))

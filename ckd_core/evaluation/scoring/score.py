@@ -269,10 +269,10 @@ def _average(
 ) -> tuple[Floats, Floats, Floats]:
     """Mean curves; sequences in `missing` are zeros that the caller asked for, which no rule leaves out."""
     weights = np.array([score.frames if rule.weighting == "frame" else 1 for score in scores], dtype=np.float64)
-    asked = np.array([score.name in missing for score in scores])
+    is_missing = np.array([score.name in missing for score in scores])
 
     def mean(curves: Sequence[Floats]) -> Floats:
-        counted = asked | (np.any(curves, axis=1) if rule.skip_empty else True)
+        counted = is_missing | (np.any(curves, axis=1) if rule.skip_empty else True)
         return np.average(curves, axis=0, weights=weights * counted) if counted.any() else np.zeros(len(curves[0]))
 
     return (

@@ -54,11 +54,11 @@ def test_grayscale_removes_colour_and_keeps_the_auxiliary_image(crops: np.ndarra
 
 def test_changes_have_their_probabilities() -> None:
     rng = np.random.default_rng(0)
-    drawn = [draw_changes(AugmentationSettings(), rng) for _ in range(4000)]
-    assert np.mean([t.grayscale for t, _ in drawn]) == pytest.approx(0.05, abs=0.012)
-    assert all(t.grayscale == s.grayscale for t, s in drawn)
-    assert np.mean([s.flip for _, s in drawn]) == pytest.approx(0.5, abs=0.03)
-    levels = [c.brightness for pair in drawn for c in pair]
+    changes = [draw_changes(AugmentationSettings(), rng) for _ in range(4000)]
+    assert np.mean([t.grayscale for t, _ in changes]) == pytest.approx(0.05, abs=0.012)
+    assert all(t.grayscale == s.grayscale for t, s in changes)
+    assert np.mean([s.flip for _, s in changes]) == pytest.approx(0.5, abs=0.03)
+    levels = [c.brightness for pair in changes for c in pair]
     assert min(levels) >= 0.8
     assert max(levels) <= 1.2
     joint = AugmentationSettings(own_flip=0.0)
@@ -68,11 +68,11 @@ def test_changes_have_their_probabilities() -> None:
 def test_jitter_has_the_published_distribution() -> None:
     rng = np.random.default_rng(1)
     box = BoundingBox(100, 50, 40, 20)
-    drawn = [jitter_box(box, 3.0, 0.25, rng) for _ in range(4000)]
-    logs = np.log([[b.w / 40, b.h / 20] for b in drawn])
+    boxes = [jitter_box(box, 3.0, 0.25, rng) for _ in range(4000)]
+    logs = np.log([[b.w / 40, b.h / 20] for b in boxes])
     assert np.abs(logs.mean(axis=0)).max() < 0.02
     np.testing.assert_allclose(logs.std(axis=0), 0.25, atol=0.01)
-    units = np.array([[(b.center[0] - 120), (b.center[1] - 60)] / np.sqrt(b.w * b.h) for b in drawn])
+    units = np.array([[(b.center[0] - 120), (b.center[1] - 60)] / np.sqrt(b.w * b.h) for b in boxes])
     assert np.abs(units).max() <= 1.5
     np.testing.assert_allclose(units.std(axis=0), 3 / np.sqrt(12), atol=0.03)
     assert jitter_box(box, 0.0, 0.0, rng) == pytest.approx(box)

@@ -104,9 +104,9 @@ def test_published_boxes_are_half_a_pixel_off(folder: Path, golden_dir: Path) ->
 def test_frames_are_causal_visible_and_near() -> None:
     visible = np.array([0, 1, 5, 300, 301, 302, 900])
     rng = np.random.default_rng(0)
-    drawn = {draw_frames(visible, 200, rng) for _ in range(500)}
-    assert all(a < b and {a, b} <= set(visible.tolist()) for a, b in drawn)
-    assert all(b - a < 200 + 5 * 50 for a, b in drawn)
+    frames = {draw_frames(visible, 200, rng) for _ in range(500)}
+    assert all(a < b and {a, b} <= set(visible.tolist()) for a, b in frames)
+    assert all(b - a < 200 + 5 * 50 for a, b in frames)
     lonely = np.array([0, 1000])
     assert draw_frames(lonely, 10, rng) == (0, 1000)  # nothing within reach: the reach has grown to all there is
 

@@ -203,12 +203,12 @@ def test_any_numbers_come_back_exactly(rows: list[tuple[float, ...]], sign: str,
 
 @pytest.mark.parametrize("modality", list(Modality))
 def test_a_written_sequence_reads_back_exactly(tmp_path: Path, modality: Modality) -> None:
-    made = clip(5, modality, frames=4, size=(96, 80), absent=(0.5, 1.0))
-    folder = save_sequence(tmp_path / "walk", made.frames, made.boxes)
+    recording = clip(5, modality, frames=4, size=(96, 80), absent=(0.5, 1.0))
+    folder = save_sequence(tmp_path / "walk", recording.frames, recording.boxes)
     sequence = open_sequence(folder)
     assert (sequence.modality, len(sequence)) == (modality, 4)
-    np.testing.assert_allclose(sequence.boxes, made.boxes, atol=1e-4)
-    for index, frame in enumerate(made.frames):
+    np.testing.assert_allclose(sequence.boxes, recording.boxes, atol=1e-4)
+    for index, frame in enumerate(recording.frames):
         again = sequence.frame(index)
         assert again.stamp == pytest.approx(frame.stamp)
         np.testing.assert_array_equal(again.rgb, frame.rgb)

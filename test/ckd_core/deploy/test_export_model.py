@@ -27,13 +27,13 @@ def test_an_export_is_written_compared_and_tracked_with(tmp_path, call, scenes, 
     pytest.importorskip({"torch": "torch", "onnx": "onnxscript", "openvino": "nncf"}[engine.split("/")[0]])
     common = ["--model", TINY, "--threads", 1]
     export = tmp_path / "export"
-    said = call(
+    output = call(
         "export", "--out", export, "--model", TINY, "--weights", tiny_weights, "--engine", engine,
         "--sequences", scenes, "--crops", 12, "--batches", "1,2" if engine.startswith("onnx") else "1",
     )  # fmt: skip
-    assert f"{TINY} for {engine} on cpu" in said
-    agreement = float(re.search(r"on \d+ real crops: ([\d.]+)", said).group(1))
-    assert (agreement < MEDIAN_IOU[engine.split("/")[1]]) == ("warning" in said)
+    assert f"{TINY} for {engine} on cpu" in output
+    agreement = float(re.search(r"on \d+ real crops: ([\d.]+)", output).group(1))
+    assert (agreement < MEDIAN_IOU[engine.split("/")[1]]) == ("warning" in output)
     assert list(tmp_path.iterdir()) == [export]
     metadata = read_export_metadata(export)
     assert metadata.weights_sha256 == load_tensors(tiny_weights)[1].sha256
@@ -43,8 +43,8 @@ def test_an_export_is_written_compared_and_tracked_with(tmp_path, call, scenes, 
         ("thermal", "depth"),
     )
 
-    said = call("run", scenes / "a", "--weights", export, "--out", tmp_path / "by_export", "--no-video", *common)
-    assert f"{engine} on cpu" in said
+    output = call("run", scenes / "a", "--weights", export, "--out", tmp_path / "by_export", "--no-video", *common)
+    assert f"{engine} on cpu" in output
     call("run", scenes / "a", "--weights", tiny_weights, "--engine", "torch/fp32", "--device", "cpu",
          "--out", tmp_path / "by_torch", "--no-video", *common)  # fmt: skip
     first, second = boxes_of(tmp_path / "by_export"), boxes_of(tmp_path / "by_torch")
@@ -53,7 +53,7 @@ def test_an_export_is_written_compared_and_tracked_with(tmp_path, call, scenes, 
     if not engine.endswith("int8"):  # int8 on random weights proves nothing; see test_real_sequences.py
         assert iou_xywh(first[:2], second[:2]).min() > 0.9  # later frames: random weights amplify any difference
     if engine.startswith("onnx"):
-        said = call(
+        output = call(
             "benchmark", "--dataset", "folder", "--root", scenes, "--out", tmp_path / "bench", "--weights", export,
             "--engine", engine, "--device", "cpu", "--sequences", "a", "--no-report", *common,
         )  # fmt: skip
@@ -63,14 +63,14 @@ def test_an_export_is_written_compared_and_tracked_with(tmp_path, call, scenes, 
 
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory, call, tiny_weights):
-    made = tmp_path_factory.mktemp("exported") / "made"
-    call("export", "--out", made, "--model", TINY, "--weights", tiny_weights, "--engine", "torch/bf16")
-    return made
+    folder = tmp_path_factory.mktemp("exported") / "folder"
+    call("export", "--out", folder, "--model", TINY, "--weights", tiny_weights, "--engine", "torch/bf16")
+    return folder
 
 
 def test_without_sequences_synthetic_frames_are_compared(tmp_path, call, tiny_weights) -> None:
-    said = call("export", "--out", tmp_path / "m", "--model", TINY, "--weights", tiny_weights, "--engine", "torch")
-    assert re.search(r"on \d+ synthetic crops: 1\.0000", said)
+    output = call("export", "--out", tmp_path / "m", "--model", TINY, "--weights", tiny_weights, "--engine", "torch")
+    assert re.search(r"on \d+ synthetic crops: 1\.0000", output)
     assert read_export_metadata(tmp_path / "m").engine == "torch/fp32"
 
 
@@ -113,15 +113,15 @@ def test_an_export_for_another_device_says_so(exported) -> None:
 )
 def test_bad_options_are_refused_and_leave_nothing(tmp_path, call, tiny_weights, words, message: str) -> None:
     common = ["export", "--out", tmp_path / "made", "--model", TINY, "--weights", tiny_weights]
-    said = " ".join(call(*common, *words).replace("│", " ").split())
-    assert message in said
+    output = " ".join(call(*common, *words).replace("│", " ").split())
+    assert message in output
     assert list(tmp_path.iterdir()) == []
 
 
 def test_an_existing_folder_is_not_touched(tmp_path, call, tiny_weights) -> None:
     (tmp_path / "kept.txt").write_text("mine")
-    said = call("export", "--out", tmp_path, "--model", TINY, "--weights", tiny_weights, "--engine", "torch")
-    assert "exists; give a new folder" in said
+    output = call("export", "--out", tmp_path, "--model", TINY, "--weights", tiny_weights, "--engine", "torch")
+    assert "exists; give a new folder" in output
     assert [path.name for path in tmp_path.iterdir()] == ["kept.txt"]
 
 

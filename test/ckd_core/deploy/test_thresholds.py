@@ -31,12 +31,12 @@ CREDULOUS = Thresholds(doubt=0.02, unseen=0.02, confirm=0.02, rival=1.0, history
 def test_calibrated_thresholds_are_read_back_and_used(tmp_path, call, scenes, tiny_weights) -> None:
     out = tmp_path / "calibrated.safetensors"
     untouched = tiny_weights.read_bytes()
-    said = call(
+    output = call(
         "calibrate", "--model", TINY, "--weights", tiny_weights, "--sequences", scenes, "--scenes", 0, "--out", out
     )
     assert tiny_weights.read_bytes() == untouched
     tensors, metadata = load_tensors(out)  # verifies the checksum
-    assert metadata.sha256 in said.replace("\n", "")
+    assert metadata.sha256 in output.replace("\n", "")
     assert metadata.tracking["calibration"] == {"painted_scenes": 0, "sequences": ["a", "b"]}
     before, _ = load_tensors(tiny_weights)
     assert all((tensors[name] == before[name]).all() for name in before)
@@ -49,7 +49,7 @@ def test_calibrated_thresholds_are_read_back_and_used(tmp_path, call, scenes, ti
     tracker.start(sequence.frame(0), sequence_box(sequence))
     states = [tracker.update(sequence.frame(i)).state is TrackState.TRACKING for i in range(1, len(sequence))]
     missed = 1 - np.mean(np.array(states)[sequence.present[1:]])
-    row = next(line for line in said.splitlines() if "a, calibrated" in line)
+    row = next(line for line in output.splitlines() if "a, calibrated" in line)
     assert f"{missed:.1%}" in re.split("[│|]", row)[5]
 
 
@@ -89,9 +89,9 @@ def test_nothing_is_written_on_a_dry_run_and_in_place_otherwise(tmp_path, scenes
     report = calibrate(TINY, path, sequences=[scenes], scenes=0, write=False)
     assert report.path is None
     assert path.read_bytes() == tiny_weights.read_bytes()
-    written = write_thresholds(path, path, replace(report.after, history=0.25), {})
+    metadata = write_thresholds(path, path, replace(report.after, history=0.25), {})
     assert list(tmp_path.iterdir()) == [path]
-    assert load_tensors(path)[1] == written
+    assert load_tensors(path)[1] == metadata
     assert build_tracker(TINY, path, engine="torch", device="cpu").thresholds.history == 0.25
 
 
@@ -106,8 +106,8 @@ def test_a_calibration_without_absences_or_weights_is_refused(tmp_path, call, ti
         calibrate("sdstrack_s128", tiny_weights)
     with pytest.raises(WeightsFileError, match="cannot be written"):
         write_thresholds(tiny_weights, always / "groundtruth.txt" / "w.safetensors", Thresholds(), {})
-    said = call("calibrate", "--model", TINY, "--weights", tiny_weights, "--sequences", tmp_path / "nowhere")
-    assert "no folder" in said
+    output = call("calibrate", "--model", TINY, "--weights", tiny_weights, "--sequences", tmp_path / "nowhere")
+    assert "no folder" in output
 
 
 def test_footage_without_a_single_box_is_named(tmp_path, tiny_weights) -> None:

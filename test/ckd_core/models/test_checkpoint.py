@@ -81,9 +81,9 @@ def test_half_precision_file_loads_as_float32(tmp_path: Path, model: Any) -> Non
     assert half.stat().st_size < 0.6 * full.stat().st_size
     loaded, _ = load_model(half)
     for key, tensor in model.state_dict().items():
-        found = loaded.state_dict()[key]
-        assert found.dtype == tensor.dtype
-        torch.testing.assert_close(found, tensor, rtol=1e-3, atol=1e-6)
+        restored = loaded.state_dict()[key]
+        assert restored.dtype == tensor.dtype
+        torch.testing.assert_close(restored, tensor, rtol=1e-3, atol=1e-6)
 
 
 def test_other_model_or_modality(weights: Path) -> None:

@@ -56,8 +56,8 @@ def test_sdstrack(fixture: str, golden: Any, golden_model: Any, golden_input: An
         assert_block(tensor, name, expected)
     assert len(removed) == len(model.config.ce_blocks)
     for layer, positions in zip(model.config.ce_blocks, removed, strict=True):
-        for side, found in zip(("rgb", "dte"), positions.chunk(2), strict=True):
-            np.testing.assert_array_equal(found.sort(1)[0], np.sort(expected[f"removed_{layer:02d}_fine_{side}"], 1))
+        for side, places in zip(("rgb", "dte"), positions.chunk(2), strict=True):
+            np.testing.assert_array_equal(places.sort(1)[0], np.sort(expected[f"removed_{layer:02d}_fine_{side}"], 1))
 
 
 @pytest.mark.parametrize("fixture", CKD)
@@ -82,9 +82,9 @@ def test_ckd(fixture: str, golden: Any, golden_model: Any, golden_input: Any, mo
         assert_block(rgb, f"rgb_branch/{i:02d}", expected)
         assert_block(aux, f"tir_branch/{i:02d}", expected)
     assert len(encoded[0].removed) == len(model.config.ce_blocks)
-    for layer, found in zip(model.config.ce_blocks, encoded[0].removed, strict=True):
+    for layer, places in zip(model.config.ce_blocks, encoded[0].removed, strict=True):
         for side in ("rgb_branch", "tir_branch"):
-            np.testing.assert_array_equal(found.sort(1)[0], np.sort(expected[f"removed_{layer:02d}_{side}"], 1))
+            np.testing.assert_array_equal(places.sort(1)[0], np.sort(expected[f"removed_{layer:02d}_{side}"], 1))
 
 
 def test_mask_given_equals_mode(golden: Any, golden_model: Any, golden_input: Any) -> None:

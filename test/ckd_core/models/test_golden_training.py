@@ -36,9 +36,9 @@ def test_sdstrack(fixture: str, keep_rate: float, golden: Any, golden_model: Any
         layers = model.config.ce_blocks if keep_rate < 1 else ()
         for side, removed in (("rgb", path.rgb_removed), ("dte", path.aux_removed)):
             assert len(removed) == len(layers)
-            for layer, found in zip(layers, removed, strict=True):
+            for layer, places in zip(layers, removed, strict=True):
                 wanted = np.sort(expected[f"removed_{layer:02d}_{name}_{side}"], 1)
-                np.testing.assert_array_equal(found.sort(1)[0], wanted)
+                np.testing.assert_array_equal(places.sort(1)[0], wanted)
 
 
 @pytest.mark.parametrize(
@@ -56,8 +56,8 @@ def test_ckd(fixture: str, name: str, masked: bool, golden: Any, golden_model: A
             result = model.forward_train(template, search, masks=keep_mask)
         for key in expected:
             if key.startswith("bn_after/"):
-                found = model.state_dict()[key.removeprefix("bn_after/")][:32]
-                np.testing.assert_allclose(found.numpy(), expected[key], rtol=1e-4, atol=TOLERANCE)
+                statistic = model.state_dict()[key.removeprefix("bn_after/")][:32]
+                np.testing.assert_allclose(statistic.numpy(), expected[key], rtol=1e-4, atol=TOLERANCE)
     finally:
         model.eval()
         model.load_state_dict({**model.state_dict(), **before})
@@ -76,6 +76,6 @@ def test_ckd(fixture: str, name: str, masked: bool, golden: Any, golden_model: A
         for i, tokens in enumerate(blocks):
             assert_block(tokens, f"{lane}/{i:02d}", expected)
     assert len(result.removed) == len(model.config.ce_blocks)
-    for layer, found in zip(model.config.ce_blocks, result.removed, strict=True):
+    for layer, places in zip(model.config.ce_blocks, result.removed, strict=True):
         for lane in lanes:
-            np.testing.assert_array_equal(found.sort(1)[0], np.sort(expected[f"removed_{layer:02d}_{lane}"], 1))
+            np.testing.assert_array_equal(places.sort(1)[0], np.sort(expected[f"removed_{layer:02d}_{lane}"], 1))

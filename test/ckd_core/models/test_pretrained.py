@@ -45,8 +45,8 @@ def write(path: Path, tensors: dict[str, torch.Tensor]) -> Path:
 
 def test_single_stream_layout_is_the_published_one(manifest: Any) -> None:
     published = manifest("ostrack256")
-    found = {key: list(tensor.shape) for key, tensor in p.single_stream_layout().items()}
-    assert found == {key: value["shape"] for key, value in published["ostrack256"].items()}
+    shapes = {key: list(tensor.shape) for key, tensor in p.single_stream_layout().items()}
+    assert shapes == {key: value["shape"] for key, value in published["ostrack256"].items()}
 
 
 def test_published_ostrack_into_sdstrack(manifest: Any) -> None:
@@ -140,10 +140,10 @@ def test_start_from_timm(monkeypatch: Any) -> None:
     monkeypatch.setattr(timm, "create_model", lambda *_args, **_options: vit)  # no download in a test
     model = build_model("sdstrack_b256", width=192, heads=3)
     report = p.start_training_from(model, f"timm:{name}")
-    state, given = model.state_dict(), vit.state_dict()
+    state, source = model.state_dict(), vit.state_dict()
     for key in ("patch_embed.proj.weight", "blocks.11.attn.qkv.weight", "blocks.0.mlp.fc1.bias", "norm.weight"):
-        assert torch.equal(state[f"backbone.{key}"], given[key])
-    square = given["pos_embed"][:, 1:].transpose(1, 2).reshape(1, 192, 14, 14)
+        assert torch.equal(state[f"backbone.{key}"], source[key])
+    square = source["pos_embed"][:, 1:].transpose(1, 2).reshape(1, 192, 14, 14)
     expected = F.interpolate(square, size=(8, 8), mode="bicubic").flatten(2).transpose(1, 2)
     torch.testing.assert_close(state["backbone.pos_embed_z"], expected)
     assert report.unexpected == ()

@@ -74,8 +74,8 @@ def test_state_dict_round_trip(name: str) -> None:
         wanted = model(template, search)
         assert not torch.equal(other(template, search).score_map, wanted.score_map)
         other.load_state_dict(model.state_dict(), strict=True)
-        for found, expected in zip(other(template, search), wanted, strict=True):
-            assert torch.equal(found, expected)
+        for maps, expected in zip(other(template, search), wanted, strict=True):
+            assert torch.equal(maps, expected)
 
 
 def _differences(name: str, config: Any) -> dict[str, Any]:
@@ -94,8 +94,8 @@ def test_export_and_compile(name: str) -> None:
         exported = torch.export.export(model, (template, search), strict=True)
         compiled = torch.compile(model, fullgraph=True, backend="aot_eager")
         for variant in (exported.module(), compiled):
-            for found, wanted in zip(variant(template, search), expected, strict=True):
-                torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-5)
+            for maps, wanted in zip(variant(template, search), expected, strict=True):
+                torch.testing.assert_close(maps, wanted, rtol=1e-4, atol=1e-5)
     targets = {str(node.target) for node in exported.graph.nodes}
     if isinstance(model, (SDSTrack, CKD)):
         assert any("scaled_dot_product_attention" in target for target in targets)
@@ -120,8 +120,8 @@ def test_compile_to_machine_code() -> None:
     with torch.inference_mode():
         expected = model.track(model.embed_template(template), search)
         track = torch.compile(model.track, fullgraph=True)
-        for found, wanted in zip(track(model.embed_template(template), search), expected, strict=True):
-            torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-5)
+        for maps, wanted in zip(track(model.embed_template(template), search), expected, strict=True):
+            torch.testing.assert_close(maps, wanted, rtol=1e-4, atol=1e-5)
 
 
 def test_manifests_both_ways(manifest: Any) -> None:
@@ -156,8 +156,8 @@ def test_compact_drops_what_never_runs(golden_model: Any, golden_input: Any) -> 
     compact.load_state_dict({key: value for key, value in whole.state_dict().items() if key in kept}, assign=True)
     compact.eval()
     with torch.inference_mode():
-        for found, wanted in zip(compact(template, search), whole(template, search), strict=True):
-            assert torch.equal(found, wanted)
+        for maps, wanted in zip(compact(template, search), whole(template, search), strict=True):
+            assert torch.equal(maps, wanted)
 
 
 def test_initialisation_is_seeded_and_leaves_the_global_generator() -> None:
@@ -192,8 +192,8 @@ def test_shared_student_is_one_module_and_equals_two_equal_ones() -> None:
     apart.load_state_dict(shared.state_dict(), strict=True)
     template, search = images(shared, batch=2)
     with torch.inference_mode():
-        for found, wanted in zip(shared(template, search), apart(template, search), strict=True):
-            torch.testing.assert_close(found, wanted)
+        for maps, wanted in zip(shared(template, search), apart(template, search), strict=True):
+            torch.testing.assert_close(maps, wanted)
 
 
 @pytest.mark.parametrize(
@@ -235,9 +235,9 @@ def test_bfloat16_stays_close(name: str) -> None:
     template, search = images(model)
     with torch.inference_mode():
         wanted = model(template, search)
-        found = model.to(torch.bfloat16)(template.bfloat16(), search.bfloat16())
-    assert {maps.dtype for maps in found} == {torch.float32}
-    for near, exact in zip(found, wanted, strict=True):
+        lowered = model.to(torch.bfloat16)(template.bfloat16(), search.bfloat16())
+    assert {maps.dtype for maps in lowered} == {torch.float32}
+    for near, exact in zip(lowered, wanted, strict=True):
         assert (near - exact).abs().max() < 0.1
 
 

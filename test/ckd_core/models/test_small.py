@@ -175,5 +175,5 @@ def test_shipped_files_fit_and_are_for_all_modalities() -> None:
 def test_shipped_weights_track_held_out_clips(name: str) -> None:
     """Clips of a world that no training seed makes: mean success AUC over the three modalities."""
     world = World(424242)
-    found = [success_auc(name, clip(31 + i, m, 25, world=world)) for i, m in enumerate(Modality)]
-    assert np.mean(found) >= 0.60, found
+    aucs = [success_auc(name, clip(31 + i, m, 25, world=world)) for i, m in enumerate(Modality)]
+    assert np.mean(aucs) >= 0.60, aucs

@@ -348,13 +348,13 @@ def test_an_unfinished_download_is_called_truncated(tmp_path: Path, zipped: bool
 
 def test_what_a_download_gives_in_place_of_a_file_is_named(tmp_path: Path) -> None:
     path = tmp_path / "a.pth.tar"
-    for text, said in (
+    for text, message in (
         ("<!DOCTYPE html><html>sign in</html>", "is a web page"),
         ("\n<html>quota exceeded</html>", "is a web page"),
         ("version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "pointer of Git LFS"),
     ):
         path.write_text(text)
-        with pytest.raises(ForeignFileError, match=said):
+        with pytest.raises(ForeignFileError, match=message):
             read_foreign(path)
 
 

@@ -58,10 +58,10 @@ def test_run_writes_boxes_video_and_timeline(tmp_path, call, scenes, videos, tin
         "colour video": ([videos[0]], "visible"),
         "auxiliary images": (["", scenes / "b/depth/*.png", "--modality", "depth"], "depth"),
     }[kind]
-    said = call("run", *sources, "--init", "10,20,24,20", *options(tmp_path, tiny_weights))
+    output = call("run", *sources, "--init", "10,20,24,20", *options(tmp_path, tiny_weights))
     out = tmp_path / "o"
-    assert f"{FRAMES} frames (" in said
-    assert "torch/fp32 on cpu" in said
+    assert f"{FRAMES} frames (" in output
+    assert "torch/fp32 on cpu" in output
     assert {path.name for path in out.iterdir()} == {"boxes.csv", "overlay.mp4", "timeline.png", f"{name}.txt"}
     rows = rows_of(out)
     assert len(rows) == FRAMES
@@ -116,9 +116,9 @@ def test_without_init_the_folders_own_box_is_used(tmp_path, call, scenes, tiny_w
     ],
 )
 def test_bad_sources_and_options_are_refused(tmp_path, call, scenes, tiny_weights, words, message: str) -> None:
-    said = call("run", *[word.format(a=scenes / "a") for word in words], *options(tmp_path, tiny_weights))
-    assert said.startswith("error: ")
-    assert message in said
+    output = call("run", *[word.format(a=scenes / "a") for word in words], *options(tmp_path, tiny_weights))
+    assert output.startswith("error: ")
+    assert message in output
     out = tmp_path / "o"
     assert not out.exists() or list(out.iterdir()) == []
 
@@ -128,8 +128,8 @@ def test_a_broken_image_names_the_file_and_leaves_no_video(tmp_path, call, scene
 
     copy = shutil.copytree(scenes / "a", tmp_path / "a")
     (copy / "infrared" / "0005.png").write_bytes(b"no image")
-    said = call("run", copy, *options(tmp_path, tiny_weights))
-    assert "0005.png" in said
+    output = call("run", copy, *options(tmp_path, tiny_weights))
+    assert "0005.png" in output
     assert list((tmp_path / "o").iterdir()) == []
 
 

@@ -138,8 +138,8 @@ def test_a_candidate_that_does_not_stay_is_dropped() -> None:
 def test_scanning_advances_only_while_there_is_no_candidate() -> None:
     state = run(Confidence.begin(BOX), *[look(0.3)] * 4)
     assert observe_lost(state, (look(0.1),), LIMITS, CONFIG).scan == 1
-    found = observe_lost(state, (look(0.7),), LIMITS, CONFIG)
-    assert observe_lost(found, (look(0.7),), LIMITS, CONFIG).scan == found.scan
+    again = observe_lost(state, (look(0.7),), LIMITS, CONFIG)
+    assert observe_lost(again, (look(0.7),), LIMITS, CONFIG).scan == again.scan
 
 
 @given(st.integers(20, 2000), st.integers(20, 2000), st.floats(10, 800))

@@ -73,8 +73,8 @@ def test_a_window_of_unequal_sides_shows_each_pixel_where_it_maps_back() -> None
     CropSampler().sample(gradient(240, 320), window, crop)
     for row, column in ((5, 9), (31, 31), (60, 2)):
         x, y, _ = window.sampling_matrix(64) @ np.array((column, row, 1))
-        seen = crop[row, column, :2] / 255 * (320, 240) - 0.5
-        np.testing.assert_allclose(seen, (x, y), atol=1.5)
+        place = crop[row, column, :2] / 255 * (320, 240) - 0.5
+        np.testing.assert_allclose(place, (x, y), atol=1.5)
 
 
 def gradient(height: int, width: int) -> np.ndarray:
@@ -113,17 +113,17 @@ def test_a_grey_part_is_converted_and_replicated() -> None:
     image = gradient(240, 320)[..., 0].astype(np.uint16) * 7
     window = window_around(BoundingBox(140, 100, 30, 26), 4.0)
     crop, expected = np.empty((64, 64, 3), dtype=np.uint8), np.empty((64, 64, 3), dtype=np.uint8)
-    seen: list[tuple[int, ...]] = []
+    shapes: list[tuple[int, ...]] = []
 
     def convert(part: np.ndarray) -> np.ndarray:
-        seen.append(part.shape)
+        shapes.append(part.shape)
         return (part // 7).astype(np.uint8)
 
     sampler = CropSampler()
     sampler.sample(image, window, crop, convert=convert)
     sampler.sample(np.repeat((image // 7).astype(np.uint8)[..., None], 3, axis=2), window, expected)
     np.testing.assert_array_equal(crop, expected)
-    assert seen == [(112, 112)]  # the window, not the frame
+    assert shapes == [(112, 112)]  # the window, not the frame
 
 
 @settings(max_examples=60, deadline=None)

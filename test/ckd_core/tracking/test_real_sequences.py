@@ -84,15 +84,15 @@ def int8_engine(network, reference, inputs):
 def auc(engine, shipped, footage) -> float:
     """Mean success AUC over the first frames of all sequences, each tracked from its first box on."""
     thresholds, published = shipped[1]
-    found = []
+    aucs = []
     for item in footage:
         tracker = Tracker(engine, item.modality, TrackerConfig(published_geometry=published), thresholds)
         tracker.start(item.frame(0), item.box(0))
         count = min(len(item), FRAMES)
         boxes = np.array([tracker.update(item.frame(index)).box for index in range(1, count)])
         present = item.present[1:count]
-        found.append(success_auc(overlap(boxes[present], item.boxes[1:count][present])))
-    return float(np.mean(found))
+        aucs.append(success_auc(overlap(boxes[present], item.boxes[1:count][present])))
+    return float(np.mean(aucs))
 
 
 @pytest.mark.parametrize("name", ["torch/bf16", "openvino/int8"])

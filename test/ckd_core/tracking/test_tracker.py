@@ -62,10 +62,10 @@ def test_a_target_that_leaves_is_lost_and_found_elsewhere(scene, correlation) ->
     assert overlap(result.box, last.box) > 0.5  # the last believed place, not where the search looked
     came_back = (20, 180)  # far outside the search region of the last place
     states = [tracker.update(scene.frame(step, {"a": came_back})) for step in range(30, 70)]
-    found = next(index for index, result in enumerate(states) if result.state is TrackState.TRACKING)
-    assert found >= STATES.confirm_frames - 1
-    assert overlap(states[found].box, scene.box(*came_back)) > 0.6
-    assert all(result.state is TrackState.TRACKING for result in states[found + 2 :])
+    first = next(index for index, result in enumerate(states) if result.state is TrackState.TRACKING)
+    assert first >= STATES.confirm_frames - 1
+    assert overlap(states[first].box, scene.box(*came_back)) > 0.6
+    assert all(result.state is TrackState.TRACKING for result in states[first + 2 :])
 
 
 def test_without_reacquisition_a_lost_target_is_searched_where_it_was(scene, correlation) -> None:
@@ -117,18 +117,18 @@ def test_results_keep_the_size_of_the_reference_image_while_colour_is_missing(sc
 
 def test_missing_policies_show_the_network_what_they_promise(scene, tiny) -> None:
     whole, half = scene.frame(0, {"a": path(0)}), scene.frame(1, {"a": path(1)}, aux=False)
-    seen = {}
+    crops = {}
     for policy in MissingPolicy:
         tracker = Tracker(tiny(), Modality.THERMAL, TrackerConfig(missing=policy))
         tracker.start(whole, scene.box(*path(0)))
         tracker.update(half)
-        seen[policy] = tracker.engine.search_crops(1)[0].copy()
-    assert seen[MissingPolicy.ZEROS][1].max() == 0
-    np.testing.assert_array_equal(seen[MissingPolicy.DUPLICATE][1], seen[MissingPolicy.DUPLICATE][0])
+        crops[policy] = tracker.engine.search_crops(1)[0].copy()
+    assert crops[MissingPolicy.ZEROS][1].max() == 0
+    np.testing.assert_array_equal(crops[MissingPolicy.DUPLICATE][1], crops[MissingPolicy.DUPLICATE][0])
     tracker = Tracker(tiny(), Modality.THERMAL)
     tracker.start(whole, scene.box(*path(0)))
     tracker.update(replace(half, aux=whole.aux))
-    np.testing.assert_array_equal(seen[MissingPolicy.LAST], tracker.engine.search_crops(1)[0])
+    np.testing.assert_array_equal(crops[MissingPolicy.LAST], tracker.engine.search_crops(1)[0])
 
 
 @pytest.mark.parametrize("rgb", [True, False])
@@ -142,10 +142,10 @@ def test_alone_compares_a_camera_with_its_own_template(scene, tiny, rgb: bool) -
         return [tracker.update(frame) for frame in frames[1:]]
 
     both, one = (True, True), (rgb, not rgb)
-    seen = answers(MissingPolicy.ALONE, both, one)[0]
+    result = answers(MissingPolicy.ALONE, both, one)[0]
     never = answers(MissingPolicy.DUPLICATE, one, one)[0]
-    assert (seen.box, seen.score) == (never.box, never.score)
-    assert seen.score != answers(MissingPolicy.DUPLICATE, both, one)[0].score
+    assert (result.box, result.score) == (never.box, never.score)
+    assert result.score != answers(MissingPolicy.DUPLICATE, both, one)[0].score
     back, kept = (answers(policy, both, both)[-1] for policy in (MissingPolicy.ALONE, MissingPolicy.DUPLICATE))
     assert (back.box, back.score) == (kept.box, kept.score)
 

@@ -92,16 +92,16 @@ def test_wrong_paths_of_weights_and_choices(tmp_path: Path) -> None:
 
 def test_an_output_that_cannot_be_written_is_named_before_training(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("a file where the folder should be")
-    asked = []
+    requested = []
 
     class Counting(runs.BrightSquares):
         def __getitem__(self, index: int) -> TrainingSample:
-            asked.append(index)
+            requested.append(index)
             return super().__getitem__(index)
 
     with pytest.raises(TrackingError, match=r"cannot write to .*file"):
         runs.trainer(changed(tmp_path / "file" / "run"), Counting()).run()
-    assert not asked
+    assert not requested
 
 
 @pytest.mark.parametrize(
@@ -212,12 +212,12 @@ def test_ctrl_c_then_resume_on_the_command_line(tmp_path: Path) -> None:
     while not last.exists() and first.poll() is None and time.monotonic() < deadline:
         time.sleep(0.1)
     first.send_signal(signal.SIGINT)
-    _, said = first.communicate(timeout=120)
-    assert first.returncode == 1, said
-    (line,) = [line for line in said.splitlines() if line.startswith("error:")]
+    _, errors = first.communicate(timeout=120)
+    assert first.returncode == 1, errors
+    (line,) = [line for line in errors.splitlines() if line.startswith("error:")]
     assert "SIGINT" in line
     assert "--resume" in line
-    assert "Traceback" not in said
+    assert "Traceback" not in errors
     stopped = int(load_checkpoint(last)[1]["step"])
     assert 0 < stopped < 1000
 
@@ -226,6 +226,6 @@ def test_ctrl_c_then_resume_on_the_command_line(tmp_path: Path) -> None:
     assert "exists already; go on with --resume" in again.stderr.read()  # type: ignore[union-attr]  # a pipe
     again.communicate()
     more = sdstrack(config, f"run.stop_after_minutes={1 / 6000}", "--resume")
-    _, said = more.communicate(timeout=240)
-    assert "stop_after_minutes" in said
+    _, errors = more.communicate(timeout=240)
+    assert "stop_after_minutes" in errors
     assert int(load_checkpoint(last)[1]["step"]) > stopped

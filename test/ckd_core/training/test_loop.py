@@ -123,10 +123,10 @@ def test_two_processes_equal_one(tmp_path: Path) -> None:
     ],
 )
 def test_an_error_in_one_process_ends_both_with_a_state(how: str, own: str, other: str, tmp_path: Path) -> None:
-    told = train_in_two_processes(tmp_path, "11", how)
-    assert told[SECOND].startswith(own)
-    assert told[FIRST].startswith(other)
-    assert "State of step 2 saved; go on with --resume" in told[FIRST]
+    outputs = train_in_two_processes(tmp_path, "11", how)
+    assert outputs[SECOND].startswith(own)
+    assert outputs[FIRST].startswith(other)
+    assert "State of step 2 saved; go on with --resume" in outputs[FIRST]
     assert load_checkpoint(tmp_path / "checkpoints" / "last.safetensors")[1]["step"] == 2
 
 
@@ -300,17 +300,17 @@ def test_pictures_of_a_batch_in_parts(tmp_path: Path) -> None:
 
 
 def test_the_average_of_a_short_run_is_the_mean_of_its_weights(tmp_path: Path) -> None:
-    name, seen = "box_head.conv5_ctr.weight", []
+    name, history = "box_head.conv5_ctr.weight", []
     one = runs.trainer(runs.settings(tmp_path, optim__ema_decay=0.99, run__epochs=1))
     update = one.average.update
 
     def watched(network: torch.nn.Module, step: int) -> None:
-        seen.append(network.state_dict()[name].clone())
+        history.append(network.state_dict()[name].clone())
         update(network, step)
 
     one.average.update = watched  # type: ignore[method-assign]
     one.run()
-    torch.testing.assert_close(one.average.values[name], torch.stack(seen).mean(dim=0))
+    torch.testing.assert_close(one.average.values[name], torch.stack(history).mean(dim=0))
 
 
 def test_gradients_that_stay_infinite_in_fp16_end_the_run(tmp_path: Path) -> None:
@@ -397,11 +397,11 @@ def test_reduced_precision_learns_and_stays_finite(precision: str, tmp_path: Pat
 
 
 def test_training_works_off_the_main_thread(tmp_path: Path) -> None:
-    found: list[int] = []
-    worker = threading.Thread(target=lambda: found.append(runs.run(runs.settings(tmp_path, run__epochs=1))[1].steps))
+    steps: list[int] = []
+    worker = threading.Thread(target=lambda: steps.append(runs.run(runs.settings(tmp_path, run__epochs=1))[1].steps))
     worker.start()
     worker.join()
-    assert found == [3]
+    assert steps == [3]
 
 
 def test_checkpoints_hold_no_pickle(tmp_path: Path) -> None:

@@ -295,10 +295,10 @@ def test_long_texts_and_terminal_escapes_stay_out_of_status_and_log(rig: Rig) ->
     send("\x1b[2J\x1b]0;owned\x07rgb8\nfake log line", "camera", r"\x1b[2J\x1b]0;owned\x07rgb8\nfake log line")
     send("rgb8", "f" * 1_000_000, "header.frame_id is 'f")
     assert max(len(serialize_message(status)) for status in ros.messages["/tracker/status"]) < 64 * 1024
-    written = rig.process.output[before:]
-    assert len(written) < 64 * 1024
-    assert "\x1b" not in written
-    assert "\nfake log line" not in written
+    output = rig.process.output[before:]
+    assert len(output) < 64 * 1024
+    assert "\x1b" not in output
+    assert "\nfake log line" not in output
 
 
 @pytest.mark.parametrize(

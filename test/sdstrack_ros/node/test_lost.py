@@ -31,13 +31,13 @@ def node_parameters() -> dict[str, Any]:
     }
 
 
-def offer(rig: Rig, *found: tuple[str, float]) -> None:
+def offer(rig: Rig, *detections: tuple[str, float]) -> None:
     """Detections of the newest frame: where the square is, by class and score."""
     x, y, w, h = rig.cameras.box(rig.cameras.index)
     message = Detection2DArray()
     message.header.frame_id = OPTICAL_FRAME
     message.header.stamp.sec, message.header.stamp.nanosec = divmod(rig.cameras.shoot(), 1_000_000_000)
-    for label, score in found:
+    for label, score in detections:
         detection = Detection2D(header=message.header)
         detection.bbox.center.position.x, detection.bbox.center.position.y = x + w / 2, y + h / 2
         detection.bbox.size_x, detection.bbox.size_y = float(w), float(h)

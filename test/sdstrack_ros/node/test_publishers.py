@@ -80,7 +80,7 @@ def test_while_colour_is_dead_the_overlay_draws_the_box_at_the_size_that_colour_
     expected = draw_overlay(dead, [("cup", both.targets[0].track)], Caption("target"), False, SIZE)
     assert expected is not None
     green = (60, 220, 80)
-    drawn = np.all(expected == green, axis=-1)
-    assert drawn.any()
+    outline = np.all(expected == green, axis=-1)
+    assert outline.any()
     picture = np.frombuffer(sent.data, np.uint8).reshape(240, 320, 3)
-    np.testing.assert_array_equal(np.all(picture == green, axis=-1), drawn)
+    np.testing.assert_array_equal(np.all(picture == green, axis=-1), outline)

@@ -67,10 +67,10 @@ def test_a_looped_bag_in_sim_time_with_namespace_and_remappings(walk: Path, tiny
             ros.listen(DiagnosticArray, "/diagnostics")
             ros.listen(Detection2DArray, f"{NAMESPACE}/tracker/detections")
             ros.listen(Detection3DArray, f"{NAMESPACE}/tracker/detections_3d")
-            said = ros.messages[f"{NAMESPACE}/tracker/status"]
+            statuses = ros.messages[f"{NAMESPACE}/tracker/status"]
 
             def value(key: str) -> str:
-                return next((pair.value for pair in said[-1].values if pair.key == key), "") if said else ""
+                return next((pair.value for pair in statuses[-1].values if pair.key == key), "") if statuses else ""
 
             ros.until(lambda: value("lifecycle") == "active", 240, "an active node", node)
             assert value("rgb.topic") == RGB_TOPIC
@@ -87,6 +87,6 @@ def test_a_looped_bag_in_sim_time_with_namespace_and_remappings(walk: Path, tiny
             assert {begin <= stamp_of(m) / 1e9 <= end for m in boxes} == {True}
             clocks = [stamp_of(m) / 1e9 for m in ros.messages["/diagnostics"]]
             assert any(begin <= seconds <= end for seconds in clocks), "the node's clock is the recording's"
-            said_requests = {p.value for m in said for p in m.values if p.key == "last_request"}
-            assert any("jump back in time" in text for text in said_requests)
+            last_requests = {p.value for m in statuses for p in m.values if p.key == "last_request"}
+            assert any("jump back in time" in text for text in last_requests)
             assert "Traceback" not in node.output

@@ -85,11 +85,11 @@ def test_unknown_policies_and_packets_with_stock_ones_are_refused() -> None:
 
 
 def test_subscriber_is_a_nodes_subscription() -> None:
-    made = []
+    subscriptions = []
 
     class Node:
         def create_subscription(self, kind: Any, topic: str, callback: Any, qos_profile: Any, **more: Any) -> Any:
-            made.append((kind, topic, qos_profile, callback))
+            subscriptions.append((kind, topic, qos_profile, callback))
             return "subscription"
 
     if message_filters_compat.HAVE_MESSAGE_FILTERS:
@@ -97,8 +97,8 @@ def test_subscriber_is_a_nodes_subscription() -> None:
     source = Subscriber(Node(), int, "rgb", qos_profile=5)
     got: list[Any] = []
     source.registerCallback(got.append)
-    made[0][3]("message")
-    assert made[0][:3] == (int, "rgb", 5)
+    subscriptions[0][3]("message")
+    assert subscriptions[0][:3] == (int, "rgb", 5)
     assert got == ["message"]
 
 

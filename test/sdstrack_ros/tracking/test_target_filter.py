@@ -176,9 +176,9 @@ def test_whatever_is_measured_the_estimate_is_finite_and_its_covariance_symmetri
     steps: list[tuple[float, list[float], float, bool]],
 ) -> None:
     target, stamp = TargetFilter(2.0), 0.0
-    for gap, position, deviation, seen in steps:
+    for gap, position, deviation, visible in steps:
         stamp += gap
-        if seen:
+        if visible:
             flat = np.diag((1.0, 1e-2, 1e-4)) * deviation**2
             target.observe(PointMeasurement(stamp, np.array(position), flat))
         estimate = target.at(stamp)

@@ -31,9 +31,9 @@ def test_the_same_seed_gives_the_same_clip(modality: Modality) -> None:
 
 @pytest.mark.parametrize("modality", list(Modality))
 def test_clips_have_raw_images_as_from_sensors(modality: Modality) -> None:
-    found = record(modality, size=(200, 160), fps=10.0)
-    assert [frame.stamp for frame in found.frames] == pytest.approx([i / 10 for i in range(12)])
-    for frame in found.frames:
+    clip = record(modality, size=(200, 160), fps=10.0)
+    assert [frame.stamp for frame in clip.frames] == pytest.approx([i / 10 for i in range(12)])
+    for frame in clip.frames:
         assert frame.modality is modality
         assert frame.rgb is not None
         assert frame.aux is not None
@@ -44,8 +44,8 @@ def test_clips_have_raw_images_as_from_sensors(modality: Modality) -> None:
             Modality.EVENT: ((160, 200, 3), np.uint8),
         }[modality]
         assert (frame.aux.shape, frame.aux.dtype) == (shape, dtype)
-    assert found.masks.shape == (12, 160, 200)
-    assert len(found.events) == (12 if modality is Modality.EVENT else 0)
+    assert clip.masks.shape == (12, 160, 200)
+    assert len(clip.events) == (12 if modality is Modality.EVENT else 0)
 
 
 @pytest.mark.parametrize("target", ["person", "rigid", "deforming"])
@@ -53,8 +53,8 @@ def test_boxes_match_the_masks(target: str) -> None:
     """Where the whole target is seen, its box is the bounding box of its mask (to the softness of its outline)."""
     checked = 0
     for seed in range(6):
-        found = record(Modality.THERMAL, 5, seed, target=target)
-        for box, mask in zip(found.boxes, found.masks, strict=True):
+        clip = record(Modality.THERMAL, 5, seed, target=target)
+        for box, mask in zip(clip.boxes, clip.masks, strict=True):
             whole = np.isfinite(box).all() and box[0] > 0 and box[1] > 0 and box[0] + box[2] < 320
             if not whole or box[1] + box[3] >= 240:
                 continue
@@ -64,13 +64,13 @@ def test_boxes_match_the_masks(target: str) -> None:
 
 
 def test_the_target_leaves_and_returns() -> None:
-    found = record(Modality.THERMAL, 60, absent=(0.4, 0.8))
-    gone = np.isnan(found.boxes).all(axis=1)
+    clip = record(Modality.THERMAL, 60, absent=(0.4, 0.8))
+    gone = np.isnan(clip.boxes).all(axis=1)
     assert 5 <= gone.sum() <= 24
     assert not gone[:24].any()
     assert not gone[-6:].any()
     middle = np.flatnonzero(gone)[len(np.flatnonzero(gone)) // 2]
-    assert found.masks[middle].max() < 128
+    assert clip.masks[middle].max() < 128
 
 
 def test_smoke_hides_colour_but_not_heat() -> None:
@@ -82,16 +82,16 @@ def test_smoke_hides_colour_but_not_heat() -> None:
 
 
 def test_dark_dims_colour() -> None:
-    found = record(Modality.DEPTH, 30, trouble="dark")
-    first, last = found.frames[0].rgb, found.frames[29].rgb
+    clip = record(Modality.DEPTH, 30, trouble="dark")
+    first, last = clip.frames[0].rgb, clip.frames[29].rgb
     assert first is not None
     assert last is not None
     assert last.mean() < 0.35 * first.mean()
 
 
 def test_events_agree_with_their_image() -> None:
-    found = record(Modality.EVENT, 6)
-    for frame, events in zip(found.frames, found.events, strict=True):
+    clip = record(Modality.EVENT, 6)
+    for frame, events in zip(clip.frames, clip.events, strict=True):
         np.testing.assert_array_equal(events_to_image(events, (240, 320)), frame.aux)
         assert isinstance(events, Events)
         assert (np.diff(events.t) >= 0).all()
@@ -130,14 +130,14 @@ def test_the_depth_camera_has_its_failure_modes() -> None:
     rng = np.random.default_rng(0)
     truth = np.full((120, 160), 3000, dtype=np.float32)
     truth[:, 80:] = 8000
-    found = sensors.depth_image(rng, truth, sensors.DepthLook(noise=0.02, holes=0.3, max_mm=7000))
-    assert (found[:, 90:] == 0).all()  # beyond its range
-    left = found[:, :70]
+    image = sensors.depth_image(rng, truth, sensors.DepthLook(noise=0.02, holes=0.3, max_mm=7000))
+    assert (image[:, 90:] == 0).all()  # beyond its range
+    left = image[:, :70]
     assert 0.02 < (left == 0).mean() < 0.8  # holes
     answers = left[left > 0].astype(float)
     assert abs(answers.mean() - 3000) < 30
     assert 1 < answers.std() < 100  # range noise
-    assert (found[:, 80] == 0).all()  # no answer at a depth edge
+    assert (image[:, 80] == 0).all()  # no answer at a depth edge
 
 
 def test_the_event_camera_has_its_failure_modes() -> None:

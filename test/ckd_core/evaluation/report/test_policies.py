@@ -26,14 +26,14 @@ if TYPE_CHECKING:
 
 
 def rows(**auc: float) -> list[PolicyRow]:
-    found = [PolicyRow("any", "full", kind, kind, 10, 0.9, 1.0, 0) for kind in ("recorded", "synthetic")]
+    rows = [PolicyRow("any", "full", kind, kind, 10, 0.9, 1.0, 0) for kind in ("recorded", "synthetic")]
     for policy, value in auc.items():
-        found += [
+        rows += [
             PolicyRow(policy, condition, f"s{i}", kind, 10, value + 0.1 * i, 1.0, 0)
             for condition in ("bursts", "rgb_only")
             for i, kind in enumerate(("recorded", "recorded", "synthetic"))
         ]
-    return found
+    return rows
 
 
 def test_the_best_policy_weights_both_kinds_equally() -> None:
@@ -67,13 +67,13 @@ def test_the_command_compares_policies(scenes: Path, tmp_path: Path, tiny_weight
     words += ["--weights", tiny_weights, "--device", "cpu", "--policies", "zeros,alone", "--no-synthetic"]
     outcome = CliRunner().invoke(build_app(ckd_core.commands), [*map(str, words), "--conditions", "rgb_only,bursts"])
     assert outcome.exit_code == 0, outcome.output
-    found = [PolicyRow(**row) for row in json.loads((tmp_path / "p" / "policies.json").read_text())["policies"]]
-    assert {row.sequence for row in found} == {"a", "b", "c"}, "d has one camera"
-    assert len([row for row in found if row.policy == "any"]) == 3
-    assert {(row.policy, row.condition) for row in found if row.policy != "any"} == {
+    rows = [PolicyRow(**row) for row in json.loads((tmp_path / "p" / "policies.json").read_text())["policies"]]
+    assert {row.sequence for row in rows} == {"a", "b", "c"}, "d has one camera"
+    assert len([row for row in rows if row.policy == "any"]) == 3
+    assert {(row.policy, row.condition) for row in rows if row.policy != "any"} == {
         (policy, condition) for policy in ("zeros", "alone") for condition in ("rgb_only", "bursts=0.3")
     }
-    zeros, alone = ([row.auc for row in found if row.policy == policy] for policy in ("zeros", "alone"))
+    zeros, alone = ([row.auc for row in rows if row.policy == policy] for policy in ("zeros", "alone"))
     assert zeros != alone
     assert "Best over" in outcome.output
 

@@ -29,8 +29,8 @@ def test_template_modes_are_the_published_ones(golden: Any) -> None:
 )
 def test_centre_of_other_grids(grid: int, point: tuple[int, ...], area: tuple[int, ...]) -> None:
     for mode, cells in (("ctr_point", point), ("ctr_rec", area)):
-        found = {token for first, end in e.template_spans(mode, grid) for token in range(first, end)}
-        assert found == {row * grid + column for row in cells for column in cells}
+        tokens = {token for first, end in e.template_spans(mode, grid) for token in range(first, end)}
+        assert tokens == {row * grid + column for row in cells for column in cells}
 
 
 def test_box_that_misses_every_token_selects_the_one_under_its_centre() -> None:
@@ -42,9 +42,9 @@ def test_box_that_misses_every_token_selects_the_one_under_its_centre() -> None:
 def test_keep_rates_are_the_published_ones(golden: Any) -> None:
     expected = golden("prepost")
     epochs = expected["keep_rate_epochs"]
-    found = [e.keep_rate_at(int(epoch)) for epoch in epochs]
-    np.testing.assert_allclose(found, expected["keep_rate_sdstrack_f64"], rtol=0, atol=1e-12)
-    assert [e.keep_count(256, rate) for rate in found] == expected["lens_keep_256"].tolist()
+    rates = [e.keep_rate_at(int(epoch)) for epoch in epochs]
+    np.testing.assert_allclose(rates, expected["keep_rate_sdstrack_f64"], rtol=0, atol=1e-12)
+    assert [e.keep_count(256, rate) for rate in rates] == expected["lens_keep_256"].tolist()
     ckd = [e.keep_rate_at(int(epoch), start=0, warm=0) for epoch in epochs]
     np.testing.assert_allclose(ckd, expected["keep_rate_ckd_f64"], rtol=0, atol=1e-12)
     assert [e.keep_count(n, 0.7) for n in (256, 180, 126)] == [180, 126, 89]

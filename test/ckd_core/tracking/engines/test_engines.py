@@ -113,17 +113,17 @@ def test_every_engine_gives_the_same_boxes(network, crops, expected, name: str) 
 
 
 def test_bf16_uses_the_attention_that_is_faster_on_this_cpu(network, monkeypatch, tmp_path) -> None:
-    seen = []
-    monkeypatch.setattr("ckd_core.models.layers.vit.F.scaled_dot_product_attention", lambda q, *_: seen.append(1) or q)
+    calls = []
+    monkeypatch.setattr("ckd_core.models.layers.vit.F.scaled_dot_product_attention", lambda q, *_: calls.append(1) or q)
     for flags, fused in (("avx512_bf16", False), ("avx512_bf16 amx_bf16", True)):
         (tmp_path / "cpuinfo").write_text(f"flags\t\t: {flags}\n")
         monkeypatch.setattr("ckd_core.tracking.engines.base.CPU_FLAGS", tmp_path / "cpuinfo")
         engine = engine_for(copy.deepcopy(network), engine="torch/bf16", device="cpu")
-        seen.clear()
+        calls.clear()
         engine.track(
             engine.embed_template(engine.template_crops(1)), engine.search_crops(1), engine.response_weights(1)
         )
-        assert bool(seen) is fused
+        assert bool(calls) is fused
 
 
 def test_a_batch_gives_the_boxes_of_its_targets_alone(network, crops, expected) -> None:
