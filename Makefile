@@ -23,8 +23,7 @@ lint: setup  ## ruff, codespell and mypy
 	@$(VENV)/bin/codespell
 	@$(RUN) -m mypy
 
-# One thread per worker: the workers fill the cores. Should one crash (a single process for everything once ended in a
-# segmentation fault in training, cause unknown), pytest-xdist names its test and starts another.
+# One thread per worker: the workers fill the cores. Should one crash, pytest-xdist names its test and starts another.
 test: lint  ## lint and pytest; ARGS=what pytest is to do instead of everything
 	@OMP_NUM_THREADS=1 $(RUN) -m pytest $(or $(ARGS),-n $(WORKERS))
 

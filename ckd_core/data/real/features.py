@@ -22,6 +22,8 @@ from ckd_core.data.real.material import GroupSettings, Material, MaterialError
 from ckd_core.data.real.teacher import LabelSettings
 from ckd_core.models.normalisation import MEAN, STD
 from ckd_core.settings import limits, to_plain
+from ckd_core.tracking.engines.base import EngineUnavailableError
+from ckd_core.tracking.engines.exported import openvino_core
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -283,12 +285,14 @@ class FeatureRunner:
 
     def _compile(self, images: NDArray[np.float32]) -> Callable[[NDArray[np.float32]], NDArray[np.float32]]:
         try:
-            import openvino
-        except ImportError:
+            core = openvino_core()
+        except EngineUnavailableError:
             return lambda batch: self._stem(torch.from_numpy(batch)).numpy()
+        import openvino
+
         model = openvino.convert_model(
             self._stem, example_input=torch.from_numpy(images), input=[[-1, *images.shape[1:]]]
         )
         options = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": torch.get_num_threads()}
-        program = openvino.compile_model(model, "CPU", options)
+        program = core.compile_model(model, "CPU", options)
         return lambda batch: np.asarray(program(batch)[0])

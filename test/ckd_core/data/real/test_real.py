@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -188,3 +190,27 @@ def test_tracks_survive_their_file(source: FeatureSource) -> None:
     (track,) = tracks["clips/walk.mp4"]
     assert track.boxes[2] == box_at(3)
     assert (track.first, track.detector) == (1, "moving")
+
+
+CTRL_C_AFTERWARDS = """
+import os, signal
+import numpy as np
+from ckd_core.data.real.features import FeatureRunner
+from ckd_core.models.layers.stem import CoarseStem
+
+runner = FeatureRunner(CoarseStem())
+for side in (64, 96):
+    runner(np.zeros((2, side, side, 3), np.uint8))
+assert len(runner._programs) == 2
+del runner
+try:
+    os.kill(os.getpid(), signal.SIGINT)
+except KeyboardInterrupt:
+    print("interrupted")
+"""
+
+
+def test_ctrl_c_after_two_compiled_sizes_is_no_crash() -> None:
+    """With an OpenVINO core of its own per size, the first one to end took the thread's signal stack along."""
+    done = subprocess.run([sys.executable, "-c", CTRL_C_AFTERWARDS], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "interrupted\n"), done.stderr
