@@ -12,6 +12,7 @@ import numpy as np
 from ckd_core.boxes import clip_box
 from ckd_core.errors import TrackingError
 from ckd_core.frame import BoundingBox, MultiModalFrame
+from ckd_core.tracking.camera_motion import moved_box
 from ckd_core.tracking.confidence import (
     Confidence,
     Evidence,
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ckd_core.frame import Modality
+    from ckd_core.tracking.camera_motion import CameraMotion
     from ckd_core.tracking.engines import Engine, Templates
 
 MIN_BOX_SIDE_PX = 1.0  # a start box must be larger than this
@@ -73,12 +75,14 @@ class _TargetState:
         templates: The first one, then the refreshed one if there is any.
         age: Frames since the start.
         score: That of the last look at it.
+        view: What `CameraMotion` remembers of the frame in whose pixels the boxes are.
     """
 
     confidence: Confidence
     templates: tuple[_Template, ...]
     age: int = 0
     score: float = 1.0
+    view: object = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +123,7 @@ class MultiTracker:
         modality: Kind of the auxiliary stream.
         config: Options in force.
         thresholds: Thresholds in force; new ones count from the next frame on.
+        camera_motion: Foresees how the camera's own motion carries the boxes along; None takes the camera for still.
     """
 
     def __init__(
@@ -132,6 +137,7 @@ class MultiTracker:
         self.modality = modality
         self.config = config or TrackerConfig()
         self.thresholds = self.config.thresholds or thresholds or Thresholds()
+        self.camera_motion: CameraMotion | None = None
         self._published = self.config.published_geometry is not False
         self._view = FrameView(modality, self.config)
         self._memory: StreamMemory | None = None
@@ -191,7 +197,7 @@ class MultiTracker:
         It follows new targets through frames that this tracker has already seen; then `join` takes them over.
         """
         fork = MultiTracker(self.engine, self.modality, self.config)
-        fork.thresholds = self.thresholds
+        fork.thresholds, fork.camera_motion = self.thresholds, self.camera_motion
         return fork
 
     def join(self, fork: MultiTracker) -> None:
@@ -225,6 +231,16 @@ class MultiTracker:
         if not self._targets or self._memory is None:
             raise TrackerError("update was called before start: there is no target to follow")
         memory = self._view.check(frame, self._memory)
+        before, view = self._targets, self._seen(frame)
+        self._targets = self._carried(view, memory)
+        try:
+            return self._follow(frame, memory)
+        except BaseException:
+            self._targets = before
+            raise
+
+    def _follow(self, frame: MultiModalFrame, memory: StreamMemory) -> dict[int, TrackResult]:
+        """The rest of `update`, with boxes that are already where the camera's motion carries them."""
         begin = time.perf_counter()
         turn = self._next_turn()
         looks = [look for name in self._targets for look in self._looks(name, frame, memory, turn)]
@@ -258,19 +274,38 @@ class MultiTracker:
             for name, target in targets.items()
         }
 
+    def _seen(self, frame: MultiModalFrame) -> object:
+        return None if self.camera_motion is None else self.camera_motion.view(frame)
+
+    def _carried(self, view: object, memory: StreamMemory) -> dict[int, _TargetState]:
+        """The targets with their boxes carried along from the views that they are in to the new one."""
+        if self.camera_motion is None:
+            return self._targets
+        motions: dict[int, NDArray[np.float64] | None] = {}
+        carried = {}
+        for name, target in self._targets.items():
+            before = target.view
+            if before is not None and view is not None and id(before) not in motions:
+                boxes = [other.confidence.last_box for other in self._targets.values() if other.view is before]
+                motions[id(before)] = self.camera_motion.between(before, view, boxes)
+            motion = motions.get(id(before))
+            confidence = target.confidence if motion is None else _moved(target.confidence, motion, memory.size)
+            carried[name] = replace(target, confidence=confidence, view=view)
+        return carried
+
     def _embed(
         self, frame: MultiModalFrame, memory: StreamMemory, boxes: Mapping[int, BoundingBox]
     ) -> dict[int, _TargetState]:
         for name, box in boxes.items():
             _check_box(box, memory.size, name)
-        crops = self.engine.template_crops(1)
+        crops, view = self.engine.template_crops(1), self._seen(frame)
         targets = {}
         for name, box in boxes.items():
             window = self._window(box, self.engine.spec.template_factor)
             self._view.begin(frame, memory)
             self._view.cut(window, crops[0])
             start = BoundingBox(*(float(value) for value in box))
-            targets[name] = _TargetState(Confidence.begin(start), (self._template(crops),))
+            targets[name] = _TargetState(Confidence.begin(start), (self._template(crops),), view=view)
         return targets
 
     def _template(self, crops: NDArray[np.uint8]) -> _Template:
@@ -401,6 +436,16 @@ class MultiTracker:
             keep = (target.templates[0],) if self.config.template_refresh is TemplateRefresh.SECOND else ()
             refreshed[name] = replace(target, templates=(*keep, newest))
         return refreshed
+
+
+def _moved(before: Confidence, motion: NDArray[np.float64], frame_size: tuple[int, int]) -> Confidence:
+    """The state with its places carried along with the camera's motion."""
+    return replace(
+        before,
+        trusted_box=moved_box(before.trusted_box, motion, frame_size),
+        last_box=moved_box(before.last_box, motion, frame_size),
+        candidate=None if before.candidate is None else moved_box(before.candidate, motion, frame_size),
+    )
 
 
 def _towards(before: BoundingBox, after: BoundingBox, rate: float) -> BoundingBox:

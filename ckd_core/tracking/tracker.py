@@ -8,6 +8,7 @@ from ckd_core.tracking.multi import MultiTracker
 
 if TYPE_CHECKING:
     from ckd_core.frame import BoundingBox, Modality, MultiModalFrame
+    from ckd_core.tracking.camera_motion import CameraMotion
     from ckd_core.tracking.confidence import Thresholds
     from ckd_core.tracking.config import TrackerConfig
     from ckd_core.tracking.engines import Engine
@@ -72,6 +73,15 @@ class Tracker:
     @thresholds.setter
     def thresholds(self, thresholds: Thresholds) -> None:
         self._multi.thresholds = thresholds
+
+    @property
+    def camera_motion(self) -> CameraMotion | None:
+        """How the camera's own motion is foreseen, from the next frame on; None takes the camera for still."""
+        return self._multi.camera_motion
+
+    @camera_motion.setter
+    def camera_motion(self, camera_motion: CameraMotion | None) -> None:
+        self._multi.camera_motion = camera_motion
 
     @property
     def started(self) -> bool:
