@@ -118,9 +118,11 @@ class Targets:
         unnamed = next((name for name, target in self._targets.items() if not target.named), "")
         if not target_id and unnamed:
             return unnamed
-        waiting = {name for name in waiting if name or not unnamed}
-        if len(self._targets.keys() | waiting) >= limit:
-            raise TargetError(f"max_targets is {limit}, and so many are followed: {self.names()}")
+        taken = dict.fromkeys(
+            [*self._targets, *(name or "one without an id" for name in waiting if name or not unnamed)]
+        )
+        if len(taken) >= limit:
+            raise TargetError(f"max_targets is {limit}, and so many are followed: {', '.join(taken)}")
         return ""
 
     def place_of_candidate(
