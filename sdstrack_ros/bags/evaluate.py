@@ -10,6 +10,7 @@ from ckd_core.boxes import parse_box
 from ckd_core.files import write_json, write_text
 from ckd_core.frame import BoundingBox, Modality
 from sdstrack_ros.bags.frames import BagTopics
+from sdstrack_ros.bags.recovery import recovered
 from sdstrack_ros.bags.report import offline_json, streaming_json, write_bag_report
 from sdstrack_ros.bags.scoring import OfflineReport, ReasonCounts, bag_input, evaluate_offline
 from sdstrack_ros.bags.storage import open_bag
@@ -33,6 +34,7 @@ class EvaluateRequest:
 
     Attributes:
         overrides: node parameters that replace those of the file.
+        recover: read what is whole of damaged MCAP files.
     """
 
     bag: Path
@@ -43,6 +45,7 @@ class EvaluateRequest:
     truth: str = ""
     truth_file: Path | None = None
     init_box: str | None = None
+    recover: bool = False
     realtime: bool = False
     latency_s: float | None = None
     out: Path | None = None
@@ -54,6 +57,13 @@ def evaluate(request: EvaluateRequest) -> Iterator[str]:
     Raises:
         TrackingError: whatever the settings, the recording or the tracker refuse.
     """
+    with recovered(request.bag, request.recover) as (bag, remarks):
+        for remark in remarks:
+            yield f"{request.bag}: {remark}"
+        yield from _evaluate(dataclasses.replace(request, bag=bag))
+
+
+def _evaluate(request: EvaluateRequest) -> Iterator[str]:
     settings = settings_from_yaml(request.config) if request.config is not None else settings_from({})
     settings = settings_from({**dataclasses.asdict(settings), **request.overrides})
     if settings.sync_policy != "tolerant":
@@ -142,6 +152,9 @@ def _describe(report: OfflineReport) -> Iterator[str]:
     )
     for reason, number in sorted(report.rejections.items()):
         yield f"rejected {number} images: {reason}"
+    jumps = counters.color_jumps + counters.aux_jumps
+    if jumps:
+        yield f"warning: stamps jumped back {jumps} times; the node forgets its target there"
     for remark in report.remarks:
         yield f"warning: {remark}"
     refused = ReasonCounts()

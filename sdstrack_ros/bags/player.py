@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 CLOCK_HZ = 100
+MAX_GAP_S = 1.0  # that is waited for where the recording holds nothing
 MAX_SLEEP_S = 0.02  # so that an interrupt is noticed at once
 QUEUE_DEPTH = 10
 EVENT_QUEUE_DEPTH = 1000
@@ -71,6 +72,7 @@ def play(
     topics: Sequence[str] = (),
     wait_s: float = 0.0,
     wait_for: Sequence[str] = (),
+    gaps: bool = False,
     on_skip: Callable[[str, str], object] | None = None,
     on_remark: Callable[[str], object] | None = None,
 ) -> PlayReport:
@@ -86,6 +88,7 @@ def play(
         topics: play only these; empty plays all.
         wait_s: wait at most this long for the topics of `wait_for` to have a subscriber, then play without.
         wait_for: topics that are waited for; empty waits for all that are played.
+        gaps: wait as long as the recording did; otherwise at most a second where it holds nothing.
         on_skip: called with each topic that is left out, and why: its message type is not installed, or it is the
             clock that the player publishes itself.
         on_remark: called with everything that is out of order about the recording.
@@ -113,7 +116,7 @@ def play(
         if begin_ns >= end_ns:
             length_s = (bag.end_ns - bag.start_ns) / NS_PER_S
             raise BagError(f"{bag.path} has nothing to play from {start_s} s on; it is {length_s:.2f} s long")
-        player = _Player(bag, begin_ns, end_ns, rate, clock)
+        player = _Player(bag, begin_ns, end_ns, rate, clock, gaps)
         skipped: list[str] = []
         passes = 0
         try:
@@ -135,17 +138,25 @@ def play(
             pass  # an interrupt ends playback; the report covers what was played
         finally:
             player.close()
+        if player.longest_gap_ns and on_remark is not None:
+            on_remark(
+                f"waits of up to {player.longest_gap_ns / NS_PER_S:.1f} s, where the recording holds nothing, were cut "
+                f"to {MAX_GAP_S:g} s; --gaps plays them"
+            )
         return PlayReport(player.counts, passes, tuple(skipped))
 
 
 class _Player:
     """A node that publishes one recording."""
 
-    def __init__(self, bag: Bag, begin_ns: int, end_ns: int, rate: float, clock: bool) -> None:
+    def __init__(self, bag: Bag, begin_ns: int, end_ns: int, rate: float, clock: bool, gaps: bool) -> None:
         import rclpy
 
         self._bag = bag
         self._begin_ns, self._end_ns, self._rate = begin_ns, end_ns, rate
+        self._longest_ns = None if gaps else round(MAX_GAP_S * rate * NS_PER_S)
+        self._left_out_ns = 0
+        self.longest_gap_ns = 0  # that was left out
         self._context = rclpy.Context()
         rclpy.init(context=self._context)
         self._node = rclpy.create_node("bag_player", context=self._context, enable_rosout=False)
@@ -205,12 +216,22 @@ class _Player:
             False when interrupted.
         """
         wall = time.monotonic()
+        self._left_out_ns, before_ns = 0, self._begin_ns
         for message in self._bag.messages(list(self._publishers), self._begin_ns, self._end_ns):
+            self._leave_out(before_ns, message.time_ns)
+            before_ns = message.time_ns
             if not self._sleep_until(message.time_ns, wall):
                 return False
             self._publishers[message.topic].publish(message.data)
             self.counts[message.topic] += 1
+        self._leave_out(before_ns, self._end_ns)
         return self._sleep_until(self._end_ns, wall)
+
+    def _leave_out(self, before_ns: int, next_ns: int) -> None:
+        """Shorten a gap in the recording: its clock jumps to a second before the next message."""
+        if self._longest_ns is not None and next_ns - before_ns > self._longest_ns:
+            self._left_out_ns += next_ns - before_ns - self._longest_ns
+            self.longest_gap_ns = max(self.longest_gap_ns, next_ns - before_ns)
 
     def _sleep_until(self, time_ns: int, wall: float) -> bool:
         """Wait for a moment of the recording while /clock ticks.
@@ -220,8 +241,9 @@ class _Player:
         """
         while self._context.ok():
             elapsed_s = (time.monotonic() - wall) * self._rate
-            remaining_s = ((time_ns - self._begin_ns) / NS_PER_S - elapsed_s) / self._rate
-            self._tick(min(self._begin_ns + int(elapsed_s * NS_PER_S), time_ns))
+            begin_ns = self._begin_ns + self._left_out_ns
+            remaining_s = ((time_ns - begin_ns) / NS_PER_S - elapsed_s) / self._rate
+            self._tick(min(begin_ns + int(elapsed_s * NS_PER_S), time_ns))
             if remaining_s <= 0:
                 return True
             time.sleep(min(remaining_s, 1 / CLOCK_HZ if self._clock else MAX_SLEEP_S))

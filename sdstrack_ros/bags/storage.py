@@ -5,6 +5,7 @@ from __future__ import annotations
 import heapq
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from datetime import datetime, timedelta, timezone
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,6 +28,7 @@ COMPRESSED_IMAGE = "sensor_msgs/msg/CompressedImage"
 CAMERA_INFO = "sensor_msgs/msg/CameraInfo"
 EVENT_PACKET = "event_camera_msgs/msg/EventPacket"
 DETECTIONS = "vision_msgs/msg/Detection2DArray"
+MAX_DURATION_NS = 30 * 86_400 * NS_PER_S  # of one recording; longer ones are those of a clock that was set
 MAX_REMARK = 1000  # characters
 # Latched by convention; a recording that was converted or written by hand carries no QoS.
 LATCHED_TOPICS = ("/tf_static", "/robot_description")
@@ -189,7 +191,10 @@ class Bag:
             except Exception as error:
                 # rosbags passes on errors of zstd, sqlite and struct; to the user they all mean the same.
                 reason = str(error) if isinstance(error, BagError) else f"{type(error).__name__}: {error}"
-                raise BagError(f"{self.path} is damaged or truncated after {read} messages: {reason}") from error
+                raise BagError(
+                    f"{self.path} is damaged or truncated after {read} messages: {reason}; what is whole of an MCAP "
+                    "file is read with --recover"
+                ) from error
             if message is not None:
                 read += 1
                 yield message
@@ -257,10 +262,30 @@ def open_bag(path: Path | str) -> Iterator[Bag]:
                 )
             storages = [(file.name, kind) for file, (_, kind, _) in opened.items()]
             remarks += disagreements(located.metadata, storages, connections)
+        remarks += _times(list(readers.values()))
         stray = sum(reader.message_count for reader in readers.values()) - sum(c.msgcount for c in connections)
         if stray:
             remarks.append(f"{stray} messages belong to no topic; they are not read")
         yield Bag(path, list(readers.values()), located.metadata, remarks)
+
+
+def _times(readers: Sequence[Reader]) -> list[str]:
+    """Say where the times of recording make no sense: the recorder's clock was set, or not set at all."""
+    filled = [reader for reader in readers if reader.message_count]
+    if not filled:
+        return []
+    start_ns, end_ns = min(r.start_time for r in filled), max(r.end_time for r in filled)
+    if end_ns - start_ns > MAX_DURATION_NS:
+        years = (end_ns - start_ns) / (365.25 * 86_400 * NS_PER_S)
+        return [
+            f"its messages lie {years:.1f} years apart, from {_date(start_ns)} to {_date(end_ns)}: the recorder's "
+            "clock was set while it recorded"
+        ]
+    return ["its first message was recorded at time 0: the recorder had no clock"] if start_ns == 0 else []
+
+
+def _date(time_ns: int) -> str:
+    return f"{datetime(1970, 1, 1, tzinfo=timezone.utc) + timedelta(microseconds=time_ns // 1000):%Y-%m-%d}"
 
 
 def _check_overlap(path: Path, readers: Mapping[Path, Reader], located: LocatedFiles) -> None:

@@ -68,6 +68,14 @@ def storage_suffix(path: Path) -> str:
     return next((suffix for suffix in SUFFIXES if name.endswith(suffix)), "")
 
 
+def storage_kind(path: Path) -> str:
+    """Return 'mcap', 'sqlite3' or 'ros1' by a file's first bytes, else by its name; '' for no storage file."""
+    head = _begins(path)
+    return next((kind for magic, kind in _MAGIC.items() if head.startswith(magic)), "") or SUFFIXES.get(
+        storage_suffix(path), ""
+    )
+
+
 def locate(path: Path) -> LocatedFiles:
     """Find the storage files of a rosbag2 folder, or take the single file.
 
@@ -148,6 +156,13 @@ def _ros1(path: Path) -> str:
     )
 
 
+def _remedy(path: Path) -> str:
+    kind = storage_kind(path)
+    if kind == "mcap":
+        return "; what is whole of it is read with --recover, or written by mcap recover IN.mcap -o OUT.mcap"
+    return f"; try: sqlite3 {path.name} .recover" if kind == "sqlite3" else ""
+
+
 @contextmanager
 def open_storage(path: Path) -> Iterator[tuple[Reader, str, tuple[str, ...]]]:
     """Open one storage file.
@@ -176,7 +191,7 @@ def open_storage(path: Path) -> Iterator[tuple[Reader, str, tuple[str, ...]]]:
             # rosbags passes on errors of zstd, sqlite and struct; to the user they all mean the same.
             raise BagError(
                 f"{path} cannot be read as a rosbag2 recording (damaged, truncated, or not closed by its recorder): "
-                f"{type(error).__name__}: {str(error).replace(str(source), path.name)}"
+                f"{type(error).__name__}: {str(error).replace(str(source), path.name)}{_remedy(path)}"
             ) from error
         try:
             yield reader, kind, remarks
@@ -194,14 +209,13 @@ def _prepare(path: Path, folder: Path) -> tuple[Path, str, tuple[str, ...]]:
     if journals:
         source, remarks = _recover(path, journals, folder)
         return source, "sqlite3", remarks
-    head = _begins(source)
-    kind = next((kind for magic, kind in _MAGIC.items() if head.startswith(magic)), SUFFIXES.get(storage_suffix(path)))
+    kind = storage_kind(source)
     if kind == "ros1":
         raise BagError(_ros1(path))
-    if kind is None:
+    if not kind:
         raise BagError(
-            f"{path} cannot be read as a rosbag2 recording: it begins with {head[:8].hex()!r}, neither as mcap nor as "
-            "sqlite3; expected a folder, a .mcap or a .db3 file"
+            f"{path} cannot be read as a rosbag2 recording: it begins with {_begins(source)[:8].hex()!r}, neither "
+            "as mcap nor as sqlite3; expected a folder, a .mcap or a .db3 file"
         )
     # rosbags tells storages apart by the suffix, and puts the path into a URI unquoted.
     link = folder / f"link{next(suffix for suffix, name in SUFFIXES.items() if name == kind)}"
@@ -283,7 +297,7 @@ def _check_index(path: Path, reader: Reader) -> None:
     """Refuse an MCAP file whose chunks rosbags would pass over, because no index says what they hold."""
     for chunk in getattr(reader.storage, "chunks", ()):
         if chunk.message_end_time and not chunk.message_index_offsets:
-            raise BagError(f"{path}: its chunks have no message index; write one: mcap recover IN.mcap -o OUT.mcap")
+            raise BagError(f"{path}: its chunks have no message index{_remedy(path)}")
 
 
 def unpack_message(data: bytes) -> bytes:

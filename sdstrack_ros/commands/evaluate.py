@@ -21,6 +21,7 @@ def command(
     truth: Annotated[str, typer.Option(help="Detection2DArray topic with the true boxes.")] = "",
     truth_file: Annotated[Path | None, typer.Option(help="True boxes x,y,w,h, one line per colour frame.")] = None,
     init_box: Annotated[str | None, typer.Option(help="Box x,y,w,h to start on in the first frame.")] = None,
+    recover: Annotated[bool, typer.Option("--recover", help="Read what is whole of damaged MCAP files.")] = False,
     realtime: Annotated[
         bool, typer.Option("--realtime", help="Also score as live: late boxes and dropped frames count.")
     ] = False,
@@ -50,6 +51,7 @@ def command(
         truth=truth,
         truth_file=truth_file,
         init_box=init_box,
+        recover=recover,
         realtime=realtime or latency_ms is not None,
         latency_s=None if latency_ms is None else latency_ms / 1000,
         out=out,

@@ -21,6 +21,11 @@ def command(
     wait: Annotated[
         float, typer.Option(help="Wait at most this many seconds for every topic to have a subscriber.")
     ] = 0.0,
+    gaps: Annotated[
+        bool,
+        typer.Option("--gaps", help="Wait as long as the recording did, not a second at most."),
+    ] = False,
+    recover: Annotated[bool, typer.Option("--recover", help="Play what is whole of damaged MCAP files.")] = False,
     wait_for: Annotated[
         list[str] | None, typer.Option(help="Wait for a subscriber of this topic only; repeat for several.")
     ] = None,
@@ -29,6 +34,7 @@ def command(
     import signal
 
     from sdstrack_ros.bags.player import play
+    from sdstrack_ros.bags.recovery import recovered
 
     # Explicit, because a shell ignores SIGINT in background jobs, and because SIGTERM ends a robot's processes.
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -40,18 +46,22 @@ def command(
     def report_remark(remark: str) -> None:
         typer.echo(f"{bag}: {remark}", err=True)
 
-    report = play(
-        bag,
-        rate=rate,
-        loop=loop,
-        start_s=start,
-        duration_s=duration,
-        clock=clock,
-        topics=topic or (),
-        wait_s=wait,
-        wait_for=wait_for or (),
-        on_skip=report_skip,
-        on_remark=report_remark,
-    )
+    with recovered(bag, recover) as (readable, lost):
+        for remark in lost:
+            report_remark(remark)
+        report = play(
+            readable,
+            rate=rate,
+            loop=loop,
+            start_s=start,
+            duration_s=duration,
+            clock=clock,
+            topics=topic or (),
+            wait_s=wait,
+            wait_for=wait_for or (),
+            gaps=gaps,
+            on_skip=report_skip,
+            on_remark=report_remark,
+        )
     for name, count in report.messages.items():
         typer.echo(f"{name}: {count} messages")

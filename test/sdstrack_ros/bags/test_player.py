@@ -13,8 +13,9 @@ import pytest
 
 from ckd_core.frame import BoundingBox, Modality, MultiModalFrame
 from sdstrack_ros.bags.player import play
-from sdstrack_ros.bags.storage import BagError, open_bag
+from sdstrack_ros.bags.storage import IMAGE, BagError, open_bag
 from sdstrack_ros.bags.writer import AUX_TOPICS, INFO_TOPIC, RGB_TOPIC, TRUTH_TOPIC, write_bag
+from testkit.bag_scenes import custom_bag, image_message
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -223,3 +224,40 @@ def test_topics_of_unknown_types_are_skipped_and_named(
     assert "type nobody_msgs/msg/Odd is not installed here" in skipped[0][1]
     with pytest.raises(BagError, match="nobody_msgs/msg/Odd is not installed"):
         play(tmp_path / "odd", topics=["/odd"])
+
+
+YEAR_NS = 365 * 86_400 * 10**9
+
+
+@pytest.mark.ros
+@pytest.mark.parametrize("gap_ns", [5 * 10**9, YEAR_NS, 40 * YEAR_NS])
+def test_the_player_waits_a_second_at_most_for_nothing(
+    ros: tuple[RosTest, dict[str, str]], tmp_path: Path, gap_ns: int
+) -> None:
+    from rosgraph_msgs.msg import Clock
+
+    test, _ = ros
+    test.listen(Clock, "/clock", 1000)
+    times = [10**9, 10**9 + 10**8, gap_ns + 10**9, gap_ns + 11 * 10**8]
+    bag = custom_bag(tmp_path / "gap", [("/a", IMAGE, at, image_message(at)) for at in times])
+    said: list[str] = []
+    started = time.monotonic()
+    report = play(bag, on_remark=said.append)
+    assert 1.2 <= time.monotonic() - started < 10
+    assert report.messages == {"/a": 4}
+    assert (
+        f"waits of up to {(gap_ns - 10**8) / 1e9:.1f} s, where the recording holds nothing, were cut to 1 s" in said[-1]
+    )
+    assert ("years apart" in said[0]) == (gap_ns >= YEAR_NS)
+    test.spin(0.3)
+    ticks = [tick.clock.sec for tick in test.messages["/clock"]]
+    assert ticks == sorted(ticks)
+    assert not [s for s in ticks if 2.2 <= s < gap_ns / 1e9 - 1], "the clock jumps"
+
+
+@pytest.mark.ros
+def test_gaps_are_played_when_they_are_asked_for(ros: tuple[RosTest, dict[str, str]], tmp_path: Path) -> None:
+    bag = custom_bag(tmp_path / "gap", [("/a", IMAGE, at, image_message(at)) for at in (10**9, 35 * 10**8)])
+    started = time.monotonic()
+    assert play(bag, gaps=True).messages == {"/a": 2}
+    assert time.monotonic() - started >= 2.5

@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 
 from ckd_core.frame import Modality
 from sdstrack_ros.bags import storage_files
-from sdstrack_ros.bags.storage import BagError, open_bag
+from sdstrack_ros.bags.storage import IMAGE, BagError, open_bag
 from sdstrack_ros.bags.storage_files import unpack_message
 from testkit.bag_faults import BROKEN, COMPRESSIONS, STORAGES, TOPICS, WHOLE, Recipe, make_recording
-from testkit.bag_scenes import read_frames
+from testkit.bag_scenes import custom_bag, image_message, read_frames
 
 NAMES = ("bag", "with space", "a#b", "50%25", "what?x=1", "größe 漢字", "mode=ro&immutable")
 
@@ -233,3 +233,25 @@ def test_a_compressed_message_is_unpacked_within_bounds(monkeypatch: pytest.Monk
     for data in (packed, packed[:-3], packed[:6], packed + packed, b"\x28\xb5\x2f\xfd" + bytes(20)):
         with pytest.raises(BagError, match="a compressed message"):
             unpack_message(data)
+
+
+@pytest.mark.parametrize(
+    ("first_s", "last_s", "said"),
+    [
+        (
+            5,
+            1_700_000_000,
+            r"its messages lie 53\.9 years apart, from 1970-01-01 to 2023-11-14: the recorder's clock was",
+        ),
+        (1_700_000_000, 1_703_000_000, "its messages lie 0.1 years apart"),
+        (0, 60, "its first message was recorded at time 0"),
+        (5, 60, ""),
+        (1_700_000_000, 1_700_086_400, ""),
+    ],
+)
+def test_times_that_make_no_sense_are_named(tmp_path: Path, first_s: int, last_s: int, said: str) -> None:
+    times = [first_s * 10**9, last_s * 10**9]
+    path = custom_bag(tmp_path / "bag", [(TOPICS[0], IMAGE, at, image_message(10**9)) for at in times])
+    assert [time_ns for _, time_ns, _ in content(path)] == times
+    assert bool(remarks(path)) == bool(said)
+    assert storage_files.re.search(said, remarks(path))
