@@ -8,6 +8,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+import yaml
 
 ROOT = Path(__file__).parents[1]
 SCRIPT = ROOT / "tools" / "environment" / "setup.py"
@@ -136,3 +137,14 @@ def test_every_requirement_is_pinned() -> None:
     for path in (ROOT / "requirements").glob("*.txt"):
         for line in path.read_text().splitlines():
             assert not line or line.startswith("#") or "==" in line, f"{path.name}: {line}"
+
+
+def test_ci_covers_every_supported_python_and_distribution(setup_script: ModuleType) -> None:
+    jobs = yaml.safe_load((ROOT / ".github/workflows/ci.yml").read_text())["jobs"]
+    (_, low), (_, high) = setup_script.SUPPORTED_PYTHON
+    assert jobs["library"]["strategy"]["matrix"]["python"] == [f"3.{minor}" for minor in range(low, high + 1)]
+    lanes = jobs["node"]["strategy"]["matrix"]["include"]
+    assert {lane["wheels"] for lane in lanes} == set(setup_script.WHEELS)
+    assert f"3.{high}" in {lane["python"] for lane in lanes}
+    # Kilted's Ubuntu is Jazzy's.
+    assert {*jobs["colcon"]["strategy"]["matrix"]["distribution"], "kilted"} == set(setup_script.SUPPORTED_ROS)
