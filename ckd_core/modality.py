@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from ckd_core.frame import Image
 
 UINT16_LEVELS = 1 << 16
+MAX_TEMPERATURE = 1e30  # so that differences stay finite
 METRES_TO_MM = 1000.0
 
 
@@ -208,6 +209,39 @@ class ModalityConverter:
         shares = np.asarray(self.options.thermal_percentiles) / 100.0 * counts[-1]
         low_level, high_level = np.searchsorted(counts, shares, side="left")
         return float(low_level), float(min(high_level, len(counts) - 1))
+
+
+def thermal_levels(values: NDArray[Any], limits: tuple[float, float] | None = None) -> NDArray[Any]:
+    """Turn one channel of temperatures, or of raw counts, into what `MultiModalFrame.aux` holds for thermal images.
+
+    Args:
+        values: [H, W] of any type: degrees of any scale, or counts.
+        limits: Values for black and white; None leaves the range to the frame's own percentiles.
+
+    Returns:
+        uint8 within `limits`; without them uint8 and uint16 as they are, and others as uint16 from the frame's 0.5th
+        to its 99.5th percentile. What is not finite is as dark as the darkest.
+
+    Raises:
+        ModalityError: No value is finite, or the limits do not rise.
+    """
+    if limits is None and values.dtype in (np.uint8, np.uint16):
+        return values
+    degrees = np.clip(values.astype(np.float64), -MAX_TEMPERATURE, MAX_TEMPERATURE)
+    finite = np.isfinite(values)
+    if not finite.any():
+        message = f"none of the {values.size} temperatures is finite"
+        raise ModalityError(message)
+    low, high = limits or np.percentile(degrees[finite], ModalityOptions().thermal_percentiles)
+    if limits is not None and not low < high:
+        message = f"thermal limits {limits} do not rise; expected (black, white)"
+        raise ModalityError(message)
+    kind, levels = (np.uint8, 255) if limits is not None else (np.uint16, UINT16_LEVELS - 1)
+    degrees[~finite] = low
+    np.clip(degrees, low, high, out=degrees)
+    degrees -= low
+    span = float(high - low)
+    return np.rint(degrees * (levels / span) if span > 0 else degrees).astype(kind)
 
 
 def to_network_image(raw: Image, modality: Modality, options: ModalityOptions | None = None) -> NDArray[np.uint8]:

@@ -20,6 +20,7 @@ from ckd_core.boxes import is_present
 from ckd_core.data.box_files import BoxFileError, read_table, to_xywh
 from ckd_core.errors import TrackingError
 from ckd_core.frame import Modality, MultiModalFrame
+from ckd_core.modality import ModalityError, thermal_levels
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -155,9 +156,9 @@ def read_color(path: Path) -> Image:
 def read_auxiliary(path: Path, modality: Modality) -> Image:
     """Read an auxiliary image in the form that `MultiModalFrame` expects, turned as its EXIF orientation says.
 
-    Depth: [H, W] uint16 (or float32 from TIFF); the first channel of a colour file. Thermal: [H, W] as stored, or
-    [H, W, 3] uint8 RGB. Event: [H, W, 3] uint8 RGB. Three equal channels of 16 bits are one thermal channel; of others
-    the upper byte counts, as in colour images.
+    Depth: [H, W] uint16 (or float32 from TIFF); the first channel of a colour file. Thermal: [H, W] as stored (see
+    `thermal_levels` for temperatures), or [H, W, 3] uint8 RGB. Event: [H, W, 3] uint8 RGB. Three equal channels of 16
+    bits are one thermal channel; of others the upper byte counts, as in colour images.
 
     Raises:
         SequenceError: The file cannot be read or decoded.
@@ -166,6 +167,11 @@ def read_auxiliary(path: Path, modality: Modality) -> Image:
     image = _read_image(path, cv2.IMREAD_ANYDEPTH | cv2.IMREAD_ANYCOLOR)
     if image.ndim == 3 and modality is Modality.DEPTH:
         return np.ascontiguousarray(image[:, :, 0])
+    if image.ndim == 2 and modality is Modality.THERMAL:
+        try:
+            return thermal_levels(image)
+        except ModalityError as error:
+            raise SequenceError(f"{path}: {error}") from error
     if image.ndim == 3 and image.dtype == np.uint16:
         if modality is Modality.THERMAL and (image == image[:, :, :1]).all():
             return np.ascontiguousarray(image[:, :, 0])

@@ -54,6 +54,7 @@ class BagInput:
         sync: configuration of the synchronizer.
         aux_from_reference: see `FrameBuilder`.
         depth_unit_m: see `FrameBuilder`.
+        thermal_range: see `FrameBuilder`.
     """
 
     path: Path
@@ -62,6 +63,7 @@ class BagInput:
     sync: SyncConfig
     aux_from_reference: NDArray[np.float64] | None = None
     depth_unit_m: float = MILLIMETRE_M
+    thermal_range: tuple[float, float] | None = None
 
     def frames(self, bag: Bag, **options: Any) -> Iterator[BagFrame]:
         """Yield the frames of the open recording; `options` are further arguments of `read_bag_frames`."""
@@ -72,6 +74,7 @@ class BagInput:
             self.sync,
             aux_from_reference=self.aux_from_reference,
             depth_unit_m=self.depth_unit_m,
+            thermal_range=self.thermal_range,
             **options,
         )
 
@@ -83,6 +86,7 @@ def bag_input(
     sync: SyncConfig,
     aux_from_reference: NDArray[np.float64] | None = None,
     depth_unit_m: float = MILLIMETRE_M,
+    thermal_range: tuple[float, float] | None = None,
 ) -> BagInput:
     """Return the input for a recording, with the topics found that `topics` does not name.
 
@@ -91,7 +95,7 @@ def bag_input(
     """
     with open_bag(path) as bag:
         complete = choose_topics(bag, modality, topics)
-    return BagInput(path, modality, complete, sync, aux_from_reference, depth_unit_m)
+    return BagInput(path, modality, complete, sync, aux_from_reference, depth_unit_m, thermal_range)
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,7 +32,7 @@ def inflate(data: NDArray[np.uint8]) -> NDArray[Any]:
     """Decompress a complete jpeg, png, webp or tiff.
 
     Returns:
-        [H, W] or [H, W, 3 or 4] in OpenCV's channel order, uint8 or uint16.
+        [H, W] or [H, W, 3 or 4] in OpenCV's channel order, uint8 or uint16; [H, W] float32 or float64 of a tiff.
 
     Raises:
         CompressedImageError: the data is none of them, is truncated, or is too large.
@@ -44,9 +44,12 @@ def inflate(data: NDArray[np.uint8]) -> NDArray[Any]:
         raise CompressedImageError(f"the image does not decompress: {error}") from error
     if pixels is None or pixels.size == 0:
         raise CompressedImageError(f"the image does not decompress ({len(data)} bytes)")
-    if pixels.dtype not in (np.uint8, np.uint16) or (pixels.ndim == 3 and pixels.shape[2] not in (3, 4)):
+    floats = pixels.dtype in (np.float32, np.float64) and pixels.ndim == 2
+    whole = pixels.dtype in (np.uint8, np.uint16) and (pixels.ndim == 2 or pixels.shape[2] in (3, 4))
+    if not (floats or whole):
         raise CompressedImageError(
-            f"unsupported image: {pixels.dtype} {pixels.shape}; expected 8 or 16 bits and 1, 3 or 4 channels"
+            f"unsupported image: {pixels.dtype} {pixels.shape}; expected 8 or 16 bits and 1, 3 or 4 channels, or "
+            "floats of one channel"
         )
     return pixels
 

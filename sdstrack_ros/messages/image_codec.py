@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from ckd_core.errors import TrackingError
 from ckd_core.frame import Modality
+from ckd_core.modality import ModalityError, thermal_levels
 from ckd_core.text import shown
 from sdstrack_ros.messages.compressed_image import inflate, inflate_depth
 from sdstrack_ros.messages.image_sizes import CompressedImageError
@@ -76,7 +77,9 @@ _LAYOUTS = {
     "16UC1": _Layout("u2", 1, "raw"),
     "16UC3": _Layout("u2", 3, "bgr"),
     "16UC4": _Layout("u2", 4, "bgra"),
+    "16SC1": _Layout("i2", 1, "raw"),
     "32FC1": _Layout("f4", 1, "raw"),
+    "64FC1": _Layout("f8", 1, "raw"),
     "yuv422": _Layout("u1", 2, "uyvy"),
     "uyvy": _Layout("u1", 2, "uyvy"),
     "yuv422_yuy2": _Layout("u1", 2, "yuyv"),
@@ -122,8 +125,9 @@ class DecodedImage:
     """Pixels as the sensor sent them.
 
     Attributes:
-        pixels: read-only [H, W] or [H, W, C]; uint8, uint16 or float32 in this machine's byte order. A view of the
-            message's memory unless the message was compressed, of foreign byte order, or its rows are misaligned.
+        pixels: read-only [H, W] or [H, W, C]; uint8, uint16, int16, float32 or float64 in this machine's byte order. A
+            view of the message's memory unless the message was compressed, of foreign byte order, or its rows are
+            misaligned.
         encoding: name of the encoding.
         order: what the channels mean: rgb, bgr, rgba, bgra, mono, raw, uyvy, yuyv, bayer_*.
         topic: where it came from, for error messages.
@@ -153,8 +157,12 @@ class DecodedImage:
         color: NDArray[np.uint8] = (pixels >> 8).astype(np.uint8) if pixels.dtype == np.uint16 else pixels
         return color
 
-    def auxiliary(self, modality: Modality) -> Array:
+    def auxiliary(self, modality: Modality, thermal_range: tuple[float, float] | None = None) -> Array:
         """Convert to what `MultiModalFrame.aux` holds for `modality`; single-channel images are returned as the view.
+
+        Args:
+            modality: of the image.
+            thermal_range: see `thermal_levels`; only images of more than 8 bits are mapped.
 
         Returns:
             Depth: [H, W] uint16 millimetres or float32 metres. Thermal: [H, W] uint8 or uint16, or [H, W, 3] uint8.
@@ -165,19 +173,19 @@ class DecodedImage:
         """
         single = self.pixels.ndim == 2 and self.order in ("mono", "raw")
         if modality is Modality.DEPTH:
-            if single and self.pixels.dtype != np.uint8:
+            if single and self.pixels.dtype in (np.uint16, np.float32):
                 return self.pixels
             raise CodecError(
                 f"{_named(self.topic)}: encoding '{self.encoding}' carries no depth; "
                 "expected 16UC1 (millimetres) or 32FC1 (metres)"
             )
-        if modality is Modality.THERMAL and single and self.pixels.dtype != np.float32:
-            return self.pixels
-        if modality is Modality.THERMAL and self.order == "raw":
-            raise CodecError(
-                f"{_named(self.topic)}: encoding '{self.encoding}' is not supported for thermal images; "
-                "expected mono8, mono16, 16UC1 or rgb8/bgr8"
-            )
+        if modality is Modality.THERMAL and single:
+            if self.pixels.dtype == np.uint8:
+                return self.pixels
+            try:
+                return thermal_levels(self.pixels, thermal_range)
+            except ModalityError as error:
+                raise CodecError(f"{_named(self.topic)}: '{self.encoding}': {error}") from error
         return self.color()
 
 
@@ -285,7 +293,7 @@ def _decode_compressed(message: Any, topic: str) -> DecodedImage:
     if pixels.ndim == 2:
         depth_like = pixels.dtype == np.uint16 and source == "16UC1"
         order = _LAYOUTS[source].order if source.startswith("bayer_") and source in _LAYOUTS else "mono"
-        order = "raw" if depth_like else order
+        order = "raw" if depth_like or pixels.dtype.kind == "f" else order
     else:
         # image_transport converts to OpenCV's order before compressing and states it; "compressed rgb8" did not.
         swapped = how.endswith(("rgb8", "rgba8", "rgb16"))

@@ -18,7 +18,7 @@ from sdstrack_ros.node.faults import guarded
 from sdstrack_ros.node.qos import sensor_qos, subscribe
 from sdstrack_ros.node.silence import CAMERA_INFO, SilenceWatch, Stream
 from sdstrack_ros.sync.filters import synchronize
-from sdstrack_ros.sync.frame_builder import FrameBuilder, Rejection, aux_homography, sync_config
+from sdstrack_ros.sync.frame_builder import FrameBuilder, Rejection, aux_homography, sync_config, thermal_range
 from sdstrack_ros.sync.message_filters_compat import SimpleFilter
 from sdstrack_ros.sync.pair_watch import PairWatch
 from sdstrack_ros.sync.stamp_guard import StampGuard
@@ -244,6 +244,7 @@ class ImageTopics:
             self._topics[self._aux_name],
             aux_from_reference=aux_homography(settings),
             depth_unit_m=settings.depth_unit_m,
+            thermal_range=thermal_range(settings),
             watch=self.watch,
         )
 

@@ -130,6 +130,13 @@ class Settings:
         "images show the same view, scaled to their sizes.",
         live=True,
     )
+    thermal_range: tuple[float, float] = row(
+        (0.0, 0.0),
+        "Input",
+        "Values of a thermal image, in its own unit (degrees, counts), that are shown black and white; 0, 0 takes each "
+        "frame's percentiles.",
+        live=True,
+    )
 
     sync_policy: str = row(
         "tolerant",
@@ -321,6 +328,8 @@ def contradictions(settings: Settings) -> tuple[str, ...]:
     determinant = a * (e * i - f * h) - b * (d * i - f * g) + c * (d * h - e * g)
     if abs(determinant) < 1e-12:
         reasons.append(f"aux_homography {settings.aux_homography} cannot be inverted; its determinant is 0")
+    if settings.thermal_range[0] > settings.thermal_range[1]:
+        reasons.append(f"thermal_range {settings.thermal_range} falls; expected black, white, or 0, 0")
     width, height = settings.init_box[2:]
     if width < 0 or height < 0:
         reasons.append(f"init_box {settings.init_box} has a negative size; expected x, y, width, height")

@@ -70,8 +70,22 @@ def color_image(payload: Any, topic: str) -> NDArray[np.uint8]:
     return decode(payload, topic).color()
 
 
-def auxiliary_image(payload: Any, modality: Modality, topic: str) -> NDArray[Any]:
+def thermal_range(settings: Settings) -> tuple[float, float] | None:
+    """Return the thermal values for black and white; None where each frame's percentiles set them."""
+    low, high = settings.thermal_range
+    return (low, high) if low < high else None
+
+
+def auxiliary_image(
+    payload: Any, modality: Modality, topic: str, limits: tuple[float, float] | None = None
+) -> NDArray[Any]:
     """Return the raw auxiliary image of an image message or of events, as `MultiModalFrame.aux` defines it.
+
+    Args:
+        payload: the message, or the events.
+        modality: of the image.
+        topic: for errors.
+        limits: see `thermal_range`.
 
     Raises:
         CodecError: the message is not an image of this modality; names `topic`.
@@ -81,7 +95,7 @@ def auxiliary_image(payload: Any, modality: Modality, topic: str) -> NDArray[Any
         # The image depends only on the order of the events, which the slice already has, not on their times.
         events = Events(payload.x, payload.y, payload.t_ns.astype(np.float64) / NS_PER_S, payload.p)
         return events_to_image(events, (payload.height, payload.width))
-    return decode(payload, topic).auxiliary(modality)
+    return decode(payload, topic).auxiliary(modality, limits)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -96,6 +110,7 @@ class FrameBuilder:
         aux_from_reference: see `MultiModalFrame`.
         depth_unit_m: metres per count of integer depth; depth in other units than millimetres becomes float32 metres,
             so that no later stage has to know the unit.
+        thermal_range: values for black and white; see `thermal_levels`.
         watch: compares the images of a pair; None for nobody.
 
     """
@@ -106,6 +121,7 @@ class FrameBuilder:
     rgb_from_reference: NDArray[np.float64] | None = None
     aux_from_reference: NDArray[np.float64] | None = None
     depth_unit_m: float = MILLIMETRE_M
+    thermal_range: tuple[float, float] | None = None
     watch: PairWatch | None = None
 
     def build(self, synced: SyncedSet) -> tuple[MultiModalFrame | None, tuple[Rejection, ...]]:
@@ -142,7 +158,7 @@ class FrameBuilder:
         return frame, tuple(rejections)
 
     def _aux(self, payload: Any) -> NDArray[Any]:
-        image = auxiliary_image(payload, self.modality, self.aux_topic)
+        image = auxiliary_image(payload, self.modality, self.aux_topic, self.thermal_range)
         counts = self.modality is Modality.DEPTH and np.issubdtype(image.dtype, np.integer)
         if counts and self.depth_unit_m != MILLIMETRE_M:
             return image.astype(np.float32) * np.float32(self.depth_unit_m)

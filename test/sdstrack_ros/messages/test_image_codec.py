@@ -164,7 +164,7 @@ def test_each_modality_accepts_only_its_encodings() -> None:
     assert aux("bgr8", Modality.THERMAL).shape == (6, 8, 3)
     assert aux("mono8", Modality.EVENT).shape == (6, 8, 3)
     for encoding, modality in [
-        ("rgb8", Modality.DEPTH), ("mono8", Modality.DEPTH), ("32FC1", Modality.THERMAL), ("16UC1", Modality.EVENT),
+        ("rgb8", Modality.DEPTH), ("mono8", Modality.DEPTH), ("64FC1", Modality.DEPTH), ("16UC1", Modality.EVENT),
     ]:  # fmt: skip
         with pytest.raises(CodecError, match=f"aux: encoding '{encoding}'"):
             aux(encoding, modality)
