@@ -23,6 +23,8 @@ EXTRA_OF = {
 }  # fmt: skip
 # What the verbs import of the extra [ros].
 ROS_WHEELS = ("rclpy", "rosgraph_msgs", "sensor_msgs", "std_msgs", "std_srvs")
+# Modules that a robot lacks when only rosdep has installed, and the package that brings them.
+WITHOUT_KEY = {"backports": "rosbags", "rosbags": "rosbags", "safetensors": "safetensors"}
 # Before it, options of type `X | None` are unknown. apt's is older on Ubuntu 22.04 and 24.04.
 OLDEST_TYPER = (0, 12)
 
@@ -102,6 +104,8 @@ def how_to_install(module: str) -> str:
         return "source a ROS 2 distribution, or without one: pip install 'sdstrack_ros[ros]'"
     if top.endswith("_msgs"):  # there are no wheels of the others
         return f"source a ROS 2 distribution that has it: apt install ros-$ROS_DISTRO-{top.replace('_', '-')}"
+    if top in WITHOUT_KEY:
+        return f'pip install {WITHOUT_KEY[top]} (docs/robots.md, "Python packages")'
     return "reinstall sdstrack_ros with its requirements, or install that one"
 
 

@@ -69,7 +69,9 @@ def test_an_error_of_the_package_becomes_one_line(capsys: pytest.CaptureFixture[
         ("openvino", "pip install 'sdstrack_ros[engines]'"),
         ("rclpy", "pip install 'sdstrack_ros[ros]'"),
         ("vision_msgs.msg", "apt install ros-$ROS_DISTRO-vision-msgs"),
-        ("rosbags", "install that one"),
+        ("rosbags", 'pip install rosbags (docs/robots.md, "Python packages")'),
+        ("backports.zstd", 'pip install rosbags (docs/robots.md, "Python packages")'),
+        ("jinja2", "install that one"),
     ],
 )
 def test_missing_package_becomes_one_line_with_advice(

@@ -66,6 +66,20 @@ print(sorted(replay.recorded_topics(Path({str(bag(tmp_path))!r}))))
     assert done.stdout.splitlines() == ["sdstrack_s128", "['/left']"]
 
 
+@pytest.mark.parametrize(("verb", "package"), [("play", "rosbags"), ("evaluate", "rosbags")])
+def test_a_verb_that_needs_a_package_without_a_key_names_it(tmp_path: Path, verb: str, package: str) -> None:
+    (tmp_path / "bag.mcap").touch()
+    code = f"""ABSENT = {KEYS["no_key"]!r}{WITHOUT_PIP}
+sys.argv = ["sdstrack", {verb!r}, {str(tmp_path / "bag.mcap")!r}]
+from sdstrack_ros.cli import main
+main()
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert f"pip install {package} (docs/robots.md" in done.stderr, done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def bag(folder: Path) -> Path:
     topic = {"name": "/left", "type": "sensor_msgs/msg/Image", "offered_qos_profiles": "- history: 1\n  depth: 5"}
     about = {"relative_file_paths": [], "topics_with_message_count": [{"topic_metadata": topic, "message_count": 3}]}

@@ -21,7 +21,7 @@ from sdstrack_ros.bags.storage_files import BagError, locate, open_storage, stor
 if sys.version_info >= (3, 14):
     from compression import zstd
 else:
-    from backports import zstd
+    import backports.zstd as zstd
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

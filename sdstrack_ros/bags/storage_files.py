@@ -24,7 +24,7 @@ from sdstrack_ros.bags.metadata import METADATA_FILE, BagMetadata, read_metadata
 if sys.version_info >= (3, 14):
     from compression import zstd
 else:
-    from backports import zstd
+    import backports.zstd as zstd
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path  # noqa: TC003  # typer reads the annotations when it runs
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
-
-from ckd_core.frame import Modality
 
 
 def command(
@@ -15,7 +13,7 @@ def command(
     bag: Annotated[Path | None, typer.Option(help="Examine this recording instead of the machine.")] = None,
     rgb: Annotated[str, typer.Option(help="Listen to this colour topic instead; with --bag, its colour topic.")] = "",
     aux: Annotated[str, typer.Option(help="The same for the auxiliary camera's topic.")] = "",
-    modality: Annotated[Modality, typer.Option(help="Of the auxiliary camera.")] = Modality.DEPTH,
+    modality: Annotated[Literal["depth", "thermal", "event"], typer.Option(help="Of the auxiliary camera.")] = "depth",
     seconds: Annotated[float, typer.Option(min=0.1, max=600.0, help="How long to listen to topics.")] = 3.0,
 ) -> None:
     """Print what is here and what that means; advice and exit status 1 if there are faults."""
@@ -23,12 +21,13 @@ def command(
     from rich.markup import escape
     from rich.table import Table
 
+    from ckd_core.frame import Modality
     from sdstrack_ros.doctor import examine, examine_bag, examine_topics
 
     if bag is not None:
-        findings = list(examine_bag(bag, modality, rgb, aux))
+        findings = list(examine_bag(bag, Modality(modality), rgb, aux))
     elif rgb or aux:
-        findings = list(examine_topics(rgb, aux, modality, seconds))
+        findings = list(examine_topics(rgb, aux, Modality(modality), seconds))
     else:
         findings = examine(device)
     console = Console()
