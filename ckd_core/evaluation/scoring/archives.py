@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 ARCHIVES = (".tar", ".tar.gz", ".tgz", ".tar.xz", ".tar.bz2", ".zip")
 _TEXT = (".txt", ".value", ".csv")
+_BINARY = (".bin",)  # what the VOT toolkit writes by default
 _DAMAGED = (zipfile.BadZipFile, zlib.error, lzma.LZMAError)
 MAX_TEXT_BYTES = 1 << 26  # 64 MiB: a million boxes; an archive that unpacks to more does not hold results
 MAX_TOTAL_BYTES = 1 << 28  # of all text files together; the largest published results have a tenth of that
@@ -52,35 +53,48 @@ def read_texts(path: Path, wanted: Callable[[PurePosixPath], bool] = lambda _: T
         ResultsError: The folder or archive cannot be read, a file in it is not text, or it holds more than results do.
     """
     texts: dict[PurePosixPath, str] = {}
-    try:
-        for name, data in _members(path, wanted):
-            try:
-                texts[name] = data.decode("utf-8-sig")
-            except UnicodeDecodeError as error:
-                raise ResultsError(f"{name} in {path} is not text: {error}") from error
-    except (OSError, EOFError, ValueError, RuntimeError, tarfile.TarError, *_DAMAGED) as error:
-        # RuntimeError: members that are encrypted, or compressed in a way that Python does not know.
-        raise ResultsError(f"cannot read {path}: {error}") from error
+    for name, data in _read(path, wanted, _TEXT):
+        try:
+            texts[name] = data.decode("utf-8-sig")
+        except UnicodeDecodeError as error:
+            raise ResultsError(f"{name} in {path} is not text: {error}") from error
     return texts
 
 
-def _is_text(name: str) -> bool:
+def read_binaries(path: Path, wanted: Callable[[PurePosixPath], bool] = lambda _: True) -> dict[PurePosixPath, bytes]:
+    """The VOT toolkit's binary files (.bin) below a folder or inside an archive; otherwise as `read_texts`."""
+    return dict(_read(path, wanted, _BINARY))
+
+
+def _read(
+    path: Path, wanted: Callable[[PurePosixPath], bool], suffixes: tuple[str, ...]
+) -> Iterator[tuple[PurePosixPath, bytes]]:
+    try:
+        yield from _members(path, wanted, suffixes)
+    except (OSError, EOFError, ValueError, RuntimeError, tarfile.TarError, *_DAMAGED) as error:
+        # RuntimeError: members that are encrypted, or compressed in a way that Python does not know.
+        raise ResultsError(f"cannot read {path}: {error}") from error
+
+
+def _holds_results(name: str, suffixes: tuple[str, ...]) -> bool:
     """Whether a file holds results by its name; hidden ones do not, such as the companions `._NAME` of macOS."""
-    return name.endswith(_TEXT) and not PurePosixPath(name).name.startswith(".")
+    return name.endswith(suffixes) and not PurePosixPath(name).name.startswith(".")
 
 
-def _members(path: Path, wanted: Callable[[PurePosixPath], bool]) -> Iterator[tuple[PurePosixPath, bytes]]:
+def _members(
+    path: Path, wanted: Callable[[PurePosixPath], bool], suffixes: tuple[str, ...]
+) -> Iterator[tuple[PurePosixPath, bytes]]:
     texts = _Sum(path, "text files", MAX_TOTAL_BYTES)
     if path.is_dir():
         for file in sorted(path.rglob("*")):
             name = PurePosixPath(file.relative_to(path).as_posix())
-            if _is_text(file.name) and file.is_file() and wanted(name):
+            if _holds_results(file.name, suffixes) and file.is_file() and wanted(name):
                 _check_size(path, str(name), file.stat().st_size)
                 texts.add(file.stat().st_size)
                 yield name, file.read_bytes()
     elif path.name.lower().endswith(".zip"):
         with zipfile.ZipFile(path) as archive:
-            infos = [info for info in archive.infolist() if _is_text(info.filename)]
+            infos = [info for info in archive.infolist() if _holds_results(info.filename, suffixes)]
             for info in infos:
                 _check_size(path, info.filename, info.file_size)
                 texts.add(info.file_size)
@@ -91,7 +105,7 @@ def _members(path: Path, wanted: Callable[[PurePosixPath], bool]) -> Iterator[tu
         everything = _Sum(path, "files", MAX_UNPACKED_BYTES)
         with tarfile.open(path) as bundle:
             for member in bundle:
-                text = member.isfile() and _is_text(member.name)
+                text = member.isfile() and _holds_results(member.name, suffixes)
                 if text:
                     _check_size(path, member.name, member.size)
                     texts.add(member.size)

@@ -1,7 +1,7 @@
 """Raw result files of trackers, from a folder or an archive, in any common format.
 
 One text file per sequence: `SEQUENCE.txt` or `PREFIX_SEQUENCE.txt`, with four numbers per row (x, y, w, h), five (and a
-confidence) or eight (corner points). VOT files (`SEQUENCE_001.txt` whose first row is the code 1, and
+confidence) or eight (corner points). VOT files (`SEQUENCE_001.txt` or `.bin`, whose first row is the code 1, and
 `SEQUENCE_001_confidence.value`) are read too. The detected format is kept in words, to be shown.
 """
 
@@ -16,8 +16,9 @@ import numpy as np
 
 from ckd_core.data.box_files import BoxFileError, BoxTable, parse_table, to_xywh
 from ckd_core.evaluation.running.manifest import MANIFEST
-from ckd_core.evaluation.scoring.archives import ResultsError, read_texts, stem_of
+from ckd_core.evaluation.scoring.archives import ResultsError, read_binaries, read_texts, stem_of
 from ckd_core.evaluation.scoring.score import Track
+from ckd_core.evaluation.scoring.vot_files import trajectory_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -124,7 +125,11 @@ def read_results(
     if (path / MANIFEST).is_file():
         path = path / "results"
     wanted = list(names)
-    texts = read_texts(path, _is_named_after(wanted))
+    named = _is_named_after(wanted)
+    texts = read_texts(path, named)
+    for file, data in read_binaries(path, named).items():
+        if file.with_suffix(".txt") not in texts:  # the toolkit reads its text first, too
+            texts[file.with_suffix(".txt")] = trajectory_text(data, f"{path}: {file}")
     picked, prefix = _pick_files(texts, wanted, path)
     if not picked:
         raise ResultsError(f"no text file in {path} is named after a sequence; expected names such as {wanted[0]}.txt")
