@@ -6,6 +6,7 @@ the sequences.
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,7 +28,8 @@ from ckd_core.data.sequences import (
 from ckd_core.errors import TrackingError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
+    from pathlib import PurePath
 
     from numpy.typing import NDArray
 
@@ -50,7 +52,7 @@ class Dataset:
         layout: Where the dataset keeps what.
         root: Its folder.
         split: None = the sequences lie directly in the root.
-        folders: (name, folder) of every sequence in the benchmark's order.
+        folders: (name, folder) of every sequence in the benchmark's order; names are unique (see `distinct_names`).
         cut: Whether surplus images or rows at a sequence's end are ignored instead of refused.
     """
 
@@ -131,11 +133,12 @@ def open_dataset(name: str, root: Path | str, split: str | None = None, cut: boo
     Args:
         name: A row of `LAYOUTS`.
         root: The dataset's folder.
-        split: "train", "test", ...; None = the test split, or the sequences directly in the root.
+        split: "train", "test", ...; None = the only test split that is there, or the sequences directly in the root.
         cut: See `Dataset`.
 
     Raises:
-        DatasetError: There is no such dataset, folder or split, or no sequence in it.
+        DatasetError: There is no such dataset, folder or split, no sequence in it, or a choice between test splits that
+            are reported apart.
     """
     layout, root = get_layout(name), Path(root)
     if not root.is_dir():
@@ -144,18 +147,21 @@ def open_dataset(name: str, root: Path | str, split: str | None = None, cut: boo
     if split is not None and split not in splits:
         expected = f"expected one of: {', '.join(splits)}" if splits else "it has no splits"
         raise DatasetError(f"unknown split {split!r} of {layout.name}; {expected}")
-    wanted = split or ("test" if "test" in splits else None)
+    wanted = split or _test_split(layout, root)
     places = _split_folders(layout, root, wanted)
     if not places:
         if split is not None:
             raise DatasetError(f"{root} has no folder of {layout.name}'s split {split!r}: {_candidates(layout, split)}")
         places = [root]
-    folders = _listed(layout, root, places, wanted) or [
-        (path.name, path)
-        for place in places
-        for path in sorted(place.iterdir())
-        if _looks_like(path, layout) and not path.name.startswith(".")
-    ]
+    folders = _listed(layout, root, places, wanted)
+    if not folders:
+        paths = [
+            path
+            for place in places
+            for path in sorted(place.iterdir())
+            if _looks_like(path, layout) and not path.name.startswith(".")
+        ]
+        folders = list(zip(distinct_names(paths), paths, strict=True))
     if not folders and _looks_like(root, layout):
         folders = [(root.resolve().name, root)]
     if not folders:
@@ -164,6 +170,33 @@ def open_dataset(name: str, root: Path | str, split: str | None = None, cut: boo
             f"SEQUENCE/{layout.rgb or '*.jpg'}" + (f", SEQUENCE/{layout.aux}" if layout.aux else "")
         )
     return Dataset(layout, root, wanted, tuple(folders), cut)
+
+
+def _test_split(layout: DatasetLayout, root: Path) -> str | None:
+    """The test split whose folders are below the root, else "test"; None where the dataset has no splits.
+
+    Raises:
+        DatasetError: Several are, whose numbers do not belong into one mean.
+    """
+    splits = [name for name, _ in layout.folders if name.startswith("test")]
+    here = [name for name in splits if _split_folders(layout, root, name)]
+    if len(here) > 1:
+        raise DatasetError(f"{root} holds {' and '.join(here)} of {layout.name}; expected the choice of one (--split)")
+    return next(iter(here), "test" if splits else None)
+
+
+def distinct_names(paths: Collection[PurePath]) -> list[str]:
+    """A name per sequence folder: its own, or PARENT-NAME where several have that (VTUAV's parts).
+
+    Raises:
+        DatasetError: Two still have the same name.
+    """
+    count = Counter(path.name for path in paths)
+    names = [path.name if count[path.name] == 1 else f"{path.parent.name}-{path.name}" for path in paths]
+    twice = [name for name, number in Counter(names).items() if number > 1]
+    if twice:
+        raise DatasetError(f"{twice[0]} names several sequences; expected one folder of a name in each part")
+    return names
 
 
 def _candidates(layout: DatasetLayout, split: str) -> str:

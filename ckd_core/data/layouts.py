@@ -97,7 +97,12 @@ _LAYOUTS = (
         truth=("rgb.txt",),
         aux_truth=("ir.txt",),
         every=10,
-        folders=(("train", ("train", "train_*")), ("test", ("test", "test_*"))),
+        folders=(
+            ("train", ("train", "train_*")),
+            ("test", ("test",)),
+            ("test_ST", ("test_ST", "test_ST_*")),
+            ("test_LT", ("test_LT", "test_LT_*")),
+        ),
     ),
     DatasetLayout(
         name="visevent",

@@ -99,7 +99,7 @@ _UNVERIFIED = "not checked against published numbers"
 _RULES = (
     BenchmarkRule(
         name="lasher",
-        title="LasHeR test split",
+        title="LasHeR",
         source=f"LasHeR toolkit as in the package rgbt 1.0.1; {_CHECKED}",
         round_results=True,
         single_precision=True,
@@ -151,7 +151,8 @@ _RULES = (
     BenchmarkRule(
         name="vtuav",
         title="VTUAV",
-        source=f"maximum precision and success as RGBT234, annotated frames only; {_UNVERIFIED}",
+        source="the paper's words: the better of both cameras' annotations, every tenth frame; not verified are "
+        "rounding, absent frames and the first frame",
         precision_name="MPR",
         success_name="MSR",
         normalized_name=None,
@@ -160,7 +161,7 @@ _RULES = (
     ),
     BenchmarkRule(
         name="visevent",
-        title="VisEvent test split",
+        title="VisEvent",
         source="VisEvent's MATLAB toolkit of 2021-08 (checked against a port of it on random boxes)",
         last_pixel=True,
         repeat_invalid="from_results",
@@ -171,7 +172,7 @@ _RULES = (
     ),
     BenchmarkRule(
         name="depthtrack",
-        title="DepthTrack test split",
+        title="DepthTrack",
         source="VOT long-term measures (checked against vot-toolkit); AUC and precision are extras",
         long_term=True,
     ),

@@ -208,6 +208,10 @@ def score_sequence(rule: BenchmarkRule, truth: GroundTruth, track: Track) -> tup
     notes = [fitted] if fitted else []
     if rule.absent == "removed" and not truth.flagged:
         notes.append(f"{track.name}: no absence flags beside the annotation; the object counts as present throughout")
+    labelled = len(truth.boxes) if truth.labelled is None else int(truth.labelled.sum())
+    left_out = labelled - int(_counted_frames(rule, truth).sum())
+    if rule.two_truths and rule.absent == "excluded" and left_out:
+        notes.append(f"{track.name}: {left_out} of {labelled} annotated frames are without the object and do not count")
     unknown = np.isnan(track.boxes).any(axis=1)
     broken = ~np.isfinite(track.boxes).all(axis=1)
     if rule.repeat_invalid == "from_results":

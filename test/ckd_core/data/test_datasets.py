@@ -9,6 +9,8 @@ import pytest
 from ckd_core.data.datasets import open_dataset, visible_frames
 from ckd_core.data.layouts import DatasetError, get_layout
 from ckd_core.data.sequences import SequenceError
+from ckd_core.evaluation.scoring.annotations import read_truths
+from ckd_core.evaluation.scoring.rules import get_rule
 from ckd_core.frame import Modality
 
 if TYPE_CHECKING:
@@ -93,6 +95,40 @@ def test_vtuav_annotates_every_tenth_frame(tmp_path: Path) -> None:
     assert np.flatnonzero(sequence.labelled).tolist() == [0, 10, 20]
     assert np.flatnonzero(sequence.absent).tolist() == [10]
     assert np.flatnonzero(visible_frames(sequence, get_layout("vtuav").min_size)).tolist() == [0, 20]
+
+
+def vtuav(root: Path, part: str, name: str, row: str) -> None:
+    images(root / part / name / "rgb", 11)
+    images(root / part / name / "ir", 11)
+    for file in ("rgb.txt", "ir.txt"):
+        (root / part / name / file).write_text(row * 2)
+
+
+def test_vtuav_reports_short_and_long_term_apart(tmp_path: Path) -> None:
+    vtuav(tmp_path, "test_ST_001", "animal_001", "1 2 8 9\n")
+    vtuav(tmp_path, "test_ST_002", "bus_001", "1 2 8 9\n")
+    assert open_dataset("vtuav", tmp_path).split == "test_ST"
+    vtuav(tmp_path, "test_LT_001", "animal_001", "5 6 7 8\n")
+    with pytest.raises(DatasetError, match=r"test_ST and test_LT of vtuav; expected the choice of one"):
+        open_dataset("vtuav", tmp_path)
+    assert open_dataset("vtuav", tmp_path, "test_ST").names == ("animal_001", "bus_001")
+    dataset = open_dataset("vtuav", tmp_path, "test_LT")
+    assert dataset.names == ("animal_001",)
+    assert dataset.open("animal_001").boxes[0].tolist() == [5, 6, 7, 8]
+
+
+def test_sequences_of_one_name_in_two_parts_are_two_sequences(tmp_path: Path) -> None:
+    vtuav(tmp_path, "train_ST_004", "car_01", "1 2 8 9\n")
+    vtuav(tmp_path, "train_ST_006", "car_01", "5 6 7 8\n")
+    vtuav(tmp_path, "train_ST_006", "dog", "5 6 7 8\n")
+    dataset = open_dataset("vtuav", tmp_path, "train")
+    assert dataset.names == ("train_ST_004-car_01", "train_ST_006-car_01", "dog")
+    assert not dataset.problems()
+    boxes = [dataset.open(name).boxes[0].tolist() for name in dataset.names]
+    assert boxes == [[1, 2, 8, 9], [5, 6, 7, 8], [5, 6, 7, 8]]
+    assert dataset.open("train_ST_006-car_01").name == "train_ST_006-car_01"
+    truths = read_truths(tmp_path, get_rule("vtuav"))
+    assert {truth.name: truth.boxes[0].tolist() for truth in truths} == dict(zip(dataset.names, boxes, strict=True))
 
 
 def test_visevent_is_read_with_its_absences(tmp_path: Path) -> None:

@@ -179,7 +179,7 @@ def test_missing_sequences_are_refused_skipped_or_zero() -> None:
     truths = [GroundTruth("a", still(), attributes=("FM",)), GroundTruth("b", still())]
     tracks = {"a": Track("a", still())}
     rule = get_rule("lasher")
-    with pytest.raises(ScoreError, match="no results for 1 of 2 sequences of LasHeR test split: b;"):
+    with pytest.raises(ScoreError, match="no results for 1 of 2 sequences of LasHeR: b;"):
         score_benchmark(rule, truths, tracks)
     part = score_benchmark(rule, truths, tracks, missing="skip")
     assert part.metrics["PR"] == 1.0
@@ -188,6 +188,14 @@ def test_missing_sequences_are_refused_skipped_or_zero() -> None:
     assert score_benchmark(rule, truths, tracks, missing="zero").metrics["PR"] == 0.5
     with pytest.raises(ScoreError, match="2 of 2"):
         score_benchmark(rule, truths, {}, missing="skip")
+
+
+def test_vtuav_says_which_frames_do_not_count() -> None:
+    truth = still()
+    truth[2] = 0
+    score, note = score_sequence(get_rule("vtuav"), GroundTruth("a", truth, still()), Track("a", still()))
+    assert score.frames == 3
+    assert note == "a: 1 of 4 annotated frames are without the object and do not count"
 
 
 def test_gtot_weights_frames_and_lasher_sequences() -> None:
