@@ -70,7 +70,7 @@ setup(
     maintainer="sdstrack_ros maintainers",
     maintainer_email="maintainers@users.noreply.github.com",
     packages=find_packages(include=["ckd_core", "ckd_core.*", "sdstrack_ros", "sdstrack_ros.*"]),
-    package_data={"ckd_core": ["weights/*", "evaluation/report/templates/*"], "": ["py.typed"]},
+    package_data={"ckd_core": ["weights/*", "evaluation/report/templates/*", "data/splits/*"], "": ["py.typed"]},
     python_requires=">=3.10",
     install_requires=REQUIRES,
     extras_require=EXTRAS,

@@ -8,6 +8,7 @@ import numpy as np
 
 from ckd_core.data.datasets import open_dataset
 from ckd_core.data.layouts import get_layout
+from ckd_core.data.name_lists import expand_names
 from ckd_core.data.pairs import PairDataset, PairError, TrainingSample
 from ckd_core.data.real.features import FeaturePairs, FeatureSource
 from ckd_core.data.sampler import CropGeometry, SamplerSettings, SequenceGroup, SequencePairs
@@ -27,8 +28,8 @@ class SequenceSource:
         root: The dataset's folder.
         split: Of the dataset; required where it has splits, so that test sequences are not trained on unasked.
         aux: Auxiliary modality to synthesise for colour-only sequences (`ckd_core.data.pseudo`).
-        only: Names of sequences to include alone.
-        without: Names of sequences to exclude.
+        only: Names of sequences to include alone, or lists of them (@lasher_val, @FILE).
+        without: The same for sequences to exclude.
         ratio: Weight in the mixture.
         kind: Names this kind of source in a recipe.
     """
@@ -130,12 +131,15 @@ def _group(source: SequenceSource) -> SequenceGroup:
     if source.split is None and splits:
         raise PairError(f"{source.dataset} at {source.root} has no 'split'; expected one of {', '.join(splits)}")
     dataset = open_dataset(source.dataset, source.root, source.split, cut=True)
-    unknown = sorted({*source.only, *source.without} - set(dataset.names))
+    only, without = expand_names(source.only), expand_names(source.without)
+    unknown = sorted({*only, *without} - set(dataset.names))
     if unknown:
         raise PairError(
             f"{source.dataset} at {source.root} has no sequence {', '.join(unknown)} (data.train.only/without)"
         )
-    names = [n for n in dataset.names if n not in source.without and (not source.only or n in source.only)]
+    names = [n for n in dataset.names if n not in without and (not only or n in only)]
+    if not names:
+        raise PairError(f"{source.dataset} at {source.root} has no sequence left (data.train.only/without)")
     opened = [dataset.open(name) for name in names]
     modality = Modality(source.aux)
     sequences = tuple(s if s.aux_paths else replace(s, modality=modality) for s in opened)

@@ -67,9 +67,13 @@ def robustness_table(
 
     Raises:
         TableError: No sequence has two cameras.
+        MaskError: Masks that do not fit a sequence.
     """
     wanted = [parse_condition(text, plan.condition.seed) for text in dict.fromkeys(("full", *conditions))]
     plan = replace(plan, inputs=plan.inputs.select(two_cameras(plan)))
+    for condition in wanted:
+        for name in plan.inputs.names:
+            condition.presence(plan.inputs.sequences[name])  # what does not fit shows before anything is tracked
     rows: list[RobustnessRow] = []
     with worker_pool(plan) as pool:
         for condition in wanted:

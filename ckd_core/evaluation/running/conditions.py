@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import zlib
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import cv2
@@ -17,6 +18,7 @@ import numpy as np
 
 from ckd_core.data.synthetic.smoke import drifting_clouds, veil
 from ckd_core.errors import TrackingError
+from ckd_core.evaluation.running.masks import MissingMasks, read_masks
 from ckd_core.frame import Modality, MultiModalFrame
 
 if TYPE_CHECKING:
@@ -33,6 +35,7 @@ SWITCH_FRAMES = 20
 BURST_SHARE = 0.3
 BURST_FRAMES = 5
 SMOKE_RISE_FRAMES = 15
+PATCHES = 32  # of `occluded` along an image's longer side
 TARGETS = ("rgb", "aux", "both")
 
 
@@ -167,6 +170,19 @@ def _smoke(image: NDArray[Any], amount: float, context: _FrameContext) -> NDArra
     return veil(image, drifting_clouds(context.scene, image.shape[:2], context.number), risen, risen, 190.0, 70.0)
 
 
+def _occluded(image: NDArray[Any], amount: float, context: _FrameContext) -> NDArray[Any]:
+    """Black patches on a grid, drawn anew in every frame and for each camera."""
+    height, width = image.shape[:2]
+    side = max(1, round(max(height, width) / PATCHES))
+    rows, columns = -(-height // side), -(-width // side)
+    hidden = np.zeros(rows * columns, dtype=np.bool_)
+    hidden[context.rng.permutation(rows * columns)[: round(amount * rows * columns)]] = True
+    mask = np.kron(hidden.reshape(rows, columns), np.ones((side, side), dtype=np.bool_))[:height, :width]
+    shown = image.copy()
+    shown[mask] = 0
+    return shown
+
+
 def _misaligned(image: NDArray[Any], amount: float, context: _FrameContext) -> NDArray[Any]:
     del context
     shift = np.array([[1.0, 0.0, amount], [0.0, 1.0, amount]])
@@ -181,6 +197,7 @@ class _Degradation:
     minimum: float
     meaning: str
     only: tuple[str, str] | None = None  # the one possible target, and why
+    maximum: float = np.inf
 
 
 DEGRADATIONS = {
@@ -195,6 +212,9 @@ DEGRADATIONS = {
         0.0,
         "drifting smoke, share of the light lost on average",
         ("rgb", "a thermal camera sees through smoke, and what others see of it is not modelled"),
+    ),
+    "occluded": _Degradation(
+        _occluded, 0.3, "both", 0.0, "black patches at random places, a share of the image", maximum=1.0
     ),
     "misaligned": _Degradation(_misaligned, 8.0, "aux", -1e4, "shifted to the right and down, px"),
     "offset": _Degradation(None, 66.0, "aux", 0.0, "older images, by ms", ("aux", "the colour images give the time")),
@@ -211,6 +231,7 @@ class Condition:
         target: The degraded cameras: rgb, aux or both.
         seed: For what is random.
         start_full: The frame in which the tracker starts has both cameras.
+        masks: Presence by frame from a file, for the name "masks".
     """
 
     name: str = "full"
@@ -218,8 +239,11 @@ class Condition:
     target: str = "both"
     seed: int = 0
     start_full: bool = True
+    masks: MissingMasks | None = None
 
     def __str__(self) -> str:
+        if self.masks is not None:
+            return f"masks={self.masks.name}"
         if self.name in DEGRADATIONS:
             return f"{self.name}={self.amount:g}@{self.target}"
         return f"{self.name}={self.amount:g}" if self.amount else self.name
@@ -231,7 +255,9 @@ class Condition:
         """[N, 2] bool: (colour, auxiliary) per frame; a camera that the sequence lacks is never present.
 
         Raises:
-            ConditionError: The sequence has one camera, which the condition takes away.
+            ConditionError: The sequence has one camera, which the condition takes away, or masks leave none in the
+                frame in which the tracker starts.
+            MaskError: The masks do not fit the sequence.
         """
         count, start = len(sequence), sequence.start
         present = np.ones((count, 2), dtype=np.bool_)
@@ -239,7 +265,16 @@ class Condition:
         if pattern:
             first = start + 1 if self.start_full else start
             present[first:] = pattern.flags(count - first, self.amount, self._rng(sequence.name))
+        if self.masks is not None:
+            present = self.masks.of(sequence.name, count)
         present &= [bool(sequence.rgb_paths), bool(sequence.aux_paths)]
+        if self.masks is not None:
+            if not present[start].any():
+                raise ConditionError(
+                    f"{sequence.name} has no image in frame {start + 1}, where the tracker starts, under {self}; "
+                    "expected at least one camera"
+                )
+            return present
         if not present[start:].any(axis=1).all():
             raise ConditionError(
                 f"{sequence.name} has one camera; under {self} some frames would have none, expected two cameras"
@@ -282,16 +317,21 @@ AUX_ALONE = Condition("aux_only", start_full=False)
 
 
 def parse_condition(text: str, seed: int = 0) -> Condition:
-    """Read `NAME[=AMOUNT][@TARGET]`.
+    """Read `NAME[=AMOUNT][@TARGET]`, or `masks=PATH` (see `read_masks`).
 
     Raises:
         ConditionError: An unknown name, or an amount or target that the condition does not take.
+        MaskError: Masks that cannot be read.
     """
+    if text.startswith("masks="):
+        return Condition("masks", seed=seed, masks=read_masks(Path(text.removeprefix("masks="))))
     body, _, target = text.partition("@")
     name, _, number = body.partition("=")
     known: _Pattern | _Degradation | None = PATTERNS.get(name) or DEGRADATIONS.get(name)
     if known is None:
-        raise ConditionError(f"unknown condition {name!r}; expected one of {', '.join([*PATTERNS, *DEGRADATIONS])}")
+        raise ConditionError(
+            f"unknown condition {name!r}; expected one of {', '.join([*PATTERNS, *DEGRADATIONS, 'masks=FILE'])}"
+        )
     try:
         amount = float(number) if number else known.amount
     except ValueError:
@@ -312,4 +352,6 @@ def parse_condition(text: str, seed: int = 0) -> Condition:
         raise ConditionError(f"condition {text!r}: {known.only[1]}; only @{known.only[0]}")
     if not np.isfinite(amount) or amount < known.minimum:
         raise ConditionError(f"condition {text!r}: amount must be at least {known.minimum:g}")
+    if amount > known.maximum:
+        raise ConditionError(f"condition {text!r}: amount must be at most {known.maximum:g}")
     return Condition(name, amount, target, seed)

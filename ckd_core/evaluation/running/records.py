@@ -90,6 +90,9 @@ def track_sequence(tracker: FrameTracker, sequence: Sequence, condition: Conditi
     tracker.start(condition.frame(sequence, start, present), first)
     scores[start], states[start] = 1.0, TrackState.TRACKING.value
     for index in range(start + 1, count):
+        if not present[index].any():  # no image: the box stays where it was, and nothing is known
+            boxes[index] = boxes[index - 1]
+            continue
         result = tracker.update(condition.frame(sequence, index, present))
         boxes[index] = result.box
         scores[index], states[index] = result.score, result.state.value
@@ -105,9 +108,12 @@ def _csv(header: tuple[str, ...], rows: list[list[str]]) -> str:
     return stream.getvalue()
 
 
-def write_record(record: TrackRecord, folder: Path, rule: BenchmarkRule) -> None:
-    """Write a record's three files below `folder`; the track comes last, so that its presence means completeness."""
-    write_text(folder / "results" / f"{record.name}.txt", benchmark_text(record, rule))
+def write_record(record: TrackRecord, folder: Path, rule: BenchmarkRule, integers: bool = False) -> None:
+    """Write a record's three files below `folder`; the track comes last, so that its presence means completeness.
+
+    `integers` cuts the decimals off the results; the track keeps them.
+    """
+    write_text(folder / "results" / f"{record.name}.txt", benchmark_text(record, rule, integers))
     timing = [[str(i), *(f"{value:.6f}" for value in row)] for i, row in enumerate(record.seconds)]
     write_text(folder / "timing" / f"{record.name}.csv", _csv(TIMING_COLUMNS, timing))
     rows = [
@@ -158,24 +164,27 @@ def read_record(folder: Path, name: str) -> TrackRecord:
     )
 
 
-def _benchmark_rows(record: TrackRecord, rule: BenchmarkRule) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _benchmark_rows(
+    record: TrackRecord, rule: BenchmarkRule, integers: bool
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     first = record.start if rule.shorter == "late_start" else 0
     boxes = np.round(record.boxes[first:], 4)
     if rule.layout.one_based:
         boxes = boxes + np.array([1.0, 1.0, 0.0, 0.0])
-    return boxes, np.round(record.scores[first:], 6)
+    return np.trunc(boxes) if integers else boxes, np.round(record.scores[first:], 6)
 
 
-def benchmark_text(record: TrackRecord, rule: BenchmarkRule) -> str:
+def benchmark_text(record: TrackRecord, rule: BenchmarkRule, integers: bool = False) -> str:
     """Lines `x,y,w,h` as the benchmark takes them, with the confidence where it scores that."""
-    boxes, scores = _benchmark_rows(record, rule)
-    lines = [",".join(f"{value:.4f}" for value in box) for box in boxes]
+    boxes, scores = _benchmark_rows(record, rule, integers)
+    digits = 0 if integers else 4
+    lines = [",".join(f"{value:.{digits}f}" for value in box) for box in boxes]
     if rule.long_term:
         lines = [f"{line},{score:.6f}" for line, score in zip(lines, scores, strict=True)]
     return "".join(line + "\n" for line in lines)
 
 
-def benchmark_track(record: TrackRecord, rule: BenchmarkRule) -> Track:
+def benchmark_track(record: TrackRecord, rule: BenchmarkRule, integers: bool = False) -> Track:
     """The same numbers as `benchmark_text`, to be scored."""
-    boxes, scores = _benchmark_rows(record, rule)
+    boxes, scores = _benchmark_rows(record, rule, integers)
     return Track(record.name, boxes, scores)

@@ -131,7 +131,7 @@ def run_benchmark(
     with nullcontext(pool) if pool is not None or not jobs else worker_pool(plan) as workers:
         for job, outcome in _execute(plan, jobs, workers):
             if isinstance(outcome, TrackRecord):
-                write_record(outcome, plan.out, inputs.rule)
+                write_record(outcome, plan.out, inputs.rule, plan.integer_boxes)
                 records[job.name] = read_record(plan.out, job.name)
                 progress(job.name, len(records), len(inputs))
             else:
@@ -140,7 +140,7 @@ def run_benchmark(
         lines = "\n".join(f"  {name}: {reason}" for name, reason in failures.items())
         raise RunError(f"{len(failures)} of {len(inputs)} sequences failed; the others are kept:\n{lines}")
     ordered = {name: records[name] for name in inputs.names}
-    tracks = {name: benchmark_track(record, inputs.rule) for name, record in ordered.items()}
+    tracks = {name: benchmark_track(record, inputs.rule, plan.integer_boxes) for name, record in ordered.items()}
     score = score_benchmark(inputs.rule, inputs.scored_truths(), tracks, plan.tracker.label)
     return RunResult(plan, ordered, score, resumed)
 

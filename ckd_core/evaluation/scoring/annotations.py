@@ -1,4 +1,4 @@
-"""Annotations and challenge attributes of benchmarks, from a folder or an archive."""
+"""Annotations of benchmarks, from a folder or an archive."""
 
 from __future__ import annotations
 
@@ -9,17 +9,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ckd_core.data.box_files import BoxFileError, parse_table, to_xywh
+from ckd_core.data.datasets import distinct_names
+from ckd_core.data.layouts import DatasetError
 from ckd_core.evaluation.scoring.archives import ARCHIVES, ResultsError, read_texts
+from ckd_core.evaluation.scoring.attributes import read_attributes
 from ckd_core.evaluation.scoring.score import GroundTruth
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ckd_core.evaluation.scoring.rules import BenchmarkRule
-
-LASHER_ATTRIBUTES = (
-    "NO", "PO", "TO", "HO", "MB", "LI", "HI", "AIV", "LR", "DEF", "BC", "SA", "CM", "TC", "FL", "OV", "FM", "SV", "ARC",
-)  # fmt: skip
 
 
 TOOLKIT_TRUTH, TOOLKIT_ABSENT = "gt_rect", "absent"  # folders of one file per sequence (LaSOT's and VisEvent's toolkit)
@@ -34,23 +33,26 @@ class _TruthFiles:
 
 
 def _collect(texts: dict[PurePosixPath, str], rule: BenchmarkRule) -> dict[str, _TruthFiles]:
-    """Annotation files by the name of their folder."""
-    files: dict[str, _TruthFiles] = {}
+    """Annotation files by the name of their sequence, as `distinct_names` gives it."""
+    files: dict[PurePosixPath, _TruthFiles] = {}
     for file, text in texts.items():
         if file.name in rule.layout.truth:
-            entry = files.setdefault(file.parent.name, _TruthFiles())
+            entry = files.setdefault(file.parent, _TruthFiles())
             rank = rule.layout.truth.index(file.name)
             if rank < entry.rank:
                 entry.main, entry.rank = text, rank
         elif file.name in rule.layout.aux_truth:
-            files.setdefault(file.parent.name, _TruthFiles()).aux = text
+            files.setdefault(file.parent, _TruthFiles()).aux = text
         elif file.name == rule.layout.absent_file:
-            files.setdefault(file.parent.name, _TruthFiles()).extra[file.name] = text
+            files.setdefault(file.parent, _TruthFiles()).extra[file.name] = text
         elif file.suffix == ".txt" and file.parent.name == TOOLKIT_TRUTH:
-            files.setdefault(file.stem, _TruthFiles()).main = text
+            files.setdefault(PurePosixPath(file.stem), _TruthFiles()).main = text
         elif file.suffix == ".txt" and file.parent.name == TOOLKIT_ABSENT:
-            files.setdefault(file.stem, _TruthFiles()).extra[TOOLKIT_ABSENT] = text
-    return files
+            files.setdefault(PurePosixPath(file.stem), _TruthFiles()).extra[TOOLKIT_ABSENT] = text
+    try:
+        return dict(zip(distinct_names(files), files.values(), strict=True))
+    except DatasetError as error:
+        raise ResultsError(str(error)) from error
 
 
 def read_truths(path: Path | str, rule: BenchmarkRule, attributes: Path | None = None) -> list[GroundTruth]:
@@ -76,7 +78,7 @@ def read_truths(path: Path | str, rule: BenchmarkRule, attributes: Path | None =
         files[path.resolve().name if path.is_dir() else path.stem] = alone
     if not any(entry.main for entry in files.values()):
         files = {file.stem: _TruthFiles(main=text) for file, text in texts.items() if file.suffix == ".txt"}
-    marks = read_attributes(attributes) if attributes else {}
+    marks = read_attributes(attributes, rule).marks if attributes else {}
     truths = [
         _truth(name, entry, rule, str(path), marks.get(name, ())) for name, entry in sorted(files.items()) if entry.main
     ]
@@ -136,38 +138,6 @@ def _truth(
     except BoxFileError as error:
         raise ResultsError(str(error)) from error
     return GroundTruth(name, boxes, aux, None, attributes, flagged=bool(files.extra))
-
-
-def read_attributes(path: Path) -> dict[str, tuple[str, ...]]:
-    """Read challenge attributes by sequence name.
-
-    Args:
-        path: Folder or archive in LasHeR's form (`SEQUENCE.txt`, one row of 19 zeros and ones) or RGBT234's form
-            (`ATTRIBUTE.txt`, one zero or one per sequence, in the order of `SequencesName.txt`).
-
-    Raises:
-        ResultsError: Files that cannot be read, or are in neither form.
-    """
-    texts = {file.name: text for file, text in read_texts(path).items()}
-    names = texts.pop("SequencesName.txt", "").split()
-    attributes: dict[str, list[str]] = {}
-    try:
-        for file, text in sorted(texts.items()):
-            flags = parse_table(text, f"{path}: {file}").values.ravel() > 0
-            stem = PurePosixPath(file).stem
-            if names and len(flags) == len(names):
-                for name in np.array(names)[flags]:
-                    attributes.setdefault(str(name), []).append(stem)
-            elif len(flags) == len(LASHER_ATTRIBUTES):
-                attributes[stem] = [mark for mark, flag in zip(LASHER_ATTRIBUTES, flags, strict=True) if flag]
-            else:
-                raise ResultsError(
-                    f"{path}: {file} has {len(flags)} flags; expected {len(LASHER_ATTRIBUTES)} (LasHeR), or one for "
-                    f"each of the {len(names)} lines of SequencesName.txt"
-                )
-    except BoxFileError as error:
-        raise ResultsError(str(error)) from error
-    return {name: tuple(marks) for name, marks in attributes.items()}
 
 
 def find_truth(results: Path) -> Path:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 ARCHIVES = (".tar", ".tar.gz", ".tgz", ".tar.xz", ".tar.bz2", ".zip")
-_TEXT = (".txt", ".value", ".csv")
+_TEXT = (".txt", ".value", ".csv", ".tag")
 _BINARY = (".bin",)  # what the VOT toolkit writes by default
 _DAMAGED = (zipfile.BadZipFile, zlib.error, lzma.LZMAError)
 MAX_TEXT_BYTES = 1 << 26  # 64 MiB: a million boxes; an archive that unpacks to more does not hold results

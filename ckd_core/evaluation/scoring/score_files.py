@@ -13,6 +13,7 @@ from ckd_core.data.datasets import open_dataset
 from ckd_core.data.sequences import SequenceError
 from ckd_core.evaluation.scoring.annotations import find_truth, read_truths
 from ckd_core.evaluation.scoring.archives import ResultsError, stem_of
+from ckd_core.evaluation.scoring.attributes import read_attributes
 from ckd_core.evaluation.scoring.raw_results import read_results
 from ckd_core.evaluation.scoring.rules import get_rule
 from ckd_core.evaluation.scoring.score import BenchmarkScore, score_benchmark
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ckd_core.data.datasets import Dataset
+    from ckd_core.evaluation.scoring.attributes import Attributes
     from ckd_core.evaluation.scoring.rules import BenchmarkRule
     from ckd_core.evaluation.scoring.score import GroundTruth
 
@@ -66,6 +68,8 @@ def score_files(
     labels = _labels(results)
     place = truth or find_truth(results[0])
     truths = read_truths(place, rule, attributes)
+    if attributes is not None:
+        _check_attributes(read_attributes(attributes, rule), {item.name for item in truths}, attributes, echo)
     unsized: tuple[str, ...] = ()
     if rule.long_term:
         truths, unsized = _with_sizes(truths, place, rule)
@@ -88,6 +92,25 @@ def score_files(
             echo(f"  {len(score.missing)} sequences without results, {how}: {', '.join(score.missing[:5])}")
         scores.append(score)
     return scores
+
+
+def _check_attributes(marks: Attributes, names: set[str], path: Path, echo: Callable[[str], object]) -> None:
+    """Say which sequences have no flags, and which attributes have no sequences.
+
+    Raises:
+        ResultsError: The flags are of other sequences.
+    """
+    unmarked = sorted(names - set(marks.marks))
+    if len(unmarked) == len(names):
+        raise ResultsError(
+            f"{path} marks {len(marks.marks)} sequences, none of which is among the {len(names)} of this benchmark; "
+            f"expected names such as {unmarked[0]}"
+        )
+    if unmarked:
+        echo(f"  {len(unmarked)} sequences have no attributes in {path}: {', '.join(unmarked[:5])}")
+    unused = marks.unused(names)
+    if unused:
+        echo(f"  no sequence has the attribute {', '.join(unused)}")
 
 
 def _with_sizes(
@@ -133,13 +156,13 @@ def _labels(results: Sequence[Path]) -> list[str]:
     return labels
 
 
-def print_scores(scores: Sequence[BenchmarkScore]) -> None:
-    """Print a table with one row per tracker."""
+def print_scores(scores: Sequence[BenchmarkScore], split: str | None = None) -> None:
+    """Print a table with one row per tracker; `split` is that of the dataset, where it is known."""
     from rich.console import Console
     from rich.table import Table
 
     names = list(dict.fromkeys(name for score in scores for name in score.metrics))
-    table = Table("tracker", *names, "sequences", title=get_rule(scores[0].benchmark).title)
+    table = Table("tracker", *names, "sequences", title=f"{get_rule(scores[0].benchmark).title} {split or ''}".strip())
     for score in scores:
         cells = [f"{score.metrics[name]:.4f}" if name in score.metrics else "" for name in names]
         table.add_row(score.tracker, *cells, str(len(score.sequences)))

@@ -4,6 +4,7 @@ import json
 import shutil
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
@@ -77,6 +78,22 @@ def test_benchmark_takes_tracks_apart(scenes: Path, tmp_path: Path, tiny_weights
     assert stamps == {path: path.stat().st_mtime_ns for path in (tmp_path / "run" / "tracks").iterdir()}
 
 
+def test_integer_boxes_are_those_of_the_run_without_decimals(scenes: Path, tmp_path: Path, tiny_weights: Path) -> None:
+    common = ["benchmark", "-d", "folder", "--root", scenes, "--weights", tiny_weights, "--device", "cpu"]
+    common += ["--threads", 1, "--sequences", "a", "--no-report"]
+    call(*common, "--out", tmp_path / "decimals", "--published")
+    call(*common, "--out", tmp_path / "integers", "--published", "--integer-boxes")
+    read = [np.loadtxt(tmp_path / run / "results" / "a.txt", delimiter=",") for run in ("decimals", "integers")]
+    assert (read[0] % 1 > 0.5).any(), "rounding would differ from cutting"
+    np.testing.assert_array_equal(read[1], np.trunc(read[0]))
+    assert "." not in (tmp_path / "integers" / "results" / "a.txt").read_text()
+    scores = [json.loads((tmp_path / run / "score.json").read_text()) for run in ("decimals", "integers")]
+    assert scores[0] != scores[1]
+    assert json.loads((tmp_path / "integers" / "manifest.json").read_text())["run"]["integer_boxes"] is True
+    output = call(*common, "--out", tmp_path / "x", "--integer-boxes")
+    assert "--integer-boxes belongs to the published harness; expected --published beside it" in output
+
+
 def test_verbs_share_options_and_offer_only_their_own() -> None:
     benchmark, robustness = (call(verb, "--help") for verb in ("benchmark", "robustness"))
     shared = ("--root", "--dataset", "-d", "--weights", "--workers", "--seed", "--skip-broken", "--restart")
@@ -96,7 +113,7 @@ def test_score_reports_what_is_wrong(tmp_path: Path) -> None:
         (tmp_path / "groundtruth" / f"{name}.txt").write_text("5,5,9,9\n5,5,9,9\n")
     (tmp_path / "t" / "a.txt").write_text("5 5 9 9\n5 5 9 9\n")
     output = call("score", tmp_path / "t", "--benchmark", "lasher")
-    assert "no results for 1 of 2 sequences of LasHeR test split: b" in output
+    assert "no results for 1 of 2 sequences of LasHeR: b" in output
     output = call("score", tmp_path / "t", "--benchmark", "lasher", "--missing", "skip")
     assert "t: 1 files space delimited, xywh, integers" in output
     assert "1 sequences without results, left out: b" in output

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 import ckd_core.commands
 from ckd_core.cli import build_app
 from ckd_core.data.datasets import open_dataset
-from ckd_core.evaluation.scoring.annotations import LASHER_ATTRIBUTES, find_truth, read_attributes, read_truths
+from ckd_core.evaluation.scoring.annotations import find_truth, read_truths
 from ckd_core.evaluation.scoring.archives import ResultsError
 from ckd_core.evaluation.scoring.raw_results import read_results
 from ckd_core.evaluation.scoring.rules import get_rule
@@ -174,15 +174,6 @@ def test_the_folder_of_a_single_sequence_is_named_as_a_benchmark_names_it(tmp_pa
     options = ["score", str(tmp_path / "results"), "--benchmark", "folder", "--truth", str(root)]
     done = CliRunner().invoke(build_app(ckd_core.commands), options)
     assert done.exit_code == 0, done.output
-
-
-def test_attributes_are_read_in_both_forms(tmp_path: Path) -> None:
-    row = ",".join("1" if name in ("HO", "FM") else "0" for name in LASHER_ATTRIBUTES)
-    assert read_attributes(write(tmp_path / "lasher", s=row)) == {"s": ("HO", "FM")}
-    folder = write(tmp_path / "rgbt", SequencesName="a\nb\nc\n", FM="1\n0\n1\n", LI="0\n0\n1\n")
-    assert read_attributes(folder) == {"a": ("FM",), "c": ("FM", "LI")}
-    with pytest.raises(ResultsError, match=r"s\.txt has 3 flags; expected 19"):
-        read_attributes(write(tmp_path / "bad", s="1,0,1"))
 
 
 def test_annotations_are_found_beside_the_results(tmp_path: Path) -> None:
