@@ -10,12 +10,19 @@ from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 
+from ckd_core import DEFAULT_MODEL
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
     Verb = Callable[..., None]
 
-Model = Annotated[str, typer.Option(help="Name of the network.")]
+Model = Annotated[
+    str | None, typer.Option(help=f"Name of the network; default: what WEIGHTS say, else {DEFAULT_MODEL}.")
+]
+AnyModality = Annotated[
+    bool, typer.Option("--any-modality", help="Run weights on cameras that they were not trained with, too.")
+]
 Weights = Annotated[Path | None, typer.Option(help="Weights; default: those that come with the package.")]
 Engine = Annotated[str, typer.Option(help="How the network runs, e.g. torch/fp32, openvino/bf16, auto; no fallback.")]
 Sequences = Annotated[str | None, typer.Option(help="Only these sequences, separated by commas.")]

@@ -7,11 +7,11 @@ from typing import Annotated
 
 import typer
 
-from ckd_core import DEFAULT_MODEL
+from ckd_core.commands import _options as options  # noqa: TC001  # typer reads the annotations when it runs
 
 
 def command(
-    model: Annotated[str, typer.Option(help="Name of the network.")] = DEFAULT_MODEL,
+    model: options.Model = None,
     weights: Annotated[Path | None, typer.Option(help="Weights to calibrate; default: the package's own.")] = None,
     sequences: Annotated[
         list[Path] | None,
@@ -30,11 +30,12 @@ def command(
     from rich.table import Table
 
     from ckd_core.deploy.thresholds import calibrate
+    from ckd_core.tracking.engines.origin import model_of
 
     with Progress(transient=True) as progress:
         task = progress.add_task("thresholds", total=None)
         report = calibrate(
-            model,
+            model_of(model, weights),
             weights,
             sequences=sequences or (),
             scenes=scenes,

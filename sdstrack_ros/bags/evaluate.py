@@ -19,6 +19,7 @@ from sdstrack_ros.bags.truth import EvaluationError
 from sdstrack_ros.parameters.table import Settings, settings_from, settings_from_yaml
 from sdstrack_ros.sync.frame_builder import aux_homography, sync_config, thermal_range
 from sdstrack_ros.tracking.warm_tracker import build_warm_tracker
+from sdstrack_ros.tracking.weights_path import weights_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -49,6 +50,7 @@ class EvaluateRequest:
     realtime: bool = False
     latency_s: float | None = None
     out: Path | None = None
+    any_modality: bool = False
 
 
 def evaluate(request: EvaluateRequest) -> Iterator[str]:
@@ -65,7 +67,7 @@ def evaluate(request: EvaluateRequest) -> Iterator[str]:
 
 def _evaluate(request: EvaluateRequest) -> Iterator[str]:
     settings = settings_from_yaml(request.config) if request.config is not None else settings_from({})
-    settings = settings_from({**dataclasses.asdict(settings), **request.overrides})
+    settings = settings_from({**dataclasses.asdict(settings), **_overrides(request)})
     if settings.sync_policy != "tolerant":
         raise EvaluationError(f"sync_policy '{settings.sync_policy}' cannot be replayed; recordings need 'tolerant'")
     with open_bag(request.bag) as bag:
@@ -74,6 +76,11 @@ def _evaluate(request: EvaluateRequest) -> Iterator[str]:
         yield f"{request.bag}: {remark}"
     source = _source(request, settings, recorded)
     yield f"{request.bag}: colour {source.topics.rgb or '-'}, {settings.modality} {source.topics.aux or '-'}"
+    if source.topics.aux and not request.any_modality:
+        from ckd_core.tracking.engines.origin import weights_origin
+
+        weights = weights_path(settings.weights)
+        weights_origin(settings.model, weights).require([Modality(settings.modality)])
     init_box = parse_box(request.init_box) if request.init_box is not None else _init_box(settings)
     warm = build_warm_tracker(settings)
     offline = evaluate_offline(source, warm.tracker, request.truth_file, init_box)
@@ -83,6 +90,7 @@ def _evaluate(request: EvaluateRequest) -> Iterator[str]:
         "topics": dataclasses.asdict(source.topics),
         "truth_file": None if request.truth_file is None else request.truth_file.name,
         "modality": settings.modality,
+        **({"any_modality": True} if request.any_modality else {}),
         "model": warm.model,
         "engine": warm.engine,
         "device": warm.device,
@@ -109,6 +117,16 @@ def _evaluate(request: EvaluateRequest) -> Iterator[str]:
         yield f"price of being late: AUC {offline.summary.auc - streaming.summary.auc:+.4f}"
     if request.out is not None:
         yield f"wrote {write_bag_report(request.out, source, offline, streaming, about)}"
+
+
+def _overrides(request: EvaluateRequest) -> dict[str, Any]:
+    """The request's parameters; weights that it names bring their network along where it names none."""
+    weights = weights_path(str(request.overrides.get("weights", "")))
+    if weights is None or "model" in request.overrides:
+        return request.overrides
+    from ckd_core.tracking.engines.origin import model_of
+
+    return {**request.overrides, "model": model_of(None, weights)}
 
 
 def _source(request: EvaluateRequest, settings: Settings, recorded: set[str]) -> BagInput:

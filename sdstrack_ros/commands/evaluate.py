@@ -12,8 +12,11 @@ def command(
     bag: Annotated[Path, typer.Argument(help="rosbag2 folder, or a single .mcap or .db3 file.")],
     config: Annotated[Path | None, typer.Option(help="The node's parameter file, such as config/rgbt.yaml.")] = None,
     modality: Annotated[str | None, typer.Option(help="depth, thermal or event, instead of the file's.")] = None,
-    model: Annotated[str | None, typer.Option(help="Network, instead of the file's.")] = None,
+    model: Annotated[str | None, typer.Option(help="Network, instead of what WEIGHTS or the file say.")] = None,
     weights: Annotated[Path | None, typer.Option(help="Weights, instead of the file's.")] = None,
+    any_modality: Annotated[
+        bool, typer.Option("--any-modality", help="Run weights on a camera that they were not trained with, too.")
+    ] = False,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:N or auto, instead of the file's.")] = None,
     engine: Annotated[str | None, typer.Option(help="How the network runs, instead of the file's.")] = None,
     rgb: Annotated[str, typer.Option(help="Colour topic; default: found by its name.")] = "",
@@ -55,6 +58,7 @@ def command(
         realtime=realtime or latency_ms is not None,
         latency_s=None if latency_ms is None else latency_ms / 1000,
         out=out,
+        any_modality=any_modality,
     )  # fmt: skip
     for line in evaluate(request):
         typer.echo(line)

@@ -203,6 +203,8 @@ class TrackerNode(LifecycleNode):  # type: ignore[misc]  # rclpy brings no types
         targets = active.session.targets if active is not None else ()
         if poor := uncertain_targets(targets):
             problems.append(poor)
+        if configured is not None and configured.warm.unfit:
+            problems.append(configured.warm.unfit)
         shed = active.shed if active is not None else ()
         if shed:
             problems.append(f"overload: left out {', '.join(shed)}")

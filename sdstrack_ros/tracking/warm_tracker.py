@@ -33,6 +33,7 @@ class WarmTracker:
         device: what it runs on.
         engine: what runs it.
         weights: path of the weights, or that they are the package's own.
+        unfit: that the weights were trained with another auxiliary camera, in words; '' where they were not.
 
     """
 
@@ -42,6 +43,7 @@ class WarmTracker:
     device: str
     engine: str
     weights: str
+    unfit: str = ""
 
 
 def build_warm_tracker(settings: Settings) -> WarmTracker:
@@ -55,6 +57,7 @@ def build_warm_tracker(settings: Settings) -> WarmTracker:
     from ckd_core.tracking import build_tracker
     from ckd_core.tracking.confidence import ConfidenceConfig
     from ckd_core.tracking.config import MissingPolicy, TemplateRefresh, TrackerConfig
+    from ckd_core.tracking.engines.origin import weights_origin
 
     _freeze_libraries()
     model_config(settings.model)  # names the networks there are, where a missing weights file would be all that is said
@@ -74,12 +77,19 @@ def build_warm_tracker(settings: Settings) -> WarmTracker:
         device=settings.device,
         threads=settings.threads,
         strict_device=settings.strict_device,
+        any_modality=True,  # the caller reports it
     )
     warm_up(tracker, modality)
     own = tracker.thresholds
     tracker.thresholds = tuned(own, settings)
     return WarmTracker(
-        tracker, own, settings.model, tracker.engine.device, tracker.engine.name, str(weights or "the package's own")
+        tracker,
+        own,
+        settings.model,
+        tracker.engine.device,
+        tracker.engine.name,
+        str(weights or "the package's own"),
+        weights_origin(settings.model, weights).unfit([modality]),
     )
 
 

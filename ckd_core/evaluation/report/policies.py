@@ -19,7 +19,7 @@ from ckd_core.frame import Modality
 from ckd_core.tracking.config import MissingPolicy, TrackerConfig
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
     from pathlib import Path
 
     from ckd_core.evaluation.running.plan import RunPlan
@@ -52,12 +52,14 @@ class PolicyRow:
     lost_frames: int
 
 
-def synthetic_sequences(root: Path) -> Dataset:
-    """The clips of `CLIPS` as sequences in the plain layout below `root`; existing ones are kept."""
+def synthetic_sequences(root: Path, modalities: Collection[Modality] = tuple(Modality)) -> Dataset:
+    """The clips of `CLIPS` with these cameras as sequences in the plain layout below `root`; existing ones are kept."""
     from ckd_core.data.synthetic import clip
 
     folders = []
     for seed, modality, options in CLIPS:
+        if modality not in modalities:
+            continue
         folder = root / f"synthetic_{modality.value}_{seed}"
         if not (folder / "groundtruth.txt").is_file():
             recording = clip(seed, modality, CLIP_FRAMES, **options)  # type: ignore[arg-type]  # options of `clip`
@@ -96,7 +98,7 @@ def policy_table(
         raise TableError("policies are compared with a network of this package on sequences in the plain layout")
     inputs = plan.inputs.select(plan.inputs.two_cameras)
     if synthetic:
-        clips = open_inputs(synthetic_sequences(plan.out / "clips"))
+        clips = open_inputs(synthetic_sequences(plan.out / "clips", inputs.modalities))
         inputs = inputs.joined(clips)
     wanted = [parse_condition(text, plan.condition.seed) for text in dict.fromkeys(("full", *conditions))]
     if len(wanted) < 2:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from ckd_core.data.datasets import Dataset
     from ckd_core.data.sequences import Sequence
     from ckd_core.evaluation.scoring.score import GroundTruth
+    from ckd_core.frame import Modality
 
 logger = logging.getLogger(__name__)
 
@@ -55,6 +56,11 @@ class RunInputs:
     def two_cameras(self) -> list[str]:
         """Names of the sequences that have a colour and an auxiliary camera."""
         return [name for name in self.names if self.sequences[name].rgb_paths and self.sequences[name].aux_paths]
+
+    @property
+    def modalities(self) -> set[Modality]:
+        """Kinds of the auxiliary cameras that the sequences have."""
+        return {self.sequences[name].modality for name in self.names if self.sequences[name].aux_paths}
 
     def __len__(self) -> int:
         return len(self.dataset)

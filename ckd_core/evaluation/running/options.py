@@ -43,18 +43,23 @@ class BenchmarkOptions(Execution):
     root: Path = _option("Folder of the dataset.")
     dataset: str = _option("lasher, rgbt234, gtot, depthtrack, folder, ...", "--dataset", "-d")
     out: Path = _option("Folder for runs, tables and reports; an unfinished run continues.")
-    model: str = _option("Name of the network.", default=DEFAULT_MODEL)
+    model: str | None = _option(f"Name of the network; default: what WEIGHTS say, else {DEFAULT_MODEL}.", default=None)
     weights: Path | None = _option("Weights; default: those that come with the package.", default=None)
     split: str | None = _option("Split of the dataset; default: test.", default=None)
-    sequences: str | None = _option("Only these sequences, separated by commas.", default=None)
+    sequences: str | None = _option("Only these sequences, separated by commas; @FILE: those in a list.", default=None)
     engine: str = _option(
         "How the network runs, e.g. torch/fp32, openvino/bf16, auto; no fallback.", default="torch/fp32"
     )
     published: bool = _option("The published tracker: no states, no search growth.", default=False)
+    integer_boxes: bool = _option(
+        "With --published: cut the decimals off boxes before they are written and scored, as CKD's harness does.",
+        default=False,
+    )
     missing: str | None = _option(
         "Shown for a missing image: zeros, last, duplicate or alone; default: duplicate.", default=None
     )
     condition: str = _option("What the tracker is shown; see `sdstrack robustness`.", default="full")
     seed: int = _option("For what is random in a condition.", default=0, minimum=0)
+    any_modality: bool = _option("Run weights on cameras that they were not trained with, too.", default=False)
     skip_broken: bool = _option("List missing or broken sequences and continue without them.", default=False)
     cut: bool = _option("Ignore surplus images or annotation rows at a sequence's end.", default=False)

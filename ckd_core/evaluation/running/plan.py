@@ -11,6 +11,7 @@ from ckd_core.evaluation.running.conditions import FULL, Condition
 from ckd_core.evaluation.running.inputs import RunError, RunInputs
 from ckd_core.evaluation.running.manifest import device_name, git_revision, installed_versions
 from ckd_core.evaluation.running.options import Execution
+from ckd_core.evaluation.running.trackers import ModelSpec
 from ckd_core.tracking.engines import device_family
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ class RunPlan(Execution):
         tracker: The tracker to build in every worker.
         out: Folder of the run.
         condition: What the tracker is shown.
+        integer_boxes: Cut the decimals off boxes before they are written as results and scored.
 
     """
 
@@ -37,6 +39,7 @@ class RunPlan(Execution):
     tracker: TrackerSpec
     out: Path
     condition: Condition = FULL
+    integer_boxes: bool = False
 
     def __post_init__(self) -> None:
         if self.workers < 1:
@@ -47,6 +50,8 @@ class RunPlan(Execution):
             raise RunError(f"device={self.device!r} has no device in it; expected at least one, e.g. cpu or cuda:0")
         for device in self.devices:
             device_family(device)
+        if isinstance(self.tracker, ModelSpec):
+            self.tracker.require_modalities(self.inputs.modalities)
 
     @property
     def worker_threads(self) -> int:
@@ -76,6 +81,7 @@ class RunPlan(Execution):
             "devices": devices,
             "threads": self.worker_threads,
             "start_full": self.condition.start_full,
+            **({"integer_boxes": True} if self.integer_boxes else {}),
         }
 
     def circumstances(self) -> dict[str, object]:

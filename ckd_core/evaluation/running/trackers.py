@@ -15,6 +15,8 @@ from ckd_core.frame import BoundingBox, FrameError
 from ckd_core.tracking.result import StageTiming, TrackResult, TrackState
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from ckd_core.frame import Modality, MultiModalFrame
     from ckd_core.tracking.config import TrackerConfig
     from ckd_core.tracking.tracker import FrameTracker
@@ -63,6 +65,7 @@ class ModelSpec:
         engine: Name of one engine, not a choice such as `auto` (see `resolve_engine`): numbers belong to one engine.
         config: Options of the tracker, None = its defaults.
         name: Name in tables, None = the network's.
+        any_modality: Run the weights on cameras that they were not trained with, too.
     """
 
     model: str
@@ -70,19 +73,35 @@ class ModelSpec:
     engine: str = "torch/fp32"
     config: TrackerConfig | None = None
     name: str | None = None
+    any_modality: bool = False
 
     @property
     def label(self) -> str:
         """Name in tables."""
         return self.name or self.model
 
+    def require_modalities(self, modalities: Collection[Modality]) -> None:
+        """Refuse cameras that the weights were not trained with, unless `any_modality` is set.
+
+        Raises:
+            WeightsFileError: There is one, or the weights cannot be read.
+        """
+        from ckd_core.tracking.engines.origin import weights_origin
+
+        if not self.any_modality:
+            weights_origin(self.model, self.weights).require(modalities)
+
     def build(self, modality: Modality, device: str, threads: int) -> FrameTracker:
-        """Build the tracker on exactly this engine and device; errors as `ckd_core.tracking.build_tracker`."""
+        """Build the tracker on exactly this engine and device; errors as `ckd_core.tracking.build_tracker`.
+
+        The plan has compared the weights with the sequences that have two cameras; others say thermal for want of one.
+        """
         from ckd_core.tracking import build_tracker
 
         return build_tracker(
-            self.model, self.weights, modality, self.config, self.engine, device, threads, strict_device=True
-        )
+            self.model, self.weights, modality, self.config, self.engine, device, threads, strict_device=True,
+            any_modality=True,
+        )  # fmt: skip
 
     def describe(self) -> dict[str, object]:
         """Model, checksum of the weights, engine and options.
@@ -99,7 +118,9 @@ class ModelSpec:
         path = Path(self.weights) if self.weights is not None else default_weights(self.model)
         if not path.exists():
             raise TrackerSetupError(f"no weights {path} for {self.model}; expected a file or a folder")
+        permitted = {"any_modality": True} if self.any_modality else {}
         return {
+            **permitted,
             "kind": "model",
             "model": self.model,
             "weights": path.name,

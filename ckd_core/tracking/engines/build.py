@@ -94,6 +94,11 @@ def build_engine(
         loaded, export = load_export(path, threads, None if device == "auto" else device)
         return BuiltEngine(loaded, export.thresholds, export.published_geometry)
     network, metadata = load_model(path, model=model)
+    if metadata.missing:
+        logger.warning(
+            "%s holds initial weights for tensors that the converted file lacked: %s%s",
+            path, metadata.missing[0], f" and {len(metadata.missing) - 1} more" if len(metadata.missing) > 1 else "",
+        )  # fmt: skip
     thresholds, published = tracking_metadata(metadata.tracking)
     built = engine_for(network, engine=engine, device=device, threads=threads, strict_device=strict_device)
     return BuiltEngine(built, thresholds, published)

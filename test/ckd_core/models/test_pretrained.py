@@ -17,7 +17,7 @@ from torchvision.models import mobilenet_v2
 
 from ckd_core.frame import Modality
 from ckd_core.models import pretrained as p
-from ckd_core.models.checkpoint import load_model, load_tensors
+from ckd_core.models.checkpoint import WeightsFileError, load_model, load_tensors
 from ckd_core.models.layers.stem import TAPS, FrozenStem
 from ckd_core.models.registry import build_model, model_config
 
@@ -181,6 +181,8 @@ def test_converted_ckd_leaves_the_teachers(tmp_path: Path) -> None:
     loaded, _ = load_model(tmp_path / "out")
     assert loaded.state_dict().keys() == set(done.report.used)
     assert not any(key.startswith(p.TRAINING_ONLY) for key in done.report.used)
+    assert set(done.report.left_out) == set(training) - set(done.report.used)
+    assert len(done.report.left_out) > 50
     assert all(torch.equal(value, training[key]) for key, value in loaded.state_dict().items())
 
 
@@ -197,7 +199,10 @@ def test_keys_that_do_not_fit(tmp_path: Path) -> None:
     assert (e.value.report.missing, e.value.report.unexpected) == (("backbone.norm.weight",), ("surplus",))
     done = p.convert_published(file, TINY, Modality.DEPTH, out, strict=False)
     assert not done.report.complete
-    assert load_model(out)[0].backbone.norm.weight.eq(1).all()
+    network, metadata = load_model(out)
+    assert network.backbone.norm.weight.eq(1).all()
+    assert metadata.missing == ("backbone.norm.weight",)
+    assert done.warnings == ("1 tensors are not in a.pth.tar and hold initial weights; the weight file says so",)
     with pytest.raises(p.PretrainedError, match="needs the modality"):
         p.convert_published(file, TINY, None, out)
     with pytest.raises(p.UnfitKeysError, match="0 keys used"):
@@ -242,6 +247,42 @@ def test_a_stem_refuses_other_weights(tmp_path: Path, monkeypatch: pytest.Monkey
     torch.save({key: value for key, value in state.items() if key < "features.2"}, package / p.STEM_FILE)
     with pytest.raises(p.PretrainedError, match=r"holds \d+ convolutions; a stem needs 39, as in MobileNetV2"):
         p.load_imagenet(FrozenStem())
+
+
+def test_a_shared_student_of_two_students_is_refused_before_anything_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(p, "build_model", lambda _: build_model("ckd_tiny_test", shared_student=True))
+    state = build_model("ckd_tiny_test", seed=3).state_dict()
+    file = write(tmp_path / "a.pth.tar", {key: value + ("tir" in key) for key, value in state.items()})
+    with pytest.raises(WeightsFileError, match=r"rgb_branch.cls_token and tir_branch.cls_token must be one tensor"):
+        p.convert_published(file, "ckd_b256_shared", Modality.THERMAL, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "modalities"),
+    [
+        ("SDSTrack_cvpr2024_rgbd.pth.tar", {"depth"}),
+        ("SDSTrack_cvpr2024_rgbt.pth.tar", {"thermal"}),
+        ("sdstrack-RGBE.pth", {"event"}),
+        ("OSTrack_CKD_ep0030.pth.tar", set()),
+        ("depth_of_lasher.pth", {"depth", "thermal"}),
+    ],
+)
+def test_file_names_speak_of_cameras(name: str, modalities: set[str]) -> None:
+    assert {kind.value for kind in p.named_modalities(name)} == modalities
+
+
+def test_a_modality_that_the_name_contradicts_is_a_warning(tmp_path: Path) -> None:
+    state = build_model(TINY, seed=3).state_dict()
+    file = write(tmp_path / "SDSTrack_cvpr2024_rgbt.pth.tar", state)
+    (warning,) = p.convert_published(file, TINY, Modality.DEPTH, tmp_path / "out").warnings
+    assert "SDSTrack_cvpr2024_rgbt.pth.tar names thermal, --modality depth" in warning
+    assert p.convert_published(file, TINY, Modality.THERMAL, tmp_path / "out").warnings == ()
+    file = write(tmp_path / "ckd.pth.tar", build_model("ckd_tiny_test").state_dict())
+    (warning,) = p.convert_published(file, "ckd_tiny_test", Modality.DEPTH, tmp_path / "out").warnings
+    assert "CKD was published for thermal images alone" in warning
 
 
 def test_command_line(tmp_path: Path) -> None:

@@ -82,6 +82,23 @@ def test_the_command_line_evaluates_with_a_parameter_file(recording: Path, weigh
     assert "no topic '/none'; its topics are:" in str(refused.exception)
 
 
+def test_weights_of_another_camera_are_refused(recording: Path, weights: Weights, tmp_path: Path) -> None:
+    from ckd_core.models.checkpoint import metadata_of, save_model
+    from ckd_core.models.registry import build_model
+
+    path, model = tmp_path / "rgbd.safetensors", build_model(weights.model, seed=3)
+    save_model(path, model, metadata_of(model, ["depth"], "seeded random numbers"))
+    overrides = {**weights.settings("thermal"), "weights": str(path)}
+    del overrides["model"]  # the weights name it
+    with pytest.raises(TrackingError, match="was trained with depth cameras, and this is thermal"):
+        list(evaluate(EvaluateRequest(recording, overrides=overrides)))
+    permitted = EvaluateRequest(recording, overrides=overrides, any_modality=True, out=tmp_path / "out")
+    assert any("every frame: AUC" in line for line in evaluate(permitted))
+    about = json.loads((tmp_path / "out" / "result.json").read_text())
+    assert about["any_modality"] is True
+    assert about["model"] == weights.model
+
+
 @pytest.mark.shared
 def test_a_real_recording_is_evaluated_completely(shared_data: Path, weights: Weights, tmp_path: Path) -> None:
     bag = shared_data / "bags" / "rgbt_clip_0111_1753_mcap_compressed"

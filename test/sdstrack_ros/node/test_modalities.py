@@ -8,11 +8,14 @@ from typing import TYPE_CHECKING, Any
 import cv2
 import numpy as np
 import pytest
+from diagnostic_msgs.msg import DiagnosticStatus
 from event_camera_msgs.msg import EventPacket
 from lifecycle_msgs.msg import Transition
 from sensor_msgs.msg import CompressedImage, Image
 from vision_msgs.msg import Detection3DArray
 
+from ckd_core.models.checkpoint import metadata_of, save_model
+from ckd_core.models.registry import build_model
 from testkit.ros_camera import HEIGHT, NODE, OPTICAL_FRAME, WIDTH, image_message
 from testkit.ros_rig import running_node
 
@@ -44,6 +47,15 @@ def mono_packet(stamp_ns: int, box: tuple[int, int, int, int], seq: int, random:
     packet.header.stamp.sec, packet.header.stamp.nanosec = divmod(stamp_ns, 1_000_000_000)
     packet.events = words.astype("<u8").tobytes()
     return packet
+
+
+def test_weights_of_another_camera_are_a_warning_on_status(tmp_path: Path) -> None:
+    model, path = build_model("sdstrack_tiny_test", seed=3), tmp_path / "rgbd.safetensors"
+    save_model(path, model, metadata_of(model, ["depth"], "seeded random numbers"))
+    with running_node(path, tmp_path, modality="thermal", autostart=True) as rig:
+        rig.until(lambda: rig.ros.value("lifecycle") == "active", "the node is active")
+        rig.until(lambda: "trained with depth cameras, and this is thermal" in rig.ros.status.message, "warning")
+        assert rig.ros.status.level == DiagnosticStatus.WARN
 
 
 def test_event_packets_become_the_auxiliary_image(tiny_weights: Path, tmp_path: Path) -> None:
