@@ -9,6 +9,8 @@ from ckd_core.errors import TrackingError
 from ckd_core.models.layers.elimination import TEMPLATE_MASK_MODES
 from ckd_core.models.layers.stem import EXACT_CONVOLUTIONS, FROZEN_CHANNELS
 
+ADAPTERS = ("both", "stream", "cross", "none")
+
 
 class ConfigError(TrackingError):
     """A network configuration that cannot be built."""
@@ -100,7 +102,9 @@ class SDSTrackConfig(NetworkConfig):
 
     Attributes:
         adapter_ratio: Hidden channels of an adapter as a share of `width`.
-        cross_blocks: Blocks after which both modalities attend to each other; independent of `ce_blocks`.
+        adapters: Which adapters exist, for ablations: `both` (published), `stream` (beside attention and MLP of the
+            auxiliary stream), `cross` (in the cross-modal stages) or `none`.
+        cross_blocks: Blocks after which both modalities attend to each other; independent of `ce_blocks`. Empty: none.
         mask_ratio: Probability that the masked path of training blanks a colour token; an auxiliary token is blanked
             with the same probability where the colour token was not.
         rgb_mlp_drop_path: Whether stochastic depth acts on the colour stream's MLP branch too. False is the published
@@ -110,6 +114,7 @@ class SDSTrackConfig(NetworkConfig):
     """
 
     adapter_ratio: float = 0.25
+    adapters: str = "both"
     cross_blocks: tuple[int, ...] = (3, 6, 9, 11)
     mask_ratio: float = 0.3
     rgb_mlp_drop_path: bool = False
@@ -119,6 +124,7 @@ class SDSTrackConfig(NetworkConfig):
         NetworkConfig.__post_init__(self)
         object.__setattr__(self, "cross_blocks", tuple(self.cross_blocks))
         _require_blocks("cross_blocks", self.cross_blocks, self.depth)
+        _require(self.adapters in ADAPTERS, "adapters", self.adapters, f"one of {', '.join(ADAPTERS)}")
         _require(0 <= self.mask_ratio < 1, "mask_ratio", self.mask_ratio, "in [0, 1)")
 
 

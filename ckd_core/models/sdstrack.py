@@ -88,24 +88,29 @@ class Adapter(nn.Module):
 class SDSTrackBlock(Block):
     """Shared block over both streams, [2 * B, N, width], colour first.
 
-    The auxiliary half goes through its two adapters; `cross` is the cross-modal stage with the other two.
+    The auxiliary half goes through its two adapters; `cross` is the cross-modal stage with the other two. Either pair
+    may be left out (`SDSTrackConfig.adapters`).
     """
 
     def __init__(self, config: SDSTrackConfig, drop_path: float, has_cross: bool) -> None:
         super().__init__(config, drop_path)
         width, hidden = config.width, int(config.width * config.adapter_ratio)
         self.rgb_mlp_drop_path = config.rgb_mlp_drop_path
-        self.MLP_X_DTE_Adapter = Adapter(width, hidden)
-        self.Space_X_DTE_Adapter = Adapter(width, hidden)
-        if has_cross or not config.compact:
+        self.has_stream_adapters = config.adapters in ("both", "stream")
+        self.has_cross_adapters = config.adapters in ("both", "cross")
+        if self.has_stream_adapters:
+            self.MLP_X_DTE_Adapter = Adapter(width, hidden)
+            self.Space_X_DTE_Adapter = Adapter(width, hidden)
+        if self.has_cross_adapters and (has_cross or not config.compact):
             self.MLP_X_X_DTE_Adapter = Adapter(width, hidden)
             self.Space_X_X_DTE_Adapter = Adapter(width, hidden)
 
     def attend(self, x: Tensor, ranking: Ranking | None, n_template: int) -> tuple[Tensor, Tensor | None]:
         """First residual; the auxiliary half of the attention result passes its adapter."""
         y, rows = self.attn(self.norm1(x), ranking, n_template)  # [2B, N, C]
-        rgb, aux = y.chunk(2)
-        y = torch.cat((rgb, aux + self.Space_X_DTE_Adapter(aux)))
+        if self.has_stream_adapters:
+            rgb, aux = y.chunk(2)
+            y = torch.cat((rgb, aux + self.Space_X_DTE_Adapter(aux)))
         out: Tensor = x + self.drop_path(y)
         return out, rows
 
@@ -113,7 +118,8 @@ class SDSTrackBlock(Block):
         """Second residual; beside the MLP of the auxiliary half runs its adapter at half weight."""
         n = self.norm2(x)  # [2B, N, C]
         rgb, aux = self.mlp(n).chunk(2)
-        aux = torch.add(aux, self.MLP_X_DTE_Adapter(n.chunk(2)[1]), alpha=0.5)
+        if self.has_stream_adapters:
+            aux = torch.add(aux, self.MLP_X_DTE_Adapter(n.chunk(2)[1]), alpha=0.5)
         both = (
             self.drop_path(torch.cat((rgb, aux))) if self.rgb_mlp_drop_path else torch.cat((rgb, self.drop_path(aux)))
         )
@@ -124,6 +130,9 @@ class SDSTrackBlock(Block):
         half = x.shape[0] // 2
         q, k, v = self.attn.split(self.norm1(x))
         y = self.attn.merge(attend(q, k.roll(half, 0), v.roll(half, 0)))
+        if not self.has_cross_adapters:
+            x = x + self._drop_pairs(y)
+            return x + self._drop_pairs(self.mlp(self.norm2(x)))
         x = x + self._drop_pairs(y + self.Space_X_X_DTE_Adapter(y))
         n = self.norm2(x)
         return x + self._drop_pairs(torch.add(self.mlp(n), self.MLP_X_X_DTE_Adapter(n), alpha=0.5))
@@ -214,7 +223,7 @@ class SDSTrack(TrackingNetwork):
         Outputs are the same. The weights then no longer fit the published layout; the configuration says so.
         """
         for i, module in enumerate(self.backbone.blocks):
-            if i not in self.config.cross_blocks and not self.config.compact:
+            if i not in self.config.cross_blocks and hasattr(module, "MLP_X_X_DTE_Adapter"):
                 del module.MLP_X_X_DTE_Adapter, module.Space_X_X_DTE_Adapter
         self.config = replace(self.config, compact=True)
         return self

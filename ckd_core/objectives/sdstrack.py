@@ -84,7 +84,7 @@ class SDSTrackObjective:
         fine = track_loss(output.fine.head, batch.search_box, context.positives)
         masked = track_loss(output.masked.head, batch.search_box, context.positives)
         per_stage = distillation_per_stage(output.fine, output.masked, tracker, settings)
-        mse = per_stage.mean()
+        mse = per_stage.mean() if len(per_stage) else fine.total.new_zeros(())  # a network without cross-modal stages
         loss = settings.fine_weight * fine.total + settings.masked_weight * masked.total + settings.mse_weight * mse
         terms = track_terms("fine", fine) | track_terms("masked", masked) | {"mse": mse.detach()}
         terms |= {f"mse_stage_{i}": value for i, value in enumerate(per_stage.detach())}
@@ -94,7 +94,7 @@ class SDSTrackObjective:
 def distillation_per_stage(
     fine: PathOutput, masked: PathOutput, network: SDSTrack, settings: SDSTrackSettings
 ) -> Tensor:
-    """Mean squared difference of both paths' tokens after each cross-modal stage: [stages]."""
+    """Mean squared difference of both paths' tokens after each cross-modal stage: [stages], which may be none."""
     losses = []
     for stage, (clean, blanked) in enumerate(zip(fine.stages, masked.stages, strict=True)):
         target = (clean.detach() if settings.stop_gradient else clean).float()
@@ -108,7 +108,7 @@ def distillation_per_stage(
             (fine.aux_position[stage], masked.aux_position[stage]),
         )
         losses.append(_aligned_mse(list(sides), places, network))
-    return torch.stack(losses)
+    return torch.stack(losses) if losses else torch.zeros(0)
 
 
 def _aligned_mse(

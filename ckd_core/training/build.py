@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import resource
+import shutil
 import sys
 import time
 from pathlib import Path
@@ -150,6 +151,7 @@ def rehearse(trainer: Trainer) -> dict[str, str]:
         "one batch": f"{data_s:.2f} s of data on one core, {step_s:.2f} s of computing (first step, cold)",
         "peak memory": _peak_memory(processes.device),
         "output": str(run.out),
+        "disk": _disk(trainer),
         "skipped frames": "; ".join(batch.skipped) or "none in the first batch",
     }
     for i, group in enumerate(groups):
@@ -157,6 +159,22 @@ def rehearse(trainer: Trainer) -> dict[str, str]:
             f"lr {group['lr']:g}, {group['tensors']} tensors, {group['parameters'] / 1e6:.3f} M parameters"
         )
     return plan
+
+
+def _disk(trainer: Trainer) -> str:
+    """What the checkpoints of the run will take, beside what there is."""
+    run, trained = trainer.settings.run, [p for p in trainer.network.parameters() if p.requires_grad]
+    tensors = [*trainer.network.state_dict().values(), *trained, *trained]  # two moments of each trained parameter
+    tensors += [] if trainer.average is None else trainer.average.values.values()
+    size = sum(tensor.numel() * tensor.element_size() for tensor in tensors) / 1e9
+    written = run.epochs // run.checkpoint_every if run.checkpoint_every else 0
+    kept = min(written, run.keep_checkpoints or written)
+    # `last` and `best`; the checkpoint that is being written is beside the ones that are kept.
+    total = (kept + 3) * size
+    place = next(path for path in (run.out.absolute(), *run.out.absolute().parents) if path.exists())
+    free = shutil.disk_usage(place).free / 1e9
+    advice = "" if total < free else "; TOO LITTLE: set run.keep_checkpoints, or another run.out"
+    return f"{size:.2f} GB a checkpoint, {kept} of {written} kept: up to {total:.1f} GB; free {free:.1f} GB{advice}"
 
 
 def _peak_memory(device: torch.device) -> str:

@@ -1,6 +1,6 @@
 """A training run as it is written in `config/train/*.yaml`: every key, its default, its range."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -156,6 +156,7 @@ class RunSettings:
         val_samples: Number of pairs per validation.
         val_every: Epochs between two validations; 0 = never.
         checkpoint_every: Epochs between two checkpoints that stay; 0 = never. `last` is always kept.
+        keep_checkpoints: Only the newest so many of those stay; 0: all.
         checkpoint_minutes: `last` is also written this often within an epoch.
         stop_after_minutes: Stop resumably; null: run to the end.
         log_every: Steps between two lines of the log.
@@ -164,6 +165,7 @@ class RunSettings:
         workers: Processes per process of the training that make pairs.
         threads: CPU threads, 0 = PyTorch's own choice.
         device: `auto`, `cpu`, `cuda` or `cuda:N`.
+        wandb: Project of Weights & Biases that the values also go to; null: none. Needs the package wandb.
         max_skipped: Share of unreadable frames that stops the run.
         best_metric: Name of the validation value whose maximum is `best`.
     """
@@ -175,6 +177,7 @@ class RunSettings:
     val_samples: int = field(default=10000, metadata=limits(1))
     val_every: int = field(default=1, metadata=limits(0))
     checkpoint_every: int = field(default=5, metadata=limits(0))
+    keep_checkpoints: int = field(default=0, metadata=limits(0))
     checkpoint_minutes: float = field(default=10.0, metadata=limits(0.0))
     stop_after_minutes: float | None = field(default=None, metadata=limits(0.0))
     log_every: int = field(default=50, metadata=limits(1))
@@ -183,6 +186,7 @@ class RunSettings:
     workers: int = field(default=4, metadata=limits(0, 256))
     threads: int = field(default=0, metadata=limits(0))
     device: str = "auto"
+    wandb: str | None = None
     max_skipped: float = field(default=0.01, metadata=limits(0.0, 1.0))
     best_metric: str = "val/iou"
 
@@ -211,7 +215,12 @@ class ChoiceSettings:
 
 @dataclass(frozen=True, slots=True)
 class TrainSettings:
-    """A whole recipe."""
+    """A whole recipe.
+
+    published: train with all slips of the published code at once (docs/training.md "Published slips"), whatever the
+    keys say that correct them: SDSTrack's `stop_gradient`, `align_tokens` and `copy_patch_embed`, and `published_boxes`
+    and `grayscale` of the sampler.
+    """
 
     model: ModelSettings
     objective: ObjectiveSettings
@@ -219,6 +228,19 @@ class TrainSettings:
     optim: OptimSettings
     run: RunSettings
     choice: ChoiceSettings = field(default_factory=ChoiceSettings)
+    published: bool = False
+
+    def __post_init__(self) -> None:
+        if not self.published:
+            return
+        if isinstance(self.objective, SDSTrackSettings):
+            object.__setattr__(self, "objective", replace(self.objective, stop_gradient=False, align_tokens=False))
+            if self.model.init is not None:
+                init = replace(self.model.init, copy_patch_embed=False)
+                object.__setattr__(self, "model", replace(self.model, init=init))
+        sampler = self.data.sampler
+        sampler = replace(sampler, published_boxes=True, augmentation=replace(sampler.augmentation, grayscale=0.0))
+        object.__setattr__(self, "data", replace(self.data, sampler=sampler))
 
     @property
     def steps_per_epoch(self) -> int:
@@ -240,6 +262,8 @@ FREE_KEYS = (
     "run.log_every",
     "run.images_every",
     "run.checkpoint_every",
+    "run.keep_checkpoints",
+    "run.wandb",
     "run.checkpoint_minutes",
     "run.stop_after_minutes",
     "run.val_every",

@@ -157,7 +157,7 @@ class Trainer:
                 f"this process resumed at step {self.step}, another one elsewhere; every machine must see the same "
                 f"{self.last}"
             )
-        reporter = Reporter(self.folder / "tensorboard", self.processes.is_main, self.settings)
+        reporter = Reporter(self.folder, self.processes.is_main, self.settings, self.step)
         try:
             with self._stop.on_signals(), reporter.bar(self.settings.total_steps, self.step) as line:
                 values = self._run(reporter, line)
@@ -345,10 +345,13 @@ class Trainer:
         saved = self._save()
         if self.processes.is_main and run.checkpoint_every and epoch % run.checkpoint_every == 0:
             also_as(saved, saved.with_name(f"epoch_{epoch:04d}.safetensors"))
+            if run.keep_checkpoints:
+                for old in sorted(saved.parent.glob("epoch_*.safetensors"))[: -run.keep_checkpoints]:
+                    old.unlink()
         if run.val_every and (epoch % run.val_every == 0 or last):
             values = self._validate()
             reporter.scalars(values, self.step)
-            if values:
+            if values and self.processes.is_main:  # every process has them
                 LOGGER.info("epoch %d  %s", epoch, "  ".join(f"{k} {v:.4f}" for k, v in values.items()))
         metric = values.get(run.best_metric)
         is_best = metric is not None and (self.best is None or metric > self.best)

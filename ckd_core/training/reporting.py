@@ -1,7 +1,9 @@
-"""What a run shows: TensorBoard scalars and images, a progress bar, log lines."""
+"""What a run shows: TensorBoard scalars and images, the same values as CSV, a progress bar, log lines."""
 
 from __future__ import annotations
 
+import csv
+import io
 import logging
 import time
 from contextlib import contextmanager
@@ -12,7 +14,10 @@ import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from ckd_core.errors import TrackingError
+from ckd_core.files import write_text
 from ckd_core.models.normalisation import to_pixels
+from ckd_core.settings import to_plain
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,6 +32,10 @@ if TYPE_CHECKING:
 LOGGER = logging.getLogger(__name__)
 EXAMPLES = 4
 GREEN, RED = (0, 220, 0), (235, 40, 40)
+
+
+class ReportingError(TrackingError):
+    """A place that values should go to, which is not there."""
 
 
 class Stopwatch:
@@ -48,23 +57,100 @@ class Stopwatch:
         return self.seconds["data"] / max(1e-9, sum(self.seconds.values()))
 
 
-class Reporter:
-    """Writes TensorBoard files into `folder` and drives the progress bar; silent in all but the main process."""
+class ValueTable:
+    """`losses.csv`: one row per step with values, one column per name; of a resumed run, rows before its step stay."""
 
-    def __init__(self, folder: Path, active: bool, settings: TrainSettings) -> None:
+    def __init__(self, path: Path, step: int) -> None:
+        self.path: Path | None = path
+        self.names: list[str] = []
+        kept: list[dict[str, str]] = []
+        try:
+            if path.is_file():
+                with path.open(newline="") as stream:
+                    reader = csv.DictReader(stream)
+                    kept = [row for row in reader if (row.get("step") or "").isdigit() and int(row["step"]) <= step]
+                    self.names = [name for name in reader.fieldnames or [] if name != "step"]
+            self._rewrite(kept)
+        except (OSError, csv.Error, UnicodeDecodeError) as error:
+            self._give_up(error)
+
+    def add(self, values: dict[str, float], step: int) -> None:
+        """Append a row; names that are new get a column."""
+        if self.path is None:
+            return
+        try:
+            if set(values) - set(self.names):
+                with self.path.open(newline="") as stream:
+                    kept = list(csv.DictReader(stream))
+                self.names += [name for name in values if name not in self.names]
+                self._rewrite(kept)
+            with self.path.open("a", newline="") as stream:
+                cells = [f"{values[name]:.6g}" if name in values else "" for name in self.names]
+                csv.writer(stream, lineterminator="\n").writerow([step, *cells])
+        except OSError as error:
+            self._give_up(error)
+
+    def _rewrite(self, rows: list[dict[str, str]]) -> None:
+        if self.path is None:
+            return
+        stream = io.StringIO()
+        writer = csv.DictWriter(stream, ["step", *self.names], restval="", extrasaction="ignore", lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+        write_text(self.path, stream.getvalue())
+
+    def _give_up(self, error: Exception) -> None:
+        LOGGER.warning("no %s from here on: %s", self.path, error)
+        self.path = None
+
+
+def start_wandb(project: str, folder: Path, settings: TrainSettings) -> Any:
+    """A run of Weights & Biases, named after the run's folder; offline where WANDB_MODE says so.
+
+    Raises:
+        ReportingError: The package is missing, or does not start.
+    """
+    try:
+        import wandb
+    except ImportError as error:
+        raise ReportingError(f"run.wandb is {project!r}, which needs the package wandb (pip install wandb)") from error
+    try:
+        return wandb.init(
+            project=project,
+            name=folder.name,
+            dir=str(folder),
+            config=to_plain(settings),
+            resume="allow",
+            id=folder.name,
+        )
+    except Exception as error:  # its own errors, those of the network, and of its process
+        raise ReportingError(f"run.wandb is {project!r}, and wandb does not start: {error}") from error
+
+
+class Reporter:
+    """Writes TensorBoard files and losses.csv into `folder`, and drives the bar; silent in all but the main process."""
+
+    def __init__(self, folder: Path, active: bool, settings: TrainSettings, step: int = 0) -> None:
         self.active = active
         self.settings = settings
         self.writer: Any = None
+        self.table: ValueTable | None = None
+        self.wandb: Any = None
         if not active:
             return
         from torch.utils.tensorboard import SummaryWriter
 
-        self.writer = SummaryWriter(str(folder))
+        self.writer = SummaryWriter(str(folder / "tensorboard"))
+        self.table = ValueTable(folder / "losses.csv", step)
+        if settings.run.wandb:
+            self.wandb = start_wandb(settings.run.wandb, folder, settings)
         self.console = Console(stderr=True)
 
     def close(self) -> None:
-        """Flush and close the TensorBoard file."""
+        """Flush and close the TensorBoard file and the wandb run."""
         self._write("close")
+        if self.wandb is not None:
+            self.wandb.finish()
 
     def step(
         self, step: int, values: dict[str, float], rates: list[float], watch: Stopwatch, line: ProgressLine
@@ -93,8 +179,14 @@ class Reporter:
 
     def scalars(self, values: dict[str, float], step: int) -> None:
         """Write scalars by name."""
+        if not values:
+            return
         for name, value in values.items():
             self._write("add_scalar", name, value, step)
+        if self.table is not None:
+            self.table.add(values, step)
+        if self.wandb is not None:
+            self.wandb.log(values, step=step)
 
     def examples(self, name: str, batch: TrainingBatch, box_cxcywh: Tensor, step: int) -> None:
         """Write the first pairs as an image: template and search of both modalities, true box green, predicted red."""

@@ -10,8 +10,8 @@ import torch
 
 from ckd_core.models.checkpoint import metadata_of, save_tensors
 from ckd_core.models.registry import build_model
-from ckd_core.settings import differences, to_plain
-from ckd_core.training.config import FREE_KEYS
+from ckd_core.settings import SettingsError, build, differences, to_plain
+from ckd_core.training.config import FREE_KEYS, TrainSettings
 from ckd_core.training.optim import MovingAverage, optimizer_tensors, restore_optimizer
 from ckd_core.training.state_file import RunStateError, load_checkpoint, part, save_checkpoint
 
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
     from ckd_core.data.pairs import TrainingBatch
     from ckd_core.models.network import TrackingNetwork
-    from ckd_core.training.config import TrainSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,15 +64,34 @@ def restore(path: Path, settings: TrainSettings, live: LiveState) -> dict[str, A
 
 
 def require_same(path: Path, stored: dict[str, Any], settings: TrainSettings) -> None:
-    """Refuse a checkpoint whose settings would train something else than these.
+    """Refuse a checkpoint whose settings would train something else than these. More epochs than there are no change.
 
     Raises:
-        RunStateError: keys differ that are not among `FREE_KEYS`.
+        RunStateError: keys differ that are not among `FREE_KEYS`, or more epochs would change those that are done.
     """
-    changed = {k: v for k, v in differences(stored, to_plain(settings)).items() if not k.startswith(FREE_KEYS)}
+    changed = {
+        k: v for k, v in differences(_completed(stored), to_plain(settings)).items() if not k.startswith(FREE_KEYS)
+    }
+    old, new = changed.get("run.epochs", (0, 0))
+    if new > old:
+        if settings.optim.schedule.kind == "cosine":
+            raise RunStateError(
+                f"{path} is of a run of {old} epochs with a cosine schedule, which {new} epochs would have made "
+                f"another one from the first step on; expected run.epochs={old}, or a new run from its weights"
+            )
+        del changed["run.epochs"]
     if changed:
         listed = "; ".join(f"{key}: {old!r} there, {new!r} here" for key, (old, new) in list(changed.items())[:5])
         raise RunStateError(f"{path} is of a run with another configuration ({listed}); expected the same settings")
+
+
+def _completed(stored: dict[str, Any]) -> dict[str, Any]:
+    """The settings of a checkpoint with the defaults of keys that were not there when it was written."""
+    try:
+        completed: dict[str, Any] = to_plain(build(TrainSettings, stored, "the checkpoint"))
+    except SettingsError:
+        return stored
+    return completed
 
 
 def save_batch(path: Path, batch: TrainingBatch, step: int, reason: str) -> None:
