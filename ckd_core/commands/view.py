@@ -14,11 +14,20 @@ def command(
     result: Annotated[Path, typer.Argument(help="Folder of a run of `sdstrack benchmark`.")],
     root: Annotated[Path | None, typer.Option(help="Folder of the dataset, for the images.")] = None,
     sequences: options.Sequences = None,
+    score_maps: Annotated[
+        bool,
+        typer.Option("--score-maps", help="Also track again, as published, and show score maps over search regions."),
+    ] = False,
+    weights: Annotated[
+        Path | None, typer.Option(help="With --score-maps: the run's weights, where they are not the package's own.")
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="Default: RESULT/run.rrd.")] = None,
 ) -> None:
     """Write a .rrd file: images, boxes, score and state over time. Open it with `rerun FILE`."""
-    from ckd_core.evaluation.report.rerun_view import write_recording
+    from ckd_core.evaluation.report.rerun_view import network_of_run, write_recording
 
     target = out or result / "run.rrd"
-    names = write_recording(result, target, root, [n.strip() for n in sequences.split(",")] if sequences else None)
+    wanted = [n.strip() for n in sequences.split(",")] if sequences else None
+    network = network_of_run(result, weights) if score_maps else None
+    names = write_recording(result, target, root, wanted, network)
     typer.echo(f"wrote {target}: {len(names)} sequences; open it with: rerun {target}")

@@ -146,7 +146,7 @@ def test_a_multistart_experiment_has_an_eao(evaluated: Path, tiny_weights: Path)
         for anchor, order in ((0, range(FRAMES)), (FRAMES - 1, range(FRAMES - 1, -1, -1))):
             boxes = rectangles(read_trajectory, folder / name / f"{name}_{anchor:08d}.bin")
             assert len(boxes) == FRAMES - 1
-            frames = [sequence.frame(index) for index in order]
+            frames = [replace(sequence.frame(index), stamp=place / 30) for place, index in enumerate(order)]
             tracker.start(frames[0], BoundingBox(*map(float, sequence.boxes[anchor])))
             expected = [tuple(tracker.update(frame).box) for frame in frames[1:]]
             np.testing.assert_allclose(boxes, expected, atol=1e-3)

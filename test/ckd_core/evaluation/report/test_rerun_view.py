@@ -49,5 +49,15 @@ def test_a_recording_holds_images_boxes_and_scores(scenes: Path, tmp_path: Path,
     assert "/a/plot/overlap" in paths
     assert write_recording(run, tmp_path / "small.rrd", sequences=["d"]) == ["d"]
     assert (tmp_path / "small.rrd").stat().st_size < (run / "run.rrd").stat().st_size
+    words = ["view", str(run), "--sequences", "a", "--score-maps", "--weights", str(tiny_weights)]
+    outcome = CliRunner().invoke(build_app(ckd_core.commands), [*words, "--root", str(scenes)])
+    assert outcome.exit_code == 0, outcome.output
+    assert {"/a/score_map/colour", "/a/score_map/auxiliary"} <= set(
+        re.findall(r"/a/[a-z_/]+", rrd("print", run / "run.rrd"))
+    )
+    outcome = CliRunner().invoke(build_app(ckd_core.commands), words)
+    assert "expected --root, the dataset's folder" in str(outcome.exception)
+    outcome = CliRunner().invoke(build_app(ckd_core.commands), [*words[:-1], __file__, "--root", str(scenes)])
+    assert "are not the weights of" in str(outcome.exception)
     with pytest.raises(ManifestError, match="is not the folder of a run"):
         write_recording(tmp_path, tmp_path / "x.rrd")
