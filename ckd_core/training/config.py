@@ -217,9 +217,16 @@ class ChoiceSettings:
 class TrainSettings:
     """A whole recipe.
 
-    published: train with all slips of the published code at once (docs/training.md "Published slips"), whatever the
-    keys say that correct them: SDSTrack's `stop_gradient`, `align_tokens` and `copy_patch_embed`, and `published_boxes`
-    and `grayscale` of the sampler.
+    Attributes:
+        model: The network and its first weights.
+        objective: What the training minimises.
+        data: Where pairs come from.
+        optim: Parameters, learning rates, precision.
+        run: How long, how much at a time, where to.
+        choice: What `sdstrack choose` lets checkpoints track.
+        published: Train with all slips of the published code at once (docs/training.md "Published slips"), whatever the
+            keys say that correct them: SDSTrack's `stop_gradient`, `align_tokens` and `copy_patch_embed`, and
+            `published_boxes` and `grayscale` of the sampler.
     """
 
     model: ModelSettings
