@@ -93,7 +93,7 @@ def test_weights_of_another_camera_are_refused(recording: Path, weights: Weights
     with pytest.raises(TrackingError, match="was trained with depth cameras, and this is thermal"):
         list(evaluate(EvaluateRequest(recording, overrides=overrides)))
     permitted = EvaluateRequest(recording, overrides=overrides, any_modality=True, out=tmp_path / "out")
-    assert any("every frame: AUC" in line for line in evaluate(permitted))
+    assert any("every frame: AUC" in line for line in list(evaluate(permitted)))
     about = json.loads((tmp_path / "out" / "result.json").read_text())
     assert about["any_modality"] is True
     assert about["model"] == weights.model
