@@ -75,13 +75,12 @@ def check_argument_names(words: Sequence[str], folder: Path) -> None:
     Raises:
         ParameterError: a name is not known; the message has the one that is meant.
     """
-    ours = {path.name for path in folder.glob("*.launch.py")}
+    ours = {path.resolve(): path.name for path in folder.glob("*.launch.py")}  # colcon may install links
     started = ""
     for before, word in pairwise(words):
-        if (word in ours and before == "sdstrack_ros") or Path(word).resolve() in (
-            folder.resolve() / name for name in ours
-        ):
-            started = Path(word).name
+        if before == "sdstrack_ros" and word in ours.values():
+            started = word
+        started = ours.get(Path(word).resolve(), started)
     if not started:
         return
     known = [*PARAMETER_ARGUMENTS, *OTHER_ARGUMENTS, *_LAUNCHS_OWN]
