@@ -15,7 +15,8 @@ def command(
         list[str],
         typer.Argument(
             help="A sequence folder (visible/ + infrared|depth|event/), or a colour and an auxiliary video, "
-            'or two quoted patterns of images; "" in the place of a missing camera.'
+            "or two quoted patterns of images; a Prophesee .raw file as the auxiliary one, or alone; "
+            '"" in the place of a missing camera.'
         ),
     ],
     init: Annotated[

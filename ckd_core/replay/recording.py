@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import glob
+import logging
 from dataclasses import dataclass
+from itertools import repeat
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 
+from ckd_core.data.event_files import RAW_SUFFIX, RawEvents, read_header
 from ckd_core.data.sequences import IMAGE_SUFFIXES, Sequence, natural_key, open_sequence
 from ckd_core.errors import TrackingError
 from ckd_core.frame import BoundingBox, Modality, MultiModalFrame
+from ckd_core.modality import events_to_image
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from ckd_core.frame import Image
 
+logger = logging.getLogger(__name__)
 VIDEO_SUFFIXES = frozenset({".mp4", ".avi", ".mkv", ".mov", ".webm", ".m4v", ".mpg", ".mpeg"})
 SAME_RATE = 0.01  # relative difference of two videos' frame rates that is rounding
 
@@ -34,7 +39,7 @@ class Recording:
     Attributes:
         name: Of the folder or file.
         modality: Kind of the auxiliary images.
-        count: Number of frames; of a video what its header claims.
+        count: Number of frames; of a video what its header claims; None where only reading tells.
         fps: Frames per second.
         frames: Opens the files and yields the frames in order.
         first_box: Annotated box of the first frame, or None.
@@ -43,7 +48,7 @@ class Recording:
 
     name: str
     modality: Modality
-    count: int
+    count: int | None
     fps: float
     frames: Callable[[], Iterator[MultiModalFrame]]
     first_box: BoundingBox | None = None
@@ -70,8 +75,10 @@ def open_recording(sources: list[str], modality: Modality | None = None, fps: fl
 
     Args:
         sources: A sequence folder (see `open_sequence`); or a colour video and optionally an auxiliary one; or a glob
-            pattern of colour images and optionally one of auxiliary images, paired in the order of their numbers. An
-            empty string in the place of the colour source: the auxiliary stream alone.
+            pattern of colour images and optionally one of auxiliary images, paired in the order of their numbers. In
+            the place of the auxiliary source, or alone, a Prophesee RAW file: its events from the first on, drawn per
+            colour frame, or per 1 / fps seconds. An empty string in the place of the colour source: the auxiliary
+            stream alone.
         modality: Kind of the auxiliary images; needed unless the folder's name shows it.
         fps: Frames per second of images.
 
@@ -86,6 +93,12 @@ def open_recording(sources: list[str], modality: Modality | None = None, fps: fl
     if len(sources) == 1 and Path(sources[0]).is_dir():
         return _from_folder(Path(sources[0]), modality, fps)
     rgb, aux = (*sources, "")[:2]
+    if len(sources) == 1 and _is_raw(rgb):
+        rgb, aux = "", rgb
+    if _is_raw(aux):
+        if modality not in (None, Modality.EVENT):
+            raise ReplayError(f"{aux} holds events; expected --modality event, or none")
+        return _from_raw(rgb, Path(aux), fps)
     if aux and modality is None:
         raise ReplayError(f"the kind of the images in {aux} is unknown. Give --modality depth, thermal or event")
     kind = modality or Modality.THERMAL
@@ -102,6 +115,29 @@ def _from_folder(folder: Path, modality: Modality | None, fps: float) -> Recordi
     return Recording(
         sequence.name, sequence.modality, len(sequence), fps, sequence.frames, box, bool(sequence.aux_paths)
     )
+
+
+def _is_raw(source: str) -> bool:
+    return Path(source).suffix.lower() == RAW_SUFFIX
+
+
+def _from_raw(rgb: str, raw: Path, fps: float) -> Recording:
+    """Draw the events of each frame; colour begins with the first event, and the shorter one ends the recording."""
+    size = read_header(raw)
+    color = open_recording([rgb], Modality.EVENT, fps) if rgb else None
+    fps = color.fps if color is not None else fps
+
+    def frames() -> Iterator[MultiModalFrame]:
+        events = RawEvents(raw)
+        images = (events_to_image(part, (size.height, size.width)) for part in events.slices(fps))
+        colors = (frame.rgb for frame in color.frames()) if color is not None else repeat(None)
+        for index, (image, picture) in enumerate(zip(images, colors, strict=False)):
+            yield MultiModalFrame(index / fps, picture, image, Modality.EVENT)
+        for remark in events.remarks():
+            logger.warning("%s: %s", raw, remark)
+
+    count = color.count if color is not None else None
+    return Recording(raw.stem, Modality.EVENT, count, fps, frames)
 
 
 def _from_images(rgb: str, aux: str, modality: Modality, fps: float) -> Recording:

@@ -58,6 +58,7 @@ def write_bag(
     boxes: Iterable[BoundingBox | None] = (),
     *,
     events: Iterable[Events] = (),
+    event_images: bool = False,
     storage: str = "mcap",
     compression: str = "none",
     images: str = "raw",
@@ -73,7 +74,8 @@ def write_bag(
         boxes: true box of each frame in colour pixels, None where the object is absent; frames beyond its end get no
             message.
         events: for the event modality, the raw events between each frame and the one before it, on the clock of the
-            frames' stamps. They are written as packets, and the event images of these frames are not written.
+            frames' stamps. They are written as packets, and the event images of these frames only with `event_images`.
+        event_images: see `events`.
         storage: mcap or sqlite3.
         compression: none or zstd (by chunk in mcap, by message in sqlite3).
         images: raw, or png (CompressedImage on topics ending in /compressed; lossless).
@@ -111,7 +113,7 @@ def write_bag(
             writer.set_compression(mode, CompressionFormat.ZSTD)
         with writer:
             recorder = _Recorder(writer, images == "png", camera_matrix, label, first_stamp_s)
-            recorder.write_all(frames, boxes, events)
+            recorder.write_all(frames, boxes, events, event_images)
         (staging / path.name).rename(path)
     except (OSError, sqlite3.Error) as error:
         raise BagError(f"{path} cannot be written: {error}; nothing was kept") from error
@@ -136,7 +138,11 @@ class _Recorder:
         self._events_begin_s: float | None = None
 
     def write_all(
-        self, frames: Iterable[MultiModalFrame], boxes: Iterable[BoundingBox | None], events: Iterable[Events]
+        self,
+        frames: Iterable[MultiModalFrame],
+        boxes: Iterable[BoundingBox | None],
+        events: Iterable[Events],
+        event_images: bool,
     ) -> None:
         remaining_boxes, remaining_events = iter(boxes), iter(events)
         last_ns = -1
@@ -151,7 +157,7 @@ class _Recorder:
             if frame.rgb is not None:
                 self._image(RGB_TOPIC, stamp_ns, np.asarray(frame.rgb), "rgb8")
                 self._info(stamp_ns, frame.rgb.shape[1], frame.rgb.shape[0])
-            if frame.aux is not None and burst is None:
+            if frame.aux is not None and (burst is None or event_images):
                 self._image(AUX_TOPICS[frame.modality], stamp_ns, frame.aux, _aux_encoding(frame))
             try:
                 box = next(remaining_boxes)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from pathlib import Path  # noqa: TC003  # typer reads the annotations when it runs
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 
 def command(
-    bag: Annotated[Path, typer.Argument(help="rosbag2 folder, or a single .mcap or .db3 file.")],
+    bag: Annotated[
+        Path, typer.Argument(help="rosbag2 folder, a single .mcap or .db3 file, or a .raw file of a Prophesee camera.")
+    ],
     rate: Annotated[float, typer.Option(help="Playback speed; 2 is twice as fast.")] = 1.0,
     loop: Annotated[bool, typer.Option("--loop", help="Start again at the end.")] = False,
     start: Annotated[float, typer.Option(help="Seconds to skip at the beginning of the recording.")] = 0.0,
@@ -25,6 +27,9 @@ def command(
         bool,
         typer.Option("--gaps", help="Wait as long as the recording did, not a second at most."),
     ] = False,
+    frames: Annotated[
+        str, typer.Option(help="Beside a .raw file: a video or a quoted pattern of images of the colour camera.")
+    ] = "",
     recover: Annotated[bool, typer.Option("--recover", help="Play what is whole of damaged MCAP files.")] = False,
     wait_for: Annotated[
         list[str] | None, typer.Option(help="Wait for a subscriber of this topic only; repeat for several.")
@@ -32,7 +37,11 @@ def command(
 ) -> None:
     """Publish the messages of a recording at the pace of recording; needs rclpy, but not rosbag2."""
     import signal
+    from contextlib import ExitStack
+    from tempfile import TemporaryDirectory
 
+    from ckd_core.data.event_files import RAW_SUFFIX
+    from sdstrack_ros.bags.event_recording import record_raw
     from sdstrack_ros.bags.player import play
     from sdstrack_ros.bags.recovery import recovered
 
@@ -46,7 +55,15 @@ def command(
     def report_remark(remark: str) -> None:
         typer.echo(f"{bag}: {remark}", err=True)
 
-    with recovered(bag, recover) as (readable, lost):
+    lost: tuple[str, ...] = ()
+    with ExitStack() as stack:
+        if bag.suffix.lower() == RAW_SUFFIX:
+            folder = Path(stack.enter_context(TemporaryDirectory(prefix="sdstrack-raw-")))
+            readable = record_raw(bag, folder / bag.stem, frames)
+        elif frames:
+            raise typer.BadParameter("stands beside a .raw file only", param_hint="--frames")
+        else:
+            readable, lost = stack.enter_context(recovered(bag, recover))
         for remark in lost:
             report_remark(remark)
         report = play(

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from ckd_core.data.event_files import EVT3_TYPES
 from ckd_core.errors import TrackingError
 from ckd_core.text import shown
 from sdstrack_ros.messages.stamps import stamp_of
@@ -150,6 +151,7 @@ class EventWindow:
         dropped: events lost to the capacity.
         outside: events beyond the sensor's size.
         gaps: packets missing according to `seq`.
+        skipped: words of evt3 whose types the format does not define; vendors use them.
     """
 
     def __init__(self, capacity: int = 2_000_000) -> None:
@@ -159,7 +161,7 @@ class EventWindow:
         self.newest_ns: int | None = None
         self.dropped = 0
         self.outside = 0
-        self.gaps = 0
+        self.gaps = self.skipped = 0
         self._runs: deque[_Events] = deque()
         self._held = 0
         self._size = (0, 0)
@@ -192,6 +194,9 @@ class EventWindow:
         self._header = packet.header
         stamp_ns = stamp_of(packet)
         data = np.frombuffer(packet.events, np.uint8) if len(packet.events) else np.empty(0, np.uint8)
+        if packet.encoding == "evt3":
+            words = data[: len(data) - len(data) % 2].view("<u2")
+            self.skipped += int(np.count_nonzero(~EVT3_TYPES[words >> np.uint16(12)]))
         undivided = isinstance(decoder, _EventCameraPy)
         pieces = [data] if undivided else np.split(data, range(CHUNK_BYTES, len(data), CHUNK_BYTES))
         count = 0

@@ -38,6 +38,7 @@ class EventBuffer:
 
         """
         self.window.add(sample.payload)
+        self.counters.event_words_skipped = self.window.skipped
         newest_ns = self._newest_stamp_ns
         self._newest_stamp_ns = sample.stamp_ns if newest_ns is None else max(sample.stamp_ns, newest_ns)
         self._arrival_ns = sample.arrival_ns

@@ -134,6 +134,7 @@ class SyncCounters:
     which aux_in counts every one: a packet never leaves as such, its events do.
 
     Attributes:
+        event_words_skipped: words of event packets whose types the format does not define.
         nearest_miss_ns: distance from the last colour frame that was released alone to the nearest auxiliary stamp;
             None where there was no auxiliary frame to compare.
 
@@ -152,6 +153,7 @@ class SyncCounters:
     aux_duplicate: int = 0
     color_jumps: int = 0
     aux_jumps: int = 0
+    event_words_skipped: int = 0
     nearest_miss_ns: int | None = None
 
     @property
