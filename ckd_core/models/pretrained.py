@@ -29,7 +29,7 @@ from ckd_core.models.ckd import CKD
 from ckd_core.models.layers.vit import resize_positions
 from ckd_core.models.registry import build_model, model_config
 from ckd_core.models.sdstrack import SDSTrack
-from ckd_core.models.torch_files import read_foreign, state_dict_of
+from ckd_core.models.torch_files import ForeignFileError, read_foreign, state_dict_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -259,8 +259,8 @@ def convert_published(
         ConfigError: unknown model.
         WeightsFileError: the tensors cannot be loaded as this network, or `out` cannot be written.
     """
-    content, replaced = read_foreign(path)
-    tensors = offered = state_dict_of(content, entry)
+    tensors, replaced = _foreign_weights(path, entry)
+    offered = tensors
     doubts: list[str] = []
     network: TrackingNetwork | None = None
     if model in SINGLE_STREAM:
@@ -307,7 +307,20 @@ def read_weights(path: Path) -> Tensors:
     """Named tensors of a weight file of this package (.safetensors) or of a published one (any other suffix)."""
     if path.suffix == ".safetensors":
         return load_tensors(path)[0]
-    return state_dict_of(read_foreign(path)[0])
+    return _foreign_weights(path)[0]
+
+
+def _foreign_weights(path: Path, entry: str | None = None) -> tuple[Tensors, list[str]]:
+    """Tensors of a published file, and the names of the classes in it that were not rebuilt.
+
+    Raises:
+        ForeignFileError: not a readable torch file, or without weights.
+    """
+    content, replaced = read_foreign(path)
+    try:
+        return state_dict_of(content, entry), list(replaced)
+    except ForeignFileError as error:
+        raise ForeignFileError(f"{path}: {error}") from error
 
 
 def start_training_from(model: TrackingNetwork, sources: str | Mapping[str, str]) -> KeyReport:

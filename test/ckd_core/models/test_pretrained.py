@@ -285,6 +285,12 @@ def test_a_modality_that_the_name_contradicts_is_a_warning(tmp_path: Path) -> No
     assert "CKD was published for thermal images alone" in warning
 
 
+def test_a_file_without_weights_is_named(tmp_path: Path) -> None:
+    torch.save({"epoch": 3}, tmp_path / "state.pth")
+    with pytest.raises(p.ForeignFileError, match=r"state\.pth: holds no weights"):
+        p.convert_published(tmp_path / "state.pth", TINY, Modality.DEPTH, tmp_path / "out")
+
+
 def test_command_line(tmp_path: Path) -> None:
     """The verb on a droptrack-like file of the published size, in its own process."""
     shapes = {key: tuple(tensor.shape) for key, tensor in p.single_stream_layout().items()}
