@@ -16,6 +16,7 @@ def test_lists_of_the_package_and_of_files_stand_for_their_names(tmp_path: Path)
     assert expand_names(["a", f"@{tmp_path / 'mine.txt'}", "d"]) == ("a", "b", "c", "d")
     names = expand_names(["@lasher_val"])
     assert len(names) == 96
+    assert len(expand_names(["@visevent_test"])) == 320
     assert {"boywalkinginsnow3", "dotat43", "hatboy`shead"} <= set(names)
 
 
