@@ -108,7 +108,8 @@ def style(request: FigureRequest) -> Drawing:
     left.set_xlabel("block")
     left.set_ylabel("style gap of the students")
     left.set_xticks(count[:: max(1, len(count) // 6)])
-    left.legend()
+    left.set_ylim(0, 1.35 * float(max(gap.max(), after.max())))
+    left.legend(loc="upper right")
     rows: list[dict[str, Any]] = [
         {"panel": "style gap", "block": int(i), "camera": "", "x": float(a), "y": float(b)}
         for i, a, b in zip(count, gap, after, strict=True)

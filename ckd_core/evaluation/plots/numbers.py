@@ -54,7 +54,7 @@ def _overall(request: FigureRequest, kind: str) -> Drawing:
     axes.set_ylabel(f"{kind} rate")
     axes.set_xlim(float(x[0]), float(x[-1]))
     axes.set_ylim(0, 1)
-    axes.legend(loc="lower left" if success else "lower right", title=name)
+    axes.legend(loc="best", title=name)
     meaning = "the area under the curve" if success else f"the rate at {rule.precision_px:g} px"
     return Drawing(figure, f"{kind.capitalize()} plot; {name} is {meaning}. {_data(scores)}.", rows)
 
@@ -149,6 +149,8 @@ def speed(request: FigureRequest) -> Drawing:
         axes.scatter([fps], [value], color=COLORS[place % len(COLORS)], zorder=3, marker=marker, s=area)
         axes.annotate(name, (fps, value), textcoords="offset points", xytext=(5, 4), fontsize=7)
     axes.set_xscale("log")
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.xaxis.set_minor_formatter("{x:g}")
     axes.margins(x=0.25, y=0.2)
     axes.set_xlabel("frames per second")
     axes.set_ylabel(metric)
@@ -216,4 +218,14 @@ def robustness(request: FigureRequest) -> Drawing:
     axes.grid(visible=False, axis="y")
     if len(tables) > 1:
         axes.legend()
-    return Drawing(figure, f"Success AUC under missing and degraded cameras; tables {', '.join(tables)}.", rows)
+    data = "; ".join(_table_data(folder) for folder in request.results)
+    return Drawing(figure, f"Success AUC under missing and degraded cameras. {data}.", rows)
+
+
+def _table_data(folder: Path) -> str:
+    """Which tracker and sequences a table of `sdstrack robustness` is of, as the manifests of its runs say."""
+    manifest = read_manifest(next((path.parent for path in sorted(folder.glob(f"*/{MANIFEST}"))), folder))
+    sequences, dataset = manifest["sequences"], manifest["run"]["dataset"]
+    return (
+        f"{folder.name}: {manifest['label']} on {len(sequences)} sequences of {dataset} ({', '.join(sequences[:3])}...)"
+    )

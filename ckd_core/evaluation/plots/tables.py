@@ -105,4 +105,4 @@ def _is_trained(network: str, parameter: str) -> bool:
 def _text(value: object, name: str) -> str:
     if not isinstance(value, float):
         return str(value)
-    return f"{value:.1f}" if name in COLUMNS else f"{value:.3f}"
+    return f"{value:.3g}" if name in COLUMNS else f"{value:.3f}"
