@@ -171,11 +171,10 @@ def _describe(report: OfflineReport) -> Iterator[str]:
     )
     for reason, number in sorted(report.rejections.items()):
         yield f"rejected {number} images: {reason}"
-    jumps = counters.color_jumps + counters.aux_jumps
-    if jumps:
-        yield f"warning: stamps jumped back {jumps} times; the node forgets its target there"
     for remark in report.remarks:
         yield f"warning: {remark}"
+    for reset, number in sorted(report.time_resets.items()):
+        yield f"warning: {number} times: {reset}"
     refused = ReasonCounts()
     for row in report.rows:
         if row.refused:

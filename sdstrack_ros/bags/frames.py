@@ -59,11 +59,15 @@ class BagFrame:
         frame: the images.
         stamp_ns: stamp of the messages' headers.
         released_ns: when the synchronizer released the frame, on the recording's clock.
+        epoch: rises with every jump back in time.
+        colors: number of frames with a colour image so far, with this one.
     """
 
     frame: MultiModalFrame
     stamp_ns: int
     released_ns: int
+    epoch: int = 0
+    colors: int = 0
 
 
 def choose_topics(bag: Bag, modality: Modality, wanted: BagTopics | None = None) -> BagTopics:
@@ -160,14 +164,18 @@ def read_bag_frames(
     )
     remarks: dict[str, str] = {}
 
+    colors = 0
+
     def build(sets: list[SyncedSet]) -> Iterator[BagFrame]:
+        nonlocal colors
         for synced in sets:
             watch.released(synced)
             frame, rejections = builder.build(synced)
             for rejection in rejections:
                 _report(on_reject, rejection)
             if frame is not None:
-                yield BagFrame(frame, synced.stamp_ns, synced.released_ns)
+                colors += frame.rgb is not None
+                yield BagFrame(frame, synced.stamp_ns, synced.released_ns, synced.epoch, colors)
             if not sync.counters.color_in % REMARK_FRAMES:
                 remarks.update(watch.remarks())
 

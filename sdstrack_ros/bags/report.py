@@ -63,6 +63,7 @@ def offline_json(report: OfflineReport, about: dict[str, Any]) -> dict[str, Any]
             "synchronizer": asdict(report.counters),
             "rejected": dict(sorted(report.rejections.items())),
             "warnings": list(report.remarks),
+            **({"time_resets": dict(sorted(report.time_resets.items()))} if report.time_resets else {}),
             "frames": frames,
         }
     )

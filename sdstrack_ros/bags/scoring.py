@@ -19,7 +19,9 @@ from ckd_core.tracking.result import StageTiming, TrackState
 from sdstrack_ros.bags.frames import BagTopics, choose_topics, read_bag_frames
 from sdstrack_ros.bags.storage import open_bag
 from sdstrack_ros.bags.truth import EvaluationError, load_truth
+from sdstrack_ros.messages.stamps import NS_PER_S
 from sdstrack_ros.sync.frame_builder import MILLIMETRE_M
+from sdstrack_ros.tracking.time_jump import after_jump
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -146,6 +148,7 @@ class OfflineReport:
         counters: of the synchronizer.
         rejections: how many images could not be used, by reason.
         remarks: why pairs did not come, or cannot be one view.
+        time_resets: what jumps back in time did to the target, by what happened.
     """
 
     rows: tuple[FrameRow, ...]
@@ -154,35 +157,59 @@ class OfflineReport:
     counters: SyncCounters
     rejections: dict[str, int]
     remarks: tuple[str, ...] = ()
+    time_resets: dict[str, int] = field(default_factory=dict)
 
 
 class BagTarget:
-    """Starts a tracker on the first frame with a known box, and follows the target from there."""
+    """Starts a tracker on the first frame with a known box, and follows the target from there.
+
+    A jump back in time forgets the target, as in the node; see `after_jump`.
+
+    Attributes:
+        time_resets: what each jump back in time did, in words.
+    """
 
     def __init__(self, tracker: FrameTracker, truth: RecordedTruth, init_box: BoundingBox | None) -> None:
         self._tracker = tracker
         self._truth = truth
         self._init_box = init_box
-        self._started = False
-        self._colors = 0
+        self._started = self._gone = False
+        self._epoch = 0
+        self._newest_ns = 0
+        self._used_ns: int | None = None
+        self.time_resets: list[str] = []
         tracker.reset()
 
     def track(self, bag_frame: BagFrame) -> FrameRow:
         """Track into a frame. If the tracker refuses it, the row says why; the node would report that and go on."""
         frame = bag_frame.frame
         row = untracked_row(bag_frame)
+        if bag_frame.epoch != self._epoch:
+            self._forget(bag_frame)
+        self._newest_ns = bag_frame.stamp_ns
         try:
+            if self._gone:
+                return row
             if not self._started:
                 box = self._start_box(bag_frame)
                 if box is None:
                     return row
                 self._tracker.start(frame, box)
                 self._started = True
+                self._used_ns = bag_frame.stamp_ns if self._used_ns is None else self._used_ns
                 return replace(row, state=INIT, box=box, score=1.0)
             result = self._tracker.update(frame)
         except TrackingError as error:
             return replace(row, refused=str(error))
         return replace(row, state=result.state.value, box=result.box, score=float(result.score), timing=result.timing)
+
+    def _forget(self, bag_frame: BagFrame) -> None:
+        self._tracker.reset()
+        seconds = (self._newest_ns - bag_frame.stamp_ns) / NS_PER_S
+        text, starts_again = after_jump(seconds, bag_frame.stamp_ns, "the start box", self._used_ns)
+        self.time_resets.append(text)
+        self._started, self._gone = False, not starts_again
+        self._epoch = bag_frame.epoch
 
     def _start_box(self, bag_frame: BagFrame) -> BoundingBox | None:
         """Return the user's box, else the true box of this frame."""
@@ -192,8 +219,8 @@ class BagTarget:
             return self._truth.at(bag_frame.stamp_ns).box
         if bag_frame.frame.rgb is None:
             return None
-        self._colors += 1
-        return self._truth.in_order[self._colors - 1] if self._colors <= len(self._truth.in_order) else None
+        index = bag_frame.colors - 1
+        return self._truth.in_order[index] if index < len(self._truth.in_order) else None
 
 
 class ReasonCounts:
@@ -288,4 +315,7 @@ def evaluate_offline(
         why = refused.describe() or "no frame has a true box"
         raise EvaluationError(f"{source.path}: the tracker was never started: {why}")
     summary = summarize_rows(rows, known) if any(frame.annotated for frame in known) else None
-    return OfflineReport(rows, known, summary, counters[0], reasons.counts, tuple(remarks))
+    resets = ReasonCounts()
+    for text in target.time_resets:
+        resets.add(text)
+    return OfflineReport(rows, known, summary, counters[0], reasons.counts, tuple(remarks), resets.counts)

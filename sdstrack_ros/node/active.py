@@ -20,6 +20,7 @@ from sdstrack_ros.tracking.results import FrameResult, Served, changed_states
 from sdstrack_ros.tracking.session import Session
 from sdstrack_ros.tracking.source_frame import History, SourceFrame
 from sdstrack_ros.tracking.target_requests import BoxRequest, CandidatesRequest, ResetRequest, TargetRequest
+from sdstrack_ros.tracking.time_jump import after_jump
 from sdstrack_ros.tracking.worker import MAX_REQUESTS, LatestFrameWorker
 
 if TYPE_CHECKING:
@@ -34,8 +35,6 @@ if TYPE_CHECKING:
 PARAMETER = "parameter"  # origin of a request for the target that init_box names
 # Deactivation ends within a second even when the network is in the middle of a frame.
 STOP_PATIENCE_S = 0.8
-# A recording that starts again comes back to where init_box was first used, less the images that confirm its time.
-LOOP_TOLERANCE_NS = 1_000_000_000
 
 
 class Active:
@@ -150,22 +149,15 @@ class Active:
             self._health.count("dropped")
 
     def _on_rewind(self, seconds: float, stamp_ns: int) -> None:
-        """Forget the target; start on the parameter's box again only if a recording has started again.
-
-        Anywhere else that box is an old one: by now another object may be there.
-        """
+        """Forget the target; start on the parameter's box again only if a recording has started again."""
         self._history.clear()
         self._health.count("rewinds")
         self.submit(ResetRequest("jump back in time", detail=f"by {seconds:.2f} s"))
-        box, used_ns = self._settings().init_box, self._init_box_stamp_ns
-        text = f"jump back in time by {seconds:.2f} s: target forgotten; "
-        if box[2] <= 0 or box[3] <= 0:
-            text += "choose a target again"
-        elif used_ns is None or stamp_ns <= used_ns + LOOP_TOLERANCE_NS:
-            text += "back before init_box was first used, so that box starts the target again"
+        box = self._settings().init_box
+        named = "init_box" if box[2] > 0 and box[3] > 0 else ""
+        text, starts_again = after_jump(seconds, stamp_ns, named, self._init_box_stamp_ns)
+        if starts_again:
             self.start_on_init_box(self._settings())
-        else:
-            text += "init_box is older than the time after the jump and does not start one; choose a target again"
         self._reporter.last_time_reset = text
         self._reporter.faults.record("time", text)
 

@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from ckd_core.errors import TrackingError
 from ckd_core.frame import BoundingBox, Modality, MultiModalFrame
@@ -11,10 +14,12 @@ from ckd_core.tracking.result import TrackResult
 from sdstrack_ros.bags.frames import BagTopics
 from sdstrack_ros.bags.scoring import ReasonCounts, bag_input, evaluate_offline
 from sdstrack_ros.bags.storage import IMAGE, open_bag
+from sdstrack_ros.bags.streaming import evaluate_streaming
 from sdstrack_ros.bags.truth import EvaluationError
 from sdstrack_ros.bags.writer import write_bag
+from sdstrack_ros.messages.stamps import NS_PER_S, to_ns
 from sdstrack_ros.sync.types import SyncConfig
-from testkit.bag_scenes import COUNT, SIDE, BrightestSpot, custom_bag, thermal_input, walking_square
+from testkit.bag_scenes import COUNT, SIDE, BrightestSpot, custom_bag, image_message, thermal_input, walking_square
 
 
 @pytest.fixture(scope="module")
@@ -138,3 +143,79 @@ def test_causes_that_differ_in_more_than_numbers_stay_apart_and_few() -> None:
     assert sum(counts.counts.values()) == 3004
     assert len(counts.describe()) < 10_000
     assert counts.describe().isprintable()
+
+
+def _moved(recording: Path, path: Path, moves_ns: list[int]) -> Path:
+    """The recording once per entry of `moves_ns`, its stamps moved by that much; the recorder's time goes on."""
+    messages, later_ns = [], 0
+    with open_bag(recording) as bag:
+        length_ns = bag.end_ns - bag.start_ns + 33_000_000
+        for move_ns in moves_ns:
+            for message in bag.messages([topic.name for topic in bag.topics if topic.type_name == IMAGE]):
+                image = bag.decode(message)
+                stamp_ns = to_ns(image.header.stamp) + move_ns
+                image.header.stamp.sec, image.header.stamp.nanosec = divmod(stamp_ns, NS_PER_S)
+                messages.append((message.topic, IMAGE, message.time_ns + later_ns, image))
+            later_ns += length_ns
+    return custom_bag(path, messages)
+
+
+@pytest.mark.parametrize("latency_s", [None, 0.05])
+def test_a_recording_that_starts_again_starts_the_target_again(
+    recording: Path, tmp_path: Path, latency_s: float | None
+) -> None:
+    source, box = thermal_input(_moved(recording, tmp_path / "bag", [0, 0])), BoundingBox(10, 20, SIDE, SIDE)
+    if latency_s is not None:
+        truth = tmp_path / "truth.txt"
+        rows = ["nan,nan,nan,nan" if known is None else ",".join(map(str, known)) for known in walking_square()[1]]
+        truth.write_text("\n".join([*rows, *rows[1:]]))
+        report = evaluate_streaming(source, BrightestSpot(), truth, box, latency_s)
+        assert {row.state for row in report.rows[-10:]} == {"TRACKING"}
+        return
+    offline = evaluate_offline(source, BrightestSpot(), init_box=box)
+    assert [row.state for row in offline.rows].count("INIT") == 2
+    assert not [row.refused for row in offline.rows if row.refused]
+    assert list(offline.time_resets.values()) == [1]
+    assert "back before the start box was first used" in next(iter(offline.time_resets))
+
+
+def test_a_jump_back_to_after_the_start_forgets_the_target_as_in_the_node(recording: Path, tmp_path: Path) -> None:
+    hour_ns = 3600 * NS_PER_S
+    moved = _moved(recording, tmp_path / "bag", [0, 2 * hour_ns, hour_ns])
+    report = evaluate_offline(thermal_input(moved), BrightestSpot(), init_box=BoundingBox(10, 20, SIDE, SIDE))
+    assert "choose a target again" in next(iter(report.time_resets))
+    assert [row.state for row in report.rows[:COUNT]].count("INIT") == 1
+    assert report.rows[2 * COUNT - 5].box is not None
+    assert {row.box for row in report.rows[-COUNT + 5 :]} == {None}
+    assert not [row.refused for row in report.rows if row.refused]
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 24), st.sampled_from(["rgb", "thermal"]), st.integers(1, 2**31 - 1)),
+        max_size=3,
+        unique_by=(lambda outlier: outlier[:2], lambda outlier: outlier[2] // 60),
+    )
+)
+def test_up_to_three_outliers_anywhere_lose_no_target_and_each_image_is_tracked_or_counted(
+    tmp_path: Path, outliers: list[tuple[int, str, int]]
+) -> None:
+    glitches = {outlier[:2]: outlier[2] for outlier in outliers}
+    messages = []
+    for index in range(25):
+        time_ns = 1_700_000_000 * NS_PER_S + index * NS_PER_S // 15
+        for stream in ("rgb", "thermal"):
+            seconds = glitches.get((index, stream))
+            stamp_ns = time_ns if seconds is None else seconds * NS_PER_S
+            messages.append((f"/{stream}/image", IMAGE, time_ns, image_message(stamp_ns)))
+    source = thermal_input(custom_bag(Path(tempfile.mkdtemp(dir=tmp_path)) / "bag", messages))
+    report = evaluate_offline(source, BrightestSpot(), init_box=BoundingBox(0, 0, 2, 2))
+    assert not [row.refused for row in report.rows if row.refused]
+    assert all(row.box is not None for row in report.rows)
+    counters = report.counters
+    refused = sum(report.rejections.values())
+    assert refused <= 3 + 6  # an outlier among the first images takes the images up to the confirmation with it
+    assert counters.color_in + counters.aux_in + refused == len(messages)
+    assert len(report.rows) == counters.paired + counters.color_alone + counters.aux_alone
+    assert len(report.rows) >= 25 - 5
