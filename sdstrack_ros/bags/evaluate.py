@@ -17,7 +17,7 @@ from sdstrack_ros.bags.storage import open_bag
 from sdstrack_ros.bags.streaming import evaluate_streaming
 from sdstrack_ros.bags.truth import EvaluationError
 from sdstrack_ros.parameters.table import Settings, settings_from, settings_from_yaml
-from sdstrack_ros.sync.frame_builder import aux_homography, sync_config, thermal_range
+from sdstrack_ros.sync.frame_builder import IMAGE_SHARE, aux_homography, memory_bytes, sync_config, thermal_range
 from sdstrack_ros.tracking.warm_tracker import build_warm_tracker
 from sdstrack_ros.tracking.weights_path import weights_path
 
@@ -142,6 +142,7 @@ def _source(request: EvaluateRequest, settings: Settings, recorded: set[str]) ->
         aux_homography(settings),
         settings.depth_unit_m,
         thermal_range(settings),
+        memory_bytes(settings) // IMAGE_SHARE,
     )
 
 

@@ -127,6 +127,7 @@ def read_bag_frames(
     aux_from_reference: NDArray[np.float64] | None = None,
     depth_unit_m: float = MILLIMETRE_M,
     thermal_range: tuple[float, float] | None = None,
+    max_image_bytes: int | None = None,
     on_reject: Callable[[Rejection], object] | None = None,
     counters: Callable[[SyncCounters], object] | None = None,
     on_remark: Callable[[str], object] | None = None,
@@ -144,6 +145,7 @@ def read_bag_frames(
         aux_from_reference: see `FrameBuilder`.
         depth_unit_m: see `FrameBuilder`.
         thermal_range: see `FrameBuilder`.
+        max_image_bytes: see `FrameBuilder`.
         on_reject: called for every image that cannot be used; reading goes on, as in the node.
         counters: called once with the synchronizer's counters when the recording ends.
         on_remark: called when the recording ends with each reason why pairs did not come, or cannot be one view; the
@@ -160,7 +162,15 @@ def read_bag_frames(
     registered = aux_from_reference is not None or rgb_from_reference is not None
     watch = PairWatch(config, topics.rgb, topics.aux, modality.value, packets=packets, registered=registered)
     builder = FrameBuilder(
-        modality, topics.rgb, topics.aux, rgb_from_reference, aux_from_reference, depth_unit_m, thermal_range, watch
+        modality,
+        topics.rgb,
+        topics.aux,
+        rgb_from_reference,
+        aux_from_reference,
+        depth_unit_m,
+        thermal_range,
+        watch,
+        max_image_bytes,
     )
     remarks: dict[str, str] = {}
 

@@ -57,6 +57,7 @@ class BagInput:
         aux_from_reference: see `FrameBuilder`.
         depth_unit_m: see `FrameBuilder`.
         thermal_range: see `FrameBuilder`.
+        max_image_bytes: see `FrameBuilder`.
     """
 
     path: Path
@@ -66,6 +67,7 @@ class BagInput:
     aux_from_reference: NDArray[np.float64] | None = None
     depth_unit_m: float = MILLIMETRE_M
     thermal_range: tuple[float, float] | None = None
+    max_image_bytes: int | None = None
 
     def frames(self, bag: Bag, **options: Any) -> Iterator[BagFrame]:
         """Yield the frames of the open recording; `options` are further arguments of `read_bag_frames`."""
@@ -77,6 +79,7 @@ class BagInput:
             aux_from_reference=self.aux_from_reference,
             depth_unit_m=self.depth_unit_m,
             thermal_range=self.thermal_range,
+            max_image_bytes=self.max_image_bytes,
             **options,
         )
 
@@ -89,6 +92,7 @@ def bag_input(
     aux_from_reference: NDArray[np.float64] | None = None,
     depth_unit_m: float = MILLIMETRE_M,
     thermal_range: tuple[float, float] | None = None,
+    max_image_bytes: int | None = None,
 ) -> BagInput:
     """Return the input for a recording, with the topics found that `topics` does not name.
 
@@ -97,7 +101,7 @@ def bag_input(
     """
     with open_bag(path) as bag:
         complete = choose_topics(bag, modality, topics)
-    return BagInput(path, modality, complete, sync, aux_from_reference, depth_unit_m, thermal_range)
+    return BagInput(path, modality, complete, sync, aux_from_reference, depth_unit_m, thermal_range, max_image_bytes)
 
 
 @dataclass(frozen=True, slots=True)

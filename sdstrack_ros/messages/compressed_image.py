@@ -12,14 +12,57 @@ import cv2
 import numpy as np
 
 from ckd_core.text import shown
-from sdstrack_ros.messages.image_sizes import CompressedImageError, stated_size
+from sdstrack_ros.messages.image_sizes import CompressedImageError, pixel_bytes, stated_size
 from sdstrack_ros.messages.rvl import RvlError, decode_rvl
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 MAX_PIXELS = 1 << 26  # 67 megapixels; an image whose header states more is not decompressed
+# A nibble of RVL becomes a number of 64 bits, then one of Python's.
+RVL_BYTES_PER_BYTE = 100
 DEPTH_HEADER_BYTES = 12  # int32 kind, float32 a, float32 b
+
+
+def inflating_bytes(data: NDArray[np.uint8], form: str) -> int:
+    """Return the memory that a compressed image takes at most while it is decompressed and converted.
+
+    Args:
+        data: payload of the message.
+        form: its `format`.
+
+    Returns:
+        Bytes by the size that the image states; 0 where it states none, and so is refused.
+    """
+    depth = "compressedDepth" in form
+    packed = data[DEPTH_HEADER_BYTES:] if depth else data
+    if depth and "rvl" in form.lower():
+        return RVL_BYTES_PER_BYTE * len(packed)
+    whole = packed.tobytes()
+    try:
+        width, height = stated_size(whole)
+    except CompressedImageError:
+        return 0
+    pixels = max(0, width * height)
+    if depth:  # stored numbers, and for 32FC1 the depth with its steps
+        return pixels * (14 if "32FC1" in form else 2)
+    decoded, item = pixel_bytes(whole)
+    # 16 bits lose their lower byte, then the order of channels changes.
+    return pixels * (decoded + (decoded // item if item == 2 else 0) + 3)
+
+
+def check_memory(data: NDArray[np.uint8], form: str, max_bytes: int) -> None:
+    """Refuse an image that would take more memory; arguments as of `inflating_bytes`.
+
+    Raises:
+        CompressedImageError: it would take more than `max_bytes`.
+    """
+    needed = inflating_bytes(data, form)
+    if needed > max_bytes:
+        raise CompressedImageError(
+            f"an image of {len(data)} bytes that takes {needed / 1e6:.0f} MB while it is decompressed; expected at most"
+            f" {max_bytes / 1e6:.0f} MB, half of memory_mb"
+        )
 
 
 def _check_size(data: NDArray[np.uint8]) -> None:

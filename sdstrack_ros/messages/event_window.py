@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 MAX_SENSOR_PIXELS = 1 << 24
+MAX_EVENTS = 2_000_000
+EVENT_BYTES = 13
 CHUNK_BYTES = 1 << 16  # decoded at a time: at most 400 k events, since one evt3 word holds up to 12
 DRIFT = 1e-4  # allowed rise of the smallest delay per second, more than any two clocks drift apart
 RESYNC_NS = 500_000_000  # a delay that differs by more means that a clock was set
@@ -62,6 +64,11 @@ class EventSlice:
 
     def __len__(self) -> int:
         return len(self.t_ns)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the events."""
+        return len(self) * EVENT_BYTES
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -154,7 +161,7 @@ class EventWindow:
         skipped: words of evt3 whose types the format does not define; vendors use them.
     """
 
-    def __init__(self, capacity: int = 2_000_000) -> None:
+    def __init__(self, capacity: int = MAX_EVENTS) -> None:
         if capacity < 1:
             raise EventDecodeError(f"capacity = {capacity}; expected at least 1 event")
         self.capacity = capacity

@@ -20,7 +20,7 @@ from ckd_core.errors import TrackingError
 from ckd_core.frame import Modality
 from ckd_core.modality import ModalityError, thermal_levels
 from ckd_core.text import shown
-from sdstrack_ros.messages.compressed_image import inflate, inflate_depth
+from sdstrack_ros.messages.compressed_image import check_memory, inflate, inflate_depth, inflating_bytes
 from sdstrack_ros.messages.image_sizes import CompressedImageError
 
 Array = NDArray[Any]
@@ -152,10 +152,11 @@ class DecodedImage:
                 f"{_named(self.topic)}: encoding '{self.encoding}' is not a colour image; expected rgb8, bgr8, mono8, "
                 "bayer_* or yuv422 (is a depth topic remapped here?)"
             )
+        if pixels.dtype == np.uint16 and not self.order.startswith("bayer"):
+            pixels = _upper_bytes(pixels)  # before the order of the channels changes: that takes half the memory
         if self.order in _TO_RGB:
             pixels = cv2.cvtColor(pixels, _TO_RGB[self.order])
-        color: NDArray[np.uint8] = (pixels >> 8).astype(np.uint8) if pixels.dtype == np.uint16 else pixels
-        return color
+        return cast("NDArray[np.uint8]", _upper_bytes(pixels) if pixels.dtype == np.uint16 else pixels)
 
     def auxiliary(self, modality: Modality, thermal_range: tuple[float, float] | None = None) -> Array:
         """Convert to what `MultiModalFrame.aux` holds for `modality`; single-channel images are returned as the view.
@@ -191,6 +192,11 @@ class DecodedImage:
 
 def _named(topic: str) -> str:
     return topic or "image"
+
+
+def _upper_bytes(pixels: Array) -> NDArray[np.uint8]:
+    parts = np.ascontiguousarray(pixels).view(np.uint8).reshape(*pixels.shape, 2)
+    return np.ascontiguousarray(parts[..., int(sys.byteorder == "little")])
 
 
 def _freeze(pixels: Array) -> Array:
@@ -279,11 +285,13 @@ def _through_cv_bridge(message: ImageMessage, topic: str) -> DecodedImage:
     return DecodedImage(_freeze(pixels), message.encoding, "rgb", topic)
 
 
-def _decode_compressed(message: Any, topic: str) -> DecodedImage:
+def _decode_compressed(message: Any, topic: str, max_bytes: int | None) -> DecodedImage:
     text = str(message.format)
     source, _, how = (part.strip() for part in text.partition(";"))
     data = np.frombuffer(message.data, np.uint8) if len(message.data) else np.empty(0, np.uint8)
     try:
+        if max_bytes is not None:
+            check_memory(data, text, max_bytes)
         if "compressedDepth" in text:
             pixels = inflate_depth(data, source, how)
             return DecodedImage(_freeze(pixels), "32FC1" if pixels.dtype == np.float32 else "16UC1", "raw", topic)
@@ -302,17 +310,31 @@ def _decode_compressed(message: Any, topic: str) -> DecodedImage:
     return DecodedImage(_freeze(pixels), name, order, topic)
 
 
-def decode(message: Any, topic: str = "") -> DecodedImage:
+def bytes_to_decode(message: Any) -> int:
+    """Return the memory that the pixels of a message take at most while they are decoded and converted."""
+    if hasattr(message, "format"):
+        data = np.frombuffer(message.data, np.uint8) if len(message.data) else np.empty(0, np.uint8)
+        return inflating_bytes(data, str(message.format))
+    # These are viewed where they are; of others, one byte of grey becomes three.
+    return 0 if message.encoding in ("rgb8", "16UC1", "mono16", "32FC1") else 3 * len(message.data)
+
+
+def decode(message: Any, topic: str = "", max_bytes: int | None = None) -> DecodedImage:
     """View a sensor_msgs/Image, or decompress a CompressedImage (jpeg, png, webp, tiff, compressedDepth png or RVL).
 
     The view is read-only and keeps the message's memory alive.
+
+    Args:
+        message: Its fields alone are read.
+        topic: For errors.
+        max_bytes: What it may take while it is decompressed; None for the limit on its pixels alone.
 
     Raises:
         CodecError: the encoding is unknown, sizes contradict each other, or data does not decompress; the error names
             `topic`.
     """
     if hasattr(message, "format"):
-        return _decode_compressed(message, topic)
+        return _decode_compressed(message, topic, max_bytes)
     if message.encoding in _PLANAR:
         return DecodedImage(_freeze(_planar_color(message, topic)), message.encoding, "rgb", topic)
     layout = _LAYOUTS.get(message.encoding)

@@ -28,7 +28,7 @@ def stated_size(data: bytes) -> tuple[int, int]:
         CompressedImageError: it is none of them, or not complete.
     """
     if data.startswith(_PNG):
-        if len(data) < 24 or b"IEND" not in data[-_TAIL_BYTES:]:
+        if len(data) < 33 or b"IEND" not in data[-_TAIL_BYTES:]:
             raise CompressedImageError(f"truncated png: {len(data)} bytes without an end marker")
         width, height = struct.unpack(">II", data[16:24])
         return width, height
@@ -43,6 +43,16 @@ def stated_size(data: bytes) -> tuple[int, int]:
     raise CompressedImageError(
         f"neither jpeg nor png, webp or tiff: the data ({len(data)} bytes) begins with {data[:8].hex()!r}"
     )
+
+
+def pixel_bytes(data: bytes) -> tuple[int, int]:
+    """Return the bytes of a decompressed pixel and of one of its channels, at most; `data` as of `stated_size`."""
+    if data.startswith(_PNG):
+        item = 2 if data[24] > 8 else 1
+        return item * {0: 1, 2: 3}.get(data[25], 4), item
+    if data[:4] in _TIFF_ORDERS:
+        return 8, 2
+    return (3, 1) if data.startswith(_JPEG) else (4, 1)
 
 
 def _jpeg(data: bytes) -> tuple[int, int]:

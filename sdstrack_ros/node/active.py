@@ -15,6 +15,7 @@ from sdstrack_ros.node.detections import FrameOutput
 from sdstrack_ros.node.health import Latency
 from sdstrack_ros.node.image_topics import ImageTopics
 from sdstrack_ros.node.target_topics import TargetTopics
+from sdstrack_ros.sync.frame_builder import MB, memory_bytes
 from sdstrack_ros.tracking.overload import FrameCost, OutputPlan, OverloadPolicy
 from sdstrack_ros.tracking.results import FrameResult, Served, changed_states
 from sdstrack_ros.tracking.session import Session
@@ -71,7 +72,7 @@ class Active:
         self._paused = False
         self._answered_sequence = -1  # of the newest frame that was answered
         self._init_box_stamp_ns: int | None = None  # of the frame on which the parameter's box was first used
-        self._history = History(settings().history_frames)
+        self._history = History(settings().history_frames, memory_bytes(settings()))
         self._policy = OverloadPolicy()
         self.session = Session(configured.warm.tracker.multi, self._history, settings)
         self.worker: LatestFrameWorker[SourceFrame, TargetRequest] = LatestFrameWorker(
@@ -120,6 +121,12 @@ class Active:
         """Names of the outputs that overload leaves out."""
         return self._policy.plan.shed if self._settings().shed_outputs else ()
 
+    @property
+    def memory(self) -> dict[str, str]:
+        """What waits, and how many frames gave way to newer ones, as key-value pairs of a status message."""
+        waiting = self.images.waiting_bytes + self._history.nbytes
+        return {"memory.waiting_mb": f"{waiting / MB:.1f}", "memory.evicted": str(self._history.evicted)}
+
     def submit(self, request: TargetRequest) -> None:
         """Hand a request to the worker."""
         evicted = self.worker.submit(request, newest_only=isinstance(request, CandidatesRequest))
@@ -142,6 +149,7 @@ class Active:
     def _on_source(self, source: SourceFrame) -> None:
         self._health.count("frames")
         self._policy.arrived(source.released)
+        self._history.elsewhere_bytes = self.images.waiting_bytes
         self._history.append(source)
         if self._paused:
             self._health.count("paused")

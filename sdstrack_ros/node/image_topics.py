@@ -18,7 +18,15 @@ from sdstrack_ros.node.faults import guarded
 from sdstrack_ros.node.qos import sensor_qos, subscribe
 from sdstrack_ros.node.silence import CAMERA_INFO, SilenceWatch, Stream
 from sdstrack_ros.sync.filters import synchronize
-from sdstrack_ros.sync.frame_builder import FrameBuilder, Rejection, aux_homography, sync_config, thermal_range
+from sdstrack_ros.sync.frame_builder import (
+    IMAGE_SHARE,
+    FrameBuilder,
+    Rejection,
+    aux_homography,
+    memory_bytes,
+    sync_config,
+    thermal_range,
+)
 from sdstrack_ros.sync.message_filters_compat import SimpleFilter
 from sdstrack_ros.sync.pair_watch import PairWatch
 from sdstrack_ros.sync.stamp_guard import StampGuard
@@ -131,6 +139,11 @@ class ImageTopics:
         return {
             name: value for name, value in dataclasses.asdict(self._sync.counters).items() if isinstance(value, int)
         }
+
+    @property
+    def waiting_bytes(self) -> int:
+        """Bytes of the messages that wait for their partners."""
+        return self._sync.nbytes
 
     def _unsubscribe(self) -> None:
         for subscription in reversed(self._subscriptions):
@@ -246,6 +259,7 @@ class ImageTopics:
             depth_unit_m=settings.depth_unit_m,
             thermal_range=thermal_range(settings),
             watch=self.watch,
+            max_image_bytes=memory_bytes(settings) // IMAGE_SHARE,
         )
 
 

@@ -221,6 +221,7 @@ class TrackerNode(LifecycleNode):  # type: ignore[misc]  # rclpy brings no types
         if active is None:
             return situation, facts
         facts.update({f"sync.{name}": str(number) for name, number in active.images.counters.items()})
+        facts.update(active.memory)
         silence = active.images.silence
         silences, unanswered = silence.silences(now), silence.unanswered(now)
         remarks = silence.remarks

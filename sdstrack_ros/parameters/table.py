@@ -214,6 +214,15 @@ class Settings:
     history_frames: int = row(
         30, "Target", "Number of past frames kept for boxes that refer to one of them.", unit="frames", low=1, high=300
     )
+    memory_mb: int = row(
+        512,
+        "Input",
+        "Memory for images that wait: to be paired, decoded, or for boxes that refer to the past. The oldest give way;"
+        " an image that takes more than half of it while it is decompressed is refused.",
+        unit="MB",
+        low=16,
+        high=1000000,
+    )
     catch_up_frames: int = row(
         8,
         "Target",

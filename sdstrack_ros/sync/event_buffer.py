@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sdstrack_ros.messages.event_window import EventWindow
+from sdstrack_ros.messages.event_window import EVENT_BYTES, MAX_EVENTS, EventWindow
 from sdstrack_ros.messages.stamps import NS_PER_S
 from sdstrack_ros.sync.types import Arrival, Sample
 
@@ -26,7 +26,7 @@ class EventBuffer:
     def __init__(self, config: SyncConfig, counters: SyncCounters, window: EventWindow | None = None) -> None:
         self.config = config
         self.counters = counters
-        self.window = window or EventWindow()
+        self.window = window or EventWindow(min(MAX_EVENTS, max(1, config.max_bytes // 2 // EVENT_BYTES)))
         self._newest_stamp_ns: int | None = None
         self._arrival_ns = 0
 
@@ -42,6 +42,11 @@ class EventBuffer:
         newest_ns = self._newest_stamp_ns
         self._newest_stamp_ns = sample.stamp_ns if newest_ns is None else max(sample.stamp_ns, newest_ns)
         self._arrival_ns = sample.arrival_ns
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the events that wait."""
+        return len(self.window) * EVENT_BYTES
 
     def went_back_ns(self, stamp_ns: int) -> int:
         """Return by how much `stamp_ns` lies before the newest packet's stamp; 0 when it does not."""

@@ -63,6 +63,11 @@ class TolerantFilter(SimpleFilter):  # type: ignore[misc]  # message_filters car
         """The latest time for the next `poll`, on the steady clock; None when nothing waits."""
         return self.synchronizer.next_deadline_ns
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of everything that waits."""
+        return self.synchronizer.nbytes
+
     def configure(self, config: SyncConfig) -> None:
         """Change the settings while running."""
         self.synchronizer.configure(config)
@@ -137,6 +142,11 @@ class StockFilter(SimpleFilter):  # type: ignore[misc]  # message_filters carrie
         self._stock.registerCallback(self._pair)
         color.registerCallback(self._release)
         aux.registerCallback(self._release)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of everything that waits: up to `STOCK_QUEUE` messages of either stream, whatever their size."""
+        return sum(len(getattr(message, "data", ())) for queue in self._stock.queues for message in queue.values())
 
     @property
     def next_deadline_ns(self) -> None:

@@ -24,6 +24,10 @@ class AuxBuffer(Protocol):
     def went_back_ns(self, stamp_ns: int) -> int:
         """Return by how much `stamp_ns` lies before the newest stamp; 0 when it does not."""
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of everything that waits."""
+
     def settled(self, stamp_ns: int) -> bool:
         """Return whether no message that is still to come could be a better partner of this colour frame."""
 
@@ -53,7 +57,7 @@ class AuxBuffer(Protocol):
 
 
 class FrameBuffer:
-    """Images of the auxiliary camera, ordered by stamp, at most `config.max_pending`."""
+    """Images of the auxiliary camera, ordered by stamp, as many as `config` allows to wait."""
 
     def __init__(self, config: SyncConfig, counters: SyncCounters) -> None:
         self.config = config
@@ -78,9 +82,14 @@ class FrameBuffer:
             if self._newest_ns is not None:
                 self._periods_ns.append(sample.stamp_ns - self._newest_ns)
             self._newest_ns = sample.stamp_ns
-        while len(self._waiting) > self.config.max_pending:
+        while len(self._waiting) > 1 and self._are_too_many():
             self._keep_for_hold(self._waiting.pop(0))
             self.counters.aux_overflow += 1
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all images, with the one that may be held."""
+        return sum(sample.nbytes for sample in self._waiting) + (self._last.nbytes if self._last is not None else 0)
 
     def went_back_ns(self, stamp_ns: int) -> int:
         """Return by how much `stamp_ns` lies before the newest stamp; 0 when it does not."""
@@ -141,6 +150,10 @@ class FrameBuffer:
         self._periods_ns.clear()
         self._last = None
         self._newest_ns = None
+
+    def _are_too_many(self) -> bool:
+        waiting = sum(sample.nbytes for sample in self._waiting)
+        return len(self._waiting) > self.config.max_pending or waiting > self.config.max_bytes // 2
 
     def _nearest(self, stamp_ns: int) -> Sample | None:
         at = bisect_left(self._waiting, stamp_ns, key=_stamp)

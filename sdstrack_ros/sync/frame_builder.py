@@ -11,7 +11,7 @@ from ckd_core.errors import TrackingError
 from ckd_core.frame import Modality, MultiModalFrame
 from ckd_core.modality import Events, events_to_image
 from sdstrack_ros.messages.event_window import EventSlice
-from sdstrack_ros.messages.image_codec import decode
+from sdstrack_ros.messages.image_codec import bytes_to_decode, decode
 from sdstrack_ros.messages.stamps import NS_PER_S
 from sdstrack_ros.sync.event_buffer import EventBuffer
 from sdstrack_ros.sync.frame_buffer import FrameBuffer
@@ -26,6 +26,10 @@ if TYPE_CHECKING:
     from sdstrack_ros.sync.types import SyncedSet
 
 MILLIMETRE_M = 0.001
+MB = 1_000_000
+# Shares of memory_mb: what the synchronizer may hold, and what one image may take while it is decompressed.
+SYNC_SHARE = 4
+IMAGE_SHARE = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +55,17 @@ def make_synchronizer(config: SyncConfig, packets: bool) -> Synchronizer:
 
 def sync_config(settings: Settings) -> SyncConfig:
     """Return how the settings pair the streams."""
-    return SyncConfig(settings.max_skew_s, settings.max_wait_s, settings.aux_hold_s)
+    return SyncConfig(
+        settings.max_skew_s,
+        settings.max_wait_s,
+        settings.aux_hold_s,
+        max_bytes=memory_bytes(settings) // SYNC_SHARE,
+    )
+
+
+def memory_bytes(settings: Settings) -> int:
+    """Return the memory in bytes that everything that waits may take."""
+    return int(settings.memory_mb) * MB
 
 
 def aux_homography(settings: Settings) -> NDArray[np.float64] | None:
@@ -60,14 +74,14 @@ def aux_homography(settings: Settings) -> NDArray[np.float64] | None:
     return None if np.array_equal(matrix, np.eye(3)) else matrix
 
 
-def color_image(payload: Any, topic: str) -> NDArray[np.uint8]:
-    """Return the [H, W, 3] uint8 RGB pixels of an image message.
+def color_image(payload: Any, topic: str, max_bytes: int | None = None) -> NDArray[np.uint8]:
+    """Return the [H, W, 3] uint8 RGB pixels of an image message; `max_bytes` as of `decode`.
 
     Raises:
         CodecError: the message is not a colour image; names `topic`.
 
     """
-    return decode(payload, topic).color()
+    return decode(payload, topic, max_bytes).color()
 
 
 def thermal_range(settings: Settings) -> tuple[float, float] | None:
@@ -77,7 +91,11 @@ def thermal_range(settings: Settings) -> tuple[float, float] | None:
 
 
 def auxiliary_image(
-    payload: Any, modality: Modality, topic: str, limits: tuple[float, float] | None = None
+    payload: Any,
+    modality: Modality,
+    topic: str,
+    limits: tuple[float, float] | None = None,
+    max_bytes: int | None = None,
 ) -> NDArray[Any]:
     """Return the raw auxiliary image of an image message or of events, as `MultiModalFrame.aux` defines it.
 
@@ -86,6 +104,7 @@ def auxiliary_image(
         modality: of the image.
         topic: for errors.
         limits: see `thermal_range`.
+        max_bytes: see `decode`.
 
     Raises:
         CodecError: the message is not an image of this modality; names `topic`.
@@ -95,7 +114,7 @@ def auxiliary_image(
         # The image depends only on the order of the events, which the slice already has, not on their times.
         events = Events(payload.x, payload.y, payload.t_ns.astype(np.float64) / NS_PER_S, payload.p)
         return events_to_image(events, (payload.height, payload.width))
-    return decode(payload, topic).auxiliary(modality, limits)
+    return decode(payload, topic, max_bytes).auxiliary(modality, limits)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -112,6 +131,8 @@ class FrameBuilder:
             so that no later stage has to know the unit.
         thermal_range: values for black and white; see `thermal_levels`.
         watch: compares the images of a pair; None for nobody.
+        max_image_bytes: what an image may take while it is decompressed; larger ones are refused unread. None for the
+            codec's own limit.
 
     """
 
@@ -123,6 +144,16 @@ class FrameBuilder:
     depth_unit_m: float = MILLIMETRE_M
     thermal_range: tuple[float, float] | None = None
     watch: PairWatch | None = None
+    max_image_bytes: int | None = None
+
+    def bytes_to_decode(self, synced: SyncedSet) -> int:
+        """Return the memory that `build` takes at most beside the messages; images that it refuses unread take none."""
+        needed = 0
+        for sample in (synced.color, synced.aux):
+            if sample is not None and not isinstance(sample.payload, EventSlice):
+                size = bytes_to_decode(sample.payload)
+                needed += size if self.max_image_bytes is None or size <= self.max_image_bytes else 0
+        return needed
 
     def build(self, synced: SyncedSet) -> tuple[MultiModalFrame | None, tuple[Rejection, ...]]:
         """Decode a set; never raises TrackingError.
@@ -135,7 +166,7 @@ class FrameBuilder:
         rgb: NDArray[Any] | None = None
         aux: NDArray[Any] | None = None
         try:
-            rgb = None if synced.color is None else color_image(synced.color.payload, self.rgb_topic)
+            rgb = None if synced.color is None else self._color(synced.color.payload)
         except TrackingError as error:
             rejections.append(Rejection("rgb", self.rgb_topic, str(error)))
         try:
@@ -157,8 +188,13 @@ class FrameBuilder:
         )
         return frame, tuple(rejections)
 
+    def _color(self, payload: Any) -> NDArray[np.uint8]:
+        return color_image(payload, self.rgb_topic, self.max_image_bytes)
+
     def _aux(self, payload: Any) -> NDArray[Any]:
-        image = auxiliary_image(payload, self.modality, self.aux_topic, self.thermal_range)
+        image = auxiliary_image(
+            payload, self.modality, self.aux_topic, self.thermal_range, self.max_image_bytes
+        )
         counts = self.modality is Modality.DEPTH and np.issubdtype(image.dtype, np.integer)
         if counts and self.depth_unit_m != MILLIMETRE_M:
             return image.astype(np.float32) * np.float32(self.depth_unit_m)

@@ -143,6 +143,15 @@ class Synchronizer:
         dead_ns = self._color_alive_ns + self.config.ns("color_dead_s") + 1
         return max(dead_ns, waiting.arrival_ns + self.config.ns("max_wait_s"))
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of everything that waits."""
+        return self._color_nbytes + self._aux.nbytes
+
+    @property
+    def _color_nbytes(self) -> int:
+        return sum(sample.nbytes for sample in self._pending)
+
     def _advance(self, now_ns: int) -> int:
         """Note the time; when the steady clock goes back, everything that waits begins to wait anew."""
         if self._now_ns is not None and now_ns < self._now_ns:
@@ -194,6 +203,8 @@ class Synchronizer:
     def _must_release(self, now_ns: int) -> bool:
         """Whether to release the first waiting colour frame: it is settled, or one of them has waited long enough."""
         if len(self._pending) > self.config.max_pending or self._aux_is_dead(now_ns):
+            return True
+        if len(self._pending) > 1 and self._color_nbytes > self.config.max_bytes // 2:
             return True
         oldest_ns = min(sample.arrival_ns for sample in self._pending)
         return now_ns - oldest_ns >= self.config.ns("max_wait_s") or self._aux.settled(self._pending[0].stamp_ns)

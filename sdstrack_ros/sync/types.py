@@ -33,9 +33,10 @@ class SyncConfig:
             see `aux_dead_s`.
         jump_back_s: a colour stamp this far before the newest one is a jump of the clock; less is a late frame.
         max_pending: largest number of frames of either stream that wait.
+        max_bytes: largest size of all that wait; half of it for either stream, but always one frame of each.
 
     Raises:
-        SyncError: a time that is negative or not finite, or a max_pending below 1.
+        SyncError: a time that is negative or not finite, or a max_pending or max_bytes below 1.
 
     """
 
@@ -46,14 +47,16 @@ class SyncConfig:
     aux_timeout_s: float = 0.5
     jump_back_s: float = 0.2
     max_pending: int = 32
+    max_bytes: int = 128_000_000
 
     def __post_init__(self) -> None:
         for name in ("max_skew_s", "max_wait_s", "aux_hold_s", "color_timeout_s", "aux_timeout_s", "jump_back_s"):
             value = getattr(self, name)
             if not 0 <= value < 1e9:
                 raise SyncError(f"{name} = {value}; expected a finite number of seconds that is not negative")
-        if self.max_pending < 1:
-            raise SyncError(f"max_pending = {self.max_pending}; expected at least 1")
+        for name in ("max_pending", "max_bytes"):
+            if getattr(self, name) < 1:
+                raise SyncError(f"{name} = {getattr(self, name)}; expected at least 1")
 
     @property
     def color_dead_s(self) -> float:
@@ -87,6 +90,12 @@ class Sample(Arrival):
     """One message, untouched, with its times."""
 
     payload: Stamped
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the message's pixels or of its events."""
+        data = getattr(self.payload, "data", None)
+        return int(getattr(self.payload, "nbytes", 0)) if data is None else len(data)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

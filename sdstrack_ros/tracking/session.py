@@ -381,11 +381,13 @@ class Session:
             endings = self._targets.update(images)
         except TrackingError as error:
             self._refusals += 1
+            self._history.discard(source)
             raise _FrameRefusedError(str(error)) from error
         self._refusals = 0
         return FrameResult(source, images, self.targets, decoded - begin, self._clock() - decoded, endings)
 
     def _images(self, source: SourceFrame) -> MultiModalFrame:
+        self._history.make_room(source.bytes_to_decode, source)
         try:
             images = source.images()
         except FrameError as error:

@@ -26,6 +26,7 @@ class SourceFrame:
         frame_id: that message's frame.
         arrived: when the first of its messages came, in seconds of a steady clock.
         released: when the synchronizer released it, on the same clock.
+        nbytes: of its messages, or of the images once they are decoded.
 
     """
 
@@ -55,37 +56,105 @@ class SourceFrame:
         self._builder = builder
         self._synced: SyncedSet | None = synced
         self._decoded: MultiModalFrame | None = None
+        self._gone = False
+        self.nbytes = sum(sample.nbytes for sample in (synced.color, synced.aux) if sample is not None)
 
     def images(self) -> MultiModalFrame:
         """Return the decoded frame; only for the tracking thread.
 
         Raises:
-            FrameError: none of its images can be used.
+            FrameError: none of its images can be used, or they had to make room for newer ones.
 
         """
-        if self._decoded is None:
-            assert self._synced is not None  # noqa: S101  # released only in exchange for the decoded frame
-            frame, rejections = self._builder.build(self._synced)
-            for rejection in rejections:
-                self._on_rejection(rejection)
-            if frame is None:
-                raise FrameError(f"the frame of stamp {self.stamp_ns / NS_PER_S:.3f} has no usable image")
+        decoded, synced = self._decoded, self._synced
+        if decoded is not None:
+            return decoded
+        if synced is None:
+            raise FrameError(
+                f"the images of stamp {self.stamp_ns / NS_PER_S:.3f} had to make room for newer ones (memory_mb)"
+            )
+        frame, rejections = self._builder.build(synced)
+        for rejection in rejections:
+            self._on_rejection(rejection)
+        if frame is None:
+            raise FrameError(f"the frame of stamp {self.stamp_ns / NS_PER_S:.3f} has no usable image")
+        if not self._gone:
             self._decoded = frame
-            self._synced = None  # it holds the messages; those of an event storm are twenty times the size of the image
-        return self._decoded
+            self.nbytes = sum(image.nbytes for image in (frame.rgb, frame.aux) if image is not None)
+        self._synced = None  # it holds the messages; those of an event storm are twenty times the size of the image
+        return frame
+
+    @property
+    def bytes_to_decode(self) -> int:
+        """Memory that `images` takes at most while it decodes; 0 once that is done."""
+        synced = self._synced
+        return 0 if synced is None else self._builder.bytes_to_decode(synced)
+
+    def let_go(self) -> None:
+        """Give up messages and images, even where the frame itself is still referred to."""
+        self._gone = True
+        self._synced = self._decoded = None
+        self.nbytes = 0
 
 
 class History:
-    """The last frames, oldest first; the executor's thread writes, the tracking thread reads."""
+    """The last frames, oldest first; the executor's thread writes, the tracking thread reads.
 
-    def __init__(self, length: int) -> None:
+    The memory of messages and images is bounded: the oldest frames give way, never the newest.
+
+    Attributes:
+        max_bytes: of everything that waits.
+        elsewhere_bytes: what of that waits before the history, in the synchronizer.
+        evicted: number of frames that gave way.
+
+    """
+
+    def __init__(self, length: int, max_bytes: int = 512_000_000) -> None:
+        self.max_bytes = max_bytes
+        self.elsewhere_bytes = 0
+        self.evicted = 0
         self._frames: deque[SourceFrame] = deque(maxlen=length)
         self._lock = threading.Lock()
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all messages and images."""
+        with self._lock:
+            return sum(frame.nbytes for frame in self._frames)
+
     def append(self, frame: SourceFrame) -> None:
-        """Add the newest frame; when the history is full, the oldest one goes."""
+        """Add the newest frame; when the history is full, the oldest ones go."""
         with self._lock:
             self._frames.append(frame)
+            self._evict(0, frame)
+
+    def make_room(self, needed_bytes: int, keep: SourceFrame) -> None:
+        """Let the oldest frames give way to what is about to be decoded.
+
+        Args:
+            needed_bytes: for that.
+            keep: the frame that it belongs to.
+
+        """
+        with self._lock:
+            self._evict(needed_bytes, keep)
+
+    def discard(self, frame: SourceFrame) -> None:
+        """Forget a frame that cannot be used, its images with it."""
+        with self._lock:
+            if frame in self._frames:
+                self._frames.remove(frame)
+
+    def _evict(self, needed_bytes: int, keep: SourceFrame) -> None:
+        excess = sum(frame.nbytes for frame in self._frames) + needed_bytes + self.elsewhere_bytes - self.max_bytes
+        for frame in tuple(self._frames):
+            if excess <= 0:
+                return
+            if frame is not keep and frame is not self._frames[-1]:
+                excess -= frame.nbytes
+                self._frames.remove(frame)
+                frame.let_go()
+                self.evicted += 1
 
     def clear(self) -> None:
         """Forget everything."""

@@ -2,6 +2,9 @@ from __future__ import annotations
 
 import contextlib
 import struct
+import subprocess
+import sys
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -139,3 +142,52 @@ def test_sizes_that_a_tiff_or_webp_claims_are_not_believed() -> None:
     webp = b"RIFF\x1e\0\0\0WEBPVP8X\x0a\0\0\0" + bytes(4) + b"\xff" * 6 + bytes(8)
     with pytest.raises(CodecError, match="image of 16777216 x 16777216 pixels"):
         decode(compressed("webp", webp), "cam")
+
+
+PEAK = """
+import resource, sys
+import numpy as np
+from types import SimpleNamespace
+from sdstrack_ros.messages.image_codec import bytes_to_decode, decode
+message = SimpleNamespace(format=sys.argv[1], data=open(sys.argv[2], "rb").read())
+decode(SimpleNamespace(format=sys.argv[1], data=open(sys.argv[3], "rb").read())).color()  # what the libraries need
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+decode(message).color()
+print(bytes_to_decode(message), 1024 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before))
+"""
+
+
+@pytest.mark.parametrize(
+    ("suffix", "pixels"),
+    [
+        (".png", np.zeros((4000, 4000), np.uint8)),
+        (".png", np.zeros((4000, 4000, 3), np.uint8)),
+        (".png", np.zeros((4000, 4000, 4), np.uint16)),
+        (".jpg", np.zeros((4000, 4000, 3), np.uint8)),
+        (".webp", np.zeros((4000, 4000, 3), np.uint8)),
+        (".tiff", np.zeros((4000, 4000, 3), np.uint16)),
+    ],
+    ids=["grey", "rgb", "rgba16", "jpeg", "webp", "tiff"],
+)
+def test_the_memory_that_an_image_takes_is_known_before_it_is_decompressed(
+    tmp_path: Path, suffix: str, pixels: np.ndarray
+) -> None:
+    for name, image in (("large", pixels), ("small", pixels[:8, :8])):
+        (tmp_path / name).write_bytes(cv2.imencode(suffix, image)[1].tobytes())
+    words = [sys.executable, "-c", PEAK, "rgb8; compressed bgr8", str(tmp_path / "large"), str(tmp_path / "small")]
+    expected, measured = map(int, subprocess.run(words, capture_output=True, text=True, check=True).stdout.split())
+    assert pixels[..., :1].size <= expected
+    # Libraries have buffers of their own: some rows, and for webp the image in its own color space.
+    assert measured <= 1.35 * expected + 8_000_000
+
+
+@pytest.mark.parametrize(
+    "form", ["rgb8; png compressed bgr8", "16UC1; compressedDepth png", "16UC1; compressedDepth rvl"]
+)
+def test_an_image_that_would_take_more_memory_than_allowed_is_refused_unread(form: str) -> None:
+    png = cv2.imencode(".png", np.zeros((3000, 3000), np.uint16))[1].tobytes()
+    message = compressed(form, bytes(12) + png if "Depth" in form else png)
+    if "rvl" not in form:
+        assert decode(message, "cam", 100_000_000).pixels.shape == (3000, 3000)
+    with pytest.raises(CodecError, match=r"cam: an image of \d+ bytes that takes \d+ MB .* expected at most 1 MB"):
+        decode(message, "cam", 1_000_000)

@@ -284,3 +284,30 @@ def test_memory_is_bounded_and_accounts_balance_for_any_input(data: list[tuple[s
     for epoch, sets in itertools.groupby(released, key=lambda s: s.epoch):
         stamps = [s.stamp_ns for s in sets]
         assert stamps == sorted(set(stamps)), f"order within epoch {epoch}"
+
+
+class Pixels:
+    """The one field of an image message that the synchronizer's memory depends on."""
+
+    def __init__(self, size: int) -> None:
+        self.data = bytes(size)
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(["color", "aux"]), st.integers(0, 60), st.integers(0, 400)), min_size=1, max_size=120
+    ),
+    st.sampled_from([200, 1000, 4000]),
+)
+def test_what_waits_is_bounded_in_bytes_but_for_one_image_of_either_stream(
+    data: list[tuple[str, int, int]], max_bytes: int
+) -> None:
+    sync = Synchronizer(replace(CONFIG, max_wait_s=1e3, max_bytes=max_bytes))
+    newest, released = 0, []
+    for kind, step_ms, size in data:
+        newest += step_ms
+        add = sync.add_color if kind == "color" else sync.add_aux
+        released += add(newest * MS, newest * MS, Pixels(size))
+        assert sync.nbytes <= max_bytes + 2 * 400 + 400, "half for each, one image more of each, and the last one used"
+    check_accounts(sync, released + sync.poll(10**15))
