@@ -32,9 +32,12 @@ def command(
     Example: sdstrack benchmark --dataset folder --root sequences/ --out runs/s128
     """
     from ckd_core.evaluation.benchmark import open_plan, print_progress, run_and_report, run_table
+    from ckd_core.evaluation.running.manifest import require_folder
+    from ckd_core.locks import folder_lock
 
     plan = open_plan(options, typer.echo)
-    with print_progress() as progress:
+    require_folder(plan.out)
+    with folder_lock(plan.out, "sdstrack benchmark"), print_progress() as progress:
         if table is None:
             written = run_and_report(plan, report, progress)
         else:

@@ -23,6 +23,7 @@ def command(
 
     from ckd_core.data.real.features import FeatureSource, cached, write_cache
     from ckd_core.models.stem_network import StemNetwork
+    from ckd_core.locks import new_folder_lock
     from ckd_core.settings import read_settings
     from ckd_core.training.build import build_network
     from ckd_core.training.config import TrainSettings
@@ -36,8 +37,9 @@ def command(
     for source in settings.data.train:
         if not isinstance(source, FeatureSource):
             continue
-        if cached(source):
-            typer.echo(f"{source.cache} is there already")
-            continue
-        manifest = write_cache(source, network.config, network.stem, typer.echo)
+        with new_folder_lock(source.cache, "sdstrack cache"):
+            if cached(source):
+                typer.echo(f"{source.cache} is there already")
+                continue
+            manifest = write_cache(source, network.config, network.stem, typer.echo)
         typer.echo(f"{source.cache}: {manifest['pairs']} pairs")

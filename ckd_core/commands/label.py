@@ -23,16 +23,18 @@ def command(
     """
     from ckd_core.data.real.features import FeatureSource
     from ckd_core.data.real.label import label_material
+    from ckd_core.locks import folder_lock
     from ckd_core.settings import read_settings
     from ckd_core.training.config import TrainSettings
 
     settings = read_settings(config, TrainSettings, changes or [])
     sources = [source for source in settings.data.train if isinstance(source, FeatureSource)]
     for source in sources:
-        if source.tracks.exists() and not again:
-            typer.echo(f"{source.tracks} is there already; --again makes it anew")
-            continue
-        clips = label_material(source, teacher, typer.echo, sheet)
+        with folder_lock(source.tracks.parent, "sdstrack label"):
+            if source.tracks.exists() and not again:
+                typer.echo(f"{source.tracks} is there already; --again makes it anew")
+                continue
+            clips = label_material(source, teacher, typer.echo, sheet)
         typer.echo(f"{source.tracks}: {sum(map(len, clips.values()))} tracks in {len(clips)} clips")
     if not sources:
         raise typer.BadParameter(f"{config} has no source of kind features under data.train")

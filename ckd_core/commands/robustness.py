@@ -33,10 +33,13 @@ def command(
     """
     from ckd_core.evaluation.benchmark import open_plan, print_progress, run_policies, run_robustness
     from ckd_core.evaluation.running.conditions import PROTOCOL
+    from ckd_core.evaluation.running.manifest import require_folder
+    from ckd_core.locks import folder_lock
 
     plan = open_plan(options, typer.echo)
+    require_folder(plan.out)
     wanted = conditions.split(",") if conditions else PROTOCOL
-    with print_progress() as progress:
+    with folder_lock(plan.out, "sdstrack robustness"), print_progress() as progress:
         if policies is None:
             written = run_robustness(plan, wanted, progress)
         else:

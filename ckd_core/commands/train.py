@@ -22,10 +22,12 @@ def command(
 ) -> None:
     """Train a tracker. Under torchrun: torchrun --nproc-per-node N -m ckd_core.cli train CONFIG."""
     import logging
+    from contextlib import ExitStack
 
     from rich.console import Console
     from rich.table import Table
 
+    from ckd_core.locks import folder_lock
     from ckd_core.settings import read_settings
     from ckd_core.training.build import build_trainer, rehearse
     from ckd_core.training.config import TrainSettings
@@ -35,7 +37,8 @@ def command(
     console = Console()
     settings = read_settings(config, TrainSettings, changes or [])
     trainer = build_trainer(settings)
-    try:
+    with ExitStack() as stack:
+        stack.callback(trainer.leave)
         if dry_run:
             table = Table("what", "plan", title=f"Plan of {config}")
             for name, value in rehearse(trainer).items():
@@ -43,13 +46,13 @@ def command(
             if trainer.processes.is_main:
                 console.print(table)
             return
+        if trainer.processes.is_main:
+            stack.enter_context(folder_lock(settings.run.out, "sdstrack train"))
         if trainer.last.exists():
             if not resume:
                 raise RunStateError(f"{trainer.last} exists already; go on with --resume, or choose another run.out")
             trainer.resume()
         summary = trainer.run()
-    finally:
-        trainer.leave()
     if trainer.processes.is_main:
         best = "" if summary.best is None else f", best {settings.run.best_metric} {summary.best:.4f}"
         console.print(

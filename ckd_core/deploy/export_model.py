@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from ckd_core.data.footage import folder_footage, synthetic_footage
 from ckd_core.deploy.network_inputs import calibration_items, median_agreement, network_inputs
+from ckd_core.locks import new_folder_lock
 from ckd_core.models.checkpoint import default_weights, load_model
 from ckd_core.tracking.engines import EngineSpec, EngineUnavailableError, device_family, parse_engine
 from ckd_core.tracking.engines.build import tracking_metadata
@@ -78,6 +79,7 @@ def export_model(
         EngineError: There is no such engine or device, or a package is missing.
         WeightsFileError: The weights cannot be used.
         SequenceError: A sequence cannot be used.
+        LockError: Another process writes there.
     """
     kind, precision = parse_engine(engine)
     if precision == "int8" and not sequences:
@@ -89,10 +91,25 @@ def export_model(
         raise ExportError(f"crops is {crops}; expected at least 1")
     if out.exists():
         raise ExportError(f"{out} exists; give a new folder")
+    with new_folder_lock(out, "sdstrack export"):
+        return _export_model(out, model, weights, f"{kind}/{precision}", family, device, batches, sequences, crops)
+
+
+def _export_model(
+    out: Path,
+    model: str,
+    weights: Path | None,
+    engine: str,
+    family: str,
+    device: str,
+    batches: Sequence[int],
+    sequences: Sequence[Path],
+    crops: int,
+) -> ExportReport:
     network, source = load_model(weights or default_weights(model), model=model)
     thresholds, published = tracking_metadata(source.tracking)
     metadata = ExportMetadata(
-        engine=f"{kind}/{precision}",
+        engine=engine,
         device=family,
         spec=EngineSpec.of(network.name, network.config),
         batches=tuple(sorted({1, *batches})),
@@ -104,7 +121,7 @@ def export_model(
     )
     inputs = _inputs(metadata, sequences, crops)
     reference = TorchEngine(copy.deepcopy(network), "fp32", "cpu")
-    items = calibration_items(reference, inputs) if precision == "int8" else []
+    items = calibration_items(reference, inputs) if engine.endswith("/int8") else []
     metadata = write_export(out, network, metadata, items)
     compared = inputs[:: max(1, len(inputs) // COMPARED_INPUTS)]
     try:

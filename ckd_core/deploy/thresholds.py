@@ -7,6 +7,7 @@ trust the same boxes look at the same windows: predictions are cached, and the n
 from __future__ import annotations
 
 import time
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ from ckd_core.boxes import iou_xywh
 from ckd_core.data.footage import folder_footage, synthetic_footage
 from ckd_core.errors import TrackingError
 from ckd_core.frame import Modality
+from ckd_core.locks import folder_lock
 from ckd_core.models.checkpoint import default_weights, load_model, load_tensors, save_tensors
 from ckd_core.tracking.confidence import Thresholds
 from ckd_core.tracking.config import TrackerConfig
@@ -254,10 +256,23 @@ def calibrate(
         CalibrationError: There is no footage in which the target is absent for a while.
         WeightsFileError: The weights cannot be read or written.
         SequenceError: A sequence cannot be used.
+        LockError: Another process writes into the file's folder.
     """
     if scenes < 0:
         raise CalibrationError(f"scenes is {scenes}; expected 0 or more synthetic clips per modality")
     path = weights or default_weights(model)
+    with folder_lock((out or path).parent, "sdstrack calibrate") if write else nullcontext():
+        return _calibrate(model, path, sequences, scenes, out or path if write else None, progress)
+
+
+def _calibrate(
+    model: str,
+    path: Path,
+    sequences: Sequence[Path],
+    scenes: int,
+    out: Path | None,
+    progress: Callable[[int, int], object],
+) -> CalibrationReport:
     network, metadata = load_model(path, model=model)
     before, published = tracking_metadata(metadata.tracking)
     modalities = [Modality(name) for name in metadata.modalities]
@@ -278,11 +293,11 @@ def calibrate(
     }
     trials = {name: Trial(engine, items, config) for name, items in groups.items() if items}
     table = tuple((name, trial.claims(before), trial.claims(after)) for name, trial in trials.items())
-    if not write:
+    if out is None:
         return CalibrationReport(before, after, table, None, metadata.sha256)
     names = [item.name for item in folders]
-    written = write_thresholds(path, out or path, after, {"painted_scenes": scenes, "sequences": names})
-    return CalibrationReport(before, after, table, out or path, written.sha256)
+    written = write_thresholds(path, out, after, {"painted_scenes": scenes, "sequences": names})
+    return CalibrationReport(before, after, table, out, written.sha256)
 
 
 def write_thresholds(path: Path, out: Path, thresholds: Thresholds, calibration: dict[str, Any]) -> ModelMetadata:

@@ -12,6 +12,7 @@ import numpy as np
 
 from ckd_core.boxes import parse_box
 from ckd_core.files import write_text
+from ckd_core.locks import folder_lock
 from ckd_core.replay.outputs import OverlayVideo, boxes_csv, boxes_text, draw, write_timeline
 from ckd_core.replay.recording import ReplayError
 from ckd_core.tracking.config import MissingPolicy, TrackerConfig
@@ -74,12 +75,12 @@ def track_recording(recording: Recording, box: BoundingBox, tracker: Tracker, ou
         TrackingError: A frame cannot be read or tracked; there is no overlay then.
     """
     out = out or Path("out") / "run" / recording.name
-    out.mkdir(parents=True, exist_ok=True)
-    results = _track(recording, box, tracker, out / "overlay.mp4" if video else None)
-    write_text(out / "boxes.csv", boxes_csv(results))
-    write_text(out / f"{recording.name}.txt", boxes_text(results))
-    title = f"{recording.name}: {tracker.engine.spec.model}, {tracker.engine.name} on {tracker.engine.device}"
-    write_timeline(out / "timeline.png", results, title)
+    with folder_lock(out, "sdstrack run"):
+        results = _track(recording, box, tracker, out / "overlay.mp4" if video else None)
+        write_text(out / "boxes.csv", boxes_csv(results))
+        write_text(out / f"{recording.name}.txt", boxes_text(results))
+        title = f"{recording.name}: {tracker.engine.spec.model}, {tracker.engine.name} on {tracker.engine.device}"
+        write_timeline(out / "timeline.png", results, title)
     return _summary(results, tracker, out)
 
 

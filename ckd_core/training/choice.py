@@ -22,6 +22,7 @@ from ckd_core.evaluation.footage_score import (
     with_one_camera,
 )
 from ckd_core.files import write_json
+from ckd_core.locks import folder_lock
 from ckd_core.models.checkpoint import default_weights, load_strictly, load_tensors, save_tensors
 from ckd_core.models.registry import build_model
 from ckd_core.settings import build, to_plain
@@ -33,6 +34,8 @@ from ckd_core.training.state_file import load_checkpoint, part
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
+
+    from torch import Tensor
 
     from ckd_core.data.footage import Footage
     from ckd_core.models.checkpoint import ModelMetadata
@@ -67,11 +70,17 @@ def choose(settings: TrainSettings, echo: Callable[[str], object] = lambda _: No
         SequenceError: a sequence of the recipe cannot be read.
         RunStateError: a broken checkpoint, or one trained with other settings, which would ship under their name.
         WeightsFileError: the chosen weights cannot be written.
+        LockError: another process writes into the run's folder.
     """
     folder = settings.run.out / "checkpoints"
     paths = [*sorted(folder.glob("epoch_*.safetensors")), *sorted(folder.glob("last.safetensors"))]
     if not paths:
         raise ChoiceError(f"{folder} holds no epoch_NNNN.safetensors and no last.safetensors; train first")
+    with folder_lock(settings.run.out, "sdstrack choose"):
+        return _choose(settings, paths, echo)
+
+
+def _choose(settings: TrainSettings, paths: list[Path], echo: Callable[[str], object]) -> list[WeightsCandidate]:
     parts = _recordings(settings)
     candidates: dict[int, WeightsCandidate] = {}
     for path in paths:
@@ -87,7 +96,7 @@ def choose(settings: TrainSettings, echo: Callable[[str], object] = lambda _: No
         candidates[step] = WeightsCandidate(path.stem, step, scores, _weighted(scores))
         echo(f"{path.stem}, step {step}: {candidates[step].total:.4f}  {_by_part(scores)}")
     ranked = sorted(candidates.values(), key=lambda c: -c.total)
-    network, recipe, step = averaged_network(folder / f"{ranked[0].name}.safetensors")
+    network, recipe, step = averaged_network(paths[0].with_name(f"{ranked[0].name}.safetensors"))
     run_state.export(settings.run.out / CHOSEN, network, recipe, step, {"choice/auc": ranked[0].total})
     write_json(settings.run.out / "choice.json", {"weights": WEIGHTS, "candidates": [asdict(c) for c in ranked]})
     return ranked
@@ -121,6 +130,7 @@ def ship(settings: TrainSettings, recipe: str, out: Path | None = None) -> tuple
     Raises:
         ChoiceError: another network, no notice, or numbers that float16 cannot hold.
         WeightsFileError: there are no chosen weights, or the file cannot be written.
+        LockError: another process writes into the file's folder.
     """
     source = settings.run.out / CHOSEN
     tensors, metadata = load_tensors(source)
@@ -134,11 +144,18 @@ def ship(settings: TrainSettings, recipe: str, out: Path | None = None) -> tuple
                 f"{source}: {name} reaches {float(tensor.abs().max()):g}, more than float16 holds (65504)"
             )
     path = out or default_weights(settings.model.name)
+    with folder_lock(path.parent, "sdstrack ship"):
+        return path, _ship(settings, recipe, path, tensors, metadata)
+
+
+def _ship(
+    settings: TrainSettings, recipe: str, path: Path, tensors: dict[str, Tensor], metadata: ModelMetadata
+) -> ModelMetadata:
     if settings.model.thresholds:
         limits = Thresholds.from_mapping(settings.model.thresholds)
         metadata = replace(metadata, tracking={**metadata.tracking, "thresholds": limits.as_mapping()})
     text = f"{metadata.source}; recipe {recipe}; {settings.model.notice}"
-    return path, save_tensors(path, tensors, replace(metadata, source=text), torch.float16)
+    return save_tensors(path, tensors, replace(metadata, source=text), torch.float16)
 
 
 def _recordings(settings: TrainSettings) -> dict[str, list[Footage]]:

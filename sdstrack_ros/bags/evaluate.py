@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ckd_core.boxes import parse_box
 from ckd_core.files import write_json, write_text
 from ckd_core.frame import BoundingBox, Modality
+from ckd_core.locks import folder_lock
 from sdstrack_ros.bags.frames import BagTopics
 from sdstrack_ros.bags.recovery import recovered
 from sdstrack_ros.bags.report import offline_json, streaming_json, write_bag_report
@@ -57,9 +59,10 @@ def evaluate(request: EvaluateRequest) -> Iterator[str]:
     """Evaluate, write the result files, and yield lines for the user.
 
     Raises:
-        TrackingError: whatever the settings, the recording or the tracker refuse.
+        TrackingError: whatever the settings, the recording or the tracker refuse, or another process that writes there.
     """
-    with recovered(request.bag, request.recover) as (bag, remarks):
+    lock = nullcontext() if request.out is None else folder_lock(request.out, "sdstrack evaluate")
+    with lock, recovered(request.bag, request.recover) as (bag, remarks):
         for remark in remarks:
             yield f"{request.bag}: {remark}"
         yield from _evaluate(dataclasses.replace(request, bag=bag))

@@ -31,6 +31,7 @@ def command(
     from rich.table import Table
 
     from ckd_core.boxes import parse_box
+    from ckd_core.locks import folder_lock
     from sdstrack_ros.demo import run
 
     if modality not in MODALITIES:
@@ -41,9 +42,8 @@ def command(
         raise typer.BadParameter("--bag and --sequence exclude each other; use one of them")
     kind = run.MODALITY_NAMES[modality]
     folder = out / (bag or sequence or Path(modality)).name
-    folder.mkdir(parents=True, exist_ok=True)
     console = Console()
-    with Progress(console=console) as bars:
+    with folder_lock(folder, "sdstrack demo"), Progress(console=console) as bars:
         task = bars.add_task("recording", total=None)
         if sequence is not None:
             recording = run.demo_folder_recording(sequence, folder)

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 from ckd_core.data.real.material import infrared_path, list_files
-from ckd_core.data.real.teacher import Teacher, TeacherError, Track, label_clip, write_tracks
+from ckd_core.data.real.teacher import Teacher, TeacherError, Track, label_clip, read_part, write_tracks
 from ckd_core.data.real.video import VideoError, read_video
 
 if TYPE_CHECKING:
@@ -26,7 +26,9 @@ TILE_COLORS = ((0, 255, 0), (0, 0, 255), (255, 128, 0), (0, 255, 255))
 def label_material(
     source: FeatureSource, teacher: Path, echo: Callable[[str], object], sheet: Path | None = None
 ) -> dict[str, list[Track]]:
-    """Label every clip of the groups `tracks` and `pairs`; `source.tracks` is written after each clip.
+    """Label every clip of the groups `tracks` and `pairs`, and write `source.tracks`.
+
+    What is done is kept beside it after each clip (suffix `.part`), and an interrupted call goes on from there.
 
     Args:
         source: Material and settings.
@@ -41,7 +43,9 @@ def label_material(
         TeacherError: No teacher, or a clip that does not decode (all others are labelled first).
     """
     engine = Teacher(teacher)
+    part = source.tracks.with_name(f"{source.tracks.name}.part")
     clips: dict[str, list[Track]] = {}
+    before = read_part(part, source.label)
     broken: list[str] = []
     tiles: list[Image] = []
     for group in source.groups:
@@ -57,12 +61,15 @@ def label_material(
                     continue
                 starts = [number for key, number in group.starts.items() if key in clip.name]
                 settings = replace(source.label, starts=starts[0]) if starts else source.label
-                tracks = label_clip(frames, engine, settings, thermal)
-                clips[str(clip.relative_to(source.root))] = tracks
+                name = str(clip.relative_to(source.root))
+                tracks = before[name] if name in before else label_clip(frames, engine, settings, thermal)
+                clips[name] = tracks
                 echo(f"{clip.name}: {len(tracks)} tracks, {sum(len(track.boxes) for track in tracks)} frames")
-                write_tracks(source.tracks, source.label, clips)
+                write_tracks(part, source.label, {**before, **clips})
                 if sheet is not None and tracks:
                     tiles += [_tile(frames, tracks, share, clip.stem) for share in (0.1, 0.8)]
+    write_tracks(source.tracks, source.label, clips)
+    part.unlink(missing_ok=True)
     if sheet is not None and tiles:
         _write_sheet(sheet, tiles)
     if broken:

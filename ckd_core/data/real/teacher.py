@@ -17,6 +17,7 @@ import numpy as np
 
 from ckd_core.boxes import iou_xywh
 from ckd_core.errors import TrackingError
+from ckd_core.files import write_text
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -202,8 +203,16 @@ def write_tracks(path: Path, settings: LabelSettings, clips: dict[str, list[Trac
         name: [{"first": track.first, "found": track.detector, "boxes": track.boxes} for track in tracks]
         for name, tracks in clips.items()
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps({"settings": asdict(settings), "clips": plain}))
+    write_text(path, json.dumps({"settings": asdict(settings), "clips": plain}))
+
+
+def read_part(path: Path, settings: LabelSettings) -> dict[str, list[Track]]:
+    """Tracks that an interrupted call with the same settings has left; none where there was no such call."""
+    try:
+        known = json.loads(path.read_text())["settings"] == json.loads(json.dumps(asdict(settings)))
+        return read_tracks(path) if known else {}
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
 
 
 def read_tracks(path: Path) -> dict[str, list[Track]]:

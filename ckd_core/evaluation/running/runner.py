@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from ckd_core.errors import TrackingError
 from ckd_core.evaluation.running.inputs import RunError
-from ckd_core.evaluation.running.manifest import claim_folder, sequence_digest
+from ckd_core.evaluation.running.manifest import claim_folder, require_folder, sequence_digest
 from ckd_core.evaluation.running.records import (
     RecordError,
     TrackRecord,
@@ -22,6 +22,7 @@ from ckd_core.evaluation.running.records import (
     write_record,
 )
 from ckd_core.evaluation.scoring.score import BenchmarkScore, score_benchmark
+from ckd_core.locks import folder_lock
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Iterable, Iterator
@@ -113,8 +114,15 @@ def run_benchmark(
     Raises:
         RunError: Sequences that failed, after all others are done; running again repeats only those.
         ManifestError: The folder holds another run.
+        LockError: Another process writes into the folder.
 
     """
+    require_folder(plan.out)
+    with folder_lock(plan.out, "sdstrack benchmark"):
+        return _run_benchmark(plan, progress, pool)
+
+
+def _run_benchmark(plan: RunPlan, progress: Progress, pool: ProcessPoolExecutor | None) -> RunResult:
     inputs = plan.inputs
     digests = {name: sequence_digest(inputs.sequences[name]) for name in inputs.names}
     resuming = claim_folder(plan.out, plan.decisive(), plan.circumstances(), digests, plan.restart)

@@ -11,7 +11,6 @@ import copy
 import dataclasses
 import hashlib
 import json
-import shutil
 import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -147,7 +146,7 @@ def write_export(
             files = {path.name: _sha256(path) for path in sorted(staging.iterdir())}
             metadata = dataclasses.replace(metadata, files=files)
             (staging / METADATA_FILE).write_text(metadata.to_json())
-            shutil.move(staging, folder)
+            staging.rename(folder)
     except OSError as error:
         raise ExportError(f"{folder} cannot be written: {error}") from error
     return metadata
