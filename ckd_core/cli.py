@@ -12,6 +12,7 @@ import typer
 import ckd_core
 import ckd_core.commands
 from ckd_core.errors import TrackingError
+from ckd_core.text import MAX_LINE, printable, shown
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -79,11 +80,15 @@ def build_app(*packages: ModuleType) -> typer.Typer:
 
 
 def run(app: typer.Typer) -> None:
-    """Run the application; a refusal of the package or a package that is missing becomes one line and exit status 1."""
+    """Run the application; what it refuses, the system refuses, or is not installed becomes a line and status 1."""
     try:
         app()
     except TrackingError as error:
-        typer.echo(f"error: {error}", err=True)
+        typer.echo(f"error: {printable(str(error))}", err=True)
+        sys.exit(1)
+    except OSError as error:  # a full disk, a folder that may not be written, a file where a folder was expected
+        place = f"{shown(error.filename, MAX_LINE)}: " if error.filename is not None else ""
+        typer.echo(f"error: {place}{error.strerror or shown(error)}", err=True)
         sys.exit(1)
     except ModuleNotFoundError as error:
         advice = how_to_install(error.name or "")

@@ -64,6 +64,10 @@ def new_folder_lock(folder: Path, command: str) -> Iterator[None]:
         folder.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise LockError(f"{shown(folder.parent, MAX_HOLDER)} cannot be made: {error.strerror}") from error
+    inside = folder / LOCK_FILE
+    if inside.exists():
+        with file_lock(inside, folder, command):
+            pass
     with file_lock(_beside(folder), folder, command):
         yield
 

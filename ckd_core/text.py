@@ -4,6 +4,7 @@ from __future__ import annotations
 
 MAX_CHARACTERS = 100
 MAX_CELL = 1000
+MAX_LINE, MAX_LINES = 2000, 1000  # of a text for the terminal
 
 
 def shown(text: object, limit: int = MAX_CHARACTERS) -> str:
@@ -29,6 +30,13 @@ def shown(text: object, limit: int = MAX_CHARACTERS) -> str:
         return head
     kept_end = limit // 4
     return f"{head[: limit - kept_end]}...{tail[len(tail) - kept_end :]} ({len(whole)} characters)"
+
+
+def printable(text: str) -> str:
+    """A text of several lines for the terminal: its line ends stay, everything else is shown as by `shown`."""
+    lines = text.split("\n")
+    more = [f"... {len(lines) - MAX_LINES} more lines"] if len(lines) > MAX_LINES else []
+    return "\n".join([*(shown(line, MAX_LINE) for line in lines[:MAX_LINES]), *more])
 
 
 def csv_cell(text: str) -> str:

@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import errno
+import os
 import subprocess
 import sys
+from typing import TYPE_CHECKING
 
 import pytest
 from typer.testing import CliRunner
@@ -11,6 +14,11 @@ import ckd_core.commands
 import sdstrack_ros.commands
 from ckd_core.cli import build_app, run, verbs_of
 from ckd_core.errors import TrackingError
+from sdstrack_ros import cli
+from testkit.small_scenes import TINY, write_scene
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def test_version() -> None:
@@ -95,3 +103,34 @@ def test_missing_module_of_our_own_is_not_taken_for_a_package(capsys: pytest.Cap
 
     with pytest.raises(ModuleNotFoundError):
         run(import_it)  # type: ignore[arg-type]
+
+
+def run_main(monkeypatch: pytest.MonkeyPatch, *words: object) -> int:
+    """Exit status of the command line, run here as the console script runs it."""
+    monkeypatch.setattr(sys, "argv", ["sdstrack", *map(str, words)])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    return int(ended.value.code or 0)
+
+
+@pytest.mark.parametrize("place", ["/proc/nothing/out", "/dev/null/out"])
+def test_a_place_that_cannot_be_written_is_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], place: str
+) -> None:
+    write_scene(tmp_path / "scene", frames=3)
+    assert run_main(monkeypatch, "run", tmp_path / "scene", "--model", TINY, "--out", place, "--weights", "none") == 1
+    assert run_main(monkeypatch, "export", "--out", place) == 1
+    assert run_main(monkeypatch, "calibrate", "--out", f"{place}/x.safetensors") == 1
+    errors = capsys.readouterr().err.splitlines()
+    assert [line.partition(":")[0] for line in errors] == ["error"] * 3, errors
+
+
+def test_what_the_system_refuses_is_one_sentence_without_control_characters(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(tmp_path / "a\x1b[2J"))
+
+    monkeypatch.setattr("ckd_core.evaluation.scoring.score_files.score_files", refuse)
+    assert run_main(monkeypatch, "score", tmp_path, "-b", "lasher") == 1
+    assert capsys.readouterr().err == f"error: {tmp_path}/a\\x1b[2J: No space left on device\n"

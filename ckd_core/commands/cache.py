@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from ckd_core.commands._say import say
+
 
 def command(
     config: Annotated[Path, typer.Argument(help="A training recipe with a source of kind features.")],
@@ -39,7 +41,7 @@ def command(
             continue
         with new_folder_lock(source.cache, "sdstrack cache"):
             if cached(source):
-                typer.echo(f"{source.cache} is there already")
+                say(f"{source.cache} is there already")
                 continue
-            manifest = write_cache(source, network.config, network.stem, typer.echo)
-        typer.echo(f"{source.cache}: {manifest['pairs']} pairs")
+            manifest = write_cache(source, network.config, network.stem, say)
+        say(f"{source.cache}: {manifest['pairs']} pairs")

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from ckd_core.commands._say import say
+
 
 def command(
     config: Annotated[Path, typer.Argument(help="The file that the run was trained with.")],
@@ -23,5 +25,5 @@ def command(
     from ckd_core.training.config import TrainSettings
 
     settings = read_settings(config, TrainSettings, changes or [])
-    best = choose(settings, typer.echo)[0]
-    typer.echo(f"best: {best.name}, step {best.step}, {best.total:.4f}; its weights are in {settings.run.out / CHOSEN}")
+    best = choose(settings, say)[0]
+    say(f"best: {best.name}, step {best.step}, {best.total:.4f}; its weights are in {settings.run.out / CHOSEN}")

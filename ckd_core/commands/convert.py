@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ckd_core.commands._say import say
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -39,6 +41,7 @@ def command(
 
     from ckd_core.frame import Modality
     from ckd_core.models.pretrained import UnfitKeysError, convert_published
+    from ckd_core.text import shown
 
     known = [kind.value for kind in Modality]
     if modality is not None and modality not in known:
@@ -52,14 +55,16 @@ def command(
         raise
     _print_report(console, done.report)
     if done.replaced:
-        console.print(f"classes not rebuilt: {', '.join(done.replaced)}", highlight=False, soft_wrap=True)
+        console.print(f"classes not rebuilt: {', '.join(map(shown, done.replaced))}", highlight=False, soft_wrap=True)
     for warning in done.warnings:
-        typer.echo(f"warning: {warning}", err=True)
+        say(f"warning: {warning}", err=True)
     console.print(f"wrote {target} (content SHA-256 {done.metadata.sha256})", highlight=False, soft_wrap=True)
 
 
 def _print_report(console: Console, report: KeyReport) -> None:
     from rich.table import Table
+
+    from ckd_core.text import shown
 
     table = Table("keys", "count", "which", title="Key report")
     table.add_row("used", str(len(report.used)), "")
@@ -67,5 +72,5 @@ def _print_report(console: Console, report: KeyReport) -> None:
         ("missing", report.missing), ("unexpected", report.unexpected), ("left out (training alone)", report.left_out)
     ):  # fmt: skip
         more = f"\n... {len(keys) - LISTED_KEYS} more" if len(keys) > LISTED_KEYS else ""
-        table.add_row(title, str(len(keys)), "\n".join(keys[:LISTED_KEYS]) + more)
+        table.add_row(title, str(len(keys)), "\n".join(shown(key) for key in keys[:LISTED_KEYS]) + more)
     console.print(table)

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from ckd_core.commands import _options as options  # noqa: TC001  # typer reads the annotations when it runs
+from ckd_core.commands._say import say
 
 
 def command(
@@ -51,11 +52,11 @@ def command(
         sequences=sequences or (),
         crops=crops,
     )
-    typer.echo(f"wrote {out}: {report.metadata.spec.model} for {report.metadata.engine} on {report.metadata.device}")
+    say(f"wrote {out}: {report.metadata.spec.model} for {report.metadata.engine} on {report.metadata.device}")
     if report.agreement is None:
-        typer.echo(f"not compared with torch/fp32: {report.reason}")
+        say(f"not compared with torch/fp32: {report.reason}")
         return
     kind = "real" if report.real else "synthetic"
-    typer.echo(f"median IoU with torch/fp32 on {report.compared} {kind} crops: {report.agreement:.4f}")
+    say(f"median IoU with torch/fp32 on {report.compared} {kind} crops: {report.agreement:.4f}")
     if report.agreement < report.promised:
-        typer.echo(f"warning: {report.promised} was expected; do not use this export", err=True)
+        say(f"warning: {report.promised} was expected; do not use this export", err=True)

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from ckd_core.commands._say import say
+
 
 def command(
     config: Annotated[Path, typer.Argument(help="A training recipe with a source of kind features.")],
@@ -32,9 +34,9 @@ def command(
     for source in sources:
         with folder_lock(source.tracks.parent, "sdstrack label"):
             if source.tracks.exists() and not again:
-                typer.echo(f"{source.tracks} is there already; --again makes it anew")
+                say(f"{source.tracks} is there already; --again makes it anew")
                 continue
-            clips = label_material(source, teacher, typer.echo, sheet)
-        typer.echo(f"{source.tracks}: {sum(map(len, clips.values()))} tracks in {len(clips)} clips")
+            clips = label_material(source, teacher, say, sheet)
+        say(f"{source.tracks}: {sum(map(len, clips.values()))} tracks in {len(clips)} clips")
     if not sources:
         raise typer.BadParameter(f"{config} has no source of kind features under data.train")

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from ckd_core.commands._options import with_options
+from ckd_core.commands._say import say
 from ckd_core.evaluation.running.options import BenchmarkOptions  # noqa: TC001  # typer reads the annotations
 
 
@@ -36,7 +37,7 @@ def command(
     from ckd_core.evaluation.running.manifest import require_folder
     from ckd_core.locks import folder_lock
 
-    plan = open_plan(options, typer.echo)
+    plan = open_plan(options, say)
     require_folder(plan.out)
     wanted = conditions.split(",") if conditions else PROTOCOL
     with folder_lock(plan.out, "sdstrack robustness"), print_progress() as progress:
@@ -45,4 +46,4 @@ def command(
         else:
             written = run_policies(plan, policies.split(","), wanted, synthetic, progress)
     for path in written:
-        typer.echo(f"wrote {path}")
+        say(f"wrote {path}")

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from ckd_core.commands import _options as options  # noqa: TC001  # typer reads the annotations when it runs
+from ckd_core.commands._say import say
 
 
 def command(
@@ -58,4 +59,4 @@ def command(
     tracker = build_tracker(
         model, weights, recording.modality, config, engine, device, threads, strict_device, any_modality=True
     )
-    typer.echo(track_recording(recording, box, tracker, out, video=video))
+    say(track_recording(recording, box, tracker, out, video=video))

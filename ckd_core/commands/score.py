@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from ckd_core.commands._say import say
+
 
 def command(
     results: Annotated[list[Path], typer.Argument(help="Folders or archives (tar.gz, zip), one per tracker.")],
@@ -28,12 +30,12 @@ def command(
     """
     from ckd_core.evaluation.scoring.score_files import print_scores, score_files, write_scores
 
-    scores = score_files(results, benchmark, truth, attributes, layout, missing, echo=typer.echo)
+    scores = score_files(results, benchmark, truth, attributes, layout, missing, echo=say)
     print_scores(scores)
     if out:
         write_scores(scores, out)
-        typer.echo(f"wrote {out}")
+        say(f"wrote {out}")
     if report:
         from ckd_core.evaluation.report.write import write_report
 
-        typer.echo(f"wrote {write_report(report, scores)}")
+        say(f"wrote {write_report(report, scores)}")

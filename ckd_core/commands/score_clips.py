@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from ckd_core.commands import _options as options  # noqa: TC001  # typer reads the annotations when it runs
+from ckd_core.commands._say import say
 
 
 def command(
@@ -39,15 +40,15 @@ def command(
     if one_camera:
         for name, condition in (("colour alone", RGB_ALONE), ("auxiliary alone", AUX_ALONE)):
             groups[name] = [masked(recording, condition) for recording in recordings]
-    typer.echo(f"{model}: success AUC over {clips} held-out clips of {frames} frames\n")
-    typer.echo("| cameras | " + " | ".join(m.value for m in Modality) + " | all |")
-    typer.echo("|---|" + "---|" * (len(Modality) + 1))
+    say(f"{model}: success AUC over {clips} held-out clips of {frames} frames\n")
+    say("| cameras | " + " | ".join(m.value for m in Modality) + " | all |")
+    say("|---|" + "---|" * (len(Modality) + 1))
     means = {}
     for name, group in groups.items():
         parts = [[recording for recording in group if recording.modality is modality] for modality in Modality]
         values = [mean_success(network, part, published) for part in parts]
         means[name] = sum(value * len(part) for value, part in zip(values, parts, strict=True) if part) / len(group)
-        typer.echo(f"| {name} | " + " | ".join(f"{value:.3f}" for value in values) + f" | {means[name]:.3f} |")
+        say(f"| {name} | " + " | ".join(f"{value:.3f}" for value in values) + f" | {means[name]:.3f} |")
     if means["both cameras"] < at_least:
-        typer.echo(f"error: {means['both cameras']:.3f} with both cameras; expected at least {at_least:g}", err=True)
+        say(f"error: {means['both cameras']:.3f} with both cameras; expected at least {at_least:g}", err=True)
         raise typer.Exit(1)

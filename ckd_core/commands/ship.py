@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from ckd_core.commands._say import say
+
 
 def command(
     config: Annotated[Path, typer.Argument(help="The file that the run was trained with.")],
@@ -26,6 +28,4 @@ def command(
 
     settings = read_settings(config, TrainSettings, changes or [])
     path, metadata = ship(settings, config.stem, out)
-    typer.echo(
-        f"wrote {path} ({path.stat().st_size / 1e6:.2f} MB, content SHA-256 {metadata.sha256})\n{metadata.source}"
-    )
+    say(f"wrote {path} ({path.stat().st_size / 1e6:.2f} MB, content SHA-256 {metadata.sha256})\n{metadata.source}")

@@ -25,10 +25,12 @@ def command(
     from contextlib import ExitStack
 
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     from ckd_core.locks import folder_lock
     from ckd_core.settings import read_settings
+    from ckd_core.text import shown
     from ckd_core.training.build import build_trainer, rehearse
     from ckd_core.training.config import TrainSettings
     from ckd_core.training.state_file import RunStateError
@@ -40,9 +42,9 @@ def command(
     with ExitStack() as stack:
         stack.callback(trainer.leave)
         if dry_run:
-            table = Table("what", "plan", title=f"Plan of {config}")
+            table = Table("what", "plan", title=escape(shown(f"Plan of {config}", 200)))
             for name, value in rehearse(trainer).items():
-                table.add_row(name, value)
+                table.add_row(name, escape(shown(value, 400)))
             if trainer.processes.is_main:
                 console.print(table)
             return

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from ckd_core.commands import _options as options  # noqa: TC001  # typer reads the annotations when it runs
+from ckd_core.commands._say import say
 
 
 def command(
@@ -30,4 +31,4 @@ def command(
     wanted = [n.strip() for n in sequences.split(",")] if sequences else None
     network = network_of_run(result, weights) if score_maps else None
     names = write_recording(result, target, root, wanted, network)
-    typer.echo(f"wrote {target}: {len(names)} sequences; open it with: rerun {target}")
+    say(f"wrote {target}: {len(names)} sequences; open it with: rerun {target}")

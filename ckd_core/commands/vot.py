@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from ckd_core.commands import _options as options  # noqa: TC001  # typer reads the annotations when it runs
+from ckd_core.commands._say import say
 
 
 def command(
@@ -50,7 +51,7 @@ def command(
         arguments += ["--weights", str(weights.resolve())] if weights else []
         arguments += ["--any-modality"] if any_modality else []
         write_registry(registry, registry_entry(name, f"{model} {modality}", arguments))
-        typer.echo(f"wrote {name} into {registry}")
+        say(f"wrote {name} into {registry}")
         return
     tracker = build_tracker(
         model, weights, kind, engine=engine, device=device, threads=threads, strict_device=True, any_modality=True

@@ -34,6 +34,7 @@ from ckd_core.evaluation.running.plan import RunPlan
 from ckd_core.evaluation.running.runner import run_benchmark
 from ckd_core.evaluation.running.trackers import ModelSpec
 from ckd_core.evaluation.scoring.score_files import print_scores, write_scores
+from ckd_core.text import shown
 from ckd_core.tracking.config import MissingPolicy, TrackerConfig
 from ckd_core.tracking.engines.origin import model_of
 
@@ -135,6 +136,7 @@ def _engine_of_all(options: BenchmarkOptions) -> str:
 @contextmanager
 def print_progress() -> Iterator[Progress]:
     """Progress bar over sequences on the terminal."""
+    from rich.markup import escape
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
     columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.description}"))
@@ -142,7 +144,7 @@ def print_progress() -> Iterator[Progress]:
         task = bar.add_task("", total=None)
 
         def show(name: str, done: int, total: int) -> None:
-            bar.update(task, completed=done, total=total, description=name)
+            bar.update(task, completed=done, total=total, description=escape(shown(name)))
 
         yield show
 

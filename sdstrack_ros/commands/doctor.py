@@ -7,6 +7,8 @@ from typing import Annotated, Literal
 
 import typer
 
+from ckd_core.commands._say import say
+
 
 def command(
     device: Annotated[str, typer.Option(help="Device that you intend to use: auto, cpu, cuda, cuda:0, ...")] = "auto",
@@ -38,6 +40,6 @@ def command(
     console.print(table)
     faults = [finding for finding in findings if finding.is_fault]
     for finding in faults:
-        typer.echo(f"{finding.subject}: {finding.advice}")
+        say(f"{finding.subject}: {finding.advice}")
     if faults:
         raise typer.Exit(1)

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from ckd_core.commands._say import say
+
 
 def command(
     bag: Annotated[Path, typer.Argument(help="rosbag2 folder, or a single .mcap or .db3 file.")],
@@ -61,4 +63,4 @@ def command(
         any_modality=any_modality,
     )  # fmt: skip
     for line in evaluate(request):
-        typer.echo(line)
+        say(line)

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from ckd_core.commands._say import say
+
 
 def command(
     bag: Annotated[
@@ -50,10 +52,10 @@ def command(
         signal.signal(number, signal.default_int_handler)
 
     def report_skip(name: str, reason: str) -> None:
-        typer.echo(f"not played: {name}: {reason}", err=True)
+        say(f"not played: {name}: {reason}", err=True)
 
     def report_remark(remark: str) -> None:
-        typer.echo(f"{bag}: {remark}", err=True)
+        say(f"{bag}: {remark}", err=True)
 
     lost: tuple[str, ...] = ()
     with ExitStack() as stack:
@@ -81,4 +83,4 @@ def command(
             on_remark=report_remark,
         )
     for name, count in report.messages.items():
-        typer.echo(f"{name}: {count} messages")
+        say(f"{name}: {count} messages")

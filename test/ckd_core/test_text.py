@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ckd_core.evaluation.report.table_files import markdown_table
-from ckd_core.text import MAX_CHARACTERS, csv_cell, markdown_cell, shown
+from ckd_core.text import MAX_CHARACTERS, csv_cell, markdown_cell, printable, shown
 
 
 @pytest.mark.parametrize("text", ["", "rgb8", "/camera/color/image_raw", "Fußgänger 人", "a" * MAX_CHARACTERS])
@@ -52,3 +52,12 @@ def test_cells_are_printable_and_no_formulas(name: str) -> None:
 @pytest.mark.parametrize("text", ["-0.5", "-", "", "1e-3", "good", "+3", "nan"])
 def test_numbers_and_plain_names_stay_as_they_are_in_cells(text: str) -> None:
     assert csv_cell(text) == markdown_cell(text) == text
+
+
+def test_a_text_for_the_terminal_keeps_its_lines_and_nothing_else_that_does_not_print() -> None:
+    text = printable("2 failed:\n  a: \x1b[2J\x1b]0;owned\x07\r\n  b: " + "x" * 1_000_000)
+    lines = text.split("\n")
+    assert len(lines) == 3
+    assert all(line.isprintable() for line in lines)
+    assert len(text) < 5000
+    assert printable("\n" * 100_000).count("\n") <= 1001

@@ -18,6 +18,7 @@ from ckd_core.evaluation.scoring.raw_results import read_results
 from ckd_core.evaluation.scoring.rules import get_rule
 from ckd_core.evaluation.scoring.score import BenchmarkScore, score_benchmark
 from ckd_core.files import write_json
+from ckd_core.text import shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -159,13 +160,14 @@ def _labels(results: Sequence[Path]) -> list[str]:
 def print_scores(scores: Sequence[BenchmarkScore], split: str | None = None) -> None:
     """Print a table with one row per tracker; `split` is that of the dataset, where it is known."""
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     names = list(dict.fromkeys(name for score in scores for name in score.metrics))
     table = Table("tracker", *names, "sequences", title=f"{get_rule(scores[0].benchmark).title} {split or ''}".strip())
     for score in scores:
         cells = [f"{score.metrics[name]:.4f}" if name in score.metrics else "" for name in names]
-        table.add_row(score.tracker, *cells, str(len(score.sequences)))
+        table.add_row(escape(shown(score.tracker)), *cells, str(len(score.sequences)))
     Console().print(table)
 
 
