@@ -95,6 +95,16 @@ def send(rig: Rig, pair: tuple[Any, Any], camera: Camera, seconds: float) -> int
     return sent
 
 
+def settle(rig: Rig, patience_s: float = 60.0) -> None:
+    """Wait until the node has served what it was sent: its counters stand still for three seconds."""
+    before: dict[str, str] = {}
+    deadline, still_s = time.monotonic() + patience_s, 0
+    while still_s < 3 and time.monotonic() < deadline:
+        rig.ros.spin(1.0)
+        now = {pair.key: pair.value for pair in rig.ros.status.values if pair.key.startswith("frames.")}
+        still_s, before = still_s + 1 if now == before else 0, now
+
+
 def measure(camera: Camera, limit_mb: int, seconds: float) -> dict[str, Any]:
     """Run one node for one camera."""
     with tempfile.TemporaryDirectory() as folder:
@@ -107,12 +117,12 @@ def measure(camera: Camera, limit_mb: int, seconds: float) -> dict[str, Any]:
             pid = rig.process.pid
             idle = memory_mb(pid, "VmRSS")
             send(rig, messages_of(camera), camera, seconds)
-            rig.ros.spin(2.0)
+            settle(rig)
             highest = memory_mb(pid, "VmHWM")
             frames, refused = rig.ros.count("answered"), rig.ros.value("rgb.rejected")
             small = Camera("small", (64, 48), 15.0, camera.compressed)
             send(rig, messages_of(small), small, 5.0)
-            rig.ros.spin(1.0)
+            settle(rig)
             return {
                 "camera": camera.name,
                 "rate": f"{camera.rate_hz:g} Hz",

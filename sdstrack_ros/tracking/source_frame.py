@@ -57,6 +57,7 @@ class SourceFrame:
         self._synced: SyncedSet | None = synced
         self._decoded: MultiModalFrame | None = None
         self._gone = False
+        self._lost = "had to make room for newer ones (memory_mb)"
         self.nbytes = sum(sample.nbytes for sample in (synced.color, synced.aux) if sample is not None)
 
     def images(self) -> MultiModalFrame:
@@ -70,14 +71,14 @@ class SourceFrame:
         if decoded is not None:
             return decoded
         if synced is None:
-            raise FrameError(
-                f"the images of stamp {self.stamp_ns / NS_PER_S:.3f} had to make room for newer ones (memory_mb)"
-            )
+            raise FrameError(f"the frame of stamp {self.stamp_ns / NS_PER_S:.3f} {self._lost}")
         frame, rejections = self._builder.build(synced)
         for rejection in rejections:
             self._on_rejection(rejection)
         if frame is None:
-            raise FrameError(f"the frame of stamp {self.stamp_ns / NS_PER_S:.3f} has no usable image")
+            self.let_go()
+            self._lost = "has no usable image"
+            raise FrameError(f"the frame of stamp {self.stamp_ns / NS_PER_S:.3f} {self._lost}")
         if not self._gone:
             self._decoded = frame
             self.nbytes = sum(image.nbytes for image in (frame.rgb, frame.aux) if image is not None)

@@ -1,0 +1,158 @@
+"""Two commands in one folder, and commands that are killed while they write: nothing mixed, nothing half."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import time
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+import ckd_core.models.registry  # noqa: F401  # the children are forked with these imports
+import sdstrack_ros.cli  # noqa: F401
+from ckd_core.locks import folder_lock
+from testkit.reliability.lengths import LONG, record
+from testkit.reliability.writers import (
+    BY_NAME,
+    WRITERS,
+    Material,
+    Writer,
+    features_recipe,
+    locks_of,
+    require_whole,
+    start,
+    until_it_writes,
+    wait,
+    write_material,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+pytestmark = pytest.mark.timeout(3000)
+# Killed so often each; the normal form tries few commands.
+KILLS = 50 if LONG else 3
+SHORT = ("benchmark", "export")
+CHOSEN = [writer for writer in WRITERS if LONG or writer.name in SHORT]
+# Every command as the second: those above, and those that need material of their own to get far.
+SECOND = [writer.name for writer in WRITERS] + ["demo", "label", "cache"]
+
+
+@pytest.fixture(scope="module")
+def material(tmp_path_factory: pytest.TempPathFactory) -> Material:
+    return write_material(tmp_path_factory.mktemp("material"))
+
+
+def prepared(writer: Writer, folder: Path, material: Material, log: Path) -> Path:
+    """The folder as the writer needs it."""
+    if writer.needs:
+        earlier = BY_NAME[writer.needs]
+        prepared(earlier, folder, material, log)
+        assert wait(start(earlier.words(folder, material), log)) == 0, log.read_text()[-3000:]
+    return folder
+
+
+@contextmanager
+def stopped_while_it_writes(writer: Writer, folder: Path, material: Material, log: Path) -> Iterator[int]:
+    """A command that has been stopped in the middle of its work."""
+    for _ in range(20):
+        child = start(writer.words(folder, material), log)
+        if until_it_writes(child, folder):
+            os.kill(child, signal.SIGSTOP)
+            if any(lock.exists() for lock in locks_of(folder)):
+                break
+            os.kill(child, signal.SIGCONT)
+        assert wait(child) == 0, log.read_text()[-3000:]
+    else:
+        raise AssertionError(f"{writer.name} was never seen writing")
+    try:
+        yield child
+    finally:
+        os.kill(child, signal.SIGKILL)
+        wait(child)
+
+
+def second_words(name: str, folder: Path, material: Material) -> list[object]:
+    if name in BY_NAME:
+        return BY_NAME[name].words(folder, material)
+    if name == "demo":
+        return ["demo", "--modality", folder.name, "--out", folder.parent]
+    recipe = features_recipe(folder, material)
+    return [name, recipe, "--teacher", "nowhere"] if name == "label" else [name, recipe]
+
+
+@pytest.mark.parametrize("first", CHOSEN, ids=lambda writer: writer.name)
+def test_no_command_writes_where_another_does(first: Writer, material: Material, tmp_path: Path) -> None:
+    folder, log = tmp_path / "rgbt", tmp_path / "log"
+    prepared(first, folder, material, log)
+    refusals, problems = {}, []
+    with stopped_while_it_writes(first, folder, material, log) as child:
+        holder = f"is being written by sdstrack {first.name} (process {child} on "
+        for name in SECOND:
+            before = log.stat().st_size
+            status = wait(start(second_words(name, folder, material), log))
+            said = log.read_bytes()[before:].decode()
+            refusals[name] = status == 1 and holder in said
+            if not folder.joinpath("checkpoints").exists() and name in ("choose", "ship"):
+                refusals[name] = status == 1 and "error: " in said  # there is nothing yet to choose or to ship
+            if folder.exists() and name == "export":
+                refusals[name] = status == 1 and ("exists; give a new folder" in said or holder in said)
+            problems += [] if refusals[name] else [f"{name}, status {status}: {said[-1500:]}"]
+    assert not problems, "\n".join(problems)
+    record("locks", first.name, {"first": first.name, **dict.fromkeys(refusals, "refused")})
+    with folder_lock(folder, "the next one"):  # the lock of the dead one is taken over
+        pass
+
+
+@pytest.mark.parametrize("writer", CHOSEN, ids=lambda writer: writer.name)
+def test_what_a_killed_command_leaves_is_whole_and_the_next_call_goes_on(
+    writer: Writer, material: Material, tmp_path: Path
+) -> None:
+    log, seed = tmp_path / "log", random.Random(5)
+    lasts = min(
+        undisturbed(writer, prepared(writer, tmp_path / name / "out", material, log), material, log)
+        for name in ("first", "whole")
+    )
+    whole = tmp_path / "whole" / "out"
+    expected = {name: (whole / name).read_bytes() for name in writer.decisive}
+    names = visible(whole)
+    killed = left = 0
+    for number in range(KILLS):
+        folder = prepared(writer, tmp_path / str(number) / "out", material, log)
+        child = start(writer.words(folder, material), log)
+        until_it_writes(child, folder)
+        time.sleep(lasts * (number + seed.random()) / KILLS)  # spread over the writing
+        os.kill(child, signal.SIGKILL)
+        in_time = wait(child) == -signal.SIGKILL
+        killed += in_time
+        lasts *= 1.0 if in_time else 0.8  # the machine is not equally fast all the time
+        if folder.exists():
+            require_whole(folder)
+            left += bool(visible(folder))
+        if not (writer.name == "export" and folder.exists()):
+            assert wait(start(writer.words(folder, material), log)) == 0, log.read_text()[-3000:]
+        require_whole(folder)
+        assert visible(folder) == names
+        for name, content in expected.items():
+            assert (folder / name).read_bytes() == content, f"{name} after kill {number}"
+    record("kills", writer.name, {"command": writer.name, "killed": killed, "files were there": left, "mixed": 0})
+    assert killed > KILLS // 2
+
+
+def undisturbed(writer: Writer, folder: Path, material: Material, log: Path) -> float:
+    """Seconds for which a command writes."""
+    child = start(writer.words(folder, material), log)
+    until_it_writes(child, folder)
+    begin = time.monotonic()
+    assert wait(child) == 0, log.read_text()[-3000:]
+    return time.monotonic() - begin
+
+
+def visible(folder: Path) -> list[str]:
+    """Files of a folder that are not hidden."""
+    paths = (path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
+    return sorted(str(path) for path in paths if not any(part.startswith(".") for part in path.parts))
