@@ -32,6 +32,11 @@ def shown(text: object, limit: int = MAX_CHARACTERS) -> str:
     return f"{head[: limit - kept_end]}...{tail[len(tail) - kept_end :]} ({len(whole)} characters)"
 
 
+def is_plain_name(name: str) -> bool:
+    """Whether a text from outside can be the name of a file or folder in one folder: no path, not hidden, printable."""
+    return bool(name) and not name.startswith(".") and not set(name) & {"/", "\\"} and name.isprintable()
+
+
 def printable(text: str) -> str:
     """A text of several lines for the terminal: its line ends stay, everything else is shown as by `shown`."""
     lines = text.split("\n")

@@ -26,6 +26,7 @@ from ckd_core.data.sequences import (
     paired_frames,
 )
 from ckd_core.errors import TrackingError
+from ckd_core.text import is_plain_name, shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
@@ -212,13 +213,27 @@ def _split_folders(layout: DatasetLayout, root: Path, split: str | None) -> list
 
 
 def _listed(layout: DatasetLayout, root: Path, places: list[Path], split: str | None) -> list[tuple[str, Path]]:
-    """Sequences of the first list file beside them or in the root."""
+    """Sequences of the first list file beside them or in the root.
+
+    Raises:
+        DatasetError: The list is no text, or holds what cannot be a sequence's name.
+    """
     for place in (*places, root):
         for file in dict(layout.lists).get(split or "", ()):
             if (place / file).is_file():
-                names = (place / file).read_text(encoding="utf-8-sig").split()
-                return [(name, _place_of(name, places)) for name in names]
+                return [(name, _place_of(name, places)) for name in _names_in(place / file)]
     return []
+
+
+def _names_in(path: Path) -> list[str]:
+    try:
+        names = path.read_text(encoding="utf-8-sig").split()
+    except (OSError, ValueError) as error:
+        raise DatasetError(f"{path} cannot be read as a list of sequences: {error}") from error
+    wrong = next((name for name in names if not is_plain_name(name)), None)
+    if wrong is not None:
+        raise DatasetError(f"{path} names '{shown(wrong)}'; expected names of folders, one per line")
+    return names
 
 
 def _place_of(name: str, places: list[Path]) -> Path:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ckd_core.errors import TrackingError
+from ckd_core.text import is_plain_name, shown
 from ckd_core.tracking.confidence import ConfidenceError, Thresholds
 from ckd_core.tracking.engines.base import Engine, EngineSpec, EngineUnavailableError, parse_engine
 from ckd_core.tracking.engines.convert import (
@@ -230,7 +231,10 @@ def load_export(folder: Path, threads: int = 0, device: str | None = None) -> tu
     device = device or metadata.device
     stems = [] if kind == "torch" else ["template", *(f"search_{batch}" for batch in metadata.batches)]
     paths = [folder / f"{stem}{SUFFIXES[kind]}" for stem in stems]
-    _verify(folder, metadata, [path.name for path in paths] or [WEIGHTS_FILE])
+    needed = [path.name for path in paths] or [WEIGHTS_FILE]
+    if kind == "openvino":
+        needed += [path.with_suffix(".bin").name for path in paths]
+    _verify(folder, metadata, needed)
     if kind == "torch":
         return _load_torch(folder / WEIGHTS_FILE, metadata, precision, device), metadata
     if kind == "openvino" and device != "cpu":
@@ -260,10 +264,21 @@ def _load_torch(path: Path, metadata: ExportMetadata, precision: str, device: st
 
 
 def _verify(folder: Path, metadata: ExportMetadata, needed: list[str]) -> None:
-    """Refuse an export with files that are missing or not those of the metadata."""
+    """Refuse an export with files that are missing, unknown, or not those of the metadata."""
+    paths = [name for name in metadata.files if not is_plain_name(name)]
+    if paths:
+        raise ExportError(f"{folder}: its {METADATA_FILE} names '{shown(paths[0])}'; expected files of the folder")
     missing = sorted(name for name in {*needed, *metadata.files} if not (folder / name).is_file())
     if missing:
         raise ExportError(f"{folder} is not complete: {', '.join(missing)} missing; export again")
+    # A program may refer to any file beside it, such as weights that it keeps apart.
+    visible = (path for path in folder.rglob("*") if path.is_file() and not path.name.startswith("."))
+    unknown = sorted({str(path.relative_to(folder)) for path in visible} - {*metadata.files, METADATA_FILE})
+    if unknown:
+        raise ExportError(
+            f"{folder} holds files that its {METADATA_FILE} does not name: {shown(', '.join(unknown))}; remove them, or"
+            " export again"
+        )
     changed = [name for name in needed if name not in metadata.files]
     changed += [name for name, digest in metadata.files.items() if _sha256(folder / name) != digest]
     if changed:

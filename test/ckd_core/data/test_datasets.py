@@ -48,6 +48,14 @@ def test_lasher_is_read_by_splits_and_lists(tmp_path: Path) -> None:
     sequence = dataset.open("teb")
     assert sequence.modality is Modality.THERMAL
     assert len(sequence) == 3
+    for name in ("../evil", "/etc", ".hidden", "a\x1b[2J", "..", "a\\b"):
+        (tmp_path / "testingsetList.txt").write_text(f"teb\n{name}\n")
+        with pytest.raises(DatasetError, match=r"testingsetList\.txt names '.*'; expected names of folders") as refused:
+            open_dataset("lasher", tmp_path, "test")
+        assert str(refused.value).isprintable()
+    (tmp_path / "testingsetList.txt").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(DatasetError, match="cannot be read as a list of sequences"):
+        open_dataset("lasher", tmp_path, "test")
     with pytest.raises(DatasetError, match="unknown split 'val' of lasher; expected one of: train, test"):
         open_dataset("lasher", tmp_path, "val")
     with pytest.raises(DatasetError, match="no sequence nope"):

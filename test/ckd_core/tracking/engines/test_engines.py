@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import copy
+import json
 import logging
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -18,6 +20,7 @@ from ckd_core.tracking.confidence import Thresholds
 from ckd_core.tracking.engines import EngineError, EngineSpec, EngineUnavailableError, Prediction, parse_engine
 from ckd_core.tracking.engines.build import auto_engine, candidates, engine_for, resolve_engine
 from ckd_core.tracking.engines.export import (
+    METADATA_FILE,
     ExportError,
     ExportMetadata,
     load_export,
@@ -258,6 +261,39 @@ def test_an_export_loads_back_with_the_same_boxes(
         (tmp_path / "export" / "search_2.onnx").unlink()
         with pytest.raises(ExportError, match=r"not complete: search_2\.onnx missing"):
             load_export(tmp_path / "export")
+
+
+def test_the_manifest_of_an_export_covers_every_file_of_it(tmp_path, network) -> None:
+    folder = tmp_path / "export"
+    write_export(folder, network, metadata_for(network, "torch/fp32"))
+    (folder / ".hidden").write_text("nothing reads it")
+    load_export(folder)
+    (folder / "more").mkdir()
+    (folder / "more" / "weights.bin").write_text("what a program could refer to")
+    with pytest.raises(ExportError, match=r"does not name: more/weights\.bin; remove them, or export again"):
+        load_export(folder)
+    shutil.rmtree(folder / "more")
+    plain = json.loads((folder / METADATA_FILE).read_text())
+    for name in ("../weights.safetensors", "/etc/passwd", "a\x1b[2J", ""):
+        changed = {**plain, "files": {**plain["files"], name: "0" * 64}}
+        (folder / METADATA_FILE).write_text(json.dumps(changed))
+        with pytest.raises(ExportError, match="expected files of the folder") as refused:
+            load_export(folder)
+        assert str(refused.value).isprintable()
+
+
+def test_the_weights_of_an_openvino_export_are_verified_even_where_the_manifest_is_silent(tmp_path, network) -> None:
+    folder = tmp_path / "export"
+    try:
+        write_export(folder, network, metadata_for(network, "openvino/fp32"))
+    except EngineUnavailableError as error:
+        pytest.skip(str(error))
+    plain = json.loads((folder / METADATA_FILE).read_text())
+    assert "search_1.bin" in plain["files"]
+    del plain["files"]["search_1.bin"]
+    (folder / METADATA_FILE).write_text(json.dumps(plain))
+    with pytest.raises(ExportError, match=r"search_1\.bin"):
+        load_export(folder)
 
 
 def test_a_small_network_keeps_its_first_layers_exact_in_bf16(tmp_path) -> None:
