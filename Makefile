@@ -37,6 +37,9 @@ bench: setup  ## speed, as ratios; BENCH=part OUT=file.json
 soak: setup  ## faults, fuzzing, endurance, in their long forms; MINUTES=10
 	@$(RUN) -m tools.soak --minutes $(MINUTES)
 
+fuzz: setup  ## coverage-guided fuzzing of every parser; MINUTES=10 for each
+	@$(RUN) -m tools.fuzz --minutes $(MINUTES)
+
 # SDSTRACK_MATERIAL: see docs/training.md; TEACHER: the folder of NanoTrack v2's two ONNX files.
 TEACHER ?= $(SDSTRACK_MATERIAL)/baselines/nanotrack/nanotrackv2
 weights: setup  ## train the default weights again (hours; goes on where it was stopped; needs SDSTRACK_MATERIAL)
@@ -53,5 +56,5 @@ clean:  ## remove environments, caches and outputs
 	rm -rf .venv .venv-* .cache build install log out *.egg-info .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help setup demo lint test test-all bench weights soak clean
+.PHONY: help setup demo lint test test-all bench weights soak fuzz clean
 .DEFAULT_GOAL := help

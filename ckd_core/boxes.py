@@ -12,6 +12,7 @@ import numpy as np
 
 from ckd_core.errors import TrackingError
 from ckd_core.frame import BoundingBox
+from ckd_core.text import shown
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -113,9 +114,9 @@ def parse_box(text: str) -> BoundingBox:
     try:
         box = BoundingBox(*map(float, parts))
     except (TypeError, ValueError) as error:
-        raise BoxError(f"box is '{text}'; expected four numbers x,y,w,h") from error
+        raise BoxError(f"box is '{shown(text)}'; expected four numbers x,y,w,h") from error
     if not box.is_finite() or min(box.w, box.h) <= 0:
-        raise BoxError(f"box is '{text}'; expected finite numbers with a positive width and height")
+        raise BoxError(f"box is '{shown(text)}'; expected finite numbers with a positive width and height")
     return box
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 import numpy as np
 
 from ckd_core.errors import TrackingError
+from ckd_core.text import shown
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -88,7 +89,9 @@ def parse_table(text: str, source: str) -> BoxTable:
     lines = [line.strip(" \r") for line in lines]
     sign = next(filter(None, map(_line_delimiter, lines)), "")
     if sign == "mixed":
-        raise BoxFileError(f"{source} line 1 mixes delimiters: {lines[0]!r}; use one of comma, tab, space, semicolon")
+        raise BoxFileError(
+            f"{source} line 1 mixes delimiters: '{shown(lines[0])}'; use one of comma, tab, space, semicolon"
+        )
     return BoxTable(_parse_rows(lines, sign, source), _DELIMITERS.get(sign, "none"), integers)
 
 
