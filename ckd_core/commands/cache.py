@@ -24,8 +24,8 @@ def command(
     import torch
 
     from ckd_core.data.real.features import FeatureSource, cached, write_cache
-    from ckd_core.models.stem_network import StemNetwork
     from ckd_core.locks import new_folder_lock
+    from ckd_core.models.stem_network import StemNetwork
     from ckd_core.settings import read_settings
     from ckd_core.training.build import build_network
     from ckd_core.training.config import TrainSettings

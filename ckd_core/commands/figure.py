@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from ckd_core.commands import _options as options  # noqa: TC001  # typer reads the annotations when it runs
+from ckd_core.commands._say import say
 
 
 def command(
@@ -60,4 +61,4 @@ def command(
         points=points, key=key, metric=metric, method=method, seed=seed,
     )  # fmt: skip
     for path in draw_figure(name, request, out):
-        typer.echo(f"wrote {path}")
+        say(f"wrote {path}")

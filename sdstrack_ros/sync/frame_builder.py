@@ -192,9 +192,7 @@ class FrameBuilder:
         return color_image(payload, self.rgb_topic, self.max_image_bytes)
 
     def _aux(self, payload: Any) -> NDArray[Any]:
-        image = auxiliary_image(
-            payload, self.modality, self.aux_topic, self.thermal_range, self.max_image_bytes
-        )
+        image = auxiliary_image(payload, self.modality, self.aux_topic, self.thermal_range, self.max_image_bytes)
         counts = self.modality is Modality.DEPTH and np.issubdtype(image.dtype, np.integer)
         if counts and self.depth_unit_m != MILLIMETRE_M:
             return image.astype(np.float32) * np.float32(self.depth_unit_m)

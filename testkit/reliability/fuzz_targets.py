@@ -28,18 +28,17 @@ _FORMS = (
 
 
 def image_codec(data: bytes) -> None:
-    """A raw image: which encoding, modality, size and byte order, then pixels."""
+    """A raw image: a line with its encoding, then modality, size and byte order, then pixels."""
     from ckd_core.frame import Modality
-    from sdstrack_ros.messages.image_codec import ENCODINGS, PLANAR_ENCODINGS, decode
+    from sdstrack_ros.messages.image_codec import decode
 
-    if len(data) < _HEADER.size:
+    encoding, _, rest = data.partition(b"\n")
+    if len(rest) < _HEADER.size:
         return
-    which, kind, width, height, step, big = _HEADER.unpack_from(data)
-    encodings = (*ENCODINGS, *PLANAR_ENCODINGS, "p010")
-    pixels = data[_HEADER.size :]
+    _, kind, width, height, step, big = _HEADER.unpack_from(rest)
     message = SimpleNamespace(
-        encoding=encodings[which % len(encodings)], width=width, height=height, step=step, is_bigendian=big & 1,
-        data=pixels,
+        encoding=encoding.decode("utf-8", "replace"), width=width, height=height, step=step, is_bigendian=big & 1,
+        data=rest[_HEADER.size :],
     )  # fmt: skip
     decoded = decode(message, "cam", MAX_IMAGE_BYTES)
     assert decoded.pixels.size > 0
@@ -148,7 +147,7 @@ def yaml_settings(data: bytes) -> None:
 def bag_storage(data: bytes) -> None:
     """A recording in one file: mcap or sqlite3 by the first byte."""
     from ckd_core.frame import Modality
-    from sdstrack_ros.bags.frames import read_frames
+    from testkit.bag_scenes import read_frames
 
     if data:
         for _ in read_frames(_written(data[1:], "bag.mcap" if data[0] & 1 else "bag.db3"), Modality.THERMAL):
