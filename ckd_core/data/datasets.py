@@ -15,6 +15,7 @@ import numpy as np
 
 from ckd_core.data.box_files import BoxFileError, read_table, to_xywh
 from ckd_core.data.layouts import DatasetError, get_layout
+from ckd_core.data.open_sequences import open_sequences
 from ckd_core.data.sequences import (
     DEFAULT_FPS,
     Sequence,
@@ -135,6 +136,7 @@ def open_dataset(name: str, root: Path | str, split: str | None = None, cut: boo
         name: A row of `LAYOUTS`.
         root: The dataset's folder.
         split: "train", "test", ...; None = the only test split that is there, or the sequences directly in the root.
+            The plain layout has those of `open_sequences.yaml`, in the root or in folders of it.
         cut: See `Dataset`.
 
     Raises:
@@ -144,6 +146,8 @@ def open_dataset(name: str, root: Path | str, split: str | None = None, cut: boo
     layout, root = get_layout(name), Path(root)
     if not root.is_dir():
         raise DatasetError(f"no folder {root} for dataset {layout.name}")
+    if layout.name == "folder" and split is not None:
+        return Dataset(layout, root, split, _open_split(root, split), cut)
     splits = [item for item, _ in layout.folders]
     if split is not None and split not in splits:
         expected = f"expected one of: {', '.join(splits)}" if splits else "it has no splits"
@@ -198,6 +202,11 @@ def distinct_names(paths: Collection[PurePath]) -> list[str]:
     if twice:
         raise DatasetError(f"{twice[0]} names several sequences; expected one folder of a name in each part")
     return names
+
+
+def _open_split(root: Path, split: str) -> tuple[tuple[str, Path], ...]:
+    places = [root, *sorted(path for path in root.iterdir() if path.is_dir())]
+    return tuple((name, _place_of(name, places)) for name in open_sequences().names(split))
 
 
 def _candidates(layout: DatasetLayout, split: str) -> str:

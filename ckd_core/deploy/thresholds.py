@@ -15,6 +15,7 @@ import numpy as np
 
 from ckd_core.boxes import iou_xywh
 from ckd_core.data.footage import folder_footage, synthetic_footage
+from ckd_core.data.open_sequences import require_no_test
 from ckd_core.errors import TrackingError
 from ckd_core.frame import Modality
 from ckd_core.locks import folder_lock
@@ -254,6 +255,7 @@ def calibrate(
 
     Raises:
         CalibrationError: There is no footage in which the target is absent for a while.
+        SplitError: A sequence is kept for tests.
         WeightsFileError: The weights cannot be read or written.
         SequenceError: A sequence cannot be used.
         LockError: Another process writes into the file's folder.
@@ -277,6 +279,7 @@ def _calibrate(
     before, published = tracking_metadata(metadata.tracking)
     modalities = [Modality(name) for name in metadata.modalities]
     folders = folder_footage(sequences)
+    require_no_test((item.name for item in folders), "calibration")
     clips = synthetic_footage(CALIBRATION_SEED, modalities, scenes, FRAMES_PER_CLIP)
     if not any(item.absent.any() for item in folders + clips):
         raise CalibrationError(

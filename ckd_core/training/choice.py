@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from ckd_core.data.footage import recording_footage, synthetic_recordings
+from ckd_core.data.open_sequences import require_no_test
 from ckd_core.errors import TrackingError
 from ckd_core.evaluation.footage_score import (
     CHOICE_SEED,
@@ -67,11 +68,13 @@ def choose(settings: TrainSettings, echo: Callable[[str], object] = lambda _: No
 
     Raises:
         ChoiceError: no checkpoint, or nothing to track.
+        SplitError: a sequence of the recipe is kept for tests.
         SequenceError: a sequence of the recipe cannot be read.
         RunStateError: a broken checkpoint, or one trained with other settings, which would ship under their name.
         WeightsFileError: the chosen weights cannot be written.
         LockError: another process writes into the run's folder.
     """
+    require_no_test((path.name for path in settings.choice.sequences), "choice.sequences")
     folder = settings.run.out / "checkpoints"
     paths = [*sorted(folder.glob("epoch_*.safetensors")), *sorted(folder.glob("last.safetensors"))]
     if not paths:

@@ -14,12 +14,13 @@ from typer.testing import CliRunner
 import ckd_core.commands
 from ckd_core.cli import build_app
 from ckd_core.data.footage import recording_footage, synthetic_recordings
+from ckd_core.data.open_sequences import VALIDATION, open_sequences
 from ckd_core.evaluation.footage_score import DEGRADED_COLOR, masked, success, with_degraded_color
 from ckd_core.evaluation.running.conditions import RGB_ALONE, parse_condition
 from ckd_core.frame import BoundingBox
 from ckd_core.models.checkpoint import WeightsFileError, load_model, load_tensors
 from ckd_core.models.registry import build_model
-from ckd_core.settings import load_yaml, read_settings, to_plain
+from ckd_core.settings import read_settings, to_plain
 from ckd_core.tracking.tracker import Tracker
 from ckd_core.training.choice import CHOSEN, ChoiceError, averaged_network, choose, ship
 from ckd_core.training.config import ChoiceSettings, TrainSettings
@@ -187,8 +188,7 @@ def test_shipped_recipes_name_their_licences_and_never_choose_by_the_final_seque
 ) -> None:
     monkeypatch.setenv("SDSTRACK_MATERIAL", str(tmp_path))  # nothing is read from it here
     config = Path(__file__).parents[3] / "config"
-    named = load_yaml(config / "benchmarks" / "real_sequences.yaml")["groups"]
-    validation = next(set(group["sequences"]) for group in named if group["name"] == "validation")
+    validation = set(open_sequences().names(VALIDATION))
     for path in (config / "train").glob("default_*.yaml"):
         settings = read_settings(path, TrainSettings)
         assert "M3SVD (MIT" in settings.model.notice
