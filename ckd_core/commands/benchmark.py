@@ -24,7 +24,8 @@ def command(
     ] = None,
     nanotrack: Annotated[Path | None, typer.Option(help="With --table: folder of NanoTrack's ONNX files.")] = None,
     groups: Annotated[
-        Path | None, typer.Option(help="With --table: YAML file with groups to average, see config/benchmarks.")
+        Path | None,
+        typer.Option(help="With --table modalities: YAML file with other groups to average than validation and test."),
     ] = None,
     report: Annotated[bool, typer.Option(help="Write report.html, JSON and CSV.")] = True,
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path  # noqa: TC003  # typer reads the annotations when it runs
 from typing import Annotated
 
 import typer
@@ -18,9 +19,15 @@ def command(
         str | None,
         typer.Option(
             help="NAME, optionally with =AMOUNT and @rgb, @aux or @both; separated by commas. Missing: rgb_only, "
-            "aux_only, rgb_gap, aux_gap, switching, bursts. Degraded: blackout, noise, blur, overexposed, smoke, "
-            "occluded (share), misaligned (px), offset (ms). masks=FILE: published flags [rgb, aux] per frame."
+            "aux_only, rgb_gap, aux_gap, rgb_gone, aux_gone (frames), switching, bursts. Degraded: blackout, noise, "
+            "blur, overexposed, smoke, occluded (share), misaligned (px), offset (ms), late (frames), jpeg (quality). "
+            "The run: rate (every Nth frame), start_box (share). masks=FILE: published flags [rgb, aux] per frame. Or "
+            "a set: everyday (default), missing (default with --policies)."
         ),
+    ] = None,
+    baseline: Annotated[
+        Path | None,
+        typer.Option(help="robustness_sequences.csv of another tracker, whose losses are the limit."),
     ] = None,
     policies: Annotated[
         str | None,
@@ -28,21 +35,21 @@ def command(
     ] = None,
     synthetic: Annotated[bool, typer.Option(help="With --policies: also on synthetic clips.")] = True,
 ) -> None:
-    """Table "full -> missing": every sequence with two cameras, under every condition.
+    """Table "full -> missing or degraded": every sequence with two cameras, under every condition.
 
     Example: sdstrack robustness -d folder --root sequences/ --out runs/robust --conditions bursts,misaligned=8
     """
     from ckd_core.evaluation.benchmark import open_plan, print_progress, run_policies, run_robustness
-    from ckd_core.evaluation.running.conditions import PROTOCOL
+    from ckd_core.evaluation.running.conditions import named_conditions
     from ckd_core.evaluation.running.manifest import require_folder
     from ckd_core.locks import folder_lock
 
+    wanted = named_conditions(conditions or ("everyday" if policies is None else "missing"))
     plan = open_plan(options, say)
     require_folder(plan.out)
-    wanted = conditions.split(",") if conditions else PROTOCOL
     with folder_lock(plan.out, "sdstrack robustness"), print_progress() as progress:
         if policies is None:
-            written = run_robustness(plan, wanted, progress)
+            written = run_robustness(plan, wanted, progress, baseline)
         else:
             written = run_policies(plan, policies.split(","), wanted, synthetic, progress)
     for path in written:

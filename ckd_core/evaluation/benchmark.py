@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import TYPE_CHECKING
 
 from ckd_core.data.datasets import open_dataset
@@ -16,23 +16,25 @@ from ckd_core.evaluation.report.figures import (
     tracks_of,
 )
 from ckd_core.evaluation.report.policies import policy_markdown, policy_table
-from ckd_core.evaluation.report.robustness import robustness_table
+from ckd_core.evaluation.report.robustness import MAX_MORE_THAN_BASELINE, read_baseline, robustness_table
 from ckd_core.evaluation.report.table_files import rows_to_markdown, write_table
 from ckd_core.evaluation.report.tables import (
     MEAN,
-    NO_GROUPS,
+    fusion_rows,
     modality_markdown,
     modality_table,
     origin_of,
     read_groups,
+    split_groups,
 )
+from ckd_core.evaluation.running.better_camera import run_tracker
 from ckd_core.evaluation.running.conditions import parse_condition
 from ckd_core.evaluation.running.inputs import RunError, open_inputs
 from ckd_core.evaluation.running.manifest import require_folder
 from ckd_core.evaluation.running.one_step import one_step_table
+from ckd_core.evaluation.running.options import BenchmarkOptions
 from ckd_core.evaluation.running.plan import RunPlan
-from ckd_core.evaluation.running.runner import run_benchmark
-from ckd_core.evaluation.running.trackers import ModelSpec
+from ckd_core.evaluation.running.trackers import BETTER, ModelSpec, NanoTrackSpec
 from ckd_core.evaluation.scoring.score_files import print_scores, write_scores
 from ckd_core.text import shown
 from ckd_core.tracking.config import MissingPolicy, TrackerConfig
@@ -43,8 +45,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ckd_core.evaluation.report.figures import StateRow
-    from ckd_core.evaluation.running.options import BenchmarkOptions
     from ckd_core.evaluation.running.runner import Progress
+    from ckd_core.evaluation.running.trackers import TrackerSpec
 
 
 TABLES = ("boxes", "states", "modalities", "one-step")
@@ -68,18 +70,16 @@ def open_plan(options: BenchmarkOptions, echo: Callable[[str], object] = lambda 
 
     """
     condition = parse_condition(options.condition, options.seed)
-    config = _tracker_config(options)
     if options.integer_boxes and not options.published:
         raise RunError("--integer-boxes belongs to the published harness; expected --published beside it")
     require_folder(options.out)
-    options = replace(options, model=model_of(options.model, options.weights))
-    engine = _engine_of_all(options)
+    tracker, runs_on = _tracker_of(options)
     dataset = open_dataset(options.dataset, options.root, options.split, options.cut)
     if options.sequences:
         dataset = dataset.select(list(expand_names(name.strip() for name in options.sequences.split(","))))
     plan = RunPlan(
         open_inputs(dataset, options.skip_broken, echo),
-        ModelSpec(str(options.model), options.weights, engine, config, any_modality=options.any_modality),
+        tracker,
         options.out,
         condition,
         options.integer_boxes,
@@ -93,9 +93,35 @@ def open_plan(options: BenchmarkOptions, echo: Callable[[str], object] = lambda 
     workers = "one worker" if plan.workers == 1 else f"{plan.workers} workers"
     echo(
         f"{dataset.layout.name}: {len(plan.inputs)} sequences, {workers}, {plan.worker_threads} threads each, "
-        f"{plan.device}, {engine}"
+        f"{plan.device}, {runs_on}"
     )
     return plan
+
+
+def _tracker_of(options: BenchmarkOptions) -> tuple[TrackerSpec, str]:
+    """The tracker, and what it runs on in a word.
+
+    Raises:
+        RunError: A tracker of another name, or options that it does not have.
+        EngineError: As `resolve_engine`.
+
+    """
+    if options.tracker == "network":
+        config = _tracker_config(options)
+        options = replace(options, model=model_of(options.model, options.weights))
+        engine = _engine_of_all(options)
+        model = str(options.model)
+        return ModelSpec(model, options.weights, engine, config, any_modality=options.any_modality), engine
+    if options.tracker != "nanotrack":
+        raise RunError(f"unknown tracker {options.tracker!r}; expected network or nanotrack")
+    if options.weights is None:
+        raise RunError("nanotrack has no weights in this package; give the folder of its two ONNX files as --weights")
+    own = {field.name: field.default for field in fields(BenchmarkOptions)}
+    names = ("model", "engine", "published", "missing", "any_modality")
+    unused = [f"--{name.replace('_', '-')}" for name in names if getattr(options, name) != own[name]]
+    if unused:
+        raise RunError(f"nanotrack has no {', '.join(unused)}; leave them out")
+    return NanoTrackSpec(options.weights, BETTER), "OpenCV on the CPU"
 
 
 def _tracker_config(options: BenchmarkOptions) -> TrackerConfig:
@@ -151,7 +177,7 @@ def print_progress() -> Iterator[Progress]:
 
 def run_and_report(plan: RunPlan, report: bool, progress: Progress) -> list[Path]:
     """Run, print the numbers and write them, with `report` also the page; returns the paths."""
-    result = run_benchmark(plan, progress)
+    result = run_tracker(plan, progress)
     print_scores([result.score], plan.inputs.dataset.split)
     write_scores([result.score], plan.out / "score.json")
     label, tracks = plan.tracker.label, tracks_of(result)
@@ -191,9 +217,8 @@ def run_table(plan: RunPlan, table: str, nanotrack: Path | None, groups: Path | 
         RunError: A table of another name.
 
     """
-    if table == "one-step":
-        steps = one_step_table(plan, nanotrack, progress)
-        return _finish(steps, plan.out, "one-step", rows_to_markdown(steps))
+    if table not in TABLES:
+        raise RunError(f"unknown table {table!r}; expected one of {', '.join(TABLES)}")
     if table == "boxes":
         tracks = compared_tracks(plan, nanotrack, progress)
         boxes = [row for label, found in tracks.items() for row in box_rows(label, found)]
@@ -202,16 +227,39 @@ def run_table(plan: RunPlan, table: str, nanotrack: Path | None, groups: Path | 
         tracks = compared_tracks(plan, nanotrack, progress)
         states = [row for label, found in tracks.items() for row in state_rows(label, found)]
         return _finish(states, plan.out, table, _states_text(states))
-    if table != "modalities":
-        raise RunError(f"unknown table {table!r}; expected one of {', '.join(TABLES)}")
-    rows = modality_table(plan, nanotrack, progress, NO_GROUPS if groups is None else read_groups(groups))
-    return _finish(rows, plan.out, "modalities", modality_markdown(rows, origin_of(plan.tracker)))
+    if not isinstance(plan.tracker, ModelSpec):
+        raise RunError(f"table {table} is about a network; NanoTrack stands beside it with --nanotrack FOLDER")
+    if table == "one-step":
+        steps = one_step_table(plan, nanotrack, progress)
+        return _finish(steps, plan.out, "one-step", rows_to_markdown(steps))
+    rows = modality_table(plan, nanotrack, progress, split_groups() if groups is None else read_groups(groups))
+    written = write_table(fusion_rows(rows), plan.out, "fusion")
+    return [*_finish(rows, plan.out, "modalities", modality_markdown(rows, origin_of(plan.tracker))), *written]
 
 
-def run_robustness(plan: RunPlan, conditions: Sequence[str], progress: Progress) -> list[Path]:
-    """Table over conditions: full -> missing or degraded; returns the paths."""
-    rows = robustness_table(plan, conditions, progress)
-    return _finish(rows, plan.out, "robustness", rows_to_markdown(rows))
+def run_robustness(
+    plan: RunPlan, conditions: Sequence[str], progress: Progress, baseline: Path | None = None
+) -> list[Path]:
+    """Table over conditions (full -> missing or degraded), its rows by sequence, and a page; returns the paths.
+
+    Raises:
+        TableError: A baseline that cannot be read, or that lacks a sequence or a condition.
+
+    """
+    from ckd_core.evaluation.report.page import noted_table
+    from ckd_core.evaluation.report.write import write_report
+
+    table = robustness_table(plan, conditions, progress, None if baseline is None else read_baseline(baseline))
+    written = _finish(table.rows, plan.out, "robustness", rows_to_markdown(table.rows))
+    written += write_table(table.sequences, plan.out, "robustness_sequences")
+    note = (
+        f"{plan.tracker.label} on {len(table.scores[0].sequences)} sequences with two cameras. A loss is a negative "
+        "change of the mean success AUC against full; within: it is at most the baseline's and "
+        f"{MAX_MORE_THAN_BASELINE:g}. The frame of the initial box does not count here, unlike below."
+    )
+    first = [noted_table("Robustness", note, table.rows)]
+    written.append(write_report(plan.out, table.scores, title=f"Robustness of {plan.tracker.label}", first=first))
+    return written
 
 
 def run_policies(

@@ -62,6 +62,7 @@ def score_maps(network: TrackingNetwork, sequence: Sequence, condition: Conditio
     from ckd_core.tracking.engines.pytorch import TorchEngine
     from ckd_core.tracking.tracker import Tracker
 
+    sequence = condition.thinned(sequence)
     seen: list[NDArray[np.float32]] = []
 
     def keep(_module: object, _inputs: object, output: object) -> None:
@@ -73,7 +74,7 @@ def score_maps(network: TrackingNetwork, sequence: Sequence, condition: Conditio
         engine = TorchEngine(network, "fp32", "cpu")
         tracker = Tracker(engine, sequence.modality, TrackerConfig().as_published())
         present, start = condition.presence(sequence), sequence.start
-        tracker.start(condition.frame(sequence, start, present), BoundingBox(*map(float, sequence.boxes[start])))
+        tracker.start(condition.frame(sequence, start, present), condition.first_box(sequence))
         for index in range(start + 1, len(sequence)):
             frame = condition.frame(sequence, index, present)
             seen.clear()

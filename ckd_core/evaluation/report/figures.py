@@ -7,8 +7,9 @@ from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING
 
 from ckd_core.evaluation.report.table_files import markdown_table
-from ckd_core.evaluation.report.tables import MEAN, mean_of, nanotrack_plans
-from ckd_core.evaluation.running.runner import run_benchmark, worker_pool
+from ckd_core.evaluation.report.tables import MEAN, mean_of
+from ckd_core.evaluation.running.better_camera import run_nanotrack, run_tracker
+from ckd_core.evaluation.running.runner import worker_pool
 from ckd_core.evaluation.scoring.track_figures import (
     MAX_SEARCH_FRAMES,
     BoxFigures,
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from ckd_core.evaluation.running.records import TrackRecord
     from ckd_core.evaluation.running.runner import Progress, RunResult
 
-# What states must keep to be believed (docs/evaluation.md, "Honest states").
+# What states must keep to be believed (docs/evaluation.md, "Boxes and states").
 MAX_FALSE_TRACKING, MAX_SHYNESS, MIN_FOUND = 0.02, 0.05, 0.8
 
 
@@ -141,29 +142,16 @@ def _state_row(sequence: str, tracker: str, figures: StateFigures) -> StateRow:
 def compared_tracks(plan: RunPlan, nanotrack: Path | None, progress: Progress) -> dict[str, dict[str, TrackFrames]]:
     """Tracks by tracker and sequence: of the plan, and of NanoTrack on each camera and on the better one.
 
-    The better camera has the larger AUC on a sequence, which only somebody who knows the annotation can choose.
-
     Args:
         plan: Its run is in `out` itself, those of NanoTrack in a folder each below it.
         nanotrack: Folder with the two ONNX files, None = without NanoTrack.
         progress: See `run_benchmark`.
     """
     with worker_pool(plan) as pool:
-        found = {plan.tracker.label: tracks_of(run_benchmark(plan, progress, pool))}
-        runs = [] if nanotrack is None else nanotrack_plans(plan, nanotrack)
-        cameras = {run.tracker.label: tracks_of(run_benchmark(run, progress, pool)) for run in runs}
-    if len(cameras) > 1:
-        found["NanoTrack (better camera)"] = better_tracks(list(cameras.values()))
-    return found | cameras
-
-
-def better_tracks(cameras: Sequence[Mapping[str, TrackFrames]]) -> dict[str, TrackFrames]:
-    """Per sequence the track with the larger AUC; the first of equal ones."""
-    names = dict.fromkeys(name for tracks in cameras for name in tracks)
-    return {
-        name: max((tracks[name] for tracks in cameras if name in tracks), key=lambda track: box_figures(track).auc)
-        for name in names
-    }
+        runs = [run_tracker(plan, progress, pool)]
+        if nanotrack is not None:
+            runs += run_nanotrack(plan, nanotrack, progress, pool).values()
+    return {run.plan.tracker.label: tracks_of(run) for run in runs}
 
 
 def honesty_table(rows: Sequence[StateRow]) -> str:

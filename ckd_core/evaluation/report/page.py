@@ -24,6 +24,15 @@ if TYPE_CHECKING:
 
 MAX_TIMELINES = 60
 MAX_NOTES = 10  # per tracker
+BOXES_NOTE = (
+    "Success AUC of the track, with the annotated sizes around its own centres, and with its own sizes around the "
+    "annotated centres; medians of reported / annotated width and height. The frame of the initial box does not count."
+)
+STATES_NOTE = (
+    "False tracking: share of TRACKING frames with an overlap below 0.1. Shyness: share of the frames in view that are "
+    "not TRACKING with an overlap above 0.5. Searches: from a lost box, or a target's return, to TRACKING with an "
+    "overlap above 0.5. Each rule is in docs/evaluation.md."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +51,13 @@ class Section:
     data: dict[str, Any]
 
 
+def noted_table(heading: str, note: str, rows: Sequence[Any]) -> Section:
+    """A table of dataclasses of one kind, one column per field, below a note on them."""
+    header = [field.name.replace("_", " ") for field in fields(rows[0])]
+    data = {"note": note, "id": heading.lower(), "header": header, "rows": [astuple(row) for row in rows]}
+    return Section(heading, "noted", data)
+
+
 def format_number(value: float | None) -> str:
     """A number for a table cell."""
     if value is None or value != value:
@@ -58,7 +74,13 @@ def _template() -> jinja2.Template:
     return environment.get_template("report.html")
 
 
-def render_page(scores: Sequence[BenchmarkScore], runs: Sequence[ReportRun], title: str, subtitle: str | None) -> str:
+def render_page(
+    scores: Sequence[BenchmarkScore],
+    runs: Sequence[ReportRun],
+    title: str,
+    subtitle: str | None,
+    first: Sequence[Section] = (),
+) -> str:
     """The whole document.
 
     Args:
@@ -66,12 +88,13 @@ def render_page(scores: Sequence[BenchmarkScore], runs: Sequence[ReportRun], tit
         runs: What runs add to the numbers.
         title: Heading of the page.
         subtitle: Line below it; None: what was scored, and by which rule.
+        first: Parts before all others.
 
     """
     return _template().render(
         title=title,
         subtitle=_scored_by(scores) if subtitle is None else subtitle,
-        sections=[*_score_sections(scores), *_run_sections(runs)],
+        sections=[*first, *_score_sections(scores), *_run_sections(runs)],
         footer=f"sdstrack {ckd_core.__version__}; the numbers are in report.json.",
     )
 
@@ -112,10 +135,10 @@ def _curves(scores: Sequence[BenchmarkScore]) -> dict[str, Any]:
 
 
 def _run_sections(runs: Sequence[ReportRun]) -> Iterator[Section]:
-    for heading, tables in (("Boxes", [run.boxes for run in runs]), ("States", [run.states for run in runs])):
-        if rows := [row for table in tables for row in table]:
-            header = [field.name.replace("_", " ") for field in fields(rows[0])]
-            yield Section(heading, heading.lower(), {"header": header, "rows": [astuple(row) for row in rows]})
+    if boxes := [row for run in runs for row in run.boxes]:
+        yield noted_table("Boxes", BOXES_NOTE, boxes)
+    if states := [row for run in runs for row in run.states]:
+        yield noted_table("States", STATES_NOTE, states)
     for run in runs:
         mark = f": {run.label}" if len(runs) > 1 else ""
         if run.timelines:

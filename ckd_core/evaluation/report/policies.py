@@ -116,7 +116,7 @@ def policy_table(
                 out=plan.out / policy,
             )
             for condition in wanted if policy == policies[0] else wanted[1:]:
-                table_rows, _ = run_condition(run, condition, pool, progress)
+                table_rows, *_ = run_condition(run, condition, pool, progress)
                 rows += [_row(row, policy, kinds.get(row.sequence, RECORDED)) for row in table_rows]
     return rows
 

@@ -115,7 +115,7 @@ def _log_sequence(rerun: Any, stream: Any, record: TrackRecord, dataset: Dataset
     from ckd_core.modality import to_network_image
 
     base = record.name
-    sequence = dataset.open(record.name) if dataset else None
+    sequence = condition.thinned(dataset.open(record.name)) if dataset else None
     overlaps = overlap(record.boxes, sequence.boxes) if sequence else np.full(len(record), np.nan)
     for index in range(len(record)):
         stream.set_time("frame", sequence=index)

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ckd_core.data.open_sequences import TEST, VALIDATION, open_sequences
 from ckd_core.errors import TrackingError
 from ckd_core.evaluation.report.table_files import markdown_table
+from ckd_core.evaluation.running.better_camera import nanotrack_plans
 from ckd_core.evaluation.running.conditions import AUX_ALONE, FULL, RGB_ALONE
 from ckd_core.evaluation.running.runner import run_benchmark, worker_pool
-from ckd_core.evaluation.running.trackers import NanoTrackSpec
 from ckd_core.evaluation.scoring.metrics import TrackSummary, summarize_track
 from ckd_core.settings import read_settings
 from ckd_core.tracking.result import TrackState
@@ -30,6 +32,8 @@ if TYPE_CHECKING:
 MEAN, MEAN_OF_TWO = "mean", "mean, two cameras"
 INPUTS = ("both", "rgb", "aux")
 EVERYTHING, OTHER = "all", "other"
+# How far fusion may fall behind one camera alone (run-to-run noise), and a sequence behind NanoTrack's better camera.
+MAX_FUSION_LOSS, MAX_BELOW_NANOTRACK = 0.02, 0.05
 
 
 class TableError(TrackingError):
@@ -72,13 +76,18 @@ NO_GROUPS = Groups()
 
 
 def read_groups(path: Path) -> Groups:
-    """Read groups from a YAML file like config/benchmarks/real_sequences.yaml.
+    """Read groups from a YAML file: `groups`, a list of `name` and `sequences`.
 
     Raises:
         SettingsError: The file does not hold groups.
         TableError: A sequence is in two of them.
     """
     return read_settings(path, Groups)
+
+
+def split_groups() -> Groups:
+    """The open sequences for tests, and those for validation."""
+    return Groups(tuple(Group(split, open_sequences().names(split)) for split in (TEST, VALIDATION)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,7 +211,7 @@ def modality_table(
             folder = plan.out / folder_name(plan.tracker.label, shown)
             runs.append((shown, replace(plan, inputs=inputs, condition=condition, out=folder)))
     if nanotrack is not None:
-        runs += zip(("rgb", "aux"), nanotrack_plans(plan, nanotrack), strict=False)  # "aux" only where there is one
+        runs += nanotrack_plans(plan, nanotrack).items()
     rows: list[TableRow] = []
     means: list[TableRow] = []
     with worker_pool(plan) as pool:
@@ -215,20 +224,6 @@ def modality_table(
     rows.sort(key=lambda row: (places.index(row.group), order[row.sequence]))
     means.sort(key=lambda row: places.index(row.group))
     return rows + means
-
-
-def nanotrack_plans(plan: RunPlan, weights: Path) -> list[RunPlan]:
-    """The same run with NanoTrack on colour, and on the auxiliary cameras where there are any; a folder each."""
-    double = plan.inputs.two_cameras
-    inputs = {"rgb": plan.inputs, "aux": plan.inputs.select(double) if double else None}
-    conditions = {"rgb": RGB_ALONE, "aux": AUX_ALONE}
-    runs = []
-    for stream, shown in inputs.items():
-        if shown is not None:
-            tracker = NanoTrackSpec(weights, stream)
-            folder = plan.out / folder_name(tracker.label, stream)
-            runs.append(replace(plan, inputs=shown, tracker=tracker, condition=conditions[stream], out=folder))
-    return runs
 
 
 def origin_of(tracker: TrackerSpec) -> str:
@@ -269,7 +264,85 @@ def modality_markdown(rows: Sequence[TableRow], origin: str = "") -> str:
         f"{origin} Sequences of one camera are run on it alone, as those of two in the columns (rgb) and (aux).\n\n"
         f"AUC / precision at 20 px:\n\n{accuracy}\n"
         f"Frames lost (no overlap, or LOST) of those with the object / TRACKING of those without it:\n\n{honesty}"
+        f"\nAll cameras against the better one alone, AUC:\n\n{fusion_markdown(fusion_rows(rows))}"
     )
+
+
+@dataclass(frozen=True, slots=True)
+class FusionRow:
+    """All cameras of a sequence against each alone; in the mean, the better camera is chosen per sequence.
+
+    Attributes:
+        sequence: Its name, or that of the mean.
+        auc: With all of its cameras.
+        rgb: AUC with colour alone.
+        aux: AUC with the auxiliary camera alone; nan where there is none.
+        gain: `auc` minus the larger of the two; nan where there is one camera.
+        nanotrack: AUC of NanoTrack on its better camera; nan without it.
+        lead: `auc` minus `nanotrack`.
+    """
+
+    sequence: str
+    auc: float
+    rgb: float
+    aux: float
+    gain: float
+    nanotrack: float
+    lead: float
+
+
+def fusion_rows(rows: Sequence[TableRow]) -> list[FusionRow]:
+    """One row per sequence of a table of modalities, then their mean."""
+    tracker = rows[0].tracker
+    known: dict[str, dict[tuple[bool, str], float]] = {}
+    for row in rows:
+        if row.sequence not in (MEAN, MEAN_OF_TWO):
+            known.setdefault(row.sequence, {})[row.tracker == tracker, row.input] = row.auc
+    found = []
+    for sequence, auc in known.items():
+        rgb, aux = auc[True, "rgb"], auc.get((True, "aux"), math.nan)
+        both = auc.get((True, "both"), rgb)
+        nanotrack = max((value for (own, _), value in auc.items() if not own), default=math.nan)
+        gain = both - max(rgb, aux) if (True, "aux") in auc else math.nan
+        found.append(FusionRow(sequence, both, rgb, aux, gain, nanotrack, both - nanotrack))
+    names = [field.name for field in fields(FusionRow)][1:]
+    return [*found, FusionRow(MEAN, *(mean_of([getattr(row, name) for row in found]) for name in names))]
+
+
+def fusion_markdown(rows: Sequence[FusionRow]) -> str:
+    """The rows, and whether they keep the limits."""
+    header = [
+        "sequence",
+        "all cameras",
+        "rgb",
+        "aux",
+        "gain over the better one",
+        f"at least -{MAX_FUSION_LOSS:g}",
+        "NanoTrack's better one",
+        "lead over it",
+        f"at least -{MAX_BELOW_NANOTRACK:g}",
+    ]
+    body = [
+        [
+            row.sequence,
+            *(_three_digits(value) for value in (row.auc, row.rgb, row.aux)),
+            *_verdict(row.gain, MAX_FUSION_LOSS),
+            _three_digits(row.nanotrack),
+            *_verdict(row.lead, MAX_BELOW_NANOTRACK),
+        ]
+        for row in rows
+    ]
+    return markdown_table(header, body)
+
+
+def _three_digits(value: float) -> str:
+    return "" if math.isnan(value) else f"{value:.3f}"
+
+
+def _verdict(difference: float, limit: float) -> tuple[str, str]:
+    if math.isnan(difference):
+        return "", ""
+    return f"{difference:+.3f}", "yes" if difference >= -limit else "no"
 
 
 def folder_name(*words: str) -> str:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from ckd_core.evaluation.report.page import Section
     from ckd_core.evaluation.scoring.score import BenchmarkScore
 
 
@@ -26,6 +27,7 @@ def write_report(
     runs: Sequence[ReportRun] = (),
     title: str = "Tracking evaluation",
     subtitle: str | None = None,
+    first: Sequence[Section] = (),
 ) -> Path:
     """Write `report.html`, `report.json`, `sequences.csv`, `curves.csv` and `attributes.csv` into a folder.
 
@@ -35,6 +37,7 @@ def write_report(
         runs: What runs add to the numbers.
         title: Heading of the page.
         subtitle: One line below the title; None: what was scored, and by which rule.
+        first: Parts of the page before all others.
 
     Returns:
         Path of the page.
@@ -62,7 +65,7 @@ def write_report(
         if len(rows) > 1:
             write_text(out / f"{name}.csv", to_csv(rows))
     path = out / "report.html"
-    write_text(path, render_page(scores, runs, title, subtitle))
+    write_text(path, render_page(scores, runs, title, subtitle, first))
     return path
 
 

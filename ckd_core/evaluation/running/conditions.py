@@ -1,9 +1,9 @@
 """Conditions under which a sequence is tracked: which cameras are present in which frame, and how they are degraded.
 
 The missing-modality protocol gives presence flags `[rgb, aux]` per frame; the frame in which the tracker starts has
-both cameras unless a condition says otherwise. Degradations leave both cameras present and change what they show. A
-condition is written `NAME`, `NAME=AMOUNT` or `NAME=AMOUNT@rgb|aux|both`; the same text and seed give the same frames on
-any machine.
+both cameras unless a condition says otherwise. Degradations leave both cameras present and change what they show;
+settings change the frame rate or the start box. A condition is written `NAME`, `NAME=AMOUNT` or
+`NAME=AMOUNT@rgb|aux|both`; the same text and seed give the same frames on any machine.
 """
 
 from __future__ import annotations
@@ -11,15 +11,14 @@ from __future__ import annotations
 import zlib
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import cv2
 import numpy as np
 
-from ckd_core.data.synthetic.smoke import drifting_clouds, veil
 from ckd_core.errors import TrackingError
+from ckd_core.evaluation.running.degradations import DEGRADATIONS, Degradation, FrameContext
 from ckd_core.evaluation.running.masks import MissingMasks, read_masks
-from ckd_core.frame import Modality, MultiModalFrame
+from ckd_core.frame import BoundingBox, MultiModalFrame
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -34,8 +33,8 @@ GAP_SHARE = 1 / 3
 SWITCH_FRAMES = 20
 BURST_SHARE = 0.3
 BURST_FRAMES = 5
-SMOKE_RISE_FRAMES = 15
-PATCHES = 32  # of `occluded` along an image's longer side
+GONE_FRAMES = 10
+START_BOX_ERROR = 0.15
 TARGETS = ("rgb", "aux", "both")
 
 
@@ -65,6 +64,17 @@ def _gap(column: int) -> Callable[[int, float, np.random.Generator], Flags]:
         length = round(count * amount)
         begin = (count - length) // 2
         present[begin : begin + length, column] = False
+        return present
+
+    return flags
+
+
+def _gone(column: int) -> Callable[[int, float, np.random.Generator], Flags]:
+    """One camera works at first, then delivers nothing more."""
+
+    def flags(count: int, amount: float, rng: np.random.Generator) -> Flags:
+        present = _full(count, amount, rng)
+        present[max(round(amount) - 1, 0) :, column] = False
         return present
 
     return flags
@@ -107,117 +117,27 @@ PATTERNS = {
     "aux_gap": _Pattern(_gap(1), GAP_SHARE, "auxiliary missing for a share of the frames, in the middle"),
     "switching": _Pattern(_switching, SWITCH_FRAMES, "one camera at a time, alternating after so many frames"),
     "bursts": _Pattern(_bursts, BURST_SHARE, "random bursts without one camera, a share of all frames"),
+    "rgb_gone": _Pattern(_gone(0), GONE_FRAMES, "colour missing from so many frames after the first on"),
+    "aux_gone": _Pattern(_gone(1), GONE_FRAMES, "auxiliary missing from so many frames after the first on"),
 }
-PROTOCOL = tuple(PATTERNS)
-
-
-def _top(image: NDArray[Any]) -> float:
-    """Brightest value that the image's type and use allow."""
-    if image.dtype == np.uint8:
-        return 255.0
-    known = image[np.isfinite(image)] if image.dtype.kind == "f" else image
-    return float(known.max(initial=1))
-
-
-def _back(values: NDArray[Any], image: NDArray[Any]) -> NDArray[Any]:
-    if image.dtype.kind == "f":
-        return np.asarray(values, dtype=image.dtype)
-    return np.asarray(np.clip(np.rint(values), 0, np.iinfo(image.dtype).max), dtype=image.dtype)
+# The missing-modality protocol, and what a robot meets on any day.
+PROTOCOL = ("full", "rgb_only", "aux_only", "rgb_gap", "aux_gap", "switching", "bursts")
+EVERYDAY = ("full", "rgb_gone=10", "aux_gone=10", "late=2", "misaligned=10", "rate=2", "start_box=0.15", "jpeg=10")
+SETS = {"missing": PROTOCOL, "everyday": EVERYDAY}
 
 
 @dataclass(frozen=True, slots=True)
-class _FrameContext:
-    """What a degradation knows about a frame.
-
-    Attributes:
-        rng: Generator of this frame.
-        scene: Generator in the same state in every frame of a sequence.
-        number: Frames since the tracker started.
-        kind: Kind of the camera, None = colour.
-    """
-
-    rng: np.random.Generator
-    scene: np.random.Generator
-    number: int
-    kind: Modality | None
-
-
-def _blackout(image: NDArray[Any], amount: float, context: _FrameContext) -> NDArray[Any]:
-    del amount, context
-    return np.zeros_like(image)
-
-
-def _noise(image: NDArray[Any], amount: float, context: _FrameContext) -> NDArray[Any]:
-    return _back(image + context.rng.normal(0.0, amount * _top(image), image.shape), image)
-
-
-def _blur(image: NDArray[Any], amount: float, context: _FrameContext) -> NDArray[Any]:
-    del context
-    return np.asarray(cv2.GaussianBlur(image, (0, 0), amount))
-
-
-def _overexposed(image: NDArray[Any], amount: float, context: _FrameContext) -> NDArray[Any]:
-    if context.kind is Modality.DEPTH:
-        # Strong ambient light outshines a depth camera's own signal first where that is weakest: far away.
-        limit = _top(image) / amount
-        return np.where(image > limit, np.zeros_like(image), image)
-    return _back(np.minimum(image.astype(np.float64) * amount, _top(image)), image)
-
-
-def _smoke(image: NDArray[Any], amount: float, context: _FrameContext) -> NDArray[Any]:
-    """Clouds that drift across the image and thicken over the first frames."""
-    risen = amount * min(1.0, context.number / SMOKE_RISE_FRAMES)
-    return veil(image, drifting_clouds(context.scene, image.shape[:2], context.number), risen, risen, 190.0, 70.0)
-
-
-def _occluded(image: NDArray[Any], amount: float, context: _FrameContext) -> NDArray[Any]:
-    """Black patches on a grid, drawn anew in every frame and for each camera."""
-    height, width = image.shape[:2]
-    side = max(1, round(max(height, width) / PATCHES))
-    rows, columns = -(-height // side), -(-width // side)
-    hidden = np.zeros(rows * columns, dtype=np.bool_)
-    hidden[context.rng.permutation(rows * columns)[: round(amount * rows * columns)]] = True
-    mask = np.kron(hidden.reshape(rows, columns), np.ones((side, side), dtype=np.bool_))[:height, :width]
-    shown = image.copy()
-    shown[mask] = 0
-    return shown
-
-
-def _misaligned(image: NDArray[Any], amount: float, context: _FrameContext) -> NDArray[Any]:
-    del context
-    shift = np.array([[1.0, 0.0, amount], [0.0, 1.0, amount]])
-    return np.asarray(cv2.warpAffine(image, shift, (image.shape[1], image.shape[0]), flags=cv2.INTER_NEAREST))
-
-
-@dataclass(frozen=True, slots=True)
-class _Degradation:
-    apply: Callable[[NDArray[Any], float, _FrameContext], NDArray[Any]] | None
+class _Setting:
     amount: float
-    target: str
     minimum: float
+    maximum: float
     meaning: str
-    only: tuple[str, str] | None = None  # the one possible target, and why
-    maximum: float = np.inf
 
 
-DEGRADATIONS = {
-    "blackout": _Degradation(_blackout, 0.0, "rgb", 0.0, "black images that count as present"),
-    "noise": _Degradation(_noise, 0.1, "both", 0.0, "Gaussian noise, standard deviation as a share of the range"),
-    "blur": _Degradation(_blur, 3.0, "rgb", 0.01, "Gaussian blur, sigma in px"),
-    "overexposed": _Degradation(_overexposed, 4.0, "rgb", 1.0, "gain with saturation (depth: far pixels lost)"),
-    "smoke": _Degradation(
-        _smoke,
-        0.9,
-        "rgb",
-        0.0,
-        "drifting smoke, share of the light lost on average",
-        ("rgb", "a thermal camera sees through smoke, and what others see of it is not modelled"),
-    ),
-    "occluded": _Degradation(
-        _occluded, 0.3, "both", 0.0, "black patches at random places, a share of the image", maximum=1.0
-    ),
-    "misaligned": _Degradation(_misaligned, 8.0, "aux", -1e4, "shifted to the right and down, px"),
-    "offset": _Degradation(None, 66.0, "aux", 0.0, "older images, by ms", ("aux", "the colour images give the time")),
+# What changes a run as a whole; both cameras are present and show what they show.
+SETTINGS = {
+    "rate": _Setting(2, 1, 1e3, "every so-manieth frame alone, from the first one on"),
+    "start_box": _Setting(START_BOX_ERROR, 0.0, 0.9, "start box off by this share of its sides, in place and in size"),
 }
 
 
@@ -226,8 +146,8 @@ class Condition:
     """One way of presenting a sequence to a tracker.
 
     Attributes:
-        name: A pattern or a degradation.
-        amount: Its strength (see PATTERNS, DEGRADATIONS).
+        name: A pattern, a degradation or a setting.
+        amount: Its strength (see PATTERNS, DEGRADATIONS, SETTINGS).
         target: The degraded cameras: rgb, aux or both.
         seed: For what is random.
         start_full: The frame in which the tracker starts has both cameras.
@@ -250,6 +170,44 @@ class Condition:
 
     def _rng(self, sequence: str, frame: int = 0) -> np.random.Generator:
         return np.random.default_rng([self.seed, zlib.crc32(self.name.encode()), zlib.crc32(sequence.encode()), frame])
+
+    @property
+    def every(self) -> int:
+        """Distance of the frames that the tracker is shown."""
+        return round(self.amount) if self.name == "rate" else 1
+
+    def kept(self, sequence: Sequence) -> slice:
+        """The frames of a whole sequence that are shown, its first box among them."""
+        return slice(sequence.start % self.every, None, self.every)
+
+    def thinned(self, sequence: Sequence) -> Sequence:
+        """The sequence of the frames that are shown; the other methods take this one."""
+        if self.every == 1:
+            return sequence
+        kept, aux_boxes = self.kept(sequence), sequence.aux_boxes
+        return replace(
+            sequence,
+            rgb_paths=sequence.rgb_paths[kept],
+            aux_paths=sequence.aux_paths[kept],
+            boxes=sequence.boxes[kept],
+            labelled=sequence.labelled[kept],
+            stamps=sequence.stamps[kept],
+            aux_boxes=None if aux_boxes is None else aux_boxes[kept],
+        )
+
+    def first_box(self, sequence: Sequence) -> BoundingBox:
+        """The box on which a tracker starts.
+
+        Under "start_box" its centre is moved by that share of width and height, each to a random side, and width and
+        height are each made larger or smaller by it: always by the whole share, so that no draw is a lucky one.
+        """
+        x, y, w, h = sequence.boxes[sequence.start].tolist()
+        if self.name != "start_box":
+            return BoundingBox(x, y, w, h)
+        signs = self._rng(sequence.name).choice([-1.0, 1.0], 4)
+        (right, down), (wider, higher) = (signs[:2] * self.amount).tolist(), ((1 + self.amount) ** signs[2:]).tolist()
+        center_x, center_y = x + w / 2 + right * w, y + h / 2 + down * h
+        return BoundingBox(center_x - w * wider / 2, center_y - h * higher / 2, w * wider, h * higher)
 
     def presence(self, sequence: Sequence) -> Flags:
         """[N, 2] bool: (colour, auxiliary) per frame; a camera that the sequence lacks is never present.
@@ -298,7 +256,7 @@ class Condition:
         if degradation is None or degradation.apply is None:
             return frame
         rng, scene = self._rng(sequence.name, index), self._rng(sequence.name)
-        context = _FrameContext(rng, scene, index - sequence.start, None)
+        context = FrameContext(rng, scene, index - sequence.start, None)
         if rgb is not None and self.target in ("rgb", "both"):
             frame = replace(frame, rgb=degradation.apply(rgb, self.amount, context))
         if aux is not None and self.target in ("aux", "both"):
@@ -307,6 +265,8 @@ class Condition:
         return frame
 
     def _older(self, sequence: Sequence, index: int) -> int:
+        if self.name == "late":
+            return max(index - round(self.amount), 0)
         wanted = sequence.stamps[index] - self.amount / 1e3
         return int(np.argmin(np.abs(sequence.stamps[: index + 1] - wanted)))
 
@@ -327,23 +287,27 @@ def parse_condition(text: str, seed: int = 0) -> Condition:
         return Condition("masks", seed=seed, masks=read_masks(Path(text.removeprefix("masks="))))
     body, _, target = text.partition("@")
     name, _, number = body.partition("=")
-    known: _Pattern | _Degradation | None = PATTERNS.get(name) or DEGRADATIONS.get(name)
+    known: _Pattern | Degradation | _Setting | None = PATTERNS.get(name) or DEGRADATIONS.get(name) or SETTINGS.get(name)
     if known is None:
-        raise ConditionError(
-            f"unknown condition {name!r}; expected one of {', '.join([*PATTERNS, *DEGRADATIONS, 'masks=FILE'])}"
-        )
+        names = [*PATTERNS, *DEGRADATIONS, *SETTINGS, "masks=FILE"]
+        raise ConditionError(f"unknown condition {name!r}; expected one of {', '.join(names)}")
     try:
         amount = float(number) if number else known.amount
     except ValueError:
         raise ConditionError(
             f"condition {text!r}: {number!r} is not a number; expected e.g. {known.amount:g}"
         ) from None
-    if isinstance(known, _Pattern):
+    if not isinstance(known, Degradation):
         if target:
-            raise ConditionError(f"condition {text!r}: a presence pattern takes no @{target}")
-        maximum = 1.0 if known.amount < 1 else 1e6
-        if not 0 <= amount <= maximum:
-            raise ConditionError(f"condition {text!r}: {amount:g} is outside 0..{maximum:g}")
+            raise ConditionError(f"condition {text!r}: it is about the whole run and takes no @{target}")
+        if isinstance(known, _Setting):
+            minimum, maximum = known.minimum, known.maximum
+        else:
+            minimum, maximum = 0.0, 1.0 if known.amount < 1 else 1e6
+        if not minimum <= amount <= maximum:
+            raise ConditionError(f"condition {text!r}: {amount:g} is outside {minimum:g}..{maximum:g}")
+        if name == "rate" and amount != round(amount):
+            raise ConditionError(f"condition {text!r}: every {amount:g}th frame; expected a whole number, e.g. 2")
         return Condition(name, amount, "both", seed)
     target = target or known.target
     if target not in TARGETS:
@@ -355,3 +319,8 @@ def parse_condition(text: str, seed: int = 0) -> Condition:
     if amount > known.maximum:
         raise ConditionError(f"condition {text!r}: amount must be at most {known.maximum:g}")
     return Condition(name, amount, target, seed)
+
+
+def named_conditions(text: str) -> list[str]:
+    """The conditions of a list separated by commas, in which a name of `SETS` stands for all of its conditions."""
+    return [name for word in text.split(",") for name in SETS.get(word.strip(), (word.strip(),))]

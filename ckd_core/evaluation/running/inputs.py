@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from ckd_core.data.datasets import Dataset
     from ckd_core.data.sequences import Sequence
+    from ckd_core.evaluation.running.conditions import Condition
     from ckd_core.evaluation.scoring.score import GroundTruth
     from ckd_core.frame import Modality
 
@@ -74,6 +75,19 @@ class RunInputs:
         """
         return replace(self, dataset=self.dataset.select(names))
 
+    def under(self, condition: Condition) -> RunInputs:
+        """The frames that a condition shows, and their annotation.
+
+        Raises:
+            RunError: A condition that leaves frames out, on sequences without one annotated row per frame.
+
+        """
+        if condition.every == 1:
+            return self
+        truths = {name: _thinned(self.truths[name], self.sequences[name], condition) for name in self.names}
+        sequences = {name: condition.thinned(self.sequences[name]) for name in self.names}
+        return replace(self, sequences=sequences, truths=truths)
+
     def joined(self, other: RunInputs) -> RunInputs:
         """These sequences followed by those of another dataset in the same layout."""
         folders = (*self.dataset.folders, *other.dataset.folders)
@@ -91,6 +105,19 @@ class RunInputs:
         images = (self.sequences[truth.name].rgb(0) for truth in truths)
         sizes = [None if image is None else (image.shape[1], image.shape[0]) for image in images]
         return [replace(truth, size=size) for truth, size in zip(truths, sizes, strict=True)]
+
+
+def _thinned(truth: GroundTruth, sequence: Sequence, condition: Condition) -> GroundTruth:
+    rows, frames = len(truth.boxes), len(sequence)
+    if rows != frames:
+        raise RunError(f"{truth.name} has {rows} annotated rows for {frames} frames; {condition} needs one per frame")
+    kept = condition.kept(sequence)
+    return replace(
+        truth,
+        boxes=truth.boxes[kept],
+        aux_boxes=None if truth.aux_boxes is None else truth.aux_boxes[kept],
+        labelled=None if truth.labelled is None else truth.labelled[kept],
+    )
 
 
 def open_inputs(

@@ -43,9 +43,18 @@ class BenchmarkOptions(Execution):
     root: Path = _option("Folder of the dataset.")
     dataset: str = _option("lasher, rgbt234, gtot, depthtrack, folder, ...", "--dataset", "-d")
     out: Path = _option("Folder for runs, tables and reports; an unfinished run continues.")
+    tracker: str = _option(
+        "network, or nanotrack: OpenCV's TrackerNano per sequence on its better camera, from the ONNX files in the "
+        "folder --weights.",
+        default="network",
+    )
     model: str | None = _option(f"Name of the network; default: what WEIGHTS say, else {DEFAULT_MODEL}.", default=None)
     weights: Path | None = _option("Weights; default: those that come with the package.", default=None)
-    split: str | None = _option("Split of the dataset; default: test.", default=None)
+    split: str | None = _option(
+        "Split of the dataset; default: test. Of folder: validation or test, as in "
+        "ckd_core/data/splits/open_sequences.yaml; default: every sequence in the root.",
+        default=None,
+    )
     sequences: str | None = _option("Only these sequences, separated by commas; @FILE: those in a list.", default=None)
     engine: str = _option(
         "How the network runs, e.g. torch/fp32, openvino/bf16, auto; no fallback.", default="torch/fp32"

@@ -16,7 +16,6 @@ import numpy as np
 from ckd_core.errors import TrackingError
 from ckd_core.evaluation.scoring.score import Track
 from ckd_core.files import write_text
-from ckd_core.frame import BoundingBox
 from ckd_core.tracking.result import TrackState
 
 if TYPE_CHECKING:
@@ -76,6 +75,11 @@ class TrackRecord:
 def track_sequence(tracker: FrameTracker, sequence: Sequence, condition: Condition) -> TrackRecord:
     """Run a tracker over a sequence under a condition, from the first annotated frame on.
 
+    Args:
+        tracker: Is started anew.
+        sequence: The frames that the condition shows (`Condition.thinned`).
+        condition: What the tracker is shown of them.
+
     Raises:
         SequenceError: An image cannot be read.
         ConditionError: The condition does not fit the sequence.
@@ -83,7 +87,7 @@ def track_sequence(tracker: FrameTracker, sequence: Sequence, condition: Conditi
     """
     start, count = sequence.start, len(sequence)
     present = condition.presence(sequence)
-    first = BoundingBox(*(float(value) for value in sequence.boxes[start]))
+    first = condition.first_box(sequence)
     boxes = np.tile(np.array(first, dtype=np.float64), (count, 1))
     scores, seconds = np.zeros(count), np.zeros((count, 3))
     states = [TrackState.LOST.value] * count

@@ -111,6 +111,9 @@ def run_benchmark(
         progress: Called with a sequence's name, how many are done, and how many there are.
         pool: From `worker_pool`, for several runs with the same number of workers; None: the run starts its own.
 
+    Returns:
+        The plan of the result holds the frames that its condition shows.
+
     Raises:
         RunError: Sequences that failed, after all others are done; running again repeats only those.
         ManifestError: The folder holds another run.
@@ -119,7 +122,7 @@ def run_benchmark(
     """
     require_folder(plan.out)
     with folder_lock(plan.out, "sdstrack benchmark"):
-        return _run_benchmark(plan, progress, pool)
+        return _run_benchmark(replace(plan, inputs=plan.inputs.under(plan.condition)), progress, pool)
 
 
 def _run_benchmark(plan: RunPlan, progress: Progress, pool: ProcessPoolExecutor | None) -> RunResult:

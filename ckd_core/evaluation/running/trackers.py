@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from ckd_core.tracking.tracker import FrameTracker
 
 NANOTRACK_FILES = ("nanotrack_backbone_sim.onnx", "nanotrack_head_sim.onnx")
+BETTER = "better"  # a stream that is chosen per sequence, see `better_camera`
 
 
 class TrackerSetupError(TrackingError):
@@ -131,7 +132,10 @@ class ModelSpec:
 
 
 class NanoTracker:
-    """OpenCV's TrackerNano on one camera; it has no states, so every box that it reports counts as TRACKING."""
+    """OpenCV's TrackerNano on one camera; it has no states, so every box that it reports counts as TRACKING.
+
+    While its camera delivers nothing the last box stays, with the state LOST.
+    """
 
     def __init__(self, backbone: Path, head: Path, stream: str) -> None:
         parameters = cv2.TrackerNano.Params()
@@ -143,27 +147,35 @@ class NanoTracker:
         self._stream = stream
         self._box = BoundingBox(0, 0, 0, 0)
 
-    def _image(self, frame: MultiModalFrame) -> np.ndarray:
+    def _image(self, frame: MultiModalFrame) -> np.ndarray | None:
         from ckd_core.modality import to_network_image
 
         if self._stream == "rgb":
             image = frame.rgb
         else:
             image = None if frame.aux is None else to_network_image(frame.aux, frame.modality)
-        if image is None:
-            raise FrameError(f"NanoTrack needs the {self._stream} image in every frame; it is missing at {frame.stamp}")
-        return np.ascontiguousarray(image[:, :, ::-1])
+        return None if image is None else np.ascontiguousarray(image[:, :, ::-1])
 
     def start(self, frame: MultiModalFrame, box: BoundingBox) -> None:
-        """Follow `box` (rounded to whole pixels, as OpenCV takes it)."""
+        """Follow `box` (rounded to whole pixels, as OpenCV takes it).
+
+        Raises:
+            FrameError: The frame lacks the image of NanoTrack's camera.
+        """
+        image = self._image(frame)
+        if image is None:
+            raise FrameError(f"NanoTrack starts on the {self._stream} image; it is missing at {frame.stamp}")
         x, y, w, h = (round(value) for value in box)
-        self._tracker.init(self._image(frame), (x, y, w, h))
+        self._tracker.init(image, (x, y, w, h))
         self._box = box
 
     def update(self, frame: MultiModalFrame) -> TrackResult:
         """Track one frame; the box stays where it was when OpenCV reports none."""
+        image = self._image(frame)
+        if image is None:
+            return TrackResult(frame.stamp, self._box, 0.0, TrackState.LOST, *frame.presence, StageTiming())
         begin = cv2.getTickCount()
-        tracked, box = self._tracker.update(self._image(frame))
+        tracked, box = self._tracker.update(image)
         seconds = (cv2.getTickCount() - begin) / cv2.getTickFrequency()
         if tracked:
             self._box = BoundingBox(*(float(value) for value in box))
@@ -181,7 +193,7 @@ class NanoTrackSpec:
 
     Attributes:
         folder: Where the two ONNX files are.
-        stream: "rgb" or "aux".
+        stream: "rgb", "aux", or `BETTER`: both, one after the other, for `better_camera.run_tracker`.
         files: Names of backbone and head.
     """
 
@@ -192,7 +204,7 @@ class NanoTrackSpec:
     @property
     def label(self) -> str:
         """Name in tables."""
-        return f"NanoTrack ({self.stream})"
+        return "NanoTrack (better camera)" if self.stream == BETTER else f"NanoTrack ({self.stream})"
 
     def _paths(self) -> tuple[Path, Path]:
         backbone, head = (self.folder / file for file in self.files)
@@ -204,8 +216,16 @@ class NanoTrackSpec:
         return backbone, head
 
     def build(self, modality: Modality, device: str, threads: int) -> FrameTracker:
-        """Build the tracker on the CPU."""
+        """Build the tracker on the CPU.
+
+        Raises:
+            TrackerSetupError: The weights are missing or broken, or the camera is to be chosen afterwards.
+        """
         del modality, device
+        if self.stream == BETTER:
+            raise TrackerSetupError(
+                "NanoTrack follows one camera at a time; which is better is known only after both have run"
+            )
         if threads > 0:
             cv2.setNumThreads(threads)
         return NanoTracker(*self._paths(), self.stream)

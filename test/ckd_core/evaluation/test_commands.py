@@ -34,6 +34,11 @@ def test_benchmark_and_robustness_write_runs_and_tables(scenes: Path, tmp_path: 
     call("robustness", *common, "--out", tmp_path / "rob", "--sequences", "a,d", "--conditions", "bursts,offset=100")
     rows = json.loads((tmp_path / "rob" / "robustness.json").read_text())["robustness"]
     assert [row["condition"] for row in rows] == ["full", "bursts=0.3", "offset=100@aux"]
+    assert [row["within"] for row in rows] == ["", "", ""]
+    again = [*common, "--out", tmp_path / "rob", "--sequences", "a,d", "--conditions", "bursts"]
+    output = call("robustness", *again, "--baseline", tmp_path / "rob" / "robustness_sequences.csv")
+    assert "| yes |" in output, "a tracker loses what it loses"
+    assert "<th>baseline change</th>" in (tmp_path / "rob" / "report.html").read_text()
     call("benchmark", *common, "--out", tmp_path / "mod", "--sequences", "a", "--table", "modalities")
     rows = json.loads((tmp_path / "mod" / "modalities.json").read_text())["modalities"]
     assert [row["input"] for row in rows] == ["both", "rgb", "aux"] * 2
@@ -92,6 +97,17 @@ def test_integer_boxes_are_those_of_the_run_without_decimals(scenes: Path, tmp_p
     assert json.loads((tmp_path / "integers" / "manifest.json").read_text())["run"]["integer_boxes"] is True
     output = call(*common, "--out", tmp_path / "x", "--integer-boxes")
     assert "--integer-boxes belongs to the published harness; expected --published beside it" in output
+
+
+def test_nanotrack_needs_its_files_and_takes_no_network(scenes: Path, tmp_path: Path) -> None:
+    common = ["--dataset", "folder", "--root", scenes, "--out", tmp_path / "run", "--tracker"]
+    assert "nanotrack has no weights in this package" in call("benchmark", *common, "nanotrack")
+    asked = call("benchmark", *common, "nanotrack", "--weights", tmp_path, "--model", TINY, "--published")
+    assert "nanotrack has no --model, --published; leave them out" in asked
+    assert "no NanoTrack weights" in call("robustness", *common, "nanotrack", "--weights", tmp_path)
+    assert "unknown tracker 'siamfc'; expected network or nanotrack" in call("benchmark", *common, "siamfc")
+    table = call("benchmark", *common, "nanotrack", "--weights", tmp_path, "--table", "modalities")
+    assert "table modalities is about a network" in table
 
 
 def test_verbs_share_options_and_offer_only_their_own() -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ckd_core.data.datasets import open_dataset
-from ckd_core.evaluation.report.figures import better_tracks, box_rows, compared_tracks, honesty_table, state_rows
+from ckd_core.evaluation.report.figures import box_rows, compared_tracks, honesty_table, state_rows
 from ckd_core.evaluation.running.inputs import open_inputs
 from ckd_core.evaluation.running.plan import RunPlan
 from ckd_core.evaluation.running.trackers import NanoTrackSpec
@@ -20,12 +20,6 @@ def moved(by: float, count: int = 101) -> TrackFrames:
     truth = np.tile([50.0, 50.0, 20.0, 20.0], (count, 1))
     every, never = np.ones(count, dtype=np.bool_), np.zeros(count, dtype=np.bool_)
     return TrackFrames(truth + np.array([by, 0.0, 0.0, 0.0]), truth, every, never, every)
-
-
-def test_the_better_camera_is_chosen_per_sequence() -> None:
-    near, far = moved(1.0), moved(10.0)
-    better = better_tracks([{"a": near, "b": far, "c": far}, {"a": far, "b": near}])
-    assert better == {"a": near, "b": near, "c": far}
 
 
 def test_the_limits_of_honest_states_are_held_against_all_frames_together() -> None:
@@ -49,7 +43,7 @@ def test_nanotrack_stands_beside_a_tracker_on_both_cameras(shared_data: Path, tm
     weights = shared_data / "baselines" / "nanotrack" / "nanotrackv2"
     plan = RunPlan(inputs, NanoTrackSpec(weights), tmp_path / "run", device="cpu", threads=1)
     tracks = compared_tracks(plan, weights, lambda *_: None)
-    assert list(tracks) == ["NanoTrack (rgb)", "NanoTrack (better camera)", "NanoTrack (aux)"]
+    assert list(tracks) == ["NanoTrack (rgb)", "NanoTrack (aux)", "NanoTrack (better camera)"]
     aucs = {label: {row.sequence: row for row in box_rows(label, found)} for label, found in tracks.items()}
     better, rgb, aux = (aucs[f"NanoTrack ({name})"] for name in ("better camera", "rgb", "aux"))
     assert set(aux) == {"rgbe_evbench_seq2", "mean"}

@@ -6,31 +6,36 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 
 from ckd_core.data.datasets import open_dataset
-from ckd_core.evaluation.report.robustness import robustness_table
+from ckd_core.evaluation.report.robustness import read_baseline, robustness_table
 from ckd_core.evaluation.report.table_files import rows_to_markdown, write_table
 from ckd_core.evaluation.report.tables import (
     Group,
     Groups,
     TableError,
     TableRow,
+    fusion_markdown,
+    fusion_rows,
     mean_row,
     modality_markdown,
     modality_table,
     origin_of,
 )
+from ckd_core.evaluation.running.better_camera import run_tracker
 from ckd_core.evaluation.running.conditions import parse_condition
 from ckd_core.evaluation.running.inputs import RunError, open_inputs
 from ckd_core.evaluation.running.manifest import ManifestError, read_manifest
 from ckd_core.evaluation.running.plan import RunPlan
 from ckd_core.evaluation.running.records import RecordError, read_record
 from ckd_core.evaluation.running.runner import run_benchmark
-from ckd_core.evaluation.running.trackers import ModelSpec, NanoTrackSpec, TrackerSetupError
+from ckd_core.evaluation.running.trackers import BETTER, ModelSpec, NanoTrackSpec, TrackerSetupError
+from ckd_core.frame import Modality
 from ckd_core.tracking.config import TrackerConfig
 from ckd_core.tracking.result import TrackState
 from testkit.small_scenes import TINY, write_scene
@@ -166,12 +171,37 @@ def test_modality_table_averages_by_group(scenes: Path, tmp_path: Path, tiny_wei
     assert f"tiny.safetensors (SHA-256 {plan.tracker.describe()['weights_sha256'][:12]})" in text
     assert f"| sequence | group | {TINY} (both) | {TINY} (rgb) | {TINY} (aux) |" in text
     assert text.count("| d | held-out |  | ") == 2
+    fusion = {row.sequence: row for row in fusion_rows(rows)}
+    assert list(fusion) == ["b", "d", "a", "c", "mean"]
+    alone = max(_auc(rows, "a"), _auc(rows, "a", "aux"))
+    assert fusion["a"].gain == pytest.approx(_auc(rows, "a", "both") - alone)
+    assert fusion["d"].auc == fusion["d"].rgb == _auc(rows, "d")
+    assert np.isnan([fusion["d"].aux, fusion["d"].gain, fusion["d"].nanotrack]).all()
+    assert fusion["mean"].gain == pytest.approx(np.mean([fusion[name].gain for name in "abc"]))
     with pytest.raises(TableError, match="in more than one group: a;"):
         Groups((Group("x", ("a",)), Group("y", ("a",))))
 
 
-def _auc(rows: list[TableRow], sequence: str) -> float:
-    return next(row.auc for row in rows if row.sequence == sequence and row.input == "rgb")
+def _auc(rows: list[TableRow], sequence: str, shown: str = "rgb") -> float:
+    return next(row.auc for row in rows if row.sequence == sequence and row.input == shown)
+
+
+def test_limits_of_fusion_are_on_both_sides() -> None:
+    """Fusion may be 0.02 below the better camera, and 0.05 below NanoTrack's better one."""
+
+    def row(tracker: str, shown: str, auc: float) -> TableRow:
+        return TableRow("s", "all", tracker, shown, 9, auc, auc, 0, 0, 0)
+
+    def verdicts(both: float) -> list[str]:
+        rows = [row("own", "both", both), row("own", "rgb", 0.70), row("own", "aux", 0.4)]
+        rows += [row("NanoTrack (rgb)", "rgb", 0.5), row("NanoTrack (aux)", "aux", 0.72)]
+        return fusion_markdown(fusion_rows(rows)).splitlines()[2:]
+
+    assert verdicts(0.685) == [
+        f"| {name} | 0.685 | 0.700 | 0.400 | -0.015 | yes | 0.720 | -0.035 | yes |" for name in ("s", "mean")
+    ]
+    assert "| -0.025 | no | 0.720 | -0.045 | yes |" in verdicts(0.675)[0]
+    assert "| -0.040 | no | 0.720 | -0.060 | no |" in verdicts(0.66)[0]
 
 
 def test_a_sequence_whose_object_never_returns_is_not_averaged() -> None:
@@ -183,7 +213,18 @@ def test_a_sequence_whose_object_never_returns_is_not_averaged() -> None:
 
 
 def test_robustness_table_compares_with_the_full_input(scenes: Path, tmp_path: Path, tiny_weights: Path) -> None:
-    table = robustness_table(plan_of(scenes, tmp_path / "robust", tiny_weights), ["bursts", "misaligned=4"])
+    plan = plan_of(scenes, tmp_path / "robust", tiny_weights)
+    found = robustness_table(plan, ["bursts", "misaligned=4", "rate=2", "start_box"])
+    table = found.rows[:3]
+    assert found.rows[3].frames_with_both == 1.0
+    assert [len(score.sequences) for score in found.scores] == [3] * 5
+    rows = {(row.sequence, row.input): row for row in found.sequences}
+    assert {name for name, _ in rows} == {"a", "b", "c"}
+    # 12 frames, the object absent in two of them: half the rate leaves five after the first, one of them absent.
+    assert (rows["a", "full"].frames, rows["a", "full"].absent_frames) == (9, 2)
+    assert (rows["a", "rate=2"].frames, rows["a", "rate=2"].absent_frames) == (4, 1)
+    started = read_record(plan.out / "start_box-0.15", "a").boxes[0]
+    assert started[2] / 24 == pytest.approx(1.15) or started[2] / 24 == pytest.approx(1 / 1.15)
     assert [row.condition for row in table] == ["full", "bursts=0.3", "misaligned=4@aux"]
     assert table[0].auc_change == 0.0
     assert table[1].frames_with_both == pytest.approx(0.73, abs=0.01)
@@ -192,6 +233,52 @@ def test_robustness_table_compares_with_the_full_input(scenes: Path, tmp_path: P
     assert len(json.loads(data.read_text())["robustness"]) == 3
     assert text.read_text() == rows_to_markdown(table)
     assert text.read_text().startswith("| condition | tracker |")
+
+
+def test_a_baseline_says_what_may_be_lost(scenes: Path, tmp_path: Path, tiny_weights: Path) -> None:
+    plan = plan_of(scenes, tmp_path / "robust", tiny_weights)
+    own = robustness_table(plan, ["bursts"])
+    path = tmp_path / "robustness_sequences.csv"
+    for ahead, verdict in ((0.03, "no"), (0.01, "yes")):
+        rows = [(row.sequence, row.input, row.auc + ahead * (row.input == "bursts=0.3")) for row in own.sequences]
+        lines = ["sequence,input,auc", *(",".join(map(str, row)) for row in rows)]
+        path.write_text("\n".join(lines) + "\n")
+        full, bursts = robustness_table(plan, ["bursts"], baseline=read_baseline(path)).rows
+        assert (full.baseline_change, full.within) == (0.0, "yes")
+        assert bursts.baseline_change == pytest.approx(bursts.auc_change + ahead)
+        assert bursts.within == verdict
+    with pytest.raises(TableError, match=r"has no row for rate=2 on a, b, c; run the baseline on the same"):
+        robustness_table(plan, ["rate=2"], baseline=read_baseline(path))
+    path.write_text("sequence,auc\na,0.5\n")
+    with pytest.raises(TableError, match=r"is no baseline: 'input'; expected robustness_sequences\.csv"):
+        read_baseline(path)
+    with pytest.raises(TableError, match="cannot read the baseline"):
+        read_baseline(tmp_path / "none.csv")
+
+
+@pytest.mark.shared
+def test_nanotrack_takes_the_better_camera_per_sequence(shared_data: Path, tmp_path: Path) -> None:
+    """Also under a condition that takes one camera away: the other one is the better one then."""
+    names = ["rgb_dlib_juicebox", "rgbe_evbench_seq2"]
+    inputs = open_inputs(open_dataset("folder", shared_data / "sequences").select(names))
+    tracker = NanoTrackSpec(shared_data / "baselines" / "nanotrack" / "nanotrackv2", BETTER)
+    plan = RunPlan(inputs, tracker, tmp_path / "nano", device="cpu", threads=1)
+    better = run_tracker(plan)
+    rgb, aux = (read_record(tmp_path / "nano" / f"nanotrack_{camera}", names[1]) for camera in ("rgb", "aux"))
+    np.testing.assert_array_equal(better.records[names[1]].boxes, aux.boxes)
+    assert (rgb.boxes != aux.boxes).any()
+    assert read_manifest(tmp_path / "nano")["run"]["tracker"]["stream"] == BETTER
+    assert run_tracker(plan).score.metrics == better.score.metrics, "a second call finds everything done"
+    gone = replace(
+        plan, condition=parse_condition("aux_gone=10"), out=tmp_path / "gone", inputs=inputs.select(names[1:])
+    )
+    record = run_tracker(gone).records[names[1]]
+    np.testing.assert_array_equal(record.boxes, rgb.boxes)
+    dead = read_record(tmp_path / "gone" / "nanotrack_aux", names[1])
+    assert set(dead.states[10:]) == {TrackState.LOST.value}
+    assert (dead.boxes[10:] == dead.boxes[9]).all()
+    with pytest.raises(TrackerSetupError, match="known only after both have run"):
+        tracker.build(Modality.EVENT, "cpu", 1)
 
 
 @pytest.mark.shared
