@@ -20,17 +20,17 @@ from ckd_core.tracking.confidence import (
     growth_of,
     observe,
     observe_lost,
-    tile_centers,
 )
 from ckd_core.tracking.config import SQUARE_SIZE_RATE, MissingPolicy, TemplateRefresh, TrackerConfig
 from ckd_core.tracking.crop import CropWindow, window_around
 from ckd_core.tracking.engines.base import Prediction
 from ckd_core.tracking.response import hann_weights
 from ckd_core.tracking.result import StageTiming, TrackResult, TrackState
+from ckd_core.tracking.search import Turn, is_taken, next_turn, scan_places
 from ckd_core.tracking.view import AUX, RGB, FrameView, StreamMemory, same_stream
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -86,14 +86,6 @@ class _TargetState:
 
 
 @dataclass(frozen=True, slots=True)
-class _Turn:
-    """Which of the LOST targets is searched for, and for how many frames in a row it has been."""
-
-    target: int
-    frames: int = 1
-
-
-@dataclass(frozen=True, slots=True)
 class Look:
     """One row of the batch: a target's template against a window.
 
@@ -143,7 +135,7 @@ class MultiTracker:
         self._memory: StreamMemory | None = None
         self._targets: dict[int, _TargetState] = {}
         self._joined: tuple[tuple[int, ...], Templates] | None = None
-        self._turn: _Turn | None = None
+        self._turn: Turn | None = None
         self._weights = hann_weights(engine.spec.grid)
         usual_rate = SQUARE_SIZE_RATE if engine.spec.square_boxes else 1.0
         self._size_rate = usual_rate if self.config.size_rate is None else self.config.size_rate
@@ -242,12 +234,15 @@ class MultiTracker:
     def _follow(self, frame: MultiModalFrame, memory: StreamMemory) -> dict[int, TrackResult]:
         """The rest of `update`, with boxes that are already where the camera's motion carries them."""
         begin = time.perf_counter()
-        turn = self._next_turn()
+        lost = {name: target.confidence for name, target in self._targets.items() if self._searched_for(target)}
+        turn = next_turn(self._turn, lost, self.config.confidence)
         looks = [look for name in self._targets for look in self._looks(name, frame, memory, turn)]
         predictions, cropped, predicted = self._predict(frame, memory, looks)
+        states = (target.confidence for target in self._targets.values())
+        followed = [state.trusted_box for state in states if state.state is TrackState.TRACKING]
         evidence: dict[int, list[Evidence]] = {name: [] for name in self._targets}
         for look, prediction in zip(looks, predictions, strict=True):
-            evidence[look.target].append(self._evidence(look, prediction, memory))
+            evidence[look.target].append(self._evidence(look, prediction, memory, lost, followed))
         targets = {name: self._advance(target, evidence[name]) for name, target in self._targets.items()}
         targets = self._refresh(frame, targets)
         count = len(self._targets)
@@ -322,20 +317,7 @@ class MultiTracker:
     def _searched_for(self, target: _TargetState) -> bool:
         return target.confidence.state is TrackState.LOST and self.config.confidence.reacquire
 
-    def _next_turn(self) -> _Turn | None:
-        """The next LOST target in the order of numbers, or the same again while it waits for confirmation."""
-        lost = sorted(name for name, target in self._targets.items() if self._searched_for(target))
-        if not lost:
-            return None
-        last = self._turn
-        if last is None:
-            return _Turn(lost[0])
-        waits = last.target in lost and self._targets[last.target].confidence.candidate is not None
-        if waits and last.frames < self.config.confidence.confirm_frames:
-            return _Turn(last.target, last.frames + 1)
-        return _Turn(next((name for name in lost if name > last.target), lost[0]))
-
-    def _looks(self, name: int, frame: MultiModalFrame, memory: StreamMemory, turn: _Turn | None) -> list[Look]:
+    def _looks(self, name: int, frame: MultiModalFrame, memory: StreamMemory, turn: Turn | None) -> list[Look]:
         target = self._targets[name]
         confidence, factor = target.confidence, self.engine.spec.search_factor
         if not self._searched_for(target):
@@ -358,19 +340,9 @@ class MultiTracker:
 
     def _scan_windows(self, confidence: Confidence, memory: StreamMemory) -> list[tuple[CropWindow, bool]]:
         """Windows for a lost target: in turn its last trusted place and the next tiles of the frame."""
-        config, box = self.config.confidence, confidence.trusted_box
-        scale = confidence.usual_size / max(math.sqrt(box.w * box.h), 1e-6)  # a runaway's size would miss the target
-        cx, cy = box.center
-        box = BoundingBox(cx - box.w * scale / 2, cy - box.h * scale / 2, box.w * scale, box.h * scale)
+        config = self.config.confidence
         factor = self.engine.spec.search_factor * config.tile_scale
-        centers = tile_centers(memory.size, math.sqrt(box.w * box.h) * factor)
-        centers.sort(key=lambda center: math.dist(center, box.center))  # outwards from where it was last
-        places = []
-        for index in range(config.tiles_per_frame):
-            step = confidence.scan * config.tiles_per_frame + index
-            # every fourth look goes back: targets mostly reappear where they vanished
-            cx, cy = box.center if step % 4 == 0 else centers[(step - step // 4 - 1) % len(centers)]
-            places.append(BoundingBox(cx - box.w / 2, cy - box.h / 2, box.w, box.h))
+        places = scan_places(confidence, memory.size, factor, config)
         return [(self._window(place, factor), True) for place in places]
 
     def _predict(
@@ -400,13 +372,22 @@ class MultiTracker:
             self._joined = key, self.engine.join([look.template for look in looks])
         return self._joined[1]
 
-    def _evidence(self, look: Look, prediction: Prediction, memory: StreamMemory) -> Evidence:
+    def _evidence(
+        self,
+        look: Look,
+        prediction: Prediction,
+        memory: StreamMemory,
+        lost: Collection[int],
+        followed: Sequence[BoundingBox],
+    ) -> Evidence:
+        """What a look says; where another target is `followed`, nothing of one that is `lost`."""
         box = look.window.from_crop((prediction.cx, prediction.cy, prediction.w, prediction.h))
         confidence = self._targets[look.target].confidence
         if self._size_rate < 1 and confidence.state is not TrackState.LOST:
             box = _towards(confidence.trusted_box, box, self._size_rate)
-        rival = prediction.rival / prediction.score if prediction.score > 0 else 1.0
-        return Evidence(clip_box(box, memory.size, self.config.clip_margin), prediction.score, rival)
+        box = clip_box(box, memory.size, self.config.clip_margin)
+        score = 0.0 if look.target in lost and is_taken(box, followed) else prediction.score
+        return Evidence(box, score, prediction.rival / score if score > 0 else 1.0)
 
     def _advance(self, target: _TargetState, looks: list[Evidence]) -> _TargetState:
         """State after this frame; with two templates the higher score counts. A LOST target may have had no turn."""

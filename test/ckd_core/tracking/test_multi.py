@@ -88,10 +88,27 @@ def test_a_target_that_waits_for_confirmation_keeps_its_turn_but_not_for_ever(sc
     turns = []
     for step in range(6, 18):
         pretend(scene.box(60, 60))
-        turns.append(tracker._next_turn().target)
         tracker.update(scene.frame(step, {}))
+        turns.append(tracker._turn.target)
     assert max(len(run) for run in "".join(map(str, turns)).split("2")) == STATES.confirm_frames
     assert turns.count(2) >= 3
+
+
+def test_a_lost_target_is_not_found_where_another_is_followed(scene, correlation) -> None:
+    """A twin, pixel by pixel: without the others' boxes nothing could tell them apart."""
+    tracker = tracker_of(correlation)
+    tracker.start(scene.frame(0, {"a": (60, 60)}), {1: scene.box(60, 60)})
+    fork = tracker.fork()
+    fork.start(scene.frame(0, {"a": (200, 150)}), {2: scene.box(200, 150)})
+    tracker.join(fork)
+    for step in range(1, 60):
+        results = tracker.update(scene.frame(step, {"a": (60, 60)}))
+    assert (results[1].state, results[2].state) == (TrackState.TRACKING, TrackState.LOST)
+    tracker.remove(1)
+    for step in range(60, 120):
+        results = tracker.update(scene.frame(step, {"a": (60, 60)}))
+    assert results[2].state is TrackState.TRACKING
+    assert overlap(results[2].box, scene.box(60, 60)) > 0.6
 
 
 def test_one_lost_target_is_searched_for_in_every_frame(scene, correlation, monkeypatch) -> None:

@@ -1,0 +1,85 @@
+"""The search for LOST targets: whose turn it is, where to look, and what is not it. Pure functions."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ckd_core.boxes import iou_xywh
+from ckd_core.frame import BoundingBox
+from ckd_core.tracking.confidence import tile_centers
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from ckd_core.tracking.confidence import Confidence, ConfidenceConfig
+
+TAKEN_OVERLAP = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """Which of the LOST targets is searched for, and for how many frames in a row it has been."""
+
+    target: int
+    frames: int = 1
+
+
+def next_turn(last: Turn | None, lost: Mapping[int, Confidence], config: ConfidenceConfig) -> Turn | None:
+    """Return the next of the LOST targets in the order of numbers, or the same again while it waits for confirmation.
+
+    Args:
+        last: The turn of the last frame; None before the first.
+        lost: The LOST targets by number.
+        config: Says how many frames a confirmation takes; a target keeps its turn no longer.
+
+    Returns:
+        None when no target is LOST.
+    """
+    if not lost:
+        return None
+    if last is not None and last.target in lost:
+        waits = lost[last.target].candidate is not None
+        if waits and last.frames < config.confirm_frames:
+            return Turn(last.target, last.frames + 1)
+    after = -math.inf if last is None else last.target
+    return Turn(min((name for name in lost if name > after), default=min(lost)))
+
+
+def scan_places(
+    confidence: Confidence, frame_size: tuple[int, int], factor: float, config: ConfidenceConfig
+) -> list[BoundingBox]:
+    """List the places where to look for a LOST target: in turn its last trusted place and the next tiles of the frame.
+
+    Args:
+        confidence: The target.
+        frame_size: (height, width) of the reference image.
+        factor: Side of a window as a multiple of the target's size.
+        config: How many places per frame.
+
+    Returns:
+        Boxes of the target's usual size to cut windows around.
+    """
+    box = confidence.trusted_box
+    scale = confidence.usual_size / max(math.sqrt(box.w * box.h), 1e-6)  # a runaway's size would miss the target
+    cx, cy = box.center
+    box = BoundingBox(cx - box.w * scale / 2, cy - box.h * scale / 2, box.w * scale, box.h * scale)
+    centers = tile_centers(frame_size, math.sqrt(box.w * box.h) * factor)
+    centers.sort(key=lambda center: math.dist(center, box.center))  # outwards from where it was last
+    places = []
+    for index in range(config.tiles_per_frame):
+        step = confidence.scan * config.tiles_per_frame + index
+        # every fourth look goes back: targets mostly reappear where they vanished
+        cx, cy = box.center if step % 4 == 0 else centers[(step - step // 4 - 1) % len(centers)]
+        places.append(BoundingBox(cx - box.w / 2, cy - box.h / 2, box.w, box.h))
+    return places
+
+
+def is_taken(box: BoundingBox, others: Sequence[BoundingBox]) -> bool:
+    """Whether one of the other targets is where a search has found something: like things are easily confused."""
+    if not others:
+        return False
+    return bool((iou_xywh(np.array([box]), np.array(others, dtype=np.float64)) >= TAKEN_OVERLAP).any())
