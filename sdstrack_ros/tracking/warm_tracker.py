@@ -15,8 +15,9 @@ from sdstrack_ros.tracking.weights_path import weights_path
 
 if TYPE_CHECKING:
     from ckd_core.tracking.confidence import Thresholds
-    from ckd_core.tracking.tracker import FrameTracker, Tracker
+    from ckd_core.tracking.tracker import Tracker
     from sdstrack_ros.parameters.table import Settings
+    from sdstrack_ros.tracking.targets import FramesTracker
 
 WARM_UP_FRAMES = 2
 _WIDTH, _HEIGHT = 320, 240
@@ -47,7 +48,7 @@ class WarmTracker:
 
 
 def build_warm_tracker(settings: Settings) -> WarmTracker:
-    """Load the network of the settings and run it on two synthetic frames, so that the first real one is fast.
+    """Load the network of the settings and run it on synthetic frames, so that the first real one is fast.
 
     Raises:
         TrackingError: unknown model, missing or wrong weights, or, with strict_device, an absent device.
@@ -79,7 +80,7 @@ def build_warm_tracker(settings: Settings) -> WarmTracker:
         strict_device=settings.strict_device,
         any_modality=True,  # the caller reports it
     )
-    warm_up(tracker, modality)
+    warm_up(tracker.multi, modality, settings.max_targets)
     own = tracker.thresholds
     tracker.thresholds = tuned(own, settings)
     return WarmTracker(
@@ -115,14 +116,17 @@ def tuned(own: Thresholds, settings: Settings) -> Thresholds:
     return replace(own, **{name: value for name, value in chosen.items() if value >= 0})
 
 
-def warm_up(tracker: FrameTracker, modality: Modality) -> None:
-    """Track through noise once, then forget the target."""
+def warm_up(tracker: FramesTracker, modality: Modality, max_targets: int = 1) -> None:
+    """Track through noise once with every number of targets, for which engines compile or capture; then forget them."""
     random = np.random.default_rng(0)
     rgb = random.integers(0, 256, (_HEIGHT, _WIDTH, 3), dtype=np.uint8)
     shape = (_HEIGHT, _WIDTH, 3) if modality is Modality.EVENT else (_HEIGHT, _WIDTH)
     aux = random.integers(0, 256, shape).astype(np.uint16 if modality is Modality.DEPTH else np.uint8)
-    frames = [MultiModalFrame(float(i), rgb, aux, modality) for i in range(WARM_UP_FRAMES + 1)]
-    tracker.start(frames[0], BoundingBox(140.0, 100.0, 40.0, 40.0))
-    for frame in frames[1:]:
-        tracker.update(frame)
+    frames = (MultiModalFrame(float(i), rgb, aux, modality) for i in range(WARM_UP_FRAMES + max_targets + 1))
+    tracker.start(next(frames), dict.fromkeys(range(max_targets), BoundingBox(140.0, 100.0, 40.0, 40.0)))
+    for target in reversed(range(1, max_targets)):
+        tracker.update(next(frames))
+        tracker.remove(target)
+    for _ in range(WARM_UP_FRAMES):
+        tracker.update(next(frames))
     tracker.reset()

@@ -1,0 +1,50 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from ckd_core.frame import Modality
+from ckd_core.models.checkpoint import metadata_of, save_model
+from ckd_core.models.registry import build_model
+from sdstrack_ros.parameters.table import Settings
+from sdstrack_ros.tracking import warm_tracker
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.mark.parametrize("max_targets", [1, 4])
+def test_the_engine_has_seen_every_number_of_targets_before_the_first_frame(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, max_targets: int
+) -> None:
+    model = build_model("sdstrack_tiny_test", seed=3)
+    path = tmp_path / "tiny.safetensors"
+    save_model(path, model, metadata_of(model, [Modality.DEPTH.value], "seeded random numbers"))
+    sizes: list[int] = []
+    warm_up = warm_tracker.warm_up
+
+    def watched(tracker: Any, *rest: Any) -> None:
+        track = tracker.engine.track
+
+        def noted(templates: Any, crops: Any, weights: Any) -> Any:
+            sizes.append(len(crops))
+            return track(templates, crops, weights)
+
+        monkeypatch.setattr(tracker.engine, "track", noted)
+        warm_up(tracker, *rest)
+
+    monkeypatch.setattr(warm_tracker, "warm_up", watched)
+    settings = replace(
+        Settings(),
+        model="sdstrack_tiny_test",
+        weights=str(path),
+        device="cpu",
+        engine="torch/fp32",
+        max_targets=max_targets,
+    )
+    warm = warm_tracker.build_warm_tracker(settings)
+    assert set(sizes) == set(range(1, max_targets + 1))
+    assert sizes.count(1) >= 2, "the first run compiles, the second shows the speed"
+    assert warm.tracker.multi.targets == ()
