@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 LOG_PERIOD_S = 1.0
 # A cause is a place in the code or a topic, so there are few; with the length of a message the limit bounds the status.
-MAX_CAUSES = 24
+MAX_CAUSES = 21
 MAX_MESSAGE = 400
 # A fault that has not come back for so long is over; counters of messages and frames keep its trace.
 EXPIRY_S = 300.0
