@@ -5,12 +5,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from ckd_core.errors import TrackingError
 from ckd_core.frame import BoundingBox, Modality, MultiModalFrame
-from ckd_core.tracking.result import TrackResult
+from ckd_core.tracking.result import TrackResult, TrackState
 from sdstrack_ros.bags.frames import BagTopics
 from sdstrack_ros.bags.scoring import ReasonCounts, bag_input, evaluate_offline
 from sdstrack_ros.bags.storage import IMAGE, open_bag
@@ -190,7 +190,17 @@ def test_a_jump_back_to_after_the_start_forgets_the_target_as_in_the_node(record
     assert not [row.refused for row in report.rows if row.refused]
 
 
+class Blind(BrightestSpot):
+    """A tracker that stays where it is while colour is missing."""
+
+    def update(self, frame: MultiModalFrame) -> TrackResult:
+        if frame.rgb is None:
+            return TrackResult(frame.stamp, self.box, 0.0, TrackState.LOST)
+        return super().update(frame)
+
+
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@example([(24, "rgb", 1)])
 @given(
     st.lists(
         st.tuples(st.integers(0, 24), st.sampled_from(["rgb", "thermal"]), st.integers(1, 2**31 - 1)),
@@ -210,7 +220,7 @@ def test_up_to_three_outliers_anywhere_lose_no_target_and_each_image_is_tracked_
             stamp_ns = time_ns if seconds is None else seconds * NS_PER_S
             messages.append((f"/{stream}/image", IMAGE, time_ns, image_message(stamp_ns)))
     source = thermal_input(custom_bag(Path(tempfile.mkdtemp(dir=tmp_path)) / "bag", messages))
-    report = evaluate_offline(source, BrightestSpot(), init_box=BoundingBox(0, 0, 2, 2))
+    report = evaluate_offline(source, Blind(), init_box=BoundingBox(0, 0, 2, 2))
     assert not [row.refused for row in report.rows if row.refused]
     assert all(row.box is not None for row in report.rows)
     counters = report.counters
