@@ -23,6 +23,7 @@ CASE_TESTS = {
     "two nodes with one name": "test_two_nodes_with_one_name",
     "shared memory full": "test_shared_memory_full",
     "disk full for recordings": "test_disk_full_for_recordings",
+    "two runs": "test_of_two_runs_started_together_one_writes_and_one_says_who_does",
 }
 FUZZ_TESTS = {"(files)": "test_fuzz_files.py", "wire": "test_fuzz_wire.py"}
 

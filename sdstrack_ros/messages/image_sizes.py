@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import struct
 
 from ckd_core.errors import TrackingError
@@ -9,6 +10,8 @@ from ckd_core.errors import TrackingError
 _TAIL_BYTES = 4096  # cameras append padding; the end marker must be within this many bytes of the end
 _PNG = b"\x89PNG\r\n\x1a\n"
 _JPEG = b"\xff\xd8\xff"
+MAX_SEGMENTS = 10_000  # before the frame header; a camera writes ten
+_NO_FILL = re.compile(rb"[^\xff]")
 _JPEG_FRAMES = {0xC0, 0xC1, 0xC2, 0xC3, 0xC5, 0xC6, 0xC7, 0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 0xCF}
 _TIFF_ORDERS = {b"II*\0": "<", b"MM\0*": ">"}
 _TIFF_NUMBERS = {3: "H", 4: "I"}  # types SHORT and LONG
@@ -58,11 +61,15 @@ def pixel_bytes(data: bytes) -> tuple[int, int]:
 def _jpeg(data: bytes) -> tuple[int, int]:
     """Read the first frame header (ITU T.81, B.2.2)."""
     at = 2
-    while at + 9 <= len(data) and data[at] == 0xFF:
+    for _ in range(MAX_SEGMENTS):
+        if at + 9 > len(data) or data[at] != 0xFF:
+            break
+        if data[at + 1] == 0xFF:  # fill bytes: any number of them
+            behind = _NO_FILL.search(data, at)
+            if behind is None or behind.start() + 8 > len(data):
+                break
+            at = behind.start() - 1
         marker = data[at + 1]
-        if marker == 0xFF:  # fill byte
-            at += 1
-            continue
         if marker in _JPEG_FRAMES:
             height, width = struct.unpack(">HH", data[at + 5 : at + 9])
             return width, height

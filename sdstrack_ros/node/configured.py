@@ -6,6 +6,7 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 from sdstrack_ros.node.publishers import Publishers
+from sdstrack_ros.node.qos import service_qos
 from sdstrack_ros.tracking.warm_tracker import build_warm_tracker, tuned
 
 if TYPE_CHECKING:
@@ -52,7 +53,9 @@ class Configured:
             self.outputs = Publishers(node, settings)
             undo.callback(self.outputs.destroy)
             for name, (kind, callback) in services.items():
-                undo.callback(node.destroy_service, node.create_service(kind, name, callback))
+                undo.callback(
+                    node.destroy_service, node.create_service(kind, name, callback, qos_profile=service_qos())
+                )
             self._undo = undo.pop_all()
 
     def tune(self, settings: Settings) -> None:

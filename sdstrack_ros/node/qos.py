@@ -19,12 +19,28 @@ if TYPE_CHECKING:
 
     from rclpy.node import Node
 
-__all__ = ["NOT_NAMED_YET", "describe", "sensor_qos", "several_publishers", "subscribe", "why_silent"]
+__all__ = [
+    "NOT_NAMED_YET",
+    "SERVICE_DEPTH",
+    "describe",
+    "sensor_qos",
+    "service_qos",
+    "several_publishers",
+    "subscribe",
+    "why_silent",
+]
 
 # The publishers of a topic are discovered a moment before their nodes.
 MAX_NAMED = 4
+# Requests that wait while the node is busy; ROS's own depth is 10, and what comes beyond it is dropped unanswered.
+SERVICE_DEPTH = 200
 UNKNOWN_NODE = "_NODE_NAME_UNKNOWN_"
 NOT_NAMED_YET = "a publisher whose node is not known yet"
+
+
+def service_qos() -> QoSProfile:
+    """Return the profile of the node's services: reliable, volatile, the last `SERVICE_DEPTH` requests kept."""
+    return QoSProfile(depth=SERVICE_DEPTH)
 
 
 def sensor_qos(reliability: str, depth: int) -> QoSProfile:

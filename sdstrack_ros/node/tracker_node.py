@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import signal
 import sys
 import time
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -31,11 +31,15 @@ from sdstrack_ros.node.status import (
     uncertain_targets,
     worst_state,
 )
+from sdstrack_ros.node.stopping import ConfigureStoppedError, StopSignals
 from sdstrack_ros.parameters.table import TABLE
 from sdstrack_ros.sync.pair_watch import FRAMES
 from sdstrack_ros.tracking.target_requests import RequestOutcome, ResetRequest
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextlib import AbstractContextManager
+
     from sdstrack_ros.parameters.table import Settings
 
 STATUS_PERIOD_S = 1.0
@@ -58,6 +62,8 @@ class TrackerNode(LifecycleNode):  # type: ignore[misc]  # rclpy brings no types
     def __init__(self, **kwargs: Any) -> None:
         super().__init__("tracker", automatically_declare_parameters_from_overrides=True, **kwargs)
         self.problem = ""
+        # What a signal may end at any point; the process that has the node puts its own here.
+        self.interruptible: Callable[[], AbstractContextManager[None]] = nullcontext
         self._label = "unconfigured"
         self._duplicate_name = ""
         self._configured: Configured | None = None
@@ -85,7 +91,8 @@ class TrackerNode(LifecycleNode):  # type: ignore[misc]  # rclpy brings no types
         check_topics(self, settings)
         services = {"~/reset": (Trigger, self._on_reset), "~/pause": (SetBool, self._on_pause)}
         try:
-            self._configured = Configured(self, settings, services)
+            with self.interruptible():
+                self._configured = Configured(self, settings, services)
             result = super().on_configure(state)
         except Exception:
             self._close_configured()
@@ -277,23 +284,16 @@ def main(args: list[str] | None = None) -> int:
     node = TrackerNode()
     executor = make_executor(node)
     executor.add_node(node)
-    stop = False
-
-    def on_signal(number: int, _: Any) -> None:
-        nonlocal stop
-        stop = True
-        # A second signal ends the process at once, whatever it is doing.
-        signal.signal(number, signal.SIG_DFL)
-        executor.wake()
-
-    signal.signal(signal.SIGINT, on_signal)
-    signal.signal(signal.SIGTERM, on_signal)
+    signals = StopSignals(executor.wake)
+    node.interruptible = signals.interruptible
     try:
         if node.settings.autostart and node.trigger_configure() == _SUCCESS:
             node.trigger_activate()
-        while not stop and rclpy.ok():
+        while not signals.stop and rclpy.ok():
             _spin_once(executor, node)
         node.finish()
+    except ConfigureStoppedError:
+        node.get_logger().info("stopped while it configured")
     finally:
         executor.remove_node(node)
         executor.shutdown(timeout_sec=1.0)

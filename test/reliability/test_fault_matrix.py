@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from testkit.reliability.bench import Bench, bench
+from testkit.reliability.foreign import foreign_rows
 from testkit.reliability.lengths import LONG
 from testkit.reliability.outcome import Row, finish, run_row
 from testkit.reliability.rows import SHORT, depth_rows
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 pytestmark = [pytest.mark.ros, pytest.mark.timeout(400)]
-ROWS = [row for row in depth_rows(LONG) if LONG or row.name in SHORT]
+ROWS = [row for row in (*depth_rows(LONG), *foreign_rows()) if LONG or row.name in SHORT]
 
 
 @pytest.fixture(scope="module")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import signal
@@ -16,6 +17,7 @@ import ckd_core.models.registry  # noqa: F401  # the children are forked with th
 import sdstrack_ros.cli  # noqa: F401
 from ckd_core.locks import folder_lock
 from testkit.reliability.lengths import LONG, record
+from testkit.reliability.outcome import Outcome, finish
 from testkit.reliability.writers import (
     BY_NAME,
     WRITERS,
@@ -106,6 +108,40 @@ def test_no_command_writes_where_another_does(first: Writer, material: Material,
     record("locks", first.name, {"first": first.name, **dict.fromkeys(refusals, "refused")})
     with folder_lock(folder, "the next one"):  # the lock of the dead one is taken over
         pass
+
+
+def test_of_two_runs_started_together_one_writes_and_one_says_who_does(material: Material, tmp_path: Path) -> None:
+    folder, log = tmp_path / "out", tmp_path / "log"
+    words = BY_NAME["benchmark"].words(folder, material)
+    children = {
+        engine: start([engine if word == "torch/fp32" else word for word in words], log.with_suffix(f".{number}"))
+        for number, engine in enumerate(("torch/fp32", "torch/bf16"))
+    }
+    status = {engine: wait(child) for engine, child in children.items()}
+    assert sorted(status.values()) == [0, 1], status
+    winner = next(engine for engine, code in status.items() if code == 0)
+    said = log.with_suffix(f".{int(winner == 'torch/fp32')}").read_text()
+    holder = f"is being written by sdstrack benchmark (process {children[winner]} on "
+    assert holder in said or "holds another run (differs in tracker)" in said, "together, or one just after the other"
+    manifest = json.loads((folder / "manifest.json").read_text())
+    assert manifest["run"]["tracker"]["engine"] == winner
+    require_whole(folder)
+    outcome = Outcome("two benchmarks started together in one folder", stayed_up=True)
+    outcome.shown = "is being written by sdstrack benchmark"
+    finish("matrix", "two runs", outcome)
+
+
+@pytest.mark.parametrize("writer", CHOSEN, ids=lambda writer: writer.name)
+def test_a_full_disk_is_one_sentence_and_nothing_half(writer: Writer, material: Material, tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    folder = prepared(writer, tmp_path / "out", material, tmp_path / "before")
+    assert wait(start(writer.words(folder, material), log, file_bytes=4000)) == 1
+    said = log.read_text()
+    assert said.splitlines()[-1].startswith("error: "), said
+    assert "Traceback" not in said
+    if folder.exists():
+        require_whole(folder)
+        assert not [path for path in folder.rglob(".*") if path.is_file()], "no temporary file stays"
 
 
 @pytest.mark.parametrize("writer", CHOSEN, ids=lambda writer: writer.name)

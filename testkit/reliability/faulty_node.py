@@ -1,12 +1,14 @@
 """The real node with an engine whose calls can be delayed or made to fail by orders in a file.
 
-The file named by SDSTRACK_ENGINE_ORDERS holds `block SECONDS` or `oom` as long as the order stands. Beside it,
-`NAME.log` gets a line for each call that obeyed, and `concurrent` whenever two threads are inside the engine at once.
+The file named by SDSTRACK_ENGINE_ORDERS holds `block SECONDS`, `grind SECONDS` or `oom` as long as the order stands.
+Beside it, `NAME.log` gets a line for each call that obeyed, and `concurrent` whenever two threads are inside the engine
+at once.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import os
 import sys
 import threading
@@ -75,6 +77,8 @@ class FaultyEngine(Engine):
         _note(order)
         if order == "block":
             time.sleep(float(rest[0]))
+        if order == "grind":  # inside a library that neither looks up nor lets itself be interrupted
+            hashlib.pbkdf2_hmac("sha256", b"password", b"salt", int(float(rest[0]) * 2_000_000))
         if order == "oom":
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB (simulated)")
 

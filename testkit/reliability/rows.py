@@ -276,4 +276,6 @@ SHORT = {
     "publisher killed",
     "weights deleted",
     "lifecycle storm",
+    "one outlier",
+    "terminal escapes",
 }

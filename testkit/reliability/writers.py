@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import resource
 import sys
 import time
 from dataclasses import dataclass
@@ -156,8 +157,15 @@ def locks_of(folder: Path) -> tuple[Path, Path]:
     return folder / LOCK_FILE, folder.with_name(f".{folder.name}.lock")
 
 
-def start(words: list[object], log: Path) -> int:
-    """Run a verb in a forked child, which has the imports of this process already; returns its process id."""
+def start(words: list[object], log: Path, file_bytes: int | None = None) -> int:
+    """Run a verb in a forked child, which has the imports of this process already; returns its process id.
+
+    Args:
+        words: The command line.
+        log: Takes what the child prints.
+        file_bytes: No file may grow beyond it, as on a disk that is full.
+
+    """
     sys.stdout.flush()
     child = os.fork()
     if child:
@@ -165,6 +173,8 @@ def start(words: list[object], log: Path) -> int:
     status = 1
     try:
         sys.stdout = sys.stderr = log.open("a", buffering=1)
+        if file_bytes is not None:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (file_bytes, file_bytes))
         sys.argv = ["sdstrack", *map(str, words)]
         from sdstrack_ros import cli
 

@@ -4,6 +4,7 @@ import contextlib
 import struct
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import cv2
@@ -142,6 +143,21 @@ def test_sizes_that_a_tiff_or_webp_claims_are_not_believed() -> None:
     webp = b"RIFF\x1e\0\0\0WEBPVP8X\x0a\0\0\0" + bytes(4) + b"\xff" * 6 + bytes(8)
     with pytest.raises(CodecError, match="image of 16777216 x 16777216 pixels"):
         decode(compressed("webp", webp), "cam")
+
+
+@pytest.mark.parametrize("filler", [b"\xff", b"\xff\xe0\x00\x02"], ids=["fill bytes", "empty segments"])
+def test_a_jpeg_of_nothing_but_fillers_is_refused_at_once(filler: bytes) -> None:
+    data = b"\xff\xd8" + filler * (20_000_000 // len(filler)) + b"\xff\xd9"
+    begin = time.process_time()
+    with pytest.raises(CodecError, match="broken jpeg: no frame header"):
+        decode(compressed("jpeg", data))
+    assert time.process_time() - begin < 1.0
+
+
+def test_fill_bytes_before_a_marker_are_skipped() -> None:
+    whole = cv2.imencode(".jpg", noise("rgb8"))[1].tobytes()
+    filled = whole[:2] + b"\xff" * 1000 + whole[2:]
+    np.testing.assert_array_equal(decode(compressed("jpeg", filled)).pixels, decode(compressed("jpeg", whole)).pixels)
 
 
 PEAK = """

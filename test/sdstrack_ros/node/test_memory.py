@@ -11,6 +11,7 @@ import pytest
 from sensor_msgs.msg import CompressedImage
 
 from testkit.process_memory import memory_mb
+from testkit.reliability.outcome import Outcome, finish
 
 if TYPE_CHECKING:
     from testkit.ros_rig import Rig
@@ -67,3 +68,6 @@ def test_an_image_beyond_the_budget_is_refused_unread_by_name(rig: Rig) -> None:
     rig.until(lambda: rig.ros.value("lifecycle") == "active", "an active node", 240.0)
     answered(rig, png(4000), "rgb.rejected", 5)
     assert "96 MB while it is decompressed; expected at most 32 MB, half of memory_mb" in rig.fault(TOPIC)
+    outcome = Outcome(f"png of 2000 x 2000, then of 4000 x 4000, with memory_mb {LIMIT_MB}", stayed_up=True)
+    outcome.shown = "expected at most 32 MB, half of memory_mb"
+    finish("matrix", "largest png", outcome)

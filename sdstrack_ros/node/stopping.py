@@ -1,0 +1,87 @@
+"""How the node follows a signal: between two callbacks as a rule, and at any point while it configures.
+
+Configuring imports, reads and compiles for seconds or minutes, much of it inside libraries that do not look up. No
+target is lost and no file is open for writing then, so the process may end where it is.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import sys
+import threading
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+# How long Python code has to notice the signal by itself before the process ends without it.
+PATIENCE_S = 0.6
+
+
+class ConfigureStoppedError(BaseException):
+    """A signal came while the node configured; not an Exception, which libraries and transitions would catch."""
+
+
+class StopSignals:
+    """SIGINT and SIGTERM of a process.
+
+    Attributes:
+        stop: whether one has come.
+
+    """
+
+    def __init__(self, wake: Callable[[], object]) -> None:
+        """Install the handlers.
+
+        Args:
+            wake: called when a signal comes, so that the main thread looks at `stop`.
+
+        """
+        self.stop = False
+        self._wake = wake
+        self._interruptible = False
+        # The interpreter writes a byte at once, even when the main thread is inside a library and runs no handler.
+        reading, writing = socket.socketpair()
+        writing.setblocking(False)
+        self._sockets = reading, writing
+        signal.set_wakeup_fd(writing.fileno(), warn_on_full_buffer=False)
+        threading.Thread(target=self._watch, args=(reading,), name="signals", daemon=True).start()
+        signal.signal(signal.SIGINT, self._on_signal)
+        signal.signal(signal.SIGTERM, self._on_signal)
+
+    @contextmanager
+    def interruptible(self) -> Iterator[None]:
+        """Let a signal end what the block does.
+
+        Raises:
+            ConfigureStoppedError: a signal came, now or before the block.
+
+        """
+        if self.stop:
+            raise ConfigureStoppedError
+        self._interruptible = True
+        try:
+            yield
+        finally:
+            self._interruptible = False
+
+    def _on_signal(self, number: int, _: Any) -> None:
+        self.stop = True
+        # A second signal ends the process at once, whatever it is doing.
+        signal.signal(number, signal.SIG_DFL)
+        self._wake()
+        if self._interruptible:
+            raise ConfigureStoppedError
+
+    def _watch(self, reading: socket.socket) -> None:
+        while True:
+            numbers = set(reading.recv(16))
+            if numbers & {signal.SIGINT, signal.SIGTERM} and self._interruptible:
+                threading.Event().wait(PATIENCE_S)
+                if self._interruptible:
+                    sys.stderr.write("stopped while it configured\n")
+                    sys.stderr.flush()
+                    os._exit(0)
