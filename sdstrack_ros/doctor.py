@@ -201,8 +201,8 @@ def _ros() -> Iterator[Finding]:
     for name, without in (
         ("message_filters", "the policies approximate and exact are unavailable; tolerant, the default, works"),
         ("cv_bridge", "rare image encodings are refused; all common ones work"),
-        ("tf2_ros", "3-D start points are accepted in the camera's own frame only"),
-        ("tf2_geometry_msgs", "3-D start points are accepted in the camera's own frame only"),
+        ("tf2_ros", "transforms go through the node's own buffer"),
+        ("tf2_msgs", "targets are followed in the camera's own frame only, and have no frames on /tf"),
         ("event_camera_msgs", "event packets cannot be received; event images can"),
     ):
         here = importlib.util.find_spec(name) is not None

@@ -14,8 +14,11 @@ from ckd_core.frame import BoundingBox
 from sdstrack_ros.node.detections import FrameOutput
 from sdstrack_ros.node.health import Latency
 from sdstrack_ros.node.image_topics import ImageTopics
+from sdstrack_ros.node.target_space import TargetSpace
 from sdstrack_ros.node.target_topics import TargetTopics
+from sdstrack_ros.node.transforms import Transforms
 from sdstrack_ros.sync.frame_builder import MB, memory_bytes
+from sdstrack_ros.tracking.ego_motion import camera_motion_of
 from sdstrack_ros.tracking.overload import FrameCost, OutputPlan, OverloadPolicy
 from sdstrack_ros.tracking.results import FrameResult, Served, changed_states
 from sdstrack_ros.tracking.session import Session
@@ -45,6 +48,7 @@ class Active:
         images: the topics of the cameras.
         session: the targets.
         worker: the thread that tracks.
+        space: where the targets are.
 
     """
 
@@ -65,6 +69,7 @@ class Active:
 
         """
         self._log = node.get_logger()
+        self._clock = node.get_clock().now
         self._configured = configured
         self._settings = settings
         self._reporter = reporter
@@ -83,7 +88,18 @@ class Active:
             undo.callback(self.worker.stop, STOP_PATIENCE_S)
             self.images = ImageTopics(node, settings(), reporter, self._on_source, self._on_rewind)
             undo.callback(self.images.destroy)
-            targets = TargetTopics(node, reporter.faults, lambda: self.images.camera, self.submit, reporter.conclude)
+            transforms = Transforms(node, reporter.faults)
+            undo.callback(transforms.destroy)
+            self.space = TargetSpace(configured.outputs, transforms, reporter.faults)
+            configured.warm.tracker.camera_motion = camera_motion_of(
+                settings(),
+                transforms.lookup,
+                lambda: self.images.camera,
+                lambda reason: reporter.faults.record("ego_motion", reason),
+            )
+            targets = TargetTopics(
+                node, reporter.faults, lambda: self.images.camera, transforms, self.submit, reporter.conclude
+            )
             undo.callback(targets.destroy)
             self._undo = undo.pop_all()
         self._health.expect_answers(time.monotonic())
@@ -210,6 +226,8 @@ class Active:
         output = FrameOutput.of(frame_result)
         outputs.publish_boxes(output)
         box_out = time.monotonic()
+        if settings.publish_predicted:
+            self.space.predict(output, self._clock().nanoseconds)
         source, images = frame_result.source, frame_result.images
         total = box_out - source.arrived
         if source.sequence > self._answered_sequence:  # a start answers a frame once more
@@ -218,7 +236,9 @@ class Active:
         for ending in frame_result.endings:
             self._reporter.refuse("target", f"{ending.target_id} given up: {ending.reason}")
         plan = self._policy.plan if settings.shed_outputs else OutputPlan()
-        cost = outputs.publish_extras(output, settings, self.images.camera, plan, total * 1e3)
+        camera = self.images.camera
+        markers = self.space.serve(output, settings, camera, outputs.wants_markers(settings, plan))
+        cost = outputs.publish_extras(output, settings, camera, plan, total * 1e3, markers)
         done = time.monotonic()
         network = sum(target.track.timing.network for target in frame_result.targets)
         self._health.served(

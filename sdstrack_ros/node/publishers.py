@@ -8,16 +8,19 @@ from typing import TYPE_CHECKING
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import Image
 from vision_msgs.msg import Detection2DArray, Detection3DArray
-from visualization_msgs.msg import MarkerArray
+from visualization_msgs.msg import Marker, MarkerArray
 
 from ckd_core.frame import Modality
 from sdstrack_ros.messages.box_depth import metric_box, readings_in, robust_depth
 from sdstrack_ros.messages.image_codec import encode
 from sdstrack_ros.messages.overlay import Caption, draw_overlay
 from sdstrack_ros.node import detections
+from sdstrack_ros.node.target_outputs import TargetOutputs
 from sdstrack_ros.tracking.overload import FrameCost, OutputPlan
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from rclpy.lifecycle import LifecycleNode
 
     from sdstrack_ros.messages.box_depth import MetricBox
@@ -29,7 +32,11 @@ QUEUE = 10
 
 
 class Publishers:
-    """`~/detections`, `~/detections_3d`, `~/markers`, `~/overlay`."""
+    """`~/detections`, `~/detections_3d`, `~/markers`, `~/overlay`, `~/detections_predicted`.
+
+    Attributes:
+        targets: the outputs in space.
+    """
 
     def __init__(self, node: LifecycleNode, settings: Settings) -> None:
         reliable = settings.output_reliability == "reliable"
@@ -41,15 +48,26 @@ class Publishers:
         self._detections_3d = node.create_lifecycle_publisher(Detection3DArray, "~/detections_3d", qos)
         self._markers = node.create_lifecycle_publisher(MarkerArray, "~/markers", qos)
         self._overlay = node.create_lifecycle_publisher(Image, "~/overlay", qos)
+        self._predicted = node.create_lifecycle_publisher(Detection2DArray, "~/detections_predicted", qos)
+        self.targets = TargetOutputs(node, settings, qos)
 
     def destroy(self) -> None:
         """Remove the topics; the mirror image of creation."""
-        for publisher in (self._overlay, self._markers, self._detections_3d, self._detections):
+        self.targets.destroy()
+        for publisher in (self._predicted, self._overlay, self._markers, self._detections_3d, self._detections):
             self._node.destroy_lifecycle_publisher(publisher)
 
     def publish_boxes(self, output: FrameOutput) -> None:
         """Publish the 2-D boxes, before all other outputs."""
         self._detections.publish(detections.detections(output))
+
+    def publish_predicted(self, message: Detection2DArray) -> None:
+        """Publish boxes that were moved on to the time of publishing."""
+        self._predicted.publish(message)
+
+    def wants_markers(self, settings: Settings, plan: OutputPlan) -> bool:
+        """Whether the settings, the plan and a subscriber ask for markers."""
+        return settings.publish_markers and plan.markers and self._markers.get_subscription_count() > 0
 
     def publish_extras(
         self,
@@ -58,8 +76,18 @@ class Publishers:
         camera: PinholeCamera | None,
         plan: OutputPlan,
         latency_ms: float,
+        more_markers: Sequence[Marker] = (),
     ) -> FrameCost:
-        """Publish what the settings, the plan and the subscribers ask for; return what it cost, without tracking."""
+        """Publish what the settings, the plan and the subscribers ask for; return what it cost, without tracking.
+
+        Args:
+            output: the frame's result.
+            settings: the values of all parameters.
+            camera: the colour camera's calibration; None without one.
+            plan: what overload leaves out.
+            latency_ms: of the frame, for the overlay.
+            more_markers: published with the markers, after them because those may delete all.
+        """
         begin = time.perf_counter()
         wanted = self._wants_metric_boxes(settings, plan)
         boxes = _metric_boxes(output, settings, camera) if wanted else {}
@@ -67,10 +95,12 @@ class Publishers:
         if settings.publish_3d and plan.detections_3d and camera is not None and depth:
             self._detections_3d.publish(detections.detections_3d(output, boxes))
         after_3d = time.perf_counter()
-        markers = settings.publish_markers and plan.markers and self._markers.get_subscription_count() > 0
+        markers = self.wants_markers(settings, plan)
         if markers:
             fitting = camera and _fitting(camera, output)
-            self._markers.publish(detections.markers(output, boxes, fitting))
+            message = detections.markers(output, boxes, fitting)
+            message.markers = [*message.markers, *more_markers]
+            self._markers.publish(message)
         after_markers = time.perf_counter()
         overlay = settings.publish_overlay and plan.overlay and self._overlay.get_subscription_count() > 0
         if overlay:
@@ -85,8 +115,7 @@ class Publishers:
 
     def _wants_metric_boxes(self, settings: Settings, plan: OutputPlan) -> bool:
         wanted_3d = settings.publish_3d and self._detections_3d.get_subscription_count() > 0
-        wanted_markers = settings.publish_markers and plan.markers and self._markers.get_subscription_count() > 0
-        return plan.detections_3d and (wanted_3d or wanted_markers)
+        return plan.detections_3d and (wanted_3d or self.wants_markers(settings, plan))
 
     def _publish_overlay(self, output: FrameOutput, settings: Settings, latency_ms: float) -> None:
         caption = Caption(settings.label, latency_ms, output.result.images.aux_held)

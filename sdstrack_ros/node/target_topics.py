@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import numpy as np
 from geometry_msgs.msg import Point, PointStamped
 from rclpy.qos import QoSProfile
 from sensor_msgs.msg import RegionOfInterest
@@ -25,7 +26,6 @@ from sdstrack_ros.tracking.target_requests import (
     PixelRequest,
     RemoveRequest,
     RequestOutcome,
-    TargetError,
     detection_box,
 )
 
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from rclpy.lifecycle import LifecycleNode
 
     from sdstrack_ros.messages.camera import PinholeCamera
+    from sdstrack_ros.node.transforms import Transforms
     from sdstrack_ros.tracking.target_requests import TargetRequest
 
 QUEUE = 10
@@ -54,6 +55,7 @@ class TargetTopics:
         node: LifecycleNode,
         faults: FaultLog,
         camera: Callable[[], PinholeCamera | None],
+        transforms: Transforms,
         submit: Callable[[TargetRequest], object],
         conclude: Callable[[RequestOutcome], object],
     ) -> None:
@@ -63,6 +65,7 @@ class TargetTopics:
             node: owner of the subscriptions.
             faults: receives what goes wrong in a callback.
             camera: the colour camera's calibration; None before the first camera_info.
+            transforms: take points of other frames to the camera's.
             submit: receives each request.
             conclude: receives the outcome of a message that cannot become a request.
 
@@ -72,7 +75,7 @@ class TargetTopics:
         self._camera = camera
         self._submit = submit
         self._conclude = conclude
-        self._transforms = _Transforms(node)
+        self._transforms = transforms
         self._subscriptions = [
             self._subscribe(Detection2D, "init_box", self._on_box),
             self._subscribe(RegionOfInterest, "init_roi", self._on_roi),
@@ -98,7 +101,6 @@ class TargetTopics:
         for subscription in reversed(self._subscriptions):
             self._node.destroy_subscription(subscription)
         self._subscriptions = []
-        self._transforms.destroy()
 
     @guarded("init_box")
     def _on_box(self, message: Detection2D) -> None:
@@ -132,12 +134,24 @@ class TargetTopics:
             self._refuse("init_point", "no camera_info has come yet, so the point has no pixel")
             return
         try:
-            x, y, z = self._transforms.in_camera(message, camera.frame_id)
-            column, row = camera.pixel((x, y, z))
+            column, row = camera.pixel(self._in_camera(message, camera.frame_id))
         except TrackingError as error:
             self._refuse("init_point", str(error))
             return
         self._submit(PixelRequest("init_point", column, row, (camera.width, camera.height)))
+
+    def _in_camera(self, message: PointStamped, frame_id: str) -> tuple[float, float, float]:
+        """Coordinates [m] in the camera's optical frame.
+
+        Raises:
+            TransformError: the newest transform is not known, or none can be.
+
+        """
+        point, source = message.point, str(message.header.frame_id)
+        if source in {"", frame_id}:
+            return point.x, point.y, point.z
+        x, y, z = self._transforms.lookup(frame_id, source, None).apply(np.array((point.x, point.y, point.z)))
+        return float(x), float(y), float(z)
 
     @guarded("candidates")
     def _on_candidates(self, message: Detection2DArray) -> None:
@@ -158,54 +172,6 @@ class TargetTopics:
 
     def _refuse(self, topic: str, reason: str) -> None:
         self._conclude(RequestOutcome(topic, "", accepted=False, reason=reason))
-
-
-class _Transforms:
-    """Transforms points into the camera's frame: by tf2 where it is installed, else only from that frame itself."""
-
-    def __init__(self, node: LifecycleNode) -> None:
-        self._buffer: Any = None
-        self._listener: Any = None
-        try:
-            import tf2_geometry_msgs  # noqa: F401  # needed later; both come with a desktop installation of ROS
-            import tf2_ros
-        except ImportError:
-            return
-        self._buffer = tf2_ros.Buffer()
-        self._listener = tf2_ros.TransformListener(self._buffer, node)
-
-    def destroy(self) -> None:
-        if self._listener is not None:
-            self._listener.unregister()
-        self._buffer = self._listener = None
-
-    def in_camera(self, message: PointStamped, frame_id: str) -> tuple[float, float, float]:
-        """Coordinates [m] in the camera's optical frame.
-
-        Raises:
-            TargetError: no transform is known, or tf2 is not installed.
-
-        """
-        if message.header.frame_id not in {"", frame_id}:
-            message = self._transformed(message, frame_id)
-        return message.point.x, message.point.y, message.point.z
-
-    def _transformed(self, message: PointStamped, frame_id: str) -> PointStamped:
-        source = message.header.frame_id
-        if self._buffer is None:
-            raise TargetError(
-                f"the point is in frame '{shown(source)}', the camera's is '{shown(frame_id)}', and tf2_ros and"
-                " tf2_geometry_msgs are not installed; give the point in the camera's frame"
-            )
-        import tf2_geometry_msgs
-        import tf2_ros
-        from rclpy.time import Time
-
-        try:
-            transform = self._buffer.lookup_transform(frame_id, source, Time())
-        except tf2_ros.TransformException as error:
-            raise TargetError(f"no transform from '{shown(source)}' to '{shown(frame_id)}': {shown(error)}") from error
-        return tf2_geometry_msgs.do_transform_point(message, transform)
 
 
 def _quoted(target_id: str) -> str:

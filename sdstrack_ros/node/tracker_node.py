@@ -212,6 +212,8 @@ class TrackerNode(LifecycleNode):  # type: ignore[misc]  # rclpy brings no types
             problems.append(poor)
         if configured is not None and configured.warm.unfit:
             problems.append(configured.warm.unfit)
+        if configured is not None and configured.outputs.targets.tf_refusal:
+            problems.append(configured.outputs.targets.tf_refusal)
         shed = active.shed if active is not None else ()
         if shed:
             problems.append(f"overload: left out {', '.join(shed)}")
@@ -227,6 +229,7 @@ class TrackerNode(LifecycleNode):  # type: ignore[misc]  # rclpy brings no types
         situation = Situation(self._label, worst_state(targets), paused=paused, problems=tuple(problems))
         if active is None:
             return situation, facts
+        facts.update(active.space.facts(self.settings))
         facts.update({f"sync.{name}": str(number) for name, number in active.images.counters.items()})
         facts.update(active.memory)
         silence = active.images.silence

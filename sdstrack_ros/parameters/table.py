@@ -265,6 +265,42 @@ class Settings:
         20.0, "Depth", "Farther readings are ignored in 3-D outputs.", live=True, unit="m", low=0.1, high=1000.0
     )
 
+    target_frame: str = row(
+        "",
+        "Target in space",
+        "Frame in which targets are followed in space, for example odom; empty: the camera's, in which everything moves"
+        " when the camera does.",
+        live=True,
+        high=256,
+    )
+    coast_s: float = row(
+        1.5,
+        "Target in space",
+        "How long a target has a predicted pose after its last measurement: while UNCERTAIN or LOST, or without depth.",
+        live=True,
+        unit="s",
+        low=0.0,
+        high=60.0,
+    )
+    publish_pose: bool = row(
+        True,
+        "Target in space",
+        "Publish ~/target_pose, ~/target_pose_cov and ~/target_twist where depth and camera_info are available.",
+        live=True,
+    )
+    publish_tf: bool = row(
+        False,
+        "Target in space",
+        "Publish the frames target (the oldest target) and target_ID (each) on /tf.",
+    )
+    ego_motion: str = row(
+        "off",
+        "Target in space",
+        "Where the camera's own motion is known from, so that the search region follows it: off, image (optical flow of"
+        " the colour image), or tf (the camera's rotation in target_frame, and camera_info).",
+        choices=("off", "image", "tf"),
+    )
+
     publish_3d: bool = row(
         True,
         "Output",
@@ -274,6 +310,12 @@ class Settings:
     publish_markers: bool = row(True, "Output", "Publish ~/markers for RViz.", live=True)
     publish_overlay: bool = row(True, "Output", "Publish ~/overlay while someone subscribes to it.", live=True)
     overlay_side_by_side: bool = row(False, "Output", "Show both modalities in the overlay.", live=True)
+    publish_predicted: bool = row(
+        False,
+        "Output",
+        "Publish ~/detections_predicted: the boxes moved on along their course to the time of publishing.",
+        live=True,
+    )
     output_reliability: str = row("reliable", "Output", "QoS reliability of the outputs.", choices=_RELIABILITY)
     shed_outputs: bool = row(
         True,
@@ -339,6 +381,8 @@ def contradictions(settings: Settings) -> tuple[str, ...]:
         reasons.append(f"aux_homography {settings.aux_homography} cannot be inverted; its determinant is 0")
     if settings.thermal_range[0] > settings.thermal_range[1]:
         reasons.append(f"thermal_range {settings.thermal_range} falls; expected black, white, or 0, 0")
+    if settings.ego_motion == "tf" and not settings.target_frame:
+        reasons.append("ego_motion 'tf' needs target_frame: a frame that does not turn with the camera, such as odom")
     width, height = settings.init_box[2:]
     if width < 0 or height < 0:
         reasons.append(f"init_box {settings.init_box} has a negative size; expected x, y, width, height")

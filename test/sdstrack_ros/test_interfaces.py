@@ -19,6 +19,7 @@ INTERFACES = ROOT / "test" / "interfaces"
 # What the published packages' own installations state (vision_msgs 4.1.1, Jazzy; event_camera_msgs as in a recorded
 # bag's metadata). Equal hashes mean equal names, fields, types and order, all the way down.
 PUBLISHED = {
+    "tf2_msgs/msg/TFMessage": "e369d0f05a23ae52508854b66f6aa0437f3449d652e8cbf22d5abe85d020f087",
     "vision_msgs/msg/Detection2DArray": "214274120007f4a683866481336b70310268cfa107aebe9d594a6acf75bda968",
     "vision_msgs/msg/Detection2D": "0d12b69df5c593b3455b7346fac8205437a7d4bcb09b9e0e0b2dde787ded38ea",
     "vision_msgs/msg/Detection3DArray": "793f5eab9595ac1c0da07873cc859db42eae51f0ee76056db8562515d830e018",

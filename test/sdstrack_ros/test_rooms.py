@@ -39,7 +39,7 @@ ALLOWED_ROS = {
     "sdstrack_ros.messages.image_codec": {"cv_bridge"},
     "sdstrack_ros.node": {
         "diagnostic_msgs", "event_camera_msgs", "geometry_msgs", "rcl_interfaces", "rclpy", "sensor_msgs", "std_msgs",
-        "std_srvs", "tf2_geometry_msgs", "tf2_ros", "vision_msgs", "visualization_msgs",
+        "std_srvs", "tf2_msgs", "tf2_ros", "vision_msgs", "visualization_msgs",
     },
     "sdstrack_ros.parameters.docs": {"rcl_interfaces"},
     "sdstrack_ros.sync.filters": {"message_filters"},

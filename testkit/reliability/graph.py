@@ -41,9 +41,9 @@ class Graph:
     request: tuple[str, ...]
 
 
-# Settings that differ in their topics: each modality's kind of input, with and without compressed images.
-SETTINGS: tuple[dict[str, str], ...] = (
-    {"modality": "depth"},
+# Settings that differ in their topics: each modality's kind of input, with and without compressed images, and /tf.
+SETTINGS: tuple[dict[str, Any], ...] = (
+    {"modality": "depth", "publish_tf": True},
     {"modality": "event"},
     {"modality": "depth", "transport": "compressed"},
     {"modality": "thermal", "transport": "compressed"},

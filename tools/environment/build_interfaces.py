@@ -26,7 +26,7 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 INTERFACES = ROOT / "test" / "interfaces"
-PACKAGES = ("vision_msgs", "event_camera_msgs")
+PACKAGES = ("vision_msgs", "event_camera_msgs", "tf2_msgs")
 MARK = Path("share") / "sdstrack_interfaces.json"
 KEY_FACTS = ("prefix", "python", "numpy", "generators")  # installed files name the prefix
 FORMAT = 1  # raise when this script changes what it installs
@@ -186,7 +186,9 @@ def check(venv: Path) -> None:
         "from rclpy.serialization import serialize_message as s\n"
         "from vision_msgs.msg import Detection2DArray, Detection2D, Detection3DArray\n"
         "from event_camera_msgs.msg import EventPacket\n"
+        "from tf2_msgs.msg import TFMessage\n"
         "assert s(Detection2DArray(detections=[Detection2D(id='x')])) and s(Detection3DArray()) and s(EventPacket())\n"
+        "assert s(TFMessage())\n"
     )
     run_tool([venv / "bin" / "python", "-c", script])
 

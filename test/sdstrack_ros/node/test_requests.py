@@ -113,7 +113,7 @@ def test_a_point_in_space(rig: Rig) -> None:
     rig.until(lambda: rig.says("is not in front of the camera"), "the refusal of a point behind the camera")
     point.header.frame_id = "map"
     send(rig, PointStamped, "init_point", point)
-    rig.until(lambda: rig.says("init_point refused: the point is in frame 'map'"), "the refusal of another frame")
+    rig.until(lambda: rig.says("init_point refused: no transform from 'map'"), "the refusal of another frame")
 
 
 def test_a_detector_takes_over(rig: Rig) -> None:

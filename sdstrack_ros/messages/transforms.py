@@ -1,0 +1,193 @@
+"""Rigid transforms between frames over time, from the messages of /tf and /tf_static. No ROS import.
+
+The node prefers tf2's own buffer where tf2_ros is installed; recordings and machines without it are read here.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+from bisect import bisect_left, insort
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import cv2
+import numpy as np
+
+from ckd_core.errors import TrackingError
+from ckd_core.text import shown
+from sdstrack_ros.messages.stamps import NS_PER_S, stamp_of
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+KEEP_S = 10.0  # as long as tf2's buffer
+MAX_GAP_NS = NS_PER_S  # what lies between two transforms that are further apart is not known
+QUATERNION_TOLERANCE = 1e-2  # of its length; drivers send 32 bit numbers
+MAX_FRAMES = 1000  # names come from outside
+MAX_DEPTH = 100  # of a chain of frames; a longer one is a circle
+
+
+class TransformError(TrackingError):
+    """A transform that is not known at a time, or a message that is no transform."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RigidTransform:
+    """Takes coordinates in one frame to those in another: `rotation @ point + translation`.
+
+    Attributes:
+        rotation: [3, 3].
+        translation: [3] m.
+    """
+
+    rotation: NDArray[np.float64] = field(default_factory=lambda: np.eye(3))
+    translation: NDArray[np.float64] = field(default_factory=lambda: np.zeros(3))
+
+    @classmethod
+    def from_message(cls, message: Any) -> RigidTransform:
+        """Read a geometry_msgs/Transform.
+
+        Raises:
+            TransformError: a number is not finite, or the quaternion is not of length 1.
+        """
+        q, t = message.rotation, message.translation
+        x, y, z, w = values = (float(q.x), float(q.y), float(q.z), float(q.w))
+        place = (float(t.x), float(t.y), float(t.z))
+        length = math.sqrt(x * x + y * y + z * z + w * w)
+        if not (all(map(math.isfinite, place)) and abs(length - 1) <= QUATERNION_TOLERANCE):
+            raise TransformError(f"quaternion {values}, translation {place}; expected finite numbers and a rotation")
+        x, y, z, w = (value / length for value in values)
+        rotation = np.array(
+            (
+                (1 - 2 * (y * y + z * z), 2 * (x * y - z * w), 2 * (x * z + y * w)),
+                (2 * (x * y + z * w), 1 - 2 * (x * x + z * z), 2 * (y * z - x * w)),
+                (2 * (x * z - y * w), 2 * (y * z + x * w), 1 - 2 * (x * x + y * y)),
+            )
+        )
+        return cls(rotation, np.array(place))
+
+    def apply(self, point: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Map a point [3]."""
+        return np.asarray(self.rotation @ point + self.translation)
+
+    def after(self, first: RigidTransform) -> RigidTransform:
+        """The transform that applies `first`, then this one."""
+        return RigidTransform(self.rotation @ first.rotation, self.apply(first.translation))
+
+    def inverse(self) -> RigidTransform:
+        """The way back."""
+        return RigidTransform(self.rotation.T, -self.rotation.T @ self.translation)
+
+    def towards(self, other: RigidTransform, share: float) -> RigidTransform:
+        """The transform at a share of the way to another: the shortest turn, and a straight line."""
+        turn, _ = cv2.Rodrigues(self.rotation.T @ other.rotation)
+        part, _ = cv2.Rodrigues(share * turn)
+        straight = (1 - share) * self.translation + share * other.translation
+        return RigidTransform(np.asarray(self.rotation @ part, dtype=np.float64), straight)
+
+    def quaternion(self) -> tuple[float, float, float, float]:
+        """Its rotation as x, y, z, w with w >= 0."""
+        turn, _ = cv2.Rodrigues(self.rotation)
+        angle = float(np.linalg.norm(turn))
+        x, y, z = (turn.ravel() / angle * math.sin(angle / 2)).tolist() if angle > 1e-12 else (0.0, 0.0, 0.0)
+        return x, y, z, math.cos(angle / 2)
+
+
+class TransformTree:
+    """The transforms of the last `KEEP_S` seconds; may be used by several threads."""
+
+    def __init__(self, keep_s: float = KEEP_S) -> None:
+        self._keep_ns = round(keep_s * NS_PER_S)
+        self._lock = threading.Lock()
+        self._parents: dict[str, str] = {}
+        self._moving: dict[str, list[tuple[int, RigidTransform]]] = {}
+        self._fixed: dict[str, RigidTransform] = {}
+
+    def add(self, message: Any, fixed: bool = False) -> None:
+        """Take a geometry_msgs/TransformStamped in.
+
+        A parent's stamps may jump back, as a recording that starts again lets them: older transforms are forgotten.
+
+        Raises:
+            TransformError: it is no transform, names no two frames, or there are more than `MAX_FRAMES`.
+        """
+        parent, child = (str(name).lstrip("/") for name in (message.header.frame_id, message.child_frame_id))
+        if not parent or not child or parent == child:
+            raise TransformError(f"transform from '{shown(child)}' to '{shown(parent)}'; expected two frames")
+        try:
+            transform = RigidTransform.from_message(message.transform)
+        except TransformError as error:
+            raise TransformError(f"transform from '{shown(child)}' to '{shown(parent)}' has {error}") from error
+        stamp_ns = stamp_of(message)
+        with self._lock:
+            if child not in self._parents and len(self._parents) >= MAX_FRAMES:
+                raise TransformError(f"'{shown(child)}' is one frame more than the {MAX_FRAMES} that are kept")
+            if self._parents.get(child) != parent:
+                self._moving.pop(child, None)
+            self._parents[child] = parent
+            if fixed:
+                self._fixed[child] = transform
+                return
+            kept = self._moving.setdefault(child, [])
+            if kept and stamp_ns < kept[-1][0] - self._keep_ns:
+                kept.clear()
+            insort(kept, (stamp_ns, transform), key=lambda entry: entry[0])
+            while kept[0][0] < kept[-1][0] - self._keep_ns:
+                kept.pop(0)
+
+    def lookup(self, target: str, source: str, stamp_ns: int | None) -> RigidTransform:
+        """Return the transform that takes coordinates in `source` to those in `target`.
+
+        Args:
+            target: name of a frame.
+            source: name of a frame.
+            stamp_ns: when; None takes the newest that is known of every frame between.
+
+        Raises:
+            TransformError: the frames are not connected, or not at that time.
+        """
+        target, source = target.lstrip("/"), source.lstrip("/")
+        with self._lock:
+            up, down = self._ancestors(source), self._ancestors(target)
+            common = next((frame for frame in up if frame in down), None)
+            if common is None:
+                known = "one tree" if source in self._parents and target in self._parents else "a known frame"
+                raise TransformError(f"no transform from '{shown(source)}' to '{shown(target)}'; expected {known}")
+            to_common = self._climb(source, common, stamp_ns)
+            return self._climb(target, common, stamp_ns).inverse().after(to_common)
+
+    def _ancestors(self, frame: str) -> list[str]:
+        chain = [frame]
+        while chain[-1] in self._parents and len(chain) < MAX_DEPTH:
+            chain.append(self._parents[chain[-1]])
+        return chain
+
+    def _climb(self, frame: str, top: str, stamp_ns: int | None) -> RigidTransform:
+        transform = RigidTransform()
+        while frame != top:
+            transform = self._to_parent(frame, stamp_ns).after(transform)
+            frame = self._parents[frame]
+        return transform
+
+    def _to_parent(self, child: str, stamp_ns: int | None) -> RigidTransform:
+        kept = self._moving.get(child)
+        if not kept:
+            return self._fixed[child]
+        if stamp_ns is None:
+            return kept[-1][1]
+        after = bisect_left(kept, stamp_ns, key=lambda entry: entry[0])
+        if after < len(kept) and kept[after][0] == stamp_ns:
+            return kept[after][1]
+        name = f"'{shown(child)}' in '{shown(self._parents[child])}'"
+        if after == 0:
+            early = (kept[0][0] - stamp_ns) / NS_PER_S
+            raise TransformError(f"{name} is known only from {early:.3f} s after that time on")
+        if after == len(kept):
+            late = (stamp_ns - kept[-1][0]) / NS_PER_S
+            raise TransformError(f"{name} is known only until {late:.3f} s before that time")
+        (begin_ns, begin), (end_ns, end) = kept[after - 1], kept[after]
+        if end_ns - begin_ns > MAX_GAP_NS:
+            gap = (end_ns - begin_ns) / NS_PER_S
+            raise TransformError(f"{name} is unknown in a gap of {gap:.3f} s around that time")
+        return begin.towards(end, (stamp_ns - begin_ns) / (end_ns - begin_ns))

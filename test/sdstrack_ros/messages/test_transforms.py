@@ -1,0 +1,137 @@
+from __future__ import annotations
+
+import math
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sdstrack_ros.messages import transforms
+from sdstrack_ros.messages.stamps import NS_PER_S
+from sdstrack_ros.messages.transforms import RigidTransform, TransformError, TransformTree
+
+
+def stamped(
+    child: str,
+    parent: str,
+    seconds: float = 0.0,
+    yaw: float = 0.0,
+    place: tuple[float, float, float] = (0.0, 0.0, 0.0),
+    quaternion: tuple[float, float, float, float] | None = None,
+) -> Any:
+    """What a TransformStamped has."""
+    x, y, z, w = quaternion or (0.0, 0.0, math.sin(yaw / 2), math.cos(yaw / 2))
+    sec, nanosec = divmod(round(seconds * NS_PER_S), NS_PER_S)
+    stamp = SimpleNamespace(sec=sec, nanosec=nanosec)
+    return SimpleNamespace(
+        header=SimpleNamespace(stamp=stamp, frame_id=parent),
+        child_frame_id=child,
+        transform=SimpleNamespace(
+            rotation=SimpleNamespace(x=x, y=y, z=z, w=w),
+            translation=SimpleNamespace(x=place[0], y=place[1], z=place[2]),
+        ),
+    )
+
+
+def at(seconds: float) -> int:
+    return round(seconds * NS_PER_S)
+
+
+def robot() -> TransformTree:
+    """A robot that drives 1 m/s along x and turns 90 degrees in a second; its camera is 0.5 m ahead of its middle."""
+    tree = TransformTree()
+    for tenth in range(11):
+        turned = math.pi / 2 * tenth / 10
+        tree.add(stamped("base", "odom", 100 + tenth / 10, turned, (tenth / 10, 0.0, 0.0)))
+    tree.add(stamped("camera", "base", place=(0.5, 0.0, 0.0)), fixed=True)
+    tree.add(stamped("odom", "map", 100, place=(0.0, 10.0, 0.0)), fixed=True)
+    return tree
+
+
+def test_points_go_through_the_chain_of_frames_at_their_time() -> None:
+    tree = robot()
+    ahead = np.array((1.0, 0.0, 0.0))
+    np.testing.assert_allclose(tree.lookup("odom", "camera", at(100.0)).apply(ahead), (1.5, 0, 0), atol=1e-9)
+    np.testing.assert_allclose(tree.lookup("map", "camera", at(101.0)).apply(ahead), (1.0, 11.5, 0), atol=1e-9)
+    np.testing.assert_allclose(
+        tree.lookup("camera", "map", at(101.0)).apply(np.array((1.0, 11.5, 0))), ahead, atol=1e-9
+    )
+    np.testing.assert_allclose(tree.lookup("odom", "camera", None).apply(ahead), (1.0, 1.5, 0), atol=1e-9)
+
+
+def test_between_two_stamps_the_turn_is_interpolated_as_a_turn() -> None:
+    transform = robot().lookup("odom", "base", at(100.25))
+    angle = math.pi / 2 * 0.25
+    np.testing.assert_allclose(transform.rotation[:2, 0], (math.cos(angle), math.sin(angle)), atol=1e-9)
+    np.testing.assert_allclose(transform.translation, (0.25, 0, 0), atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("target", "source", "seconds", "reason"),
+    [
+        ("odom", "camera", 101.2, "known only until 0.200 s before that time"),
+        ("odom", "camera", 99.0, "known only from 1.000 s after that time"),
+        ("odom", "lidar", 100.0, "no transform from 'lidar' to 'odom'; expected a known frame"),
+        ("world", "camera", 100.0, "expected a known frame"),
+    ],
+)
+def test_what_is_not_known_is_refused_with_the_reason(target: str, source: str, seconds: float, reason: str) -> None:
+    with pytest.raises(TransformError, match=reason):
+        robot().lookup(target, source, at(seconds))
+
+
+def test_a_stamp_from_the_future_does_not_stretch_the_past_up_to_it() -> None:
+    tree = robot()
+    tree.add(stamped("base", "odom", 3700.0))
+    with pytest.raises(TransformError, match="known only from 3598"):
+        tree.lookup("odom", "base", at(101.5))
+    tree.add(stamped("base", "odom", 101.1))
+    tree.add(stamped("base", "odom", 101.2))
+    tree.lookup("odom", "base", at(101.15))
+
+
+def test_a_recording_that_starts_again_is_followed() -> None:
+    tree = robot()
+    tree.add(stamped("base", "odom", 50.0, place=(7.0, 0, 0)))
+    np.testing.assert_allclose(tree.lookup("odom", "base", at(50.0)).translation, (7, 0, 0))
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        stamped("a", "b", quaternion=(0.0, 0.0, 0.0, 0.0)),
+        stamped("a", "b", quaternion=(0.5, 0.5, 0.5, 0.6)),
+        stamped("a", "b", quaternion=(math.nan, 0.0, 0.0, 1.0)),
+        stamped("a", "b", place=(math.inf, 0.0, 0.0)),
+        stamped("a", "a"),
+        stamped("", "b"),
+    ],
+)
+def test_what_is_no_transform_is_refused_and_changes_nothing(message: Any) -> None:
+    tree = robot()
+    with pytest.raises(TransformError, match="expected"):
+        tree.add(message)
+    tree.lookup("odom", "camera", at(100.5))
+
+
+def test_the_number_of_frames_is_bounded_and_a_circle_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(transforms, "MAX_FRAMES", 5)
+    tree = robot()
+    tree.add(stamped("a", "b"))
+    tree.add(stamped("b", "a"))
+    with pytest.raises(TransformError, match="one frame more than the 5"):
+        tree.add(stamped("c", "d"))
+    with pytest.raises(TransformError):
+        tree.lookup("map", "a", 0)
+
+
+@given(st.lists(st.floats(-1, 1), min_size=4, max_size=4).filter(lambda q: np.linalg.norm(q) > 0.1))
+def test_a_quaternion_comes_back_as_it_was_sent(values: list[float]) -> None:
+    unit = np.array(values) / np.linalg.norm(values)
+    sent = RigidTransform.from_message(stamped("a", "b", quaternion=tuple(unit)).transform)  # type: ignore[arg-type]
+    np.testing.assert_allclose(sent.rotation @ sent.rotation.T, np.eye(3), atol=1e-9)
+    back = RigidTransform.from_message(stamped("a", "b", quaternion=sent.quaternion()).transform)
+    np.testing.assert_allclose(back.rotation, sent.rotation, atol=1e-6)
