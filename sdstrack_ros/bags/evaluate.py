@@ -8,27 +8,33 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ckd_core.boxes import parse_box
-from ckd_core.files import write_json, write_text
+from ckd_core.files import finite, write_json, write_text
 from ckd_core.frame import BoundingBox, Modality
 from ckd_core.locks import folder_lock
 from sdstrack_ros.bags.frames import BagTopics
 from sdstrack_ros.bags.recovery import recovered
 from sdstrack_ros.bags.report import offline_json, streaming_json, write_bag_report
 from sdstrack_ros.bags.scoring import OfflineReport, ReasonCounts, bag_input, evaluate_offline
+from sdstrack_ros.bags.space import PoseEvaluation, read_space
 from sdstrack_ros.bags.storage import open_bag
 from sdstrack_ros.bags.streaming import evaluate_streaming
 from sdstrack_ros.bags.truth import EvaluationError
+from sdstrack_ros.messages.stamps import NS_PER_S
 from sdstrack_ros.parameters.table import Settings, settings_from, settings_from_yaml
 from sdstrack_ros.sync.frame_builder import IMAGE_SHARE, aux_homography, memory_bytes, sync_config, thermal_range
+from sdstrack_ros.tracking.ego_motion import camera_motion_of
 from sdstrack_ros.tracking.warm_tracker import build_warm_tracker
 from sdstrack_ros.tracking.weights_path import weights_path
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from ckd_core.evaluation.scoring.metrics import TrackSummary
+    from ckd_core.tracking.camera_motion import CameraMotion
     from sdstrack_ros.bags.scoring import BagInput
+    from sdstrack_ros.bags.space import PoseSummary, RecordedSpace
+    from sdstrack_ros.messages.transforms import RigidTransform
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,8 +92,17 @@ def _evaluate(request: EvaluateRequest) -> Iterator[str]:
         weights_origin(settings.model, weights).require([Modality(settings.modality)])
     init_box = parse_box(request.init_box) if request.init_box is not None else _init_box(settings)
     warm = build_warm_tracker(settings)
-    offline = evaluate_offline(source, warm.tracker, request.truth_file, init_box)
+    with open_bag(request.bag) as bag:
+        space = read_space(bag)
+    warm.tracker.camera_motion = _camera_motion(settings, space)
+    poses = None if space is None else PoseEvaluation(space, settings)
+    offline = evaluate_offline(
+        source, warm.tracker, request.truth_file, init_box, poses.observe if poses is not None else lambda *_: None
+    )
     yield from _describe(offline)
+    pose_summary = None if poses is None else poses.summary()
+    if poses is not None:
+        yield from _describe_poses(pose_summary, poses.complaints)
     about = {
         "bag": request.bag.name,
         "topics": dataclasses.asdict(source.topics),
@@ -98,6 +113,8 @@ def _evaluate(request: EvaluateRequest) -> Iterator[str]:
         "engine": warm.engine,
         "device": warm.device,
         "synchronisation": dataclasses.asdict(source.sync),
+        "ego_motion": settings.ego_motion,
+        **({} if pose_summary is None else {"pose": finite(dataclasses.asdict(pose_summary))}),
     }
     if request.out is not None:
         write_json(request.out / "result.json", offline_json(offline, about))
@@ -116,8 +133,11 @@ def _evaluate(request: EvaluateRequest) -> Iterator[str]:
         f"{_score_text(streaming.summary)}, {streaming.tracked} of {streaming.frames} frames tracked, "
         f"{streaming.dropped} dropped"
     )
+    yield f"as live, moved on to each frame's time: {_score_text(streaming.predicted)}"
     if offline.summary is not None:
-        yield f"price of being late: AUC {offline.summary.auc - streaming.summary.auc:+.4f}"
+        price = offline.summary.auc - streaming.summary.auc
+        gain = streaming.predicted.auc - streaming.summary.auc
+        yield f"price of being late: AUC {price:+.4f}; prediction gains {gain:+.4f}"
     if request.out is not None:
         yield f"wrote {write_bag_report(request.out, source, offline, streaming, about)}"
 
@@ -185,4 +205,39 @@ def _describe(report: OfflineReport) -> Iterator[str]:
             refused.add(row.refused)
     for reason, number in sorted(refused.counts.items()):
         yield f"refused {number} frames: {reason}"
-    yield f"every frame: {_score_text(report.summary)}" if report.summary is not None else "no truth to score against"
+    if report.summary is None:
+        yield "no truth to score against"
+        return
+    yield f"every frame: {_score_text(report.summary)}"
+    failed, lasted = report.failed_after_s, (report.rows[-1].stamp_ns - report.rows[0].stamp_ns) / NS_PER_S
+    yield f"time to failure: {f'more than {lasted:.1f} s, the recording' if failed is None else f'{failed:.1f} s'}"
+
+
+def _camera_motion(settings: Settings, space: RecordedSpace | None) -> CameraMotion | None:
+    """Return the camera's motion as the settings want it, from the recording's own transforms.
+
+    Raises:
+        EvaluationError: the recording lacks what `ego_motion` tf needs.
+    """
+    if settings.ego_motion == "tf" and space is None:
+        raise EvaluationError(
+            "ego_motion 'tf' needs a recording with camera_info, /tf and one topic of true poses; this one lacks them"
+        )
+
+    def lookup(target: str, source: str, stamp_ns: int | None) -> RigidTransform:
+        assert space is not None  # noqa: S101  # checked above for the only way that asks
+        return space.transforms.lookup(target, source, stamp_ns)
+
+    return camera_motion_of(settings, lookup, lambda: None if space is None else space.camera, lambda _: None)
+
+
+def _describe_poses(summary: PoseSummary | None, complaints: Sequence[str]) -> Iterator[str]:
+    if summary is None:
+        yield f"no pose to compare with the true ones: {complaints[-1] if complaints else 'no depth in the box'}"
+        return
+    yield (
+        f"poses: RMS error {summary.rms_m:.3f} m ({summary.rms_share:.1%} of the distance),"
+        f" {summary.rms_deg:.2f} degrees,"
+        f" {summary.inside_95:.0%} of true places inside the 95 % ellipse, {summary.frames} frames, {summary.missing}"
+        " without a pose"
+    )

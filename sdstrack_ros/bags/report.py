@@ -60,6 +60,7 @@ def offline_json(report: OfflineReport, about: dict[str, Any]) -> dict[str, Any]
         {
             **about,
             "summary": None if report.summary is None else asdict(report.summary),
+            "failed_after_s": report.failed_after_s,
             "synchronizer": asdict(report.counters),
             "rejected": dict(sorted(report.rejections.items())),
             "warnings": list(report.remarks),
@@ -80,6 +81,7 @@ def streaming_json(report: StreamingReport, offline: TrackSummary | None) -> dic
     plain: dict[str, Any] = finite(
         {
             "summary": asdict(report.summary),
+            "predicted": asdict(report.predicted),
             "offline_minus_streaming": gap,
             "frames": report.frames,
             "tracked": report.tracked,

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ckd_core.errors import TrackingError
-from ckd_core.evaluation.scoring.metrics import TrackSummary, summarize_track
+from ckd_core.evaluation.scoring.metrics import TrackSummary, overlap, summarize_track
 from ckd_core.text import shown
 from ckd_core.tracking.result import StageTiming, TrackState
 from sdstrack_ros.bags.frames import BagTopics, choose_topics, read_bag_frames
@@ -24,7 +24,7 @@ from sdstrack_ros.sync.frame_builder import MILLIMETRE_M
 from sdstrack_ros.tracking.time_jump import after_jump
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 MAX_REASON = 300  # letters of a reason that are shown
 MAX_CAUSES = 20
 OTHER_CAUSES = "other reasons"
+FAILURE_S = 1.0  # a target that is lost for so long is one that a robot has to be helped with
 # Numbers that stand by themselves, and bytes in hexadecimal; not those inside names such as rgb8.
 _NUMBER = re.compile(r"\b[0-9a-f]{8,}\b|(?<![A-Za-z_])[-+]?\d+(\.\d+)?(e[-+]?\d+)?(?![A-Za-z_])")
 # State of the frame that the tracker starts on; `TrackState` has the others.
@@ -163,6 +164,11 @@ class OfflineReport:
     remarks: tuple[str, ...] = ()
     time_resets: dict[str, int] = field(default_factory=dict)
 
+    @property
+    def failed_after_s(self) -> float | None:
+        """Time to failure, see `time_to_failure`."""
+        return time_to_failure(self.rows, self.truth)
+
 
 class BagTarget:
     """Starts a tracker on the first frame with a known box, and follows the target from there.
@@ -273,8 +279,34 @@ def summarize_rows(rows: Sequence[FrameRow], truth: Sequence[FrameTruth]) -> Tra
     )
 
 
+def time_to_failure(rows: Sequence[FrameRow], truth: Sequence[FrameTruth]) -> float | None:
+    """Return the seconds from the first box to the moment from which none touches the object for `FAILURE_S`.
+
+    Frames without a true box do not count. None when that never happens, or the recording ends before it is sure.
+    """
+    began_ns = failing_ns = None
+    for row, known in zip(rows, truth, strict=True):
+        if row.box is None and began_ns is None:
+            continue
+        began_ns = row.stamp_ns if began_ns is None else began_ns
+        if known.box is None:
+            continue
+        lost = row.box is None or row.state == TrackState.LOST.value
+        if not lost and overlap(np.array([row.box]), np.array([known.box]))[0] > 0:
+            failing_ns = None
+        elif failing_ns is None:
+            failing_ns = row.stamp_ns
+        if failing_ns is not None and row.stamp_ns - failing_ns >= FAILURE_S * NS_PER_S:
+            return (failing_ns - began_ns) / NS_PER_S
+    return None
+
+
 def evaluate_offline(
-    source: BagInput, tracker: FrameTracker, truth_file: Path | None = None, init_box: BoundingBox | None = None
+    source: BagInput,
+    tracker: FrameTracker,
+    truth_file: Path | None = None,
+    init_box: BoundingBox | None = None,
+    observe: Callable[[BagFrame, FrameRow], object] = lambda *_: None,
 ) -> OfflineReport:
     """Track every frame of a recording, and score it against the truth where there is one.
 
@@ -283,6 +315,7 @@ def evaluate_offline(
         tracker: it is reset first.
         truth_file: true boxes, one line per colour frame; None takes the truth topic.
         init_box: box to start on in the first frame; None starts on the first true box.
+        observe: receives every frame with its row.
 
     Raises:
         BagError: the recording cannot be read.
@@ -305,7 +338,10 @@ def evaluate_offline(
             counters=counters.append,
             on_remark=remarks.append,
         )
-        rows = tuple(target.track(frame) for frame in frames)
+        rows = []
+        for frame in frames:
+            rows.append(target.track(frame))
+            observe(frame, rows[-1])
     if not rows:
         raise EvaluationError(
             f"{source.path} contains no frame that can be tracked ({reasons.describe() or 'no images'})"
@@ -322,4 +358,4 @@ def evaluate_offline(
     resets = ReasonCounts()
     for text in target.time_resets:
         resets.add(text)
-    return OfflineReport(rows, known, summary, counters[0], reasons.counts, tuple(remarks), resets.counts)
+    return OfflineReport(tuple(rows), known, summary, counters[0], reasons.counts, tuple(remarks), resets.counts)

@@ -28,6 +28,8 @@ COMPRESSED_IMAGE = "sensor_msgs/msg/CompressedImage"
 CAMERA_INFO = "sensor_msgs/msg/CameraInfo"
 EVENT_PACKET = "event_camera_msgs/msg/EventPacket"
 DETECTIONS = "vision_msgs/msg/Detection2DArray"
+POSE = "geometry_msgs/msg/PoseStamped"
+TF = "tf2_msgs/msg/TFMessage"
 MAX_DURATION_NS = 30 * 86_400 * NS_PER_S  # of one recording; longer ones are those of a clock that was set
 MAX_REMARK = 1000  # characters
 # Latched by convention; a recording that was converted or written by hand carries no QoS.

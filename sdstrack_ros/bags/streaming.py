@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ckd_core.tracking.prediction import BoxPredictor
+from ckd_core.tracking.result import TrackState
 from sdstrack_ros.bags.scoring import INIT, BagTarget, FrameRow, summarize_rows, untracked_row
 from sdstrack_ros.bags.storage import open_bag
 from sdstrack_ros.bags.truth import EvaluationError, load_truth
@@ -38,6 +40,7 @@ class StreamingReport:
         rows: every frame with the box that was ready when it came.
         truth: what is known about each frame.
         summary: of these boxes. The offline AUC minus `summary.auc` is the price of being late.
+        predicted: of these boxes moved on along their course to the frame's own time.
         frames: number of frames in the recording.
         tracked: number of frames that the tracker processed.
         dropped: number of frames replaced by newer ones while the tracker computed.
@@ -48,6 +51,7 @@ class StreamingReport:
     rows: tuple[FrameRow, ...]
     truth: tuple[FrameTruth, ...]
     summary: TrackSummary
+    predicted: TrackSummary
     frames: int
     tracked: int
     dropped: int
@@ -105,6 +109,7 @@ def evaluate_streaming(
         rows,
         known,
         summarize_rows(rows, known),
+        summarize_rows(_moved_on(arrivals, tracked), known),
         len(arrivals),
         len(tracked),
         dropped,
@@ -152,3 +157,20 @@ def _with_ready_box(row: FrameRow, tracked: Sequence[_TimedRow]) -> FrameRow:
     ready = tracked[: bisect_right(tracked, row.released_ns, key=lambda timed: timed.ready_ns)]
     newest = next((timed.row for timed in reversed(ready) if timed.row.box is not None), None)
     return row if newest is None else replace(row, state=newest.state, box=newest.box, score=newest.score)
+
+
+def _moved_on(arrivals: Sequence[FrameRow], tracked: Sequence[_TimedRow]) -> list[FrameRow]:
+    """Return every frame with the newest ready box, moved on along its course; as it is where the course is unknown."""
+    predictor = BoxPredictor()
+    rows = []
+    done = 0
+    for row in arrivals:
+        while done < len(tracked) and tracked[done].ready_ns <= row.released_ns:
+            ready = tracked[done].row
+            seen = ready.box if ready.state in (INIT, TrackState.TRACKING.value) else None
+            predictor.observe(ready.stamp_ns / NS_PER_S, seen)
+            done += 1
+        late = _with_ready_box(row, tracked[:done])
+        predicted = predictor.at(row.stamp_ns / NS_PER_S)
+        rows.append(late if predicted is None or late.box is None else replace(late, box=predicted))
+    return rows

@@ -22,18 +22,22 @@ from sdstrack_ros.bags.storage import (
     DETECTIONS,
     EVENT_PACKET,
     IMAGE,
+    POSE,
+    TF,
     BagError,
     typestore,
 )
 from sdstrack_ros.messages.event_encoder import ENCODING, encode_evt3
 from sdstrack_ros.messages.image_codec import encode
 from sdstrack_ros.messages.stamps import NS_PER_S
+from sdstrack_ros.messages.transforms import RigidTransform
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from numpy.typing import NDArray
 
+    from ckd_core.data.synthetic.camera_path import CameraPose, SpaceTruth
     from ckd_core.modality import Events
 
 RGB_TOPIC = "/camera/color/image_raw"
@@ -45,10 +49,15 @@ AUX_TOPICS = {
 }
 EVENTS_TOPIC = "/event_camera/events"
 TRUTH_TOPIC = "/ground_truth"
+TRUE_POSE_TOPIC = "/ground_truth_pose"
+TF_TOPIC = "/tf"
+ODOM_FRAME = "odom"
 FRAME_ID = "camera_color_optical_frame"
 FIRST_STAMP_S = 1_700_000_000  # added to stamps that count from 0, because ROS takes a stamp of 0 for "not set"
 STORAGES = ("mcap", "sqlite3")
 COMPRESSIONS = ("none", "zstd")
+# Axes of the optical frame (x right, y down, z ahead) in those of the fixed one (x ahead, y left, z up); REP 103.
+_ODOM_FROM_OPTICAL = np.array(((0.0, 0, 1), (-1, 0, 0), (0, -1, 0)))
 PACKET_S = 0.008  # drivers send the events of a few milliseconds together
 
 
@@ -59,6 +68,7 @@ def write_bag(
     *,
     events: Iterable[Events] = (),
     event_images: bool = False,
+    space: SpaceTruth | None = None,
     storage: str = "mcap",
     compression: str = "none",
     images: str = "raw",
@@ -76,6 +86,8 @@ def write_bag(
         events: for the event modality, the raw events between each frame and the one before it, on the clock of the
             frames' stamps. They are written as packets, and the event images of these frames only with `event_images`.
         event_images: see `events`.
+        space: where the camera and the target are, frame by frame: written as /tf from `odom` to the camera, and as the
+            target's true pose in `odom` (REP 103: x ahead, y to the left, z up).
         storage: mcap or sqlite3.
         compression: none or zstd (by chunk in mcap, by message in sqlite3).
         images: raw, or png (CompressedImage on topics ending in /compressed; lossless).
@@ -113,7 +125,7 @@ def write_bag(
             writer.set_compression(mode, CompressionFormat.ZSTD)
         with writer:
             recorder = _Recorder(writer, images == "png", camera_matrix, label, first_stamp_s)
-            recorder.write_all(frames, boxes, events, event_images)
+            recorder.write_all(frames, boxes, events, event_images, space)
         (staging / path.name).rename(path)
     except (OSError, sqlite3.Error) as error:
         raise BagError(f"{path} cannot be written: {error}; nothing was kept") from error
@@ -143,14 +155,17 @@ class _Recorder:
         boxes: Iterable[BoundingBox | None],
         events: Iterable[Events],
         event_images: bool,
+        space: SpaceTruth | None,
     ) -> None:
         remaining_boxes, remaining_events = iter(boxes), iter(events)
         last_ns = -1
-        for frame in frames:
+        for index, frame in enumerate(frames):
             stamp_ns = self._first_ns + round(frame.stamp * NS_PER_S)
             if stamp_ns <= last_ns:
                 raise BagError(f"the frame at {frame.stamp} s is not later than the one before it; stamps must ascend")
             last_ns = stamp_ns
+            if space is not None:
+                self._camera(stamp_ns, space.cameras[index])
             burst = next(remaining_events, None) if frame.modality is Modality.EVENT else None
             if burst is not None:
                 self._events(burst, frame)
@@ -164,6 +179,8 @@ class _Recorder:
             except StopIteration:
                 continue
             self._truth(stamp_ns, box)
+            if space is not None and box is not None:
+                self._true_pose(stamp_ns, space.positions[index])
         if last_ns < 0:
             raise BagError("no frames to write")
 
@@ -173,10 +190,28 @@ class _Recorder:
         data = typestore().serialize_cdr(message, type_name)
         self._writer.write(self._connections[topic], stamp_ns, bytes(data))
 
-    def _header(self, stamp_ns: int) -> Any:
+    def _header(self, stamp_ns: int, frame_id: str = FRAME_ID) -> Any:
         types = typestore().types
         stamp = types["builtin_interfaces/msg/Time"](*divmod(stamp_ns, NS_PER_S))
-        return types["std_msgs/msg/Header"](stamp, FRAME_ID)
+        return types["std_msgs/msg/Header"](stamp, frame_id)
+
+    def _camera(self, stamp_ns: int, camera: CameraPose) -> None:
+        """Write where the camera is, as /tf."""
+        types = typestore().types
+        mounting = RigidTransform(_ODOM_FROM_OPTICAL @ camera.rotation().T, _ODOM_FROM_OPTICAL @ camera.position)
+        place = types["geometry_msgs/msg/Vector3"](*mounting.translation.tolist())
+        turn = types["geometry_msgs/msg/Quaternion"](*mounting.quaternion())
+        transform = types["geometry_msgs/msg/TransformStamped"](
+            self._header(stamp_ns, ODOM_FRAME), FRAME_ID, types["geometry_msgs/msg/Transform"](place, turn)
+        )
+        self._write(TF_TOPIC, TF, stamp_ns, types[TF]([transform]))
+
+    def _true_pose(self, stamp_ns: int, position: NDArray[np.float64]) -> None:
+        types = typestore().types
+        place = types["geometry_msgs/msg/Point"](*(_ODOM_FROM_OPTICAL @ position).tolist())
+        upright = types["geometry_msgs/msg/Quaternion"](0.0, 0.0, 0.0, 1.0)
+        pose = types["geometry_msgs/msg/Pose"](place, upright)
+        self._write(TRUE_POSE_TOPIC, POSE, stamp_ns, types[POSE](self._header(stamp_ns, ODOM_FRAME), pose))
 
     def _image(self, topic: str, stamp_ns: int, pixels: NDArray[Any], encoding: str) -> None:
         types, header = typestore().types, self._header(stamp_ns)

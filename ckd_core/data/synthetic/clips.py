@@ -10,7 +10,8 @@ import numpy as np
 
 from ckd_core.data.synthetic import sensors
 from ckd_core.data.synthetic.actors import Actor, Deforming, Person, Rigid, bystander, cut_out, lookalike
-from ckd_core.data.synthetic.render import Backdrop, Placed, box_of, compose, render, similarity
+from ckd_core.data.synthetic.camera_path import CameraPose, Movement, MovingCamera, SpaceTruth, camera_at, camera_matrix
+from ckd_core.data.synthetic.render import Backdrop, Placed, Rendered, box_of, compose, render, similarity
 from ckd_core.data.synthetic.textures import SyntheticError
 from ckd_core.data.synthetic.world import World
 from ckd_core.frame import Modality, MultiModalFrame
@@ -37,6 +38,7 @@ class SyntheticClip:
         boxes: [N, 4] float64 `xywh` pixels, nan where the target is not visible.
         masks: [N, H, W] uint8, visible share of the target per pixel (0..255).
         events: For the event modality the raw events between frame i - 1 and frame i (stamps in seconds), else empty.
+        space: Where camera and target are; only of a clip whose camera moves through space.
     """
 
     modality: Modality
@@ -44,6 +46,7 @@ class SyntheticClip:
     boxes: NDArray[np.float64]
     masks: NDArray[np.uint8]
     events: list[Events]
+    space: SpaceTruth | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +98,7 @@ def clip(
     target: TargetKind = "person",
     trouble: Trouble = "none",
     absent: tuple[float, float] | None = None,
+    movement: Movement | None = None,
     world: World | None = None,
 ) -> SyntheticClip:
     """Record `frames` moments of one scene.
@@ -108,6 +112,7 @@ def clip(
         target: Kind of the target.
         trouble: With `smoke`, smoke drifts in front of the colour camera after a fifth of the clip; `dark` dims it.
         absent: Part of the clip (begin, end as shares of it) in which the target leaves the image and returns.
+        movement: How the camera moves through space, told by `SyntheticClip.space`; None = it shakes on the spot.
         world: Its surfaces; None = procedural ones from `seed`.
 
     Raises:
@@ -123,7 +128,7 @@ def clip(
     if absent is not None and not 0 < absent[0] < absent[1] <= 1:
         message = f"absent is {absent}; expected (begin, end) with 0 < begin < end <= 1"
         raise SyntheticError(message)
-    studio = _Studio(seed, modality, frames, size, fps, target, trouble, absent, world or World(seed))
+    studio = _Studio(seed, modality, frames, size, fps, target, trouble, absent, movement, world or World(seed))
     shots = [studio.shoot(i) for i in range(frames)]
     return SyntheticClip(
         modality,
@@ -131,6 +136,7 @@ def clip(
         np.stack([shot[1] for shot in shots]),
         np.stack([shot[2] for shot in shots]),
         studio.events,
+        None if movement is None else SpaceTruth(tuple(studio.cameras), np.stack(studio.positions)),
     )
 
 
@@ -139,12 +145,14 @@ class _Studio:
 
     def __init__(
         self, seed: int, modality: Modality, frames: int, size: tuple[int, int], fps: float, target: TargetKind,
-        trouble: Trouble, absent: tuple[float, float] | None, world: World,
+        trouble: Trouble, absent: tuple[float, float] | None, movement: Movement | None, world: World,
     ) -> None:  # fmt: skip
         rng = np.random.default_rng((seed, 7))
         self.seed, self.modality, self.count, self.fps = seed, modality, frames, fps
         self.width, self.height = size
-        self.trouble, self.absent = trouble, absent
+        self.trouble, self.absent, self.movement = trouble, absent, movement
+        self.cameras: list[CameraPose] = []
+        self.positions: list[NDArray[np.float64]] = []
         surface = world.surfaces[int(rng.integers(len(world.surfaces)))]
         surface_h, surface_w = surface.finest.shape[:2]
         fit = 1.25 * max(self.width / surface_w, self.height / surface_h)
@@ -210,10 +218,14 @@ class _Studio:
         placed = [other.at(seconds, 0.0, self.width) for other in self.others]
         figure = self.target.at(seconds, self._leaving(index), self.width)
         placed.append(figure)
-        view = self._camera(seconds)
-        rendered = render(
-            self.backdrop, placed, view, (self.height, self.width), self.modality is Modality.DEPTH, len(placed) - 1
-        )
+        if self.movement is None:
+            view, homography = self._camera(seconds), None
+            rendered = self._render(self.backdrop, placed, view, (self.height, self.width))
+        else:
+            camera = self._move(seconds, figure)
+            placed = [camera.place(item) for item in placed]
+            figure, view, homography = placed[-1], camera.view, camera.homography
+            rendered = camera.turn(self._render(camera.backdrop(self.backdrop), placed, view, camera.size))
         if rendered.cover is None:
             message = "a clip was rendered without its target's cover"
             raise SyntheticError(message)
@@ -222,8 +234,24 @@ class _Studio:
         if self.trouble == "smoke":
             rgb = self._smoke(rgb, index)
         aux = self._aux_image(rng, rendered.color_heat, rendered.depth_mm, clean, seconds)
-        box = self._visible_box(Placed(figure.canvas, compose(view, figure.matrix), figure.depth_mm), rendered.cover)
+        seen = Placed(figure.canvas, compose(view, figure.matrix), figure.depth_mm)
+        box = self._visible_box(seen, rendered.cover, homography)
         return MultiModalFrame(seconds, rgb, aux, self.modality), box, rendered.cover
+
+    def _render(
+        self, backdrop: Backdrop, placed: list[Placed], view: NDArray[np.float64], size: tuple[int, int]
+    ) -> Rendered:
+        return render(backdrop, placed, view, size, self.modality is Modality.DEPTH, len(placed) - 1)
+
+    def _move(self, seconds: float, figure: Placed) -> MovingCamera:
+        """The camera at this moment; where it and the target's middle are is kept."""
+        assert self.movement is not None  # noqa: S101  # the caller asks for a camera that moves
+        self.cameras.append(camera_at(self.movement, seconds))
+        x, y, w, h = box_of(figure)
+        middle = np.array((x + w / 2 - 0.5, y + h / 2 - 0.5, 1.0))  # boxes count from the first pixel's corner
+        ray = np.linalg.inv(camera_matrix(self.width, self.height)) @ middle
+        self.positions.append(figure.depth_mm / 1000 * ray)
+        return MovingCamera(self.cameras[-1], self.width, self.height)
 
     def _light(self, index: int) -> sensors.ColorLook:
         if self.trouble != "dark":
@@ -258,8 +286,10 @@ class _Studio:
         self.events.append(sensors.events_of(rng, polarity, seconds - 1 / self.fps, seconds))
         return sensors.event_picture(polarity)
 
-    def _visible_box(self, figure: Placed, cover: NDArray[np.uint8]) -> NDArray[np.float64]:
-        whole = box_of(figure)
+    def _visible_box(
+        self, figure: Placed, cover: NDArray[np.uint8], homography: NDArray[np.float64] | None
+    ) -> NDArray[np.float64]:
+        whole = box_of(figure, homography)
         low = np.clip(whole[:2], 0, (self.width, self.height))
         high = np.clip(whole[:2] + whole[2:], 0, (self.width, self.height))
         linear = figure.matrix[:, :2]

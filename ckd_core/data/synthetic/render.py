@@ -103,9 +103,11 @@ def apply(matrix: NDArray[np.float64], points: NDArray[np.floating]) -> NDArray[
     return points @ matrix[:, :2].T + matrix[:, 2]
 
 
-def box_of(placed: Placed) -> NDArray[np.float64]:
-    """`xywh` [4] in world pixels of the whole actor, hidden parts included."""
+def box_of(placed: Placed, homography: NDArray[np.float64] | None = None) -> NDArray[np.float64]:
+    """`xywh` [4] in world pixels of the whole actor, hidden parts included; seen through a 3x3 homography if given."""
     points = apply(placed.matrix, placed.canvas.hull)
+    if homography is not None:
+        points = cv2.perspectiveTransform(points[None], homography)[0].astype(np.float64)
     low, high = points.min(axis=0), points.max(axis=0)
     # hull points are pixel corners counted from pixel centres; boxes count from the corner of the first pixel
     return np.concatenate((low + 0.5, high - low))

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import cv2
 import numpy as np
 import pytest
 
 from ckd_core.data.synthetic import SyntheticClip, SyntheticError, World, clip, sensors
+from ckd_core.data.synthetic.camera_path import Movement, camera_matrix
 from ckd_core.frame import Modality
 from ckd_core.modality import Events, events_to_image
 
@@ -165,3 +167,48 @@ def test_the_colour_camera_has_its_failure_modes() -> None:
     assert smoke.std() < 0.4 * picture.std()
     blurred = sensors.color_image(rng, picture, sensors.ColorLook(blur=9, noise=0))
     assert blurred.std() < 0.6 * picture.std()
+
+
+@pytest.mark.parametrize("movement", ["drive", "swing"])
+def test_a_camera_that_moves_sees_the_target_where_its_place_in_space_says(movement: Movement) -> None:
+    found = record(Modality.DEPTH, 24, fps=6.0, size=(320, 240), movement=movement)
+    assert found.space is not None
+    matrix = camera_matrix(320, 240)
+    checked = 0
+    for frame, box, mask, camera, place in zip(
+        found.frames, found.boxes, found.masks, found.space.cameras, found.space.positions, strict=True
+    ):
+        if not np.isfinite(box).all() or box[0] <= 0 or box[0] + box[2] >= 320 or box[1] <= 0 or box[1] + box[3] >= 240:
+            continue
+        x, y, z = camera.to_camera(place)
+        u, v, _ = matrix @ (x / z, y / z, 1.0)
+        assert u + 0.5 == pytest.approx(box[0] + box[2] / 2, abs=0.02 * box[2] + 1)
+        assert v + 0.5 == pytest.approx(box[1] + box[3] / 2, abs=0.02 * box[3] + 1)
+        assert frame.aux is not None
+        readings = frame.aux[(mask > 250) & (frame.aux > 0)]
+        assert np.median(readings) / 1000 == pytest.approx(z, rel=0.04)
+        checked += 1
+    assert checked > 10
+    moved = [np.linalg.norm(camera.position) for camera in found.space.cameras]
+    turned = np.diff([camera.yaw for camera in found.space.cameras]) * 6.0
+    assert bool(max(moved) > 0.3) is (movement == "drive")
+    assert np.degrees(np.abs(turned).max()) < 61
+
+
+def test_what_stands_still_is_seen_where_the_turn_of_the_camera_carries_it() -> None:
+    found = record(Modality.THERMAL, 8, fps=15.0, size=(320, 240), movement="swing")
+    assert found.space is not None
+    matrix, cameras = camera_matrix(320, 240), found.space.cameras
+    turn = matrix @ cameras[1].rotation() @ cameras[0].rotation().T @ np.linalg.inv(matrix)
+    before, after = (np.asarray(found.frames[i].rgb) for i in (0, 1))
+    carried = cv2.warpPerspective(before, turn, (320, 240))
+    inside = np.s_[20:220, 60:260]
+
+    def difference(a: np.ndarray, b: np.ndarray) -> float:
+        return float(np.median(np.abs(a[inside].astype(int) - b[inside])))
+
+    assert difference(carried, after) < 0.6 * difference(before, after)
+
+
+def test_the_camera_that_only_shakes_tells_no_place_in_space() -> None:
+    assert record(Modality.DEPTH, 2).space is None
