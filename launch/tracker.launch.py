@@ -83,6 +83,7 @@ def start(context: LaunchContext) -> list[Action]:
         name=NODE_NAME,
         namespace=value["namespace"].rstrip("/") or value["namespace"],
         parameters=[str(tracker.config), {**launch_parameters(overrides), "use_sim_time": sim_time}],
+        remappings=[("~/target_pose", value["pose_topic"])] if value["pose_topic"] else [],
         additional_env=environment,
         respawn=respawn,
         respawn_delay=RESPAWN_DELAY_S,

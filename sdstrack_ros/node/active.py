@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from ckd_core.errors import TrackingError
 from ckd_core.frame import BoundingBox
+from sdstrack_ros.node.bond import ManagerBond
 from sdstrack_ros.node.detections import FrameOutput
 from sdstrack_ros.node.health import Latency
 from sdstrack_ros.node.image_topics import ImageTopics
@@ -101,6 +102,8 @@ class Active:
                 node, reporter.faults, lambda: self.images.camera, transforms, self.submit, reporter.conclude
             )
             undo.callback(targets.destroy)
+            if settings().bond:
+                undo.callback(ManagerBond(node, reporter.faults).destroy)
             self._undo = undo.pop_all()
         self._health.expect_answers(time.monotonic())
         self.start_on_init_box(settings())

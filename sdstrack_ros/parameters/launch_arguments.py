@@ -30,6 +30,10 @@ PARAMETER_ARGUMENTS = {
     "transport": "raw or compressed",
     "sync_policy": "tolerant, approximate or exact",
     "init_box": "box to start on in the first frame: x,y,width,height in pixels",
+    "target_frame": "frame in which targets are followed in space, for example odom; empty: as in the config file",
+    "publish_tf": "true: publish the frames of the targets on /tf",
+    "ego_motion": "off, image or tf: where the camera's own motion is known from",
+    "bond": "true: form a bond with nav2's lifecycle manager",
 }
 OTHER_ARGUMENTS = {
     "config": ("", "parameter file: a path, or the name of one in this package's config/"),
@@ -37,6 +41,7 @@ OTHER_ARGUMENTS = {
     "lifecycle": ("true", "configure and activate the node; false leaves that to a lifecycle manager"),
     "autostart": ("", "true: the node configures and activates itself, not launch; empty: as in the config file"),
     "respawn": ("false", "restart the node when it ends, and let it configure and activate itself"),
+    "pose_topic": ("", "topic of the target's pose, for example /goal_update; empty: ~/target_pose"),
     "rviz": ("false", "start RViz"),
     "fixed_frame": ("", "fixed frame of RViz; empty: camera_color_optical_frame"),
     "use_sim_time": ("false", "take the time from /clock"),
@@ -134,6 +139,8 @@ def parameters_from(texts: Mapping[str, str]) -> dict[str, Any]:
         if not text:
             continue
         value: Any = box(text) if name == "init_box" else text
+        if TABLE[name].kind == "bool":
+            value = switch(name, text)
         if name == "device" and not _DEVICE.fullmatch(text):
             raise ParameterError(f"argument 'device' cannot be '{text}'; expected auto, cpu, cuda, cuda:1, ...")
         values[name] = TABLE[name].check(value)

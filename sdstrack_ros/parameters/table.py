@@ -44,6 +44,12 @@ class Settings:
         choices=("single", "events"),
     )
 
+    bond: bool = row(
+        False,
+        "Model",
+        "Form a bond with nav2's lifecycle manager while active, so that its bond_timeout need not be 0; needs bondpy.",
+    )
+
     confidence: bool = row(
         True,
         "Confidence",

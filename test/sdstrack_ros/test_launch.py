@@ -82,7 +82,7 @@ def test_arguments_become_parameters_and_the_config_keeps_the_rest(system: Launc
 
 
 def test_every_argument_that_becomes_a_parameter_is_in_the_table(system: LaunchSystem) -> None:
-    own = {"config", "namespace", "lifecycle", "respawn", "rviz", "fixed_frame", "use_sim_time"}
+    own = {"config", "namespace", "lifecycle", "respawn", "pose_topic", "rviz", "fixed_frame", "use_sim_time"}
     assert set(system.declared(TRACKER)) - own <= set(TABLE)
 
 
@@ -99,6 +99,24 @@ def test_modality_launch_files_choose_modality_and_config(system: LaunchSystem, 
     assert settings_from_yaml(node.parameter_files[0]).modality == modality
 
 
+def test_a_robot_that_follows_gets_poses_in_a_fixed_frame(system: LaunchSystem) -> None:
+    path = LAUNCH / "follow.launch.py"
+    assert set(system.declared(path)) == set(system.declared(TRACKER))
+    system.include(path, {"config": "realsense", "pose_topic": "/goal_update"})
+    node = system.tracker
+    assert node.parameter_files[0].stem == "realsense"
+    following = {"modality": "depth", "target_frame": "odom", "publish_tf": True, "ego_motion": "tf"}
+    assert node.overrides == {**following, "use_sim_time": False}
+    assert node.remappings["~/target_pose"] == "/goal_update"
+
+
+def test_what_a_robot_that_follows_does_can_be_changed(system: LaunchSystem) -> None:
+    system.include(LAUNCH / "follow.launch.py", {"target_frame": "map", "publish_tf": "no", "bond": "yes"})
+    overrides = system.tracker.overrides
+    assert (overrides["target_frame"], overrides["publish_tf"], overrides["bond"]) == ("map", False, True)
+    assert "~/target_pose" not in system.tracker.remappings
+
+
 # Inside a bringup
 
 
@@ -107,7 +125,7 @@ def test_nothing_leaks_into_the_including_file(system: LaunchSystem, walk: str) 
 
     system.context.launch_configurations["map"] = "hall"
     robot_model = DeclareLaunchArgument("model", default_value="lite", choices=["standard", "lite"])
-    for name in ("tracker", "rgbd", "rgbt", "rgbe"):
+    for name in ("tracker", "rgbd", "rgbt", "rgbe", "follow"):
         system.visit(system.inclusion(LAUNCH / f"{name}.launch.py", {}))
         assert dict(system.context.launch_configurations) == {"map": "hall"}
     system.visit(system.inclusion(LAUNCH / "replay.launch.py", {"bag": walk}))
