@@ -91,7 +91,8 @@ def start(context: LaunchContext) -> list[Action]:
     )
     actions = [*(lifecycle_transitions(node) if lifecycle and not itself else []), node]
     if rviz:
-        frame = ["-f", value["fixed_frame"]] if value["fixed_frame"] else []
+        fixed = value["fixed_frame"] or tracker.settings.get("target_frame", "")
+        frame = ["-f", fixed] if fixed else []
         actions.append(
             Node(
                 package="rviz2",

@@ -18,7 +18,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from ckd_core.errors import TrackingError
 from ckd_core.frame import Modality
-from sdstrack_ros.bags.storage import CAMERA_INFO, COMPRESSED_IMAGE, EVENT_PACKET, open_bag
+from sdstrack_ros.bags.storage import CAMERA_INFO, COMPRESSED_IMAGE, EVENT_PACKET, TF, open_bag
 from sdstrack_ros.messages.stamps import stamp_of
 from sdstrack_ros.parameters.table import Settings
 from sdstrack_ros.tracking.target_requests import detection_box
@@ -64,10 +64,14 @@ class LiveReplay:
     Attributes:
         results: in order of arrival.
         status: the last values of ~/status.
+        poses: x, y, z [m] of ~/target_pose by the stamp [ns] of the frame, in `pose_frame`.
+        pose_frame: frame of the last pose; '' without one.
     """
 
     results: list[LiveBox]
     status: dict[str, str] = field(repr=False)
+    poses: dict[int, tuple[float, float, float]] = field(default_factory=dict, repr=False)
+    pose_frame: str = ""
 
 
 @contextlib.contextmanager
@@ -149,11 +153,14 @@ class _Listener:
     def __init__(self, domain: int) -> None:
         import rclpy
         from diagnostic_msgs.msg import DiagnosticStatus
+        from geometry_msgs.msg import PoseStamped
         from rclpy.qos import DurabilityPolicy, QoSProfile
         from vision_msgs.msg import Detection2DArray
 
         self.results: list[LiveBox] = []
         self.status: dict[str, str] = {}
+        self.poses: dict[int, tuple[float, float, float]] = {}
+        self.pose_frame = ""
         self.status_text = ""
         self.last_result = time.monotonic()
         self._context = rclpy.Context()
@@ -164,6 +171,7 @@ class _Listener:
         latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
         self._node.create_subscription(Detection2DArray, f"{NODE_NAME}/detections", self._on_detections, 100)
         self._node.create_subscription(DiagnosticStatus, f"{NODE_NAME}/status", self._on_status, latched)
+        self._node.create_subscription(PoseStamped, f"{NODE_NAME}/target_pose", self._on_pose, 100)
 
     def _on_detections(self, message: Any) -> None:
         box, score = None, 0.0
@@ -173,6 +181,12 @@ class _Listener:
             score = detection.results[0].hypothesis.score if detection.results else 0.0
         self.results.append(LiveBox(stamp_of(message), box, score))
         self.last_result = time.monotonic()
+
+    def _on_pose(self, message: Any) -> None:
+        if message.header.frame_id != self.pose_frame:
+            self.poses, self.pose_frame = {}, str(message.header.frame_id)
+        place = message.pose.position
+        self.poses[stamp_of(message)] = (place.x, place.y, place.z)
 
     def _on_status(self, message: Any) -> None:
         self.status = {pair.key: pair.value for pair in message.values}
@@ -263,7 +277,8 @@ def replay(
     with open_bag(bag) as opened:
         types = {topic.name: topic.type_name for topic in opened.topics}
     infos = [name for name, type_name in types.items() if type_name == CAMERA_INFO]
-    played_topics = [topic for topic in (topics.rgb, topics.aux, *infos[:1]) if topic]
+    transforms = [name for name, type_name in types.items() if type_name == TF]
+    played_topics = [topic for topic in (topics.rgb, topics.aux, *infos[:1], *transforms) if topic]
     modality = Modality(str(parameters.get("modality", Settings().modality)))
     max_wait_s = _wait_for_partner(parameters, rate)
     inputs, remappings = _input_arguments(topics, types, modality)
@@ -299,7 +314,7 @@ def replay(
                 _last_status(listener)
         finally:
             listener.close()
-    return LiveReplay(listener.results, listener.status)
+    return LiveReplay(listener.results, listener.status, listener.poses, listener.pose_frame)
 
 
 @contextlib.contextmanager

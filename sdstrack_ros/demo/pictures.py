@@ -13,6 +13,7 @@ from ckd_core.files import atomic_path
 from ckd_core.frame import BoundingBox
 from ckd_core.modality import to_network_image
 from ckd_core.tracking.result import TrackResult, TrackState
+from sdstrack_ros.demo.plan import draw_plan
 from sdstrack_ros.messages.overlay import Caption, draw_overlay
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
     from ckd_core.frame import MultiModalFrame
     from sdstrack_ros.demo.live_replay import LiveBox
+    from sdstrack_ros.demo.plan import Plan
 
     Picture = NDArray[np.uint8]
 
@@ -83,8 +85,8 @@ def write_video(path: Path, shots: Sequence[Shot], fps: float) -> None:
         video.release()
 
 
-def write_sheet(path: Path, shots: Sequence[Shot], title: str) -> None:
-    """Write a png with a few evenly spaced frames: colour on top, the auxiliary image below.
+def write_sheet(path: Path, shots: Sequence[Shot], title: str, plan: Plan | None = None) -> None:
+    """Write a png with a few evenly spaced frames: colour on top, the auxiliary image below, a plan beside them.
 
     Raises:
         DemoPictureError: one of these frames has no image, or the file cannot be written.
@@ -94,7 +96,9 @@ def write_sheet(path: Path, shots: Sequence[Shot], title: str) -> None:
     begin = shots[0].frame.stamp
     columns = [_column(shot, shot.frame.stamp - begin) for shot in selected]
     height, width = columns[0].shape[:2]
-    sheet = np.empty((TITLE_HEIGHT + height + GAP, SHEET_FRAMES * (width + GAP) + GAP, 3), dtype=np.uint8)
+    if plan is not None:
+        columns.append(draw_plan(plan, height, width))
+    sheet = np.empty((TITLE_HEIGHT + height + GAP, len(columns) * (width + GAP) + GAP, 3), dtype=np.uint8)
     sheet[:] = _BACKGROUND
     _put_text(sheet, title, (GAP + 2, TITLE_HEIGHT - 12), _WHITE, 0.6)
     for number, column in enumerate(columns):

@@ -5,6 +5,7 @@ The recording is a synthetic scene, a bag, or a folder of images with its true b
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import logging
 import shutil
@@ -20,11 +21,14 @@ from ckd_core.evaluation.scoring.metrics import center_error, overlap, precision
 from ckd_core.files import atomic_path, write_json
 from ckd_core.frame import BoundingBox, Modality
 from sdstrack_ros.bags.frames import BagFrame, BagTopics, choose_topics, read_bag_frames
+from sdstrack_ros.bags.space import RecordedSpace, read_space
 from sdstrack_ros.bags.storage import EVENT_PACKET, open_bag
 from sdstrack_ros.bags.truth import read_truth_boxes
 from sdstrack_ros.bags.writer import write_bag
 from sdstrack_ros.demo.live_replay import LiveBox, LiveReplay, replay
 from sdstrack_ros.demo.pictures import Shot, write_sheet, write_video
+from sdstrack_ros.demo.plan import Plan
+from sdstrack_ros.messages.transforms import TransformError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -54,6 +58,7 @@ class DemoRecording:
         truth: true box by stamp, None where the object is absent; empty when nothing is known.
         fps: frames per second.
         event_input: the node's parameter: image or packets.
+        space: calibration, transforms and true poses; None where the recording lacks them.
     """
 
     bag: Path
@@ -63,6 +68,7 @@ class DemoRecording:
     truth: dict[int, BoundingBox | None]
     fps: float
     event_input: str = "image"
+    space: RecordedSpace | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +87,7 @@ class DemoSummary:
     success_auc: float
     precision_20px: float
     center_error_px: float
+    pose_error_m: float
     latency_p50_ms: float
     latency_p95_ms: float
     model: str
@@ -97,11 +104,12 @@ def demo_synthetic_recording(modality: Modality, folder: Path) -> DemoRecording:
         DEMO_SIZE,
         DEMO_FPS,
         trouble="smoke" if modality is Modality.THERMAL else "none",
+        movement="drive" if modality is Modality.DEPTH else None,  # only depth shows what becomes of it in space
     )
     boxes = [BoundingBox(*row) if np.isfinite(row).all() else None for row in scene.boxes]
     bag = folder / "recording"
     shutil.rmtree(bag, ignore_errors=True)
-    write_bag(bag, scene.frames, boxes, events=scene.events)
+    write_bag(bag, scene.frames, boxes, events=scene.events, space=scene.space)
     return open_demo_recording(bag, modality)
 
 
@@ -147,6 +155,7 @@ def open_demo_recording(
             truth = _truth_from_file(truth_file, stamps)
         elif complete.truth:
             truth = {entry.stamp_ns: entry.box for entry in read_truth_boxes(recording, complete.truth)}
+        space = read_space(recording)
     if not stamps:
         raise DemoError(f"{bag}: no frame of {complete.rgb or 'a colour topic'} could be read")
     start = init or truth.get(stamps[0])
@@ -154,7 +163,7 @@ def open_demo_recording(
         raise DemoError(f"{bag}: no box to start on: the first frame has no true box; pass one: --init x,y,w,h")
     duration = (stamps[-1] - stamps[0]) / 1e9
     fps = (len(stamps) - 1) / duration if duration > 0 else DEMO_FPS
-    return DemoRecording(bag, modality, complete, start, truth, fps, "packets" if packets else "image")
+    return DemoRecording(bag, modality, complete, start, truth, fps, "packets" if packets else "image", space)
 
 
 def _truth_from_file(path: Path, stamps: list[int]) -> dict[int, BoundingBox | None]:
@@ -191,6 +200,7 @@ def run_demo(
         "modality": recording.modality.value,
         "init_box": f"[{x}, {y}, {w}, {h}]",
         "event_input": recording.event_input,
+        **({} if recording.space is None else {"target_frame": recording.space.frame_id}),
         **parameters,
     }
     live = replay(recording.bag, recording.topics, settings, out, progress, rate)
@@ -199,7 +209,7 @@ def run_demo(
     results = {result.stamp_ns: result for result in live.results}
     summary = summarize_demo(recording, [frame.stamp_ns for frame in frames], live)
     _write_boxes(out / "boxes.csv", frames, results, recording.truth)
-    _write_pictures(out, frames, results, recording, summary)
+    _write_pictures(out, frames, results, recording, summary, live)
     write_json(out / "summary.json", asdict(summary))
     return summary
 
@@ -241,6 +251,7 @@ def summarize_demo(recording: DemoRecording, stamps: list[int], live: LiveReplay
         success_auc=round(success_auc(overlaps), 4) if len(overlaps) else float("nan"),
         precision_20px=round(precision_at(errors), 4) if len(errors) else float("nan"),
         center_error_px=round(float(np.median(finite_errors)), 2) if len(finite_errors) else float("nan"),
+        pose_error_m=round(_pose_error(recording.space, live), 3),
         latency_p50_ms=float(live.status.get("latency_ms.total.p50", "nan")),
         latency_p95_ms=float(live.status.get("latency_ms.total.p95", "nan")),
         model=live.status.get("model", ""),
@@ -267,7 +278,12 @@ def _cells(box: BoundingBox | None) -> list[str]:
 
 
 def _write_pictures(
-    out: Path, frames: list[BagFrame], results: Mapping[int, LiveBox], recording: DemoRecording, summary: DemoSummary
+    out: Path,
+    frames: list[BagFrame],
+    results: Mapping[int, LiveBox],
+    recording: DemoRecording,
+    summary: DemoSummary,
+    live: LiveReplay,
 ) -> None:
     """Write overlay.mp4 with every frame and contact_sheet.png with a few; true boxes in white."""
     shots = [Shot(frame.frame, results.get(frame.stamp_ns), recording.truth.get(frame.stamp_ns)) for frame in frames]
@@ -275,4 +291,25 @@ def _write_pictures(
     counts = f"{summary.boxes_out} boxes in {summary.frames_in} frames"
     score = f", success AUC {summary.success_auc:.2f}" if recording.truth else ""
     title = f"{summary.model}, colour + {recording.modality.value}: {counts}{score} (green: tracker, white: truth)"
-    write_sheet(out / "contact_sheet.png", shots, title)
+    stamps = [frame.stamp_ns for frame in frames]
+    plan = None if recording.space is None else _plan(recording.space, live, stamps)
+    write_sheet(out / "contact_sheet.png", shots, title, plan)
+
+
+def _pose_error(space: RecordedSpace | None, live: LiveReplay) -> float:
+    """Root of the mean squared distance [m] of the node's poses from the true ones; nan without either."""
+    if space is None or live.pose_frame != space.frame_id:
+        return float("nan")
+    errors = [np.linalg.norm(space.true_poses[s] - place) for s, place in live.poses.items() if s in space.true_poses]
+    return float(np.sqrt(np.mean(np.square(errors)))) if errors else float("nan")
+
+
+def _plan(space: RecordedSpace, live: LiveReplay, stamps: list[int]) -> Plan:
+    """What the scene looks like from above."""
+    camera = []
+    for stamp in stamps:
+        with contextlib.suppress(TransformError):  # a recording may begin before its transforms do
+            camera.append(space.transforms.lookup(space.frame_id, space.camera_frame, stamp).translation)
+    followed = [live.poses[stamp] for stamp in sorted(live.poses)] if live.pose_frame == space.frame_id else []
+    true = [space.true_poses[stamp] for stamp in sorted(space.true_poses)]
+    return Plan(*(np.array(places, dtype=np.float64).reshape(-1, 3)[:, :2] for places in (followed, true, camera)))

@@ -43,7 +43,7 @@ OTHER_ARGUMENTS = {
     "respawn": ("false", "restart the node when it ends, and let it configure and activate itself"),
     "pose_topic": ("", "topic of the target's pose, for example /goal_update; empty: ~/target_pose"),
     "rviz": ("false", "start RViz"),
-    "fixed_frame": ("", "fixed frame of RViz; empty: camera_color_optical_frame"),
+    "fixed_frame": ("", "fixed frame of RViz; empty: target_frame, else camera_color_optical_frame"),
     "use_sim_time": ("false", "take the time from /clock"),
 }
 # Of replay.launch.py; None: it has to be given.
@@ -332,7 +332,8 @@ def rviz_remappings(node: str, settings: Mapping[str, Any]) -> list[tuple[str, s
         settings: the node's parameters; those that are absent have their default.
     """
     calibration = resolved_topic(node, settings, "camera_info_topic")
-    names = [(f"/tracker/{name}", f"{node}/{name}") for name in ("overlay", "markers", "init_point")]
+    ours = ("overlay", "markers", "target_pose_cov", "init_point")
+    names = [(f"/tracker/{name}", f"{node}/{name}") for name in ours]
     names += [("/rgb/image_raw", resolved_topic(node, settings, "rgb_topic")), ("/rgb/camera_info", calibration)]
     if settings.get("modality", "depth") == "depth":  # depth is registered to colour, so it shares its calibration
         names += [("/aux/image_raw", resolved_topic(node, settings, "aux_topic")), ("/aux/camera_info", calibration)]

@@ -34,7 +34,7 @@ ROOMS = [
 # The ROS packages that a module, or every module of a room, may import; where none is named, it imports none.
 ALLOWED_ROS = {
     "sdstrack_ros.bags.player": {"rclpy"},
-    "sdstrack_ros.demo.live_replay": {"ament_index_python", "diagnostic_msgs", "rclpy", "vision_msgs"},
+    "sdstrack_ros.demo.live_replay": {"ament_index_python", "diagnostic_msgs", "geometry_msgs", "rclpy", "vision_msgs"},
     "sdstrack_ros.doctor": {"rclpy"},
     "sdstrack_ros.messages.image_codec": {"cv_bridge"},
     "sdstrack_ros.node": {

@@ -95,3 +95,19 @@ def test_a_recording_without_true_boxes_cannot_be_streamed(tmp_path: Path) -> No
     path = write_bag(tmp_path / "bag", walking_square(5)[0])
     with pytest.raises(EvaluationError, match="no true boxes; streaming evaluation needs them"):
         evaluate_streaming(thermal_input(path), BrightestSpot(), init_box=BoundingBox(10, 20, 20, 20))
+
+
+def test_boxes_moved_on_to_the_frames_own_time_make_up_for_much_of_the_lateness(recording: Path) -> None:
+    offline = evaluate_offline(thermal_input(recording), BrightestSpot())
+    live = evaluate_streaming(thermal_input(recording), BrightestSpot(), latency_s=PERIOD_S * 2.4)
+    assert offline.summary is not None
+    late, moved_on = (offline.summary.auc - summary.auc for summary in (live.summary, live.predicted))
+    assert late > 0.3
+    assert moved_on < 0.6 * late
+    report = streaming_json(live, offline.summary)
+    assert report["predicted"]["auc"] == live.predicted.auc
+
+
+def test_boxes_that_are_in_time_stay_as_they_are(recording: Path) -> None:
+    live = evaluate_streaming(thermal_input(recording), BrightestSpot(), latency_s=0.0)
+    assert live.predicted == live.summary
