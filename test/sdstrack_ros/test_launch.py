@@ -108,6 +108,9 @@ def test_a_robot_that_follows_gets_poses_in_a_fixed_frame(system: LaunchSystem) 
     following = {"modality": "depth", "target_frame": "odom", "publish_tf": True, "ego_motion": "tf"}
     assert node.overrides == {**following, "use_sim_time": False}
     assert node.remappings["~/target_pose"] == "/goal_update"
+    system.include(path, {"rviz": "true"})
+    (rviz,) = system.of("rviz2")
+    assert rviz.words[rviz.words.index("-f") + 1] == "odom", "the frame in which the target is followed"
 
 
 def test_what_a_robot_that_follows_does_can_be_changed(system: LaunchSystem) -> None:
@@ -321,6 +324,7 @@ def test_rviz_topics_are_remapped_to_those_in_use(system: LaunchSystem) -> None:
     assert names == {
         "/tracker/overlay": "/arm/tracker/overlay",
         "/tracker/markers": "/arm/tracker/markers",
+        "/tracker/target_pose_cov": "/arm/tracker/target_pose_cov",
         "/tracker/init_point": "/arm/tracker/init_point",
         "/rgb/image_raw": "/zed/zed_node/rgb/color/rect/image",
         "/rgb/camera_info": "/zed/zed_node/rgb/color/rect/camera_info",

@@ -21,8 +21,10 @@ from typing import Any
 import numpy as np
 import rclpy
 from event_camera_msgs.msg import EventPacket
+from geometry_msgs.msg import TransformStamped
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CameraInfo, Image
+from tf2_msgs.msg import TFMessage
 
 from testkit.ros_camera import image_message
 
@@ -53,7 +55,9 @@ class Script:
         aux_encoding: the same of the auxiliary message.
         scale: of the images' size.
         events_per_s: sent as EventPackets of 10 ms each.
-        info: camera_info: ok, none, zero, odd.
+        info: camera_info: ok, none, zero, odd, tall (of an image of another shape).
+        tf: transform from odom to the camera: ok, none, late (by a second), future (by an hour), skewed (no rotation),
+            jumps (by 3 m, every 1.5 s).
     """
 
     rate_hz: float = 15.0
@@ -74,6 +78,7 @@ class Script:
     scale: float = 1.0
     events_per_s: float = 0.0
     info: str = "ok"
+    tf: str = "ok"
 
 
 class Sensors:
@@ -87,6 +92,7 @@ class Sensors:
         self._aux = None if events else node.create_publisher(Image, "/aux/image_raw", qos)
         self._events = node.create_publisher(EventPacket, "/aux/events", QoSProfile(depth=200, reliability=policy))
         self._info = node.create_publisher(CameraInfo, "/camera_info", qos)
+        self._tf = node.create_publisher(TFMessage, "/tf", QoSProfile(depth=100))
         self._width, self._height = width, height
         self._random = random.Random(11)
         self._ready: dict[Any, Any] = {}
@@ -113,6 +119,8 @@ class Sensors:
         stamp_ns = self._stamp()
         self.last_stamp_ns = stamp_ns
         self.moments += 1
+        if script.tf != "none":
+            self._tf.publish(self._mounting(stamp_ns))
         if script.rgb:
             late = int(self._random.uniform(0, script.jitter_s) * NS)
             self._send(self._rgb, "rgb", self._image("rgb"), stamp_ns + late)
@@ -217,10 +225,26 @@ class Sensors:
         step = min(phase, CYCLE - phase)
         return self._width // 4 + 4 * step, self._height // 4 + 2 * step, SQUARE, SQUARE
 
+    def _mounting(self, stamp_ns: int) -> TFMessage:
+        """The camera's place in odom, a metre above the ground."""
+        script = self.script
+        stamp_ns += {"late": -NS, "future": 3600 * NS}.get(script.tf, 0)
+        transform = TransformStamped(child_frame_id="camera_color_optical_frame")
+        transform.header.frame_id = "odom"
+        transform.header.stamp.sec, transform.header.stamp.nanosec = divmod(max(0, stamp_ns), NS)
+        q, t = transform.transform.rotation, transform.transform.translation
+        q.x, q.y, q.z, q.w = -0.5, 0.5, -0.5, 0.9 if script.tf == "skewed" else 0.5
+        t.z = 1.0
+        if script.tf == "jumps":
+            t.x = 3.0 * (int((time.monotonic() - self._set_at) / 1.5) % 2)
+        return TFMessage(transforms=[transform])
+
     def _calibration(self) -> CameraInfo:
         info = CameraInfo(width=self._width, height=self._height, distortion_model="plumb_bob", d=[0.0] * 5)
         info.header.frame_id = "camera_color_optical_frame"
         info.k = [300.0, 0.0, self._width / 2, 0.0, 300.0, self._height / 2, 0.0, 0.0, 1.0]
+        if self.script.info == "tall":
+            info.height *= 2
         if self.script.info == "zero":
             info.k = [0.0] * 9
         if self.script.info == "odd":

@@ -268,7 +268,43 @@ def depth_rows(long: bool) -> list[Row]:
     ]
 
 
+def space_rows(long: bool) -> list[Row]:
+    """Rows on a node for colour + depth that follows its target in a fixed frame."""
+    lasting = 4.0 if long else 3.0
+    late, again = r"known only until", r"pose_restarts=[1-9]"
+    return [
+        Row("TF late", "stamps a second behind the images", script(lasting, tf="late"), late, boxes_flow=0.7),
+        Row("TF missing", "no transform sent", script(lasting, tf="none"), late, boxes_flow=0.7),
+        Row("TF from the future", "stamps an hour ahead", script(lasting, tf="future"), r"known only", boxes_flow=0.7),
+        Row("TF jumps", "3 m to and fro every 1.5 s", script(2 * lasting, tf="jumps"), again, boxes_flow=0.7),
+        Row(
+            "TF is no rotation",
+            "a quaternion of length 1.25",
+            script(lasting, tf="skewed"),
+            r"expected finite numbers and a rotation",
+            boxes_flow=0.7,
+        ),
+        Row(
+            "camera_info of another image",
+            "twice as high as the images",
+            script(lasting, info="tall"),
+            r"expected the same shape",
+            boxes_flow=0.7,
+        ),
+        Row(
+            "depth all zeros",
+            "black depth images",
+            script(lasting, content="black"),
+            r"too few valid readings in the box",
+            boxes_flow=0.7,
+        ),
+    ]
+
+
 SHORT = {
+    "TF late",
+    "TF jumps",
+    "camera_info of another image",
     "auxiliary camera dies and returns",
     "clock jump forward and back",
     "size change",
