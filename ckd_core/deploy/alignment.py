@@ -117,8 +117,8 @@ def _by_board(pairs: Sequence[tuple[Any, Any]], board: tuple[int, int]) -> Align
     if not color_points:
         raise AlignmentError(
             f"the board of {board[0]} x {board[1]} inner corners is seen by colour in {seen[0]} and by the other "
-            f"camera in {seen[1]} of {len(pairs)} frames, and by both in none; expected it sharp and whole in both (warm it "
-            "in the sun for a thermal camera)"
+            f"camera in {seen[1]} of {len(pairs)} frames, and by both in none; expected it sharp and whole in both "
+            "(warm it in the sun for a thermal camera)"
         )
     here, there = np.concatenate(color_points), np.concatenate(aux_points)
     homography, inliers = cv2.findHomography(here, there, cv2.RANSAC, MAX_BOARD_RESIDUAL_PX)

@@ -7,12 +7,12 @@ from typing import Annotated
 
 import typer
 
-from ckd_core.frame import Modality  # noqa: TC001  # typer reads the annotations when it runs
-
 
 def command(
     source: Annotated[Path, typer.Argument(help="Recording, or folder with visible/ and infrared|depth|event/.")],
-    modality: Annotated[Modality | None, typer.Option(help="Kind of the auxiliary camera, of a recording.")] = None,
+    modality: Annotated[
+        str | None, typer.Option(help="depth, thermal or event; needed for a recording, a folder shows it.")
+    ] = None,
     rgb: Annotated[str, typer.Option(help="Colour topic; default: found by its name.")] = "",
     aux: Annotated[str, typer.Option(help="Topic of the auxiliary camera; default: found by its name.")] = "",
     board: Annotated[
@@ -26,6 +26,7 @@ def command(
 
     Example: sdstrack align walk --modality thermal --config config/flir_rgbt.yaml --out mine.yaml
     """
+    from ckd_core.replay.recording import parse_modality
     from sdstrack_ros.bags.align import align_cameras
     from sdstrack_ros.bags.frames import BagTopics
 
@@ -39,5 +40,5 @@ def command(
         corners = int(columns), int(rows)
     if out is not None and config is None:
         raise typer.BadParameter("needs --config, the file to complete", param_hint="--out")
-    for line in align_cameras(source, modality, BagTopics(rgb, aux), corners, overlay, config, out):
+    for line in align_cameras(source, parse_modality(modality), BagTopics(rgb, aux), corners, overlay, config, out):
         typer.echo(line)
