@@ -131,7 +131,7 @@ def _by_board(pairs: Sequence[tuple[Any, Any]], board: tuple[int, int]) -> Align
             f"only {inliers.mean():.0%} of the board's corners fit one homography within {MAX_BOARD_RESIDUAL_PX:g} px; "
             "show the board at the distance of the targets"
         )
-    return Alignment(homography, "checkerboard", residual, len(color_points), float("nan"))
+    return Alignment(np.asarray(homography, np.float64), "checkerboard", residual, len(color_points), float("nan"))
 
 
 def _corners(image: Any, board: tuple[int, int]) -> Any:
@@ -206,7 +206,7 @@ def _refined(color: Any, aux: Any, start: Homography, motion: int) -> Homography
     warp = start.astype(np.float32) if motion == cv2.MOTION_HOMOGRAPHY else start[:2].astype(np.float32)
     criteria = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, 60, 1e-5)
     try:
-        _, found = cv2.findTransformECC(color, aux, warp, motion, criteria, None, 5)
+        _, found = cv2.findTransformECC(color, aux, warp, motion, criteria)
     except cv2.error:  # it does not converge where the images have nothing in common
         return None
     whole = found if motion == cv2.MOTION_HOMOGRAPHY else np.vstack([found, [0, 0, 1]])

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 MAGIC = b"\x89MCAP0\r\n"
 SCHEMA, CHANNEL, MESSAGE, CHUNK, DATA_END = 3, 4, 5, 6, 15
 MAX_CHUNK_BYTES = 1 << 30  # unpacked; recorders write chunks of a megabyte, or one message
+MAX_LZ4_RATIO = 255  # that format cannot pack more tightly
 NO_HASH = f"RIHS01_{'0' * 64}"
 
 
@@ -212,14 +213,15 @@ def _chunk(fields: _Fields, contents: _Contents, cut: bool) -> Iterator[tuple[in
 
 def _unpacked(packed: bytes, compression: str) -> bytes:
     """Unpack a chunk; no more than `MAX_CHUNK_BYTES`, whatever it states."""
-    from lz4.frame import LZ4FrameDecompressor  # type: ignore[import-untyped]
+    from rosbags.rosbag2.storage_mcap import DECOMPRESSORS
 
     if not compression:
         return packed
-    unpackers: dict[str, Any] = {"zstd": zstd.ZstdDecompressor, "lz4": LZ4FrameDecompressor}
-    if compression not in unpackers:
-        raise _DamagedRecordError
     try:
-        return bytes(unpackers[compression]().decompress(packed, MAX_CHUNK_BYTES))
+        if compression == "zstd":
+            return bytes(zstd.ZstdDecompressor().decompress(packed, MAX_CHUNK_BYTES))
+        if compression == "lz4" and len(packed) * MAX_LZ4_RATIO <= MAX_CHUNK_BYTES:
+            return bytes(DECOMPRESSORS["lz4"](packed, 0))
     except (zstd.ZstdError, RuntimeError, EOFError, MemoryError) as error:
         raise _DamagedRecordError from error
+    raise _DamagedRecordError
