@@ -83,7 +83,7 @@ def vot(workspace: Path, *words: str) -> str:
     home = {"HOME": str(workspace), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
         [sys.executable, "-m", "vot", *words, "--workspace", str(workspace)],
-        cwd=workspace, capture_output=True, text=True, timeout=240, check=False, env=os.environ | home,
+        cwd=workspace, capture_output=True, text=True, timeout=420, check=False, env=os.environ | home,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     return done.stdout + done.stderr
