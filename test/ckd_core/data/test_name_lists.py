@@ -17,6 +17,9 @@ def test_lists_of_the_package_and_of_files_stand_for_their_names(tmp_path: Path)
     names = expand_names(["@lasher_val"])
     assert len(names) == 96
     assert len(expand_names(["@visevent_test"])) == 320
+    train = expand_names(["@lasher_train"])
+    assert len(train) == 879
+    assert not set(train) & set(names)
     assert {"boywalkinginsnow3", "dotat43", "hatboy`shead"} <= set(names)
 
 
