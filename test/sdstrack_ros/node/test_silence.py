@@ -7,12 +7,17 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import pytest
+import rclpy
+from sensor_msgs.msg import Image
 
 from sdstrack_ros.node.health import Situation
+from sdstrack_ros.node.image_topics import ImageTopics
 from sdstrack_ros.node.qos import sensor_qos
 from sdstrack_ros.node.silence import SilenceWatch, Stream
 from sdstrack_ros.node.status import StatusReporter
-from sdstrack_ros.parameters.table import Settings
+from sdstrack_ros.parameters.table import Settings, settings_from
+from testkit.ros_camera import Cameras
+from testkit.ros_processes import wait_until
 
 if TYPE_CHECKING:
     from testkit.ros_camera import RosTest
@@ -45,3 +50,37 @@ def test_warnings_become_more_seldom_and_begin_anew_after_a_message(
     assert not warned(4001)
     assert warned(4010)
     assert warned(4020)
+
+
+def test_why_pairs_do_not_come_is_logged_with_both_publishers_and_forgotten_when_it_is_over(
+    ros: RosTest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reporter = StatusReporter(ros.node, lambda now: (Situation("active"), {}))
+    settings = settings_from({"rgb_topic": "/rgb/image_raw", "aux_topic": "/aux/image_raw"})
+    topics = ImageTopics(ros.node, settings, reporter, lambda source: source.images(), lambda seconds, stamp_ns: None)
+    cameras, silence = Cameras(ros), topics.silence
+    second = rclpy.create_node("rear_camera", context=ros.context, enable_rosout=False)
+    lines: list[str] = []
+    monkeypatch.setattr(type(ros.node.get_logger()), "warning", lambda _, text: lines.append(text) or True)
+    begin = time.monotonic()
+    try:
+        publisher = second.create_publisher(Image, "/rgb/image_raw", 10)
+        wait_until(lambda: ros.node.count_publishers("/rgb/image_raw") == 2, 30, "both publishers", ros.spin)
+        wait_until(lambda: cameras.aux.get_subscription_count() > 0, 30, "the subscription", ros.spin)
+        for second_of in range(8):
+            cameras.film(6, aux_late_ns=-3_200_000_000)
+            silence.warn(begin + second_of)
+        said = silence.remarks
+        assert "depth is 3.2 s behind, its driver stamps with another clock" in said["pairing"]
+        assert "2 publishers on /rgb/image_raw: '/rear_camera', '/test'" in said["publishers of /rgb/image_raw"]
+        for part in ("another clock", "2 publishers on /rgb/image_raw"):
+            assert sum(part in line for line in lines) == 1, "once in the first ten seconds"
+        second.destroy_publisher(publisher)
+        wait_until(lambda: ros.node.count_publishers("/rgb/image_raw") == 1, 30, "one publisher", ros.spin)
+        for _ in range(12):
+            cameras.film(6)
+        silence.warn(begin + 9)
+        assert silence.remarks == {}
+    finally:
+        second.destroy_node()
+        topics.destroy()
