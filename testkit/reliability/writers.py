@@ -10,7 +10,7 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
@@ -24,7 +24,7 @@ from testkit.small_scenes import TINY, write_scene
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-RECIPE = {
+RECIPE: dict[str, Any] = {
     "model": {"name": TINY, "modalities": ["thermal"], "overrides": {"drop_path": 0.0}, "notice": "synthetic"},
     "objective": {"kind": "sdstrack"},
     "data": {"train": [{"kind": "synthetic"}]},
@@ -145,7 +145,7 @@ def features_recipe(folder: Path, material: Material) -> Path:
         "objective": {"kind": "factor"},
         "data": {"train": [source]},
         "optim": {"groups": [{"contains": ["encoder"], "lr": 1e-3}]},
-        "run": {"out": str(folder)},
+        "run": {**RECIPE["run"], "out": str(folder)},
     }
     path = material.recipe.with_name(f"features_{folder.parent.name}.yaml")
     path.write_text(yaml.safe_dump(recipe))
