@@ -209,7 +209,7 @@ class IncludeLaunchDescription(Action):
 
 class ExecuteLocal(Action):
     def __init__(self, *, respawn: bool = False, respawn_delay: float | None = None, output: str = "log") -> None:
-        self.__respawn = respawn
+        self.__respawn, self.__respawn_delay = respawn, respawn_delay
         if respawn and respawn_delay is None:
             raise TypeError("a process that ends at once would be started without a pause")
 
