@@ -98,7 +98,7 @@ def policy_table(
         raise TableError("policies are compared with a network of this package on sequences in the plain layout")
     inputs = plan.inputs.select(plan.inputs.two_cameras)
     if synthetic:
-        clips = open_inputs(synthetic_sequences(plan.out / "clips", inputs.modalities))
+        clips = open_inputs(synthetic_sequences(plan.out / "clips", tracker.modalities()))
         inputs = inputs.joined(clips)
     wanted = [parse_condition(text, plan.condition.seed) for text in dict.fromkeys(("full", *conditions))]
     if len(wanted) < 2:

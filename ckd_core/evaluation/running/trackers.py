@@ -81,6 +81,14 @@ class ModelSpec:
         """Name in tables."""
         return self.name or self.model
 
+    def modalities(self) -> tuple[Modality, ...]:
+        """Cameras on which it may run: all with `any_modality`; raises what `require_modalities` does."""
+        from ckd_core.frame import Modality
+        from ckd_core.tracking.engines.origin import weights_origin
+
+        origin = weights_origin(self.model, self.weights)
+        return tuple(kind for kind in Modality if self.any_modality or not origin.unfit([kind]))
+
     def require_modalities(self, modalities: Collection[Modality]) -> None:
         """Refuse cameras that the weights were not trained with, unless `any_modality` is set.
 

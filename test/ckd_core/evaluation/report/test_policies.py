@@ -60,6 +60,7 @@ def test_synthetic_clips_are_written_once_and_repeat_exactly(tmp_path: Path, mon
     stamp = (folder / "groundtruth.txt").stat().st_mtime_ns
     policies.synthetic_sequences(tmp_path / "a")
     assert (folder / "groundtruth.txt").stat().st_mtime_ns == stamp
+    assert not policies.synthetic_sequences(tmp_path / "a", [Modality.DEPTH]).folders
 
 
 def test_the_command_compares_policies(scenes: Path, tmp_path: Path, tiny_weights: Path) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from ckd_core import DEFAULT_MODEL
+from ckd_core.evaluation.running.trackers import ModelSpec
 from ckd_core.frame import Modality
 from ckd_core.models.checkpoint import WeightsFileError, metadata_of, save_model
 from ckd_core.models.registry import build_model
@@ -103,6 +104,11 @@ def test_weights_name_their_network(
     assert f"holds weights of {TINY}, not of sdstrack_s128" in said
     with pytest.raises(WeightsFileError, match="cannot be read"):
         weights_origin(None, tmp_path / "none.safetensors")
+
+
+def test_a_tracker_names_the_cameras_that_it_may_run_on(depth_weights: Path) -> None:
+    assert ModelSpec(TINY, depth_weights).modalities() == (Modality.DEPTH,)
+    assert ModelSpec(TINY, depth_weights, any_modality=True).modalities() == tuple(Modality)
 
 
 def test_the_library_warns(depth_weights: Path, caplog: pytest.LogCaptureFixture) -> None:
