@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
@@ -15,9 +16,19 @@ from sdstrack_ros.messages.stamps import NS_PER_S
 from sdstrack_ros.messages.transforms import RigidTransform, TransformError
 from sdstrack_ros.node.detections import FrameOutput
 from sdstrack_ros.node.faults import FaultLog
+from sdstrack_ros.node.target_outputs import TargetOutputs
 from sdstrack_ros.node.target_space import TargetSpace
 from sdstrack_ros.parameters.table import Settings
-from testkit.frame_results import BOX, CAMERA, STAMP_NS, depth_frame, depth_scene, frame_result
+from testkit.frame_results import (
+    BOX,
+    CAMERA,
+    STAMP_NS,
+    depth_frame,
+    depth_scene,
+    frame_result,
+    frame_result_of,
+    target_result,
+)
 
 PERIOD_NS = NS_PER_S // 15
 
@@ -169,3 +180,41 @@ def test_predicted_boxes_have_moved_on_to_the_present() -> None:
     rig.space.predict(late, late.result.source.stamp_ns + 3 * NS_PER_S)
     assert not rig.outputs.predicted[-1].detections
     assert "the frame is 3.000 s old; expected 0 to 0.5 s" in rig.fault("prediction")
+
+
+def test_two_targets_have_a_frame_each_and_the_oldest_has_the_topics() -> None:
+    rig, node = Rig(), Node()
+    first, second = target_result(target_id="anna", number=4), target_result(target_id="b/7", number=9)
+    result = frame_result_of(first, second)
+    rig.serve(FrameOutput.of(replace(result, images=replace(depth_frame(), aux=depth_scene()))))
+    poses, oldest = rig.outputs.poses[-1]
+    outputs = TargetOutputs(node, Settings(publish_tf=True), 10)  # type: ignore[arg-type]  # it only has publishers
+    outputs.publish(poses, oldest)
+    outputs.publish(poses[1:], oldest)
+    (both, alone) = node.sent["/tf"]
+    assert [frame.child_frame_id for frame in both.transforms] == ["target_anna", "target_b_7", "target"]
+    assert [frame.child_frame_id for frame in alone.transforms] == ["target_b_7"]
+    assert len(node.sent["~/target_pose"]) == len(node.sent["~/target_twist"]) == 1, "silent, not of another target"
+    outputs.destroy()
+    assert not node.sent
+
+
+def test_without_tf2_msgs_the_frames_are_missed_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "tf2_msgs.msg", None)
+    outputs = TargetOutputs(Node(), Settings(publish_tf=True), 10)  # type: ignore[arg-type]
+    assert outputs.tf_refusal == "publish_tf needs tf2_msgs (apt: ros-$ROS_DISTRO-tf2-msgs)"
+    outputs.publish((), None)
+
+
+class Node:
+    """Hands out publishers, and keeps what they send by topic."""
+
+    def __init__(self) -> None:
+        self.sent: dict[str, list[Any]] = {}
+
+    def create_lifecycle_publisher(self, _: type, topic: str, __: object) -> Any:
+        self.sent[topic] = []
+        return SimpleNamespace(topic=topic, publish=self.sent[topic].append)
+
+    def destroy_lifecycle_publisher(self, publisher: Any) -> None:
+        del self.sent[publisher.topic]

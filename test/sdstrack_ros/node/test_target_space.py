@@ -42,7 +42,7 @@ def node_parameters() -> dict[str, Any]:
     return {
         "autostart": True, "model": DEFAULT_MODEL, "weights": default_weights(DEFAULT_MODEL), "threads": 1,
         "init_box": "[200.0, 180.0, 60.0, 60.0]", "target_frame": "odom", "publish_tf": True, "coast_s": 0.7,
-        "publish_predicted": True, "shed_outputs": False,
+        "publish_predicted": True, "shed_outputs": False, "ego_motion": "tf",
     }  # fmt: skip
 
 
@@ -231,7 +231,10 @@ def test_a_calibration_of_another_image_gives_no_poses(rig: Rig, robot: Robot) -
 
 def test_in_the_cameras_own_frame_no_transform_is_needed(rig: Rig, robot: Robot) -> None:
     robot.odometry = False
-    assert rig.ros.set_parameters(target_frame="").successful
+    refused = rig.ros.set_parameters(target_frame="")
+    assert not refused.successful
+    assert "ego_motion 'tf' needs target_frame" in refused.reason
+    assert rig.ros.set_parameters(target_frame=OPTICAL_FRAME).successful
     poses_again(rig)
     assert {message.header.frame_id for message in heard(rig, "target_pose")[1:]} == {OPTICAL_FRAME}
     assert rig.process.interrupt() == 0
