@@ -86,8 +86,8 @@ class TargetPoses:
 
     @property
     def restarts(self) -> int:
-        """How often a jump has made the filters of the present targets begin anew."""
-        return sum(target.filter.restarts for target in self._targets.values())
+        """How often a jump has made the filters of the present targets begin anew; any thread may ask."""
+        return sum(target.filter.restarts for target in tuple(self._targets.values()))
 
     def reset(self) -> None:
         """Forget all targets."""

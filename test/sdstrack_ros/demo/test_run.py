@@ -18,6 +18,7 @@ from sdstrack_ros.demo.live_replay import (
     LiveBox,
     LiveReplay,
 )
+from sdstrack_ros.demo.pictures import IMAGE_WIDTH, SHEET_FRAMES
 
 EVENTS = ("packets", EVENTS_TOPIC)
 TRUTH = {stamp: BoundingBox(10.0 * stamp, 0, 40, 40) for stamp in range(5)}
@@ -90,3 +91,5 @@ def test_the_demo_runs_on_the_real_node(
     sheet = cv2.imread(str(tmp_path / "out" / "contact_sheet.png"))
     assert sheet is not None
     assert np.ptp(sheet) > 100
+    columns = sheet.shape[1] // IMAGE_WIDTH
+    assert columns == (SHEET_FRAMES + 1 if name == "rgbd" else SHEET_FRAMES), "depth has a plan from above beside it"
