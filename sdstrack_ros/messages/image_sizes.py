@@ -10,6 +10,7 @@ from ckd_core.errors import TrackingError
 _TAIL_BYTES = 4096  # cameras append padding; the end marker must be within this many bytes of the end
 _PNG = b"\x89PNG\r\n\x1a\n"
 _JPEG = b"\xff\xd8\xff"
+MAX_CHUNKS = 100_000  # of a png; encoders write 8 KB to a chunk
 MAX_SEGMENTS = 10_000  # before the frame header; a camera writes ten
 _NO_FILL = re.compile(rb"[^\xff]")
 _JPEG_FRAMES = {0xC0, 0xC1, 0xC2, 0xC3, 0xC5, 0xC6, 0xC7, 0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 0xCF}
@@ -31,10 +32,7 @@ def stated_size(data: bytes) -> tuple[int, int]:
         CompressedImageError: it is none of them, or not complete.
     """
     if data.startswith(_PNG):
-        if len(data) < 33 or b"IEND" not in data[-_TAIL_BYTES:]:
-            raise CompressedImageError(f"truncated png: {len(data)} bytes without an end marker")
-        width, height = struct.unpack(">II", data[16:24])
-        return width, height
+        return _png(data)
     if data.startswith(_JPEG):
         if b"\xff\xd9" not in data[-_TAIL_BYTES:]:
             raise CompressedImageError(f"truncated jpeg: {len(data)} bytes without an end marker")
@@ -56,6 +54,28 @@ def pixel_bytes(data: bytes) -> tuple[int, int]:
     if data[:4] in _TIFF_ORDERS:
         return 8, 2
     return (3, 1) if data.startswith(_JPEG) else (4, 1)
+
+
+def _png(data: bytes) -> tuple[int, int]:
+    """Walk through the chunks (PNG, section 5): OpenCV takes memory for what a chunk claims to hold."""
+    at, size = len(_PNG), (0, 0)
+    for _ in range(MAX_CHUNKS):
+        if at + 12 > len(data):
+            raise CompressedImageError(f"truncated png: {len(data)} bytes without an end marker")
+        length, kind = struct.unpack_from(">I4s", data, at)
+        if at + 12 + length > len(data):
+            raise CompressedImageError(f"truncated png: {len(data)} bytes, a chunk reaches to {at + 12 + length}")
+        if at == len(_PNG):
+            if kind != b"IHDR" or length != 13:
+                raise CompressedImageError(f"broken png: its first chunk is {kind!r} of {length} bytes")
+            width, height, depth, color = struct.unpack_from(">IIBB", data, at + 8)
+            size = (width, height)
+            if depth not in (1, 2, 4, 8, 16) or color not in (0, 2, 3, 4, 6):
+                raise CompressedImageError(f"broken png: depth {depth}, colour type {color}")
+        at += 12 + length
+        if kind == b"IEND":
+            return size
+    raise CompressedImageError(f"broken png: more than {MAX_CHUNKS} chunks")
 
 
 def _jpeg(data: bytes) -> tuple[int, int]:

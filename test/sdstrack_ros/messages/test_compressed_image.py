@@ -17,6 +17,7 @@ from ckd_core.frame import Modality
 from sdstrack_ros.messages.image_codec import CodecError, decode
 from testkit.image_messages import compressed, noise
 
+PNG_HEAD = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR"
 SUFFIXES = (".jpg", ".png", ".webp", ".tiff")
 
 
@@ -79,8 +80,15 @@ def test_compressed_float_depth_undoes_the_inverse_quantisation() -> None:
         ("jpeg", b"hello world, this is text", "neither jpeg nor png"),
         (
             "png",
-            b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\xff\xff\xff\xff\xff\xff\xff\xff" + bytes(20) + b"IEND",
+            PNG_HEAD + b"\xff" * 8 + b"\x08\x02\0\0\0" + bytes(8) + b"IEND" + bytes(4),
             "pixels; expected 1 to",
+        ),
+        ("png", PNG_HEAD + bytes(8) + b"\x08\x64\0\0\0" + bytes(8) + b"IEND" + bytes(4), "broken png: depth 8, colour"),
+        ("png", PNG_HEAD.replace(b"IHDR", b"IDAT") + bytes(60), "broken png: its first chunk is b'IDAT'"),
+        (
+            "png",
+            PNG_HEAD + b"\0\0\0\x08" * 2 + b"\x08\x02\0\0\0" + bytes(4) + b"\x7f\0\0\0IDAT" + b"IEND" * 9,
+            r"truncated png: \d+ bytes, a chunk reaches to 2130706",
         ),
         ("jpeg", b"\xff\xd8\xff\xe0\x00\x10" + bytes(50) + b"\xff\xd9", "no frame header"),
         ("16UC1; compressedDepth", b"\0" * 12, "compressedDepth of 12 bytes"),
