@@ -154,16 +154,38 @@ def bag_storage(data: bytes) -> None:
             continue
 
 
+def raw_events(data: bytes) -> None:
+    """A Prophesee RAW file, header and events."""
+    from ckd_core.data.event_files import RawEvents
+
+    raw = RawEvents(_written(data, "events.raw"))
+    last_s = 0.0
+    for part in raw.slices(30.0):
+        assert not len(part.x) or (part.x.max() < raw.header.width and part.y.max() < raw.header.height)
+        assert not len(part.t) or last_s <= part.t[0] <= part.t[-1]
+        last_s = float(part.t[-1]) if len(part.t) else last_s
+
+
+def mcap_recovery(data: bytes) -> None:
+    """A damaged MCAP file, of which the whole messages are copied and read."""
+    from sdstrack_ros.bags.recovery import recovered
+    from sdstrack_ros.bags.storage import open_bag
+
+    with recovered(_written(data, "damaged.mcap")) as (path, _), open_bag(path) as bag:
+        for message in bag.messages([topic.name for topic in bag.topics]):
+            assert len(message.data) <= max(len(data) * 256, 1 << 30)
+
+
 TARGETS: dict[str, Callable[[bytes], None]] = {
     target.__name__: target
     for target in (
         image_codec, compressed_image, event_window, box_files, archives, safetensors_header, checkpoint_reader,
-        yaml_settings, bag_storage,
+        yaml_settings, bag_storage, raw_events, mcap_recovery,
     )
 }  # fmt: skip
 # What is instrumented beside the package itself.
-LIBRARIES = {"bag_storage": ["rosbags"], "yaml_settings": ["yaml"]}
-MAX_LENGTH = {"bag_storage": 40960, "checkpoint_reader": 8192, "archives": 4096}
+LIBRARIES = {"bag_storage": ["rosbags"], "mcap_recovery": ["rosbags"], "yaml_settings": ["yaml"]}
+MAX_LENGTH = {"bag_storage": 40960, "mcap_recovery": 40960, "checkpoint_reader": 8192, "archives": 4096}
 
 _folder: list[Any] = []
 
