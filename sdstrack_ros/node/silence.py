@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from ckd_core.frame import Modality
 from sdstrack_ros.node.qos import NOT_NAMED_YET, several_publishers, why_silent
+from sdstrack_ros.sync.pair_watch import FRAMES, GEOMETRY
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 WARNING_PERIOD_S, MAX_WARNING_PERIOD_S = 10.0, 600.0
 NAMING_PATIENCE = 3  # seconds that a publisher may stay nameless
 CAMERA_INFO = "camera_info"
+ONCE = (GEOMETRY, FRAMES)  # how the cameras are mounted does not change; ~/status goes on saying it
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +118,8 @@ class SilenceWatch:
                 remarks[f"publishers of {stream.topic}"] = text
         self.remarks = remarks
         for kind in {*before, *remarks}:
-            if self._is_due(kind, kind in remarks, now):
+            said = kind in ONCE and before.get(kind) == remarks.get(kind)
+            if self._is_due(kind, kind in remarks, now) and not said:
                 self._node.get_logger().warning(remarks[kind])
 
     def on_incompatible(self, name: str) -> None:

@@ -8,7 +8,7 @@ drivers, or by their clocks.
 from __future__ import annotations
 
 import statistics
-from collections import deque
+from collections import Counter, deque
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
@@ -89,6 +89,7 @@ class PairWatch:
         self._unreleased = 0  # colour messages since the last release: a stock policy releases whole pairs only
         self._geometry: dict[str, str] = {}
         self._compared: tuple[Any, ...] = ()
+        self._alike = 0  # pairs in a row of the same sizes and frames
 
     def seen(self, stream: str, message: Any, stamp_ns: int, arrival_ns: int) -> None:
         """Note a message of the stream 'rgb', or of any other name for the auxiliary one."""
@@ -114,9 +115,10 @@ class PairWatch:
         rgb_id = str(synced.color.payload.header.frame_id)
         aux_id = str(synced.aux.payload.header.frame_id)
         compared = (self.registered, rgb_shape[:2], aux_shape[:2], rgb_id, aux_id)
-        if compared == self._compared:
-            return
+        self._alike = self._alike + 1 if compared == self._compared else 1
         self._compared = compared
+        if self._alike != MIN_MESSAGES:  # a single broken image says nothing about how the cameras are mounted
+            return
         (height, width), (aux_height, aux_width) = rgb_shape[:2], aux_shape[:2]
         ratio = width * aux_height / (height * aux_width)
         other_aspect = abs(ratio - 1) > SAME_ASPECT
@@ -155,9 +157,10 @@ class PairWatch:
         ids = list(dict.fromkeys(frame_id for frame_id, _ in sources))
         named, what = ids, "frame_id"
         if len(ids) < 2:
-            looks = list(dict.fromkeys(look for _, look in sources))
+            counts = Counter(look for _, look in sources)
+            looks = [look for look, count in counts.items() if count >= MIN_MESSAGES]
             changes = sum(a != b for (_, a), (_, b) in pairwise(sources))
-            if len(looks) < 2 or changes < 2:  # one change is a camera that was set up anew
+            if len(looks) < 2 or changes < MIN_MESSAGES:  # one change is a camera that was set up anew
                 return ""
             named, what = looks, "size or encoding"
         listed = ", ".join(f"'{text}'" for text in named[:MAX_SOURCES]) + ", ..." * (len(named) > MAX_SOURCES)

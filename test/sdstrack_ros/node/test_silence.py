@@ -6,6 +6,7 @@ import time
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
 import rclpy
 from sensor_msgs.msg import Image
@@ -16,7 +17,7 @@ from sdstrack_ros.node.qos import sensor_qos
 from sdstrack_ros.node.silence import SilenceWatch, Stream
 from sdstrack_ros.node.status import StatusReporter
 from sdstrack_ros.parameters.table import Settings, settings_from
-from testkit.ros_camera import Cameras
+from testkit.ros_camera import Cameras, image_message
 from testkit.ros_processes import wait_until
 
 if TYPE_CHECKING:
@@ -83,4 +84,35 @@ def test_why_pairs_do_not_come_is_logged_with_both_publishers_and_forgotten_when
         assert silence.remarks == {}
     finally:
         second.destroy_node()
+        topics.destroy()
+
+
+def test_depth_that_is_not_registered_is_logged_once(ros: RosTest, monkeypatch: pytest.MonkeyPatch) -> None:
+    reporter = StatusReporter(ros.node, lambda now: (Situation("active"), {}))
+    settings = settings_from({"rgb_topic": "/rgb/image_raw", "aux_topic": "/aux/image_raw"})
+    topics = ImageTopics(ros.node, settings, reporter, lambda source: source.images(), lambda seconds, stamp_ns: None)
+    cameras, silence = Cameras(ros), topics.silence
+    lines: list[str] = []
+    monkeypatch.setattr(type(ros.node.get_logger()), "warning", lambda _, text: lines.append(text) or True)
+    text = "depth of 640 x 576 pixels, frame_id 'depth_camera_link', beside colour of 640 x 480"
+    begin = time.monotonic()
+    try:
+        wait_until(lambda: cameras.aux.get_subscription_count() > 0, 30, "the subscription", ros.spin)
+        for second in range(0, 100, 10):
+            message = image_message(np.full((576, 640), 2000, np.uint16), "16UC1", cameras.shoot(aux=False))
+            message.header.frame_id = "depth_camera_link"
+            cameras.aux.publish(message)
+            ros.spin(0.1)
+            silence.warn(begin + second)
+        assert text in silence.remarks["geometry"]
+        assert "set aux_homography" in silence.remarks["geometry"]
+        assert sum(text in line for line in lines) == 1
+        turned = (1.0, 0.0, 5.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
+        topics.apply(
+            settings_from({"rgb_topic": "/rgb/image_raw", "aux_topic": "/aux/image_raw", "aux_homography": turned})
+        )
+        cameras.film(6)
+        silence.warn(begin + 101)
+        assert "geometry" not in silence.remarks
+    finally:
         topics.destroy()

@@ -193,3 +193,13 @@ def test_images_that_cannot_be_one_view_are_named_once(
 def test_one_view_scaled_is_not_complained_about(tmp_path: Path, modality: Modality, aux: Camera) -> None:
     _, said = read(tmp_path / "bag", COLOR, aux, modality=modality)
     assert said == ""
+
+
+@pytest.mark.parametrize("changed", [{"encoding": "nonsense"}, {"width": 8}, {"step": 3}])
+def test_single_broken_images_are_not_a_second_camera(tmp_path: Path, changed: dict[str, Any]) -> None:
+    def edit(i: int, image: Any) -> None:
+        for name, value in changed.items() if i in (7, 19) else ():
+            setattr(image, name, value)
+
+    _, said = read(tmp_path / "bag", Camera(RGB, edit=edit), DEPTH)
+    assert said == ""
