@@ -226,6 +226,5 @@ def _table_data(folder: Path) -> str:
     """Which tracker and sequences a table of `sdstrack robustness` is of, as the manifests of its runs say."""
     manifest = read_manifest(next((path.parent for path in sorted(folder.glob(f"*/{MANIFEST}"))), folder))
     sequences, dataset = manifest["sequences"], manifest["run"]["dataset"]
-    return (
-        f"{folder.name}: {manifest['label']} on {len(sequences)} sequences of {dataset} ({', '.join(sequences[:3])}...)"
-    )
+    names = ", ".join(sequences[:3]) + (", ..." if len(sequences) > 3 else "")
+    return f"{folder.name}: {manifest['label']} on {len(sequences)} sequences of {dataset} ({names})"
