@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     Picture = NDArray[np.uint8]
     Path2D = NDArray[np.float64]
 
-MARGIN = 34
+MARGIN, LEGEND = 34, 64  # pixels at every side, and above for the legend
 _BACKGROUND, _GRID = (24, 24, 28), (58, 58, 64)
 _WHITE, _GREEN, _BLUE = (255, 255, 255), (60, 220, 80), (90, 160, 255)
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
@@ -44,11 +44,12 @@ def draw_plan(plan: Plan, height: int, width: int) -> Picture:
         return picture
     low, high = everything.min(axis=0), everything.max(axis=0)
     middle, extent = (low + high) / 2, np.maximum(high - low, 0.5)
-    scale = min((height - 2 * MARGIN) / extent[0], (width - 2 * MARGIN) / extent[1])  # pixels per metre
+    scale = min((height - LEGEND - 2 * MARGIN) / extent[0], (width - 2 * MARGIN) / extent[1])  # pixels per metre
+    center = np.array((width / 2, (LEGEND + height) / 2))
 
     def pixels(places: Path2D) -> NDArray[np.int32]:
-        across, up = width / 2 - (places[:, 1] - middle[1]) * scale, height / 2 - (places[:, 0] - middle[0]) * scale
-        return np.round(np.stack((across, up), axis=1)).astype(np.int32)
+        mirrored = center - (places - middle)[:, ::-1] * scale  # y goes left, x goes up
+        return np.asarray(np.round(mirrored), dtype=np.int32)
 
     step = _step(max(height, width) / scale)
     reach = max(height, width) / scale
@@ -59,7 +60,7 @@ def draw_plan(plan: Plan, height: int, width: int) -> Picture:
                 ends = np.array([(middle[0] - reach, line), (middle[0] + reach, line)])
             first, last = (tuple(map(int, end)) for end in pixels(ends))
             cv2.line(picture, first, last, _GRID, 1)
-    for places, color, thickness in ((plan.camera, _BLUE, 2), (plan.true, _WHITE, 1), (plan.followed, _GREEN, 2)):
+    for places, color, thickness in ((plan.camera, _BLUE, 2), (plan.true, _WHITE, 5), (plan.followed, _GREEN, 2)):
         if len(places):
             points = pixels(places)
             cv2.polylines(picture, [points.reshape(-1, 1, 2)], False, color, thickness, cv2.LINE_AA)
