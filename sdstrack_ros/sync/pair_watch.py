@@ -176,19 +176,22 @@ class PairWatch:
             outcomes = [False] * OUTCOMES
         if len(outcomes) < MIN_OUTCOMES or min(len(color.stamps_ns), len(aux.stamps_ns)) < MIN_MESSAGES:
             return ""
-        paired = sum(outcomes)
-        if paired >= FEW * len(outcomes) or color.arrivals_ns[-1] - aux.arrivals_ns[-1] > round(
-            self.config.aux_dead_s * NS_PER_S
-        ):
+        if color.arrivals_ns[-1] - aux.arrivals_ns[-1] > round(self.config.aux_dead_s * NS_PER_S):
             return ""
         begin_ns = max(color.arrivals_ns[0], aux.arrivals_ns[0])
         colors, auxs = color.times(begin_ns), aux.times(begin_ns)
-        if min(len(colors), len(auxs)) < MIN_MESSAGES:
-            return ""
+        if min(len(colors), len(auxs)) < MIN_MESSAGES:  # event packets come a thousand times per second
+            colors, auxs = color.times(0), aux.times(0)
         behind_ns = round(_median_delay(auxs) - _median_delay(colors))
+        paired = sum(outcomes)
+        many = paired >= FEW * len(outcomes)
+        if many and abs(behind_ns) <= CLOCK_S * NS_PER_S:
+            return ""
+        name = self._modality
         share = f"only {paired} of the last {len(outcomes)} colour frames find" if paired else "no colour frame finds"
+        found = f"colour frames find {name} partners of another moment" if many else f"{share} a {name} partner"
         cause = self._cause(behind_ns, color, aux)
-        return f"{share} a {self._modality} partner: {cause}" if cause else ""
+        return f"{found}: {cause}" if cause else ""
 
     def _cause(self, behind_ns: int, color: _Stream, aux: _Stream) -> str:
         """Return why stamps do not meet.

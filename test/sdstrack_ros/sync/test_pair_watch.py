@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import re
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from ckd_core.frame import Modality
 from sdstrack_ros.bags.frames import BagFrame, BagTopics, read_bag_frames
 from sdstrack_ros.bags.storage import EVENT_PACKET, open_bag, typestore
 from sdstrack_ros.messages.stamps import NS_PER_S
+from sdstrack_ros.sync.pair_watch import PAIRING, PairWatch
+from sdstrack_ros.sync.synchronizer import Synchronizer
 from sdstrack_ros.sync.types import SyncConfig
 from testkit.bag_cameras import AUX, RGB, T0_S, Camera, record
 from testkit.bag_scenes import custom_bag
@@ -58,11 +64,18 @@ def test_another_clock_is_named_with_its_offset_and_never_leads(
     assert [f.frame.presence for f in frames] == [(True, False)] * 30, "no frame at a stamp of the other clock"
 
 
-def test_an_event_camera_of_another_clock_is_named(tmp_path: Path) -> None:
+def test_a_clock_that_is_a_little_ahead_pairs_moments_that_lie_apart(tmp_path: Path) -> None:
+    frames, said = read(tmp_path / "bag", COLOR, Camera(AUX, clock_s=1.6, encoding="16UC1"), seconds=6)
+    assert np.mean([f.frame.presence[1] for f in frames]) > 0.5, "the buffer holds depth until colour's stamps come"
+    assert "colour frames find depth partners of another moment: depth is 1.6 s ahead" in said
+
+
+@pytest.mark.parametrize("hz", [100, 1000])
+def test_an_event_camera_of_another_clock_is_named(tmp_path: Path, hz: int) -> None:
     types = typestore().types
     messages = COLOR.messages(2.0)
-    for i in range(200):
-        at = round((T0_S + i / 100) * NS_PER_S)
+    for i in range(2 * hz):
+        at = round((T0_S + i / hz) * NS_PER_S)
         seconds, rest = divmod(at - round(90.5 * NS_PER_S), NS_PER_S)
         header = types["std_msgs/msg/Header"](types["builtin_interfaces/msg/Time"](seconds, rest), "cam")
         word = np.array([(1 << 63) | (3 << 48) | (i % 16 << 32)], "<u8").view(np.uint8)
@@ -203,3 +216,35 @@ def test_single_broken_images_are_not_a_second_camera(tmp_path: Path, changed: d
 
     _, said = read(tmp_path / "bag", Camera(RGB, edit=edit), DEPTH)
     assert said == ""
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    offset_s=st.floats(-4000, 4000).filter(lambda s: abs(s) > 2),
+    color_hz=st.floats(4, 60),
+    aux_hz=st.floats(4, 60),
+    late_s=st.floats(0, 0.5),
+    rate=st.floats(1, 4),
+)
+def test_any_offset_of_clocks_is_named_and_never_leads(
+    offset_s: float, color_hz: float, aux_hz: float, late_s: float, rate: float
+) -> None:
+    """Whatever the rates, the latency of the second driver and the speed of playing."""
+    config = SyncConfig()
+    sync, arrivals = Synchronizer(config), list[tuple[float, str, float]]()
+    watch = PairWatch(config, RGB, AUX, "depth", packets=False, registered=False)
+    for stream, hz, clock_s, delay_s in (("rgb", color_hz, 0.0, 0.0), ("aux", aux_hz, offset_s, late_s)):
+        arrivals += [((i / hz + delay_s) / rate, stream, T0_S + i / hz + clock_s) for i in range(round(5 * hz))]
+    seconds = 0.0
+    for seconds, stream, stamp_s in sorted(arrivals):
+        now_ns, stamp_ns = round(seconds * NS_PER_S), round(stamp_s * NS_PER_S)
+        message = SimpleNamespace(header=SimpleNamespace(frame_id="cam"))
+        watch.seen(stream, message, stamp_ns, now_ns)
+        for synced in (sync.add_color if stream == "rgb" else sync.add_aux)(stamp_ns, now_ns, message):
+            watch.released(synced)
+    text = watch.remarks()[PAIRING]
+    said = re.search(r"depth is ([\d.]+) s (behind|ahead), its driver stamps with another clock", text)
+    assert said is not None, text
+    named_s = float(said[1]) * (1 if said[2] == "ahead" else -1)
+    assert named_s == pytest.approx(offset_s - late_s, abs=0.1 + late_s * abs(1 - 1 / rate) + 3 * abs(1 - 1 / rate))
+    assert not sync.poll(round((seconds + 60) * NS_PER_S)) or sync.counters.aux_alone == 0
