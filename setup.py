@@ -78,7 +78,7 @@ setup(
         ("share/ament_index/resource_index/packages", [f"resource/{PACKAGE}"]),
         (f"share/{PACKAGE}", ["package.xml"]),
         *installed("launch", "*.launch.py"),
-        *installed("config", "*.yaml", "*.rviz", "*.xml", "*.json"),
+        *installed("config", "*.yaml", "*.csv", "*.rviz", "*.xml", "*.json"),
     ],
     entry_points={
         "console_scripts": [

@@ -266,7 +266,13 @@ def test_colcon_builds_and_installs(sources: Path) -> None:
         assert os.access(prefix / "lib" / "sdstrack_ros" / script, os.X_OK)
     assert (prefix / "share/ament_index/resource_index/packages/sdstrack_ros").is_file()
     assert (share / "package.xml").is_file()
-    for folder, pattern in (("launch", "*.launch.py"), ("config", "*.yaml"), ("config", "*.xml"), ("config", "*.rviz")):
+    for folder, pattern in (
+        ("launch", "*.launch.py"),
+        ("config", "*.yaml"),
+        ("config", "*.xml"),
+        ("config", "*.rviz"),
+        ("config", "*.csv"),
+    ):
         wanted = {path.relative_to(ROOT) for path in (ROOT / folder).rglob(pattern)}
         assert wanted
         assert all((share / path).is_file() for path in wanted)

@@ -7,12 +7,13 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from ckd_core.data.datasets import open_dataset
+from ckd_core.data.open_sequences import open_sequences
 from ckd_core.evaluation.report.robustness import read_baseline, robustness_table
 from ckd_core.evaluation.report.table_files import rows_to_markdown, write_table
 from ckd_core.evaluation.report.tables import (
@@ -28,7 +29,7 @@ from ckd_core.evaluation.report.tables import (
     origin_of,
 )
 from ckd_core.evaluation.running.better_camera import run_tracker
-from ckd_core.evaluation.running.conditions import parse_condition
+from ckd_core.evaluation.running.conditions import EVERYDAY, parse_condition
 from ckd_core.evaluation.running.inputs import RunError, open_inputs
 from ckd_core.evaluation.running.manifest import ManifestError, read_manifest
 from ckd_core.evaluation.running.plan import RunPlan
@@ -39,9 +40,6 @@ from ckd_core.frame import Modality
 from ckd_core.tracking.config import TrackerConfig
 from ckd_core.tracking.result import TrackState
 from testkit.small_scenes import TINY, write_scene
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 def plan_of(scenes: Path, out: Path, weights: Path, **changes: object) -> RunPlan:
@@ -254,6 +252,16 @@ def test_a_baseline_says_what_may_be_lost(scenes: Path, tmp_path: Path, tiny_wei
         read_baseline(path)
     with pytest.raises(TableError, match="cannot read the baseline"):
         read_baseline(tmp_path / "none.csv")
+
+
+def test_the_packaged_baseline_has_every_everyday_condition_on_every_sequence() -> None:
+    baseline = read_baseline(Path(__file__).parents[4] / "config" / "evaluation" / "nanotrack_robustness.csv")
+    names = {name for name, _ in baseline.auc}
+    assert len(names) == 8
+    assert names <= {item.name for item in open_sequences().sequences}
+    changes = {text: baseline.change(str(parse_condition(text)), sorted(names)) for text in EVERYDAY}
+    assert changes["full"] == 0.0
+    assert changes["rgb_gone=10"] == pytest.approx(-0.0745, abs=0.0002)
 
 
 @pytest.mark.shared
