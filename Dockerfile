@@ -26,10 +26,10 @@ CMD ["rgbd.launch.py"]
 # apt's cv_bridge is compiled against NumPy 1 up to Kilted; apt's OpenCV serves it and us. Versions: the newest that fit.
 FROM robot AS cuda
 # hadolint ignore=DL3013
-RUN pip install --no-cache-dir "numpy<2" torch safetensors typer rich rosbags evt3
+RUN pip install --no-cache-dir "numpy<2" "torch>=2.6" safetensors "typer>=0.12" "rich>=13" rosbags evt3
 
 FROM robot AS cpu
 ARG TORCH_INDEX_URL=""
 # hadolint ignore=DL3013
-RUN pip install --no-cache-dir ${TORCH_INDEX_URL:+--index-url "$TORCH_INDEX_URL"} "numpy<2" torch \
-    && pip install --no-cache-dir safetensors typer rich rosbags evt3
+RUN pip install --no-cache-dir ${TORCH_INDEX_URL:+--index-url "$TORCH_INDEX_URL"} "numpy<2" "torch>=2.6" \
+    && pip install --no-cache-dir safetensors "typer>=0.12" "rich>=13" rosbags evt3

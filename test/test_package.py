@@ -20,7 +20,7 @@ import pytest
 import yaml
 
 import ckd_core
-from ckd_core.cli import EXTRA_OF
+from ckd_core.cli import EXTRA_OF, OLDEST_TYPER
 from testkit.reliability.lengths import LONG
 
 ROOT = Path(__file__).parents[1]
@@ -218,7 +218,10 @@ def test_a_robot_installs_what_apt_does_not_bring(wheel: Wheel) -> None:
     wanted = wheel.requires[""] - from_apt - of_rosbags
     for name in ("README.md", "Dockerfile"):
         lines = [line for line in (ROOT / name).read_text().splitlines() if "pip install" in line]
-        assert wanted <= {word.strip("`") for line in lines for word in line.split()}, name
+        words = [word.strip('`"') for line in lines for word in line.split()]
+        assert wanted <= {distribution(word) for word in words if word[:1].isalpha()}, name
+        # pip would take apt's, which are older on Humble and Jazzy, for good enough.
+        assert {f"typer>={'.'.join(map(str, OLDEST_TYPER))}", "rich>=13"} <= set(words), name
 
 
 WITHOUT_EXTRAS = """
