@@ -231,16 +231,26 @@ def load_strictly(network: TrackingNetwork, tensors: Mapping[str, Tensor], sourc
     """Load exactly these weights into `network`, floating ones as float32.
 
     Raises:
-        WeightsFileError: a key is missing, unexpected or of another shape; the network is then unchanged.
+        WeightsFileError: a key is missing, unexpected or of another shape, or a number is not finite; the network is
+            then unchanged.
     """
     _check_fit(network, {name: tuple(tensor.shape) for name, tensor in tensors.items()}, source)
+    _check_finite(tensors, source)
     shared: dict[int, str] = {}
     for name, parameter in network.named_parameters(remove_duplicate=False):
         first = shared.setdefault(id(parameter), name)
-        if not torch.equal(tensors[first], tensors[name]):
+        if first != name and not torch.equal(tensors[first], tensors[name]):
             raise WeightsFileError(f"{source} does not fit {network.name}: {first} and {name} must be one tensor")
     floats = {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in tensors.items()}
     network.load_state_dict(floats, strict=True, assign=True)
+
+
+def _check_finite(tensors: Mapping[str, Tensor], source: str) -> None:
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+            raise WeightsFileError(
+                f"{source} holds numbers in {shown(name)} that are not finite; train or convert again"
+            )
 
 
 def _check_fit(network: TrackingNetwork, shapes: Mapping[str, tuple[int, ...]], source: str) -> None:

@@ -24,7 +24,8 @@ RVL_BYTES_PER_BYTE = 100
 DEPTH_HEADER_BYTES = 12  # int32 kind, float32 a, float32 b
 
 # What is wrong with an image is said by the errors here; OpenCV would print a line for each besides.
-cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+if hasattr(cv2.utils, "logging"):  # OpenCV 4.5 of Humble may lack it
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 
 
 def inflating_bytes(data: NDArray[np.uint8], form: str) -> int:

@@ -155,6 +155,17 @@ def rewrite_header(path: Path, changes: dict[str, str | None]) -> None:
     path.write_bytes(struct.pack("<Q", len(text)) + text + data[8 + length :])
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_numbers_that_are_not_finite_are_refused_by_name(weights: Path, value: float) -> None:
+    tensors, metadata = load_tensors(weights)
+    name = next(name for name, tensor in tensors.items() if tensor.is_floating_point() and tensor.numel() > 1)
+    tensors[name] = tensors[name].clone()
+    tensors[name].view(-1)[1] = value
+    save_tensors(weights, tensors, metadata)
+    with pytest.raises(WeightsFileError, match=f"holds numbers in {name} that are not finite"):
+        load_model(weights)
+
+
 def test_foreign_safetensors(tmp_path: Path) -> None:
     save_file({"a": torch.zeros(3)}, tmp_path / "plain.safetensors")
     with pytest.raises(WeightsFileError, match="has no metadata"):
