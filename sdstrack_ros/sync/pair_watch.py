@@ -153,6 +153,22 @@ class PairWatch:
         return found
 
     def _two_sources(self, name: str) -> str:
+        return self._different_images(name) or self._mixed_stamps(name)
+
+    def _mixed_stamps(self, name: str) -> str:
+        """Return that stamps repeat or go back and forth, as they do where two publishers send at one time."""
+        if self._packets and name == "aux":
+            return ""
+        stamps = list(self._streams[name].stamps_ns)
+        repeated = len(stamps) - len(set(stamps))
+        back = sum(later < earlier for earlier, later in pairwise(stamps))
+        if max(repeated, back) < MIN_MESSAGES:
+            return ""
+        what = f"{repeated} repeat a stamp" if repeated >= back else f"{back} are stamped before the one before them"
+        topic = self._topics[name]
+        return f"of the last {len(stamps)} images on {topic} {what}; if two publishers send on it, remap one of them"
+
+    def _different_images(self, name: str) -> str:
         sources = list(self._streams[name].sources)
         ids = list(dict.fromkeys(frame_id for frame_id, _ in sources))
         named, what = ids, "frame_id"

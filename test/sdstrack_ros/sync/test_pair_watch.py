@@ -156,6 +156,20 @@ def test_two_cameras_on_one_topic_are_named(tmp_path: Path, second: Camera, text
     assert "\x1b" not in said
 
 
+@pytest.mark.parametrize(
+    ("second", "text"),
+    [
+        (Camera(RGB), f"of the last 60 images on {RGB} 30 repeat a stamp"),
+        (Camera(RGB, late_s=0.1, phase_s=0.02), f"images on {RGB} 29 are stamped before the one before them"),
+        (Camera(AUX, encoding="16UC1"), f"of the last 60 images on {AUX} 30 repeat a stamp"),
+    ],
+)
+def test_two_publishers_of_the_same_camera_are_named(tmp_path: Path, second: Camera, text: str) -> None:
+    _, said = read(tmp_path / "bag", COLOR, DEPTH, second)
+    assert text in said
+    assert "if two publishers send on it, remap one of them" in said
+
+
 def test_a_camera_that_is_set_to_another_size_is_one_camera(tmp_path: Path) -> None:
     later = Camera(RGB, phase_s=2.0, size=(32, 24))
     messages = sorted(COLOR.messages(2.0) + later.messages(2.0), key=lambda m: m[2])
