@@ -50,7 +50,7 @@ class Script:
         repeat: every message is sent twice.
         frozen_stamp: stamps stand still.
         zero_stamp: all stamps are 0.
-        content: scene, frozen, black, white, nan, inf.
+        content: scene, frozen, black, white, nan, inf, blind (depth is 0 everywhere, colour as ever).
         rgb_encoding: what the colour message claims, true or not.
         aux_encoding: the same of the auxiliary message.
         scale: of the images' size.
@@ -213,6 +213,8 @@ class Sensors:
         depth[inside] = 1500
         if script.content in ("black", "white"):
             depth[:] = 0 if script.content == "black" else 65535
+        if script.content == "blind":
+            depth[:] = 0
         if script.aux_encoding == "32FC1" or script.content in ("nan", "inf"):
             metres = depth.astype(np.float32) / 1000
             if script.content in ("nan", "inf"):

@@ -293,8 +293,8 @@ def space_rows(long: bool) -> list[Row]:
         ),
         Row(
             "depth all zeros",
-            "black depth images",
-            script(lasting, content="black"),
+            "no reading in the depth images",
+            script(lasting, content="blind"),
             r"too few valid readings in the box",
             boxes_flow=0.7,
         ),
