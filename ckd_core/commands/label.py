@@ -39,4 +39,4 @@ def command(
             clips = label_material(source, teacher, say, sheet)
         say(f"{source.tracks}: {sum(map(len, clips.values()))} tracks in {len(clips)} clips")
     if not sources:
-        raise typer.BadParameter(f"{config} has no source of kind features under data.train")
+        raise typer.BadParameter(f"{config} has no source of kind features under data.train; expected one to label")

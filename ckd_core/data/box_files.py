@@ -184,12 +184,17 @@ def _parse_rows(lines: list[str], sign: str, source: str) -> NDArray[np.float64]
         try:
             rows.append([float(field) if field else float("nan") for field in fields])
         except ValueError as error:
-            raise BoxFileError(f"{source} line {number} is not numbers: {line[:60]!r}") from error
+            raise BoxFileError(
+                f"{source} line {number} is not numbers: {line[:60]!r}; expected e.g. 10,20,30,40"
+            ) from error
     widths = {len(row) for row in rows if row is not None}
     if len(widths) > 1:
         width = len(next(row for row in rows if row is not None))
         number = next(i for i, row in enumerate(rows, start=1) if row is not None and len(row) != width)
-        raise BoxFileError(f"{source} line {number} has {len(rows[number - 1] or [])} numbers, line 1 has {width}")
+        raise BoxFileError(
+            f"{source} line {number} has {len(rows[number - 1] or [])} numbers, line 1 has {width}; "
+            "expected as many in every line"
+        )
     width = widths.pop() if widths else 4
     return np.array([[np.nan] * width if row is None else row for row in rows], dtype=np.float64)
 
@@ -203,7 +208,7 @@ def read_table(path: Path) -> BoxTable:
     try:
         text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError as error:
-        raise BoxFileError(f"no file {path}") from error
+        raise BoxFileError(f"no file {path}; expected a text file of boxes") from error
     except (OSError, UnicodeDecodeError) as error:
         raise BoxFileError(f"cannot read {path} as text: {error}") from error
     return parse_table(text, str(path))

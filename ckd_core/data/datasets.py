@@ -38,6 +38,9 @@ if TYPE_CHECKING:
     from ckd_core.data.layouts import DatasetLayout
 
 
+LISTED_NAMES = 5  # of sequences, in an error message
+
+
 @dataclass(frozen=True, slots=True)
 class Problem:
     """A sequence that cannot be used, with the reason."""
@@ -72,6 +75,10 @@ class Dataset:
     def __len__(self) -> int:
         return len(self.folders)
 
+    def _known(self) -> str:
+        shown = ", ".join(self.names[:LISTED_NAMES])
+        return f"expected one of its {len(self)}: {shown}" + (", ..." if len(self) > LISTED_NAMES else "")
+
     def open(self, name: str) -> Sequence:
         """Open a sequence by name.
 
@@ -81,7 +88,7 @@ class Dataset:
         """
         folder = dict(self.folders).get(name)
         if folder is None:
-            raise DatasetError(f"{self.layout.name} at {self.root} has no sequence {name!r}")
+            raise DatasetError(f"{self.layout.name} at {self.root} has no sequence {name!r}; {self._known()}")
         # A link resolves to a folder of another name; lists, results and tables use the link's.
         return replace(read_sequence(folder, self.layout, self.cut), name=name)
 
@@ -114,7 +121,9 @@ class Dataset:
         """
         unknown = sorted(set(names) - set(self.names))
         if unknown:
-            raise DatasetError(f"{self.layout.name} at {self.root} has no sequence {', '.join(unknown)}")
+            raise DatasetError(
+                f"{self.layout.name} at {self.root} has no sequence {', '.join(unknown)}; {self._known()}"
+            )
         kept = tuple(pair for pair in self.folders if pair[0] in set(names))
         return Dataset(self.layout, self.root, self.split, kept, self.cut)
 
@@ -126,7 +135,7 @@ def _check_frames(sequence: Sequence) -> None:
         raise SequenceError(f"{sequence.name} shows its object in the last frame only; tracking needs one more")
     for path in sequence.rgb_paths + sequence.aux_paths:
         if image_bytes(path) == 0:
-            raise SequenceError(f"{path} is empty (0 bytes)")
+            raise SequenceError(f"{path} is empty (0 bytes); expected an image")
 
 
 def open_dataset(name: str, root: Path | str, split: str | None = None, cut: bool = False) -> Dataset:
@@ -145,7 +154,7 @@ def open_dataset(name: str, root: Path | str, split: str | None = None, cut: boo
     """
     layout, root = get_layout(name), Path(root)
     if not root.is_dir():
-        raise DatasetError(f"no folder {root} for dataset {layout.name}")
+        raise DatasetError(f"no folder {root} for dataset {layout.name}; expected its root")
     if layout.name == "folder" and split is not None:
         return Dataset(layout, root, split, _open_split(root, split), cut)
     splits = [item for item, _ in layout.folders]
@@ -267,7 +276,10 @@ def _read_boxes(path: Path, layout: DatasetLayout) -> NDArray[np.float64]:
     except BoxFileError as error:
         raise SequenceError(str(error)) from error
     if np.isinf(boxes).any():
-        raise SequenceError(f"{path} line {int(np.argmax(np.isinf(boxes).any(axis=1))) + 1} is infinite")
+        row = int(np.argmax(np.isinf(boxes).any(axis=1)))
+        raise SequenceError(
+            f"{path} line {row + 1} is {boxes[row].tolist()}; expected finite numbers, or nan where absent"
+        )
     if layout.one_based:
         boxes[:, :2] -= 1
     boxes[~(boxes[:, 2:] > 0).all(axis=1)] = np.nan
@@ -290,7 +302,9 @@ def read_sequence(folder: Path, layout: DatasetLayout, cut: bool = False) -> Seq
     if truth is None:
         raise SequenceError(f"{folder} has no {' or '.join(layout.truth)}")
     if not rgb or (layout.aux and not aux):
-        raise SequenceError(f"{folder / (layout.rgb if not rgb else layout.aux or '')} has no images")
+        raise SequenceError(
+            f"{folder / (layout.rgb if not rgb else layout.aux or '')} has no images; expected one per frame"
+        )
     boxes = _read_boxes(truth, layout)
     aux_file = next((folder / file for file in layout.aux_truth if (folder / file).is_file()), None)
     aux_boxes = _read_boxes(aux_file, layout) if aux_file else None
@@ -333,7 +347,9 @@ def _hide_absent(boxes: NDArray[np.float64], folder: Path, layout: DatasetLayout
     except BoxFileError as error:
         raise SequenceError(str(error)) from error
     if len(flags) < len(boxes):
-        raise SequenceError(f"{folder / layout.absent_file} has {len(flags)} flags for {len(boxes)} boxes")
+        raise SequenceError(
+            f"{folder / layout.absent_file} has {len(flags)} flags for {len(boxes)} boxes; expected one each"
+        )
     return np.where((flags[: len(boxes)] == layout.present_flag)[:, None], boxes, np.nan)
 
 

@@ -100,7 +100,7 @@ class TrainingBatch:
             PairError: The batch does not split into equal parts.
         """
         if parts < 1 or len(self) % parts:
-            raise PairError(f"a batch of {len(self)} pairs does not split into {parts} equal parts")
+            raise PairError(f"{len(self)} pairs do not split into {parts} equal parts; expected a multiple")
         size = len(self) // parts
         cuts = [slice(i * size, (i + 1) * size) for i in range(parts)]
         return [self._map(operator.itemgetter(cut), self.sources[cut]) for cut in cuts]
@@ -129,7 +129,7 @@ def check_sample(sample: TrainingSample) -> None:
     x, y, w, h = sample.template_box.tolist()
     if x >= 1 or y >= 1 or x + w <= 0 or y + h <= 0:
         shown = [round(v, 4) for v in (x, y, w, h)]
-        raise PairError(f"template_box {shown} has no area inside its crop (0..1){where}")
+        raise PairError(f"template_box {shown} has no area inside its crop; expected some within 0..1{where}")
 
 
 def collate(items: Sequence[tuple[int, TrainingSample]]) -> TrainingBatch:

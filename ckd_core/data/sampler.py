@@ -221,7 +221,7 @@ def _require_overlap(frame: MultiModalFrame, box: BoundingBox) -> None:
     height, width = _size(frame)
     if box.x >= width or box.y >= height or box.x + box.w <= 0 or box.y + box.h <= 0:
         shown = tuple(round(v, 1) for v in box)
-        raise PairError(f"box xywh {shown} lies outside its {width} x {height} image")
+        raise PairError(f"box xywh {shown} lies outside its {width} x {height} image; expected some of it inside")
 
 
 def _touches(window: CropWindow, frame: MultiModalFrame) -> bool:

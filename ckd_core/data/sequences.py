@@ -271,7 +271,10 @@ def read_ground_truth(path: Path) -> NDArray[np.float64]:
     except BoxFileError as error:
         raise SequenceError(str(error)) from error
     if np.isinf(boxes).any():
-        raise SequenceError(f"{path} line {int(np.flatnonzero(np.isinf(boxes).any(axis=1))[0]) + 1} is infinite")
+        row = int(np.argmax(np.isinf(boxes).any(axis=1)))
+        raise SequenceError(
+            f"{path} line {row + 1} is {boxes[row].tolist()}; expected finite numbers, or nan where absent"
+        )
     return boxes
 
 
@@ -322,7 +325,7 @@ def open_sequence(
         raise SequenceError(f"{folder} has {' and '.join(kinds)}; a sequence has one auxiliary stream")
     aux = list_images(folder / kinds[0]) if kinds else ()
     if not rgb and not aux:
-        raise SequenceError(f"{folder} has no images in visible/, infrared/, depth/ or event/")
+        raise SequenceError(f"{folder} has no images; expected some in visible/, infrared/, depth/ or event/")
     count = paired_frames(rgb, aux, cut)
     truth = folder / "groundtruth.txt"
     if ground_truth or truth.is_file():
@@ -352,7 +355,7 @@ def open_folder(root: Path | str) -> list[Sequence]:
     visible = sorted(path for path in root.iterdir() if not path.name.startswith("."))
     folders = [path for path in visible if (path / "groundtruth.txt").is_file()]
     if not folders:
-        raise SequenceError(f"{root} holds no sequence (a folder with visible/ and groundtruth.txt)")
+        raise SequenceError(f"{root} holds no sequence; expected folders with visible/ and groundtruth.txt")
     return [open_sequence(path) for path in folders]
 
 
@@ -382,8 +385,8 @@ def write_sequence(folder: Path, frames: Iterable[MultiModalFrame], boxes: NDArr
 
 def _write_png(path: Path, image: Image) -> None:
     if image.dtype not in (np.uint8, np.uint16):
-        raise SequenceError(f"cannot write {path}: PNG holds uint8 and uint16 images, this one is {image.dtype}")
+        raise SequenceError(f"cannot write {path}: the image is {image.dtype}; expected uint8 or uint16")
     path.parent.mkdir(parents=True, exist_ok=True)
     data = cv2.cvtColor(image, cv2.COLOR_RGB2BGR) if image.ndim == 3 else image
     if not cv2.imwrite(str(path), data):
-        raise SequenceError(f"cannot write {path}")
+        raise SequenceError(f"cannot write {path}; expected a folder with space that may be written to")

@@ -183,7 +183,9 @@ def read_single_stream(source: str, config: NetworkConfig) -> Tensors:
         return single_stream_from_timm(_timm_weights(source.removeprefix(TIMM_PREFIX)), config)
     tensors = read_weights(Path(source))
     if not any(key.startswith("backbone.blocks.") for key in tensors):
-        raise PretrainedError(f"{source} is not a single-stream tracker: no key starts with backbone.blocks.")
+        raise PretrainedError(
+            f"{source} is not a single-stream tracker; expected keys that start with backbone.blocks."
+        )
     return fitted_single_stream(tensors, config)
 
 
@@ -343,7 +345,9 @@ def start_training_from(model: TrackingNetwork, sources: str | Mapping[str, str]
     elif isinstance(model, CKD):
         tensors = ckd_from_single_streams(_read_roles(model, sources))
     else:
-        raise PretrainedError(f"{model.name} has no start from a single-stream tracker")
+        raise PretrainedError(
+            f"{model.name} has no start from a single-stream tracker; expected an SDSTrack or CKD network"
+        )
     wanted = model.state_dict()
     report = compare_keys(wanted, tensors)
     blocks = [key for key in wanted if ".blocks." in key and key.endswith("attn.qkv.weight")]
@@ -351,8 +355,8 @@ def start_training_from(model: TrackingNetwork, sources: str | Mapping[str, str]
         key for key in blocks if key not in report.used and (isinstance(model, SDSTrack) or isinstance(sources, str))
     ]
     if lost or not report.used:
-        detail = f"{lost[0]} is {list(wanted[lost[0]].shape)} here" if lost else "no key fits"
-        raise PretrainedError(f"{sources} does not fit {model.name}: {detail}")
+        detail = f"expected {lost[0]} of shape {list(wanted[lost[0]].shape)}" if lost else "no key fits"
+        raise PretrainedError(f"{sources} does not fit {model.name}; {detail}")
     model.load_state_dict({**wanted, **{key: tensors[key] for key in report.used}}, strict=True)
     return report
 

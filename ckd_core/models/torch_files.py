@@ -232,6 +232,7 @@ def _plain(key: object, tensor: torch.Tensor) -> torch.Tensor:
         raise ForeignFileError(f"tensor {key} is {tensor.layout} on {tensor.device}; it must be a plain dense tensor")
     if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
         raise ForeignFileError(
-            f"tensor {key} of shape {list(tensor.shape)} reaches outside its {tensor.untyped_storage().nbytes()} bytes"
+            f"tensor {key} of shape {list(tensor.shape)} reaches outside its {tensor.untyped_storage().nbytes()} "
+            "bytes; it must lie within them"
         )
     return tensor.detach()

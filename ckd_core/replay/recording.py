@@ -100,7 +100,7 @@ def open_recording(sources: list[str], modality: Modality | None = None, fps: fl
             raise ReplayError(f"{aux} holds events; expected --modality event, or none")
         return _from_raw(rgb, Path(aux), fps)
     if aux and modality is None:
-        raise ReplayError(f"the kind of the images in {aux} is unknown. Give --modality depth, thermal or event")
+        raise ReplayError(f"the kind of the images in {aux} is unknown; give --modality depth, thermal or event")
     kind = modality or Modality.THERMAL
     if all(Path(source).suffix.lower() in VIDEO_SUFFIXES for source in (rgb, aux) if source):
         return _from_videos(rgb, aux, kind)

@@ -104,7 +104,7 @@ def _track(recording: Recording, box: BoundingBox, tracker: Tracker, video: Path
                 overlay.add(draw(frame, result))
             progress.advance(task)
     if not results:
-        raise ReplayError(f"{recording.name} has no frames")
+        raise ReplayError(f"{recording.name} has no frames; expected at least one")
     return results
 
 

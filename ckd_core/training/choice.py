@@ -143,9 +143,7 @@ def ship(settings: TrainSettings, recipe: str, out: Path | None = None) -> tuple
         raise ChoiceError(f"{recipe} has no model.notice; weights ship with the licences of the data they learnt from")
     for name, tensor in tensors.items():
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor.to(torch.float16)).all()):
-            raise ChoiceError(
-                f"{source}: {name} reaches {float(tensor.abs().max()):g}, more than float16 holds (65504)"
-            )
+            raise ChoiceError(f"{source}: {name} reaches {float(tensor.abs().max()):g}; float16 holds at most 65504")
     path = out or default_weights(settings.model.name)
     with folder_lock(path.parent, "sdstrack ship"):
         return path, _ship(settings, recipe, path, tensors, metadata)

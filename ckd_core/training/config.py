@@ -41,7 +41,7 @@ class InitSettings:
     def __post_init__(self) -> None:
         if self.kind == "imagenet_stem":
             if self.file is not None or self.roles:
-                raise SettingsError("kind imagenet_stem takes neither 'file' nor 'roles'")
+                raise SettingsError("kind imagenet_stem takes neither 'file' nor 'roles'; expected only 'kind'")
             return
         if (self.file is None) == (not self.roles):
             raise SettingsError(

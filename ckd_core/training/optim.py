@@ -82,7 +82,8 @@ def restore_optimizer(optimizer: torch.optim.Optimizer, names: list[list[str]], 
     strange = sorted({key.partition("/")[2] for key in tensors} - expected)
     if strange:
         raise OptimError(
-            f"the stored optimiser state has {len(strange)} parameters that are not trained here: {strange[0]}"
+            f"the stored optimiser state has {len(strange)} parameters that are not trained here: "
+            f"{strange[0]}; expected the state of a run with the same groups"
         )
     for group, group_names in zip(optimizer.param_groups, names, strict=True):
         for name, parameter in zip(group_names, group["params"], strict=True):

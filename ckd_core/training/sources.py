@@ -135,7 +135,8 @@ def _group(source: SequenceSource) -> SequenceGroup:
     unknown = sorted({*only, *without} - set(dataset.names))
     if unknown:
         raise PairError(
-            f"{source.dataset} at {source.root} has no sequence {', '.join(unknown)} (data.train.only/without)"
+            f"{source.dataset} at {source.root} has no sequence {', '.join(unknown)}; expected names of its sequences "
+            "in data.train.only and without"
         )
     names = [n for n in dataset.names if n not in without and (not only or n in only)]
     if not names:
@@ -157,7 +158,9 @@ def _synthetic(source: SyntheticSource, geometry: CropGeometry, seed: int) -> Pa
     if source.textures == "packages":
         absent += missing_packages()
     if absent:  # else noticed only with the first pair, perhaps in a worker
-        raise PairError(f"data source synthetic: no {', '.join(absent)} (rgbt_folders, rgbt_videos, textures)")
+        raise PairError(
+            f"data source synthetic: no {', '.join(absent)}; expected what rgbt_folders, rgbt_videos and textures name"
+        )
     world = World(source.world_seed, source.textures, source.rgbt_folders, source.rgbt_videos)
     shape = {
         "template_size": geometry.template_size,

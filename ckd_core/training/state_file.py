@@ -54,7 +54,7 @@ def load_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         RunStateError: a missing, broken or foreign file.
     """
     if not path.is_file():
-        raise RunStateError(f"no checkpoint at {path}")
+        raise RunStateError(f"no checkpoint at {path}; expected a file that sdstrack train wrote")
     try:
         with safe_open(path, framework="pt") as stored:
             metadata = stored.metadata() or {}

@@ -77,7 +77,7 @@ def list_files(root: Path, group: GroupSettings) -> list[Path]:
     for pattern in group.files:
         matches = sorted(root.glob(pattern.removeprefix("!")))
         if not matches:
-            raise MaterialError(f"group {group.name}: nothing fits {root / pattern.removeprefix('!')}")
+            raise MaterialError(f"group {group.name}: nothing fits {root / pattern.removeprefix('!')}; expected files")
         for path in matches:
             if pattern.startswith("!"):
                 files.pop(path, None)
@@ -169,7 +169,8 @@ class Material:
             if weight > 0:
                 shares[path] = weight
         if not shares:
-            raise MaterialError(f"group {group.name}: none of its {len(self.files[group.name])} clips has a track")
+            clips = len(self.files[group.name])
+            raise MaterialError(f"group {group.name}: none of its {clips} clips has a track; run sdstrack label")
         return shares
 
     def _tracks_of(self, group: GroupSettings, path: Path) -> list[Track]:

@@ -95,7 +95,10 @@ def policy_table(
         raise TableError(f"unknown policy {', '.join(unknown) or '(none)'}; expected one or more of {', '.join(known)}")
     tracker = plan.tracker
     if not isinstance(tracker, ModelSpec) or plan.inputs.dataset.layout.name != "folder":
-        raise TableError("policies are compared with a network of this package on sequences in the plain layout")
+        raise TableError(
+            f"policies cannot be compared with {tracker.label} on {plan.inputs.dataset.layout.name}; expected a "
+            "network of this package on sequences in the plain layout (folder)"
+        )
     inputs = plan.inputs.select(plan.inputs.two_cameras)
     if synthetic:
         clips = open_inputs(synthetic_sequences(plan.out / "clips", tracker.modalities()))

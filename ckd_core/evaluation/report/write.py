@@ -47,10 +47,10 @@ def write_report(
 
     """
     if not scores and not runs:
-        raise ReportError("nothing to report: no scores and no runs")
+        raise ReportError("nothing to report: no scores and no runs; expected at least one")
     benchmarks = sorted({score.benchmark for score in scores})
     if len(benchmarks) > 1:
-        raise ReportError(f"one page compares trackers on one benchmark, these are of {', '.join(benchmarks)}")
+        raise ReportError(f"these are of {', '.join(benchmarks)}; expected one benchmark per page")
     labels = [score.tracker for score in scores]
     if len(set(labels)) < len(labels):
         raise ReportError(f"two evaluations have the same name: {', '.join(labels)}; rename one")

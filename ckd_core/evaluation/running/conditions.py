@@ -299,7 +299,9 @@ def parse_condition(text: str, seed: int = 0) -> Condition:
         ) from None
     if not isinstance(known, Degradation):
         if target:
-            raise ConditionError(f"condition {text!r}: it is about the whole run and takes no @{target}")
+            raise ConditionError(
+                f"condition {text!r}: it is about the whole run and takes no @{target}; expected {name} alone"
+            )
         if isinstance(known, _Setting):
             minimum, maximum = known.minimum, known.maximum
         else:

@@ -316,7 +316,10 @@ def score_benchmark(
             "complete them, or score the others with missing=skip or missing=zero"
         )
     if absent and missing == "zero" and rule.long_term:
-        raise ScoreError(f"{rule.title} averages over thresholds of reported frames: missing=zero has no meaning there")
+        raise ScoreError(
+            f"{rule.title} averages over thresholds of reported frames, where missing=zero has no meaning; "
+            "expected missing=skip, or complete results"
+        )
     scores, notes = [], []
     for truth in truths:
         if truth.name in tracks:

@@ -21,7 +21,7 @@ def test_pairs_become_a_batch_in_order() -> None:
     assert torch.equal(second.search_box[0], BOX / 2)
     assert first.index.tolist() == [7]
     assert batch.to("cpu").template.shape == (2, 6, 64, 64)
-    with pytest.raises(PairError, match="2 pairs does not split into 3"):
+    with pytest.raises(PairError, match="2 pairs do not split into 3"):
         batch.chunks(3)
 
 

@@ -92,18 +92,21 @@ def test_a_sequence_may_have_colour_alone_and_no_ground_truth(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize(
-    ("spoil", "message"),
+    ("damage", "message"),
     [
         (lambda f: (f / "infrared" / "9.png").unlink(), "3 images in visible/ and 2 in infrared/"),
         (lambda f: (f / "groundtruth.txt").write_text("1,2,3,4\n"), "1 lines for 3 images"),
         (lambda f: (f / "groundtruth.txt").write_text("1,2,3,4\n1\t2\t3\t4\n1,2,3,4\n"), "line 2 is tab delimited"),
-        (lambda f: (f / "groundtruth.txt").write_text("1,2,3,4\n1,2,3,inf\n1,2,3,4\n"), "line 2 is infinite"),
+        (
+            lambda f: (f / "groundtruth.txt").write_text("1,2,3,4\n1,2,3,inf\n1,2,3,4\n"),
+            r"line 2 is \[1.0, 2.0, 3.0, inf\]; expected finite",
+        ),
         (lambda f: (f / "depth").mkdir(), "infrared and depth"),
     ],
 )
-def test_a_broken_sequence_is_refused_with_its_fault(tmp_path: Path, spoil: object, message: str) -> None:
+def test_a_broken_sequence_is_refused_with_its_fault(tmp_path: Path, damage: object, message: str) -> None:
     folder = write_sequence(tmp_path / "s")
-    spoil(folder)  # type: ignore[operator]
+    damage(folder)  # type: ignore[operator]
     with pytest.raises(SequenceError, match=message):
         open_sequence(folder)
 
@@ -218,7 +221,7 @@ def test_a_written_sequence_reads_back_exactly(tmp_path: Path, modality: Modalit
 def test_frames_that_png_cannot_hold_are_refused(tmp_path: Path) -> None:
     rgb = np.zeros((8, 8, 3), np.uint8)
     frame = MultiModalFrame(0.0, rgb, np.zeros((8, 8), np.float32), Modality.DEPTH)
-    with pytest.raises(SequenceError, match=r"00000\.png: PNG holds uint8 and uint16 images, this one is float32"):
+    with pytest.raises(SequenceError, match=r"00000\.png: the image is float32; expected uint8 or uint16"):
         save_sequence(tmp_path / "a", [frame], np.zeros((1, 4)))
     with pytest.raises(SequenceError, match="2 boxes for 1 frames"):
         save_sequence(tmp_path / "b", [MultiModalFrame(0.0, rgb, None, Modality.DEPTH)], np.zeros((2, 4)))

@@ -147,7 +147,8 @@ def test_start_from_timm(monkeypatch: Any) -> None:
     expected = F.interpolate(square, size=(8, 8), mode="bicubic").flatten(2).transpose(1, 2)
     torch.testing.assert_close(state["backbone.pos_embed_z"], expected)
     assert report.unexpected == ()
-    with pytest.raises(p.PretrainedError, match=r"does not fit sdstrack_tiny_test: .*qkv.weight is \[144, 48\] here"):
+    unfit = r"does not fit sdstrack_tiny_test; expected .*qkv.weight of shape \[144, 48\]"
+    with pytest.raises(p.PretrainedError, match=unfit):
         p.start_training_from(build_model(TINY), f"timm:{name}")
 
 

@@ -103,7 +103,7 @@ def test_without_init_the_folders_own_box_is_used(tmp_path, call, scenes, tiny_w
         (["nowhere"], "nowhere matches no image"),
         (["nowhere.mp4"], "is not a video that OpenCV can open"),
         (["{a}/visible/*.png"], "has no box in its first frame; give --init"),
-        (["{a}/visible/*.png", "{a}/infrared/*.png"], "Give --modality"),
+        (["{a}/visible/*.png", "{a}/infrared/*.png"], "give --modality"),
         (["{a}/visible/*.png", "{a}/infrared/*1.png", "--modality", "thermal"], "12 images and"),
         (["{a}", "--modality", "depth"], "holds thermal images; expected depth"),
         (["{a}", "--modality", "radar"], "unknown modality 'radar'"),

@@ -66,7 +66,7 @@ def changed(out: Path, **changes: Any) -> TrainSettings:
             DatasetError,
             r"unknown dataset 'lasar'; expected one of",
         ),
-        ({"kind": "synthetic", "rgbt_folders": ["gone"]}, PairError, r"no gone/visible, gone/infrared \(rgbt_folders"),
+        ({"kind": "synthetic", "rgbt_folders": ["gone"]}, PairError, r"no gone/visible, gone/infrared; expected what"),
         ({"kind": "synthetic", "rgbt_videos": ["gone"]}, PairError, r"no gone_visible.mp4, gone_infrared.mp4"),
     ],
 )

@@ -47,15 +47,15 @@ def test_a_click_selects_the_extent_of_the_surface_under_it() -> None:
     assert box == pytest.approx((200, 180, 60, 40), abs=2)
 
 
-@pytest.mark.parametrize("spoil", ["no depth", "hole", "everything"])
-def test_a_click_selects_the_default_size_where_depth_shows_no_surface(spoil: str) -> None:
+@pytest.mark.parametrize("fault", ["no depth", "hole", "everything"])
+def test_a_click_selects_the_default_size_where_depth_shows_no_surface(fault: str) -> None:
     frame = scene()
     depth = DEPTH.copy()
-    if spoil == "hole":
+    if fault == "hole":
         depth[150:250, 150:300] = 0
-    elif spoil == "everything":
+    elif fault == "everything":
         depth[:] = 1500
-    frame = replace(frame, aux=None if spoil == "no depth" else depth)
+    frame = replace(frame, aux=None if fault == "no depth" else depth)
     box = box_at_pixel(frame, SIZE, PixelRequest("init_pixel", 230, 200), (64, 32))
     assert box == BoundingBox(198, 184, 64, 32)
 
