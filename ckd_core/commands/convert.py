@@ -12,7 +12,7 @@ from ckd_core.commands._say import say
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from ckd_core.models.pretrained import KeyReport
+    from ckd_core.models.published.keys import KeyReport
 
 LISTED_KEYS = 20
 
@@ -40,7 +40,8 @@ def command(
     from rich.console import Console
 
     from ckd_core.frame import Modality
-    from ckd_core.models.pretrained import UnfitKeysError, convert_published
+    from ckd_core.models.published.convert import convert_published
+    from ckd_core.models.published.keys import UnfitKeysError
     from ckd_core.text import shown
 
     known = [kind.value for kind in Modality]

@@ -14,7 +14,7 @@ import torch
 from ckd_core.models.checkpoint import default_weights, load_strictly
 from ckd_core.models.ckd import CKD
 from ckd_core.models.ckd_small import CKDSmall, weights_from_shared_encoder
-from ckd_core.models.pretrained import load_imagenet, read_weights, start_training_from
+from ckd_core.models.published.starts import load_imagenet, read_weights, start_training_from
 from ckd_core.models.registry import build_model, list_models, model_config
 from ckd_core.models.sdstrack import SDSTrack
 from ckd_core.models.sdstrack_medium import SDSTrackMedium

@@ -34,7 +34,7 @@ PICKLING_MODULES = {"pickle", "cPickle", "_pickle", "dill", "cloudpickle", "jobl
 # The one place that reads pickles: by torch's restricted unpickler, which calls nothing that is not on its list.
 TORCH_READER = ROOT / "ckd_core" / "models" / "torch_files.py"
 # `timm:NAME` as the start of a training, asked for by that name: timm fetches the weights.
-DOWNLOADER = ROOT / "ckd_core" / "models" / "pretrained.py"
+DOWNLOADER = ROOT / "ckd_core" / "models" / "published" / "starts.py"
 EVERY_NODE_HAS = {"rosout", "parameter_events", "clock", "diagnostics", "tf", "tf_static"}
 # Starting other programs: always a list of words, never a shell.
 STARTERS = {

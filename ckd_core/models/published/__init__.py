@@ -1,0 +1,1 @@
+"""Weights that others published: conversion, and starts of a training."""
