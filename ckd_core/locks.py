@@ -6,7 +6,6 @@ import errno
 import fcntl
 import logging
 import os
-import socket
 import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -95,7 +94,7 @@ def file_lock(path: Path, guarded: Path, command: str) -> Iterator[None]:
         _held[place] = handle
         os.truncate(handle, 0)
         since = time.strftime("%Y-%m-%d %H:%M:%S")
-        os.write(handle, f"{command} (process {os.getpid()} on {socket.gethostname()}, since {since})".encode())
+        os.write(handle, f"{command} (process {os.getpid()} on {os.uname().nodename}, since {since})".encode())
         yield
     finally:
         if _held.pop(place, None) is not None:  # not in a forked child that leaves the block
