@@ -5,7 +5,9 @@ Callbacks of topics run on the executor's thread and only store; one worker trac
 
 from __future__ import annotations
 
+import threading
 import time
+from collections import deque
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
@@ -38,6 +40,8 @@ if TYPE_CHECKING:
     from sdstrack_ros.parameters.table import Settings
 
 PARAMETER = "parameter"  # origin of a request for the target that init_box names
+# A start answers a frame of the history, which others may have been dropped after; longer than the history.
+SETTLED_FRAMES = 512
 # Deactivation ends within a second even when the network is in the middle of a frame.
 STOP_PATIENCE_S = 0.8
 
@@ -76,7 +80,8 @@ class Active:
         self._reporter = reporter
         self._health = reporter.health
         self._paused = False
-        self._answered_sequence = -1  # of the newest frame that was answered
+        self._settled: deque[int] = deque(maxlen=SETTLED_FRAMES)  # frames that were answered or dropped
+        self._settling = threading.Lock()
         self._init_box_stamp_ns: int | None = None  # of the frame on which the parameter's box was first used
         self._history = History(settings().history_frames, memory_bytes(settings()))
         self._policy = OverloadPolicy()
@@ -172,7 +177,9 @@ class Active:
         self._history.append(source)
         if self._paused:
             self._health.count("paused")
-        elif self.worker.offer(source):
+            return
+        replaced = self.worker.offer(source)
+        if replaced is not None and self._settle(replaced):
             self._health.count("dropped")
 
     def _on_rewind(self, seconds: float, stamp_ns: int) -> None:
@@ -233,8 +240,7 @@ class Active:
             self.space.predict(output, self._clock().nanoseconds)
         source, images = frame_result.source, frame_result.images
         total = box_out - source.arrived
-        if source.sequence > self._answered_sequence:  # a start answers a frame once more
-            self._answered_sequence = source.sequence
+        if self._settle(source):
             self._health.answered(box_out, degraded=not all(images.presence), held=images.aux_held)
         for ending in frame_result.endings:
             self._reporter.refuse("target", f"{ending.target_id} given up: {ending.reason}")
@@ -256,6 +262,14 @@ class Active:
             )
         )
         self._policy.spent(FrameCost(box_out - begin, cost.detections_3d, cost.markers, cost.overlay))
+
+    def _settle(self, source: SourceFrame) -> bool:
+        """Whether a frame counts now: a start may answer one that was answered, or is dropped from the mailbox."""
+        with self._settling:
+            if source.sequence in self._settled:
+                return False
+            self._settled.append(source.sequence)
+            return True
 
     def _on_worker_error(self, error: BaseException) -> None:
         text = f"{type(error).__name__}: {error}"

@@ -209,14 +209,10 @@ class Session:
         return served
 
     def _reset(self, request: ResetRequest) -> Served:
-        forgotten = self._targets.forget()
+        count = len(self._targets.forget())
         self._waiting, self._waiting_candidates = {}, None
-        several = f"{len(forgotten)} targets forgotten"
-        return Served(
-            request.accepted(
-                ("there was no target", "target forgotten")[len(forgotten)] if len(forgotten) < 2 else several
-            )
-        )
+        one_or_none = "target forgotten" if count else "there was no target"
+        return Served(request.accepted(f"{count} targets forgotten" if count > 1 else one_or_none))
 
     def _remove(self, request: RemoveRequest) -> Served:
         target_id = checked_id(request.target_id)

@@ -52,11 +52,10 @@ class LatestFrameWorker(Generic[FrameT, RequestT]):
         """Start the thread; only once."""
         self._thread.start()
 
-    def offer(self, frame: FrameT) -> bool:
-        """Put a frame into the mailbox; return whether it replaced an older one."""
+    def offer(self, frame: FrameT) -> FrameT | None:
+        """Put a frame into the mailbox; return the older one that it replaced, if any."""
         with self._wake:
-            replaced = self._frame is not None
-            self._frame = frame
+            replaced, self._frame = self._frame, frame
             self._wake.notify()
         return replaced
 
