@@ -14,6 +14,7 @@ from testkit.reliability.foreign import foreign_rows
 from testkit.reliability.lengths import LONG
 from testkit.reliability.outcome import Row, finish, run_row
 from testkit.reliability.rows import SHORT, depth_rows, space_rows
+from testkit.reliability.target_rows import MAX_TARGETS, target_rows
 from testkit.reliability.weights import write_tiny_weights
 
 if TYPE_CHECKING:
@@ -54,6 +55,13 @@ def space_bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
         yield running
 
 
+@pytest.fixture(scope="module")
+def targets_bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
+    folder = tmp_path_factory.mktemp("targets")
+    with bench(folder, {**tiny_node(folder), "max_targets": MAX_TARGETS}) as running:
+        yield running
+
+
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
 def test_fault(depth_bench: Bench, row: Row) -> None:
     finish("matrix", row, run_row(depth_bench, row))
@@ -62,3 +70,8 @@ def test_fault(depth_bench: Bench, row: Row) -> None:
 @pytest.mark.parametrize("row", SPACE_ROWS, ids=lambda row: row.name)
 def test_fault_in_space(space_bench: Bench, row: Row) -> None:
     finish("matrix", row, run_row(space_bench, row))
+
+
+@pytest.mark.parametrize("row", target_rows(), ids=lambda row: row.name)
+def test_fault_of_several_targets(targets_bench: Bench, row: Row) -> None:
+    finish("matrix", row, run_row(targets_bench, row))
