@@ -19,11 +19,12 @@ from rclpy.qos import DurabilityPolicy, QoSProfile
 from ckd_core.frame import BoundingBox, Modality, MultiModalFrame
 from sdstrack_ros.bags.writer import AUX_TOPICS, INFO_TOPIC, RGB_TOPIC, write_bag
 from testkit.launch_run import launch_command, launch_file
+from testkit.reliability.bench import segments_of
 from testkit.ros_camera import PATIENCE_S, START_PATIENCE_S, RosTest, node_command, ros_test
 from testkit.ros_processes import RosProcess, private_domain, python_module, ros_environment, ros_process
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 pytestmark = pytest.mark.ros
 
@@ -38,6 +39,7 @@ class Launched:
     ros: RosTest
     process: RosProcess
     children: list[int]
+    kill: Callable[[int], None]
 
     def pids(self) -> list[int]:
         """Ids of all processes that launch has started so far."""
@@ -60,22 +62,42 @@ def is_zombie(pid: int) -> bool:
 
 
 @contextmanager
+def killing() -> Iterator[Callable[[int], None]]:
+    """Yield a function that sends SIGKILL; the shared memory that such processes leave behind is removed in the end.
+
+    Only then: other processes of the domain write into it, too, and the killed one into theirs.
+    """
+    left: set[Path] = set()
+
+    def kill(pid: int) -> None:
+        left.update(segments_of(pid))
+        os.kill(pid, signal.SIGKILL)
+
+    try:
+        yield kill
+    finally:
+        for path in left:
+            path.unlink(missing_ok=True)
+            path.with_name(f"{path.name}_el").unlink(missing_ok=True)
+
+
+@contextmanager
 def launched(name: str, folder: Path, arguments: dict[str, str]) -> Iterator[Launched]:
     """Launch a file of the package; whatever it leaves running is ended afterwards."""
-    with private_domain() as domain:
+    with private_domain() as domain, killing() as kill:
         environment = ros_environment(domain, folder, profile=None)
         # Installed scripts take the first python on the path.
         environment["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), environment["PATH"]])
         command = launch_command(Path(name) if name.endswith(".py") else launch_file(name), arguments)
         with ros_test(domain, environment) as ros, ros_process(command, environment, folder / "launch.log") as process:
             ros.listen_to_node()
-            running = Launched(ros, process, [])
+            running = Launched(ros, process, [], kill)
             try:
                 yield running
             finally:
                 process.end()
                 for pid in running.alive():
-                    os.kill(pid, signal.SIGKILL)
+                    kill(pid)
 
 
 @pytest.fixture
@@ -154,7 +176,7 @@ def test_a_killed_node_is_respawned_and_becomes_active_by_itself(config: Path, t
     with launched("tracker", tmp_path, {"config": str(config), "respawn": "yes"}) as run:
         run.until_active()
         (first,) = run.pids()
-        os.kill(first, signal.SIGKILL)
+        run.kill(first)
         run.ros.until(lambda: len(run.pids()) == 2, PATIENCE_S, "a second process", run.process)
         run.ros.spin(0.5)
         run.ros.messages.clear()  # what the dead one has said
@@ -169,7 +191,7 @@ def test_a_node_that_was_killed_becomes_active_again_when_it_is_started_again(
 ) -> None:
     """As a supervisor such as systemd does it: the same command, with autostart, over what the dead one left."""
     parameters = {"weights": tiny_weights, "model": "sdstrack_tiny_test", "engine": "torch/fp32", "device": "cpu"}
-    with private_domain() as domain:
+    with private_domain() as domain, killing() as kill:
         environment = ros_environment(domain, tmp_path)
         command = node_command({**parameters, "autostart": True}, python_module)
         with ros_test(domain, environment) as ros:
@@ -178,7 +200,7 @@ def test_a_node_that_was_killed_becomes_active_again_when_it_is_started_again(
                 ros.messages.clear()
                 with ros_process(command, environment, tmp_path / "node.log") as process:
                     ros.until(lambda: ros.value("lifecycle") == "active", START_PATIENCE_S, "active", process)
-                    process.process.kill()
+                    kill(process.pid)
                     assert process.process.wait(PATIENCE_S) == -signal.SIGKILL
                     ros.spin(0.5)
 
