@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import logging
@@ -43,17 +44,26 @@ class LockError(TrackingError):
 
 @contextmanager
 def folder_lock(folder: Path, command: str) -> Iterator[None]:
-    """Hold the lock of a folder, which is created as needed, while a command writes into it; see `file_lock`."""
+    """Hold the lock of a folder while a command writes into it; see `file_lock`.
+
+    The folder is created as needed, and goes again where nothing was written into it.
+    """
+    created = [path for path in (folder, *folder.parents) if not path.exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise LockError(f"{shown(folder, MAX_HOLDER)} cannot be made: {error.strerror}") from error
-    beside = _beside(folder)
-    if beside.exists():  # of a command that is about to put a whole folder here, or left behind
-        with file_lock(beside, folder, command):
-            pass
-    with file_lock(folder / LOCK_FILE, folder, command):
-        yield
+    try:
+        beside = _beside(folder)
+        if beside.exists():  # of a command that is about to put a whole folder here, or left behind
+            with file_lock(beside, folder, command):
+                pass
+        with file_lock(folder / LOCK_FILE, folder, command):
+            yield
+    finally:
+        with contextlib.suppress(OSError):  # not empty
+            for path in created:
+                path.rmdir()
 
 
 @contextmanager

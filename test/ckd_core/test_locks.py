@@ -53,7 +53,10 @@ def test_the_second_process_says_who_writes_and_may_write_afterwards(tmp_path: P
             pass
     with folder_lock(folder, "sdstrack benchmark"):
         assert (folder / LOCK_FILE).read_text().startswith(f"sdstrack benchmark (process {os.getpid()} on ")
-    assert not list(folder.iterdir()), "nothing stays"
+    assert not (tmp_path / "runs").exists(), "nothing was written, nothing stays"
+    with folder_lock(folder, "sdstrack benchmark"):
+        (folder / "score.json").write_text("{}")
+    assert [path.name for path in folder.iterdir()] == ["score.json"]
 
 
 def test_the_lock_of_a_killed_process_is_taken_over(tmp_path: Path) -> None:
