@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import time
 from typing import TYPE_CHECKING
 
@@ -63,17 +61,3 @@ def test_depth_of_another_aspect_is_named_once_with_both_sizes(rig: Rig) -> None
         rig.cameras.aux.publish(message)
         rig.ros.spin(0.05)
     assert rig.process.output.count(text) == 1
-
-
-def test_the_doctor_says_the_same_of_live_topics(rig: Rig) -> None:
-    rig.active()
-    topics = ["--rgb", "/rgb/image_raw", "--aux", "/aux/image_raw", "--seconds", "4"]
-    command = [sys.executable, "-m", "sdstrack_ros.cli", "doctor", *topics]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as doctor:
-        deadline = time.monotonic() + 120
-        while doctor.poll() is None and time.monotonic() < deadline:
-            rig.cameras.film(3, aux_late_ns=-90 * NS_PER_S)
-        said = " ".join(doctor.communicate(timeout=10)[0].split())
-    assert doctor.returncode == 1, said
-    assert "depth is 90.0 s behind" in said.replace(" │ │ │ ", " ")
-    assert "global_time_enabled" in said
