@@ -1,8 +1,13 @@
-"""Cost of 1, 2, 4 and 8 targets in one stream: one batched network call per frame."""
+"""Cost of 1, 2, 4 and 8 targets in one stream: in the tracker, and in the node between two processes over real DDS.
+
+One batched network call per frame serves all targets. The numbers of the node come from its own ~/status.
+"""
 
 from __future__ import annotations
 
 import os
+import tempfile
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -22,6 +27,8 @@ if TYPE_CHECKING:
 TITLE = "Targets: a frame with N targets against N = 1 (ratio: times the cost of one; N if nothing were shared)"
 COUNTS = (1, 2, 4, 8)
 SIZE = (640, 480)
+NODE_MODEL = "sdstrack_s128"
+STAGES = ("network", "tracker", "extras", "total")
 
 
 def run(quick: bool) -> list[Row]:
@@ -37,7 +44,47 @@ def run(quick: bool) -> list[Row]:
     for name, engine, device in cases:
         rounds = 5 if quick or (name.endswith("b256") and device == "cpu") else 25
         rows += _case(name, engine, device, rounds)
-    return rows
+    return [*rows, *(node_row(count) for count in COUNTS)]
+
+
+def node_row(count: int) -> Row:
+    """Film `count` squares at 30 Hz, each a target of a running node, and read what the node says of itself."""
+    from vision_msgs.msg import Detection2D
+
+    from ckd_core.models.checkpoint import default_weights
+    from sdstrack_ros.node.health import LATENCY_FRAMES
+    from testkit.ros_camera import NODE
+    from testkit.ros_rig import Rig, running_node
+    from testkit.several_squares import SeveralSquares
+
+    places = {f"t{index}": (30 + 150 * (index % 4), 90 + 220 * (index // 4)) for index in range(count)}
+    options = {"autostart": True, "confidence": False, "engine": "auto", "model": NODE_MODEL, "max_targets": count}
+    weights = default_weights(NODE_MODEL)
+    with tempfile.TemporaryDirectory() as folder, running_node(weights, Path(folder), **options) as plain:
+        plain.active()
+        squares = SeveralSquares(plain.ros, places)
+        rig = Rig(plain.ros, squares, plain.process)
+        publisher = rig.ros.publisher(Detection2D, f"{NODE}/init_box")
+        rig.until(lambda: publisher.get_subscription_count() > 0, "a listener on ~/init_box")
+        rig.film_until(lambda: rig.ros.count("answered") > 0, "the first frame")
+        for name in places:
+            x, y, w, h = squares.square(name, squares.index)
+            message = Detection2D(id=name)
+            message.bbox.center.position.x, message.bbox.center.position.y = x + w / 2, y + h / 2
+            message.bbox.size_x, message.bbox.size_y = w, h
+            publisher.publish(message)
+        rig.film_until(lambda: rig.ros.value("targets") == str(count), f"{count} targets")
+        before = {name: rig.ros.count(name) for name in ("frames", "answered", "dropped")}
+        # The node's percentiles are those of its last frames: all of them with the targets.
+        answered = before["answered"] + LATENCY_FRAMES
+        rig.film_until(lambda: rig.ros.count("answered") > answered, f"{LATENCY_FRAMES} frames", 300.0)
+        rig.ros.spin(2.0)
+        value = rig.ros.value
+        row: Row = {"name": f"live node, {count} targets, {value('model')} by {value('engine')} on {value('device')}"}
+        row.update({f"{stage}_p50_ms": value(f"latency_ms.{stage}.p50") for stage in STAGES})
+        row.update({f"{stage}_p95_ms": value(f"latency_ms.{stage}.p95") for stage in STAGES})
+        row.update({name: rig.ros.count(name) - number for name, number in before.items()})
+        return row
 
 
 def _case(name: str, engine: str, device: str, rounds: int) -> list[Row]:
