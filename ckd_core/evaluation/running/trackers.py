@@ -86,19 +86,29 @@ class ModelSpec:
         from ckd_core.frame import Modality
         from ckd_core.tracking.engines.origin import weights_origin
 
-        origin = weights_origin(self.model, self.weights)
+        origin = weights_origin(self.model, self._path())
         return tuple(kind for kind in Modality if self.any_modality or not origin.unfit([kind]))
 
     def require_modalities(self, modalities: Collection[Modality]) -> None:
         """Refuse cameras that the weights were not trained with, unless `any_modality` is set.
 
         Raises:
+            TrackerSetupError: The weights are missing.
             WeightsFileError: There is one, or the weights cannot be read.
         """
         from ckd_core.tracking.engines.origin import weights_origin
 
         if not self.any_modality:
-            weights_origin(self.model, self.weights).require(modalities)
+            weights_origin(self.model, self._path()).require(modalities)
+
+    def _path(self) -> Path:
+        """Where the weights are; raises TrackerSetupError when they are not there."""
+        from ckd_core.models.checkpoint import default_weights
+
+        path = Path(self.weights) if self.weights is not None else default_weights(self.model)
+        if not path.exists():
+            raise TrackerSetupError(f"no weights {path} for {self.model}; expected a file or a folder")
+        return path
 
     def build(self, modality: Modality, device: str, threads: int) -> FrameTracker:
         """Build the tracker on exactly this engine and device; errors as `ckd_core.tracking.build_tracker`.
@@ -119,14 +129,11 @@ class ModelSpec:
             EngineError: `engine` is not the name of an engine.
             TrackerSetupError: The weights are missing.
         """
-        from ckd_core.models.checkpoint import default_weights
         from ckd_core.tracking.config import TrackerConfig
         from ckd_core.tracking.engines import parse_engine
 
         parse_engine(self.engine)
-        path = Path(self.weights) if self.weights is not None else default_weights(self.model)
-        if not path.exists():
-            raise TrackerSetupError(f"no weights {path} for {self.model}; expected a file or a folder")
+        path = self._path()
         permitted = {"any_modality": True} if self.any_modality else {}
         return {
             **permitted,
