@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 HISTORY_LENGTH = 30  # frames whose scores define what is usual for a target
 MIN_HISTORY = 5  # with fewer frames the history does not count
+VELOCITY_RATE = 0.4  # of the latest displacement in the smoothed velocity
+VELOCITY_DECAY = 0.7  # per doubtful frame
 UNSEEN_WEIGHT = 2  # of a frame without any sign of the target, where a doubtful one counts 1
 
 
@@ -100,6 +102,9 @@ class ConfidenceConfig:
         tiles_per_frame: Windows searched per frame while LOST; bounds its cost.
         tile_scale: Side of such a window as a multiple of the usual search region.
         confirm_frames: Frames in a row that must show a re-acquired target before it counts.
+        home_every: Among the looks while LOST, each `home_every`-th goes to where the target was last.
+        doubtful_jump: As `max_jump`, for the box of a doubtful frame: what lies farther away does not move the belief.
+        prediction: Share of the target's recent velocity by which the search region runs ahead of its last place.
     """
 
     enabled: bool = True
@@ -114,6 +119,9 @@ class ConfidenceConfig:
     tiles_per_frame: int = 1
     tile_scale: float = 1.5
     confirm_frames: int = 3
+    home_every: int = 4
+    doubtful_jump: float = 1.5
+    prediction: float = 0.0
 
     def __post_init__(self) -> None:
         for name in ("lost_after", "recover_after", "tiles_per_frame", "confirm_frames"):
@@ -156,6 +164,7 @@ class Confidence:
         candidate: A re-acquired box that waits for confirmation.
         confirmed_frames: Frames in a row that show the candidate.
         scan: Index of the next tile.
+        velocity: Pixels per frame along x and y, smoothed over good frames.
     """
 
     trusted_box: BoundingBox
@@ -169,6 +178,7 @@ class Confidence:
     candidate: BoundingBox | None = None
     confirmed_frames: int = 0
     scan: int = 0
+    velocity: tuple[float, float] = (0.0, 0.0)
 
     @classmethod
     def begin(cls, box: BoundingBox) -> Confidence:
@@ -181,6 +191,12 @@ class Confidence:
         return statistics.median(self.sizes)
 
 
+def predicted_box(state: Confidence, config: ConfidenceConfig) -> BoundingBox:
+    """The trusted box, moved to where the target's velocity would take it by the next frame."""
+    dx, dy = (config.prediction * rate for rate in state.velocity)
+    return state.trusted_box._replace(x=state.trusted_box.x + dx, y=state.trusted_box.y + dy)
+
+
 def observe(before: Confidence, evidence: Evidence, limits: Thresholds, config: ConfidenceConfig) -> Confidence:
     """Return the state after a frame in TRACKING or UNCERTAIN; if disabled, every box is trusted."""
     if not config.enabled:
@@ -190,8 +206,13 @@ def observe(before: Confidence, evidence: Evidence, limits: Thresholds, config: 
         before.last_box != before.trusted_box and _is_plausible(before.last_box, evidence.box, before, config)
     )
     visible = evidence.score >= limits.unseen
-    trusted_box = evidence.box if visible and plausible else before.trusted_box
-    if not plausible or is_doubtful(evidence, limits, before.history):
+    doubtful = not plausible or is_doubtful(evidence, limits, before.history)
+    moves = visible and plausible
+    if doubtful and moves:
+        jump = math.dist(before.trusted_box.center, evidence.box.center) / max(_size(before.trusted_box), 1.0)
+        moves = jump <= config.doubtful_jump
+    trusted_box = evidence.box if moves else before.trusted_box
+    if doubtful:
         doubt_weight = before.doubt_weight + (1 if visible else UNSEEN_WEIGHT)
         state = TrackState.LOST if doubt_weight >= config.lost_after else TrackState.UNCERTAIN
         return replace(
@@ -201,6 +222,7 @@ def observe(before: Confidence, evidence: Evidence, limits: Thresholds, config: 
             state=state,
             doubt_weight=doubt_weight,
             good_frames=0,
+            velocity=(VELOCITY_DECAY * before.velocity[0], VELOCITY_DECAY * before.velocity[1]),
         )
     good_frames = before.good_frames + 1
     if before.state is not TrackState.TRACKING and good_frames < config.recover_after:
@@ -212,7 +234,15 @@ def observe(before: Confidence, evidence: Evidence, limits: Thresholds, config: 
         sizes=(*before.sizes, _size(evidence.box))[-HISTORY_LENGTH:],
         shapes=(*before.shapes, _shape(evidence.box))[-HISTORY_LENGTH:],
         good_frames=good_frames,
+        velocity=_velocity(before, evidence.box),
     )
+
+
+def _velocity(before: Confidence, box: BoundingBox) -> tuple[float, float]:
+    """Smoothed velocity after a good frame."""
+    (x, y), (u, v) = before.trusted_box.center, box.center
+    dx, dy = before.velocity
+    return dx + VELOCITY_RATE * (u - x - dx), dy + VELOCITY_RATE * (v - y - dy)
 
 
 def observe_lost(

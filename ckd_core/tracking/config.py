@@ -73,6 +73,7 @@ class TrackerConfig:
     template_every: int = 50
     template_score: float = 0.6
     size_rate: float | None = None
+    place_weight: float = 1.0
     clip_margin: float = 10.0
     modality: ModalityOptions = field(default_factory=ModalityOptions)
 

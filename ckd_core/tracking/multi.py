@@ -20,6 +20,7 @@ from ckd_core.tracking.confidence import (
     growth_of,
     observe,
     observe_lost,
+    predicted_box,
 )
 from ckd_core.tracking.config import SQUARE_SIZE_RATE, MissingPolicy, TemplateRefresh, TrackerConfig
 from ckd_core.tracking.crop import CropWindow, window_around
@@ -136,7 +137,7 @@ class MultiTracker:
         self._targets: dict[int, _TargetState] = {}
         self._joined: tuple[tuple[int, ...], Templates] | None = None
         self._turn: Turn | None = None
-        self._weights = hann_weights(engine.spec.grid)
+        self._weights = 1 - self.config.place_weight * (1 - hann_weights(engine.spec.grid))
         usual_rate = SQUARE_SIZE_RATE if engine.spec.square_boxes else 1.0
         self._size_rate = usual_rate if self.config.size_rate is None else self.config.size_rate
 
@@ -322,7 +323,7 @@ class MultiTracker:
         confidence, factor = target.confidence, self.engine.spec.search_factor
         if not self._searched_for(target):
             factor *= growth_of(confidence, self.config.confidence)
-            windows = [(self._window(confidence.trusted_box, factor), False)]
+            windows = [(self._window(predicted_box(confidence, self.config.confidence), factor), False)]
         elif turn is None or turn.target != name:
             windows = []
         elif confidence.candidate is not None:

@@ -167,6 +167,7 @@ def _synthetic(source: SyntheticSource, geometry: CropGeometry, seed: int) -> Pa
         "search_size": geometry.search_size,
         "template_factor": geometry.template_factor,
         "search_factor": geometry.search_factor,
+        "square_boxes": geometry.square_boxes,
     }
     free = {f.name for f in fields(PairSettings)} - {*shape, "modalities"}
     unknown = sorted(set(source.options) - free)

@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 
 from ckd_core.data.pseudo import draw_sensor
+from ckd_core.data.synthetic.smoke import still_clouds, veil
 from ckd_core.frame import BoundingBox, Modality
 from ckd_core.tracking.crop import CropSampler, CropWindow, window_around
 
@@ -22,6 +23,10 @@ if TYPE_CHECKING:
 
     Crops = list[Image]  # of one camera: template, search region
 
+AWAY = (2.0, 2.0, 0.25, 0.25)  # a box outside the search region: nothing to find
+HIDDEN_SHARE = 0.7  # covered share of a target above which it counts as away
+OTHERS_SHARE = 0.25  # of the pairs with other targets: the search region lies around one of them
+SMOKE_CELLS = (1, 3)  # clouds across a search region
 SYNTHETIC_AUX = {Modality.THERMAL: 0.5, Modality.DEPTH: 0.25, Modality.EVENT: 0.25}  # probability of each modality
 
 
@@ -33,11 +38,15 @@ class RealPair:
         rgb: Template frame and search frame of the colour camera; None without one.
         aux: The same of the auxiliary camera.
         boxes: [4] xywh in pixels, the target in the template frame and in the search frame.
+        others: [4] xywh each, other targets in the search frame.
+        away: Whether the target has left the search frame; its second box says where it was last.
     """
 
     rgb: tuple[Image, Image] | None
     aux: tuple[Image, Image] | None
     boxes: tuple[NDArray[np.float64], NDArray[np.float64]]
+    others: tuple[NDArray[np.float64], ...] = ()
+    away: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +56,7 @@ class CutPair:
     Attributes:
         template: [2, T, T, 3] uint8, colour first.
         search: [2, S, S, 3] uint8, colour first.
-        box: [4] xywh of the target as shares of the search crop.
+        box: [4] xywh of the target as shares of the search crop; `AWAY` where it cannot be seen.
     """
 
     template: NDArray[np.uint8]
@@ -71,7 +80,7 @@ class PairCutter:
     def cut(self, pair: RealPair, rng: np.random.Generator) -> CutPair:
         """Cut one pair; `rng` draws everything that is random."""
         network = self.network
-        windows = self._template_window(pair.boxes[0], rng), self._search_window(pair.boxes[1], rng)
+        windows = self._template_window(pair.boxes[0], rng), self._search_window(pair, rng)
         sides = network.template_size, network.search_size
         cameras = [
             None
@@ -81,9 +90,12 @@ class PairCutter:
         ]
         cx, cy, w, h = windows[1].to_crop(BoundingBox(*pair.boxes[1].tolist()))
         box = np.array((cx - w / 2, cy - h / 2, w, h), dtype=np.float32)
-        if rng.random() < 0.1:
-            _occlude([crops[1] for crops in cameras if crops is not None], (cx, cy), rng)
+        hidden = 0.0
+        if rng.random() < 0.15:
+            hidden = _occlude([crops[1] for crops in cameras if crops is not None], (cx, cy, w, h), rng)
         rgb, aux = self._both(cameras[0], cameras[1], rng)
+        if pair.aux is not None and rng.random() < 0.15:
+            rgb = [rgb[0], _smoke(rgb[1], rng)]
         degraded = [[_degrade(crop, rng) for crop in crops] for crops in (rgb, aux)]
         if rng.random() < 0.5:
             degraded = [[crop[:, ::-1] for crop in crops] for crops in degraded]
@@ -91,6 +103,8 @@ class PairCutter:
         if rng.random() < 0.1:
             degraded = [[crop[::-1] for crop in crops] for crops in degraded]
             box[1] = 1 - box[1] - box[3]
+        if pair.away or hidden > HIDDEN_SHARE:
+            box[:] = AWAY
         return CutPair(np.stack([c[0] for c in degraded]), np.stack([c[1] for c in degraded]), box)
 
     def _crop(self, image: Image, window: CropWindow, side: int) -> Image:
@@ -109,9 +123,15 @@ class PairCutter:
         w2, h2 = w * np.exp(dw), h * np.exp(dh)
         return self._window(x + w / 2 + dx * w, y + h / 2 + dy * h, w2, h2, self.network.template_factor)
 
-    def _search_window(self, box: NDArray[np.float64], rng: np.random.Generator) -> CropWindow:
-        """Window around a box wrong in place, size and shape; sometimes enlarged, sometimes far from the target."""
-        x, y, w, h = box
+    def _search_window(self, pair: RealPair, rng: np.random.Generator) -> CropWindow:
+        """Window around a box wrong in place, size and shape.
+
+        Sometimes it is enlarged, far from the target, or around another target in the place of the right one.
+        """
+        x, y, w, h = pair.boxes[1]
+        if pair.others and rng.random() < OTHERS_SHARE:
+            x2, y2, w2, h2 = pair.others[int(rng.integers(len(pair.others)))]
+            x, y = x2 + (w2 - w) / 2, y2 + (h2 - h) / 2
         kind = rng.random()
         if kind < 0.55:
             dx, dy = rng.normal(0, 0.2, 2)
@@ -163,18 +183,39 @@ class PairCutter:
         return self._crop(image, self._window(rng.uniform(0, width), rng.uniform(0, height), length, length, 1), side)
 
 
-def _occlude(crops: list[Image], center: tuple[float, float], rng: np.random.Generator) -> None:
-    """Cover the target with a patch of the same crop, at the same place in every camera; in place."""
+def _occlude(crops: list[Image], target: tuple[float, float, float, float], rng: np.random.Generator) -> float:
+    """Cover the target with a patch of the same crop, at the same place in every camera; in place.
+
+    Args:
+        crops: Search regions of all cameras.
+        target: Its cxcywh as shares of the crop.
+        rng: Draws place and size; a third of the patches is large enough for all of the target.
+
+    Returns:
+        The covered share of the target.
+    """
     side = crops[0].shape[0]
-    middle = np.array(center) * side + rng.normal(0, 0.1, 2) * side
-    reach = rng.uniform(8, 34, 2)
+    center, extent = np.array(target[:2]) * side, np.array(target[2:]) * side
+    if rng.random() < 0.35:
+        middle, reach = center + rng.normal(0, 0.06, 2) * extent, extent * rng.uniform(0.5, 0.8, 2)
+    else:
+        middle, reach = center + rng.normal(0, 0.1, 2) * side, rng.uniform(8, 34, 2)
     x1, y1 = np.clip(middle - reach, 0, side).astype(int)
     x2, y2 = np.clip(middle + reach, 0, side).astype(int)
-    if x2 <= x1 or y2 <= y1:
-        return
+    if x2 - x1 < 2 or y2 - y1 < 2 or x2 - x1 > 0.8 * side or y2 - y1 > 0.8 * side:
+        return 0.0
     left, top = int(rng.integers(0, side - (x2 - x1) + 1)), int(rng.integers(0, side - (y2 - y1) + 1))
     for crop in crops:
         crop[y1:y2, x1:x2] = crop[top : top + y2 - y1, left : left + x2 - x1].copy()
+    low, high = center - extent / 2, center + extent / 2
+    common = np.clip(np.minimum(high, (x2, y2)) - np.maximum(low, (x1, y1)), 0, None)
+    return float(common.prod() / max(float(extent.prod()), 1e-6))
+
+
+def _smoke(crop: Image, rng: np.random.Generator) -> Image:
+    """Dense smoke before a colour camera; the target may be invisible in it."""
+    clouds = still_clouds(rng, crop.shape[:2], int(rng.integers(*SMOKE_CELLS, endpoint=True)))
+    return veil(crop, clouds, rng.uniform(0.5, 1.0), rng.uniform(0.3, 1.0), rng.uniform(110, 220), rng.uniform(10, 70))
 
 
 def _color_matrix(rng: np.random.Generator) -> NDArray[np.float32] | None:

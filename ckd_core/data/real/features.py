@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from ckd_core.data.pairs import TrainingSample
-from ckd_core.data.real.crops import PairCutter
+from ckd_core.data.real.crops import CutPair, PairCutter
 from ckd_core.data.real.material import GroupSettings, Material, MaterialError
 from ckd_core.data.real.teacher import LabelSettings
 from ckd_core.models.normalisation import MEAN, STD
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from ckd_core.data.real.crops import CutPair
     from ckd_core.models.config import NetworkConfig
     from ckd_core.models.layers.stem import FrozenStem
 
@@ -191,10 +190,10 @@ def write_cache(
     writer = _Writer(part, source.count, FeatureRunner(stem), network)
     places, groups = rng.permutation(source.count), [""] * source.count
     number = 0
-    for name, pair in material.pairs(source.count, rng):
+    for name, pair in material.pairs(source.count, rng, network):
         if number == source.count:
             break
-        writer.add(int(places[number]), cutter.cut(pair, rng))
+        writer.add(int(places[number]), pair if isinstance(pair, CutPair) else cutter.cut(pair, rng))
         groups[int(places[number])] = name.split("/")[0]
         number += 1
         if number % 1000 == 0:

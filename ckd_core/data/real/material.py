@@ -14,9 +14,11 @@ from typing import TYPE_CHECKING, Literal
 import cv2
 import numpy as np
 
+from ckd_core.boxes import iou_xywh
 from ckd_core.data.box_files import BoxFileError, read_table
 from ckd_core.data.real.crops import RealPair
 from ckd_core.data.real.paste import paste, random_box
+from ckd_core.data.real.scenes import rendered_pairs, scene_pairs
 from ckd_core.data.real.teacher import Track, read_tracks
 from ckd_core.data.real.video import VideoError, read_video
 from ckd_core.data.sequences import list_images, read_auxiliary, read_color
@@ -29,10 +31,16 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from numpy.typing import NDArray
+
+    from ckd_core.data.real.crops import CutPair
     from ckd_core.frame import Image
+    from ckd_core.models.config import NetworkConfig
 
 MAX_GAP = 59  # frames from template to search
 MIN_SIDE = 7.0  # pixels, of an annotated box
+WITHOUT_FILES = ("scenes", "rendered")
+MAX_OTHER_OVERLAP = 0.1  # with the target, of another target
 MAX_OTHERS = 60  # colour images for backgrounds and dead cameras
 
 
@@ -50,29 +58,35 @@ class GroupSettings:
             per frame, nan = absent; `pairs` = `NAME_visible` and `NAME_infrared` clips, tracks of either; `patches` =
             any box on any textured place of a colour clip or photograph, twice the same frame; `pasted` = such a patch
             on two other images; `stills` = photographs and a `boxes.csv`; `depth` = folders `visible` and `depth`,
-            boxes as in `patches`.
+            boxes as in `patches`; `scenes` = synthetic recordings; `rendered` = synthetic pairs, drawn straight into
+            the crops. The last two need no files.
         files: Patterns below the root; one that begins with `!` excludes the files that match it.
         share: Share of all pairs.
         thermal: Whether the clips are those of a thermal camera without a colour one.
         damp: Factor on the number of pairs of clips whose name contains the key, for material that repeats itself.
         starts: `LabelSettings.starts` of clips whose name contains the key.
+        clips: Number of recordings of a group `scenes`.
     """
 
     name: str
-    what: Literal["tracks", "boxes", "pairs", "patches", "pasted", "stills", "depth"]
-    files: tuple[str, ...]
-    share: float = field(metadata=limits(0.0, 1.0))
+    what: Literal["tracks", "boxes", "pairs", "patches", "pasted", "stills", "depth", "scenes", "rendered"]
+    files: tuple[str, ...] = ()
+    share: float = field(kw_only=True, metadata=limits(0.0, 1.0))
     thermal: bool = False
     damp: dict[str, float] = field(default_factory=dict)
     starts: dict[str, int] = field(default_factory=dict)
+    clips: int = field(default=96, metadata=limits(1))
 
 
 def list_files(root: Path, group: GroupSettings) -> list[Path]:
     """Files of a group, in the order of its patterns, then by name.
 
     Raises:
-        MaterialError: A pattern that matches no file.
+        MaterialError: A pattern that matches no file, or a group that needs files and names none.
     """
+    if bool(group.files) == (group.what in WITHOUT_FILES):
+        expected = "no files" if group.files else "patterns of files"
+        raise MaterialError(f"group {group.name}: files is {list(group.files)}; expected {expected} for {group.what}")
     files: dict[Path, None] = {}
     for pattern in group.files:
         matches = sorted(root.glob(pattern.removeprefix("!")))
@@ -142,14 +156,29 @@ class Material:
             raise MaterialError("every group of the material has the share 0; expected one above 0")
         self.files = {group.name: list_files(root, group) for group in groups}
 
-    def pairs(self, count: int, rng: np.random.Generator) -> Iterator[tuple[str, RealPair]]:
+    def pairs(
+        self, count: int, rng: np.random.Generator, network: NetworkConfig
+    ) -> Iterator[tuple[str, RealPair | CutPair]]:
         """About `count` pairs with their sources; groups that need other images as backgrounds come last.
+
+        Args:
+            count: Number of pairs.
+            rng: Draws them.
+            network: What crops of `rendered` pairs are for.
 
         Raises:
             MaterialError: A group that needs tracks has none.
         """
         total = sum(group.share for group in self.groups)
         for group in sorted(self.groups, key=lambda g: g.what == "pasted"):
+            if group.what == "scenes":
+                for name, pair in scene_pairs(group.clips, round(count * group.share / total / group.clips), rng):
+                    yield f"{group.name}/{name}", pair
+                continue
+            if group.what == "rendered":
+                for cut in rendered_pairs(round(count * group.share / total), rng, network):
+                    yield f"{group.name}/pair", cut
+                continue
             shares = self._shares(group)
             for path, share in shares.items():
                 number = int(count * group.share / total * share / sum(shares.values()) + rng.random())
@@ -215,6 +244,7 @@ class Material:
                 None if color is None else (color[a], color[b]),
                 None if second is None else (second[a], second[b]),
                 boxes,
+                _others(tracks, track, b),
             )
 
     def _annotated(self, path: Path, frames: list[Image]) -> list[Track]:
@@ -294,6 +324,17 @@ class Material:
             box = random_box(image, rng)
             if box is not None:
                 yield RealPair((image, image), (second, second), (box, box))
+
+
+def _others(tracks: list[Track], target: Track, frame: int) -> tuple[NDArray[np.float64], ...]:
+    """Boxes of the other tracks in a frame that do not overlap the target's: two tracks may follow one object."""
+    own = np.array(target.boxes[frame - target.first])
+    boxes = [
+        np.array(track.boxes[frame - track.first])
+        for track in tracks
+        if track is not target and track.first <= frame < track.first + len(track.boxes)
+    ]
+    return tuple(box for box in boxes if np.isfinite(box).all() and iou_xywh(own, box) < MAX_OTHER_OVERLAP)
 
 
 def _small(image: Image) -> Image:

@@ -37,6 +37,7 @@ class SyntheticClip:
         frames: In the order of their stamps, raw as from the sensors.
         boxes: [N, 4] float64 `xywh` pixels, nan where the target is not visible.
         masks: [N, H, W] uint8, visible share of the target per pixel (0..255).
+        others: [N, BYSTANDERS, 4] float64 `xywh` pixels of the other figures, whether the target covers them or not.
         events: For the event modality the raw events between frame i - 1 and frame i (stamps in seconds), else empty.
         space: Where camera and target are; only of a clip whose camera moves through space.
     """
@@ -45,6 +46,7 @@ class SyntheticClip:
     frames: list[MultiModalFrame]
     boxes: NDArray[np.float64]
     masks: NDArray[np.uint8]
+    others: NDArray[np.float64]
     events: list[Events]
     space: SpaceTruth | None = None
 
@@ -135,6 +137,7 @@ def clip(
         [shot[0] for shot in shots],
         np.stack([shot[1] for shot in shots]),
         np.stack([shot[2] for shot in shots]),
+        np.stack([shot[3] for shot in shots]),
         studio.events,
         None if movement is None else SpaceTruth(tuple(studio.cameras), np.stack(studio.positions)),
     )
@@ -211,8 +214,8 @@ class _Studio:
         target = (middle[0] + float(shift[0]), middle[1] + float(shift[1]))
         return similarity(1, 1, 0.008 * float(np.sin(1.1 * seconds + c)), middle, target)
 
-    def shoot(self, index: int) -> tuple[MultiModalFrame, NDArray[np.float64], NDArray[np.uint8]]:
-        """Record frame, box and mask of moment `index`; must be called in the order of moments."""
+    def shoot(self, index: int) -> tuple[MultiModalFrame, NDArray[np.float64], NDArray[np.uint8], NDArray[np.float64]]:
+        """Record frame, box, mask and the other figures' boxes of moment `index`; to be called in their order."""
         rng = np.random.default_rng((self.seed, 8, index))
         seconds = index / self.fps
         placed = [other.at(seconds, 0.0, self.width) for other in self.others]
@@ -236,7 +239,8 @@ class _Studio:
         aux = self._aux_image(rng, rendered.color_heat, rendered.depth_mm, clean, seconds)
         seen = Placed(figure.canvas, compose(view, figure.matrix), figure.depth_mm)
         box = self._visible_box(seen, rendered.cover, homography)
-        return MultiModalFrame(seconds, rgb, aux, self.modality), box, rendered.cover
+        others = [box_of(Placed(p.canvas, compose(view, p.matrix), p.depth_mm), homography) for p in placed[:-1]]
+        return MultiModalFrame(seconds, rgb, aux, self.modality), box, rendered.cover, np.stack(others)
 
     def _render(
         self, backdrop: Backdrop, placed: list[Placed], view: NDArray[np.float64], size: tuple[int, int]

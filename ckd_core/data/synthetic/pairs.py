@@ -50,6 +50,7 @@ class PairSettings:
         lose_aux: The same for the auxiliary camera.
         hard: Share of pairs with darkness, glare, smoke, blur or strong noise.
         modalities: Kinds of auxiliary cameras, drawn equally often.
+        square_boxes: Whether crops are stretched until the box they are cut around is square (`window_around`).
     """
 
     template_size: int = field(default=64, metadata=limits(16))
@@ -68,6 +69,26 @@ class PairSettings:
     lose_aux: float = field(default=0.05, metadata=limits(0.0, 1.0))
     hard: float = field(default=0.5, metadata=limits(0.0, 1.0))
     modalities: tuple[Modality, ...] = (Modality.THERMAL, Modality.DEPTH, Modality.EVENT)
+    square_boxes: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class RenderedPair:
+    """Crops of one pair and where its target is.
+
+    Attributes:
+        modality: Kind of the auxiliary images.
+        template: Colour and auxiliary crop, [T, T, 3] uint8 each.
+        search: The same, [S, S, 3].
+        template_box: [4] xywh as shares of the template crop.
+        search_box: The same in the search crop; `ABSENT_BOX` without a target.
+    """
+
+    modality: Modality
+    template: tuple[NDArray[np.uint8], NDArray[np.uint8]]
+    search: tuple[NDArray[np.uint8], NDArray[np.uint8]]
+    template_box: NDArray[np.float64]
+    search_box: NDArray[np.float64]
 
 
 class SyntheticPairs:
@@ -90,16 +111,27 @@ class SyntheticPairs:
         Raises:
             SyntheticError: `index` is negative.
         """
+        rendered = self.render(index)
+        return TrainingSample(
+            normalise_images(*rendered.template),
+            normalise_images(*rendered.search),
+            torch.from_numpy(rendered.template_box).float(),
+            torch.from_numpy(rendered.search_box).float(),
+            f"synthetic {rendered.modality.value} seed {self.seed} pair {index}",
+        )
+
+    def render(self, index: int) -> RenderedPair:
+        """Render pair `index` as pixels.
+
+        Raises:
+            SyntheticError: `index` is negative.
+        """
         if index < 0:
             message = f"index is {index}; expected 0 or more"
             raise SyntheticError(message)
         rng = np.random.default_rng((self.seed, 3, index))
         modality = self.settings.modalities[int(rng.integers(len(self.settings.modalities)))]
-        renderer = _PairRenderer(rng, self.world, self.settings, modality)
-        template, search, template_box, search_box = renderer.render()
-        return TrainingSample(
-            template, search, template_box, search_box, f"synthetic {modality.value} seed {self.seed} pair {index}"
-        )
+        return _PairRenderer(rng, self.world, self.settings, modality).render()
 
 
 class _PairRenderer:
@@ -113,8 +145,8 @@ class _PairRenderer:
         self.depth = sensors.random_depth_look(rng)
         self.event = sensors.random_event_look(rng)
 
-    def render(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Render template and search crop (normalised); returns them and their boxes."""
+    def render(self) -> RenderedPair:
+        """Render template and search crop."""
         rng, settings = self.rng, self.settings
         first, second, absent = self.scene.moments(settings.absent_share)
         dead = rng.random()
@@ -122,24 +154,20 @@ class _PairRenderer:
         lose_rgb, lose_aux = self._losses(drop_rgb or drop_aux)
         calm = sensors.random_color_look(rng, 0.3 * settings.hard)
         look = calm if rng.random() < 0.4 else sensors.random_color_look(rng, settings.hard)
-        side = float(np.sqrt(first.box[2] * first.box[3]))
-        view_t, box_t = self._window(
-            first.box, first.box, side * settings.template_factor, settings.template_size, 0.03
-        )
+        view_t, box_t = self._window(first.box, first.box, settings.template_factor, settings.template_size, 0.03)
         template = self._show(first, view_t, settings.template_size, calm, drop_rgb, drop_aux)
         near = rng.random() > settings.wide_share
         reach = 0.3 if near else settings.center_jitter
         around = second.box.copy()
         around[2:] *= np.exp(np.clip(rng.normal(0, settings.scale_jitter, 2), -0.6, 0.6))
         around[:2] += (second.box[2:] - around[2:]) / 2
-        side = float(np.sqrt(around[2] * around[3]))
         view_x, box_x = self._window(
-            second.box, around, side * settings.search_factor, settings.search_size, reach, gauss=near
+            second.box, around, settings.search_factor, settings.search_size, reach, gauss=near
         )
         search = self._show(second, view_x, settings.search_size, look, drop_rgb or lose_rgb, drop_aux or lose_aux)
         if absent:
             box_x = np.array(ABSENT_BOX)
-        return template, search, torch.from_numpy(box_t).float(), torch.from_numpy(box_x).float()
+        return RenderedPair(self.modality, template, search, box_t, box_x)
 
     def _losses(self, dead: bool) -> tuple[bool, bool]:
         """Whether colour and whether the auxiliary stream dies before the search image; one always survives."""
@@ -150,20 +178,21 @@ class _PairRenderer:
         return lose_rgb, not lose_rgb and chance > 1 - self.settings.lose_aux
 
     def _window(
-        self, box: NDArray[np.float64], around: NDArray[np.float64], side: float, out: int, reach: float,
+        self, box: NDArray[np.float64], around: NDArray[np.float64], factor: float, out: int, reach: float,
         gauss: bool = False,
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:  # fmt: skip
-        unit = float(np.sqrt(around[2] * around[3]))
+        unit = around[2:] if self.settings.square_boxes else np.full(2, np.sqrt(around[2] * around[3]))
         shift = self.rng.normal(0, reach * 0.5, 2) if gauss else self.rng.uniform(-reach, reach, 2)
-        cx, cy = around[:2] + around[2:] / 2 + shift * unit
-        left, top = cx - side / 2, cy - side / 2
-        inside = np.array(((box[0] - left) / side, (box[1] - top) / side, box[2] / side, box[3] / side))
-        return pixel_view(left, top, side, out), inside
+        sides = unit * factor
+        corner = around[:2] + around[2:] / 2 + shift * unit - sides / 2
+        inside = np.concatenate(((box[:2] - corner) / sides, box[2:] / sides))
+        (left, top), (width, height) = corner.tolist(), sides.tolist()
+        return pixel_view(left, top, width, height, out), inside
 
     def _show(
         self, moment: SceneMoment, view: NDArray[np.float64], size: int, look: sensors.ColorLook, drop_rgb: bool,
         drop_aux: bool,
-    ) -> torch.Tensor:  # fmt: skip
+    ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:  # fmt: skip
         rng = self.rng
         rendered = render(moment.backdrop, moment.placed, view, (size, size), depth=self.modality is Modality.DEPTH)
         rgb = sensors.color_image(rng, rendered.rgb(), look)
@@ -175,7 +204,7 @@ class _PairRenderer:
             rgb = aux if self.duplicate else np.zeros_like(rgb)
         if drop_aux:
             aux = rgb if self.duplicate else np.zeros_like(aux)
-        return normalise_images(rgb, aux)
+        return rgb, aux
 
     def _aux(self, rendered: Rendered, moment: SceneMoment, view: NDArray[np.float64], size: int) -> NDArray[np.uint8]:
         rng = self.rng

@@ -113,11 +113,10 @@ def box_of(placed: Placed, homography: NDArray[np.float64] | None = None) -> NDA
     return np.concatenate((low + 0.5, high - low))
 
 
-def pixel_view(left: float, top: float, side: float, out: int) -> NDArray[np.float64]:
-    """2x3 map from world pixels to the pixels of a square crop of `side` at (left, top), resized to `out`."""
-    scale = out / side
-    shift = 0.5 * scale - 0.5
-    return np.array(((scale, 0.0, shift - left * scale), (0.0, scale, shift - top * scale)))
+def pixel_view(left: float, top: float, width: float, height: float, out: int) -> NDArray[np.float64]:
+    """2x3 map from world pixels to those of a crop `width` x `height` at (left, top), resized to a square of `out`."""
+    x, y = out / width, out / height
+    return np.array(((x, 0.0, 0.5 * x - 0.5 - left * x), (0.0, y, 0.5 * y - 0.5 - top * y)))
 
 
 def _background(backdrop: Backdrop, view: NDArray[np.float64], size: tuple[int, int]) -> NDArray[np.uint8]:

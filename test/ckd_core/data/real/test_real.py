@@ -5,17 +5,18 @@ from __future__ import annotations
 import subprocess
 import sys
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import cv2
 import numpy as np
 import pytest
 
 from ckd_core.data.pairs import collate
-from ckd_core.data.real.crops import PairCutter, RealPair
+from ckd_core.data.real.crops import AWAY, OTHERS_SHARE, PairCutter, RealPair
 from ckd_core.data.real.features import FeaturePairs, FeatureSource, cached, read_manifest, write_cache
-from ckd_core.data.real.material import GroupSettings, Material, MaterialError
+from ckd_core.data.real.material import GroupSettings, Material, MaterialError, list_files
 from ckd_core.data.real.paste import paste, random_box
+from ckd_core.data.real.scenes import scene_pairs
 from ckd_core.data.real.teacher import LabelSettings, TeacherError, Track, read_tracks, write_tracks
 from ckd_core.data.real.video import VideoError, read_video
 from ckd_core.models.layers.stem import COARSE_CHANNELS, CoarseStem
@@ -32,6 +33,7 @@ GROUPS = (
     GroupSettings("tracked", "tracks", ("clips/*.mp4",), share=0.3, thermal=True),
     GroupSettings("patches", "patches", ("photos/*.png",), share=0.1),
     GroupSettings("pasted", "pasted", ("photos/*.png", "clips/*.mp4"), share=0.1),
+    GroupSettings("scenes", "scenes", share=0.1, clips=2),
 )
 
 
@@ -106,6 +108,54 @@ def test_the_target_is_square_in_its_template_and_where_the_box_says() -> None:
         inside = cut.template[0, 44:84, 44:84].mean()
         assert inside > cut.template[0].mean()
     assert matches >= 12
+
+
+def test_a_target_that_is_away_or_covered_is_nothing_to_find() -> None:
+    image, box = picture(7), np.array((60.0, 40.0, 30.0, 40.0))
+    cutter = PairCutter(model_config("sdstrack_m256"))
+
+    def boxes(pair: RealPair) -> NDArray[np.float32]:
+        return np.stack([cutter.cut(pair, np.random.default_rng(seed)).box for seed in range(300)])
+
+    gone = boxes(RealPair((image, image), None, (box, box), away=True))
+    assert (gone == np.float32(AWAY)).all()
+    covered = (boxes(RealPair((image, image), None, (box, box))) == np.float32(AWAY)).all(axis=1).mean()
+    assert 0.02 < covered < 0.15  # those that a patch hides
+
+
+def test_some_search_regions_lie_around_another_target() -> None:
+    image = np.zeros((400, 600, 3), dtype=np.uint8)
+    box, other = np.array((60.0, 60.0, 30.0, 40.0)), np.array((420.0, 260.0, 30.0, 40.0))
+    cutter = PairCutter(model_config("sdstrack_m256"))
+
+    def far(pair: RealPair) -> float:
+        x, y = np.stack([cutter.cut(pair, np.random.default_rng(seed)).box[:2] for seed in range(300)]).T
+        return float(((x < -1) | (y < -1) | (x > 2) | (y > 2)).mean())  # several search regions away
+
+    assert far(RealPair((image, image), None, (box, box))) < 0.02
+    assert abs(far(RealPair((image, image), None, (box, box), (other,))) - OTHERS_SHARE) < 0.08
+
+
+def test_scenes_have_lookalikes_and_targets_that_leave() -> None:
+    pairs = [pair for _, pair in scene_pairs(2, 40, np.random.default_rng(0))]
+    assert len(pairs) == 80
+    assert any(pair.others for pair in pairs)
+    away = [pair.away for pair in pairs]
+    assert not any(away[:40])  # every second recording has an absence
+    assert any(away[40:])
+    for pair in pairs:
+        assert pair.rgb is not None
+        assert pair.aux is not None
+        assert all(image.shape == (360, 480, 3) for image in (*pair.rgb, *pair.aux))
+        assert np.isfinite(np.concatenate(pair.boxes)).all()
+
+
+@pytest.mark.parametrize(("what", "files"), [("scenes", ("a.mp4",)), ("tracks", ())])
+def test_files_of_scenes_and_groups_without_files_are_refused(
+    tmp_path: Path, what: Literal["scenes", "tracks"], files: tuple[str, ...]
+) -> None:
+    with pytest.raises(MaterialError, match=f"group g: files is .*expected (no|patterns of) files for {what}"):
+        list_files(tmp_path, GroupSettings("g", what, files, share=1.0))
 
 
 def test_a_patch_fills_its_box_on_both_backgrounds() -> None:
