@@ -102,9 +102,6 @@ class ConfidenceConfig:
         tiles_per_frame: Windows searched per frame while LOST; bounds its cost.
         tile_scale: Side of such a window as a multiple of the usual search region.
         confirm_frames: Frames in a row that must show a re-acquired target before it counts.
-        home_every: Among the looks while LOST, each `home_every`-th goes to where the target was last.
-        doubtful_jump: As `max_jump`, for the box of a doubtful frame: what lies farther away does not move the belief.
-        prediction: Share of the target's recent velocity by which the search region runs ahead of its last place.
     """
 
     enabled: bool = True
@@ -119,9 +116,6 @@ class ConfidenceConfig:
     tiles_per_frame: int = 1
     tile_scale: float = 1.5
     confirm_frames: int = 3
-    home_every: int = 4
-    doubtful_jump: float = 1.5
-    prediction: float = 0.0
 
     def __post_init__(self) -> None:
         for name in ("lost_after", "recover_after", "tiles_per_frame", "confirm_frames"):
@@ -191,9 +185,9 @@ class Confidence:
         return statistics.median(self.sizes)
 
 
-def predicted_box(state: Confidence, config: ConfidenceConfig) -> BoundingBox:
-    """The trusted box, moved to where the target's velocity would take it by the next frame."""
-    dx, dy = (config.prediction * rate for rate in state.velocity)
+def predicted_box(state: Confidence, share: float) -> BoundingBox:
+    """The trusted box, moved by a share of what the target's velocity predicts for the next frame."""
+    dx, dy = (share * rate for rate in state.velocity)
     return state.trusted_box._replace(x=state.trusted_box.x + dx, y=state.trusted_box.y + dy)
 
 
@@ -206,13 +200,8 @@ def observe(before: Confidence, evidence: Evidence, limits: Thresholds, config: 
         before.last_box != before.trusted_box and _is_plausible(before.last_box, evidence.box, before, config)
     )
     visible = evidence.score >= limits.unseen
-    doubtful = not plausible or is_doubtful(evidence, limits, before.history)
-    moves = visible and plausible
-    if doubtful and moves:
-        jump = math.dist(before.trusted_box.center, evidence.box.center) / max(_size(before.trusted_box), 1.0)
-        moves = jump <= config.doubtful_jump
-    trusted_box = evidence.box if moves else before.trusted_box
-    if doubtful:
+    trusted_box = evidence.box if visible and plausible else before.trusted_box
+    if not plausible or is_doubtful(evidence, limits, before.history):
         doubt_weight = before.doubt_weight + (1 if visible else UNSEEN_WEIGHT)
         state = TrackState.LOST if doubt_weight >= config.lost_after else TrackState.UNCERTAIN
         return replace(

@@ -9,8 +9,6 @@ from ckd_core.errors import TrackingError
 from ckd_core.modality import ModalityOptions
 from ckd_core.tracking.confidence import ConfidenceConfig, Thresholds
 
-SQUARE_SIZE_RATE = 0.5  # chosen on the validation sequences, see docs/training.md
-
 
 class TrackerConfigError(TrackingError):
     """A tracker option outside its range."""
@@ -47,6 +45,34 @@ class TemplateRefresh(str, Enum):
 
 
 @dataclass(frozen=True, slots=True)
+class MotionConfig:
+    """How a target is expected to move from one frame to the next.
+
+    Attributes:
+        size_rate: Share of the way to the predicted width and height that a box goes per frame, 1 = all of it.
+        prediction: Share of the target's recent velocity by which the search region runs ahead of its last place.
+        place_weight: How far responses count less away from the middle of the search region: 1 = by the whole Hann
+            window (published), 0 = not at all.
+    """
+
+    size_rate: float = 1.0
+    prediction: float = 0.0
+    place_weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.size_rate <= 1:
+            raise TrackerConfigError(f"size_rate is {self.size_rate}; expected more than 0, at most 1")
+        for name in ("prediction", "place_weight"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise TrackerConfigError(f"{name} is {getattr(self, name)}; expected 0 to 1")
+
+
+PUBLISHED_MOTION = MotionConfig()
+# Chosen on the validation sequences for networks that see every box as a square, see ckd_core/weights/MODEL_CARD.md.
+SQUARE_MOTION = MotionConfig(size_rate=0.5, prediction=0.7, place_weight=0.6)
+
+
+@dataclass(frozen=True, slots=True)
 class TrackerConfig:
     """Options of `Tracker` and `MultiTracker`.
 
@@ -59,8 +85,8 @@ class TrackerConfig:
         template_refresh: Whether the template is renewed.
         template_every: Frames between two refreshes.
         template_score: Lowest score that allows a refresh.
-        size_rate: Share of the way to the predicted width and height that a box goes per frame, 1 = all of it. None:
-            `SQUARE_SIZE_RATE` where crops make every box square, 1 for other networks.
+        motion: How the target is expected to move. None: `SQUARE_MOTION` where crops make every box square,
+            `PUBLISHED_MOTION` for other networks.
         clip_margin: Smallest side of a box in pixels (published: 10).
         modality: How raw auxiliary images become network images.
     """
@@ -72,8 +98,7 @@ class TrackerConfig:
     template_refresh: TemplateRefresh = TemplateRefresh.OFF
     template_every: int = 50
     template_score: float = 0.6
-    size_rate: float | None = None
-    place_weight: float = 1.0
+    motion: MotionConfig | None = None
     clip_margin: float = 10.0
     modality: ModalityOptions = field(default_factory=ModalityOptions)
 
@@ -82,8 +107,6 @@ class TrackerConfig:
             raise TrackerConfigError(f"template_every is {self.template_every}; expected at least 1 frame")
         if not 0 <= self.template_score <= 1:
             raise TrackerConfigError(f"template_score is {self.template_score}; expected 0 to 1")
-        if self.size_rate is not None and not 0 < self.size_rate <= 1:
-            raise TrackerConfigError(f"size_rate is {self.size_rate}; expected more than 0, at most 1")
         if not self.clip_margin >= 1:
             raise TrackerConfigError(f"clip_margin is {self.clip_margin}; expected at least 1 px")
 
@@ -94,6 +117,6 @@ class TrackerConfig:
             published_geometry=True,
             confidence=replace(self.confidence, enabled=False),
             template_refresh=TemplateRefresh.OFF,
-            size_rate=1.0,
+            motion=PUBLISHED_MOTION,
             clip_margin=10.0,
         )

@@ -22,7 +22,7 @@ from ckd_core.tracking.confidence import (
     observe_lost,
     predicted_box,
 )
-from ckd_core.tracking.config import SQUARE_SIZE_RATE, MissingPolicy, TemplateRefresh, TrackerConfig
+from ckd_core.tracking.config import PUBLISHED_MOTION, SQUARE_MOTION, MissingPolicy, TemplateRefresh, TrackerConfig
 from ckd_core.tracking.crop import CropWindow, window_around
 from ckd_core.tracking.engines.base import Prediction
 from ckd_core.tracking.response import hann_weights
@@ -137,9 +137,9 @@ class MultiTracker:
         self._targets: dict[int, _TargetState] = {}
         self._joined: tuple[tuple[int, ...], Templates] | None = None
         self._turn: Turn | None = None
-        self._weights = 1 - self.config.place_weight * (1 - hann_weights(engine.spec.grid))
-        usual_rate = SQUARE_SIZE_RATE if engine.spec.square_boxes else 1.0
-        self._size_rate = usual_rate if self.config.size_rate is None else self.config.size_rate
+        motion = self.config.motion or (SQUARE_MOTION if engine.spec.square_boxes else PUBLISHED_MOTION)
+        self._size_rate, self._prediction = motion.size_rate, motion.prediction
+        self._weights = 1 - motion.place_weight * (1 - hann_weights(engine.spec.grid))
 
     @property
     def targets(self) -> tuple[int, ...]:
@@ -323,7 +323,7 @@ class MultiTracker:
         confidence, factor = target.confidence, self.engine.spec.search_factor
         if not self._searched_for(target):
             factor *= growth_of(confidence, self.config.confidence)
-            windows = [(self._window(predicted_box(confidence, self.config.confidence), factor), False)]
+            windows = [(self._window(predicted_box(confidence, self._prediction), factor), False)]
         elif turn is None or turn.target != name:
             windows = []
         elif confidence.candidate is not None:

@@ -69,11 +69,11 @@ def scan_places(
     box = BoundingBox(cx - box.w * scale / 2, cy - box.h * scale / 2, box.w * scale, box.h * scale)
     centers = tile_centers(frame_size, math.sqrt(box.w * box.h) * factor)
     centers.sort(key=lambda center: math.dist(center, box.center))  # outwards from where it was last
-    places, every = [], config.home_every
+    places = []
     for index in range(config.tiles_per_frame):
         step = confidence.scan * config.tiles_per_frame + index
-        # some looks go back: targets mostly reappear where they vanished
-        cx, cy = box.center if step % every == 0 else centers[(step - step // every - 1) % len(centers)]
+        # every second look goes back: targets mostly reappear where they vanished
+        cx, cy = centers[step // 2 % len(centers)] if step % 2 else box.center
         places.append(BoundingBox(cx - box.w / 2, cy - box.h / 2, box.w, box.h))
     return places
 

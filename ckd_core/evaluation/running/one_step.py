@@ -14,7 +14,7 @@ import numpy as np
 from ckd_core.boxes import iou_xywh
 from ckd_core.evaluation.running.trackers import ModelSpec, NanoTrackSpec
 from ckd_core.frame import BoundingBox
-from ckd_core.tracking.config import TrackerConfig
+from ckd_core.tracking.config import PUBLISHED_MOTION, TrackerConfig
 
 if TYPE_CHECKING:
     from collections.abc import Sequence as Many
@@ -97,7 +97,7 @@ def _without_memory(spec: ModelSpec) -> ModelSpec:
     config = spec.config or TrackerConfig()
     return replace(
         spec,
-        config=replace(config, size_rate=1.0, confidence=replace(config.confidence, enabled=False)),
+        config=replace(config, motion=PUBLISHED_MOTION, confidence=replace(config.confidence, enabled=False)),
         name=spec.label,
     )
 

@@ -17,6 +17,7 @@ from ckd_core.tracking.confidence import (
     growth_of,
     observe,
     observe_lost,
+    predicted_box,
     tile_centers,
 )
 from ckd_core.tracking.result import TrackState
@@ -88,6 +89,21 @@ def test_a_target_that_stays_where_it_jumped_to_has_moved() -> None:
     state = run(Confidence.begin(BOX), look(0.8), look(0.9, x=300))
     assert state.trusted_box.x == 100
     assert run(state, look(0.9, x=302)).trusted_box.x == 302
+
+
+def test_the_velocity_of_good_frames_predicts_the_next_place_and_fades_in_doubt() -> None:
+    state = Confidence.begin(BOX)
+    for x in (106, 112, 118, 124, 130, 136, 142, 148):
+        state = run(state, look(0.8, x=x))
+    assert predicted_box(state, 0.0) == state.trusted_box
+    assert predicted_box(state, 1.0).x == pytest.approx(154, abs=0.3)
+    assert predicted_box(state, 0.5).x == pytest.approx(151, abs=0.3)
+    doubted = run(state, look(0.25, x=148), look(0.25, x=148))
+    assert doubted.state is TrackState.UNCERTAIN
+    assert 148 < predicted_box(doubted, 1.0).x < 152
+    for wrong_x in (148, 148, 148, 148, 148, 148):
+        state = run(state, look(0.8, x=wrong_x))
+    assert predicted_box(state, 1.0).x == pytest.approx(148, abs=0.5)  # it has stopped
 
 
 def test_search_grows_step_by_step_up_to_its_limit() -> None:

@@ -12,7 +12,15 @@ from ckd_core.boxes import iou_xywh
 from ckd_core.errors import TrackingError
 from ckd_core.frame import BoundingBox, FrameError, Modality, MultiModalFrame
 from ckd_core.tracking.confidence import ConfidenceConfig, Thresholds
-from ckd_core.tracking.config import MissingPolicy, TemplateRefresh, TrackerConfig, TrackerConfigError
+from ckd_core.tracking.config import (
+    PUBLISHED_MOTION,
+    SQUARE_MOTION,
+    MissingPolicy,
+    MotionConfig,
+    TemplateRefresh,
+    TrackerConfig,
+    TrackerConfigError,
+)
 from ckd_core.tracking.multi import MultiTracker, TrackerError
 from ckd_core.tracking.result import TrackResult, TrackState
 from ckd_core.tracking.tracker import Tracker
@@ -401,22 +409,27 @@ def test_template_refresh_follows_a_target_that_changes(scene, correlation, mode
 def test_a_size_goes_only_part_of_the_way_to_the_predicted_one(scene, tiny) -> None:
     boxes = {}
     for rate in (1.0, 0.5):
-        tracker = tracker_of(tiny(), TrackerConfig(confidence=replace(STATES, enabled=False), size_rate=rate))
+        motion = MotionConfig(size_rate=rate)
+        tracker = tracker_of(tiny(), TrackerConfig(confidence=replace(STATES, enabled=False), motion=motion))
         tracker.start(scene.frame(0, {"a": path(0)}), scene.box(*path(0)))
         boxes[rate] = tracker.update(scene.frame(1, {"a": path(1)})).box
     start, whole, half = scene.box(*path(0)), boxes[1.0], boxes[0.5]
     assert half.center == pytest.approx(whole.center, abs=1e-6)
     assert half.w == pytest.approx(math.sqrt(start.w * whole.w))
     assert half.h == pytest.approx(math.sqrt(start.h * whole.h))
-    assert TrackerConfig(size_rate=0.5).as_published().size_rate == 1.0
+    assert TrackerConfig(motion=SQUARE_MOTION).as_published().motion == PUBLISHED_MOTION
 
 
-@pytest.mark.parametrize(
-    "wrong", [{"template_every": 0}, {"template_score": 2}, {"clip_margin": 0}, {"size_rate": 0}, {"size_rate": 1.5}]
-)
+@pytest.mark.parametrize("wrong", [{"template_every": 0}, {"template_score": 2}, {"clip_margin": 0}])
 def test_impossible_options_are_refused(wrong: dict[str, float]) -> None:
     with pytest.raises(TrackerConfigError, match=next(iter(wrong))):
         TrackerConfig(**wrong)
+
+
+@pytest.mark.parametrize("wrong", [{"size_rate": 0}, {"size_rate": 1.5}, {"prediction": -0.1}, {"place_weight": 2}])
+def test_impossible_motions_are_refused(wrong: dict[str, float]) -> None:
+    with pytest.raises(TrackerConfigError, match=next(iter(wrong))):
+        MotionConfig(**wrong)
 
 
 def test_all_errors_are_tracking_errors() -> None:
