@@ -20,7 +20,7 @@ NODE_NAME = "tracker"
 # Arguments that are not empty become parameters of the same name, and override the config file.
 PARAMETER_ARGUMENTS = {
     "modality": "auxiliary camera: depth, thermal or event; empty: as in the config file",
-    "model": "network, for example sdstrack_s128",
+    "model": "network, for example sdstrack_m256",
     "weights": "weights file; empty: the one shipped with the model",
     "device": "device of the network: auto, cpu, cuda, ...",
     "rgb_topic": "topic of the colour images",

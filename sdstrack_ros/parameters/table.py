@@ -28,7 +28,7 @@ class Settings:
     """Validated values of all parameters; the fields are the table's rows."""
 
     model: str = row(
-        DEFAULT_MODEL, "Model", "Network to run: sdstrack_s128, sdstrack_m256, ckd_s128, sdstrack_b256 or ckd_b256."
+        DEFAULT_MODEL, "Model", "Network to run: sdstrack_m256, sdstrack_s128, ckd_s128, sdstrack_b256 or ckd_b256."
     )
     weights: str = row("", "Model", "Weights file (safetensors); empty takes the one shipped with the model.")
     modality: str = row("depth", "Model", "Modality of the auxiliary camera.", choices=("depth", "thermal", "event"))

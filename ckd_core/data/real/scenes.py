@@ -16,6 +16,8 @@ from ckd_core.modality import ModalityConverter
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from numpy.typing import NDArray
+
     from ckd_core.frame import Image, MultiModalFrame
     from ckd_core.models.config import NetworkConfig
 
@@ -41,7 +43,7 @@ def scene_pairs(clips: int, per_clip: int, rng: np.random.Generator) -> Iterator
         absent = ABSENT if number % 2 else None
         recording = clip(seed, modality, FRAMES, (480, 360), target=target, trouble=trouble, absent=absent, world=world)
         aux = [_network_image(frame) for frame in recording.frames]
-        seen = np.isfinite(recording.boxes).all(axis=1)
+        seen: NDArray[np.bool_] = np.asarray(np.isfinite(recording.boxes).all(axis=1))
         firsts = np.flatnonzero(seen)
         for _ in range(per_clip if len(firsts) else 0):
             first = int(firsts[int(rng.integers(max(1, len(firsts) // 2)))])
@@ -51,7 +53,7 @@ def scene_pairs(clips: int, per_clip: int, rng: np.random.Generator) -> Iterator
             last = recording.boxes[: second + 1][seen[: second + 1]][-1]
             height, width = rgb[0].shape[:2]
             middles = recording.others[second][:, :2] + recording.others[second][:, 2:] / 2
-            inside = ((middles > 0) & (middles < (width, height))).all(axis=1)
+            inside = np.asarray(((middles > 0) & (middles < (width, height))).all(axis=1))
             yield (
                 f"{modality.value} {target} {trouble}",
                 RealPair(
