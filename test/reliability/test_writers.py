@@ -191,6 +191,6 @@ def undisturbed(writer: Writer, folder: Path, material: Material, log: Path) -> 
 
 
 def visible(folder: Path) -> list[str]:
-    """Files of a folder that are not hidden."""
-    paths = (path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
+    """Files of a folder that are not hidden; each call has event files of its own for TensorBoard."""
+    paths = (path.relative_to(folder) for path in folder.rglob("*") if path.is_file() and "tfevents" not in path.name)
     return sorted(str(path) for path in paths if not any(part.startswith(".") for part in path.parts))

@@ -111,7 +111,7 @@ def _evaluate(folder: Path, material: Material) -> list[object]:
 WRITERS = (
     Writer("benchmark", _benchmark, ("score.json",)),
     Writer("robustness", _robustness, ("robustness.json",)),
-    Writer("train", _train, ("weights.safetensors",)),
+    Writer("train", _train, ("final.safetensors",)),
     Writer("choose", _choose, ("chosen.safetensors", "choice.json"), needs="train"),
     Writer("ship", _ship, ("shipped.safetensors",), needs="choose"),
     Writer("calibrate", _calibrate, ("calibrated.safetensors",)),
