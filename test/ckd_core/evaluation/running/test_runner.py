@@ -37,7 +37,6 @@ from ckd_core.evaluation.running.records import RecordError, read_record
 from ckd_core.evaluation.running.runner import run_benchmark
 from ckd_core.evaluation.running.trackers import BETTER, ModelSpec, NanoTrackSpec, TrackerSetupError
 from ckd_core.frame import Modality
-from ckd_core.models.checkpoint import WeightsFileError
 from ckd_core.tracking.config import TrackerConfig
 from ckd_core.tracking.result import TrackState
 from testkit.small_scenes import TINY, write_scene
@@ -143,7 +142,7 @@ def test_impossible_plans_are_refused(scenes: Path, tmp_path: Path, tiny_weights
         plan_of(scenes, tmp_path, tiny_weights, workers=0)
     with pytest.raises(RunError, match="unknown pool 'slurm'"):
         plan_of(scenes, tmp_path, tiny_weights, pool="slurm")
-    with pytest.raises(WeightsFileError, match=r"none\.safetensors cannot be read: No such file"):
+    with pytest.raises(TrackerSetupError, match=r"no weights .*none\.safetensors for sdstrack_tiny_test; expected a"):
         run_benchmark(plan_of(scenes, tmp_path / "x", tmp_path / "none.safetensors"))
     with pytest.raises(TrackerSetupError, match="no NanoTrack weights"):
         NanoTrackSpec(tmp_path).describe()
