@@ -54,7 +54,7 @@ class Writer:
     Attributes:
         name: its verb.
         words: its command line, for a folder to write into.
-        decisive: files that are the same, byte for byte, after an undisturbed call and after one that went on.
+        decisive: files whose content is the same after an undisturbed call and after one that went on.
         needs: the writer that must have written into the folder before.
 
     """
