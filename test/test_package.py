@@ -27,7 +27,7 @@ ROOT = Path(__file__).parents[1]
 VENV = Path(sys.prefix)
 PACKAGES = ("ckd_core", "sdstrack_ros")
 # Imported by one verb each, which says `pip install NAME` where it is missing; no extra brings them.
-SINGLE_VERBS = {"ray", "rerun", "trax"}
+SINGLE_VERBS = {"ray", "rerun", "trax", "wandb"}
 STANDARD_MODULES = sys.stdlib_module_names | {"compression"}  # compression: since Python 3.14
 
 
