@@ -109,14 +109,13 @@ ATTEMPTS = 3
 def test_the_whole_node_counts_so_too(rig: Rig, tmp_path: Path, kind: str) -> None:
     path = record(tmp_path / "bag", *KINDS[kind])
     expected = from_recording(path)
-    rig.ros.until(lambda: bool(rig.ros.value("lifecycle")), 240, "a status", rig.process)
+    rig.ros.until(lambda: rig.ros.value("lifecycle") == "active", 240, "an active node", rig.process)
 
     def live() -> dict[str, int]:
         return {name: int(rig.ros.value(name) or 0) for name in expected}
 
     for attempt in range(ATTEMPTS):
-        if rig.ros.value("lifecycle") == "active":
-            assert rig.ros.transition(Transition.TRANSITION_DEACTIVATE)
+        assert rig.ros.transition(Transition.TRANSITION_DEACTIVATE)
         assert rig.ros.transition(Transition.TRANSITION_ACTIVATE)
         rig.ros.until(lambda: rig.ros.value("lifecycle") == "active", 60, "an active node", rig.process)
         dropped = rig.ros.count("dropped")
