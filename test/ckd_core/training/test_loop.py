@@ -408,4 +408,5 @@ def test_checkpoints_hold_no_pickle(tmp_path: Path) -> None:
     runs.run(runs.settings(tmp_path, run__epochs=1))
     tensors = load_file(tmp_path / "checkpoints" / "last.safetensors")
     assert {name.split("/")[0] for name in tensors} == {"model", "optimizer"}
-    assert {p.suffix for p in tmp_path.rglob("*") if p.is_file() and "tensorboard" not in str(p)} == {".safetensors"}
+    written = {p for p in tmp_path.rglob("*") if p.is_file() and "tensorboard" not in str(p)}
+    assert {p.suffix for p in written} == {".safetensors", ".csv"}  # losses.csv beside the checkpoints
