@@ -59,7 +59,9 @@ def command(
         bars.update(task, description="done", completed=total)
     table = Table("", "", title=f"{modality}: {recording.bag.name}", show_header=False)
     for name in summary.__dataclass_fields__:
-        table.add_row(name.replace("_", " "), str(getattr(summary, name)))
+        value = getattr(summary, name)
+        if value is not None:
+            table.add_row(name.replace("_", " "), str(value))
     console.print(table)
     for name in ("overlay.mp4", "contact_sheet.png", "boxes.csv", "summary.json"):
         console.print(f"{folder / name}")

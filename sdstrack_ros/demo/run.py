@@ -76,7 +76,7 @@ class DemoSummary:
     """The table of a run.
 
     Overlaps and errors are over the frames with a true box, after the first. A frame without a result counts with the
-    last box before it: what a robot would have had at that moment.
+    last box before it: what a robot would have had at that moment. `pose_error_m` is None without true poses.
     """
 
     frames_in: int
@@ -87,7 +87,7 @@ class DemoSummary:
     success_auc: float
     precision_20px: float
     center_error_px: float
-    pose_error_m: float
+    pose_error_m: float | None
     latency_p50_ms: float
     latency_p95_ms: float
     model: str
@@ -251,7 +251,7 @@ def summarize_demo(recording: DemoRecording, stamps: list[int], live: LiveReplay
         success_auc=round(success_auc(overlaps), 4) if len(overlaps) else float("nan"),
         precision_20px=round(precision_at(errors), 4) if len(errors) else float("nan"),
         center_error_px=round(float(np.median(finite_errors)), 2) if len(finite_errors) else float("nan"),
-        pose_error_m=round(_pose_error(recording.space, live), 3),
+        pose_error_m=_pose_error(recording.space, live),
         latency_p50_ms=float(live.status.get("latency_ms.total.p50", "nan")),
         latency_p95_ms=float(live.status.get("latency_ms.total.p95", "nan")),
         model=live.status.get("model", ""),
@@ -296,12 +296,12 @@ def _write_pictures(
     write_sheet(out / "contact_sheet.png", shots, title, plan)
 
 
-def _pose_error(space: RecordedSpace | None, live: LiveReplay) -> float:
-    """Root of the mean squared distance [m] of the node's poses from the true ones; nan without either."""
+def _pose_error(space: RecordedSpace | None, live: LiveReplay) -> float | None:
+    """Root of the mean squared distance [m] of the node's poses from the true ones; None without either."""
     if space is None or live.pose_frame != space.frame_id:
-        return float("nan")
+        return None
     errors = [np.linalg.norm(space.true_poses[s] - place) for s, place in live.poses.items() if s in space.true_poses]
-    return float(np.sqrt(np.mean(np.square(errors)))) if errors else float("nan")
+    return round(float(np.sqrt(np.mean(np.square(errors)))), 3) if errors else None
 
 
 def _plan(space: RecordedSpace, live: LiveReplay, stamps: list[int]) -> Plan:
