@@ -89,5 +89,5 @@ def test_policies_that_cannot_be_compared_are_refused(scenes: Path, tmp_path: Pa
     ):
         policy_table(plan, ["zeros"], ["full"], synthetic=False)
     nano = RunPlan(open_inputs(dataset), NanoTrackSpec(tmp_path), tmp_path / "x", device="cpu", threads=1)
-    with pytest.raises(TableError, match="with NanoTrack .* expected a network of this package"):
+    with pytest.raises(TableError, match=r"with NanoTrack .* expected a network of this package"):
         policy_table(nano, ["zeros"])
