@@ -81,7 +81,7 @@ def texts(encoding: str) -> Callable[[Bench], list[Counted]]:
         def rejected() -> int:
             return number(bench.values(fresh=False), "rgb.rejected") - before
 
-        for _ in range(30):  # a newer frame may take its place before it is decoded
+        for _ in range(150):  # a newer frame may take its place before it is decoded, on a busy machine for long
             send(bench, RGB, color(encoding=encoding))
             bench.values()
             if rejected():

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lifecycle_msgs.msg import Transition
+from rclpy.node import NodeNameNonExistentError
 
 from testkit.reliability.weights import write_tiny_weights
 from testkit.ros_camera import NODE
@@ -80,7 +81,10 @@ def _graph_of(rig: Rig) -> Graph:
     inputs = {*_relative(topics), "~/candidates", "~/init_point"}
 
     def names(query: Any) -> tuple[str, ...]:
-        return _relative(topic for topic, _ in query(own, "/"))
+        try:
+            return _relative(topic for topic, _ in query(own, "/"))
+        except NodeNameNonExistentError:  # its topics may be discovered before its name
+            return ()
 
     rig.until(lambda: inputs <= set(names(node.get_subscriber_names_and_types_by_node)), f"subscriptions to {inputs}")
     rig.until(lambda: "~/reset" in names(node.get_service_names_and_types_by_node), "services")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import shutil
 from typing import TYPE_CHECKING
 
@@ -111,7 +112,12 @@ def test_a_tracker_names_the_cameras_that_it_may_run_on(depth_weights: Path) -> 
     assert ModelSpec(TINY, depth_weights, any_modality=True).modalities() == tuple(Modality)
 
 
-def test_the_library_warns(depth_weights: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_the_library_warns(
+    depth_weights: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    caplog.set_level(logging.WARNING, logger="ckd_core.tracking")
+    # a library that another test loaded may have configured logging, and disabled the loggers that there were
+    monkeypatch.setattr(logging.getLogger("ckd_core.tracking"), "disabled", False)
     build_tracker(None, depth_weights, Modality.THERMAL, engine="torch/fp32", device="cpu")
     assert MISMATCH in caplog.text
     caplog.clear()
