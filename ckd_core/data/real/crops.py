@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 
 from ckd_core.data.pseudo import draw_sensor
+from ckd_core.data.synthetic.pairs import ABSENT_BOX
 from ckd_core.data.synthetic.smoke import still_clouds, veil
 from ckd_core.frame import BoundingBox, Modality
 from ckd_core.tracking.crop import CropSampler, CropWindow, window_around
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 
     Crops = list[Image]  # of one camera: template, search region
 
-AWAY = (2.0, 2.0, 0.25, 0.25)  # a box outside the search region: nothing to find
 HIDDEN_SHARE = 0.7  # covered share of a target above which it counts as away
 OTHERS_SHARE = 0.25  # of the pairs with other targets: the search region lies around one of them
 SMOKE_CELLS = (1, 3)  # clouds across a search region
@@ -56,7 +56,7 @@ class CutPair:
     Attributes:
         template: [2, T, T, 3] uint8, colour first.
         search: [2, S, S, 3] uint8, colour first.
-        box: [4] xywh of the target as shares of the search crop; `AWAY` where it cannot be seen.
+        box: [4] xywh of the target as shares of the search crop; `ABSENT_BOX` where it cannot be seen.
     """
 
     template: NDArray[np.uint8]
@@ -104,7 +104,7 @@ class PairCutter:
             degraded = [[crop[::-1] for crop in crops] for crops in degraded]
             box[1] = 1 - box[1] - box[3]
         if pair.away or hidden > HIDDEN_SHARE:
-            box[:] = AWAY
+            box[:] = ABSENT_BOX
         return CutPair(np.stack([c[0] for c in degraded]), np.stack([c[1] for c in degraded]), box)
 
     def _crop(self, image: Image, window: CropWindow, side: int) -> Image:

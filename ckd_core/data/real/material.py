@@ -24,7 +24,7 @@ from ckd_core.data.real.video import VideoError, read_video
 from ckd_core.data.sequences import list_images, read_auxiliary, read_color
 from ckd_core.errors import TrackingError
 from ckd_core.frame import Modality
-from ckd_core.modality import ModalityConverter
+from ckd_core.modality import to_network_image
 from ckd_core.settings import limits
 
 if TYPE_CHECKING:
@@ -318,8 +318,7 @@ class Material:
         for _ in range(count):
             index = int(rng.integers(len(color)))
             image = read_color(color[index])
-            converter = ModalityConverter(Modality.DEPTH)
-            second = converter.convert(converter.prepare(read_auxiliary(depth[index], Modality.DEPTH))).copy()
+            second: Image = to_network_image(read_auxiliary(depth[index], Modality.DEPTH), Modality.DEPTH)
             second = cv2.resize(second, image.shape[1::-1])
             box = random_box(image, rng)
             if box is not None:

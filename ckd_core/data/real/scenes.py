@@ -11,14 +11,13 @@ from ckd_core.data.real.crops import CutPair, RealPair
 from ckd_core.data.synthetic import World, clip
 from ckd_core.data.synthetic.pairs import PairSettings, SyntheticPairs
 from ckd_core.frame import Modality
-from ckd_core.modality import ModalityConverter
+from ckd_core.modality import to_network_image
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from numpy.typing import NDArray
 
-    from ckd_core.frame import Image, MultiModalFrame
     from ckd_core.models.config import NetworkConfig
 
 FRAMES = 60
@@ -42,7 +41,7 @@ def scene_pairs(clips: int, per_clip: int, rng: np.random.Generator) -> Iterator
         target, trouble = SCENES[number // len(kinds) % len(SCENES)]
         absent = ABSENT if number % 2 else None
         recording = clip(seed, modality, FRAMES, (480, 360), target=target, trouble=trouble, absent=absent, world=world)
-        aux = [_network_image(frame) for frame in recording.frames]
+        aux = [to_network_image(frame.aux, modality) for frame in recording.frames if frame.aux is not None]
         seen: NDArray[np.bool_] = np.asarray(np.isfinite(recording.boxes).all(axis=1))
         firsts = np.flatnonzero(seen)
         for _ in range(per_clip if len(firsts) else 0):
@@ -81,9 +80,3 @@ def rendered_pairs(count: int, rng: np.random.Generator, network: NetworkConfig)
     for index in range(count):
         pair = pairs.render(index)
         yield CutPair(np.stack(pair.template), np.stack(pair.search), pair.search_box.astype(np.float32))
-
-
-def _network_image(frame: MultiModalFrame) -> Image:
-    converter = ModalityConverter(frame.modality)
-    assert frame.aux is not None  # noqa: S101 - a clip has both cameras
-    return converter.convert(converter.prepare(frame.aux)).copy()

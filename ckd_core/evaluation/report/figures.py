@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING
 
 from ckd_core.evaluation.report.table_files import markdown_table
-from ckd_core.evaluation.report.tables import MEAN, mean_of
+from ckd_core.evaluation.report.tables import MEAN, frames_of, mean_of
 from ckd_core.evaluation.running.better_camera import run_nanotrack, run_tracker
 from ckd_core.evaluation.running.runner import worker_pool
 from ckd_core.evaluation.scoring.track_figures import (
@@ -19,15 +19,12 @@ from ckd_core.evaluation.scoring.track_figures import (
     state_figures,
     sum_states,
 )
-from ckd_core.tracking.result import TrackState
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from ckd_core.data import sequences
     from ckd_core.evaluation.running.plan import RunPlan
-    from ckd_core.evaluation.running.records import TrackRecord
     from ckd_core.evaluation.running.runner import Progress, RunResult
 
 # What states must keep to be believed (docs/evaluation.md, "Boxes and states").
@@ -83,18 +80,6 @@ class StateRow:
     undecided: int
     failed: int
     frames_to_failure: float
-
-
-def frames_of(record: TrackRecord, sequence: sequences.Sequence) -> TrackFrames:
-    """A run's track beside its annotation, from the frame on in which the tracker started."""
-    first = record.start
-    return TrackFrames(
-        record.boxes[first:],
-        sequence.boxes[first:],
-        record.in_state(TrackState.TRACKING)[first:],
-        record.in_state(TrackState.LOST)[first:],
-        sequence.labelled[first:],
-    )
 
 
 def tracks_of(result: RunResult) -> dict[str, TrackFrames]:

@@ -16,6 +16,7 @@ from ckd_core.evaluation.running.better_camera import nanotrack_plans
 from ckd_core.evaluation.running.conditions import AUX_ALONE, FULL, RGB_ALONE
 from ckd_core.evaluation.running.runner import run_benchmark, worker_pool
 from ckd_core.evaluation.scoring.metrics import TrackSummary, summarize_track
+from ckd_core.evaluation.scoring.track_figures import TrackFrames
 from ckd_core.settings import read_settings
 from ckd_core.tracking.result import TrackState
 
@@ -119,16 +120,22 @@ class TableRow:
     false_tracking: int
 
 
-def summarize_record(record: TrackRecord, sequence: sequences.Sequence) -> TrackSummary:
-    """How a run went on a sequence; frames up to the one in which the tracker started do not count."""
+def frames_of(record: TrackRecord, sequence: sequences.Sequence) -> TrackFrames:
+    """A run's track beside its annotation, from the frame on in which the tracker started."""
     first = record.start
-    return summarize_track(
+    return TrackFrames(
         record.boxes[first:],
         sequence.boxes[first:],
         record.in_state(TrackState.TRACKING)[first:],
         record.in_state(TrackState.LOST)[first:],
         sequence.labelled[first:],
     )
+
+
+def summarize_record(record: TrackRecord, sequence: sequences.Sequence) -> TrackSummary:
+    """How a run went on a sequence; frames up to the one in which the tracker started do not count."""
+    frames = frames_of(record, sequence)
+    return summarize_track(frames.boxes, frames.truth, frames.tracking, frames.lost, frames.labelled)
 
 
 def rows_of(result: RunResult, shown: str, groups: Groups = NO_GROUPS) -> list[TableRow]:

@@ -12,13 +12,14 @@ import numpy as np
 import pytest
 
 from ckd_core.data.pairs import collate
-from ckd_core.data.real.crops import AWAY, OTHERS_SHARE, PairCutter, RealPair
+from ckd_core.data.real.crops import OTHERS_SHARE, PairCutter, RealPair
 from ckd_core.data.real.features import FeaturePairs, FeatureSource, cached, read_manifest, write_cache
 from ckd_core.data.real.material import GroupSettings, Material, MaterialError, list_files
 from ckd_core.data.real.paste import paste, random_box
 from ckd_core.data.real.scenes import scene_pairs
 from ckd_core.data.real.teacher import LabelSettings, TeacherError, Track, read_tracks, write_tracks
 from ckd_core.data.real.video import VideoError, read_video
+from ckd_core.data.synthetic.pairs import ABSENT_BOX
 from ckd_core.models.layers.stem import COARSE_CHANNELS, CoarseStem
 from ckd_core.models.registry import model_config
 
@@ -118,8 +119,8 @@ def test_a_target_that_is_away_or_covered_is_nothing_to_find() -> None:
         return np.stack([cutter.cut(pair, np.random.default_rng(seed)).box for seed in range(300)])
 
     gone = boxes(RealPair((image, image), None, (box, box), away=True))
-    assert (gone == np.float32(AWAY)).all()
-    covered = (boxes(RealPair((image, image), None, (box, box))) == np.float32(AWAY)).all(axis=1).mean()
+    assert (gone == np.float32(ABSENT_BOX)).all()
+    covered = (boxes(RealPair((image, image), None, (box, box))) == np.float32(ABSENT_BOX)).all(axis=1).mean()
     assert 0.02 < covered < 0.15  # those that a patch hides
 
 
@@ -146,7 +147,7 @@ def test_scenes_have_lookalikes_and_targets_that_leave() -> None:
     for pair in pairs:
         assert pair.rgb is not None
         assert pair.aux is not None
-        assert all(image.shape[:2] == (360, 480) for image in (*pair.rgb, *pair.aux))
+        assert all(image.shape == (360, 480, 3) for image in (*pair.rgb, *pair.aux))
         assert np.isfinite(np.concatenate(pair.boxes)).all()
 
 
