@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from benchmarks.harness import Row
-    from testkit.ros_rig import Rig
+    from testkit.ros.rig import Rig
 
 TITLE = "Executor: CPU of the node's process, 640x480 rgb8 + 16UC1 at 30 Hz, event packets at 250 Hz"
 EXECUTORS = ("single", "events")
@@ -46,7 +46,7 @@ def measured(executor: str, seconds: float) -> Row:
     from std_srvs.srv import SetBool
 
     from ckd_core.models.checkpoint import default_weights
-    from testkit.ros_rig import running_node
+    from testkit.ros.rig import running_node
 
     weights = default_weights("sdstrack_s128")
     node = {"model": "sdstrack_s128", "executor": executor, "engine": "torch/fp32", "publish_3d": False}
@@ -93,7 +93,7 @@ def send_packets(rig: Rig, count: int) -> int:
     from event_camera_msgs.msg import EventPacket
 
     from testkit.event_packets import mono_bytes
-    from testkit.ros_camera import HEIGHT, WIDTH
+    from testkit.ros.camera import HEIGHT, WIDTH
 
     random = np.random.default_rng(0)
     x, y = random.integers(0, WIDTH, 2000), random.integers(0, HEIGHT, 2000)

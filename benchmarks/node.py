@@ -31,7 +31,7 @@ def run(quick: bool) -> list[Row]:
 def live(frames: int) -> Row:
     """Film for a while and read what the node says of itself."""
     from ckd_core.models.checkpoint import default_weights
-    from testkit.ros_rig import running_node
+    from testkit.ros.rig import running_node
 
     with tempfile.TemporaryDirectory() as folder:
         weights = default_weights("sdstrack_s128")
@@ -70,7 +70,7 @@ def messages() -> Callable[[], tuple[Any, Any]]:
     """Return a source of pairs of image messages with rising stamps."""
     import numpy as np
 
-    from testkit.ros_camera import HEIGHT, WIDTH, image_message
+    from testkit.ros.camera import HEIGHT, WIDTH, image_message
 
     random = np.random.default_rng(0)
     color = image_message(random.integers(0, 256, (HEIGHT, WIDTH, 3), dtype=np.uint8), "rgb8", 1)

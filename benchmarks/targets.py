@@ -53,9 +53,9 @@ def node_row(count: int) -> Row:
 
     from ckd_core.models.checkpoint import default_weights
     from sdstrack_ros.node.health import LATENCY_FRAMES
-    from testkit.ros_camera import NODE
-    from testkit.ros_rig import Rig, running_node
-    from testkit.several_squares import SeveralSquares
+    from testkit.ros.camera import NODE
+    from testkit.ros.rig import Rig, running_node
+    from testkit.ros.several_squares import SeveralSquares
 
     places = {f"t{index}": (30 + 150 * (index % 4), 90 + 220 * (index // 4)) for index in range(count)}
     options = {"autostart": True, "confidence": False, "engine": "auto", "model": NODE_MODEL, "max_targets": count}

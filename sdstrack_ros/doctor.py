@@ -110,7 +110,7 @@ def examine_bag(path: Path, modality: Modality, rgb: str = "", aux: str = "") ->
     """
     from sdstrack_ros.bags.frames import BagTopics, choose_topics, read_bag_frames
     from sdstrack_ros.bags.scoring import ReasonCounts
-    from sdstrack_ros.bags.storage import open_bag
+    from sdstrack_ros.bags.storage.opening import open_bag
 
     reasons, remarks = ReasonCounts(), list[str]()
     with open_bag(path) as bag:
@@ -132,7 +132,7 @@ def examine_bag(path: Path, modality: Modality, rgb: str = "", aux: str = "") ->
 
 def examine_topics(rgb: str, aux: str, modality: Modality, seconds: float) -> Iterator[Finding]:
     """Listen to live topics as the node would, without tracking, and say what is wrong with them."""
-    from sdstrack_ros.node.topic_check import check_live_topics
+    from sdstrack_ros.node.inputs.topic_check import check_live_topics
 
     report = check_live_topics(rgb, aux, modality, seconds)
     for topic in filter(None, (rgb, aux)):

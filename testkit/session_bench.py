@@ -16,7 +16,7 @@ from sdstrack_ros.tracking.results import FrameResult
 from sdstrack_ros.tracking.session import Session
 from sdstrack_ros.tracking.source_frame import History, SourceFrame
 from sdstrack_ros.tracking.target_requests import TargetRequest
-from testkit.ros_camera import image_message
+from testkit.ros.camera import image_message
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -21,8 +21,8 @@ from sensor_msgs.msg import CompressedImage, Image
 from testkit.process_memory import memory_mb
 from testkit.reliability.about import about
 from testkit.reliability.weights import write_tiny_weights
-from testkit.ros_camera import image_message
-from testkit.ros_rig import Rig, running_node
+from testkit.ros.camera import image_message
+from testkit.ros.rig import Rig, running_node
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -12,8 +12,8 @@ from ckd_core.deploy.alignment import Alignment, AlignmentError, align, overlay
 from ckd_core.files import atomic_path, write_text
 from ckd_core.replay.recording import open_recording
 from sdstrack_ros.bags.frames import BagTopics, choose_topics, read_bag_frames
-from sdstrack_ros.bags.storage import open_bag
-from sdstrack_ros.bags.storage_files import storage_suffix
+from sdstrack_ros.bags.storage.files import storage_suffix
+from sdstrack_ros.bags.storage.opening import open_bag
 from sdstrack_ros.parameters.table import settings_from_yaml
 
 if TYPE_CHECKING:

@@ -12,11 +12,11 @@ from ckd_core.files import finite, write_json, write_text
 from ckd_core.frame import BoundingBox, Modality
 from ckd_core.locks import folder_lock
 from sdstrack_ros.bags.frames import BagTopics
-from sdstrack_ros.bags.recovery import recovered
 from sdstrack_ros.bags.report import offline_json, streaming_json, write_bag_report
 from sdstrack_ros.bags.scoring import OfflineReport, ReasonCounts, bag_input, evaluate_offline
 from sdstrack_ros.bags.space import PoseEvaluation, read_space
-from sdstrack_ros.bags.storage import open_bag
+from sdstrack_ros.bags.storage.opening import open_bag
+from sdstrack_ros.bags.storage.recovery import recovered
 from sdstrack_ros.bags.streaming import evaluate_streaming
 from sdstrack_ros.bags.truth import EvaluationError
 from sdstrack_ros.messages.stamps import NS_PER_S

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ckd_core.frame import Modality, MultiModalFrame
-from sdstrack_ros.bags.storage import (
+from sdstrack_ros.bags.storage.opening import (
     COMPRESSED_IMAGE,
     DETECTIONS,
     EVENT_PACKET,

@@ -11,7 +11,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from sdstrack_ros.bags.storage import Bag, BagError, BagTopic, open_bag
+from sdstrack_ros.bags.storage.opening import Bag, BagError, BagTopic, open_bag
 from sdstrack_ros.messages.stamps import NS_PER_S, set_ns, to_ns
 
 if TYPE_CHECKING:

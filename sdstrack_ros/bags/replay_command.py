@@ -6,7 +6,7 @@ import importlib.util
 import shutil
 from typing import TYPE_CHECKING
 
-from sdstrack_ros.bags.metadata import read_metadata
+from sdstrack_ros.bags.storage.metadata import read_metadata
 from sdstrack_ros.parameters.spec import ParameterError
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def recorded_topics(path: Path) -> Mapping[str, str] | None:
     if metadata is not None:
         return {name: topic.type_name for name, topic in metadata.topics.items()}
     try:
-        from sdstrack_ros.bags.storage import open_bag
+        from sdstrack_ros.bags.storage.opening import open_bag
     except ImportError:
         return None
     with open_bag(path) as bag:

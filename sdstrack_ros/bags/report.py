@@ -15,7 +15,7 @@ from ckd_core.evaluation.scoring.score import BenchmarkScore, GroundTruth, Track
 from ckd_core.files import finite
 from ckd_core.tracking.result import TrackState
 from sdstrack_ros.bags.scoring import INIT
-from sdstrack_ros.bags.storage import open_bag
+from sdstrack_ros.bags.storage.opening import open_bag
 from sdstrack_ros.messages.stamps import NS_PER_S
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from ckd_core.evaluation.scoring.metrics import TrackSummary, overlap, summarize
 from ckd_core.text import shown
 from ckd_core.tracking.result import StageTiming, TrackState
 from sdstrack_ros.bags.frames import BagTopics, choose_topics, read_bag_frames
-from sdstrack_ros.bags.storage import open_bag
+from sdstrack_ros.bags.storage.opening import open_bag
 from sdstrack_ros.bags.truth import EvaluationError, load_truth
 from sdstrack_ros.messages.stamps import NS_PER_S
 from sdstrack_ros.sync.frame_builder import MILLIMETRE_M
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from ckd_core.frame import BoundingBox, Modality
     from ckd_core.tracking.tracker import FrameTracker
     from sdstrack_ros.bags.frames import BagFrame
-    from sdstrack_ros.bags.storage import Bag
+    from sdstrack_ros.bags.storage.opening import Bag
     from sdstrack_ros.bags.truth import FrameTruth, RecordedTruth
     from sdstrack_ros.sync.types import SyncConfig, SyncCounters
 

@@ -12,7 +12,7 @@ import numpy as np
 from ckd_core.frame import Modality
 from ckd_core.tracking.result import TrackState
 from sdstrack_ros.bags.scoring import INIT
-from sdstrack_ros.bags.storage import CAMERA_INFO, POSE, TF
+from sdstrack_ros.bags.storage.opening import CAMERA_INFO, POSE, TF
 from sdstrack_ros.bags.truth import TRUTH_TOLERANCE_NS, EvaluationError
 from sdstrack_ros.messages.box_depth import metric_point, readings_in, robust_depth
 from sdstrack_ros.messages.camera import CameraError, PinholeCamera
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from sdstrack_ros.bags.frames import BagFrame
     from sdstrack_ros.bags.scoring import FrameRow
-    from sdstrack_ros.bags.storage import Bag
+    from sdstrack_ros.bags.storage.opening import Bag
     from sdstrack_ros.messages.box_depth import MetricPoint
     from sdstrack_ros.parameters.table import Settings
     from sdstrack_ros.tracking.target_poses import TargetPose

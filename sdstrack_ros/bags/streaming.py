@@ -16,7 +16,7 @@ import numpy as np
 from ckd_core.tracking.prediction import BoxPredictor
 from ckd_core.tracking.result import TrackState
 from sdstrack_ros.bags.scoring import INIT, BagTarget, FrameRow, summarize_rows, untracked_row
-from sdstrack_ros.bags.storage import open_bag
+from sdstrack_ros.bags.storage.opening import open_bag
 from sdstrack_ros.bags.truth import EvaluationError, load_truth
 from sdstrack_ros.messages.stamps import NS_PER_S
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from ckd_core.data.box_files import read_table, to_xywh
 from ckd_core.errors import TrackingError
 from ckd_core.frame import BoundingBox
-from sdstrack_ros.bags.storage import DETECTIONS
+from sdstrack_ros.bags.storage.opening import DETECTIONS
 from sdstrack_ros.messages.stamps import stamp_of
 from sdstrack_ros.tracking.target_requests import detection_box
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from sdstrack_ros.bags.storage import Bag
+    from sdstrack_ros.bags.storage.opening import Bag
 
 # A true box belongs to the frame of its stamp; drivers and converters round stamps to microseconds at worst.
 TRUTH_TOLERANCE_NS = 1_000_000

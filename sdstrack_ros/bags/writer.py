@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 
 from ckd_core.frame import BoundingBox, Modality, MultiModalFrame
-from sdstrack_ros.bags.storage import (
+from sdstrack_ros.bags.storage.opening import (
     CAMERA_INFO,
     COMPRESSED_IMAGE,
     DETECTIONS,

@@ -45,7 +45,7 @@ def command(
     from ckd_core.data.event_files import RAW_SUFFIX
     from sdstrack_ros.bags.event_recording import record_raw
     from sdstrack_ros.bags.player import play
-    from sdstrack_ros.bags.recovery import recovered
+    from sdstrack_ros.bags.storage.recovery import recovered
 
     # Explicit, because a shell ignores SIGINT in background jobs, and because SIGTERM ends a robot's processes.
     for number in (signal.SIGINT, signal.SIGTERM):

@@ -18,7 +18,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from ckd_core.errors import TrackingError
 from ckd_core.frame import Modality
-from sdstrack_ros.bags.storage import CAMERA_INFO, COMPRESSED_IMAGE, EVENT_PACKET, TF, open_bag
+from sdstrack_ros.bags.storage.opening import CAMERA_INFO, COMPRESSED_IMAGE, EVENT_PACKET, TF, open_bag
 from sdstrack_ros.messages.stamps import stamp_of
 from sdstrack_ros.parameters.table import Settings
 from sdstrack_ros.tracking.target_requests import detection_box

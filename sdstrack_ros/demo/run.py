@@ -22,7 +22,7 @@ from ckd_core.files import atomic_path, write_json
 from ckd_core.frame import BoundingBox, Modality
 from sdstrack_ros.bags.frames import BagFrame, BagTopics, choose_topics, read_bag_frames
 from sdstrack_ros.bags.space import RecordedSpace, read_space
-from sdstrack_ros.bags.storage import EVENT_PACKET, open_bag
+from sdstrack_ros.bags.storage.opening import EVENT_PACKET, open_bag
 from sdstrack_ros.bags.truth import read_truth_boxes
 from sdstrack_ros.bags.writer import write_bag
 from sdstrack_ros.demo.live_replay import LiveBox, LiveReplay, replay

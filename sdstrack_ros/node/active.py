@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING
 from ckd_core.errors import TrackingError
 from ckd_core.frame import BoundingBox
 from sdstrack_ros.node.bond import ManagerBond
-from sdstrack_ros.node.detections import FrameOutput
 from sdstrack_ros.node.health import Latency
-from sdstrack_ros.node.image_topics import ImageTopics
-from sdstrack_ros.node.target_space import TargetSpace
-from sdstrack_ros.node.target_topics import TargetTopics
-from sdstrack_ros.node.transforms import Transforms
+from sdstrack_ros.node.inputs.image_topics import ImageTopics
+from sdstrack_ros.node.inputs.target_topics import TargetTopics
+from sdstrack_ros.node.outputs.detections import FrameOutput
+from sdstrack_ros.node.outputs.target_space import TargetSpace
+from sdstrack_ros.node.outputs.transforms import Transforms
 from sdstrack_ros.sync.frame_builder import MB, memory_bytes
 from sdstrack_ros.tracking.ego_motion import camera_motion_of
 from sdstrack_ros.tracking.overload import FrameCost, OutputPlan, OverloadPolicy

@@ -5,8 +5,8 @@ from __future__ import annotations
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
-from sdstrack_ros.node.publishers import Publishers
-from sdstrack_ros.node.qos import service_qos
+from sdstrack_ros.node.inputs.qos import service_qos
+from sdstrack_ros.node.outputs.publishers import Publishers
 from sdstrack_ros.tracking.warm_tracker import build_warm_tracker, tuned
 
 if TYPE_CHECKING:

@@ -20,7 +20,7 @@ from sdstrack_ros.node.configured import Configured
 from sdstrack_ros.node.faults import FaultLog, guarded
 from sdstrack_ros.node.health import Situation
 from sdstrack_ros.node.heap import free_memory, steady_heap
-from sdstrack_ros.node.image_topics import check_topics
+from sdstrack_ros.node.inputs.image_topics import check_topics
 from sdstrack_ros.node.lifecycle import refuse_impossible_transitions, transition
 from sdstrack_ros.node.node_parameters import NodeParameters
 from sdstrack_ros.node.status import (

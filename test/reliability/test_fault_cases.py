@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from lifecycle_msgs.msg import Transition
 
-from testkit.reliability.bench import Bench, bench, number, sigkill
 from testkit.reliability.lengths import LONG
-from testkit.reliability.outcome import Counted, Outcome, Row, finish, run_row
-from testkit.reliability.rows import script
+from testkit.reliability.matrix.bench import Bench, bench, number, sigkill
+from testkit.reliability.matrix.outcome import Counted, Outcome, Row, finish, run_row
+from testkit.reliability.matrix.rows import script
 from testkit.reliability.weights import write_tiny_weights
-from testkit.ros_camera import START_PATIENCE_S
-from testkit.ros_processes import ROOT, ros_environment
+from testkit.ros.camera import START_PATIENCE_S
+from testkit.ros.processes import ROOT, ros_environment
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -44,7 +44,7 @@ def disturbed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
     folder = tmp_path_factory.mktemp("engine")
     environment = {"SDSTRACK_ENGINE_ORDERS": str(folder / "orders")}
     with bench(
-        folder, _parameters(folder), module="testkit.reliability.faulty_node", extra_environment=environment
+        folder, _parameters(folder), module="testkit.reliability.matrix.faulty_node", extra_environment=environment
     ) as running:
         yield running
 
@@ -194,7 +194,7 @@ def _in_own_mounts(case: str, folder: Path) -> Outcome:
         pytest.skip("needs the right to mount in a private namespace (root)")
     environment = ros_environment(0, folder)
     done = subprocess.run(
-        ["unshare", "-m", sys.executable, "-m", "testkit.reliability.full_devices", case, str(folder)],
+        ["unshare", "-m", sys.executable, "-m", "testkit.reliability.matrix.full_devices", case, str(folder)],
         env=environment, capture_output=True, text=True, timeout=260, cwd=ROOT, check=False,
     )  # fmt: skip
     lines = [line for line in done.stdout.splitlines() if line.startswith("RESULT ")]

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from testkit.reliability.bench import Bench, bench
-from testkit.reliability.foreign import foreign_rows
 from testkit.reliability.lengths import LONG
-from testkit.reliability.outcome import Row, finish, run_row
-from testkit.reliability.rows import SHORT, depth_rows, space_rows
-from testkit.reliability.target_rows import MAX_TARGETS, target_rows
+from testkit.reliability.matrix.bench import Bench, bench
+from testkit.reliability.matrix.foreign import foreign_rows
+from testkit.reliability.matrix.outcome import Row, finish, run_row
+from testkit.reliability.matrix.rows import SHORT, depth_rows, space_rows
+from testkit.reliability.matrix.target_rows import MAX_TARGETS, target_rows
 from testkit.reliability.weights import write_tiny_weights
 
 if TYPE_CHECKING:

@@ -325,9 +325,9 @@ def test_damaged_published_files(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("storage", ["mcap", "sqlite3"])
 def test_damaged_recordings(storage: str, tmp_path: Path) -> None:
-    from sdstrack_ros.bags.storage import open_bag
+    from sdstrack_ros.bags.storage.opening import open_bag
     from sdstrack_ros.bags.writer import write_bag
-    from testkit.bag_scenes import read_frames
+    from testkit.bags.scenes import read_frames
 
     random_numbers = np.random.default_rng(1)
     frames = [

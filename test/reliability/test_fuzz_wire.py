@@ -14,12 +14,12 @@ from rclpy.serialization import deserialize_message, serialize_message
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, RegionOfInterest
 from vision_msgs.msg import Detection2D, Detection2DArray
 
-from testkit.reliability.bench import Bench, bench, number
 from testkit.reliability.lengths import LONG, examples, record
+from testkit.reliability.matrix.bench import Bench, bench, number
+from testkit.reliability.matrix.outcome import BOX, MEMORY_LIMIT_MB
 from testkit.reliability.messages import corpus, messages, mutations
-from testkit.reliability.outcome import BOX, MEMORY_LIMIT_MB
 from testkit.reliability.weights import write_tiny_weights
-from testkit.ros_camera import START_PATIENCE_S
+from testkit.ros.camera import START_PATIENCE_S
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -9,10 +9,10 @@ from sensor_msgs.msg import Image
 from vision_msgs.msg import Detection3DArray
 from visualization_msgs.msg import MarkerArray
 
-from testkit.reliability.bench import NODE, Bench, bench, number
 from testkit.reliability.lengths import record
+from testkit.reliability.matrix.bench import NODE, Bench, bench, number
 from testkit.reliability.weights import write_tiny_weights
-from testkit.ros_camera import stamp_of
+from testkit.ros.camera import stamp_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -63,7 +63,11 @@ def test_overlay_goes_first_boxes_stay_and_everything_comes_back(tmp_path: Path)
     orders = tmp_path / "orders"
     environment = {"SDSTRACK_ENGINE_ORDERS": str(orders)}
     with bench(
-        tmp_path, parameters, module="testkit.reliability.faulty_node", rate_hz=RATE_HZ, extra_environment=environment
+        tmp_path,
+        parameters,
+        module="testkit.reliability.matrix.faulty_node",
+        rate_hz=RATE_HZ,
+        extra_environment=environment,
     ) as running:
         extras = _Extras(running)
         running.until(lambda: extras.all_since(0), 60, "all outputs")

@@ -18,7 +18,7 @@ import sdstrack_ros.cli  # noqa: F401
 from ckd_core.locks import folder_lock
 from ckd_core.models.checkpoint import load_tensors
 from testkit.reliability.lengths import LONG, record
-from testkit.reliability.outcome import Outcome, finish
+from testkit.reliability.matrix.outcome import Outcome, finish
 from testkit.reliability.writers import (
     BY_NAME,
     WRITERS,

@@ -4,8 +4,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from testkit.ros_camera import RosTest, ros_test
-from testkit.ros_processes import private_domain, ros_environment
+from testkit.ros.camera import RosTest, ros_test
+from testkit.ros.processes import private_domain, ros_environment
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -13,10 +13,10 @@ import sdstrack_ros.commands
 from ckd_core.cli import build_app
 from ckd_core.frame import Modality
 from sdstrack_ros import doctor
-from sdstrack_ros.bags.storage import IMAGE
+from sdstrack_ros.bags.storage.opening import IMAGE
 from sdstrack_ros.bags.writer import write_bag
-from testkit.bag_scenes import custom_bag, image_message, random_frames
-from testkit.ros_processes import private_domain, ros_environment, start_process
+from testkit.bags.scenes import custom_bag, image_message, random_frames
+from testkit.ros.processes import private_domain, ros_environment, start_process
 
 ROOT = Path(__file__).parents[2]
 

@@ -18,8 +18,8 @@ from lifecycle_msgs.msg import Transition
 from sdstrack_ros.parameters.launch_arguments import PROFILE_VARIABLES
 from sdstrack_ros.parameters.spec import ParameterError
 from sdstrack_ros.parameters.table import TABLE, settings_from_yaml
-from testkit.launch_fake import fake_launch
-from testkit.launch_system import LaunchSystem, launch_system
+from testkit.launch.stand_in import fake_launch
+from testkit.launch.system import LaunchSystem, launch_system
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

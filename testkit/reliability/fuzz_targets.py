@@ -147,7 +147,7 @@ def yaml_settings(data: bytes) -> None:
 def bag_storage(data: bytes) -> None:
     """A recording in one file: mcap or sqlite3 by the first byte."""
     from ckd_core.frame import Modality
-    from testkit.bag_scenes import read_frames
+    from testkit.bags.scenes import read_frames
 
     if data:
         for _ in read_frames(_written(data[1:], "bag.mcap" if data[0] & 1 else "bag.db3"), Modality.THERMAL):
@@ -168,8 +168,8 @@ def raw_events(data: bytes) -> None:
 
 def mcap_recovery(data: bytes) -> None:
     """A damaged MCAP file, of which the whole messages are copied and read."""
-    from sdstrack_ros.bags.recovery import recovered
-    from sdstrack_ros.bags.storage import open_bag
+    from sdstrack_ros.bags.storage.opening import open_bag
+    from sdstrack_ros.bags.storage.recovery import recovered
 
     with recovered(_written(data, "damaged.mcap")) as (path, _), open_bag(path) as bag:
         for message in bag.messages([topic.name for topic in bag.topics]):

@@ -15,8 +15,8 @@ from lifecycle_msgs.msg import Transition
 from rclpy.node import NodeNameNonExistentError
 
 from testkit.reliability.weights import write_tiny_weights
-from testkit.ros_camera import NODE
-from testkit.ros_rig import Rig, running_node
+from testkit.ros.camera import NODE
+from testkit.ros.rig import Rig, running_node
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

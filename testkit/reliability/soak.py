@@ -15,8 +15,8 @@ import numpy as np
 from vision_msgs.msg import Detection2DArray, Detection3DArray
 from visualization_msgs.msg import MarkerArray
 
-from testkit.reliability.bench import NODE, Bench, bench, number
-from testkit.ros_camera import stamp_of
+from testkit.reliability.matrix.bench import NODE, Bench, bench, number
+from testkit.ros.camera import stamp_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable

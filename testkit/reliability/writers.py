@@ -17,7 +17,7 @@ import numpy as np
 import yaml
 
 from ckd_core.locks import LOCK_FILE
-from testkit.bag_scenes import walking_square
+from testkit.bags.scenes import walking_square
 from testkit.reliability.weights import write_tiny_weights
 from testkit.small_scenes import TINY, write_scene
 

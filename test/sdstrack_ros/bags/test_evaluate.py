@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 from ckd_core.errors import TrackingError
 from sdstrack_ros.bags.evaluate import EvaluateRequest, evaluate
 from sdstrack_ros.bags.writer import write_bag
-from testkit.bag_scenes import COUNT, walking_square
+from testkit.bags.scenes import COUNT, walking_square
 
 
 @pytest.fixture(scope="module")

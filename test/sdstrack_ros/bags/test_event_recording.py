@@ -14,7 +14,7 @@ from ckd_core.cli import build_app
 from ckd_core.data.event_files import EventFileError
 from ckd_core.frame import Modality
 from sdstrack_ros.bags.event_recording import record_raw
-from sdstrack_ros.bags.storage import EVENT_PACKET, IMAGE, open_bag
+from sdstrack_ros.bags.storage.opening import EVENT_PACKET, IMAGE, open_bag
 from sdstrack_ros.bags.writer import AUX_TOPICS, EVENTS_TOPIC, RGB_TOPIC
 from sdstrack_ros.messages.event_window import EventWindow
 

@@ -9,13 +9,13 @@ import pytest
 
 from ckd_core.frame import Modality, MultiModalFrame
 from sdstrack_ros.bags.frames import BagTopics, choose_topics, read_bag_frames
-from sdstrack_ros.bags.storage import EVENT_PACKET, IMAGE, BagError, open_bag, typestore
+from sdstrack_ros.bags.storage.opening import EVENT_PACKET, IMAGE, BagError, open_bag, typestore
 from sdstrack_ros.bags.truth import read_truth_boxes
 from sdstrack_ros.bags.writer import AUX_TOPICS, RGB_TOPIC, write_bag
 from sdstrack_ros.messages.stamps import NS_PER_S
 from sdstrack_ros.sync.frame_builder import Rejection
 from sdstrack_ros.sync.types import SyncConfig, SyncCounters
-from testkit.bag_scenes import custom_bag, image_message, random_frames, read_frames, stamped_header
+from testkit.bags.scenes import custom_bag, image_message, random_frames, read_frames, stamped_header
 
 
 def test_missing_images_give_degraded_frames(tmp_path: Path) -> None:

@@ -13,14 +13,14 @@ import pytest
 
 from ckd_core.frame import BoundingBox, Modality, MultiModalFrame
 from sdstrack_ros.bags.player import play
-from sdstrack_ros.bags.storage import IMAGE, BagError, open_bag
+from sdstrack_ros.bags.storage.opening import IMAGE, BagError, open_bag
 from sdstrack_ros.bags.writer import AUX_TOPICS, INFO_TOPIC, RGB_TOPIC, TRUTH_TOPIC, write_bag
-from testkit.bag_scenes import custom_bag, image_message
+from testkit.bags.scenes import custom_bag, image_message
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from testkit.ros_camera import RosTest
+    from testkit.ros.camera import RosTest
 
 pytest.importorskip("rclpy")
 
@@ -44,8 +44,8 @@ def recording(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def ros(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[tuple[RosTest, dict[str, str]]]:
-    from testkit.ros_camera import RosTest
-    from testkit.ros_processes import private_domain, ros_environment
+    from testkit.ros.camera import RosTest
+    from testkit.ros.processes import private_domain, ros_environment
 
     with private_domain() as domain:
         environment = ros_environment(domain, tmp_path / "log")
@@ -70,7 +70,7 @@ def test_every_message_arrives_unchanged_at_the_recorded_pace_with_clock(
     from sensor_msgs.msg import CameraInfo, Image
     from vision_msgs.msg import Detection2DArray
 
-    from testkit.ros_processes import ros_process, wait_until
+    from testkit.ros.processes import ros_process, wait_until
 
     test, environment = ros
     kinds = {RGB_TOPIC: Image, AUX_TOPICS[Modality.DEPTH]: Image, INFO_TOPIC: CameraInfo, TRUTH_TOPIC: Detection2DArray}
@@ -100,7 +100,7 @@ def test_an_interrupted_loop_has_started_again_and_ends_with_status_0(
 ) -> None:
     from sensor_msgs.msg import Image
 
-    from testkit.ros_processes import ros_process
+    from testkit.ros.processes import ros_process
 
     test, environment = ros
     test.listen(Image, RGB_TOPIC)
@@ -130,7 +130,7 @@ def robots_bag(path: Path) -> Path:
     from rosbags.interfaces import Qos, QosDurability, QosHistory, QosLiveliness, QosReliability, QosTime
     from rosbags.rosbag2 import Writer
 
-    from sdstrack_ros.bags.storage import typestore
+    from sdstrack_ros.bags.storage.opening import typestore
 
     endless, store = QosTime(0, 0), typestore()
     offered = Qos(
@@ -165,7 +165,7 @@ def test_latched_topics_are_latched_and_the_recorded_clock_stays_silent(
     from rosgraph_msgs.msg import Clock
     from std_msgs.msg import String
 
-    from testkit.ros_processes import wait_until
+    from testkit.ros.processes import wait_until
 
     test, _ = ros
     bag = robots_bag(tmp_path / "robot")
@@ -209,7 +209,7 @@ def test_topics_of_unknown_types_are_skipped_and_named(
     from rosbags.rosbag2 import Writer
     from rosbags.typesys import get_types_from_msg
 
-    from sdstrack_ros.bags.storage import typestore
+    from sdstrack_ros.bags.storage.opening import typestore
 
     typestore().register(get_types_from_msg("int32 x", "nobody_msgs/msg/Odd"))
     try:

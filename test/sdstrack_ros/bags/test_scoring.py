@@ -13,13 +13,13 @@ from ckd_core.frame import BoundingBox, Modality, MultiModalFrame
 from ckd_core.tracking.result import TrackResult, TrackState
 from sdstrack_ros.bags.frames import BagTopics
 from sdstrack_ros.bags.scoring import ReasonCounts, bag_input, evaluate_offline
-from sdstrack_ros.bags.storage import IMAGE, open_bag
+from sdstrack_ros.bags.storage.opening import IMAGE, open_bag
 from sdstrack_ros.bags.streaming import evaluate_streaming
 from sdstrack_ros.bags.truth import EvaluationError
 from sdstrack_ros.bags.writer import write_bag
 from sdstrack_ros.messages.stamps import NS_PER_S, to_ns
 from sdstrack_ros.sync.types import SyncConfig
-from testkit.bag_scenes import COUNT, SIDE, BrightestSpot, custom_bag, image_message, thermal_input, walking_square
+from testkit.bags.scenes import COUNT, SIDE, BrightestSpot, custom_bag, image_message, thermal_input, walking_square
 
 
 @pytest.fixture(scope="module")

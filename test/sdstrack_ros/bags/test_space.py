@@ -14,13 +14,13 @@ from sdstrack_ros.bags.evaluate import EvaluateRequest, evaluate
 from sdstrack_ros.bags.frames import BagTopics
 from sdstrack_ros.bags.scoring import FrameRow, bag_input, evaluate_offline, time_to_failure
 from sdstrack_ros.bags.space import PoseEvaluation, RecordedSpace, read_space
-from sdstrack_ros.bags.storage import CAMERA_INFO, POSE, open_bag, typestore
+from sdstrack_ros.bags.storage.opening import CAMERA_INFO, POSE, open_bag, typestore
 from sdstrack_ros.bags.truth import EvaluationError, FrameTruth
 from sdstrack_ros.bags.writer import FRAME_ID, ODOM_FRAME, write_bag
 from sdstrack_ros.messages.stamps import NS_PER_S
 from sdstrack_ros.parameters.table import Settings
 from sdstrack_ros.sync.types import SyncConfig
-from testkit.bag_scenes import custom_bag, stamped_header
+from testkit.bags.scenes import custom_bag, stamped_header
 
 if TYPE_CHECKING:
     from pathlib import Path

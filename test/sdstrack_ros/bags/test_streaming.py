@@ -12,7 +12,7 @@ from sdstrack_ros.bags.scoring import evaluate_offline
 from sdstrack_ros.bags.streaming import evaluate_streaming
 from sdstrack_ros.bags.truth import EvaluationError
 from sdstrack_ros.bags.writer import write_bag
-from testkit.bag_scenes import COUNT, PERIOD_S, BrightestSpot, thermal_input, walking_square
+from testkit.bags.scenes import COUNT, PERIOD_S, BrightestSpot, thermal_input, walking_square
 
 
 @pytest.fixture(scope="module")

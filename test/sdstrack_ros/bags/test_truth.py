@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from ckd_core.frame import BoundingBox
-from sdstrack_ros.bags.storage import open_bag
+from sdstrack_ros.bags.storage.opening import open_bag
 from sdstrack_ros.bags.truth import (
     NOT_ANNOTATED,
     TRUTH_TOLERANCE_NS,
@@ -16,7 +16,7 @@ from sdstrack_ros.bags.truth import (
     load_truth,
 )
 from sdstrack_ros.bags.writer import TRUTH_TOPIC, write_bag
-from testkit.bag_scenes import random_frames
+from testkit.bags.scenes import random_frames
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -8,11 +8,11 @@ import pytest
 
 from ckd_core.frame import BoundingBox, Modality
 from sdstrack_ros.bags.frames import choose_topics
-from sdstrack_ros.bags.storage import BagError, open_bag
+from sdstrack_ros.bags.storage.opening import BagError, open_bag
 from sdstrack_ros.bags.truth import read_truth_boxes
 from sdstrack_ros.bags.writer import TRUTH_TOPIC, write_bag
 from sdstrack_ros.messages.stamps import NS_PER_S
-from testkit.bag_scenes import random_frames, read_frames, same_images
+from testkit.bags.scenes import random_frames, read_frames, same_images
 
 
 @pytest.mark.parametrize("modality", list(Modality))

@@ -6,7 +6,7 @@ import pytest
 
 from ckd_core.frame import Modality
 from sdstrack_ros.bags.frames import BagTopics
-from sdstrack_ros.bags.storage import COMPRESSED_IMAGE, EVENT_PACKET, IMAGE
+from sdstrack_ros.bags.storage.opening import COMPRESSED_IMAGE, EVENT_PACKET, IMAGE
 from sdstrack_ros.demo import run
 from sdstrack_ros.demo.live_replay import LiveReplayError, _input_arguments, _wait_for_partner, replay
 

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from ckd_core.data.synthetic import clip
 from ckd_core.frame import Modality
 from ckd_core.modality import Events, events_to_image
-from sdstrack_ros.bags.storage import EVENT_PACKET, open_bag, typestore
+from sdstrack_ros.bags.storage.opening import EVENT_PACKET, open_bag, typestore
 from sdstrack_ros.bags.writer import AUX_TOPICS, EVENTS_TOPIC, write_bag
 from sdstrack_ros.messages.event_encoder import MAX_SENSOR_SIDE_PX, EventEncodeError, encode_evt3
-from testkit.bag_scenes import read_frames
+from testkit.bags.scenes import read_frames
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from testkit.ros_rig import Rig, running_node
+from testkit.ros.rig import Rig, running_node
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

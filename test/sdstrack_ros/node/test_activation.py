@@ -22,14 +22,14 @@ from std_msgs.msg import Header
 from ckd_core.frame import BoundingBox
 from sdstrack_ros.node import configured, tracker_node
 from sdstrack_ros.node.health import Level, Situation, judge
-from sdstrack_ros.node.image_topics import ImageTopics
+from sdstrack_ros.node.inputs.image_topics import ImageTopics
 from sdstrack_ros.tracking.target_requests import BoxRequest, ResetRequest
 from sdstrack_ros.tracking.warm_tracker import WarmTracker
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from testkit.ros_camera import RosTest
+    from testkit.ros.camera import RosTest
 
 SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
 OK, ERROR = bytes([0]), bytes([2])

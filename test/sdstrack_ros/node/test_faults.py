@@ -18,11 +18,11 @@ from sensor_msgs.msg import CameraInfo, Image, RegionOfInterest
 from vision_msgs.msg import Detection2D, Detection2DArray
 
 from testkit.reliability.messages import mutations
-from testkit.ros_camera import HEIGHT, NODE, WIDTH, image_message, stamp_of
-from testkit.ros_rig import PATIENCE_S
+from testkit.ros.camera import HEIGHT, NODE, WIDTH, image_message, stamp_of
+from testkit.ros.rig import PATIENCE_S
 
 if TYPE_CHECKING:
-    from testkit.ros_rig import Rig
+    from testkit.ros.rig import Rig
 
 pytestmark = pytest.mark.ros
 

@@ -13,10 +13,10 @@ from std_srvs.srv import SetBool, Trigger
 from sdstrack_ros.node.tracker_node import main
 from sdstrack_ros.parameters.table import TABLE
 from testkit.reliability.lengths import LONG
-from testkit.ros_camera import stamp_of
+from testkit.ros.camera import stamp_of
 
 if TYPE_CHECKING:
-    from testkit.ros_rig import Rig
+    from testkit.ros.rig import Rig
 
 pytestmark = pytest.mark.ros
 

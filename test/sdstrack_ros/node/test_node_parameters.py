@@ -15,7 +15,7 @@ from sdstrack_ros.parameters.spec import ParameterError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from testkit.ros_camera import RosTest
+    from testkit.ros.camera import RosTest
 
 SINGULAR = [1.0] * 9
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from testkit.ros_camera import START_PATIENCE_S, node_command, ros_test
-from testkit.ros_processes import private_domain, python_module, ros_environment, ros_process, wait_until
+from testkit.ros.camera import START_PATIENCE_S, node_command, ros_test
+from testkit.ros.processes import private_domain, python_module, ros_environment, ros_process, wait_until
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -33,7 +33,9 @@ def test_one_signal_ends_the_node_in_the_middle_of_configure(
     }  # fmt: skip
     with private_domain() as domain:
         environment = {**ros_environment(domain, tmp_path), "SDSTRACK_ENGINE_ORDERS": str(orders)}
-        command = node_command(values, lambda _, *words: python_module("testkit.reliability.faulty_node", *words))
+        command = node_command(
+            values, lambda _, *words: python_module("testkit.reliability.matrix.faulty_node", *words)
+        )
         with (
             ros_process(command, environment, tmp_path / "node.log") as process,
             ros_test(domain, environment) as ros,

@@ -13,13 +13,13 @@ from hypothesis import strategies as st
 
 from ckd_core.frame import Modality
 from sdstrack_ros.bags.frames import BagFrame, BagTopics, read_bag_frames
-from sdstrack_ros.bags.storage import EVENT_PACKET, open_bag, typestore
+from sdstrack_ros.bags.storage.opening import EVENT_PACKET, open_bag, typestore
 from sdstrack_ros.messages.stamps import NS_PER_S
 from sdstrack_ros.sync.pair_watch import PAIRING, PairWatch
 from sdstrack_ros.sync.synchronizer import Synchronizer
 from sdstrack_ros.sync.types import SyncConfig
-from testkit.bag_cameras import AUX, RGB, T0_S, Camera, record
-from testkit.bag_scenes import custom_bag
+from testkit.bags.cameras import AUX, RGB, T0_S, Camera, record
+from testkit.bags.scenes import custom_bag
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -10,7 +10,7 @@ from sdstrack_ros.sync.frame_builder import FrameBuilder, Rejection
 from sdstrack_ros.sync.types import Sample, SyncedSet
 from sdstrack_ros.tracking.source_frame import History, SourceFrame
 from sdstrack_ros.tracking.target_requests import BoxRequest
-from testkit.ros_camera import image_message
+from testkit.ros.camera import image_message
 from testkit.session_bench import (
     BOX,
     BROKEN_MESSAGE,

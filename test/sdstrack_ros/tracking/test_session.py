@@ -16,7 +16,7 @@ from sdstrack_ros.tracking.target_requests import (
     ResetRequest,
     TargetRequest,
 )
-from testkit.ros_camera import image_message
+from testkit.ros.camera import image_message
 from testkit.session_bench import BOX, DEPTH, PERIOD_NS, Bench, broken_frame, id_of, source_frame, text_of
 
 NO_IMAGE = "the frame of stamp 0.033 has no usable image"

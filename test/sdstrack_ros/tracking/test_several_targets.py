@@ -21,7 +21,7 @@ from sdstrack_ros.tracking.target_requests import (
     RemoveRequest,
     ResetRequest,
 )
-from testkit.ros_camera import image_message
+from testkit.ros.camera import image_message
 from testkit.session_bench import BOX, COLOR, DEPTH, PERIOD_NS, Bench, broken_frame, source_frame, text_of
 
 PLACES = {name: BoundingBox(100.0 * index, 40.0 * index, 50.0, 60.0) for index, name in enumerate("abcdefgh", 1)}

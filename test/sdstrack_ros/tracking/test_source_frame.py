@@ -13,7 +13,7 @@ from sdstrack_ros.messages.event_window import EventSlice
 from sdstrack_ros.sync.frame_builder import FrameBuilder, Rejection
 from sdstrack_ros.sync.types import Sample, SyncedSet
 from sdstrack_ros.tracking.source_frame import History, SourceFrame, spread
-from testkit.ros_camera import OPTICAL_FRAME
+from testkit.ros.camera import OPTICAL_FRAME
 from testkit.session_bench import BROKEN_MESSAGE, DEPTH_MESSAGE, PERIOD_NS, source_frame
 
 

@@ -1,0 +1,1 @@
+"""Recordings on disk: metadata, storage files, damage, and one way to open them all. No ROS import."""

@@ -1,0 +1,1 @@
+"""What comes into the node: topics, their QoS, and what to say when nothing comes."""

@@ -1,0 +1,110 @@
+"""A lost target: what the node reports, and how a detector takes over."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from vision_msgs.msg import Detection2D, Detection2DArray, ObjectHypothesisWithPose
+from visualization_msgs.msg import Marker, MarkerArray
+
+from testkit.ros.camera import NODE, OPTICAL_FRAME
+
+if TYPE_CHECKING:
+    from testkit.ros.rig import Rig
+
+pytestmark = pytest.mark.ros
+
+READOPT_AFTER_S = 1.0
+
+
+@pytest.fixture(scope="module")
+def node_parameters() -> dict[str, Any]:
+    return {
+        "autostart": True,
+        "adopt_candidates": True,
+        "candidate_class": "cup",
+        "readopt_after_s": READOPT_AFTER_S,
+        "reacquire": False,
+        "shed_outputs": False,  # a busy machine would leave out markers
+    }
+
+
+def offer(rig: Rig, *detections: tuple[str, float]) -> None:
+    """Detections of the newest frame: where the square is, by class and score."""
+    x, y, w, h = rig.cameras.box(rig.cameras.index)
+    message = Detection2DArray()
+    message.header.frame_id = OPTICAL_FRAME
+    message.header.stamp.sec, message.header.stamp.nanosec = divmod(rig.cameras.shoot(), 1_000_000_000)
+    for label, score in detections:
+        detection = Detection2D(header=message.header)
+        detection.bbox.center.position.x, detection.bbox.center.position.y = x + w / 2, y + h / 2
+        detection.bbox.size_x, detection.bbox.size_y = float(w), float(h)
+        result = ObjectHypothesisWithPose()
+        result.hypothesis.class_id, result.hypothesis.score = label, score
+        detection.results = [result] if label else []
+        message.detections.append(detection)
+    rig.ros.publisher(Detection2DArray, f"{NODE}/candidates").publish(message)
+
+
+def lost(rig: Rig) -> None:
+    """Set thresholds that no score reaches."""
+    assert rig.ros.set_parameters(doubt_score=1.0, unseen_score=1.0, confirm_score=1.0).successful
+    rig.film_until(lambda: rig.ros.value("state") == "LOST", "the target lost")
+
+
+@pytest.fixture(autouse=True)
+def listening(rig: Rig) -> None:
+    rig.active()
+    publisher = rig.ros.publisher(Detection2DArray, f"{NODE}/candidates")
+    rig.until(lambda: publisher.get_subscription_count() > 0, "a listener on ~/candidates")
+
+
+def test_unsuitable_candidates_are_refused_counted_and_logged_once_per_second(rig: Rig) -> None:
+    ros = rig.ros
+    rig.cameras.film(3)
+    offer(rig, ("", 0.0))
+    rig.until(lambda: rig.says("candidates refused: 1 detections without a class and a score"), "the refusal")
+    begin, lines = time.monotonic(), rig.process.output.count("none of 2 candidates")
+    while time.monotonic() - begin < 2.5:
+        offer(rig, ("cup", 0.1), ("dog", 0.9))
+        ros.spin(0.03)
+    rig.until(lambda: rig.says("candidates refused: none of 2 candidates is of class 'cup'"), "the refusal")
+    rig.until(lambda: ros.count("refused") > 10, "every refusal counted")
+    assert "none of 2 candidates" in rig.fault("candidates")
+    assert 1 <= rig.process.output.count("none of 2 candidates") - lines <= time.monotonic() - begin + 2
+    assert ros.value("state") == "NONE"
+
+
+def test_a_lost_target_is_an_empty_array_and_a_warning(rig: Rig) -> None:
+    ros = rig.ros
+    ros.listen(MarkerArray, f"{NODE}/markers")
+    offer(rig, ("cup", 0.8))
+    rig.film_until(lambda: rig.says("candidates (cup, score 0.80) accepted: target 1"), "the adoption")
+    lost(rig)
+    ros.detections.clear()
+    ros.messages[f"{NODE}/markers"].clear()
+    rig.film_until(lambda: len(ros.detections) >= 10 and bool(ros.messages[f"{NODE}/markers"]), "answers")
+    assert not any(message.detections for message in ros.detections)
+    assert [marker.action for marker in ros.messages[f"{NODE}/markers"][-1].markers] == [Marker.DELETEALL]
+    rig.film_until(lambda: ros.status.message.startswith("LOST"), "the warning")
+    assert ros.status.level == bytes([1])
+
+
+def test_a_detector_takes_over_only_after_the_target_was_lost_for_long_enough(rig: Rig) -> None:
+    ros = rig.ros
+    assert ros.value("state") == "LOST"
+    begin = time.monotonic()
+    while time.monotonic() - begin < 1.2 * READOPT_AFTER_S:
+        rig.cameras.film(1)
+    ros.messages.clear()
+    offer(rig, ("cup", 0.9))
+    rig.film_until(lambda: rig.says("candidates (cup, score 0.90) accepted: target 2"), "the adoption")
+    rig.until(lambda: any(d.id == "2" for m in ros.detections for d in m.detections), "a box of the new target")
+    assert ros.set_parameters(readopt_after_s=3600.0).successful
+    lost(rig)
+    offer(rig, ("cup", 0.95))
+    rig.cameras.film(10)
+    ros.spin(0.5)
+    assert ros.value("target_id") == "2", "not before its time"

@@ -1,0 +1,128 @@
+"""A node that starts on the box of a parameter, and everything that it publishes."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+from diagnostic_msgs.msg import DiagnosticArray
+from sensor_msgs.msg import Image
+from vision_msgs.msg import Detection3DArray
+from visualization_msgs.msg import Marker, MarkerArray
+
+from testkit.ros.camera import NODE, OPTICAL_FRAME, stamp_of
+
+if TYPE_CHECKING:
+    from testkit.ros.rig import Rig
+
+pytestmark = pytest.mark.ros
+
+
+@pytest.fixture(scope="module")
+def node_parameters() -> dict[str, Any]:
+    # The boxes of the seeded network wander, so confidence is off.
+    return {
+        "autostart": True,
+        "init_box": "[200.0, 180.0, 60.0, 60.0]",
+        "label": "square",
+        "confidence": False,
+        "shed_outputs": False,
+    }
+
+
+def test_every_frame_is_answered_or_counted_and_lag_does_not_grow(rig: Rig) -> None:
+    rig.active()
+    stamps = rig.cameras.film(90)
+    # The newest frame is tracked first, so the last one is answered soon, whatever was dropped before it.
+    rig.until(lambda: stamps[-1] in {stamp_of(message) for message in rig.ros.detections}, "the last frame's answer")
+    rig.ros.spin(1.5)
+    answered = [stamp_of(message) for message in rig.ros.detections]
+    counts = {name: rig.ros.count(name) for name in ("frames", "answered", "dropped", "rejected")}
+    assert set(answered) <= set(stamps)
+    assert answered == sorted(answered)
+    assert counts["frames"] == counts["answered"] + counts["dropped"] + counts["rejected"]
+    assert counts["answered"] == len(answered)
+    received = int(rig.ros.value("rgb.received"))
+    assert counts["frames"] == received, "every colour frame leaves the synchronizer once"
+
+
+def test_detections_carry_header_label_and_a_stable_id(rig: Rig) -> None:
+    shown = [message for message in rig.ros.detections if message.detections]
+    assert shown
+    assert {message.header.frame_id for message in shown} == {OPTICAL_FRAME}
+    assert {d.id for message in shown for d in message.detections} == {"1"}
+    assert {d.results[0].hypothesis.class_id for message in shown for d in message.detections} == {"square"}
+    assert rig.says("parameter init_box accepted: target 1 at (200.0, 180.0, 60.0, 60.0)")
+
+
+def test_the_status_shows_rates_ages_drops_and_latency(rig: Rig) -> None:
+    rig.cameras.film(45)
+    value = rig.ros.value
+    assert value("lifecycle") == "active"
+    assert value("state") == "TRACKING"
+    assert value("device") == "cpu"
+    assert value("model") == "sdstrack_tiny_test"
+    assert float(value("rgb.rate_hz")) > 1
+    assert value("rgb.topic") == "/rgb/image_raw"
+    assert float(value("aux.age_ms")) >= 0
+    assert float(value("latency_ms.total.p50")) >= float(value("latency_ms.network.p50")) > 0
+    assert int(value("sync.paired")) > 0
+
+
+def test_extra_outputs_are_published_while_there_is_a_subscriber(rig: Rig) -> None:
+    ros = rig.ros
+    topics = {"detections_3d": Detection3DArray, "markers": MarkerArray, "overlay": Image}
+    for name, kind in topics.items():
+        ros.listen(kind, f"{NODE}/{name}")
+    rig.cameras.calibrate()
+    rig.until(lambda: int(ros.value("camera_info.received") or 0) > 0, "camera_info")
+    heard = {name: ros.messages[f"{NODE}/{name}"] for name in topics}
+    rig.film_until(lambda: all(heard.values()) and heard["detections_3d"][-1].detections, "all outputs")
+    picture = heard["overlay"][-1]
+    pixels = np.frombuffer(picture.data, np.uint8).reshape(picture.height, picture.width, 3)
+    assert (picture.encoding, picture.height, picture.width) == ("rgb8", 480, 640)
+    assert pixels.max() == 255, "text is drawn"
+    (detection,) = heard["detections_3d"][-1].detections
+    depths = {round(rig.cameras.TARGET_DEPTH_MM / 1000, 2), round(rig.cameras.GROUND_DEPTH_MM / 1000, 2)}
+    assert round(detection.bbox.center.position.z, 2) in depths
+    boxes = {marker.type for marker in heard["markers"][-1].markers if marker.ns == "sdstrack"}
+    assert boxes == {Marker.CUBE, Marker.TEXT_VIEW_FACING}
+    ros.set_parameters(overlay_side_by_side=True)
+    rig.film_until(lambda: heard["overlay"][-1].width == 1280, "both modalities side by side")
+
+
+def test_diagnostics_come_once_per_second(rig: Rig) -> None:
+    rig.ros.listen(DiagnosticArray, "/diagnostics")
+    messages = rig.ros.messages["/diagnostics"]
+    begin = time.monotonic()
+    rig.until(lambda: len(messages) >= 3, "three reports")
+    assert time.monotonic() - begin > 1.5, "not faster than once a second"
+    assert messages[-1].status[0].name == NODE
+
+
+def test_parameters_change_at_once_or_are_refused_with_the_reason(rig: Rig) -> None:
+    ros = rig.ros
+    assert ros.set_parameters(label="cube", max_skew_s=0.02).successful
+    rig.film_until(
+        lambda: any(d.results[0].hypothesis.class_id == "cube" for m in ros.detections for d in m.detections), "label"
+    )
+    for values, reason in [
+        ({"modality": "thermal"}, "needs reconfigure"),
+        ({"max_skew_s": -1.0}, ""),
+        ({"max_depth_m": 0.1, "min_depth_m": 5.0}, "must be below"),
+        ({"doubt_score": 0.1, "unseen_score": 0.5}, "unseen"),
+    ]:
+        result = ros.set_parameters(**values)
+        assert not result.successful
+        assert reason in result.reason
+    assert ros.set_parameters(init_box=[100.0, 100.0, 50.0, 50.0]).successful
+    rig.film_until(
+        lambda: rig.says("parameter init_box accepted: target 2 at (100.0, 100.0, 50.0, 50.0)"), "a new target"
+    )
+
+
+def test_sigint_ends_it_with_status_zero(rig: Rig) -> None:
+    assert rig.process.interrupt() == 0
+    assert "Traceback" not in rig.process.output

@@ -1,0 +1,1 @@
+"""Recordings for tests, message by message: healthy, as drivers send, and damaged."""

@@ -1,0 +1,1 @@
+"""The fault matrix: a healthy node, a fault, and what must be seen."""

@@ -1,0 +1,1 @@
+"""A real node, its processes and its cameras, over real DDS."""

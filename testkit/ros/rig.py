@@ -1,0 +1,75 @@
+"""A running node and the test's cameras: what the tests of the node work with."""
+
+from __future__ import annotations
+
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from testkit.ros.camera import PATIENCE_S, START_PATIENCE_S, Cameras, RosTest, node_command, ros_test
+from testkit.ros.processes import RosProcess, private_domain, python_module, ros_environment, ros_process
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+
+@dataclass
+class Rig:
+    """A running node and the test's cameras."""
+
+    ros: RosTest
+    cameras: Cameras
+    process: RosProcess
+
+    def until(self, condition: Callable[[], bool], what: str, timeout_s: float = PATIENCE_S) -> None:
+        """Handle callbacks until the condition holds; fails when the node has ended."""
+        self.ros.until(condition, timeout_s, what, self.process)
+
+    def film_until(
+        self, condition: Callable[[], bool], what: str, timeout_s: float = PATIENCE_S, **options: Any
+    ) -> None:
+        """Publish frames at 30 Hz until the condition holds."""
+        deadline = time.monotonic() + timeout_s
+        while not condition():
+            assert self.process.alive(), self.process.output[-3000:]
+            assert time.monotonic() < deadline, f"not within {timeout_s} s: {what}\n{self.process.output[-3000:]}"
+            self.cameras.film(3, **options)
+
+    def says(self, text: str) -> bool:
+        """Whether any status so far reports the outcome of a request with this text."""
+        return any(
+            pair.key == "last_request" and text in pair.value
+            for message in self.ros.messages["/tracker/status"]
+            for pair in message.values
+        )
+
+    def fault(self, cause: str) -> str:
+        """What the newest status says about a cause of faults, '' when it names none."""
+        return self.ros.value(f"fault.{cause}")
+
+    def active(self) -> None:
+        """Wait until the node is active and sees the cameras."""
+        self.ros.until(
+            lambda: self.ros.value("lifecycle") == "active", START_PATIENCE_S, "an active node", self.process
+        )
+        self.ros.until(
+            lambda: self.cameras.rgb.get_subscription_count() > 0, PATIENCE_S, "rgb subscription", self.process
+        )
+        self.ros.until(
+            lambda: self.cameras.aux.get_subscription_count() > 0, PATIENCE_S, "aux subscription", self.process
+        )
+
+
+@contextmanager
+def running_node(weights: Path, folder: Path, **parameters: Any) -> Iterator[Rig]:
+    """A node of the smallest network in a domain of its own; its output goes to `folder`."""
+    # The plain engine has nothing to compile, so nodes start fast.
+    values = {"model": "sdstrack_tiny_test", "weights": weights, "device": "cpu", "engine": "torch/fp32", **parameters}
+    with private_domain() as domain:
+        environment = ros_environment(domain, folder)
+        command = node_command(values, python_module)
+        with ros_process(command, environment, folder / "node.log") as process, ros_test(domain, environment) as ros:
+            ros.listen_to_node()
+            yield Rig(ros, Cameras(ros), process)
