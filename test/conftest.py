@@ -1,11 +1,15 @@
 from __future__ import annotations
 
+import logging
 import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import hypothesis
 import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 ROOT = Path(__file__).parents[1]
 # Real recordings and published results; docs name where they come from.
@@ -34,6 +38,25 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     from testkit.parallel import UnitScheduling
 
     return UnitScheduling(config, log)
+
+
+@pytest.fixture(autouse=True)
+def _logging_stays_as_it_was() -> Iterator[None]:
+    """A test that silences the loggers of later ones fails itself, and not those."""
+    yield
+    manager = logging.root.manager
+    loggers = [logger for logger in manager.loggerDict.values() if isinstance(logger, logging.Logger)]
+    silenced = [
+        logger for logger in loggers if logger.name.startswith(("ckd_core", "sdstrack_ros")) and logger.disabled
+    ]
+    for logger in silenced:
+        logger.disabled = False
+    level, disabled = logging.root.level, manager.disable
+    logging.root.setLevel(min(level, logging.WARNING))
+    logging.disable(logging.NOTSET)
+    assert not silenced, f"loggers were disabled: {', '.join(logger.name for logger in silenced)}"
+    assert level <= logging.WARNING, f"the root logger's level was set to {level}"
+    assert not disabled, f"logging was disabled up to level {disabled}"
 
 
 @pytest.fixture(scope="session")

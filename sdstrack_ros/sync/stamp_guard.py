@@ -38,8 +38,11 @@ class _Timeline:
         self.suspects.clear()
 
     def jump(self, stamp_ns: int, arrival_ns: int) -> None:
-        if stamp_ns > self.newest_ns:  # the images refused on the way belong to the rhythm, too
-            self.steps_ns.append((stamp_ns - self.newest_ns) // (len(self.suspects) + 1))
+        # The step from the old time to the new one is no rhythm: as one it would let any later outlier pass.
+        self.steps_ns.clear()
+        since = [stamp_ns - suspect_ns for suspect_ns, _ in self.suspects if suspect_ns < stamp_ns]
+        if since:
+            self.steps_ns.append(min(since))
         self.newest_ns, self.arrival_ns, self.jumped_at_ns = stamp_ns, arrival_ns, arrival_ns
         self.suspects.clear()
 

@@ -201,6 +201,7 @@ class Blind(BrightestSpot):
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @example([(24, "rgb", 1)])
+@example([(0, "rgb", 1), (3, "rgb", 60), (4, "rgb", 120)])
 @given(
     st.lists(
         st.tuples(st.integers(0, 24), st.sampled_from(["rgb", "thermal"]), st.integers(1, 2**31 - 1)),
