@@ -185,3 +185,18 @@ def launch_system(monkeypatch: pytest.MonkeyPatch) -> LaunchSystem:
     # The real one first connects to the process that it is about to start.
     monkeypatch.setattr(nodes.LifecycleNode, "execute", nodes.Node.execute)
     return system
+
+
+def launchable_recording(folder: Path, **topics: str) -> Path:
+    """A recording as far as launch looks at it: topics (with _ for /) and their types."""
+    folder.mkdir()
+    entries = [
+        {
+            "topic_metadata": {"name": f"/{name.replace('__', '/')}", "type": f"sensor_msgs/msg/{kind}"},
+            "message_count": 9,
+        }
+        for name, kind in topics.items()
+    ]
+    about = {"relative_file_paths": [f"{folder.name}.mcap"], "topics_with_message_count": entries}
+    (folder / "metadata.yaml").write_text(yaml.safe_dump({"rosbag2_bagfile_information": about}))
+    return folder

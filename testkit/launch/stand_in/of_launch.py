@@ -1,28 +1,18 @@
-"""A small strict stand-in for launch and launch_ros, which have no wheels.
-
-It knows only what our launch files and their tests may use, with the names, arguments and semantics of the real ones:
-scopes, the process's environment, and events that handlers turn into actions. An unknown class, function or keyword is
-an error. `testkit.launch.system` works on it and on the real launch alike.
-"""
+"""The stand-in for launch: context, actions, events and their handlers."""
 
 from __future__ import annotations
 
 import asyncio
 import importlib.util
 import os
-import sys
-import tempfile
 import types
 from collections import deque
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import yaml
-
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable
 
 
 class LaunchContext:
@@ -66,7 +56,7 @@ def perform_substitutions(context: LaunchContext, parts: Iterable[Any]) -> str:
     return "".join(part if isinstance(part, str) else part.perform(context) for part in parts)
 
 
-def _text(context: LaunchContext, value: Any) -> str:
+def text_of(context: LaunchContext, value: Any) -> str:
     return perform_substitutions(context, value if isinstance(value, (list, tuple)) else [value])
 
 
@@ -156,7 +146,7 @@ class GroupAction(Action):
 
     def execute(self, context: LaunchContext) -> list[Any]:
         def push(_: LaunchContext) -> None:
-            kept = {name: _text(context, value) for name, value in self.launch_configurations.items()}
+            kept = {name: text_of(context, value) for name, value in self.launch_configurations.items()}
             if self.scoped:
                 context._push_scope()
                 if not self.forwarding:
@@ -200,7 +190,7 @@ class IncludeLaunchDescription(Action):
         description = self.launch_description_source.get_launch_description(context)
         # As launch does it: in the scope of the including file, whose next include finds them still set.
         for name, value in self.launch_arguments or ():
-            context.launch_configurations[name] = _text(context, value)
+            context.launch_configurations[name] = text_of(context, value)
         return [description]
 
     def describe_sub_entities(self) -> list[Any]:
@@ -235,7 +225,7 @@ class LogInfo(Action):
     msg: Any
 
     def execute(self, context: LaunchContext) -> None:
-        print(f"[INFO] [launch.user]: {_text(context, self.msg)}", flush=True)
+        print(f"[INFO] [launch.user]: {text_of(context, self.msg)}", flush=True)
 
 
 @dataclass(eq=False, kw_only=True)
@@ -269,7 +259,7 @@ class RegisterEventHandler(Action):
 
 
 @dataclass(eq=False)
-class _Handler:
+class Handler:
     matches: Callable[[Any], bool]
     entities: list[Any]
     handle_once: bool = False
@@ -281,13 +271,13 @@ class _Handler:
         return self.entities
 
 
-def OnProcessStart(*, on_start: list[Any], target_action: Any = None, handle_once: bool = False) -> _Handler:  # noqa: N802
-    return _Handler(
+def OnProcessStart(*, on_start: list[Any], target_action: Any = None, handle_once: bool = False) -> Handler:  # noqa: N802
+    return Handler(
         lambda event: isinstance(event, ProcessStarted) and target_action in (None, event.action), on_start, handle_once
     )
 
 
-class _ExitHandler(_Handler):
+class _ExitHandler(Handler):
     """As launch's: a function receives event and context, and its actions are carried out."""
 
     def __init__(self, target_action: Any, on_exit: Callable[[Any, LaunchContext], list[Any] | None]) -> None:
@@ -303,30 +293,8 @@ class _ExitHandler(_Handler):
 
 def OnProcessExit(  # noqa: N802
     *, target_action: Any, on_exit: Callable[[Any, LaunchContext], list[Any] | None]
-) -> _Handler:
+) -> Handler:
     return _ExitHandler(target_action, on_exit)
-
-
-def OnStateTransition(  # noqa: N802
-    *,
-    entities: list[Any],
-    target_lifecycle_node: Any = None,
-    start_state: str | None = None,
-    goal_state: str | None = None,
-    matcher: Callable[[Any], bool] | None = None,
-    handle_once: bool = False,
-) -> _Handler:
-    def matches(event: Any) -> bool:
-        if matcher is not None:
-            return matcher(event)
-        return (
-            isinstance(event, StateTransition)
-            and target_lifecycle_node in (None, event.action)
-            and start_state in (None, event.start_state)
-            and goal_state in (None, event.goal_state)
-        )
-
-    return _Handler(matches, entities, handle_once)
 
 
 def matches_action(action: Any) -> Callable[[Any], bool]:
@@ -350,151 +318,3 @@ class ProcessStarted(_ProcessEvent):
 @dataclass(eq=False, kw_only=True)
 class ProcessExited(_ProcessEvent):
     returncode: int
-
-
-@dataclass(eq=False, kw_only=True)
-class StateTransition:
-    action: Any
-    msg: Any
-
-    @property
-    def start_state(self) -> str:
-        return str(self.msg.start_state.label)
-
-    @property
-    def goal_state(self) -> str:
-        return str(self.msg.goal_state.label)
-
-
-@dataclass(eq=False, kw_only=True)
-class ChangeState:
-    lifecycle_node_matcher: Callable[[Any], bool]
-    transition_id: int
-
-
-@dataclass
-class ParameterValue:
-    value: Any
-    value_type: type | None = None
-
-
-def _namespace(pushed: str, namespace: str) -> str:
-    joined = namespace if namespace.startswith("/") or not pushed else f"{pushed.rstrip('/')}/{namespace}"
-    return "/" + joined.strip("/")
-
-
-@dataclass
-class PushRosNamespace(Action):
-    namespace: Any
-
-    def execute(self, context: LaunchContext) -> None:
-        pushed = context.launch_configurations.get("ros_namespace", "")
-        context.launch_configurations["ros_namespace"] = _namespace(pushed, _text(context, self.namespace))
-
-
-class Node(ExecuteProcess):
-    def __init__(
-        self,
-        *,
-        package: str,
-        executable: str,
-        name: str | None = None,
-        namespace: str = "",
-        parameters: list[Any] | None = None,
-        remappings: list[tuple[str, str]] | None = None,
-        arguments: list[Any] | None = None,
-        **options: Any,
-    ) -> None:
-        super().__init__(cmd=[f"{package}/{executable}"], **options)
-        self.node_package, self.node_executable = package, executable
-        self._arguments = arguments or []
-        self._ros = (name, namespace, parameters or [], remappings or [])
-        self._full_name: str | None = None
-
-    @property
-    def node_name(self) -> str:
-        if self._full_name is None:
-            raise RuntimeError("cannot access 'node_name' before executing action")
-        return self._full_name
-
-    def execute(self, context: LaunchContext) -> None:
-        name, namespace, parameters, remappings = self._ros
-        pushed = context.launch_configurations.get("ros_namespace", "")
-        self._full_name = f"{_namespace(pushed, namespace).rstrip('/')}/{name}"
-        words = [*self._arguments, "--ros-args"]
-        words += ["-r", f"__node:={name}"] if name is not None else []
-        words += ["-r", f"__ns:={_namespace(pushed, namespace)}"]
-        for item in parameters:
-            words += ["--params-file", item if isinstance(item, str) else _parameter_file(item)]
-        for source, target in remappings:
-            words += ["-r", f"{source}:={target}"]
-        self.cmd = [*self.cmd[:1], *([word] for word in words)]
-        super().execute(context)
-
-
-class LifecycleNode(Node):
-    def __init__(self, *, name: str, namespace: str, **options: Any) -> None:
-        super().__init__(name=name, namespace=namespace, **options)
-
-
-def _parameter_file(values: dict[str, Any]) -> str:
-    plain: dict[str, Any] = {}
-    for name, value in values.items():
-        if isinstance(value, str):
-            # launch_ros reads such a text as YAML: "1" would become a number.
-            raise TypeError(f"parameter '{name}' is a text without ParameterValue")
-        plain[name] = value.value_type(value.value) if isinstance(value, ParameterValue) and value.value_type else value
-    with tempfile.NamedTemporaryFile("w", prefix="launch_params_", suffix=".yaml", delete=False) as stream:
-        yaml.safe_dump({"/**": {"ros__parameters": plain}}, stream)
-    return stream.name
-
-
-_MODULES: dict[str, list[Any]] = {
-    "launch": [LaunchContext, LaunchDescription],
-    "launch.actions": [
-        DeclareLaunchArgument,
-        EmitEvent,
-        ExecuteProcess,
-        GroupAction,
-        IncludeLaunchDescription,
-        LogInfo,
-        OpaqueFunction,
-        RegisterEventHandler,
-        Shutdown,
-        TimerAction,
-    ],
-    "launch.event_handlers": [OnProcessExit, OnProcessStart],
-    "launch.events": [matches_action],
-    "launch.events.process": [ProcessExited, ProcessStarted],
-    "launch.launch_description_sources": [PythonLaunchDescriptionSource],
-    "launch.substitutions": [LaunchConfiguration],
-    "launch.utilities": [perform_substitutions, visit_all_entities_and_collect_futures],
-    "launch_ros": [],
-    "launch_ros.actions": [LifecycleNode, Node, PushRosNamespace],
-    "launch_ros.event_handlers": [OnStateTransition],
-    "launch_ros.events": [],
-    "launch_ros.events.lifecycle": [ChangeState, StateTransition],
-    "launch_ros.parameter_descriptions": [ParameterValue],
-}
-
-
-@contextmanager
-def fake_launch() -> Iterator[None]:
-    """Put the stand-ins in place of launch and launch_ros."""
-    modules = {name: types.ModuleType(name) for name in _MODULES}
-    for name, things in _MODULES.items():
-        for thing in things:
-            setattr(modules[name], thing.__name__, thing)
-        above, _, own = name.rpartition(".")
-        if above:
-            setattr(modules[above], own, modules[name])
-    before = {name: sys.modules.get(name) for name in modules}
-    sys.modules.update(modules)
-    try:
-        yield
-    finally:
-        for name, module in before.items():
-            if module is None:
-                del sys.modules[name]
-            else:
-                sys.modules[name] = module
