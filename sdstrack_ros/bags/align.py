@@ -14,7 +14,7 @@ from ckd_core.replay.recording import open_recording
 from sdstrack_ros.bags.frames import BagTopics, choose_topics, read_bag_frames
 from sdstrack_ros.bags.storage.files import storage_suffix
 from sdstrack_ros.bags.storage.opening import open_bag
-from sdstrack_ros.parameters.table import settings_from_yaml
+from sdstrack_ros.parameters.checks import settings_from_yaml
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

@@ -20,7 +20,7 @@ from sdstrack_ros.bags.storage.recovery import recovered
 from sdstrack_ros.bags.streaming import evaluate_streaming
 from sdstrack_ros.bags.truth import EvaluationError
 from sdstrack_ros.messages.stamps import NS_PER_S
-from sdstrack_ros.parameters.table import Settings, settings_from, settings_from_yaml
+from sdstrack_ros.parameters.checks import settings_from, settings_from_yaml
 from sdstrack_ros.sync.frame_builder import IMAGE_SHARE, aux_homography, memory_bytes, sync_config, thermal_range
 from sdstrack_ros.tracking.ego_motion import camera_motion_of
 from sdstrack_ros.tracking.warm_tracker import build_warm_tracker
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from sdstrack_ros.bags.scoring import BagInput
     from sdstrack_ros.bags.space import PoseSummary, RecordedSpace
     from sdstrack_ros.messages.transforms import RigidTransform
+    from sdstrack_ros.parameters.table import Settings
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,9 +8,10 @@ from rcl_interfaces.msg import SetParametersResult
 from rclpy.parameter import Parameter
 
 from ckd_core.errors import TrackingError
+from sdstrack_ros.parameters.checks import change_settings, contradictions, nearest_name
 from sdstrack_ros.parameters.docs import descriptor, ros_value
 from sdstrack_ros.parameters.spec import ParameterError
-from sdstrack_ros.parameters.table import TABLE, Settings, change_settings, contradictions, nearest_name
+from sdstrack_ros.parameters.table import TABLE, Settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable

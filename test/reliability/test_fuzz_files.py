@@ -123,7 +123,8 @@ _YAML_VALUES = st.recursive(
 
 
 def test_ros_parameter_files(tmp_path: Path) -> None:
-    from sdstrack_ros.parameters.table import TABLE, settings_from_yaml
+    from sdstrack_ros.parameters.checks import settings_from_yaml
+    from sdstrack_ros.parameters.table import TABLE
 
     path = tmp_path / "node.yaml"
 
@@ -159,7 +160,8 @@ def test_training_configs(tmp_path: Path) -> None:
 
 
 def test_yaml_cannot_make_objects(tmp_path: Path) -> None:
-    from sdstrack_ros.parameters.table import ParameterError, settings_from_yaml
+    from sdstrack_ros.parameters.checks import settings_from_yaml
+    from sdstrack_ros.parameters.spec import ParameterError
 
     trace = tmp_path / "ran"
     path = tmp_path / "node.yaml"

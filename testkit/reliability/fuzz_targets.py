@@ -134,7 +134,7 @@ def yaml_settings(data: bytes) -> None:
     """A training recipe, and a parameter file of the node."""
     from ckd_core.settings import read_settings
     from ckd_core.training.config import TrainSettings
-    from sdstrack_ros.parameters.table import settings_from_yaml
+    from sdstrack_ros.parameters.checks import settings_from_yaml
 
     path = _written(data, "settings.yaml")
     for read in (lambda: read_settings(path, TrainSettings), lambda: settings_from_yaml(path)):

@@ -17,7 +17,7 @@ from ckd_core.frame import Modality, MultiModalFrame
 from sdstrack_ros.bags.align import frames_to_align
 from sdstrack_ros.bags.frames import BagTopics
 from sdstrack_ros.bags.writer import write_bag
-from sdstrack_ros.parameters.table import settings_from_yaml
+from sdstrack_ros.parameters.checks import settings_from_yaml
 
 MOVE = np.array([[0.9, 0.0, -20.0], [0.0, 0.9, -10.0], [0.0, 0.0, 1.0]])
 CONFIGS = Path(__file__).parents[3] / "config"

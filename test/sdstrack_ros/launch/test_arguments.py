@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from sdstrack_ros.parameters.table import TABLE, settings_from_yaml
+from sdstrack_ros.parameters.checks import settings_from_yaml
+from sdstrack_ros.parameters.table import TABLE
 from testkit.launch.system import LaunchSystem
 
 if TYPE_CHECKING:

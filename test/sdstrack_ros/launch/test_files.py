@@ -9,7 +9,7 @@ from xml.etree import ElementTree as ET
 import pytest
 import yaml
 
-from sdstrack_ros.parameters.table import settings_from_yaml
+from sdstrack_ros.parameters.checks import settings_from_yaml
 
 if TYPE_CHECKING:
     pass

@@ -15,7 +15,8 @@ from ckd_core.data.sequences import SequenceError, read_auxiliary
 from ckd_core.frame import Modality, MultiModalFrame, check_frame
 from ckd_core.modality import to_network_image
 from sdstrack_ros.messages.image_codec import CodecError, decode
-from sdstrack_ros.parameters.table import Settings, settings_from
+from sdstrack_ros.parameters.checks import settings_from
+from sdstrack_ros.parameters.table import Settings
 from sdstrack_ros.sync.frame_builder import thermal_range
 from testkit.image_messages import blank_message, compressed
 

@@ -16,7 +16,8 @@ from sdstrack_ros.node.inputs.image_topics import ImageTopics
 from sdstrack_ros.node.inputs.qos import sensor_qos
 from sdstrack_ros.node.inputs.silence import SilenceWatch, Stream
 from sdstrack_ros.node.status import StatusReporter
-from sdstrack_ros.parameters.table import Settings, settings_from
+from sdstrack_ros.parameters.checks import settings_from
+from sdstrack_ros.parameters.table import Settings
 from testkit.ros.camera import Cameras, image_message
 from testkit.ros.processes import wait_until
 

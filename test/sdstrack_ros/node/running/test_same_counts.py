@@ -20,7 +20,7 @@ from sdstrack_ros.bags.storage.opening import open_bag
 from sdstrack_ros.node.health import Situation
 from sdstrack_ros.node.inputs.image_topics import ImageTopics
 from sdstrack_ros.node.status import StatusReporter
-from sdstrack_ros.parameters.table import settings_from
+from sdstrack_ros.parameters.checks import settings_from
 from sdstrack_ros.sync.types import SyncConfig, SyncCounters
 from testkit.bags.cameras import AUX, KINDS, RGB, record
 from testkit.ros.processes import ChildProcessFailure

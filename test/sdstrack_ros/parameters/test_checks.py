@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
+from sdstrack_ros.parameters.checks import change_settings, settings_from, settings_from_yaml
 from sdstrack_ros.parameters.spec import Effect, ParameterError
-from sdstrack_ros.parameters.table import TABLE, Settings, change_settings, settings_from, settings_from_yaml
+from sdstrack_ros.parameters.table import TABLE, Settings
 
 
 def test_only_integers_for_doubles_are_converted() -> None:
