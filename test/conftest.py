@@ -41,22 +41,24 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
 
 @pytest.fixture(autouse=True)
-def _logging_stays_as_it_was() -> Iterator[None]:
+def _warnings_are_still_logged() -> Iterator[None]:
     """A test that silences the loggers of later ones fails itself, and not those."""
     yield
     manager = logging.root.manager
     loggers = [logger for logger in manager.loggerDict.values() if isinstance(logger, logging.Logger)]
-    silenced = [
-        logger for logger in loggers if logger.name.startswith(("ckd_core", "sdstrack_ros")) and logger.disabled
-    ]
-    for logger in silenced:
-        logger.disabled = False
-    level, disabled = logging.root.level, manager.disable
-    logging.root.setLevel(min(level, logging.WARNING))
+    own = [logger for logger in loggers if logger.name.startswith(("ckd_core", "sdstrack_ros"))]
+    silenced = {
+        logger.name: f"disabled {logger.disabled}, level {logger.getEffectiveLevel()}, propagate {logger.propagate}"
+        for logger in own
+        if not logger.isEnabledFor(logging.WARNING) or not logger.propagate
+    }
+    state = f"root level {logging.root.level}, disabled up to {manager.disable}"
+    for logger in own:
+        logger.disabled, logger.propagate = False, True
+        logger.setLevel(logging.NOTSET)
+    logging.root.setLevel(min(logging.root.level, logging.WARNING))
     logging.disable(logging.NOTSET)
-    assert not silenced, f"loggers were disabled: {', '.join(logger.name for logger in silenced)}"
-    assert level <= logging.WARNING, f"the root logger's level was set to {level}"
-    assert not disabled, f"logging was disabled up to level {disabled}"
+    assert not silenced, f"this test leaves loggers that do not log: {silenced}; {state}"
 
 
 @pytest.fixture(scope="session")

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ckd_core.data.box_files import BoxFileError, read_table, to_xywh
+from ckd_core.data.box_files import BoxFileError, read_table
 from ckd_core.data.layouts import DatasetError, get_layout
 from ckd_core.data.open_sequences import open_sequences
 from ckd_core.data.sequences import (
@@ -25,6 +25,7 @@ from ckd_core.data.sequences import (
     list_images,
     open_sequence,
     paired_frames,
+    read_ground_truth,
 )
 from ckd_core.errors import TrackingError
 from ckd_core.text import is_plain_name, shown
@@ -270,16 +271,7 @@ def _looks_like(path: Path, layout: DatasetLayout) -> bool:
 
 def _read_boxes(path: Path, layout: DatasetLayout) -> NDArray[np.float64]:
     """Boxes [N, 4] with nan where the object is absent (nan, or without area)."""
-    try:
-        table = read_table(path)
-        boxes = to_xywh(table.values, layout.boxes if table.columns == 4 else None, str(path)).copy()
-    except BoxFileError as error:
-        raise SequenceError(str(error)) from error
-    if np.isinf(boxes).any():
-        row = int(np.argmax(np.isinf(boxes).any(axis=1)))
-        raise SequenceError(
-            f"{path} line {row + 1} is {boxes[row].tolist()}; expected finite numbers, or nan where absent"
-        )
+    boxes = read_ground_truth(path, layout.boxes)
     if layout.one_based:
         boxes[:, :2] -= 1
     boxes[~(boxes[:, 2:] > 0).all(axis=1)] = np.nan

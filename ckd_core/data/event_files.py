@@ -70,7 +70,7 @@ def read_header(path: Path) -> RawHeader:
     except OSError as error:
         raise EventFileError(f"cannot read {path}: {error.strerror or error}") from error
     begin, fields = 0, dict[str, str]()
-    while head[begin : begin + 1] == b"%":
+    while head.startswith(b"% ", begin):  # where no line says "end", events may begin with the byte of % alone
         end = head.find(b"\n", begin)
         if end < 0:
             raise EventFileError(f"{path}: the header does not end within {MAX_HEADER_BYTES} bytes")

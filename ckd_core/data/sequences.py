@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 
 from ckd_core.boxes import is_present
-from ckd_core.data.box_files import BoxFileError, read_table, to_xywh
+from ckd_core.data.box_files import BoxFileError, Layout, read_table, to_xywh
 from ckd_core.errors import TrackingError
 from ckd_core.frame import Modality, MultiModalFrame
 from ckd_core.modality import ModalityError, thermal_levels
@@ -260,14 +260,19 @@ def annotated_frames(truth: Path, rows: int, count: int, cut: bool) -> int:
     return min(rows, count)
 
 
-def read_ground_truth(path: Path) -> NDArray[np.float64]:
-    """Read boxes [N, 4] xywh from a plain file (four numbers, or eight of a polygon); nan = absent.
+def read_ground_truth(path: Path, layout: Layout | None = None) -> NDArray[np.float64]:
+    """Read boxes [N, 4] xywh from a plain file (four numbers per line, or eight of a polygon); nan = absent.
+
+    Args:
+        path: the file.
+        layout: what four numbers are, see `to_xywh`; None for x, y, width, height.
 
     Raises:
-        SequenceError: The file cannot be read or is not a table of boxes.
+        SequenceError: The file cannot be read, is not a table of boxes, or has infinite numbers.
     """
     try:
-        boxes = to_xywh(read_table(path).values, source=str(path))
+        table = read_table(path)
+        boxes = to_xywh(table.values, layout if table.columns == 4 else None, str(path)).copy()
     except BoxFileError as error:
         raise SequenceError(str(error)) from error
     if np.isinf(boxes).any():

@@ -14,7 +14,7 @@ from testkit.reliability.lengths import LONG
 from testkit.reliability.matrix.bench import Bench, bench, number, sigkill
 from testkit.reliability.matrix.outcome import Counted, Outcome, Row, finish, run_row
 from testkit.reliability.matrix.rows import script
-from testkit.reliability.weights import write_tiny_weights
+from testkit.reliability.weights import tiny_node
 from testkit.ros.camera import START_PATIENCE_S
 from testkit.ros.processes import ROOT, ros_environment
 
@@ -27,15 +27,7 @@ only_long = pytest.mark.skipif(not LONG, reason="runs in the long form only: mak
 
 
 def _parameters(folder: Path, **changes: Any) -> dict[str, Any]:
-    return {
-        "model": "sdstrack_tiny_test",
-        "weights": write_tiny_weights(folder / "weights.safetensors"),
-        "device": "cpu",
-        "engine": "torch/fp32",  # nothing to compile: configuring takes a second
-        "autostart": True,
-        "init_box": "[80.0, 60.0, 50.0, 50.0]",
-        **changes,
-    }
+    return tiny_node(folder, init_box="[80.0, 60.0, 50.0, 50.0]", **changes)
 
 
 @pytest.fixture(scope="module")

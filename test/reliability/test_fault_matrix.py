@@ -15,7 +15,7 @@ from testkit.reliability.matrix.foreign import foreign_rows
 from testkit.reliability.matrix.outcome import Row, finish, run_row
 from testkit.reliability.matrix.rows import SHORT, depth_rows, space_rows
 from testkit.reliability.matrix.target_rows import MAX_TARGETS, target_rows
-from testkit.reliability.weights import write_tiny_weights
+from testkit.reliability.weights import tiny_node
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,23 +26,15 @@ ROWS = [row for row in (*depth_rows(LONG), *foreign_rows()) if LONG or row.name 
 SPACE_ROWS = [row for row in space_rows(LONG) if LONG or row.name in SHORT]
 
 
-def tiny_node(folder: Path) -> dict[str, Any]:
-    """Parameters of a node with the smallest network."""
-    return {
-        "model": "sdstrack_tiny_test",
-        "weights": write_tiny_weights(folder / "weights.safetensors"),
-        "device": "cpu",
-        "engine": "torch/fp32",  # nothing to compile: configuring takes a second
-        "autostart": True,
-        "init_box": "[80.0, 60.0, 50.0, 50.0]",
-        "input_reliability": "reliable",
-    }
+def fault_node(folder: Path) -> dict[str, Any]:
+    """Parameters of the node of the matrix."""
+    return tiny_node(folder, init_box="[80.0, 60.0, 50.0, 50.0]", input_reliability="reliable")
 
 
 @pytest.fixture(scope="module")
 def depth_bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
     folder = tmp_path_factory.mktemp("matrix")
-    with bench(folder, tiny_node(folder)) as running:
+    with bench(folder, fault_node(folder)) as running:
         yield running
 
 
@@ -51,14 +43,14 @@ def space_bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
     folder = tmp_path_factory.mktemp("space")
     # The boxes of the seeded network wander; only a trusted one is followed in space.
     following = {"target_frame": "odom", "publish_tf": True, "confidence": False, "coast_s": 0.5}
-    with bench(folder, {**tiny_node(folder), **following}) as running:
+    with bench(folder, {**fault_node(folder), **following}) as running:
         yield running
 
 
 @pytest.fixture(scope="module")
 def targets_bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
     folder = tmp_path_factory.mktemp("targets")
-    with bench(folder, {**tiny_node(folder), "max_targets": MAX_TARGETS}) as running:
+    with bench(folder, {**fault_node(folder), "max_targets": MAX_TARGETS}) as running:
         yield running
 
 

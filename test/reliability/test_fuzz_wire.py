@@ -18,7 +18,7 @@ from testkit.reliability.lengths import LONG, examples, record
 from testkit.reliability.matrix.bench import Bench, bench, number
 from testkit.reliability.matrix.outcome import BOX, MEMORY_LIMIT_MB
 from testkit.reliability.messages import corpus, messages, mutations
-from testkit.reliability.weights import write_tiny_weights
+from testkit.reliability.weights import tiny_node
 from testkit.ros.camera import START_PATIENCE_S
 
 if TYPE_CHECKING:
@@ -44,17 +44,13 @@ BATCH = 20
 @pytest.fixture(scope="module")
 def wire(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
     folder = tmp_path_factory.mktemp("wire")
-    parameters = {
-        "model": "sdstrack_tiny_test",
-        "weights": write_tiny_weights(folder / "weights.safetensors"),
-        "device": "cpu",
-        "engine": "torch/fp32",
-        "autostart": True,
-        "init_box": str(list(BOX)),
-        "adopt_candidates": True,
-        "input_reliability": "reliable",
-        "input_depth": 1000,
-    }
+    parameters = tiny_node(
+        folder,
+        init_box=str(list(BOX)),
+        adopt_candidates=True,
+        input_reliability="reliable",
+        input_depth=1000,
+    )
     with bench(folder, parameters) as running:
         yield running
 
@@ -144,14 +140,7 @@ def test_damaged_bytes_on_the_wire(wire: Bench, topic: str) -> None:
 
 @pytest.mark.skipif(not LONG, reason="runs in the long form only: make test-all")
 def test_damaged_bytes_on_compressed_topics(tmp_path: Any) -> None:
-    parameters = {
-        "model": "sdstrack_tiny_test",
-        "weights": write_tiny_weights(tmp_path / "weights.safetensors"),
-        "device": "cpu",
-        "engine": "torch/fp32",
-        "autostart": True,
-        "transport": "compressed",
-    }
+    parameters = tiny_node(tmp_path, transport="compressed")
     with bench(tmp_path, parameters, wait=False) as running:
         running.until(lambda: running.ros.value("lifecycle") == "active", START_PATIENCE_S, "an active node")
         for topic in ("/rgb/image_raw/compressed", "/aux/image_raw/compressedDepth"):

@@ -11,7 +11,7 @@ from visualization_msgs.msg import MarkerArray
 
 from testkit.reliability.lengths import record
 from testkit.reliability.matrix.bench import NODE, Bench, bench, number
-from testkit.reliability.weights import write_tiny_weights
+from testkit.reliability.weights import tiny_node
 from testkit.ros.camera import stamp_of
 
 if TYPE_CHECKING:
@@ -51,15 +51,11 @@ class _Extras:
 
 
 def test_overlay_goes_first_boxes_stay_and_everything_comes_back(tmp_path: Path) -> None:
-    parameters = {
-        "model": "sdstrack_tiny_test",
-        "weights": write_tiny_weights(tmp_path / "weights.safetensors"),
-        "device": "cpu",
-        "engine": "torch/fp32",
-        "autostart": True,
-        "init_box": "[80.0, 60.0, 50.0, 50.0]",
-        "confidence": False,  # random weights: believe every box, so that each output has something to show
-    }
+    parameters = tiny_node(
+        tmp_path,
+        init_box="[80.0, 60.0, 50.0, 50.0]",
+        confidence=False,  # random weights: believe every box, so that each output has something to show
+    )
     orders = tmp_path / "orders"
     environment = {"SDSTRACK_ENGINE_ORDERS": str(orders)}
     with bench(

@@ -18,7 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).parents[2]
+from testkit.launch import LAUNCH, ROOT
+
 MODULES = {"tracker_node": "sdstrack_ros.node.tracker_node", "sdstrack": "sdstrack_ros.cli"}
 PATIENCE_S = 10.0
 
@@ -35,7 +36,7 @@ def ros2_launch_is_installed() -> bool:
 def launch_file(name: str) -> Path:
     """The launch file NAME.launch.py of this package: the installed one where `ros2 launch` is."""
     if not ros2_launch_is_installed():
-        return ROOT / "launch" / f"{name}.launch.py"
+        return LAUNCH / f"{name}.launch.py"
     from ament_index_python.packages import get_package_share_directory
 
     return Path(get_package_share_directory("sdstrack_ros")) / "launch" / f"{name}.launch.py"

@@ -10,13 +10,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 from sdstrack_ros.parameters.launch_arguments import PROFILE_VARIABLES
+from testkit.launch import ROOT
 from testkit.launch.stand_in import fake_launch
 from testkit.launch.system import LaunchSystem, launch_system, launchable_recording
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture(params=["stand-in", "launch"])

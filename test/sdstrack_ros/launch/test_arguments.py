@@ -2,21 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import TYPE_CHECKING
-
 import pytest
 
 from sdstrack_ros.parameters.checks import settings_from_yaml
 from sdstrack_ros.parameters.table import TABLE
+from testkit.launch import LAUNCH, ROOT, TRACKER
 from testkit.launch.system import LaunchSystem
-
-if TYPE_CHECKING:
-    pass
-
-ROOT = Path(__file__).parents[3]
-LAUNCH = ROOT / "launch"
-TRACKER = LAUNCH / "tracker.launch.py"
 
 
 def test_arguments_become_parameters_and_the_config_keeps_the_rest(system: LaunchSystem) -> None:

@@ -5,20 +5,15 @@ from __future__ import annotations
 import re
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
 from sdstrack_ros.parameters.launch_arguments import PROFILE_VARIABLES
 from sdstrack_ros.parameters.spec import ParameterError
+from testkit.launch import LAUNCH, ROOT, TRACKER
 from testkit.launch.system import LaunchSystem
 
-if TYPE_CHECKING:
-    pass
-
-ROOT = Path(__file__).parents[3]
-LAUNCH = ROOT / "launch"
-TRACKER = LAUNCH / "tracker.launch.py"
 YES, NO = ("true", "True", "yes", "on", "1"), ("false", "no", "OFF", "0")
 
 

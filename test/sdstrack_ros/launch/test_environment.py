@@ -2,20 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import TYPE_CHECKING
-
 import pytest
 
 from sdstrack_ros.parameters.launch_arguments import PROFILE_VARIABLES
+from testkit.launch import ROOT, TRACKER
 from testkit.launch.system import LaunchSystem
-
-if TYPE_CHECKING:
-    pass
-
-ROOT = Path(__file__).parents[3]
-LAUNCH = ROOT / "launch"
-TRACKER = LAUNCH / "tracker.launch.py"
 
 
 def test_the_profile_is_set_for_the_processes_of_the_package_unless_the_user_set_one(

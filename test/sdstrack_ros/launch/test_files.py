@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 from xml.etree import ElementTree as ET
 
 import pytest
 import yaml
 
 from sdstrack_ros.parameters.checks import settings_from_yaml
+from testkit.launch import ROOT
 
-if TYPE_CHECKING:
-    pass
-
-ROOT = Path(__file__).parents[3]
 CONFIGS = sorted((ROOT / "config").glob("*.yaml"))
 
 

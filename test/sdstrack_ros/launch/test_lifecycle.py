@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 from lifecycle_msgs.msg import Transition
 
+from testkit.launch import TRACKER
 from testkit.launch.system import LaunchSystem
 
-if TYPE_CHECKING:
-    pass
-
-ROOT = Path(__file__).parents[3]
-LAUNCH = ROOT / "launch"
-TRACKER = LAUNCH / "tracker.launch.py"
 CONFIGURE, ACTIVATE = Transition.TRANSITION_CONFIGURE, Transition.TRANSITION_ACTIVATE
 
 

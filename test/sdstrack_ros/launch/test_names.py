@@ -3,19 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 
 from sdstrack_ros.parameters.spec import ParameterError
+from testkit.launch import TRACKER
 from testkit.launch.system import LaunchSystem
-
-if TYPE_CHECKING:
-    pass
-
-ROOT = Path(__file__).parents[3]
-LAUNCH = ROOT / "launch"
-TRACKER = LAUNCH / "tracker.launch.py"
 
 
 @pytest.mark.parametrize(

@@ -5,21 +5,15 @@ from __future__ import annotations
 import itertools
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 from lifecycle_msgs.msg import Transition
 
 from sdstrack_ros.parameters.launch_arguments import PROFILE_VARIABLES
 from sdstrack_ros.parameters.spec import ParameterError
+from testkit.launch import LAUNCH, ROOT, TRACKER
 from testkit.launch.system import LaunchSystem, launchable_recording
 
-if TYPE_CHECKING:
-    pass
-
-ROOT = Path(__file__).parents[3]
-LAUNCH = ROOT / "launch"
-TRACKER = LAUNCH / "tracker.launch.py"
 CONFIGURE, ACTIVATE = Transition.TRANSITION_CONFIGURE, Transition.TRANSITION_ACTIVATE
 
 

@@ -16,7 +16,7 @@ from typing import Any
 
 from testkit.reliability.matrix.bench import Bench, bench
 from testkit.reliability.matrix.outcome import Outcome, Row, run_row
-from testkit.reliability.weights import write_tiny_weights
+from testkit.reliability.weights import tiny_node
 
 SHM = Path("/dev/shm")  # where Fast DDS keeps its segments
 
@@ -51,14 +51,7 @@ def shared_memory_full(folder: Path) -> Outcome:
         running.camera.start()
         running.camera.set()
 
-    parameters: dict[str, Any] = {
-        "model": "sdstrack_tiny_test",
-        "weights": write_tiny_weights(folder / "weights.safetensors"),
-        "device": "cpu",
-        "engine": "torch/fp32",  # nothing to compile: configuring takes a second
-        "autostart": True,
-        "init_box": "[80.0, 60.0, 50.0, 50.0]",
-    }
+    parameters = tiny_node(folder, init_box="[80.0, 60.0, 50.0, 50.0]")
     with bench(folder, parameters) as running:
         return run_row(
             running, Row("shared memory full", "/dev/shm filled; cameras restarted while full", act, within=90)
