@@ -30,6 +30,14 @@ CHUNK_BYTES = 1 << 16  # decoded at a time: at most 400 k events, since one evt3
 DRIFT = 1e-4  # allowed rise of the smallest delay per second, more than any two clocks drift apart
 RESYNC_NS = 500_000_000  # a delay that differs by more means that a clock was set
 NS_PER_US = 1000
+_FORMAT = "is not decoded; set the driver's parameter 'encoding' to evt3 (sensors that start in EVT 2.1, too)"
+# Names that packets may have and nothing in ROS decodes: metavision_driver sends evt3 alone and refuses other formats.
+UNDECODED = {
+    "evt2": f"{_FORMAT}, or read its RAW file with 'sdstrack play'",
+    "evt21": _FORMAT,
+    "evt4": _FORMAT,
+    "trigger": "holds times of a trigger and no events; expected the camera's own topic, such as ~/events",
+}
 
 
 class EventDecodeError(TrackingError):
@@ -141,6 +149,8 @@ def _make_decoder(encoding: str, width: int, height: int) -> _Decoder:
             return kind(width, height)
         except ImportError:
             continue
+    if encoding in UNDECODED:
+        raise EventDecodeError(f"event encoding '{encoding}' {UNDECODED[encoding]}")
     if not kinds:
         raise EventDecodeError(
             f"unknown event encoding '{shown(encoding)}'; expected one of: evt3, mono, libcaer, libcaer_cmp"

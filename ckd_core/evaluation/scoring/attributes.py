@@ -32,6 +32,7 @@ FLAG_ORDER = {
     ),
 }  # fmt: skip
 NAME_LIST = "SequencesName.txt"
+NAME_COLUMNS = ("sequence", "SequencesName")  # of a table; the second is what VTUAV's AttrMat_*.mat calls it
 FORMS = (
     f"SEQUENCE.txt with a row of flags (LasHeR: 19, VisEvent: 17), ATTRIBUTE.txt beside {NAME_LIST} (RGBT234, RGBT210, "
     "GTOT), SEQUENCE/ATTRIBUTE.tag with a flag per frame (DepthTrack), or one .csv: sequence,ATTRIBUTE,... (any)"
@@ -133,13 +134,16 @@ def _from_tags(files: Texts, path: Path) -> Attributes:
 
 def _from_csv(text: str, path: Path) -> Attributes:
     header, *rows = [[cell.strip() for cell in row] for row in csv.reader(text.splitlines()) if row] or [[]]
-    if len(header) < 2 or header[0] != "sequence":
+    named = [index for index, cell in enumerate(header) if cell in NAME_COLUMNS]
+    if len(header) < 2 or len(named) != 1:
         raise ResultsError(f"{path} begins with {shown(','.join(header))!r}; expected a header sequence,ATTRIBUTE,...")
+    order = header[: named[0]] + header[named[0] + 1 :]
     marks = {}
     for number, row in enumerate(rows, start=2):
-        if len(row) != len(header) or not set(row[1:]) <= {"0", "1"}:
+        flags = row[: named[0]] + row[named[0] + 1 :]
+        if len(row) != len(header) or not set(flags) <= {"0", "1"}:
             raise ResultsError(
-                f"{path} line {number} is {shown(','.join(row))!r}; expected a name and {len(header) - 1} flags, 0 or 1"
+                f"{path} line {number} is {shown(','.join(row))!r}; expected a name and {len(order)} flags, 0 or 1"
             )
-        marks[row[0]] = tuple(mark for mark, flag in zip(header[1:], row[1:], strict=True) if flag == "1")
-    return Attributes(tuple(header[1:]), marks)
+        marks[row[named[0]]] = tuple(mark for mark, flag in zip(order, flags, strict=True) if flag == "1")
+    return Attributes(tuple(order), marks)

@@ -39,7 +39,8 @@ class BenchmarkRule:
         round_results: Result boxes are rounded to integers (half to even).
         round_truth: Annotated boxes are rounded likewise.
         single_precision: Errors are computed in float32, which decides ties at a threshold (0.0004 of GTOT's numbers).
-        last_pixel: Boxes end at x + w - 1, which decides ties at a threshold where boxes have decimals.
+        last_pixel: Whether boxes end at x + w - 1, which decides ties where boxes have decimals: "no", in
+            the "overlap" alone, or in the "center", too.
         first_is_truth: The first result box is replaced by the annotation.
         repeat_invalid: Whether a result box without area is replaced by the one before: "never", "from_truth" (after
             the first was replaced), or "from_results" (before that; nan boxes too, as in the LaSOT toolkit).
@@ -68,7 +69,7 @@ class BenchmarkRule:
     round_results: bool = False
     round_truth: bool = False
     single_precision: bool = False
-    last_pixel: bool = False
+    last_pixel: Literal["no", "overlap", "center"] = "no"
     first_is_truth: bool = True
     repeat_invalid: Literal["never", "from_truth", "from_results"] = "never"
     absent: Literal["hit_and_miss", "excluded", "raw", "removed"] = "excluded"
@@ -151,19 +152,21 @@ _RULES = (
     BenchmarkRule(
         name="vtuav",
         title="VTUAV",
-        source="the paper's words: the better of both cameras' annotations, every tenth frame; not verified are "
-        "rounding, absent frames and the first frame",
+        source="VTUAV's MATLAB toolkit of 2022 (checked against a port of it on random boxes)",
         precision_name="MPR",
         success_name="MSR",
         normalized_name=None,
         two_truths=True,
+        last_pixel="overlap",
         first_is_truth=False,
+        absent="raw",
+        longer="cut",
     ),
     BenchmarkRule(
         name="visevent",
         title="VisEvent",
         source="VisEvent's MATLAB toolkit of 2021-08 (checked against a port of it on random boxes)",
-        last_pixel=True,
+        last_pixel="center",
         repeat_invalid="from_results",
         absent="removed",
         skip_empty=True,

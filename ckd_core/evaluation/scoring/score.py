@@ -119,9 +119,14 @@ def _fit_length(rule: BenchmarkRule, truth: GroundTruth, track: Track) -> tuple[
     if have == want:
         return truth, track, None
     counts = f"{track.name}: {have} result rows for {want} annotated frames"
-    if rule.layout.every > 1 and -(-have // rule.layout.every) == want:
-        confidence = None if track.confidence is None else track.confidence[:: rule.layout.every]
-        return truth, Track(track.name, track.boxes[:: rule.layout.every], confidence), None
+    every = rule.layout.every
+    if every > 1:  # a row per frame, or per annotated frame; more are a benchmark's own to judge
+        sampled = -(-have // every)
+        if sampled < want or (sampled > want and rule.longer == "error"):
+            raise ScoreError(f"{counts}; {rule.title} needs one row for every frame, or for every {every}th")
+        confidence = None if track.confidence is None else track.confidence[::every][:want]
+        surplus = f"{counts}; every {every}th counts, and the surplus is ignored" if sampled > want else None
+        return truth, Track(track.name, track.boxes[::every][:want], confidence), surplus
     if have > want and rule.longer == "cut":
         confidence = None if track.confidence is None else track.confidence[:want]
         return truth, Track(track.name, track.boxes[:want], confidence), f"{counts}; the surplus is ignored"
@@ -208,10 +213,14 @@ def score_sequence(rule: BenchmarkRule, truth: GroundTruth, track: Track) -> tup
     notes = [fitted] if fitted else []
     if rule.absent == "removed" and not truth.flagged:
         notes.append(f"{track.name}: no absence flags beside the annotation; the object counts as present throughout")
-    labelled = len(truth.boxes) if truth.labelled is None else int(truth.labelled.sum())
-    left_out = labelled - int(_counted_frames(rule, truth).sum())
-    if rule.two_truths and rule.absent == "excluded" and left_out:
-        notes.append(f"{track.name}: {left_out} of {labelled} annotated frames are without the object and do not count")
+    gone = ~is_present(truth.boxes)
+    if rule.two_truths and truth.aux_boxes is not None:
+        gone &= ~is_present(truth.aux_boxes)
+        if gone.any():
+            notes.append(
+                f"{track.name}: {int(gone.sum())} of {len(gone)} annotated frames are without the object in both "
+                f"cameras; {rule.title} counts them, as misses of the success"
+            )
     unknown = np.isnan(track.boxes).any(axis=1)
     broken = ~np.isfinite(track.boxes).all(axis=1)
     if rule.repeat_invalid == "from_results":
@@ -227,11 +236,10 @@ def score_sequence(rule: BenchmarkRule, truth: GroundTruth, track: Track) -> tup
     boxes, gt = _prepare(rule, truth, track)
     kind = np.float32 if rule.single_precision else np.float64
     boxes, gt = boxes.astype(kind), gt.astype(kind)
-    errors = center_error(boxes, gt, rule.last_pixel).astype(np.float64)
-    overlaps = overlap(boxes, gt, rule.last_pixel).astype(np.float64)
+    errors, overlaps = _compared(rule, boxes, gt)
     if rule.two_truths and truth.aux_boxes is not None:
-        errors = np.fmin(errors, center_error(boxes, truth.aux_boxes.astype(kind)))
-        overlaps = np.fmax(overlaps, overlap(boxes, truth.aux_boxes.astype(kind)))
+        aux_errors, aux_overlaps = _compared(rule, boxes, truth.aux_boxes.astype(kind))
+        errors, overlaps = np.fmin(errors, aux_errors), np.fmax(overlaps, aux_overlaps)
     normalized = normalized_center_error(boxes, gt).astype(np.float64)
     counted = _counted_frames(rule, truth)
     if rule.absent in {"hit_and_miss", "removed"}:
@@ -252,6 +260,13 @@ def score_sequence(rule: BenchmarkRule, truth: GroundTruth, track: Track) -> tup
     )
     score.metrics.update(_numbers(rule, score.precision_curve, score.normalized_curve, score.success_curve))
     return score, "; ".join(notes) or None
+
+
+def _compared(rule: BenchmarkRule, boxes: Floats, gt: Floats) -> tuple[Floats, Floats]:
+    """Distances of the centres [N] and overlaps [N]."""
+    errors = center_error(boxes, gt, rule.last_pixel == "center")
+    overlaps = overlap(boxes, gt, rule.last_pixel != "no")
+    return errors.astype(np.float64), overlaps.astype(np.float64)
 
 
 def _numbers(rule: BenchmarkRule, precision: Floats, normalized: Floats, success: Floats) -> dict[str, float]:

@@ -20,7 +20,17 @@ def test_lists_of_the_package_and_of_files_stand_for_their_names(tmp_path: Path)
     train = expand_names(["@lasher_train"])
     assert len(train) == 879
     assert not set(train) & set(names)
+    assert len(expand_names(["@vtuav_st_train", "@vtuav_st_val", "@vtuav_lt_train", "@vtuav_lt_val"])) == 250
     assert {"boywalkinginsnow3", "dotat43", "hatboy`shead"} <= set(names)
+
+
+@pytest.mark.parametrize("split", [("visevent", 294, 0, 320), ("depthtrack", 147, 5, 50), ("lasher", 879, 96, 0)])
+def test_no_sequence_of_a_benchmark_is_in_two_of_its_lists(split: tuple[str, int, int, int]) -> None:
+    name, *counts = split
+    parts = [set((FOLDER / f"{name}_{part}.txt").read_text().split()) if count else set[str]()
+             for part, count in zip(("train", "val", "test"), counts, strict=True)]  # fmt: skip
+    assert [len(part) for part in parts] == counts
+    assert len(set().union(*parts)) == sum(counts)
 
 
 @pytest.mark.parametrize("path", sorted(FOLDER.glob("*.txt")), ids=lambda path: path.stem)

@@ -110,7 +110,14 @@ def test_forget_drops_the_events_of_earlier_frames() -> None:
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        ({"encoding": "evt21"}, "unknown event encoding 'evt21'"),
+        (
+            {"encoding": "evt2"},
+            "'evt2' is not decoded; set the driver's parameter 'encoding' to evt3 .* 'sdstrack play'",
+        ),
+        ({"encoding": "evt21"}, "'evt21' is not decoded; set the driver's parameter 'encoding' to evt3"),
+        ({"encoding": "evt4"}, "'evt4' is not decoded; set the driver's parameter 'encoding' to evt3"),
+        ({"encoding": "trigger"}, "'trigger' holds times of a trigger and no events"),
+        ({"encoding": "EVT3"}, "unknown event encoding 'EVT3'; expected one of: evt3, mono, libcaer, libcaer_cmp"),
         ({"encoding": ""}, "unknown event encoding ''"),
         ({"encoding": "libcaer_cmp"}, "needs event_camera_py"),
         ({"width": 0}, "0 x 480"),

@@ -57,6 +57,9 @@ def test_a_table_is_read_for_any_benchmark(tmp_path: Path) -> None:
     path.write_text("sequence,TB,CM\ncar_004,1,0\nbus_014,0,0\n")
     read = read_attributes(path, get_rule("vtuav"))
     assert read.marks == {"car_004": ("TB",), "bus_014": ()}
+    path.write_text("TB,SequencesName,CM\n1,car_004,1\n0,bus_014,0\n")  # as MATLAB writes VTUAV's own struct
+    read = read_attributes(path, get_rule("vtuav"))
+    assert (read.names, read.marks) == (("TB", "CM"), {"car_004": ("TB", "CM"), "bus_014": ()})
     path.write_text("sequence,TB,CM\ncar_004,1\n")
     with pytest.raises(ResultsError, match="line 2 is 'car_004,1'; expected a name and 2 flags, 0 or 1"):
         read_attributes(path, get_rule("vtuav"))

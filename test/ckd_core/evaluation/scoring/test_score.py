@@ -190,14 +190,6 @@ def test_missing_sequences_are_refused_skipped_or_zero() -> None:
         score_benchmark(rule, truths, {}, missing="skip")
 
 
-def test_vtuav_says_which_frames_do_not_count() -> None:
-    truth = still()
-    truth[2] = 0
-    score, note = score_sequence(get_rule("vtuav"), GroundTruth("a", truth, still()), Track("a", still()))
-    assert score.frames == 3
-    assert note == "a: 1 of 4 annotated frames are without the object and do not count"
-
-
 def test_gtot_weights_frames_and_lasher_sequences() -> None:
     far = still(10)
     far[1:, 0] = 300
