@@ -23,12 +23,12 @@ from testkit.reliability.about import about
 from testkit.reliability.weights import write_tiny_weights
 from testkit.ros.camera import image_message
 from testkit.ros.rig import Rig, running_node
+from tools.paste_table import paste
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 DOCS = Path(__file__).parents[1] / "docs" / "reliability.md"
-MARKS = "<!-- memory -->\n", "<!-- /memory -->\n"
 NS = 1_000_000_000
 HEAD = ("camera", "rate", "memory_mb", "idle", "highest", "more than idle", "afterwards", "frames", "refused")
 
@@ -142,10 +142,7 @@ def write_table(rows: list[dict[str, Any]], docs: Path = DOCS) -> None:
     lines = [f"{note['date']}, {note['machine']}; {note['versions']}. MB of resident memory.", ""]
     lines += ["| " + " | ".join(HEAD) + " |", "|" + "---|" * len(HEAD)]
     lines += ["| " + " | ".join(str(row[name]) for name in HEAD) + " |" for row in rows]
-    text = docs.read_text()
-    before, rest = text.split(MARKS[0])
-    after = rest.split(MARKS[1])[1]
-    docs.write_text(before + MARKS[0] + "\n".join(lines) + "\n" + MARKS[1] + after)
+    paste(docs, "memory", "\n".join(lines))
 
 
 def main(report: Callable[[str], object] = print) -> None:

@@ -13,11 +13,13 @@ import sys
 import tempfile
 import time
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from ckd_core.errors import TrackingError
 from ckd_core.frame import Modality
+from ckd_core.orphans import end_with_parent
 from sdstrack_ros.bags.storage.opening import CAMERA_INFO, COMPRESSED_IMAGE, EVENT_PACKET, TF, open_bag
 from sdstrack_ros.messages.stamps import stamp_of
 from sdstrack_ros.parameters.table import Settings
@@ -78,7 +80,11 @@ class LiveReplay:
 def _process(command: list[str], environment: Mapping[str, str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
     with log.open("wb") as stream:
         process = subprocess.Popen(  # noqa: S603 - this interpreter and our own modules
-            command, env=dict(environment), stdout=stream, stderr=subprocess.STDOUT
+            command,
+            env=dict(environment),
+            stdout=stream,
+            stderr=subprocess.STDOUT,
+            preexec_fn=partial(end_with_parent, os.getpid()),  # noqa: PLW1509 - one system call; see ckd_core.orphans
         )
         try:
             yield process

@@ -54,6 +54,7 @@ class StampGuard:
     time that has passed since (or the stream's rhythm, where a recording is played fast) and `jump_back_s` explain. It
     is an outlier, and refused, until another image confirms the new time: a later one of its stream, or one of the
     other stream that is later by more than the skew of a pair. A pair that was stamped by one glitch confirms nothing.
+    The first image of a stream is judged by the time of the other one, where that runs already.
     """
 
     def __init__(self, config: SyncConfig, max_clock_offset_s: float = 0.0) -> None:
@@ -90,7 +91,7 @@ class StampGuard:
                 f"header.stamp is {(stamp_ns - clock_ns) / NS_PER_S:+.3f} s from the node's clock; expected at most"
                 f" {self.max_clock_offset_s:g} s (max_clock_offset_s): synchronize the clocks"
             )
-        line = self._lines.get(stream)
+        line = self._lines.get(stream) or self._begin(stream)
         if line is None:
             self._lines[stream] = _Timeline(stamp_ns, arrival_ns)
             return ""
@@ -106,6 +107,13 @@ class StampGuard:
             f"header.stamp jumps by {ahead_ns / NS_PER_S:+.3f} s; refused as an outlier until a second image confirms"
             " the new time"
         )
+
+    def _begin(self, stream: str) -> _Timeline | None:
+        """A stream that begins later than the other one continues its time; None for the first of all."""
+        others = sorted(self._lines.values(), key=lambda line: line.arrival_ns)
+        if others:
+            self._lines[stream] = _Timeline(others[-1].newest_ns, others[-1].arrival_ns)
+        return self._lines.get(stream)
 
     def _reach_ns(self, line: _Timeline, elapsed_ns: int) -> int:
         rhythm_ns = round(statistics.median(line.steps_ns)) if line.steps_ns else 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
-import signal
+import shutil
 import time
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,8 +13,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-import ckd_core.models.registry  # noqa: F401  # the children are forked with these imports
-import sdstrack_ros.cli  # noqa: F401
 from ckd_core.locks import folder_lock
 from ckd_core.models.checkpoint import load_tensors
 from testkit.reliability.lengths import LONG, record
@@ -23,12 +21,13 @@ from testkit.reliability.writers import (
     BY_NAME,
     WRITERS,
     Material,
+    Watch,
     Writer,
-    features_recipe,
+    kill,
     locks_of,
+    preload,
     require_whole,
     start,
-    until_it_writes,
     wait,
     write_material,
 )
@@ -38,16 +37,25 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.timeout(3000)
 # Killed so often each; the normal form tries few commands.
-KILLS = 50 if LONG else 3
+KILLS = int(os.environ.get("SDSTRACK_KILLS", "50" if LONG else "3"))
 SHORT = ("benchmark", "export")
-CHOSEN = [writer for writer in WRITERS if LONG or writer.name in SHORT]
-# Every command as the second: those above, and those that need material of their own to get far.
-SECOND = [writer.name for writer in WRITERS] + ["demo", "label", "cache"]
+
+
+def chosen(*names: str) -> list[object]:
+    """These writers, all of them in the long form."""
+    marks = {"label": [pytest.mark.shared], "demo": [pytest.mark.ros]}
+    return [
+        pytest.param(writer, id=writer.name, marks=marks.get(writer.name, []))
+        for writer in WRITERS
+        if LONG or writer.name in names
+    ]
 
 
 @pytest.fixture(scope="module")
-def material(tmp_path_factory: pytest.TempPathFactory) -> Material:
-    return write_material(tmp_path_factory.mktemp("material"))
+def material(tmp_path_factory: pytest.TempPathFactory, shared_data: Path) -> Material:
+    preload()
+    teacher = shared_data / "baselines" / "nanotrack" / "nanotrackv2"
+    return write_material(tmp_path_factory.mktemp("material"), teacher)
 
 
 def prepared(writer: Writer, folder: Path, material: Material, log: Path) -> Path:
@@ -62,51 +70,35 @@ def prepared(writer: Writer, folder: Path, material: Material, log: Path) -> Pat
 @contextmanager
 def stopped_while_it_writes(writer: Writer, folder: Path, material: Material, log: Path) -> Iterator[int]:
     """A command that has been stopped in the middle of its work."""
-    for _ in range(20):
-        child = start(writer.words(folder, material), log)
-        if until_it_writes(child, folder):
-            os.kill(child, signal.SIGSTOP)
-            if any(lock.exists() for lock in locks_of(folder)):
-                break
-            os.kill(child, signal.SIGCONT)
-        assert wait(child) == 0, log.read_text()[-3000:]
-    else:
-        raise AssertionError(f"{writer.name} was never seen writing")
+    watch = Watch(folder, stop_before=2)
+    child = start(writer.words(folder, material), log, watch=watch)
     try:
+        assert watch.wait_for(2), log.read_text()[-3000:]
         yield child
     finally:
-        os.kill(child, signal.SIGKILL)
-        wait(child)
+        kill(child)
+        watch.close()
 
 
-def second_words(name: str, folder: Path, material: Material) -> list[object]:
-    if name in BY_NAME:
-        return BY_NAME[name].words(folder, material)
-    if name == "demo":
-        return ["demo", "--modality", folder.name, "--out", folder.parent]
-    recipe = features_recipe(folder, material)
-    return [name, recipe, "--teacher", "nowhere"] if name == "label" else [name, recipe]
-
-
-@pytest.mark.parametrize("first", CHOSEN, ids=lambda writer: writer.name)
+@pytest.mark.parametrize("first", chosen(*SHORT))
 def test_no_command_writes_where_another_does(first: Writer, material: Material, tmp_path: Path) -> None:
-    folder, log = tmp_path / "rgbt", tmp_path / "log"
+    folder, log = tmp_path / "a", tmp_path / "log"
     prepared(first, folder, material, log)
     refusals, problems = {}, []
     with stopped_while_it_writes(first, folder, material, log) as child:
         holder = f"is being written by sdstrack {first.name} (process {child} on "
-        for name in SECOND:
+        for second in WRITERS:
             before = log.stat().st_size
-            status = wait(start(second_words(name, folder, material), log))
+            status = wait(start(second.words(folder, material), log))
             said = log.read_bytes()[before:].decode()
-            refusals[name] = status == 1 and holder in said
-            if not folder.joinpath("checkpoints").exists() and name in ("choose", "ship"):
-                refusals[name] = status == 1 and "error: " in said  # there is nothing yet to choose or to ship
-            if folder.exists() and name == "export":
-                refusals[name] = status == 1 and ("exists; give a new folder" in said or holder in said)
-            problems += [] if refusals[name] else [f"{name}, status {status}: {said[-1500:]}"]
+            refusals[second.name] = "refused" if status == 1 and holder in said else ""
+            if not folder.joinpath("checkpoints").exists() and second.name in ("choose", "ship"):
+                refusals[second.name] = "nothing to read" if status == 1 and "error: " in said else ""
+            if folder.exists() and second.name == "export" and "exists; give a new folder" in said:
+                refusals[second.name] = "exists" if status == 1 else ""
+            problems += [] if refusals[second.name] else [f"{second.name}, status {status}: {said[-1500:]}"]
     assert not problems, "\n".join(problems)
-    record("locks", first.name, {"first": first.name, **dict.fromkeys(refusals, "refused")})
+    record("locks", first.name, {"first": first.name, **refusals})
     with folder_lock(folder, "the next one"):  # the lock of the dead one is taken over
         pass
 
@@ -132,10 +124,10 @@ def test_of_two_runs_started_together_one_writes_and_one_says_who_does(material:
     finish("matrix", "two runs", outcome)
 
 
-@pytest.mark.parametrize("writer", CHOSEN, ids=lambda writer: writer.name)
+@pytest.mark.parametrize("writer", chosen(*SHORT))
 def test_a_full_disk_is_one_sentence_and_nothing_half(writer: Writer, material: Material, tmp_path: Path) -> None:
     log = tmp_path / "log"
-    folder = prepared(writer, tmp_path / "out", material, tmp_path / "before")
+    folder = prepared(writer, tmp_path / "a", material, tmp_path / "before")
     assert wait(start(writer.words(folder, material), log, file_bytes=4000)) == 1
     said = log.read_text()
     assert said.splitlines()[-1].startswith("error: "), said
@@ -145,50 +137,84 @@ def test_a_full_disk_is_one_sentence_and_nothing_half(writer: Writer, material: 
         assert not [path for path in folder.rglob(".*") if path.is_file()], "no temporary file stays"
 
 
-@pytest.mark.parametrize("writer", CHOSEN, ids=lambda writer: writer.name)
+@pytest.mark.parametrize("writer", chosen(*SHORT))
 def test_what_a_killed_command_leaves_is_whole_and_the_next_call_goes_on(
     writer: Writer, material: Material, tmp_path: Path
 ) -> None:
     log, seed = tmp_path / "log", random.Random(5)
-    lasts = min(
-        undisturbed(writer, prepared(writer, tmp_path / name / "out", material, log), material, log)
-        for name in ("first", "whole")
-    )
-    whole = tmp_path / "whole" / "out"
+    template = prepared(writer, tmp_path / "template" / "a", material, log)
+    whole = copied(template, tmp_path / "whole")
+    changes, lasts_s = undisturbed(writer, whole, material, log)
     expected = {name: content(whole / name) for name in writer.decisive}
     names = visible(whole)
-    killed = left = 0
+    killed = whole_files = temporaries = 0
     for number in range(KILLS):
-        share = (number + seed.random()) / KILLS  # spread over the writing
-        for attempt in range(8):  # the machine is not equally fast all the time
-            folder = prepared(writer, tmp_path / f"{number}_{attempt}" / "out", material, log)
-            child = start(writer.words(folder, material), log)
-            until_it_writes(child, folder)
-            time.sleep(lasts * share * 0.7**attempt)
-            os.kill(child, signal.SIGKILL)
-            if wait(child) == -signal.SIGKILL:
-                killed += 1
-                break
+        folder = copied(template, tmp_path / str(number))
+        before = visible(folder)
+        at = 1 + int((number + seed.random()) / KILLS * changes)  # spread over the writing
+        # Every second one dies just before a change, the others somewhere between it and the next ones.
+        later_s = number % 2 * seed.random() * 2 * lasts_s / changes
+        killed += killed_at(writer, folder, material, log, at, later_s)
         if folder.exists():
             require_whole(folder)
-            left += bool(visible(folder))
+            whole_files += visible(folder) != before
+            temporaries += any(path.is_file() and path.name.startswith(".") and path not in locks_of(folder)
+                               for path in folder.rglob("*"))  # fmt: skip
         if not (writer.name == "export" and folder.exists()):
             assert wait(start(writer.words(folder, material), log)) == 0, log.read_text()[-3000:]
         require_whole(folder)
         assert visible(folder) == names
         for name, wanted in expected.items():
             assert content(folder / name) == wanted, f"{name} after kill {number}"
-    record("kills", writer.name, {"command": writer.name, "killed": killed, "files were there": left, "mixed": 0})
+        shutil.rmtree(folder.parent)
+    row = {"killed": killed, "moments": changes, "new files there, all whole": whole_files}
+    record("kills", writer.name, {"command": writer.name, **row, "temporary files": temporaries, "mixed": 0})
     assert killed == KILLS
 
 
-def undisturbed(writer: Writer, folder: Path, material: Material, log: Path) -> float:
-    """Seconds for which a command writes."""
-    child = start(writer.words(folder, material), log)
-    until_it_writes(child, folder)
+def killed_at(writer: Writer, folder: Path, material: Material, log: Path, at: int, later_s: float) -> bool:
+    """Kill a command some seconds after it has begun a change, or just before that."""
+    while at > 0:
+        watch = Watch(folder, stop_before=0 if later_s else at)
+        child = start(writer.words(folder, material), log, watch=watch)
+        reached = watch.wait_for(at)
+        if reached:
+            time.sleep(later_s)
+        status = kill(child)
+        watch.close()
+        assert not watch.unlocked, watch.unlocked
+        if status < 0:
+            return True
+        assert status == 0, log.read_text()[-3000:]
+        shutil.rmtree(folder, ignore_errors=True)  # it was faster than thought: once more, a moment earlier
+        if writer.needs:
+            shutil.copytree(folder.parents[1] / "template" / "a", folder)
+        at, later_s = at if later_s else at - 1, 0.0
+    return False
+
+
+def undisturbed(writer: Writer, folder: Path, material: Material, log: Path) -> tuple[int, float]:
+    """How many changes a command makes, and for how many seconds."""
+    watch = Watch(folder)
+    child = start(writer.words(folder, material), log, watch=watch)
+    assert watch.wait_for(1), log.read_text()[-3000:]
     begin = time.monotonic()
+    while watch.wait_for(watch.changes + 1):
+        continue
+    lasts_s = time.monotonic() - begin
     assert wait(child) == 0, log.read_text()[-3000:]
-    return time.monotonic() - begin
+    watch.close()
+    assert not watch.unlocked, watch.unlocked
+    return watch.changes, lasts_s
+
+
+def copied(template: Path, parent: Path) -> Path:
+    """A folder to write into, as the template is; it is not there where that is not."""
+    folder = parent / "a"
+    parent.mkdir()
+    if template.exists():
+        shutil.copytree(template, folder)
+    return folder
 
 
 def content(path: Path) -> bytes:

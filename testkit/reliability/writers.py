@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import csv
+import importlib
 import json
 import os
+import pkgutil
 import resource
+import signal
 import sys
 import time
 from dataclasses import dataclass
@@ -16,6 +19,8 @@ import cv2
 import numpy as np
 import yaml
 
+import ckd_core
+import sdstrack_ros
 from ckd_core.locks import LOCK_FILE
 from testkit.bags.scenes import walking_square
 from testkit.reliability.weights import write_tiny_weights
@@ -23,6 +28,8 @@ from testkit.small_scenes import TINY, write_scene
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from numpy.typing import NDArray
 
 RECIPE: dict[str, Any] = {
     "model": {"name": TINY, "modalities": ["thermal"], "overrides": {"drop_path": 0.0}, "notice": "synthetic"},
@@ -45,6 +52,8 @@ class Material:
     weights: Path
     bag: Path
     recipe: Path
+    clips: Path
+    teacher: Path
 
 
 @dataclass(frozen=True)
@@ -108,6 +117,22 @@ def _evaluate(folder: Path, material: Material) -> list[object]:
             "--engine", "torch/fp32", "--device", "cpu", "--out", folder]  # fmt: skip
 
 
+def _label(folder: Path, material: Material) -> list[object]:
+    groups = [{"name": "clips", "what": "tracks", "share": 1.0, "files": ["*.mp4"]}]
+    recipe = _features(folder, material, groups, tracks=folder / "tracks.json")
+    return ["label", recipe, "--teacher", material.teacher]
+
+
+def _cache(folder: Path, material: Material) -> list[object]:
+    groups = [{"name": "photos", "what": "patches", "share": 1.0, "files": ["*.png"]}]
+    return ["cache", _features(folder, material, groups), "--threads", 1]
+
+
+def _demo(folder: Path, material: Material) -> list[object]:
+    return ["demo", "--sequence", material.scenes / folder.name, "--out", folder.parent, "--model", TINY,
+            "--weights", material.weights]  # fmt: skip
+
+
 WRITERS = (
     Writer("benchmark", _benchmark, ("score.json",)),
     Writer("robustness", _robustness, ("robustness.json",)),
@@ -116,14 +141,27 @@ WRITERS = (
     Writer("ship", _ship, ("shipped.safetensors",), needs="choose"),
     Writer("calibrate", _calibrate, ("calibrated.safetensors",)),
     Writer("export", _export),
-    Writer("run", _run, ("boxes.csv", "a.txt")),
+    Writer("run", _run, ("a.txt",)),
     Writer("evaluate", _evaluate, ("result.json", "boxes.txt")),
+    Writer("label", _label, ("tracks.json",)),
+    Writer("cache", _cache, ("manifest.json", "template.npy", "search.npy", "boxes.npy")),
+    Writer("demo", _demo),  # a live node drops other frames each time
 )
 BY_NAME = {writer.name: writer for writer in WRITERS}
 
 
-def write_material(folder: Path) -> Material:
-    """Two scenes with absences, random weights, a recording, and a recipe."""
+def preload() -> None:
+    """Import what the commands import, so that their forked children need not."""
+    for package in (ckd_core, sdstrack_ros):
+        for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
+            if not module.name.endswith("__main__"):
+                importlib.import_module(module.name)
+    for name in ("matplotlib.pyplot", "rich.progress", "torch.utils.tensorboard"):
+        importlib.import_module(name)
+
+
+def write_material(folder: Path, teacher: Path) -> Material:
+    """Two scenes with absences, random weights, a recording, a recipe, three clips and a photograph."""
     from sdstrack_ros.bags.writer import write_bag
 
     for seed, name in enumerate(("a", "b")):
@@ -131,15 +169,36 @@ def write_material(folder: Path) -> Material:
     recipe = folder / "recipe.yaml"
     recipe.write_text(yaml.safe_dump(RECIPE))
     weights = write_tiny_weights(folder / "weights.safetensors")
-    return Material(folder / "scenes", Path(weights), write_bag(folder / "bag", *walking_square(12)), recipe)
+    bag = write_bag(folder / "bag", *walking_square(12))
+    clips = folder / "clips"
+    clips.mkdir()
+    for number in range(3):
+        write_clip(clips / f"walk{number}.mp4", number)
+    cv2.imwrite(str(clips / "place.png"), texture(5))
+    return Material(folder / "scenes", Path(weights), bag, recipe, clips, teacher)
 
 
-def features_recipe(folder: Path, material: Material) -> Path:
-    """A recipe for `label` and `cache` that writes tracks and features into this folder."""
-    source = {
-        "kind": "features", "root": str(material.scenes), "tracks": str(folder / "tracks.json"), "count": 64,
-        "cache": str(folder), "groups": [{"name": "clips", "what": "tracks", "share": 1.0, "files": ["*.mp4"]}],
-    }  # fmt: skip
+def texture(seed: int) -> NDArray[np.uint8]:
+    """An image [120, 160, 3] with texture everywhere, coarse enough for a codec."""
+    small = np.random.default_rng(seed).integers(0, 255, (12, 16, 3)).astype(np.uint8)
+    return np.asarray(cv2.resize(small, (160, 120), interpolation=cv2.INTER_CUBIC), np.uint8)
+
+
+def write_clip(path: Path, seed: int, frames: int = 12) -> None:
+    """A white box walks over a still background."""
+    video = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), 20, (160, 120))
+    for index in range(frames):
+        frame = texture(seed)
+        frame[30:70, 20 + 4 * index : 38 + 4 * index] = 255
+        video.write(frame)
+    video.release()
+
+
+def _features(folder: Path, material: Material, groups: list[dict[str, Any]], **where: Path) -> Path:
+    """A recipe of real pairs whose tracks and features go where `where` says."""
+    source = {"kind": "features", "root": str(material.clips), "count": 64, "max_refused": 0.5, "groups": groups}
+    source |= {"tracks": str(material.clips / "tracks.json"), "cache": str(folder)}
+    source |= {name: str(path) for name, path in where.items()}
     recipe = {
         "model": {"name": "sdstrack_m256", "modalities": ["thermal"]},
         "objective": {"kind": "factor"},
@@ -147,7 +206,7 @@ def features_recipe(folder: Path, material: Material) -> Path:
         "optim": {"groups": [{"contains": ["encoder"], "lr": 1e-3}]},
         "run": {**RECIPE["run"], "out": str(folder)},
     }
-    path = material.recipe.with_name(f"features_{folder.parent.name}.yaml")
+    path = material.recipe.with_name(f"features_{folder.parent.name}_{len(where)}.yaml")
     path.write_text(yaml.safe_dump(recipe))
     return path
 
@@ -157,13 +216,89 @@ def locks_of(folder: Path) -> tuple[Path, Path]:
     return folder / LOCK_FILE, folder.with_name(f".{folder.name}.lock")
 
 
-def start(words: list[object], log: Path, file_bytes: int | None = None) -> int:
+class Watch:
+    """Reports each change of a forked command below a folder, and can stop the command just before one of them.
+
+    A change is a file that is opened for writing, renamed, deleted, truncated or given another mode, as Python's audit
+    events tell; what libraries write into the opened files comes in between. Lock files do not count.
+    """
+
+    CHANGES = ("open", "os.rename", "os.remove", "os.truncate", "os.chmod", "shutil.rmtree")
+
+    def __init__(self, folder: Path, stop_before: int = 0) -> None:
+        """Watch.
+
+        Args:
+            folder: That the command writes; hidden files beside it are its, too.
+            stop_before: The number of the change, from 1, before which the command stops (SIGSTOP); 0: it does not.
+
+        """
+        self.changes = 0
+        self.unlocked: list[str] = []
+        self._folder, self._stop_before = folder, stop_before
+        self._places = tuple(map(str, (folder, *locks_of(folder.resolve()), folder.with_name(f".{folder.name}"))))
+        self._read, self._write = os.pipe()
+
+    def install(self) -> None:
+        """In the child: begin to report."""
+        os.close(self._read)
+        sys.addaudithook(self._seen)
+
+    def wait_for(self, changes: int) -> bool:
+        """In the parent: whether the command gets so far before it ends."""
+        if self._write >= 0:
+            os.close(self._write)
+            self._write = -1
+        while self.changes < changes:
+            line = self._line()
+            if not line:
+                return False
+            self.changes += 1
+            if line.startswith("unlocked "):
+                self.unlocked.append(line)
+        return True
+
+    def close(self) -> None:
+        """In the parent: forget the child."""
+        os.close(self._read)
+
+    def _line(self) -> str:
+        line = b""
+        while not line.endswith(b"\n"):
+            byte = os.read(self._read, 1)
+            if not byte:
+                return ""
+            line += byte
+        return line.decode(errors="replace")
+
+    def _seen(self, event: str, words: tuple[Any, ...]) -> None:
+        if event not in self.CHANGES or (event == "open" and not int(words[2] or 0) & (os.O_WRONLY | os.O_RDWR)):
+            return
+        place = os.fsdecode(words[0]) if isinstance(words[0], (str, bytes, os.PathLike)) else ""
+        if not place.startswith(self._places) or place.endswith(".lock"):
+            return
+        self.changes += 1
+        locked = any(f"process {os.getpid()} " in _text(lock) for lock in locks_of(self._folder))
+        os.write(self._write, f"{'' if locked else 'unlocked '}{event} {place}\n".encode(errors="replace"))
+        if self.changes == self._stop_before:
+            os.kill(os.getpid(), signal.SIGSTOP)
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text()
+    except OSError:
+        return ""
+
+
+def start(words: list[object], log: Path, file_bytes: int | None = None, watch: Watch | None = None) -> int:
     """Run a verb in a forked child, which has the imports of this process already; returns its process id.
 
     Args:
         words: The command line.
         log: Takes what the child prints.
         file_bytes: No file may grow beyond it, as on a disk that is full.
+        watch: Sees what the child changes.
 
     """
     sys.stdout.flush()
@@ -175,6 +310,8 @@ def start(words: list[object], log: Path, file_bytes: int | None = None) -> int:
         sys.stdout = sys.stderr = log.open("a", buffering=1)
         if file_bytes is not None:
             resource.setrlimit(resource.RLIMIT_FSIZE, (file_bytes, file_bytes))
+        if watch is not None:
+            watch.install()
         sys.argv = ["sdstrack", *map(str, words)]
         from sdstrack_ros import cli
 
@@ -196,20 +333,30 @@ def wait(child: int) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
-def until_it_writes(child: int, folder: Path, patience_s: float = 120.0) -> bool:
-    """Wait until the child holds the folder's lock; False when it has ended before that was seen."""
-    deadline = time.monotonic() + patience_s
-    while time.monotonic() < deadline:
-        for lock in locks_of(folder):
-            try:
-                if lock.stat().st_size and f"process {child} " in lock.read_text():
-                    return True
-            except OSError:
-                continue
-        if os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None:
-            return False
-        time.sleep(0.0005)
-    raise TimeoutError(f"process {child} does not write into {folder}")
+def kill(child: int) -> int:
+    """Send SIGKILL to a child; returns its exit status, which is another one where it had ended.
+
+    Raises:
+        AssertionError: A process that the child had started outlives it.
+
+    """
+    started = descendants(child)
+    os.kill(child, signal.SIGKILL)
+    status = wait(child)
+    deadline = time.monotonic() + 10
+    while alive := {process for process in started if Path(f"/proc/{process}").exists()}:
+        assert time.monotonic() < deadline, f"processes {alive} go on after their parent {child} was killed"
+        time.sleep(0.01)
+    return status
+
+
+def descendants(process: int) -> set[int]:
+    """Processes that a process has started, and those that these have."""
+    found: set[int] = set()
+    for task in Path(f"/proc/{process}/task").glob("*/children"):
+        for child in map(int, _text(task).split()):
+            found |= {child, *descendants(child)}
+    return found
 
 
 def require_whole(folder: Path) -> None:
@@ -234,5 +381,7 @@ def require_whole(folder: Path) -> None:
             assert path.read_text().rstrip().endswith("</html>"), path
         elif path.suffix == ".png":
             assert cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_COLOR) is not None, path
+        elif path.suffix == ".npy":
+            np.load(path)
         elif path.suffix == ".mp4":
             assert cv2.VideoCapture(str(path)).read()[0], path

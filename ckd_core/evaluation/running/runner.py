@@ -23,6 +23,7 @@ from ckd_core.evaluation.running.records import (
 )
 from ckd_core.evaluation.scoring.score import BenchmarkScore, score_benchmark
 from ckd_core.locks import folder_lock
+from ckd_core.orphans import end_with_parent
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Iterable, Iterator
@@ -83,13 +84,15 @@ def _work(job: _Job) -> TrackRecord:
 def worker_pool(plan: RunPlan) -> Iterator[ProcessPoolExecutor | None]:
     """Worker processes for one or more runs; None where a plan needs none.
 
-    On an error or an interrupt (Ctrl-C, SIGINT) the workers end at once: what is not written is not tracked.
+    On an error or an interrupt (Ctrl-C, SIGINT) the workers end at once: what is not written is not tracked. They end,
+    too, when this process is killed.
     """
     if plan.pool != "local" or plan.workers == 1:
         yield None
         return
     before = set(multiprocessing.active_children())
-    pool = ProcessPoolExecutor(plan.workers, mp_context=multiprocessing.get_context("spawn"))
+    spawn = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(plan.workers, mp_context=spawn, initializer=end_with_parent, initargs=(os.getpid(),))
     try:
         yield pool
     except BaseException:
