@@ -8,6 +8,10 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from ckd_core.files import write_text
+from testkit.reliability.about import about
+from tools.paste_table import paste
+
 ROOT = Path(__file__).parents[1]
 
 DOCS = ROOT / "docs"
@@ -56,8 +60,8 @@ def stated(note: dict[str, Any] | None, folder: str) -> list[str]:
     """When and on which machine a part ran."""
     if note is None:
         return [f"Not run here yet: `python -m tools.soak --parts {folder}`.", ""]
-    about, verdict = note["about"], "passed" if note["passed"] else "**failed**"
-    return [f"{about['date']}, {about['machine']}; {about['versions']}: {verdict}.", ""]
+    ran, verdict = note["about"], "passed" if note["passed"] else "**failed**"
+    return [f"{ran['date']}, {ran['machine']}; {ran['versions']}: {verdict}.", ""]
 
 
 def matrix(folder: Path) -> list[str]:
@@ -109,10 +113,10 @@ def soak(folder: Path) -> list[str]:
     if not path.exists():
         return [*lines, "Not run here yet: `make soak MINUTES=10`.", ""]
     result = json.loads(path.read_text())
-    about = result["about"]
+    ran = result["about"]
     shutil.copyfile(folder / "soak.png", DOCS / "soak.png")
     lines += [
-        f"{about['date']}, {about['machine']}; {about['versions']}.",
+        f"{ran['date']}, {ran['machine']}; {ran['versions']}.",
         f"{result['model']} by {result['engine']}, 640x480 rgb8 + 16UC1 at 30 Hz from another process, "
         f"{result['minutes']:g} minutes, {len(result['faults'])} random faults (seed {result['seed']}), "
         f"{result['answers']} boxes: {'passed' if result['passed'] else '**failed**'}. "
@@ -156,6 +160,31 @@ def plain(title: str, part: str, folder: Path, file: str) -> list[str]:
     return [*lines, *table(("", "result", "test"), cells)] if cells else lines
 
 
+def writers(results: Path, page: Path) -> None:
+    """The lock matrix and the kills, between their own marks in the text."""
+    note, rows = read(results / "locks")
+    if rows:
+        first = {row["first"]: row for row in rows}
+        names = [name for name in next(iter(first.values())) if name not in ("name", "first")]
+        body = [(name, *(first[name][second] for second in names)) for name in names if name in first]
+        lines = [*_head(note, "locks"), *table(("first", *names), [tuple(row) for row in body])]
+        paste(page, "locks", "\n".join(lines))
+    note, rows = read(results / "kills")
+    if rows:
+        columns = [name for name in rows[0] if name != "name"]
+        order = sorted(rows, key=lambda row: str(row["command"]))
+        lines = [*_head(note, "kills"), *table(tuple(columns), [tuple(row[name] for name in columns) for row in order])]
+        paste(page, "kills", "\n".join(lines))
+
+
+def _head(note: dict[str, Any] | None, part: str) -> list[str]:
+    """As `stated`; single rows may have been run alone, by pytest with SDSTRACK_RELIABILITY_OUT."""
+    if note is not None:
+        return stated(note, part)
+    now = about()
+    return [f"{now['date']}, {now['machine']}; {now['versions']}.", ""]
+
+
 def _short(value: Any) -> str:
     if isinstance(value, dict):
         return ", ".join(f"{key} {_short(item)}" for key, item in value.items()) or "none"
@@ -168,11 +197,14 @@ def main() -> None:
     """Write the page."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--results", type=Path, default=ROOT / "out" / "reliability")
+    parser.add_argument("--writers", action="store_true", help="only the lock matrix and the kills")
     options = parser.parse_args()
-    from ckd_core.files import write_text
 
     results: Path = options.results
     page = DOCS / "reliability.md"
+    writers(results, page)
+    if options.writers:
+        return
     prose, _, _ = page.read_text().partition(MARK)
     lines = [
         prose.rstrip(),

@@ -27,6 +27,8 @@ SUITES = {
     "determinism": ["test/reliability/test_determinism.py"],
     "overload": ["test/reliability/test_overload.py"],
     "security": ["test/reliability/test_security.py"],
+    "locks": ["test/reliability/test_writers.py", "-k", "another_does"],
+    "kills": ["test/reliability/test_writers.py", "-k", "killed_command"],
 }  # fmt: skip
 PARTS = ("soak", *SUITES)
 

@@ -149,7 +149,11 @@ class Active:
     def memory(self) -> dict[str, str]:
         """What waits, and how many frames gave way to newer ones, as key-value pairs of a status message."""
         waiting = self.images.waiting_bytes + self._history.nbytes
-        return {"memory.waiting_mb": f"{waiting / MB:.1f}", "memory.evicted": str(self._history.evicted)}
+        return {
+            "memory.waiting_mb": f"{waiting / MB:.1f}",
+            "memory.middleware_mb": f"{self.images.middleware_bytes / MB:.1f}",
+            "memory.evicted": str(self._history.evicted),
+        }
 
     def submit(self, request: TargetRequest) -> None:
         """Hand a request to the worker."""
@@ -173,7 +177,7 @@ class Active:
     def _on_source(self, source: SourceFrame) -> None:
         self._health.count("frames")
         self._policy.arrived(source.released)
-        self._history.elsewhere_bytes = self.images.waiting_bytes
+        self._history.elsewhere_bytes = self.images.waiting_bytes + self.images.middleware_bytes
         self._history.append(source)
         if self._paused:
             self._health.count("paused")

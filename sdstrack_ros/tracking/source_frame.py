@@ -105,7 +105,7 @@ class History:
 
     Attributes:
         max_bytes: of everything that waits.
-        elsewhere_bytes: what of that waits before the history, in the synchronizer.
+        elsewhere_bytes: what of that waits before the history, in the middleware and the synchronizer.
         evicted: number of frames that gave way.
 
     """

@@ -167,8 +167,8 @@ def test_what_a_killed_command_leaves_is_whole_and_the_next_call_goes_on(
         for name, wanted in expected.items():
             assert content(folder / name) == wanted, f"{name} after kill {number}"
         shutil.rmtree(folder.parent)
-    row = {"killed": killed, "moments": changes, "new files there, all whole": whole_files}
-    record("kills", writer.name, {"command": writer.name, **row, "temporary files": temporaries, "mixed": 0})
+        row = {"killed": killed, "changes of files": changes, "new files left, all whole": whole_files}
+        record("kills", writer.name, {"command": writer.name, **row, "hidden files left": temporaries, "mixed": 0})
     assert killed == KILLS
 
 

@@ -200,8 +200,8 @@ def _features(folder: Path, material: Material, groups: list[dict[str, Any]], **
     source |= {"tracks": str(material.clips / "tracks.json"), "cache": str(folder)}
     source |= {name: str(path) for name, path in where.items()}
     recipe = {
-        "model": {"name": "sdstrack_m256", "modalities": ["thermal"]},
-        "objective": {"kind": "factor"},
+        "model": {"name": "sdstrack_s128", "modalities": ["thermal"]},
+        "objective": {"kind": "sdstrack"},
         "data": {"train": [source]},
         "optim": {"groups": [{"contains": ["encoder"], "lr": 1e-3}]},
         "run": {**RECIPE["run"], "out": str(folder)},

@@ -100,6 +100,8 @@ class ImageTopics:
             self._on_broken_packet,
         )
         self._sync.registerCallback(self._release)
+        self._depth = settings.input_depth
+        self._image_bytes: dict[str, int] = {}  # of the newest message of each camera
         self._subscriptions: list[Any] = []
         self._topics: dict[str, str] = {}
         try:
@@ -144,6 +146,11 @@ class ImageTopics:
     def waiting_bytes(self) -> int:
         """Bytes of the messages that wait for their partners."""
         return self._sync.nbytes
+
+    @property
+    def middleware_bytes(self) -> int:
+        """Most that the middleware's queues hold of images, and one of each camera that is being taken out of them."""
+        return (self._depth + 1) * sum(self._image_bytes.values())
 
     def _unsubscribe(self) -> None:
         for subscription in reversed(self._subscriptions):
@@ -204,6 +211,8 @@ class ImageTopics:
 
     def _store(self, name: str, message: Any, source: SimpleFilter) -> None:
         self._health.arrived(name, time.monotonic())
+        if name != "events":
+            self._image_bytes[name] = len(message.data)
         clock_ns = self._node.get_clock().now().nanoseconds
         reason = _unusable_frame_id(message)
         reason = reason or self._guard.refusal(name, message.header.stamp, time.monotonic_ns(), clock_ns)
