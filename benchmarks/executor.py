@@ -11,6 +11,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ckd_core import DEFAULT_MODEL
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -48,8 +50,8 @@ def measured(executor: str, seconds: float) -> Row:
     from ckd_core.models.checkpoint import default_weights
     from testkit.ros.rig import running_node
 
-    weights = default_weights("sdstrack_s128")
-    node = {"model": "sdstrack_s128", "executor": executor, "engine": "torch/fp32", "publish_3d": False}
+    weights = default_weights(DEFAULT_MODEL)
+    node = {"model": DEFAULT_MODEL, "executor": executor, "engine": "torch/fp32", "publish_3d": False}
     row: Row = {"name": executor}
 
     def percent(rig: Rig) -> float:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.harness import Row, interleaved
+from ckd_core import DEFAULT_MODEL
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 TITLE = "Node: 640x480 rgb8 + 16UC1 at 30 Hz from another process"
 RATE_HZ = 30.0
 INIT_BOX = "[200.0, 180.0, 60.0, 60.0]"
-NODE = {"autostart": True, "init_box": INIT_BOX, "confidence": False, "engine": "auto", "model": "sdstrack_s128"}
+NODE = {"autostart": True, "init_box": INIT_BOX, "confidence": False, "engine": "auto", "model": DEFAULT_MODEL}
 STAGES = ("overhead", "network", "total")
 
 
@@ -34,7 +35,7 @@ def live(frames: int) -> Row:
     from testkit.ros.rig import running_node
 
     with tempfile.TemporaryDirectory() as folder:
-        weights = default_weights("sdstrack_s128")
+        weights = default_weights(DEFAULT_MODEL)
         with running_node(weights, Path(folder), **NODE) as rig:
             rig.active()
             rig.film_until(lambda: rig.ros.value("state") != "NONE", "a target")

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from benchmarks.harness import Row, interleaved, network_of
+from ckd_core import DEFAULT_MODEL
 from ckd_core.data.synthetic import clip
 from ckd_core.frame import BoundingBox, Modality, MultiModalFrame
 from ckd_core.tracking.config import TrackerConfig
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
 TITLE = "Targets: a frame with N targets against N = 1 (ratio: times the cost of one; N if nothing were shared)"
 COUNTS = (1, 2, 4, 8)
 SIZE = (640, 480)
-NODE_MODEL = "sdstrack_s128"
 STAGES = ("network", "tracker", "extras", "total")
 
 
@@ -35,9 +35,9 @@ def run(quick: bool) -> list[Row]:
     """Rows by network and number of targets; CUDA engines where there is a CUDA device."""
     import torch
 
-    cases = [("sdstrack_s128", "torch/fp32", "cpu")]
+    cases = [(DEFAULT_MODEL, "torch/fp32", "cpu")]
     if not quick:
-        cases += [("sdstrack_s128", "openvino/fp32", "cpu"), ("sdstrack_b256", "torch/bf16", "cpu")]
+        cases += [(DEFAULT_MODEL, "openvino/fp32", "cpu"), ("sdstrack_b256", "torch/bf16", "cpu")]
     if torch.cuda.is_available():
         cases.append(("sdstrack_b256", "cudagraph/fp16", "cuda"))
     rows: list[Row] = []
@@ -58,8 +58,8 @@ def node_row(count: int) -> Row:
     from testkit.ros.several_squares import SeveralSquares
 
     places = {f"t{index}": (30 + 150 * (index % 4), 90 + 220 * (index // 4)) for index in range(count)}
-    options = {"autostart": True, "confidence": False, "engine": "auto", "model": NODE_MODEL, "max_targets": count}
-    weights = default_weights(NODE_MODEL)
+    options = {"autostart": True, "confidence": False, "engine": "auto", "model": DEFAULT_MODEL, "max_targets": count}
+    weights = default_weights(DEFAULT_MODEL)
     with tempfile.TemporaryDirectory() as folder, running_node(weights, Path(folder), **options) as plain:
         plain.active()
         squares = SeveralSquares(plain.ros, places)

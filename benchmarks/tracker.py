@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 from benchmarks.harness import Row, interleaved, rows_against
+from ckd_core import DEFAULT_MODEL
 from ckd_core.data.sequences import read_auxiliary, read_color
 from ckd_core.data.synthetic import clip
 from ckd_core.frame import BoundingBox, Modality, MultiModalFrame
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 TITLE = "Tracker: stages of a frame, 640 x 480 (decode: two image files), and crops against the published steps"
-MODEL = "sdstrack_s128"
 SIZE = (640, 480)
 SEARCH_SIZE, SEARCH_FACTOR = 256, 4.0
 
@@ -52,7 +52,7 @@ def _stages(modality: Modality, frames: list[MultiModalFrame], box: BoundingBox)
     resident_mb: of the whole process. grown_mb: over this run. python_kept_mb: Python and NumPy allocations that the
     frames after the second one left behind.
     """
-    tracker = build_tracker(MODEL, modality=modality, threads=len(os.sched_getaffinity(0)))
+    tracker = build_tracker(DEFAULT_MODEL, modality=modality, threads=len(os.sched_getaffinity(0)))
     timings, decoded = [], []
     with tempfile.TemporaryDirectory() as folder:
         paths = [_write(Path(folder), index, frame) for index, frame in enumerate(frames)]
@@ -67,7 +67,7 @@ def _stages(modality: Modality, frames: list[MultiModalFrame], box: BoundingBox)
             timings.append(tracker.update(frame).timing)
         kept, _ = tracemalloc.get_traced_memory()
         tracemalloc.stop()
-    engine = f"{MODEL} by {tracker.engine.name}"
+    engine = f"{DEFAULT_MODEL} by {tracker.engine.name}"
     rows: list[Row] = [{"name": "decode", "modality": modality.value, "median_ms": _ms(decoded)}]
     for stage in ("crop", "network", "post"):
         name = f"network, {engine}" if stage == "network" else stage

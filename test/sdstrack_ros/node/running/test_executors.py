@@ -1,28 +1,44 @@
-"""The node on rclpy's experimental events executor: all that it needs an executor for."""
+"""The node on rclpy's experimental events executor: all that it needs an executor for, in one life of one node."""
 
 from __future__ import annotations
 
 import importlib.util
 import signal
 import sys
+import time
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
 import rclpy
+from event_camera_msgs.msg import EventPacket
 from lifecycle_msgs.msg import Transition
 from rclpy.executors import SingleThreadedExecutor
+from rclpy.qos import QoSProfile, ReliabilityPolicy
+from vision_msgs.msg import Detection2D
 
 from sdstrack_ros.node.tracker_node import make_executor
-from testkit.ros.camera import PATIENCE_S
-from testkit.ros.rig import running_node
+from testkit.event_packets import mono_bytes
+from testkit.ros.camera import HEIGHT, NODE, PATIENCE_S, WIDTH, stamp_of
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from testkit.ros.rig import Rig
 
 pytestmark = pytest.mark.ros
 
 HERE = importlib.util.find_spec("rclpy.experimental") is not None
+needs_it = pytest.mark.skipif(not HERE, reason="this rclpy has no events executor")
 ACTIVATE = Transition.TRANSITION_ACTIVATE
+
+
+@pytest.fixture(scope="module")
+def node_parameters() -> dict[str, Any]:
+    return {
+        "autostart": True,
+        "executor": "events",
+        "init_box": "[200.0, 180.0, 60.0, 60.0]",
+        "confidence": False,
+    }
 
 
 class Quiet:
@@ -56,15 +72,61 @@ def test_a_distribution_without_the_events_executor_says_so_and_uses_the_other(m
     assert "executor 'events' is not in this rclpy" in node.warnings[0]
 
 
-@pytest.mark.skipif(not HERE, reason="this rclpy has no events executor")
-def test_the_events_executor_serves_services_parameters_and_timers_and_ends_at_a_signal(tmp_path: Path) -> None:
-    with running_node(tmp_path / "none.safetensors", tmp_path, executor="events") as rig:
-        ros = rig.ros
-        assert ros.lifecycle() == "unconfigured"
-        assert ros.set_parameters(label="person").successful
-        assert not ros.transition(ACTIVATE, 10)
-        rig.until(lambda: ros.value("lifecycle") == "unconfigured", "a status")
-        before = len(ros.messages["/tracker/status"])
-        rig.until(lambda: len(ros.messages["/tracker/status"]) > before + 1, "a timer that goes on")
-        rig.process.process.send_signal(signal.SIGTERM)
-        assert rig.process.process.wait(PATIENCE_S) == 0, rig.process.output[-2000:]
+@needs_it
+def test_frames_are_answered_or_counted(rig: Rig) -> None:
+    rig.active()
+    stamps = rig.cameras.film(60)
+    rig.until(lambda: stamps[-1] in map(stamp_of, rig.ros.detections), "the last frame's boxes")
+    rig.ros.spin(1.2)
+    answered = [stamp_of(message) for message in rig.ros.detections]
+    assert answered == sorted(answered)
+    assert set(answered) <= set(stamps)
+    counts = {name: rig.ros.count(name) for name in ("frames", "answered", "dropped", "rejected")}
+    assert counts["frames"] == counts["answered"] + counts["dropped"] + counts["rejected"]
+    assert counts["frames"] == int(rig.ros.value("rgb.received"))
+
+
+@needs_it
+def test_services_parameters_timers_and_events_of_qos_work(rig: Rig) -> None:
+    ros = rig.ros
+    assert ros.lifecycle() == "active"
+    assert ros.set_parameters(label="person").successful
+    assert not ros.transition(ACTIVATE, 10)
+    before = len(ros.messages[f"{NODE}/status"])
+    rig.until(lambda: len(ros.messages[f"{NODE}/status"]) > before + 1, "a timer that goes on")
+    unreliable = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
+    publisher = ros.node.create_publisher(Detection2D, f"{NODE}/init_box", unreliable)
+    rig.until(lambda: "publish ~/init_box reliably" in rig.fault("QoS of init_box"), "the QoS named")
+    ros.node.destroy_publisher(publisher)
+
+
+@needs_it
+def test_it_is_reconfigured_and_reads_event_packets(rig: Rig) -> None:
+    ros = rig.ros
+    assert all(ros.transition(step) for step in (Transition.TRANSITION_DEACTIVATE, Transition.TRANSITION_CLEANUP))
+    assert ros.set_parameters(modality="event").successful
+    assert all(ros.transition(step) for step in (Transition.TRANSITION_CONFIGURE, ACTIVATE))
+    events = ros.publisher(EventPacket, "/aux/events", 1000)
+    rig.until(lambda: events.get_subscription_count() > 0, "a listener")
+    random = np.random.default_rng(0)
+    x, y, dt = random.integers(0, WIDTH, 500), random.integers(0, HEIGHT, 500), np.sort(random.integers(0, 10**6, 500))
+    packet = EventPacket(height=HEIGHT, width=WIDTH, encoding="mono", events=mono_bytes(x, y, dt, x % 2))
+    sent = 0
+    while int(ros.value("sync.paired") or 0) < 10 and sent < 900:
+        rig.cameras.shoot(aux=False)
+        for _ in range(5):
+            stamp_ns = time.time_ns()
+            packet.seq, packet.time_base = sent, stamp_ns
+            packet.header.stamp.sec, packet.header.stamp.nanosec = divmod(stamp_ns, 1_000_000_000)
+            events.publish(packet)
+            sent += 1
+            ros.spin(0.006)
+    rig.until(lambda: int(ros.value("sync.paired") or 0) >= 10, "pairs of colour and events")
+    rig.until(lambda: int(ros.value("events.received") or 0) == sent, "every packet counted")
+
+
+@needs_it
+def test_it_ends_at_a_signal(rig: Rig) -> None:
+    rig.process.process.send_signal(signal.SIGTERM)
+    assert rig.process.process.wait(PATIENCE_S) == 0, rig.process.output[-2000:]
+    assert "Traceback" not in rig.process.output
