@@ -36,6 +36,7 @@ FIRST = (
     "golden",
     "test/ckd_core/training/test_golden_steps.py",
     "test/reliability/test_fault_matrix.py",
+    "test/reliability/test_following_matrix.py",
     "test/ckd_core/tracking/engines/test_engines.py::test_compiled_gives_the_same_boxes",
     "test/ckd_core/models/test_registry.py::test_compile_to_machine_code",
     "test/ckd_core/tracking/test_real_sequences.py",

@@ -1,4 +1,7 @@
-"""Write docs/reliability.md from the results of `make soak`: each row with its test, date, machine and versions."""
+"""Write docs/reliability.md from the results of `make soak`: each row with its test, date, machine and versions.
+
+A part without results keeps the tables that the page has.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,7 @@ ROOT = Path(__file__).parents[1]
 
 DOCS = ROOT / "docs"
 MARK = "<!-- tables -->"  # everything above it is written by hand
-MATRIX, CASES = "test_fault_matrix.py", "test_fault_cases.py"
+MATRIX, CASES, FOLLOWING = "test_fault_matrix.py", "test_fault_cases.py", "test_following_matrix.py"
 CASE_TESTS = {
     "network blocked": "test_network_blocked_two_seconds",
     "reactivated while blocked": "test_engine_is_never_entered_twice",
@@ -64,16 +67,16 @@ def stated(note: dict[str, Any] | None, folder: str) -> list[str]:
     return [f"{ran['date']}, {ran['machine']}; {ran['versions']}: {verdict}.", ""]
 
 
-def matrix(folder: Path) -> list[str]:
-    """The fault matrix."""
+def matrix(folder: Path, title: str, file: str) -> list[str]:
+    """A fault matrix, whose rows are run by a test file unless they are cases of their own."""
     note, rows = read(folder)
-    lines = ["## Fault matrix", "", *stated(note, "matrix")]
+    lines = [f"## {title}", "", *stated(note, folder.name)]
     head = ("fault", "injected", "stayed up", "back after", "answers / frames", "injected / counted", "memory", "shown",
             "test")  # fmt: skip
     cells: list[tuple[object, ...]] = []
     for row in rows:
         alone = row["name"] in CASE_TESTS
-        test = link(CASES if alone else MATRIX, CASE_TESTS.get(row["name"], "test_fault"))
+        test = link(CASES, CASE_TESTS[row["name"]]) if alone else link(file)
         wrong = "; **" + "; ".join(row["faults"]) + "**" if row["faults"] else ""
         back = f"{row['recovered_frames']} frames" if row["recovered_frames"] > 0 else "-"
         boxes = f"{row['answers']} / {row['frames']}" if row["frames"] else "-"
@@ -149,10 +152,10 @@ def soak(folder: Path) -> list[str]:
     ]
 
 
-def plain(title: str, part: str, folder: Path, file: str) -> list[str]:
+def plain(title: str, folder: Path, file: str) -> list[str]:
     """A part whose rows are named values."""
     note, rows = read(folder)
-    lines = [f"## {title}", "", *stated(note, part)]
+    lines = [f"## {title}", "", *stated(note, folder.name)]
     cells: list[tuple[object, ...]] = []
     for row in rows:
         name = row.pop("name")
@@ -205,19 +208,24 @@ def main() -> None:
     writers(results, page)
     if options.writers:
         return
-    prose, _, _ = page.read_text().partition(MARK)
-    lines = [
-        prose.rstrip(),
-        "",
-        MARK,
-        "",
-        *soak(results / "soak"),
-        *matrix(results / "matrix"),
-        *fuzzing(results / "fuzz"),
-        *plain("Determinism", "determinism", results / "determinism", "test_determinism.py"),
-        *plain("Overload", "overload", results / "overload", "test_overload.py"),
-        *plain("Security", "security", results / "security", "test_security.py"),
-    ]
+    prose, _, tables = page.read_text().partition(MARK)
+    parts = {
+        "Soak": ("soak", lambda folder, _: soak(folder)),
+        "Fault matrix": ("matrix", lambda folder, title: matrix(folder, title, MATRIX)),
+        "Fault matrix: poses and several targets": (
+            "following",
+            lambda folder, title: matrix(folder, title, FOLLOWING),
+        ),
+        "Fuzzing": ("fuzz", lambda folder, _: fuzzing(folder)),
+        "Determinism": ("determinism", lambda folder, title: plain(title, folder, "test_determinism.py")),
+        "Overload": ("overload", lambda folder, title: plain(title, folder, "test_overload.py")),
+        "Security": ("security", lambda folder, title: plain(title, folder, "test_security.py")),
+    }
+    kept = {text.partition("\n")[0]: f"## {text.rstrip()}\n" for text in tables.split("\n## ")[1:]}
+    lines = [prose.rstrip(), "", MARK, ""]
+    for title, (part, section) in parts.items():
+        folder = results / part
+        lines += [kept[title]] if title in kept and not folder.is_dir() else section(folder, title)
     write_text(page, "\n".join(lines).rstrip() + "\n")
     print("wrote docs/reliability.md")
 

@@ -22,6 +22,7 @@ ROOT = Path(__file__).parents[1]
 PYTEST = [sys.executable, "-m", "pytest", "-q", "--timeout=1800"]
 SUITES = {
     "matrix": ["test/reliability/test_fault_matrix.py", "test/reliability/test_fault_cases.py"],
+    "following": ["test/reliability/test_following_matrix.py"],
     "fuzz": ["test/reliability/test_fuzz_inputs.py", "test/reliability/test_fuzz_files.py",
              "test/reliability/test_fuzz_wire.py"],
     "determinism": ["test/reliability/test_determinism.py"],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,7 @@ from ckd_core.locks import folder_lock
 from sdstrack_ros.bags.frames import BagTopics
 from sdstrack_ros.bags.report import offline_json, streaming_json, write_bag_report
 from sdstrack_ros.bags.scoring import OfflineReport, ReasonCounts, bag_input, evaluate_offline
-from sdstrack_ros.bags.space import PoseEvaluation, read_space
+from sdstrack_ros.bags.space import KNOWN_VELOCITY, PoseEvaluation, read_space
 from sdstrack_ros.bags.storage.opening import open_bag
 from sdstrack_ros.bags.storage.recovery import recovered
 from sdstrack_ros.bags.streaming import evaluate_streaming
@@ -236,9 +237,15 @@ def _describe_poses(summary: PoseSummary | None, complaints: Sequence[str]) -> I
     if summary is None:
         yield f"no pose to compare with the true ones: {complaints[-1] if complaints else 'no depth in the box'}"
         return
+    coasting = "" if math.isnan(summary.coasting_rms_m) else f", unseen: {summary.coasting_rms_m:.3f} m"
     yield (
         f"poses: RMS error {summary.rms_m:.3f} m ({summary.rms_share:.1%} of the distance),"
         f" {summary.rms_deg:.2f} degrees,"
         f" {summary.inside_95:.0%} of true places inside the 95 % ellipse, {summary.frames} frames, {summary.missing}"
-        " without a pose"
+        f" without a pose{coasting}"
     )
+    if not math.isnan(summary.velocity_rms):
+        yield (
+            f"velocities, a second after the first pose and later: RMS error {summary.velocity_rms:.3f} m/s,"
+            f" {summary.velocity_known:.0%} of frames below {KNOWN_VELOCITY:g} m/s"
+        )

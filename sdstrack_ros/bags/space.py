@@ -16,7 +16,7 @@ from sdstrack_ros.bags.storage.opening import CAMERA_INFO, POSE, TF
 from sdstrack_ros.bags.truth import TRUTH_TOLERANCE_NS, EvaluationError
 from sdstrack_ros.messages.box_depth import metric_point, readings_in, robust_depth
 from sdstrack_ros.messages.camera import CameraError, PinholeCamera
-from sdstrack_ros.messages.stamps import stamp_of
+from sdstrack_ros.messages.stamps import NS_PER_S, stamp_of
 from sdstrack_ros.messages.transforms import TransformError, TransformTree
 from sdstrack_ros.tracking.target_poses import SightedTarget, TargetPoses
 
@@ -32,6 +32,11 @@ if TYPE_CHECKING:
 
 ALL_S = 1e9  # a recording's transforms are kept whole
 INSIDE_95 = 7.815  # squared Mahalanobis distance, chi-square with 3 degrees of freedom
+SETTLED_NS = NS_PER_S  # a filter has to know a velocity a second after it began
+# The true velocity is the slope of the true places around a moment: limbs swing within this, a body goes on.
+SLOPE_NS = NS_PER_S // 2
+MIN_SLOPE_S = 0.8
+KNOWN_VELOCITY = 0.2  # [m/s] of error
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -65,6 +70,9 @@ class PoseSummary:
         rms_deg: the same of the angle between both as the camera sees them [degrees].
         inside_95: share of true places inside the ellipse that the node takes for 95 %.
         coasting_rms_m: as `rms_m`, over the frames in which the target was not measured; nan without any.
+        velocity_rms: root of the mean squared error of the velocity [m/s], over the measured frames from a second after
+            the filter began; nan without any.
+        velocity_known: share of these with an error below `KNOWN_VELOCITY`; nan without any.
     """
 
     frames: int
@@ -74,6 +82,8 @@ class PoseSummary:
     rms_deg: float
     inside_95: float
     coasting_rms_m: float
+    velocity_rms: float
+    velocity_known: float
 
 
 def read_space(bag: Bag) -> RecordedSpace | None:
@@ -129,6 +139,8 @@ class PoseEvaluation:
         self._poses = TargetPoses(space.transforms.lookup, self.complaints.append)
         self._errors: list[tuple[float, float, float, bool, bool]] = []
         self._missing = 0
+        self._began: tuple[int, int] | None = None  # stamp, and how many restarts there had been
+        self._velocities: list[float] = []
 
     def observe(self, frame: BagFrame, row: FrameRow) -> TargetPose | None:
         """Take in one frame with its result; return the target's pose."""
@@ -143,6 +155,7 @@ class PoseEvaluation:
             self._space.frame_id,
             self._settings.coast_s,
         )
+        self._compare_velocity(found[0] if found else None)
         true = self._true(frame.stamp_ns)
         if true is None:
             return found[0] if found else None
@@ -157,7 +170,7 @@ class PoseEvaluation:
         if not self._errors:
             return None
         metres, share, degrees, inside, measured = (np.array(column) for column in zip(*self._errors, strict=True))
-        coasting = metres[~measured.astype(bool)]
+        coasting, velocities = metres[~measured.astype(bool)], np.array(self._velocities)
         return PoseSummary(
             len(metres),
             self._missing,
@@ -166,6 +179,8 @@ class PoseEvaluation:
             _rms(degrees),
             float(inside.mean()),
             _rms(coasting) if len(coasting) else math.nan,
+            _rms(velocities) if len(velocities) else math.nan,
+            float(np.mean(velocities < KNOWN_VELOCITY)) if len(velocities) else math.nan,
         )
 
     def _point(self, frame: BagFrame, row: FrameRow) -> MetricPoint | None:
@@ -182,6 +197,27 @@ class PoseEvaluation:
         after = bisect_left(self._stamps, stamp_ns)
         near = (at for at in self._stamps[max(after - 1, 0) : after + 1] if abs(at - stamp_ns) <= TRUTH_TOLERANCE_NS)
         return next((self._space.true_poses[at] for at in near), None)
+
+    def _true_velocity(self, stamp_ns: int) -> NDArray[np.float64] | None:
+        begin, end = bisect_left(self._stamps, stamp_ns - SLOPE_NS), bisect_left(self._stamps, stamp_ns + SLOPE_NS + 1)
+        near = self._stamps[begin:end]
+        if not near or near[-1] - near[0] < MIN_SLOPE_S * NS_PER_S:
+            return None
+        seconds = (np.array(near) - stamp_ns) / NS_PER_S
+        places = np.stack([self._space.true_poses[at] for at in near])
+        return np.asarray(np.polyfit(seconds, places, 1)[0])
+
+    def _compare_velocity(self, pose: TargetPose | None) -> None:
+        if pose is None:
+            self._began = None
+            return
+        if self._began is None or self._began[1] != self._poses.restarts:
+            self._began = pose.stamp_ns, self._poses.restarts
+        measured = pose.estimate.measured >= pose.estimate.stamp - 1e-6
+        if measured and pose.stamp_ns - self._began[0] >= SETTLED_NS:
+            true = self._true_velocity(pose.stamp_ns)
+            if true is not None:
+                self._velocities.append(float(np.linalg.norm(pose.estimate.velocity - true)))
 
     def _compare(self, pose: TargetPose, true: NDArray[np.float64]) -> None:
         try:

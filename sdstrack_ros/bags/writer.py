@@ -134,6 +134,11 @@ def write_bag(
     return path
 
 
+def odom_from_camera(camera: CameraPose) -> RigidTransform:
+    """The transform of coordinates in the camera's optical frame to those in `odom`."""
+    return RigidTransform(_ODOM_FROM_OPTICAL @ camera.rotation().T, _ODOM_FROM_OPTICAL @ camera.position)
+
+
 class _Recorder:
     """Turns frames into messages of an open rosbags writer."""
 
@@ -197,8 +202,7 @@ class _Recorder:
 
     def _camera(self, stamp_ns: int, camera: CameraPose) -> None:
         """Write where the camera is, as /tf."""
-        types = typestore().types
-        mounting = RigidTransform(_ODOM_FROM_OPTICAL @ camera.rotation().T, _ODOM_FROM_OPTICAL @ camera.position)
+        types, mounting = typestore().types, odom_from_camera(camera)
         place = types["geometry_msgs/msg/Vector3"](*mounting.translation.tolist())
         turn = types["geometry_msgs/msg/Quaternion"](*mounting.quaternion())
         transform = types["geometry_msgs/msg/TransformStamped"](

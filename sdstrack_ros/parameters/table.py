@@ -120,7 +120,8 @@ class Settings:
     stale_after_s: float = row(
         2.0,
         "Input",
-        "A topic that is silent for longer causes a warning; images that yield no result for longer cause an error.",
+        "A topic that is silent for longer causes a warning, images that yield no result for longer an error, and"
+        " no target starts in an older image.",
         live=True,
         unit="s",
         low=0.1,

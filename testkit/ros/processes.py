@@ -84,8 +84,9 @@ def ros_environment(domain: int, log_dir: Path, profile: Path | None = FASTDDS_P
 
 
 def start_process(command: Sequence[str], environment: dict[str, str], **options: Any) -> subprocess.Popen[bytes]:
-    """Start a child in the repository's root; it holds the locks of the domains in use."""
-    return subprocess.Popen(list(command), env=environment, cwd=ROOT, pass_fds=tuple(_domain_locks), **options)
+    """Start a child in the repository's root (`cwd` is another folder); it holds the locks of the domains in use."""
+    options.setdefault("cwd", ROOT)
+    return subprocess.Popen(list(command), env=environment, pass_fds=tuple(_domain_locks), **options)
 
 
 @dataclass(slots=True)
@@ -105,6 +106,12 @@ class RosProcess:
     def output(self) -> str:
         """Everything it wrote to stdout and stderr so far."""
         return self.log.read_text(errors="replace")
+
+    @property
+    def cpu_s(self) -> float:
+        """Seconds of CPU that it has used, those of the kernel for it included."""
+        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
     def alive(self) -> bool:
         """Whether it still runs."""
@@ -130,10 +137,12 @@ class RosProcess:
 
 
 @contextlib.contextmanager
-def ros_process(command: Sequence[str], environment: dict[str, str], log: Path) -> Iterator[RosProcess]:
-    """Run a command until the context ends; its output goes to `log`."""
+def ros_process(
+    command: Sequence[str], environment: dict[str, str], log: Path, folder: Path = ROOT
+) -> Iterator[RosProcess]:
+    """Run a command in a folder until the context ends; its output goes to `log`."""
     with log.open("ab") as stream:
-        process = start_process(command, environment, stdout=stream, stderr=subprocess.STDOUT)
+        process = start_process(command, environment, stdout=stream, stderr=subprocess.STDOUT, cwd=folder)
         running = RosProcess(process, log, stream)
         try:
             yield running

@@ -8,11 +8,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from testkit.ros.camera import PATIENCE_S, START_PATIENCE_S, Cameras, RosTest, node_command, ros_test
-from testkit.ros.processes import RosProcess, private_domain, python_module, ros_environment, ros_process
+from testkit.ros.processes import ROOT, RosProcess, private_domain, python_module, ros_environment, ros_process
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
+
+# Where the node is: in this tree, and in checkouts from before it had rooms.
+NODE_MODULES = ("sdstrack_ros.node.tracker_node", "sdstrack_ros.tracker_node")
 
 
 @dataclass
@@ -63,13 +66,24 @@ class Rig:
 
 
 @contextmanager
-def running_node(weights: Path, folder: Path, **parameters: Any) -> Iterator[Rig]:
-    """A node of the smallest network in a domain of its own; its output goes to `folder`."""
+def running_node(weights: Path, folder: Path, tree: Path = ROOT, **parameters: Any) -> Iterator[Rig]:
+    """A node of the smallest network in a domain of its own; its output goes to `folder`.
+
+    Args:
+        weights: of the network.
+        folder: for logs.
+        tree: the checkout whose node it is.
+        parameters: of the node; they replace those that make it small and quick to start.
+    """
     # The plain engine has nothing to compile, so nodes start fast.
     values = {"model": "sdstrack_tiny_test", "weights": weights, "device": "cpu", "engine": "torch/fp32", **parameters}
+    module = next(name for name in NODE_MODULES if (tree / name.replace(".", "/")).with_suffix(".py").is_file())
     with private_domain() as domain:
-        environment = ros_environment(domain, folder)
-        command = node_command(values, python_module)
-        with ros_process(command, environment, folder / "node.log") as process, ros_test(domain, environment) as ros:
+        environment = {**ros_environment(domain, folder), **({} if tree == ROOT else {"PYTHONPATH": str(tree)})}
+        command = node_command(values, lambda _, *arguments: python_module(module, *arguments))
+        with (
+            ros_process(command, environment, folder / "node.log", tree) as process,
+            ros_test(domain, environment) as ros,
+        ):
             ros.listen_to_node()
             yield Rig(ros, Cameras(ros), process)

@@ -5,13 +5,15 @@ from __future__ import annotations
 import re
 import time
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from testkit.reliability.lengths import record
 from testkit.reliability.matrix.bench import Bench, number
+from testkit.reliability.weights import tiny_node
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
 # Frames that may be on their way between two counters when they are read.
 IN_FLIGHT = 3
@@ -71,6 +73,11 @@ class Outcome:
     memory_mb: float = 0.0
     shown: str = ""
     faults: list[str] = field(default_factory=list)
+
+
+def matrix_node(folder: Path, **changes: Any) -> dict[str, Any]:
+    """Parameters of the node of a matrix, which starts on the square by itself; its weights are in `folder`."""
+    return tiny_node(folder, init_box=str(list(BOX)), input_reliability="reliable", **changes)
 
 
 def run_row(bench: Bench, row: Row) -> Outcome:

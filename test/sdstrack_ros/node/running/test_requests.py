@@ -87,6 +87,15 @@ def test_a_region_of_interest(rig: Rig) -> None:
     assert rig.ros.value("state") == "TRACKING", "a refused request changes nothing"
 
 
+def test_a_target_in_a_picture_that_a_dead_camera_left_is_refused_with_its_age(rig: Rig) -> None:
+    assert rig.ros.set_parameters(stale_after_s=0.5).successful
+    rig.ros.spin(0.8)
+    send(rig, RegionOfInterest, "init_roi", RegionOfInterest(x_offset=210, y_offset=190, width=60, height=50))
+    rig.until(lambda: rig.says("s old; expected at most 0.5 s (stale_after_s): images have stopped"), "the refusal")
+    assert rig.ros.value("state") == "NONE"
+    assert rig.ros.set_parameters(stale_after_s=2.0).successful
+
+
 def test_a_click_on_the_image(rig: Rig) -> None:
     x, y, w, h = rig.cameras.box(rig.cameras.index - 1)
     send(rig, Point, "init_pixel", Point(x=float(x + w / 2), y=float(y + h / 2), z=0.0))

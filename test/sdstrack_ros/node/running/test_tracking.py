@@ -32,6 +32,14 @@ def node_parameters() -> dict[str, Any]:
     }
 
 
+def test_without_images_it_costs_next_to_nothing(rig: Rig) -> None:
+    rig.active()
+    rig.ros.spin(1.0)
+    before = rig.process.cpu_s
+    rig.ros.spin(3.0)
+    assert rig.process.cpu_s - before < 0.025 * 3.0, "a timer that polls takes 0.05 and more"
+
+
 def test_every_frame_is_answered_or_counted_and_lag_does_not_grow(rig: Rig) -> None:
     rig.active()
     stamps = rig.cameras.film(90)
