@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -24,6 +26,28 @@ def test_a_box_goes_on_along_its_course() -> None:
     late = abs(box_at(14 / 15).x - box_at(14 / 15 + 0.2).x)
     assert abs(predicted.x - box_at(14 / 15 + 0.2).x) < 0.3 * late
     assert predicted[2:] == (20.0, 40.0)
+
+
+def swinging(stamp: float) -> BoundingBox:
+    """What a camera that pans to and fro by 15 degrees, at up to 60 degrees a second, sees of somebody who stands."""
+    return BoundingBox(140 - 73 * math.sin(4 * stamp), 100.0, 40.0, 70.0)
+
+
+@pytest.mark.parametrize(("rate_hz", "late_s", "left"), [(30.0, 0.05, 0.5), (30.0, 0.1, 0.8), (15.0, 0.1, 0.95)])
+def test_a_camera_that_swings_to_and_fro_is_followed_through_its_turns(
+    rate_hz: float, late_s: float, left: float
+) -> None:
+    predictor, random = BoxPredictor(), np.random.default_rng(2)
+    errors, lateness = [], []
+    for index in range(int(4 * rate_hz)):
+        stamp = index / rate_hz
+        box = swinging(stamp)
+        predictor.observe(stamp, box._replace(x=box.x + random.normal(0, 1), y=box.y + random.normal(0, 1)))
+        predicted, true = predictor.at(stamp + late_s), swinging(stamp + late_s)
+        assert predicted is not None
+        errors.append(predicted.x - true.x)
+        lateness.append(box.x - true.x)
+    assert np.sqrt(np.mean(np.square(errors))) < left * np.sqrt(np.mean(np.square(lateness)))
 
 
 def test_there_is_no_prediction_of_the_past_nor_of_a_far_future() -> None:
