@@ -68,12 +68,13 @@ def node_cpu(tree: Path, seconds: float, tracking: bool = False, **parameters: A
 
 @contextmanager
 def _node(tree: Path, **parameters: Any) -> Iterator[Rig]:
-    from testkit.ros.rig import running_node
+    from testkit.ros.rig import node_of_checkout
 
     weights = tree / "ckd_core" / "weights" / f"{MODEL}.safetensors"
+    values = {"model": MODEL, "threads": 1, "publish_3d": False, **parameters}
     with (
         tempfile.TemporaryDirectory() as folder,
-        running_node(weights, Path(folder), tree, model=MODEL, threads=1, publish_3d=False, **parameters) as rig,
+        node_of_checkout(tree, weights, Path(folder), values) as rig,
     ):
         yield rig
 

@@ -9,7 +9,10 @@ import argparse
 import json
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 from ckd_core.files import write_text
 from testkit.reliability.about import about
@@ -209,7 +212,7 @@ def main() -> None:
     if options.writers:
         return
     prose, _, tables = page.read_text().partition(MARK)
-    parts = {
+    parts: dict[str, tuple[str, Callable[[Path, str], list[str]]]] = {
         "Soak": ("soak", lambda folder, _: soak(folder)),
         "Fault matrix": ("matrix", lambda folder, title: matrix(folder, title, MATRIX)),
         "Fault matrix: poses and several targets": (

@@ -12,6 +12,7 @@ from testkit.ros.processes import ROOT, RosProcess, private_domain, python_modul
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
 # Where the node is: in this tree, and in checkouts from before it had rooms.
@@ -65,16 +66,14 @@ class Rig:
         )
 
 
-@contextmanager
-def running_node(weights: Path, folder: Path, tree: Path = ROOT, **parameters: Any) -> Iterator[Rig]:
-    """A node of the smallest network in a domain of its own; its output goes to `folder`.
+def running_node(weights: Path, folder: Path, **parameters: Any) -> AbstractContextManager[Rig]:
+    """A node of the smallest network in a domain of its own; its output goes to `folder`."""
+    return node_of_checkout(ROOT, weights, folder, parameters)
 
-    Args:
-        weights: of the network.
-        folder: for logs.
-        tree: the checkout whose node it is.
-        parameters: of the node; they replace those that make it small and quick to start.
-    """
+
+@contextmanager
+def node_of_checkout(tree: Path, weights: Path, folder: Path, parameters: dict[str, Any]) -> Iterator[Rig]:
+    """The same of another checkout of the repository, which this environment runs."""
     # The plain engine has nothing to compile, so nodes start fast.
     values = {"model": "sdstrack_tiny_test", "weights": weights, "device": "cpu", "engine": "torch/fp32", **parameters}
     module = next(name for name in NODE_MODULES if (tree / name.replace(".", "/")).with_suffix(".py").is_file())

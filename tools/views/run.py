@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from ckd_core import DEFAULT_MODEL
 from ckd_core.data.synthetic import clip
 from ckd_core.data.synthetic.camera_path import camera_matrix
@@ -17,7 +19,6 @@ from sdstrack_ros.bags.writer import FRAME_ID, ODOM_FRAME, odom_from_camera
 from sdstrack_ros.messages.transforms import RigidTransform
 
 if TYPE_CHECKING:
-    import numpy as np
     from numpy.typing import NDArray
 
 SEED, FRAMES, SIZE, FPS = 6, 75, (640, 480), 12.0
@@ -75,6 +76,7 @@ def run() -> Seen:
         info = CameraInfo(width=SIZE[0], height=SIZE[1], distortion_model="plumb_bob", d=[0.0] * 5, k=matrix.ravel())
         info.header.frame_id = FRAME_ID
         camera, stamp_ns, due = RigidTransform(), 0, time.monotonic()
+        color, depth = np.zeros((0, 0, 3), np.uint8), np.zeros((0, 0), np.uint16)
         for frame, pose in zip(scene.frames, scene.space.cameras, strict=True):
             stamp_ns, camera = time.time_ns(), odom_from_camera(pose)
             moved = TransformStamped(child_frame_id=FRAME_ID)
@@ -87,11 +89,12 @@ def run() -> Seen:
             rig.cameras.info.publish(info)
             if frame.rgb is None or frame.aux is None:
                 raise SystemExit(f"the clip lacks an image at {frame.stamp} s")
-            rig.cameras.rgb.publish(image_message(frame.rgb, "rgb8", stamp_ns))
-            rig.cameras.aux.publish(image_message(frame.aux, "16UC1", stamp_ns))
+            color, depth = frame.rgb, frame.aux.astype(np.uint16)
+            rig.cameras.rgb.publish(image_message(color, "rgb8", stamp_ns))
+            rig.cameras.aux.publish(image_message(depth, "16UC1", stamp_ns))
             due += 1 / FPS
             rig.ros.spin(max(due - time.monotonic(), 0.001))
         poses = rig.ros.messages[f"{NODE}/target_pose_cov"]
         rig.until(lambda: bool(poses) and stamp_of(poses[-1]) == stamp_ns, "the pose of the last frame")
         rig.ros.spin(1.5)  # the status of all that
-        return Seen(frame.rgb, frame.aux, matrix, camera, dict(rig.ros.messages.messages))
+        return Seen(color, depth, matrix, camera, dict(rig.ros.messages.messages))
