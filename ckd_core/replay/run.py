@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ckd_core.background import read_ahead, write_behind
 from ckd_core.boxes import parse_box
 from ckd_core.files import write_text
 from ckd_core.locks import folder_lock
@@ -89,10 +90,14 @@ def _track(recording: Recording, box: BoundingBox, tracker: Tracker, video: Path
 
     results: list[TrackResult] = []
     with ExitStack() as stack:
-        overlay = stack.enter_context(OverlayVideo(video, recording.fps)) if video is not None else None
+        show = None
+        if video is not None:
+            overlay = stack.enter_context(OverlayVideo(video, recording.fps))
+            show = stack.enter_context(write_behind(lambda frame, result: overlay.add(draw(frame, result))))
+        frames = stack.enter_context(read_ahead(recording.frames()))
         progress = stack.enter_context(Progress(transient=True))
         task = progress.add_task(recording.name, total=recording.count)
-        for frame in recording.frames():
+        for frame in frames:
             if not results:
                 tracker.start(frame, box)
                 rgb, aux = frame.presence
@@ -100,8 +105,8 @@ def _track(recording: Recording, box: BoundingBox, tracker: Tracker, video: Path
             else:
                 result = tracker.update(frame)
             results.append(result)
-            if overlay is not None:
-                overlay.add(draw(frame, result))
+            if show is not None:
+                show(frame, result)
             progress.advance(task)
     if not results:
         raise ReplayError(f"{recording.name} has no frames; expected at least one")

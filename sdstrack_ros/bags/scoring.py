@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ckd_core.background import read_ahead
 from ckd_core.errors import TrackingError
 from ckd_core.evaluation.scoring.metrics import TrackSummary, overlap, summarize_track
 from ckd_core.text import shown
@@ -24,7 +25,7 @@ from sdstrack_ros.sync.frame_builder import MILLIMETRE_M
 from sdstrack_ros.tracking.time_jump import after_jump
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Generator, Iterator, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -83,6 +84,11 @@ class BagInput:
             max_image_bytes=self.max_image_bytes,
             **options,
         )
+
+    def opened_frames(self, **options: Any) -> Generator[BagFrame]:
+        """Open the recording and yield its frames; SQLite lets only the thread that opened a file read it."""
+        with open_bag(self.path) as bag:
+            yield from self.frames(bag, **options)
 
 
 def bag_input(
@@ -331,14 +337,14 @@ def evaluate_offline(
                 f"{source.path} has no true boxes to start on and to score against; name a Detection2DArray topic or "
                 f"a file, or pass a box to start on; the recording's topics are: {bag.describe()}"
             )
-        target = BagTarget(tracker, truth, init_box)
-        frames = source.frames(
-            bag,
-            on_reject=lambda rejection: reasons.add(rejection.reason),
-            counters=counters.append,
-            on_remark=remarks.append,
-        )
-        rows = []
+    target = BagTarget(tracker, truth, init_box)
+    recorded = source.opened_frames(
+        on_reject=lambda rejection: reasons.add(rejection.reason),
+        counters=counters.append,
+        on_remark=remarks.append,
+    )
+    rows = []
+    with read_ahead(recorded) as frames:
         for frame in frames:
             rows.append(target.track(frame))
             observe(frame, rows[-1])

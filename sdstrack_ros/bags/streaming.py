@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import time
 from bisect import bisect_right
+from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ckd_core.background import read_ahead
 from ckd_core.tracking.prediction import BoxPredictor
 from ckd_core.tracking.result import TrackState
 from sdstrack_ros.bags.scoring import INIT, BagTarget, FrameRow, summarize_rows, untracked_row
@@ -92,17 +94,20 @@ def evaluate_streaming(
         raise EvaluationError(f"latency {latency_s} s; expected a finite number from 0")
     with open_bag(source.path) as bag:
         truth = load_truth(bag, source.topics.truth, truth_file)
-        if not truth:
-            raise EvaluationError(f"{source.path} has no true boxes; streaming evaluation needs them")
-        arrivals: list[FrameRow] = []
+    if not truth:
+        raise EvaluationError(f"{source.path} has no true boxes; streaming evaluation needs them")
+    arrivals: list[FrameRow] = []
 
-        def arriving(frames: Iterable[BagFrame]) -> Iterator[BagFrame]:
-            for frame in frames:
-                arrivals.append(untracked_row(frame))
-                yield frame
+    def arriving(frames: Iterable[BagFrame]) -> Iterator[BagFrame]:
+        for frame in frames:
+            arrivals.append(untracked_row(frame))
+            yield frame
 
-        target = BagTarget(tracker, truth, init_box)
-        tracked, dropped = _track_live(arriving(source.frames(bag)), target, latency_s)
+    target = BagTarget(tracker, truth, init_box)
+    recorded = source.opened_frames()
+    # A latency is measured with nothing running beside the tracker.
+    with closing(recorded) if latency_s is None else read_ahead(recorded) as frames:
+        tracked, dropped = _track_live(arriving(frames), target, latency_s)
     known = truth.of_frames([row.stamp_ns for row in arrivals], [row.rgb for row in arrivals])
     rows = tuple(_with_ready_box(row, tracked) for row in arrivals)
     return StreamingReport(

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ckd_core.background import read_ahead
 from ckd_core.errors import TrackingError
 from ckd_core.evaluation.scoring.score import Track
 from ckd_core.files import write_text
@@ -91,16 +92,18 @@ def track_sequence(tracker: FrameTracker, sequence: Sequence, condition: Conditi
     boxes = np.tile(np.array(first, dtype=np.float64), (count, 1))
     scores, seconds = np.zeros(count), np.zeros((count, 3))
     states = [TrackState.LOST.value] * count
-    tracker.start(condition.frame(sequence, start, present), first)
     scores[start], states[start] = 1.0, TrackState.TRACKING.value
-    for index in range(start + 1, count):
-        if not present[index].any():  # no image: the box stays where it was, and nothing is known
-            boxes[index] = boxes[index - 1]
-            continue
-        result = tracker.update(condition.frame(sequence, index, present))
-        boxes[index] = result.box
-        scores[index], states[index] = result.score, result.state.value
-        seconds[index] = result.timing.crop, result.timing.network, result.timing.post
+    shown = (condition.frame(sequence, index, present) for index in range(start, count) if present[index].any())
+    with read_ahead(shown) as frames:
+        tracker.start(next(frames), first)
+        for index in range(start + 1, count):
+            if not present[index].any():  # no image: the box stays where it was, and nothing is known
+                boxes[index] = boxes[index - 1]
+                continue
+            result = tracker.update(next(frames))
+            boxes[index] = result.box
+            scores[index], states[index] = result.score, result.state.value
+            seconds[index] = result.timing.crop, result.timing.network, result.timing.post
     return TrackRecord(sequence.name, start, sequence.stamps.copy(), boxes, scores, tuple(states), present, seconds)
 
 

@@ -7,9 +7,10 @@ import cv2
 import numpy as np
 import pytest
 
+from ckd_core import background
 from ckd_core.data.sequences import list_images, open_sequence
 from ckd_core.frame import BoundingBox, Modality, MultiModalFrame
-from ckd_core.replay.outputs import OverlayVideo, draw
+from ckd_core.replay.outputs import OverlayError, OverlayVideo, draw
 from ckd_core.replay.recording import ReplayError, open_recording
 from ckd_core.tracking.result import TrackResult, TrackState
 from testkit.small_scenes import TINY
@@ -74,6 +75,31 @@ def test_run_writes_boxes_video_and_timeline(tmp_path, call, scenes, videos, tin
     timeline = cv2.imread(str(out / "timeline.png"))
     assert min(timeline.shape[:2]) > 300
     assert timeline.std() > 10
+
+
+@pytest.mark.parametrize("kind", ["folder", "videos"])
+def test_reading_ahead_changes_no_byte(tmp_path, call, scenes, videos, tiny_weights, monkeypatch, kind: str) -> None:
+    sources = [scenes / "b"] if kind == "folder" else [*videos, "--modality", "thermal"]
+    results = []
+    for waiting in (0, 1, 4):
+        monkeypatch.setattr(background, "WAITING", waiting)
+        out = tmp_path / str(waiting)
+        call("run", *sources, "--init", "10,20,24,20", *options(tmp_path, tiny_weights), "--out", out)
+        rows = [{name: value for name, value in row.items() if name != "ms"} for row in rows_of(out)]
+        results.append((rows, next(out.glob("*.txt")).read_bytes(), (out / "overlay.mp4").read_bytes()))
+    assert len(results[0][0]) == FRAMES
+    assert results[0] == results[1] == results[2]
+
+
+def test_a_video_that_cannot_be_written_is_an_error(tmp_path, call, scenes, tiny_weights, monkeypatch) -> None:
+    def add(self: OverlayVideo, picture: object) -> None:
+        del self, picture
+        raise OverlayError("no encoder")
+
+    monkeypatch.setattr(OverlayVideo, "add", add)
+    output = call("run", scenes / "b", "--init", "10,20,24,20", *options(tmp_path, tiny_weights))
+    assert "error: no encoder" in output
+    assert not (tmp_path / "o").exists()
 
 
 def test_stamps_of_a_video_are_its_own(videos) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from ckd_core import background
 from ckd_core.errors import TrackingError
 from sdstrack_ros.bags.evaluate import EvaluateRequest, evaluate
 from sdstrack_ros.bags.writer import write_bag
@@ -42,11 +43,13 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Weights:
 
 
 def test_the_same_recording_gives_byte_identical_results_with_a_real_network(
-    recording: Path, weights: Weights, tmp_path: Path
+    recording: Path, weights: Weights, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Read ahead the first time, without that the second time."""
     overrides = weights.settings("thermal")
     outputs = []
-    for run in ("a", "b"):
+    for run, waiting in (("a", 4), ("b", 0)):
+        monkeypatch.setattr(background, "WAITING", waiting)
         lines = list(
             evaluate(EvaluateRequest(recording, overrides=overrides, out=tmp_path / run, latency_s=0.05, realtime=True))
         )
