@@ -88,6 +88,7 @@ def open_plan(options: BenchmarkOptions, echo: Callable[[str], object] = lambda 
         threads=options.threads,
         pool=options.pool,
         ray_address=options.ray_address,
+        gpu_share=options.gpu_share,
         restart=options.restart,
     )
     workers = "one worker" if plan.workers == 1 else f"{plan.workers} workers"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from ckd_core.evaluation.report.table_files import markdown_table
 from ckd_core.evaluation.report.tables import MEAN, frames_of, mean_of
 from ckd_core.evaluation.running.better_camera import run_nanotrack, run_tracker
-from ckd_core.evaluation.running.runner import worker_pool
+from ckd_core.evaluation.running.jobs import worker_pool
 from ckd_core.evaluation.scoring.track_figures import (
     MAX_SEARCH_FRAMES,
     BoxFigures,

@@ -13,7 +13,7 @@ from ckd_core.evaluation.report.table_files import markdown_table
 from ckd_core.evaluation.report.tables import TableError, TableRow, mean_of
 from ckd_core.evaluation.running.conditions import PROTOCOL, parse_condition
 from ckd_core.evaluation.running.inputs import open_inputs
-from ckd_core.evaluation.running.runner import worker_pool
+from ckd_core.evaluation.running.jobs import worker_pool
 from ckd_core.evaluation.running.trackers import ModelSpec
 from ckd_core.frame import Modality
 from ckd_core.tracking.config import MissingPolicy, TrackerConfig

@@ -12,7 +12,7 @@ import numpy as np
 from ckd_core.evaluation.report.tables import TableError, TableRow, folder_name, mean_of, mean_row, rows_of
 from ckd_core.evaluation.running.better_camera import run_tracker
 from ckd_core.evaluation.running.conditions import EVERYDAY, parse_condition
-from ckd_core.evaluation.running.runner import worker_pool
+from ckd_core.evaluation.running.jobs import worker_pool
 from ckd_core.text import shown
 
 if TYPE_CHECKING:

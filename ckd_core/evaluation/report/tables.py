@@ -14,7 +14,8 @@ from ckd_core.errors import TrackingError
 from ckd_core.evaluation.report.table_files import markdown_table
 from ckd_core.evaluation.running.better_camera import nanotrack_plans
 from ckd_core.evaluation.running.conditions import AUX_ALONE, FULL, RGB_ALONE
-from ckd_core.evaluation.running.runner import run_benchmark, worker_pool
+from ckd_core.evaluation.running.jobs import worker_pool
+from ckd_core.evaluation.running.runner import run_benchmark
 from ckd_core.evaluation.scoring.metrics import TrackSummary, summarize_track
 from ckd_core.evaluation.scoring.track_figures import TrackFrames
 from ckd_core.settings import read_settings

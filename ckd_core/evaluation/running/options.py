@@ -28,6 +28,9 @@ class Execution:
     threads: int = _option("CPU threads per worker; 0: cores / workers.", default=0, minimum=0)
     pool: str = _option("local (processes) or ray (also several machines).", default="local")
     ray_address: str | None = _option("Address of a running Ray cluster.", default=None)
+    gpu_share: float = _option(
+        "Share of a GPU that a worker reserves on a Ray cluster, e.g. 0.25 for four on each.", default=1.0
+    )
     restart: bool = _option("Replace another run's results in OUT.", default=False)
 
     @property

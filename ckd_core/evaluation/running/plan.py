@@ -44,6 +44,8 @@ class RunPlan(Execution):
     def __post_init__(self) -> None:
         if self.workers < 1:
             raise RunError(f"workers={self.workers}; expected 1 or more")
+        if not 0 < self.gpu_share <= 1:
+            raise RunError(f"gpu_share={self.gpu_share}; expected more than 0, at most 1")
         if self.pool not in POOLS:
             raise RunError(f"unknown pool {self.pool!r}; expected one of {', '.join(POOLS)}")
         if not self.devices:

@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 
 from ckd_core.data.datasets import open_dataset
-from ckd_core.evaluation.running.inputs import RunError, open_inputs
+from ckd_core.evaluation.running.inputs import open_inputs
+from ckd_core.evaluation.running.jobs import longest_first, open_jobs
 from ckd_core.evaluation.running.manifest import ManifestError, claim_folder, read_manifest, sequence_digest
 from ckd_core.evaluation.running.plan import RunPlan
-from ckd_core.evaluation.running.runner import _in_ray_task, _open_jobs, run_benchmark
+from ckd_core.evaluation.running.runner import run_benchmark
 from ckd_core.evaluation.running.trackers import ModelSpec
 from ckd_core.tracking.engines import EngineError
-from testkit.small_scenes import TINY
+from testkit.small_scenes import TINY, write_scene
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -126,16 +127,15 @@ def test_a_restart_removes_all_files_of_the_other_run(tmp_path: Path) -> None:
 
 def test_a_sequence_keeps_its_device_when_a_run_resumes(scenes: Path, tmp_path: Path, tiny_weights: Path) -> None:
     plan = replace(plan_of(scenes, tmp_path / "out", tiny_weights), device="cuda:0,cuda:1")
-    devices = {job.name: job.device for job in _open_jobs(plan, ())}
+    devices = {job.name: job.device for job in open_jobs(plan, ())}
     assert devices == {"a": "cuda:0", "b": "cuda:1", "c": "cuda:0", "d": "cuda:1"}
-    assert {job.name: job.device for job in _open_jobs(plan, ("a",))} == {name: devices[name] for name in "bcd"}
+    assert {job.name: job.device for job in open_jobs(plan, ("a",))} == {name: devices[name] for name in "bcd"}
 
 
-def test_a_ray_task_uses_its_own_gpu_only() -> None:
-    assert _in_ray_task("cuda:1", 4) == _in_ray_task("auto", 4) == ("cuda", 1)
-    assert _in_ray_task("auto", 0) == _in_ray_task("cpu", 4) == ("cpu", 0)
-    with pytest.raises(RunError, match="device cuda:1 was asked for, but the Ray cluster has no GPU"):
-        _in_ray_task("cuda:1", 0)
+def test_several_workers_begin_with_the_longest_sequence(scenes: Path, tmp_path: Path, tiny_weights: Path) -> None:
+    write_scene(scenes / "e", frames=20)
+    jobs = open_jobs(plan_of(scenes, tmp_path / "out", tiny_weights), ())
+    assert [job.name for job in longest_first(jobs)] == ["e", "a", "b", "c", "d"]
 
 
 def test_a_file_cannot_be_the_folder_of_a_run(tmp_path: Path) -> None:

@@ -97,13 +97,6 @@ def test_worker_processes_give_the_same_bytes_and_report_failures(
     assert files_of(tmp_path / "1") == files_of(tmp_path / "2")
 
 
-def test_ray_gives_the_same_bytes(scenes: Path, tmp_path: Path, tiny_weights: Path) -> None:
-    pytest.importorskip("ray", reason="the optional package ray is not installed")
-    run_benchmark(plan_of(scenes, tmp_path / "one", tiny_weights))
-    run_benchmark(plan_of(scenes, tmp_path / "two", tiny_weights, pool="ray"))
-    assert files_of(tmp_path / "one") == files_of(tmp_path / "two")
-
-
 def test_a_run_resumes_by_sequence(scenes: Path, tmp_path: Path, tiny_weights: Path) -> None:
     done: list[str] = []
     first = plan_of(scenes, tmp_path / "out", tiny_weights)

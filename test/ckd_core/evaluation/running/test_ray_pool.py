@@ -1,0 +1,93 @@
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+
+from ckd_core.data.datasets import open_dataset
+from ckd_core.evaluation.running.inputs import RunError, open_inputs
+from ckd_core.evaluation.running.plan import RunPlan
+from ckd_core.evaluation.running.ray_pool import MAX_ATTEMPTS, in_ray_task
+from ckd_core.evaluation.running.runner import run_benchmark
+from ckd_core.evaluation.running.trackers import ModelSpec
+from testkit.dying_tracker import DyingSpec, builds
+from testkit.small_scenes import TINY
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[str]:
+    """Address of a cluster of two nodes on this machine; each says it has a GPU."""
+    pytest.importorskip("ray", reason="the optional package ray is not installed")
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    from ray.cluster_utils import Cluster
+
+    node = {"num_cpus": 2, "num_gpus": 1, "object_store_memory": 80_000_000}
+    cluster = Cluster(initialize_head=True, head_node_args={**node, "include_dashboard": False})
+    try:
+        cluster.add_node(**node)
+        yield str(cluster.address)
+    finally:
+        cluster.shutdown()
+
+
+def plan_of(scenes: Path, out: Path, weights: Path) -> RunPlan:
+    inputs = open_inputs(open_dataset("folder", scenes))
+    return RunPlan(inputs, ModelSpec(TINY, weights), out, device="cpu", threads=1)
+
+
+def files_of(folder: Path) -> dict[str, bytes]:
+    paths = [path for kind in ("tracks", "results") for path in (folder / kind).iterdir()]
+    return {str(path.relative_to(folder)): path.read_bytes() for path in paths}
+
+
+def test_a_cluster_gives_the_same_bytes_also_when_a_worker_dies(
+    cluster: str, scenes: Path, tmp_path: Path, tiny_weights: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The sequence whose worker was killed is tracked on the other node, and a GPU's share is reserved for it."""
+    local = plan_of(scenes, tmp_path / "local", tiny_weights)
+    run_benchmark(local)
+    spread = replace(
+        local, out=tmp_path / "ray", pool="ray", ray_address=cluster, device="cuda:0", gpu_share=0.25,
+        tracker=DyingSpec(ModelSpec(TINY, tiny_weights), tmp_path / "log", deaths=1),
+    )  # fmt: skip
+    one = replace(spread, inputs=local.inputs.select(["b"]), out=tmp_path / "one")
+    run_benchmark(one)
+    first, second = builds(tmp_path / "log")
+    assert first["node"] != second["node"]
+    assert first["device"] == second["device"] == "cuda"
+    assert first["reserved"] == second["reserved"] == {"CPU": 1.0, "GPU": 0.25}
+    assert f"b: its worker on node {first['node'][:12]} died" in caplog.text
+    run_benchmark(spread)
+    assert files_of(tmp_path / "ray") == files_of(tmp_path / "local")
+    assert files_of(tmp_path / "one").items() <= files_of(tmp_path / "local").items()
+
+
+def test_a_sequence_that_kills_every_worker_is_given_up(
+    cluster: str, scenes: Path, tmp_path: Path, tiny_weights: Path
+) -> None:
+    plan = plan_of(scenes, tmp_path / "out", tiny_weights)
+    tracker = DyingSpec(ModelSpec(TINY, tiny_weights), tmp_path / "log", deaths=99)
+    plan = replace(plan, inputs=plan.inputs.select(["b"]), pool="ray", ray_address=cluster, tracker=tracker)
+    with pytest.raises(RunError, match=rf"(?s)1 of 1 sequences failed.*b: {MAX_ATTEMPTS} workers died of it"):
+        run_benchmark(plan)
+    assert len(builds(tmp_path / "log")) == MAX_ATTEMPTS
+
+
+def test_a_ray_task_sees_its_gpu_as_the_first() -> None:
+    assert in_ray_task("cuda:1", 4) == in_ray_task("auto", 4) == ("cuda", 1)
+    assert in_ray_task("cuda:1", 4, 0.25) == ("cuda", 0.25)
+    assert in_ray_task("auto", 0) == in_ray_task("cpu", 4) == ("cpu", 0)
+    with pytest.raises(RunError, match="the Ray cluster has no GPU"):
+        in_ray_task("cuda:1", 0)
+
+
+@pytest.mark.parametrize("share", [0.0, -1.0, 1.5, float("nan")])
+def test_a_share_of_a_gpu_is_checked(share: float, scenes: Path, tmp_path: Path, tiny_weights: Path) -> None:
+    with pytest.raises(RunError, match="gpu_share="):
+        replace(plan_of(scenes, tmp_path, tiny_weights), gpu_share=share)

@@ -1,0 +1,57 @@
+"""A tracker whose worker process is killed when it builds it, as by the kernel when memory runs out."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from ckd_core.evaluation.running.trackers import ModelSpec
+    from ckd_core.frame import Modality
+    from ckd_core.tracking.tracker import FrameTracker
+
+
+@dataclass(frozen=True, slots=True)
+class DyingSpec:
+    """Another tracker on the CPU, whatever device it is given; the first `deaths` processes that build it die.
+
+    Attributes:
+        inner: The tracker.
+        log: Gets one JSON object per build: the Ray node, the device asked for, and what Ray reserved.
+        deaths: How many builds end with SIGKILL.
+    """
+
+    inner: ModelSpec
+    log: Path
+    deaths: int = 0
+
+    @property
+    def label(self) -> str:
+        """See `TrackerSpec`."""
+        return self.inner.label
+
+    def describe(self) -> dict[str, object]:
+        """See `TrackerSpec`."""
+        return self.inner.describe()
+
+    def build(self, modality: Modality, device: str, threads: int) -> FrameTracker:
+        """See `TrackerSpec`."""
+        import ray
+
+        context = ray.get_runtime_context()
+        line = {"node": context.get_node_id(), "device": device, "reserved": context.get_assigned_resources()}
+        with self.log.open("a") as stream:
+            stream.write(json.dumps(line) + "\n")
+        if len(builds(self.log)) <= self.deaths:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return self.inner.build(modality, "cpu", threads)
+
+
+def builds(log: Path) -> list[dict[str, object]]:
+    """What `DyingSpec` wrote."""
+    return [json.loads(line) for line in log.read_text().splitlines()]
