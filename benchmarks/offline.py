@@ -138,7 +138,7 @@ def _workers(folder: Path, film: SyntheticClip, rounds: int) -> list[Row]:
     for index in range(SEQUENCES):
         write_sequence(root / f"s{index}", film.frames, film.boxes)
     frames = SEQUENCES * len(film.frames)
-    engine = resolve_engine(DEFAULT_MODEL, None, "auto", "cpu")
+    engine = resolve_engine(DEFAULT_MODEL, None, "auto", "cpu").engine
     inputs = open_inputs(open_dataset("folder", root))
     runs = 0
 

@@ -15,6 +15,9 @@ ROOT = Path(__file__).parents[1]
 # Real recordings and published results; docs name where they come from.
 SHARED = Path(os.environ.get("SDSTRACK_SHARED", ROOT.parent / "shared"))
 
+# What somebody tuned on this machine is no part of a test.
+os.environ["SDSTRACK_CACHE"] = str(ROOT / ".cache" / "tests" / "absent")
+
 # A busy machine takes its time; how long a step may take is for the benchmarks.
 hypothesis.settings.register_profile("unhurried", deadline=None)
 hypothesis.settings.load_profile("unhurried")

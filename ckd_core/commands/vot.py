@@ -44,7 +44,7 @@ def command(
     model = model_of(model, weights)
     if not any_modality:
         weights_origin(model, weights).require([kind])
-    engine = resolve_engine(model, weights, engine, device)
+    engine = resolve_engine(model, weights, engine, device, threads).engine
     if registry is not None:
         arguments = ["--model", model, "--modality", modality, "--engine", engine, "--device", device]
         arguments += ["--threads", str(threads)]

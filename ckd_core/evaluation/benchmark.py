@@ -110,9 +110,10 @@ def _tracker_of(options: BenchmarkOptions) -> tuple[TrackerSpec, str]:
     if options.tracker == "network":
         config = _tracker_config(options)
         options = replace(options, model=model_of(options.model, options.weights))
-        engine = _engine_of_all(options)
+        engine, reason = _engine_of_all(options)
         model = str(options.model)
-        return ModelSpec(model, options.weights, engine, config, any_modality=options.any_modality), engine
+        spec = ModelSpec(model, options.weights, engine, config, any_modality=options.any_modality)
+        return spec, f"{engine} ({reason})"
     if options.tracker != "nanotrack":
         raise RunError(f"unknown tracker {options.tracker!r}; expected network or nanotrack")
     if options.weights is None:
@@ -135,8 +136,8 @@ def _tracker_config(options: BenchmarkOptions) -> TrackerConfig:
     return replace(config, missing=MissingPolicy(options.missing))
 
 
-def _engine_of_all(options: BenchmarkOptions) -> str:
-    """Name of the one engine that every worker has: a table's numbers are those of one engine.
+def _engine_of_all(options: BenchmarkOptions) -> tuple[str, str]:
+    """Name of the one engine that every worker has, since a table's numbers are those of one, and how it was chosen.
 
     Raises:
         RunError: `auto` would be several engines.
@@ -151,13 +152,14 @@ def _engine_of_all(options: BenchmarkOptions) -> str:
             f"engine 'auto' may differ between the machines of the pool {options.pool!r}; name one, e.g. torch/fp32"
         )
     engines = {
-        device: resolve_engine(str(options.model), options.weights, engine, device)
+        device: resolve_engine(str(options.model), options.weights, engine, device, options.threads)
         for device in options.devices or ("auto",)
     }
-    if len(set(engines.values())) > 1:
-        chosen = ", ".join(f"{name} on {device}" for device, name in engines.items())
+    if len({choice.engine for choice in engines.values()}) > 1:
+        chosen = ", ".join(f"{choice.engine} on {device}" for device, choice in engines.items())
         raise RunError(f"engine 'auto' would be {chosen}; name one for all, e.g. torch/fp32")
-    return next(iter(engines.values()))
+    choice = next(iter(engines.values()))
+    return choice.engine, choice.reason
 
 
 @contextmanager

@@ -118,6 +118,6 @@ def _summary(results: list[TrackResult], tracker: Tracker, out: Path) -> str:
     counts = ", ".join(f"{states[state]} {state.value}" for state in TrackState)
     milliseconds = np.array([result.timing.total for result in results[1:]] or [0.0]) * 1e3
     median, slowest = np.percentile(milliseconds, (50, 95))
-    where = f"{tracker.engine.name} on {tracker.engine.device}"
+    where = f"{tracker.engine.name} on {tracker.engine.device} ({tracker.engine.chosen_by})"
     times = f"{median:.1f} ms per frame, p95 {slowest:.1f} ms"
     return f"{len(results)} frames ({counts}); {times}, {where}; results in {out}"

@@ -79,7 +79,7 @@ def uncertain_targets(targets: Sequence[TargetResult]) -> str:
 
 def engine_facts(warm: WarmTracker | None) -> dict[str, str]:
     """What the tracker runs, and on what, as the key-value pairs of a status message; empty texts while it does not."""
-    names = ("model", "weights", "device", "engine")
+    names = ("model", "weights", "device", "engine", "engine_choice")
     return {name: str(getattr(warm, name)) if warm is not None else "" for name in names}
 
 

@@ -100,7 +100,8 @@ class TrackerNode(LifecycleNode):  # type: ignore[misc]  # rclpy brings no types
         self._table.configured = True
         self.problem = ""
         warm = self._configured.warm
-        self.get_logger().info(f"configured: {warm.model} ({warm.weights}) on {warm.device} by {warm.engine}")
+        engine = f"{warm.engine} ({warm.engine_choice})"
+        self.get_logger().info(f"configured: {warm.model} ({warm.weights}) on {warm.device} by {engine}")
         return self._entered("inactive", result)
 
     @transition()
@@ -210,8 +211,8 @@ class TrackerNode(LifecycleNode):  # type: ignore[misc]  # rclpy brings no types
         targets = active.session.targets if active is not None else ()
         if poor := uncertain_targets(targets):
             problems.append(poor)
-        if configured is not None and configured.warm.unfit:
-            problems.append(configured.warm.unfit)
+        if configured is not None:
+            problems += [text for text in (configured.warm.unfit, configured.warm.trouble) if text]
         if configured is not None and configured.outputs.targets.tf_refusal:
             problems.append(configured.outputs.targets.tf_refusal)
         shed = active.shed if active is not None else ()

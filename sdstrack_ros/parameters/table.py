@@ -29,9 +29,13 @@ class Settings:
     )
     weights: str = row("", "Model", "Weights file (safetensors); empty takes the one shipped with the model.")
     modality: str = row("depth", "Model", "Modality of the auxiliary camera.", choices=("depth", "thermal", "event"))
-    engine: str = row("auto", "Model", "Engine that runs the network; auto takes the fastest that the device offers.")
+    engine: str = row(
+        "auto", "Model", "Engine that runs the network; auto: the one that sdstrack tune found here, else by rule."
+    )
     device: str = row("auto", "Model", "Device of the network: auto, cpu, cuda, cuda:1, ...")
-    strict_device: bool = row(False, "Model", "Fail to configure instead of falling back to another device.")
+    strict_device: bool = row(
+        False, "Model", "Fail to configure, or refuse frames, instead of falling back to another device."
+    )
     threads: int = row(0, "Model", "CPU threads for the network; 0 leaves the number to the library.", low=0, high=256)
     autostart: bool = row(False, "Model", "Configure and activate at startup, for use without a lifecycle manager.")
     executor: str = row(

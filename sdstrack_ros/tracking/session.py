@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from ckd_core.errors import TrackingError
 from ckd_core.frame import FrameError
 from ckd_core.text import shown
+from ckd_core.tracking.engines import EngineFailedError
 from ckd_core.tracking.result import TrackResult, TrackState
 from sdstrack_ros.messages.stamps import NS_PER_S
 from sdstrack_ros.tracking.results import Ending, FrameResult, Served, TargetResult, main_target
@@ -375,6 +376,8 @@ class Session:
             return FrameResult(source, images, decode_s=decoded - begin)
         try:
             endings = self._targets.update(images)
+        except EngineFailedError as error:  # says nothing about the frames, so the targets are not given up for it
+            raise _FrameRefusedError(str(error)) from error
         except TrackingError as error:
             self._refusals += 1
             self._history.discard(source)

@@ -31,8 +31,6 @@ class WarmTracker:
         tracker: the tracker itself.
         own_thresholds: those that came with its weights.
         model: name of the network.
-        device: what it runs on.
-        engine: what runs it.
         weights: path of the weights, or that they are the package's own.
         unfit: that the weights were trained with another auxiliary camera, in words; '' where they were not.
 
@@ -41,10 +39,28 @@ class WarmTracker:
     tracker: Tracker
     own_thresholds: Thresholds
     model: str
-    device: str
-    engine: str
     weights: str
     unfit: str = ""
+
+    @property
+    def device(self) -> str:
+        """What it runs on now."""
+        return self.tracker.engine.device
+
+    @property
+    def engine(self) -> str:
+        """What runs it now: another engine takes over from one that fails."""
+        return self.tracker.engine.name
+
+    @property
+    def engine_choice(self) -> str:
+        """How it came to be this engine, in words."""
+        return self.tracker.engine.chosen_by
+
+    @property
+    def trouble(self) -> str:
+        """What is wrong with the engine, in words; '' while nothing is."""
+        return self.tracker.engine.trouble
 
 
 def build_warm_tracker(settings: Settings) -> WarmTracker:
@@ -87,8 +103,6 @@ def build_warm_tracker(settings: Settings) -> WarmTracker:
         tracker,
         own,
         settings.model,
-        tracker.engine.device,
-        tracker.engine.name,
         str(weights or "the package's own"),
         weights_origin(settings.model, weights).unfit([modality]),
     )

@@ -108,6 +108,45 @@ def test_device_out_of_memory(disturbed: Bench) -> None:
 
 
 @only_long
+def test_engine_answers_nan(disturbed: Bench) -> None:
+    """Nothing can take over from torch/fp32 on the CPU: two seconds of refused frames do not cost the target."""
+    orders = disturbed.folder / "orders"
+
+    def act(bench: Bench) -> list[Counted]:
+        before = bench.values()
+        orders.write_text("nan")
+        bench.spin(2.0)
+        kept = bench.values()["targets"]
+        orders.unlink()
+        bench.spin(0.5)
+        counted = number(bench.values(), "frames.rejected") - number(before, "frames.rejected")
+        return [Counted("targets kept", 1, int(kept)), Counted("calls that failed", _obeyed(bench, "nan"), counted, 1)]
+
+    finish("matrix", "NaN from the engine", run_row(disturbed, Row("NaN", "every call for 2 s", act, r"has NaN")))
+
+
+@only_long
+def test_device_vanishes(tmp_path: Path) -> None:
+    """Every call of the engine fails for good: the CPU takes over after three frames, and the target is kept."""
+    orders = tmp_path / "orders"
+    environment = {"SDSTRACK_ENGINE_ORDERS": str(orders)}
+    module = "testkit.reliability.matrix.faulty_node"
+    with bench(tmp_path, _parameters(tmp_path, engine="torch/bf16"), module=module, extra_environment=environment) as b:
+
+        def act(bench: Bench) -> list[Counted]:
+            before = bench.values()
+            orders.write_text("lost")
+            bench.until(lambda: bench.values()["engine"] == "torch/fp32", 60, "another engine")
+            after = bench.values()
+            assert after["engine_choice"] == "in place of torch/bf16 on cpu, which failed"
+            refused = number(after, "frames.rejected") - number(before, "frames.rejected")
+            return [Counted("targets kept", 1, int(after["targets"])), Counted("frames lost", 2, refused)]
+
+        outcome = run_row(b, Row("device vanishes", "every call fails from now on", act, r"launch failure"))
+    finish("matrix", "device vanishes", outcome)
+
+
+@only_long
 def test_event_storm(tmp_path: Path) -> None:
     """20 M events in a second beside colour at 15 Hz: boxes go on, memory stays, the event stream is used again."""
     parameters = _parameters(tmp_path, modality="event")

@@ -34,6 +34,10 @@ class EngineUnavailableError(EngineError):
     """An engine that exists but cannot run here: a library, a device or an instruction set is missing."""
 
 
+class EngineFailedError(EngineError):
+    """An engine that ran and failed, or answered with numbers that are not finite; the input is not to blame."""
+
+
 class Prediction(NamedTuple):
     """One row of what `Engine.track` returns: what the network says about one crop.
 
@@ -141,7 +145,12 @@ class Engine(ABC):
         name: `kind/precision`.
         device: Where it really runs.
         spec: The network's shapes.
+        chosen_by: How it came to be this engine, for the user; set by what starts it.
+        trouble: What is wrong with it, in words; '' while nothing is.
     """
+
+    chosen_by = ""
+    trouble = ""
 
     def __init__(self, name: str, device: str, spec: EngineSpec) -> None:
         self.name = name

@@ -7,6 +7,7 @@ import importlib.util
 import logging
 import time
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ import torch
 
 from ckd_core.models.checkpoint import default_weights, load_model
 from ckd_core.models.registry import model_config
+from ckd_core.text import shown
 from ckd_core.tracking.confidence import Thresholds
 from ckd_core.tracking.config import TrackerConfig
 from ckd_core.tracking.engines.base import (
@@ -32,8 +34,11 @@ from ckd_core.tracking.engines.export import (
     ExportError,
     load_export,
     read_export_metadata,
+    verified_export,
 )
+from ckd_core.tracking.engines.guarded import GuardedEngine
 from ckd_core.tracking.engines.pytorch import CompiledEngine, CudaGraphEngine, TorchEngine
+from ckd_core.tracking.engines.tuned import TuneKey, exports_folder, find_tuned
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -45,6 +50,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 MEASURED_RUNS = 5
+# What takes over where another engine fails: it needs no device and no library but PyTorch.
+SPARE = ("torch/fp32", "cpu")
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +87,8 @@ def build_engine(
         engine: `kind/precision`, `auto` or `measure`. An export runs on the engine that it was made for.
         device: `cpu`, `cuda`, `cuda:N` or `auto`.
         threads: CPU threads, 0 = the engine's own choice.
-        strict_device: Refuse an engine or device that is not available, instead of falling back with a warning. An
+        strict_device: Refuse an engine or device that is not available, instead of falling back with a warning, and
+            keep it when it fails while it runs, instead of going on with torch/fp32 on the CPU (see `guarded.py`). An
             export has nothing to fall back to.
 
     Raises:
@@ -92,7 +100,17 @@ def build_engine(
     path = _weights_path(model, weights)
     if _find_export(path, model, engine) is not None:
         loaded, export = load_export(path, threads, None if device == "auto" else device)
-        return BuiltEngine(loaded, export.thresholds, export.published_geometry)
+        loaded.chosen_by = "the export's own"
+        return BuiltEngine(GuardedEngine(loaded), export.thresholds, export.published_geometry)
+    spare = None if strict_device else partial(_start_spare, model, path, threads)
+    choice = Choice(engine, "measured at the start" if engine == "measure" else "asked for")
+    if engine == "auto":
+        device = resolve_device(device, strict_device)
+        choice = choose_engine(model, path, device, threads)
+    if choice.export is not None:
+        loaded, export = load_export(choice.export, threads, device)
+        loaded.chosen_by = choice.reason
+        return BuiltEngine(GuardedEngine(loaded, spare), export.thresholds, export.published_geometry)
     network, metadata = load_model(path, model=model)
     if metadata.missing:
         logger.warning(
@@ -100,11 +118,74 @@ def build_engine(
             path, metadata.missing[0], f" and {len(metadata.missing) - 1} more" if len(metadata.missing) > 1 else "",
         )  # fmt: skip
     thresholds, published = tracking_metadata(metadata.tracking)
-    built = engine_for(network, engine=engine, device=device, threads=threads, strict_device=strict_device)
-    return BuiltEngine(built, thresholds, published)
+    built = engine_for(network, engine=choice.engine, device=device, threads=threads, strict_device=strict_device)
+    started = engine == "measure" or built.name == "/".join(parse_engine(choice.engine))
+    built.chosen_by = choice.reason if started else f"in place of {choice.engine}, which is not available"
+    guarded = GuardedEngine(built, None if (built.name, built.device) == SPARE else spare)
+    return BuiltEngine(guarded, thresholds, published)
 
 
-def resolve_engine(model: str, weights: Path | None, engine: str, device: str) -> str:
+def _start_spare(model: str, weights: Path, threads: int) -> Engine:
+    """Start the engine that takes over from one that fails while it runs."""
+    name, device = SPARE
+    network, _ = load_model(weights, model=model)
+    return engine_for(network, engine=name, device=device, threads=threads, strict_device=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """An engine and how it came to be this one.
+
+    Attributes:
+        engine: `kind/precision`.
+        reason: For the user: asked for, tuned, or by which rule.
+        export: The folder that it runs from; None where it runs from the weights.
+    """
+
+    engine: str
+    reason: str
+    export: Path | None = None
+
+
+def choose_engine(model: str, weights: Path, device: str, threads: int) -> Choice:
+    """Choose for `auto`: what `sdstrack tune` found here for these weights, else by `auto_engine`'s rule.
+
+    A tuned choice that does not fit is ignored with a warning in the log, and the reason says so.
+
+    Args:
+        model: A name of `ckd_core.models.registry`.
+        weights: A weight file.
+        device: `cpu`, `cuda` or `cuda:N`.
+        threads: As the user says.
+
+    Raises:
+        WeightsFileError: The weights cannot be read.
+        ConfigError: There is no such model.
+    """
+    rule = auto_engine(device, model_config(model))
+    key = TuneKey.here(model, weights, device, threads)
+    tuned, ignored = find_tuned(key)
+    if tuned is not None:
+        found = tuned.measured["/".join(parse_engine(tuned.engine))]
+        reason = f"tuned here on {shown(tuned.made, 10)}, {found.median_ms:.1f} ms of the network per frame"
+        if not tuned.export:
+            return Choice(tuned.engine, reason)
+        folder = exports_folder() / tuned.export
+        try:
+            export = verified_export(folder)
+        except ExportError as error:
+            ignored = str(error)
+        else:
+            if (export.weights_sha256, export.spec.model, export.engine) == (key.weights_sha256, model, tuned.engine):
+                return Choice(tuned.engine, reason, folder)
+            ignored = f"{folder} is {export.engine} of other weights"
+    if not ignored:
+        return Choice(rule, "by rule, not tuned")
+    logger.warning("the tuned choice is ignored, %s is used by rule: %s; run sdstrack tune again", rule, ignored)
+    return Choice(rule, f"by rule; a tuned choice is ignored: {ignored}")
+
+
+def resolve_engine(model: str, weights: Path | None, engine: str, device: str, threads: int = 0) -> Choice:
     """Name the engine (`kind/precision`) that `build_engine` would start with `strict_device`, without starting it.
 
     Args are those of `build_engine`.
@@ -117,10 +198,17 @@ def resolve_engine(model: str, weights: Path | None, engine: str, device: str) -
     """
     export = _find_export(_weights_path(model, weights), model, engine)
     if export is not None:
-        return export.engine
+        return Choice(export.engine, "the export's own")
     if engine == "auto":
-        return auto_engine(_resolve_device(device, strict=True), model_config(model))
-    return "/".join(parse_engine(engine))
+        device = resolve_device(device, strict=True)
+        model_config(model)  # names the networks there are, where missing weights would be all that is said
+        choice = choose_engine(model, _weights_path(model, weights), device, threads)
+        if choice.export is None:
+            return choice
+        # Numbers belong to what can be named: the boxes of int8 depend on the crops that it was calibrated on.
+        rule = auto_engine(device, model_config(model))
+        return Choice(rule, f"by rule; the tuned {choice.engine} is used with --weights {choice.export} alone")
+    return Choice("/".join(parse_engine(engine)), "asked for")
 
 
 def tracking_metadata(values: Mapping[str, Any]) -> tuple[Thresholds, bool]:
@@ -178,7 +266,7 @@ def engine_for(
         EngineError: The engine does not exist, or it is not available and `strict_device` is set.
     """
     _use_threads(threads)
-    device = _resolve_device(device, strict_device)
+    device = resolve_device(device, strict_device)
     if engine == "measure":
         return measured_engine(network, device, threads)
     chosen = auto_engine(device, network.config) if engine == "auto" else engine
@@ -251,7 +339,12 @@ def frame_seconds(engine: Engine, runs: int) -> float:
     return float(np.median(seconds[2:]))
 
 
-def _resolve_device(device: str, strict: bool) -> str:
+def resolve_device(device: str, strict: bool) -> str:
+    """Return the device that is meant; the CPU, with a warning, for one that is absent and not `strict`.
+
+    Raises:
+        EngineError: No device can have this name, or it is absent and `strict`.
+    """
     family, number = device_family(device), device.partition(":")[2]
     if family == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"

@@ -226,15 +226,10 @@ def load_export(folder: Path, threads: int = 0, device: str | None = None) -> tu
         ExportError: The folder is no export, not complete, or was changed.
         EngineUnavailableError: The runtime or the device is missing.
     """
-    metadata = read_export_metadata(folder)
+    metadata = verified_export(folder)
     kind, precision = parse_engine(metadata.engine)
     device = device or metadata.device
-    stems = [] if kind == "torch" else ["template", *(f"search_{batch}" for batch in metadata.batches)]
-    paths = [folder / f"{stem}{SUFFIXES[kind]}" for stem in stems]
-    needed = [path.name for path in paths] or [WEIGHTS_FILE]
-    if kind == "openvino":
-        needed += [path.with_suffix(".bin").name for path in paths]
-    _verify(folder, metadata, needed)
+    paths = _programs(folder, metadata)
     if kind == "torch":
         return _load_torch(folder / WEIGHTS_FILE, metadata, precision, device), metadata
     if kind == "openvino" and device != "cpu":
@@ -249,6 +244,28 @@ def load_export(folder: Path, threads: int = 0, device: str | None = None) -> tu
     build = OpenVinoEngine if kind == "openvino" else OnnxEngine
     search = dict(zip(metadata.batches, programs[1:], strict=True))
     return build(metadata.engine, device, metadata.spec, programs[0], search), metadata
+
+
+def verified_export(folder: Path) -> ExportMetadata:
+    """Read an export's metadata and verify its files against their checksums, without starting anything.
+
+    Raises:
+        ExportError: The folder is no export, not complete, or was changed.
+    """
+    metadata = read_export_metadata(folder)
+    paths = _programs(folder, metadata)
+    needed = [path.name for path in paths] or [WEIGHTS_FILE]
+    if parse_engine(metadata.engine)[0] == "openvino":
+        needed += [path.with_suffix(".bin").name for path in paths]
+    _verify(folder, metadata, needed)
+    return metadata
+
+
+def _programs(folder: Path, metadata: ExportMetadata) -> list[Path]:
+    """Where the programs of an export are, the template's first; none for torch."""
+    kind, _ = parse_engine(metadata.engine)
+    stems = [] if kind == "torch" else ["template", *(f"search_{batch}" for batch in metadata.batches)]
+    return [folder / f"{stem}{SUFFIXES[kind]}" for stem in stems]
 
 
 def _load_torch(path: Path, metadata: ExportMetadata, precision: str, device: str) -> Engine:

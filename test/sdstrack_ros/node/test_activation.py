@@ -40,7 +40,8 @@ TOPICS = {"/rgb/image_raw", "/aux/image_raw", "/camera_info"}
 def without_network(monkeypatch: pytest.MonkeyPatch) -> None:
     idle: Any = SimpleNamespace(reset=lambda: None)
     idle.multi = idle
-    warm = WarmTracker(idle, idle, "none", "cpu", "none", "none")
+    idle.engine = SimpleNamespace(name="none", device="cpu", chosen_by="", trouble="")
+    warm = WarmTracker(idle, idle, "none", "none")
     monkeypatch.setattr(configured, "build_warm_tracker", lambda _: warm)
 
 

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from rclpy.serialization import serialize_message
 
+from ckd_core.tracking.confidence import Thresholds
 from ckd_core.tracking.result import TrackState
 from sdstrack_ros.node.faults import FaultLog
 from sdstrack_ros.node.health import Health, Level, Verdict
-from sdstrack_ros.node.status import diagnostic_status, target_facts, uncertain_targets, worst_state
+from sdstrack_ros.node.status import diagnostic_status, engine_facts, target_facts, uncertain_targets, worst_state
 from sdstrack_ros.parameters.table import TABLE
 from sdstrack_ros.tracking.target_requests import MAX_ID_CHARACTERS
+from sdstrack_ros.tracking.warm_tracker import WarmTracker
 from testkit.frame_results import target_result
 
 pytestmark = pytest.mark.ros
@@ -66,3 +69,10 @@ def test_the_status_of_one_target_is_its_own_and_each_of_several_has_a_block() -
     assert uncertain_targets((lost,)) == "", "the state says it"
     doubtful = target_result(TrackState.UNCERTAIN, target_id="b", number=3)
     assert worst_state((anna, doubtful)) == "UNCERTAIN"
+
+
+def test_the_status_says_which_rule_chose_the_engine() -> None:
+    engine = SimpleNamespace(name="torch/fp32", device="cpu", chosen_by="by rule, not tuned")
+    warm = WarmTracker(SimpleNamespace(engine=engine), Thresholds(), "m", "w")  # type: ignore[arg-type]
+    assert engine_facts(warm)["engine_choice"] == "by rule, not tuned"
+    assert set(engine_facts(None).values()) == {""}

@@ -1,13 +1,13 @@
 """The real node with an engine whose calls can be delayed or made to fail by orders in a file.
 
-The file named by SDSTRACK_ENGINE_ORDERS holds `block SECONDS`, `grind SECONDS` or `oom` as long as the order stands.
+The file named by SDSTRACK_ENGINE_ORDERS holds `block SECONDS`, `grind SECONDS`, `oom`, `lost` or `nan` as long as the
+order stands. Only the first engine obeys, not one that takes over from it.
 Beside it, `NAME.log` gets a line for each call that obeyed, and `concurrent` whenever two threads are inside the engine
 at once.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import os
 import sys
@@ -16,6 +16,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 
 from ckd_core.tracking.engines import Engine, build
@@ -63,17 +64,18 @@ class FaultyEngine(Engine):
             if self._inside > 1:
                 _note("concurrent")
         try:
-            self._obey()
-            return self._inner.track(templates, crops, response_weights)
+            order = self._obey()
+            rows = self._inner.track(templates, crops, response_weights)
+            return rows * np.float32(np.nan) if order == "nan" else rows
         finally:
             with self._lock:
                 self._inside -= 1
 
-    def _obey(self) -> None:
+    def _obey(self) -> str:
         try:
             order, *rest = ORDERS.read_text().split()
         except (OSError, ValueError):
-            return
+            return ""
         _note(order)
         if order == "block":
             time.sleep(float(rest[0]))
@@ -81,6 +83,9 @@ class FaultyEngine(Engine):
             hashlib.pbkdf2_hmac("sha256", b"password", b"salt", int(float(rest[0]) * 2_000_000))
         if order == "oom":
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB (simulated)")
+        if order == "lost":
+            raise RuntimeError("CUDA error: unspecified launch failure (simulated)")
+        return order
 
 
 def _note(line: str) -> None:
@@ -89,13 +94,13 @@ def _note(line: str) -> None:
 
 
 def _disturb_engines() -> None:
-    original = build.build_engine
+    original = build.engine_for
 
-    def disturbed(*args: Any, **kwargs: Any) -> Any:
-        built = original(*args, **kwargs)
-        return dataclasses.replace(built, engine=FaultyEngine(built.engine))
+    def disturbed(*args: Any, **kwargs: Any) -> Engine:
+        build.engine_for = original
+        return FaultyEngine(original(*args, **kwargs))
 
-    build.build_engine = disturbed
+    build.engine_for = disturbed
 
 
 if __name__ == "__main__":

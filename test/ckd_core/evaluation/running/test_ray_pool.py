@@ -13,6 +13,7 @@ from ckd_core.evaluation.running.ray_pool import MAX_ATTEMPTS, in_ray_task
 from ckd_core.evaluation.running.runner import run_benchmark
 from ckd_core.evaluation.running.trackers import ModelSpec
 from testkit.dying_tracker import DyingSpec, builds
+from testkit.reliability.lengths import LONG
 from testkit.small_scenes import TINY
 
 if TYPE_CHECKING:
@@ -68,6 +69,7 @@ def test_a_cluster_gives_the_same_bytes_also_when_a_worker_dies(
     assert files_of(tmp_path / "one").items() <= files_of(tmp_path / "local").items()
 
 
+@pytest.mark.skipif(not LONG, reason="three workers are started: in the long form only")
 def test_a_sequence_that_kills_every_worker_is_given_up(
     cluster: str, scenes: Path, tmp_path: Path, tiny_weights: Path
 ) -> None:

@@ -34,7 +34,7 @@ def test_auto_becomes_one_engine_for_all_devices(
 ) -> None:
     monkeypatch.setattr(build, "auto_engine", lambda device, _: "torch/bf16" if device == "cpu" else "torch/fp16")
     assert plan_of(scenes, tiny_weights).tracker.describe()["engine"] == "torch/bf16"
-    monkeypatch.setattr(build, "_resolve_device", lambda device, strict: device)
+    monkeypatch.setattr(build, "resolve_device", lambda device, strict: device)
     with pytest.raises(RunError, match="'auto' would be torch/bf16 on cpu, torch/fp16 on cuda:0; name one for all"):
         plan_of(scenes, tiny_weights, device="cpu, cuda:0")
     with pytest.raises(RunError, match="'auto' may differ between the machines of the pool 'ray'"):

@@ -209,8 +209,10 @@ def test_auto_names_an_engine_that_exists() -> None:
 
 
 def test_an_engine_is_resolved_without_being_started() -> None:
-    assert resolve_engine(MODEL, None, "openvino", "cpu") == "openvino/fp32"
-    assert resolve_engine(MODEL, None, "auto", "cpu") == auto_engine("cpu", model_config(MODEL))
+    assert resolve_engine(MODEL, None, "openvino", "cpu").engine == "openvino/fp32"
+    default = resolve_engine("sdstrack_s128", None, "auto", "cpu")
+    assert default.engine == auto_engine("cpu", model_config("sdstrack_s128"))
+    assert default.reason == "by rule, not tuned"
     with pytest.raises(EngineError, match="'measure', which leaves the choice open; expected one of: torch/fp32"):
         resolve_engine(MODEL, None, "measure", "cpu")
     with pytest.raises(EngineError, match="unknown engine 'opnvino'"):
@@ -253,7 +255,7 @@ def test_an_export_loads_back_with_the_same_boxes(
         np.testing.assert_allclose(predictions_of(engine, crops, batch=3), expected, atol=2e-5)  # in parts of 2 and 1
         tracker = build_tracker(MODEL, tmp_path / "export", Modality.THERMAL)
         assert (tracker.thresholds.doubt, tracker.config.published_geometry) == (0.5, False)
-        assert resolve_engine(MODEL, tmp_path / "export", "auto", "cpu") == name
+        assert resolve_engine(MODEL, tmp_path / "export", "auto", "cpu").engine == name
         with pytest.raises(EngineError, match="export for onnx/fp32; export again for torch"):
             build_tracker(MODEL, tmp_path / "export", engine="torch")
         with pytest.raises(ExportError, match="exists; give a new folder"):

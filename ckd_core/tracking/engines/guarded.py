@@ -1,0 +1,156 @@
+"""An engine that may fail in the middle of a stream: the caller learns why, and another engine takes over.
+
+A device that vanished fails at every call, memory that ran out may be free again at the next one, and a network whose
+numbers are not finite fails without an error. The first failures cost their frames; after `MAX_FAILURES` in a row the
+spare engine is started, templates are embedded anew from their crops, and the targets go on.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+
+from ckd_core.errors import TrackingError
+from ckd_core.text import shown
+from ckd_core.tracking.engines.base import Engine, EngineFailedError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from numpy.typing import NDArray
+
+    from ckd_core.tracking.engines.base import Templates
+
+    Spare = Callable[[], Engine]
+
+T = TypeVar("T")
+
+logger = logging.getLogger(__name__)
+MAX_FAILURES = 3
+MAX_REASON = 200
+
+
+@dataclass(slots=True, eq=False)
+class _Templates:
+    """Tokens with what they were made of.
+
+    Attributes:
+        crops: [B, 2, T, T, 3] uint8.
+        tokens: Of `engine`.
+        engine: Which one made them.
+    """
+
+    crops: NDArray[np.uint8]
+    tokens: Any
+    engine: Engine
+
+
+class GuardedEngine(Engine):
+    """Another engine, watched.
+
+    Attributes:
+        trouble: What is wrong with the engine, in words; '' while nothing is.
+    """
+
+    def __init__(self, engine: Engine, spare: Spare | None = None) -> None:
+        """Take over an engine.
+
+        Args:
+            engine: What runs.
+            spare: Starts the engine that replaces it when it keeps failing; None: nothing does.
+        """
+        super().__init__(engine.name, engine.device, engine.spec)
+        self.chosen_by = engine.chosen_by
+        self.trouble = ""
+        self._engine = engine
+        self._spare = spare
+        self._failures = 0
+
+    def template_crops(self, count: int) -> NDArray[np.uint8]:
+        """See `Engine`."""
+        return self._engine.template_crops(count)
+
+    def search_crops(self, count: int) -> NDArray[np.uint8]:
+        """See `Engine`."""
+        return self._engine.search_crops(count)
+
+    def response_weights(self, count: int) -> NDArray[np.float32]:
+        """See `Engine`."""
+        return self._engine.response_weights(count)
+
+    def embed_template(self, crops: NDArray[np.uint8]) -> Templates:
+        """See `Engine`; raises as `track`."""
+        crops = crops.copy()  # the buffer is used again, and is the failing engine's
+        return self._watched(lambda engine: _Templates(crops, engine.embed_template(crops), engine))
+
+    def track(
+        self, templates: Templates, crops: NDArray[np.uint8], response_weights: NDArray[np.float32]
+    ) -> NDArray[np.float32]:
+        """See `Engine`.
+
+        Raises:
+            EngineFailedError: The engine failed, or its numbers are not finite.
+        """
+
+        def call(engine: Engine) -> NDArray[np.float32]:
+            rows = engine.track(_tokens(templates, engine), crops, response_weights)
+            if not np.isfinite(rows).all():
+                raise EngineFailedError("the network's output has NaN or infinity; expected finite numbers")
+            return rows
+
+        return self._watched(call)
+
+    def join(self, templates: Sequence[Templates]) -> Templates:
+        """See `Engine`; raises as `track`."""
+        return self._watched(
+            lambda engine: _Templates(
+                np.concatenate([one.crops for one in templates]),
+                engine.join([_tokens(one, engine) for one in templates]),
+                engine,
+            )
+        )
+
+    def _watched(self, call: Callable[[Engine], T]) -> T:
+        try:
+            value = call(self._engine)
+        except Exception as error:  # whatever a library raises when its device is gone
+            self._failures += 1
+            reason = shown(
+                error if isinstance(error, TrackingError) else f"{type(error).__name__}: {error}", MAX_REASON
+            )
+            self.trouble = f"{self.name} on {self.device} failed {self._failures} times in a row: {reason}"
+            if self._failures < MAX_FAILURES or self._spare is None or not self._replaced():
+                raise EngineFailedError(self.trouble) from error
+            return self._watched(call)
+        if self._failures:
+            self._failures = 0
+            self.trouble = ""
+        return value
+
+    def _replaced(self) -> bool:
+        """Start the spare engine in the failing one's place; False where that fails as well, and then for good."""
+        spare, self._spare = self._spare, None
+        assert spare is not None  # noqa: S101  # the caller has looked
+        try:
+            engine = spare()
+        except Exception as error:  # noqa: BLE001  # weights that are gone, a library that is broken by the same fault
+            self.trouble += f"; the CPU cannot take over: {shown(error)}"
+            logger.error("%s", self.trouble)
+            return False
+        self.chosen_by = f"in place of {self.name} on {self.device}, which failed"
+        logger.error("%s; %s on %s takes over", self.trouble, engine.name, engine.device)
+        self._engine, self.name, self.device = engine, engine.name, engine.device
+        self._failures = 0
+        return True
+
+
+def _tokens(templates: _Templates, engine: Engine) -> Any:
+    """The tokens of an engine, embedded anew where another one made them."""
+    if templates.engine is not engine:
+        rows = [engine.embed_template(templates.crops[row : row + 1]) for row in range(len(templates.crops))]
+        templates.tokens = engine.join(rows) if len(rows) > 1 else rows[0]
+        templates.engine = engine
+    return templates.tokens
