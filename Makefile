@@ -34,8 +34,8 @@ test-all: lint  ## the same with every test in its long form, and the soak; MINU
 bench: setup  ## speed, as ratios; BENCH=part OUT=file.json
 	@$(RUN) -m benchmarks $(BENCH) $(if $(OUT),--out $(OUT))
 
-soak: setup  ## faults, fuzzing, endurance, in their long forms; MINUTES=10
-	@$(RUN) -m tools.soak --minutes $(MINUTES)
+soak: setup  ## faults, fuzzing, endurance, in their long forms; MINUTES=10, or HOURS=2.5: endurance alone, continued
+	@$(RUN) -m tools.soak $(if $(HOURS),--hours $(HOURS),--minutes $(MINUTES))
 
 fuzz: setup  ## coverage-guided fuzzing of every parser; MINUTES=10 for each
 	@$(RUN) -m tools.fuzz --minutes $(MINUTES)

@@ -28,6 +28,8 @@ CASE_TESTS = {
     "reactivated while blocked": "test_engine_is_never_entered_twice",
     "device out of memory": "test_device_out_of_memory",
     "event storm": "test_event_storm",
+    "NaN from the engine": "test_engine_answers_nan",
+    "device vanishes": "test_device_vanishes",
     "QoS mismatch": "test_qos_mismatch",
     "node killed": "test_node_killed_and_restarted_under_load",
     "two nodes with one name": "test_two_nodes_with_one_name",
@@ -68,6 +70,41 @@ def stated(note: dict[str, Any] | None, folder: str) -> list[str]:
         return [f"Not run here yet: `python -m tools.soak --parts {folder}`.", ""]
     ran, verdict = note["about"], "passed" if note["passed"] else "**failed**"
     return [f"{ran['date']}, {ran['machine']}; {ran['versions']}: {verdict}.", ""]
+
+
+def hours(folder: Path) -> list[str]:
+    """The soak of hours: its verdict, and each ten minutes."""
+    path = folder / "hours.json"
+    lines = ["## Hours", ""]
+    if not path.exists():
+        return [*lines, "Not run here yet: `make soak HOURS=2.5`.", ""]
+    result = json.loads(path.read_text())
+    ran, settings = result["about"], result["settings"]
+    lines += [
+        f"{ran['date']}, {ran['machine']}; {ran['versions']}.",
+        f"{settings['model']} by engine `{settings['engine']}`, 640x480 rgb8 + 16UC1 at 30 Hz from another process, "
+        f"{result['hours']:g} of {settings['hours']:g} hours in {result['sessions']} sessions, "
+        f"{result['faults']} faults: {'passed' if result['passed'] else '**failed**'}. "
+        "The control is a process beside the node that computes for 2 ms thirty times a second; "
+        "a window is calm while its p99 is within a quarter of the calmest windows'.",
+        "",
+    ]
+    words = {True: "ok", False: "**failed**", None: "not to be said, or no criterion"}
+    lines += table(
+        ("criterion", "result", "limit", ""),
+        [(c["what"], "-" if c["value"] is None else f"{c['value']:g}", c["limit"], words[c["passed"]])
+         for c in result["criteria"]],
+    )  # fmt: skip
+    kinds = list(result["windows"][0]["memory"]) if result["windows"] else []
+    return [
+        *lines,
+        *table(
+            ("session", "minute", "boxes", "p50 ms", "p99 ms", "control p99 ms",
+             *(kind.removesuffix("_mb") for kind in kinds)),
+            [(w["session"], round(w["start_s"] / 60), w["frames"], w["p50_ms"], w["p99_ms"], w["control_p99_ms"],
+              *(w["memory"][kind] for kind in kinds)) for w in result["windows"]],
+        ),
+    ]  # fmt: skip
 
 
 def matrix(folder: Path, title: str, file: str) -> list[str]:
@@ -214,6 +251,7 @@ def main() -> None:
     prose, _, tables = page.read_text().partition(MARK)
     parts: dict[str, tuple[str, Callable[[Path, str], list[str]]]] = {
         "Soak": ("soak", lambda folder, _: soak(folder)),
+        "Hours": ("hours", lambda folder, _: hours(folder)),
         "Fault matrix": ("matrix", lambda folder, title: matrix(folder, title, MATRIX)),
         "Fault matrix: poses and several targets": (
             "following",

@@ -1,7 +1,8 @@
 """Prove that the node keeps going: soak, fault matrix, fuzzing and determinism in their long forms.
 
-`make soak MINUTES=10`, or parts of it: `python -m tools.soak --minutes 1 --parts soak`. Results are JSON files below
---out, one folder per part; a part's results stay until it runs again. `python -m tools.reliability_report`
+`make soak MINUTES=10`, or parts of it: `python -m tools.soak --minutes 1 --parts soak`. `make soak HOURS=2.5` is the
+soak of hours alone: a stopped one goes on with the same command, until its log holds so many hours. Results are JSON
+files below --out, one folder per part; a part's results stay until it runs again. `python -m tools.reliability_report`
 writes docs/reliability.md from them.
 """
 
@@ -31,13 +32,16 @@ SUITES = {
     "locks": ["test/reliability/test_writers.py", "-k", "another_does"],
     "kills": ["test/reliability/test_writers.py", "-k", "killed_command"],
 }  # fmt: skip
+VERDICTS = {True: "ok", False: "FAILED", None: "run too short to say"}
 PARTS = ("soak", *SUITES)
+HOURS = "hours"
 
 
 def main() -> int:
     """Run the parts; 0 when all passed."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--minutes", type=float, default=10.0, help="length of the soak itself")
+    parser.add_argument("--hours", type=float, help="the soak of hours, alone; what is recorded is continued")
     parser.add_argument("--model", default="sdstrack_s128", help="network of the soak")
     parser.add_argument("--engine", default="auto", help="how the network runs")
     parser.add_argument("--seed", type=int, default=1, help="of the random faults")
@@ -46,6 +50,10 @@ def main() -> int:
     options = parser.parse_args()
     if options.minutes <= 0:
         parser.error(f"--minutes {options.minutes}; expected more than 0")
+    if options.hours is not None:
+        if options.hours <= 0:
+            parser.error(f"--hours {options.hours}; expected more than 0")
+        return 0 if run_soak_of_hours(options) else 1
     failed = []
     for part in options.parts:
         begin = time.monotonic()
@@ -79,8 +87,36 @@ def run_soak(options: argparse.Namespace) -> bool:
     write_text(folder / "soak.json", json.dumps({"about": about(), **result.as_json()}))
     draw(result, folder / "soak.png")
     for criterion in result.criteria:
-        word = {True: "ok", False: "FAILED", None: "run too short to say"}[criterion.passed]
+        word = VERDICTS[criterion.passed]
         print(f"  {criterion.what:<45} {criterion.value:>10.3f}  {criterion.limit:<8} {word}")
+    return result.passed
+
+
+def run_soak_of_hours(options: argparse.Namespace) -> bool:
+    """The soak of hours: hours/log.jsonl, which is continued, and hours/hours.json."""
+    from ckd_core.files import write_json
+    from testkit.reliability.about import about
+    from testkit.reliability.hours import HoursError, run_hours
+
+    folder: Path = options.out / HOURS
+    parameters = {"model": options.model, "engine": options.engine}
+    with tempfile.TemporaryDirectory(prefix="soak-") as scratch:
+        try:
+            result = run_hours(
+                folder, Path(scratch), parameters, options.hours, options.seed, lambda line: print(line, flush=True)
+            )
+        except HoursError as error:
+            print(f"error: {error}")
+            return False
+    write_json(folder / "hours.json", {"about": about(), **result.as_json()})
+    for window in result.windows:
+        memory = ", ".join(f"{name.removesuffix('_mb')} {value:g}" for name, value in window.memory.items())
+        print(
+            f"  session {window.session}, {window.start_s / 60:5.0f} min: p50 {window.p50_ms} ms, "
+            f"p99 {window.p99_ms} ms, control p99 {window.control_p99_ms} ms; MB: {memory}"
+        )
+    for criterion in result.criteria:
+        print(f"  {criterion.what:<60} {criterion.value:>10.3f}  {criterion.limit:<16} {VERDICTS[criterion.passed]}")
     return result.passed
 
 

@@ -13,6 +13,7 @@ M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 # Colour images of up to 1280 x 960 stay on the heap; larger blocks are returned at once.
 HEAP_UP_TO_BYTES = 4 << 20
 KEEP_FREE_BYTES = 16 << 20
+MB = 1 << 20
 
 
 def steady_heap() -> None:
@@ -35,6 +36,37 @@ def free_memory() -> None:
     libc = _glibc()
     if libc is not None:
         libc.malloc_trim(0)  # a node that was cleaned up keeps no free memory
+
+
+class _MallInfo(ctypes.Structure):
+    """glibc's `struct mallinfo2`, in bytes."""
+
+    _fields_ = tuple(
+        (name, ctypes.c_size_t)
+        for name in (
+            "arena", "ordblks", "smblks", "hblks", "hblkhd", "usmblks", "fsmblks", "uordblks", "fordblks", "keepcost",
+        )
+    )  # fmt: skip
+
+
+def heap_facts() -> dict[str, str]:
+    """Return what the allocators say of themselves, in MB, as key-value pairs of a status message.
+
+    `heap_mb` is what the C library has from the system, of which `heap_used_mb` is in use and `heap_free_mb` kept;
+    `gpu_mb` is PyTorch's on the GPU. What cannot be asked is absent. It holds up the threads that allocate for up to a
+    millisecond.
+    """
+    facts: dict[str, str] = {}
+    libc = _glibc()
+    if libc is not None and hasattr(libc, "mallinfo2"):  # since glibc 2.33
+        libc.mallinfo2.restype = _MallInfo
+        info = libc.mallinfo2()
+        sizes = {"heap": info.arena + info.hblkhd, "heap_used": info.uordblks + info.hblkhd, "heap_free": info.fordblks}
+        facts = {f"memory.{name}_mb": f"{size / MB:.1f}" for name, size in sizes.items()}
+    torch: Any = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_available() and torch.cuda.is_initialized():
+        facts["memory.gpu_mb"] = f"{torch.cuda.memory_reserved() / MB:.1f}"
+    return facts
 
 
 def _glibc() -> Any:

@@ -19,7 +19,7 @@ from sdstrack_ros.node.active import Active
 from sdstrack_ros.node.configured import Configured
 from sdstrack_ros.node.faults import FaultLog, guarded
 from sdstrack_ros.node.health import Situation
-from sdstrack_ros.node.heap import free_memory, steady_heap
+from sdstrack_ros.node.heap import free_memory, heap_facts, steady_heap
 from sdstrack_ros.node.inputs.image_topics import check_topics
 from sdstrack_ros.node.lifecycle import refuse_impossible_transitions, transition
 from sdstrack_ros.node.node_parameters import NodeParameters
@@ -44,6 +44,7 @@ if TYPE_CHECKING:
 
 STATUS_PERIOD_S = 1.0
 SPIN_S = 0.25
+HEAP_STATUSES = 10  # periodic statuses between two looks at the allocator
 
 _SUCCESS = TransitionCallbackReturn.SUCCESS
 
@@ -66,6 +67,8 @@ class TrackerNode(LifecycleNode):  # type: ignore[misc]  # rclpy brings no types
         self.interruptible: Callable[[], AbstractContextManager[None]] = nullcontext
         self._label = "unconfigured"
         self._duplicate_name = ""
+        self._heap: dict[str, str] = {}
+        self._statuses = 0
         self._configured: Configured | None = None
         self._active: Active | None = None
         self._table = NodeParameters(self, self._on_settings)
@@ -198,6 +201,9 @@ class TrackerNode(LifecycleNode):  # type: ignore[misc]  # rclpy brings no types
         if self._active is not None:
             self._active.images.silence.warn(time.monotonic())
         self._duplicate_name = duplicate_name_warning(self)
+        if self._statuses % HEAP_STATUSES == 0:
+            self._heap = heap_facts()
+        self._statuses += 1
         self.report_status(periodic=True)
 
     def report_status(self, periodic: bool = False) -> None:
@@ -233,6 +239,7 @@ class TrackerNode(LifecycleNode):  # type: ignore[misc]  # rclpy brings no types
         facts.update(active.space.facts(self.settings))
         facts.update({f"sync.{name}": str(number) for name, number in active.images.counters.items()})
         facts.update(active.memory)
+        facts.update(self._heap)
         silence = active.images.silence
         silences, unanswered = silence.silences(now), silence.unanswered(now)
         remarks = silence.remarks

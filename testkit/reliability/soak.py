@@ -117,7 +117,9 @@ class Soak:
 
 
 @dataclass(frozen=True, slots=True)
-class _Fault:
+class Fault:
+    """A fault by name, and what it does for so many seconds."""
+
     name: str
     act: Callable[[Bench, float], None]
 
@@ -152,26 +154,26 @@ def _parameters_change(bench: Bench, seconds: float) -> None:
 
 
 FAULTS = (
-    _Fault("depth dies", _script(aux=False)),
-    _Fault("colour dies", _script(rgb=False)),
-    _Fault("both die", _script(rgb=False, aux=False)),
-    _Fault("stamp jitter", _script(jitter_s=0.05)),
-    _Fault("depth 40 ms late", _script(aux_offset_s=0.04)),
-    _Fault("duplicates", _script(repeat=True)),
-    _Fault("reordering", _script(swap=True)),
-    _Fault("half the rate", _script(rate_hz=RATE_HZ / 2)),
-    _Fault("half the size", _script(scale=0.5)),
-    _Fault("unknown encoding", _script(rgb_encoding="p010")),
-    _Fault("NaN depth", _script(content="nan")),
-    _Fault("black images", _script(content="black")),
-    _Fault("frozen stamps", _script(frozen_stamp=True)),
-    _Fault("clock jumps", _clock_jumps),
-    _Fault("cameras killed", _cameras_killed),
-    _Fault("parameters change", _parameters_change),
+    Fault("depth dies", _script(aux=False)),
+    Fault("colour dies", _script(rgb=False)),
+    Fault("both die", _script(rgb=False, aux=False)),
+    Fault("stamp jitter", _script(jitter_s=0.05)),
+    Fault("depth 40 ms late", _script(aux_offset_s=0.04)),
+    Fault("duplicates", _script(repeat=True)),
+    Fault("reordering", _script(swap=True)),
+    Fault("half the rate", _script(rate_hz=RATE_HZ / 2)),
+    Fault("half the size", _script(scale=0.5)),
+    Fault("unknown encoding", _script(rgb_encoding="p010")),
+    Fault("NaN depth", _script(content="nan")),
+    Fault("black images", _script(content="black")),
+    Fault("frozen stamps", _script(frozen_stamp=True)),
+    Fault("clock jumps", _clock_jumps),
+    Fault("cameras killed", _cameras_killed),
+    Fault("parameters change", _parameters_change),
 )
 
 
-class _Observer:
+class Observer:
     """Receives the boxes and notes how long after its image each came."""
 
     def __init__(self, bench: Bench) -> None:
@@ -186,6 +188,7 @@ class _Observer:
         self.latencies_ms.append((time.monotonic(), (time.time_ns() - stamp_of(message)) / 1e6))
 
     def stretch(self, since: float) -> Stretch:
+        """Percentiles of what came since then, a time of the steady clock."""
         values = [latency for at, latency in self.latencies_ms if at >= since]
         if not values:
             return Stretch(0, float("nan"), float("nan"), float("nan"))
@@ -193,20 +196,22 @@ class _Observer:
         return Stretch(len(values), p50, p95, p99)
 
 
-class _Run:
+class Run:
     """One soak under way."""
 
     def __init__(self, bench: Bench, result: Soak) -> None:
         self.bench = bench
         self.result = result
         self.start = time.monotonic()
-        self.observer = _Observer(bench)
+        self.observer = Observer(bench)
 
     @property
     def elapsed_s(self) -> float:
+        """Seconds since the start."""
         return time.monotonic() - self.start
 
     def sample(self, phase: str) -> dict[str, str]:
+        """Wait for a status and note a second's numbers; returns the status's values."""
         values = self.bench.values()
         held = self.bench.resources()
         self.result.samples.append(
@@ -246,11 +251,13 @@ class _Run:
             self.sample("warm-up")
 
     def quiet(self, seconds: float, phase: str) -> Stretch:
+        """Latencies of a stretch without a fault."""
         since = time.monotonic()
         self.healthy(seconds, phase)
         return self.observer.stretch(since)
 
-    def inject(self, fault: _Fault, seconds: float) -> None:
+    def inject(self, fault: Fault, seconds: float) -> None:
+        """Let a fault act for that many seconds, and note how long recovery took."""
         at = round(self.elapsed_s, 1)
         fault.act(self.bench, seconds)
         if self.bench.node.alive():
@@ -296,12 +303,12 @@ def soak(
     with bench(
         folder, values, ("--width", str(WIDTH), "--height", str(HEIGHT), "--best-effort"), rate_hz=RATE_HZ
     ) as running:
-        run = _Run(running, result)
+        run = Run(running, result)
         result.engine = running.values().get("engine", "")
         say(f"soak of {minutes:g} min: {result.model} by {result.engine}, warm-up {warm_s:.0f} s")
         run.warm_up(warm_s, source if total_s >= MIN_JUDGED_S else None)
         result.begin = run.quiet(quiet_s, "quiet")
-        deck: list[_Fault] = []
+        deck: list[Fault] = []
         while run.elapsed_s < total_s - quiet_s - SETTLE_S:
             # Every fault once before any comes twice.
             deck = deck or source.sample(FAULTS, len(FAULTS))

@@ -5,6 +5,7 @@ import pytest
 
 from ckd_core.errors import TrackingError
 from ckd_core.frame import BoundingBox
+from ckd_core.tracking.engines import EngineFailedError
 from sdstrack_ros.tracking.results import Ending
 from sdstrack_ros.tracking.session import GIVE_UP_AFTER_FRAMES, PENDING_S
 from sdstrack_ros.tracking.target_requests import (
@@ -183,6 +184,18 @@ def test_candidates_never_take_the_place_of_what_a_user_asked_for() -> None:
     assert bench.ask(CandidatesRequest("candidates", other)) == ""
     assert bench.ask(CandidatesRequest("candidates", other, 2 * PERIOD_NS)) == ""
     assert bench.frame(1)[0] == [f"init_box accepted: target 1 at {text_of(BOX)}"]
+
+
+def test_an_engine_that_fails_does_not_cost_the_target() -> None:
+    bench = Bench()
+    bench.frame(0)
+    bench.ask(BoxRequest("init_roi", BOX))
+    bench.tracker.error = EngineFailedError("cudagraph/fp16 on cuda failed")
+    for index in range(1, 3 * GIVE_UP_AFTER_FRAMES):
+        with pytest.raises(TrackingError, match="on cuda failed"):
+            bench.frame(index)
+    bench.tracker.error = None
+    assert id_of(bench.frame(3 * GIVE_UP_AFTER_FRAMES)[1]) == "1"
 
 
 def test_a_request_that_waits_outlives_the_target_that_is_given_up() -> None:

@@ -39,6 +39,7 @@ class Script:
 
     Attributes:
         rate_hz: frames per second of both cameras.
+        aux_rate_hz: of the auxiliary camera, where it has a rhythm of its own; 0 where it films with colour.
         rgb: whether colour is sent.
         aux: whether auxiliary images are sent.
         jitter_s: stamps of either stream are late by a random time of up to this.
@@ -61,6 +62,7 @@ class Script:
     """
 
     rate_hz: float = 15.0
+    aux_rate_hz: float = 0.0
     rgb: bool = True
     aux: bool = True
     jitter_s: float = 0.0
@@ -84,7 +86,9 @@ class Script:
 class Sensors:
     """Publishers and images that are ready to send."""
 
-    def __init__(self, node: Any, width: int, height: int, reliable: bool, events: bool) -> None:
+    def __init__(
+        self, node: Any, width: int, height: int, reliable: bool, events: bool, aux_size: tuple[int, int] | None = None
+    ) -> None:
         policy = ReliabilityPolicy.RELIABLE if reliable else ReliabilityPolicy.BEST_EFFORT
         qos = QoSProfile(depth=10, reliability=policy)
         self._node = node
@@ -94,6 +98,7 @@ class Sensors:
         self._info = node.create_publisher(CameraInfo, "/camera_info", qos)
         self._tf = node.create_publisher(TFMessage, "/tf", QoSProfile(depth=100))
         self._width, self._height = width, height
+        self._aux_size = aux_size or (width, height)
         self._random = random.Random(11)
         self._ready: dict[Any, Any] = {}
         self._held: list[tuple[Any, Any]] = []
@@ -124,13 +129,20 @@ class Sensors:
         if script.rgb:
             late = int(self._random.uniform(0, script.jitter_s) * NS)
             self._send(self._rgb, "rgb", self._image("rgb"), stamp_ns + late)
+        if not script.aux_rate_hz:
+            self.shoot_aux(stamp_ns)
+        if self.moments % 15 == 1 and script.info != "none":
+            self._info.publish(self._calibration())
+            self.sent["info"] += 1
+
+    def shoot_aux(self, stamp_ns: int | None = None) -> None:
+        """Publish an auxiliary image, at the time of a colour image or now."""
+        script = self.script
+        stamp_ns = self._stamp() if stamp_ns is None else stamp_ns
         if script.aux and self._aux is not None:
             late = int(self._random.uniform(0, script.jitter_s) * NS)
             drift = script.aux_drift * (time.monotonic() - self._set_at)
             self._send(self._aux, "aux", self._image("aux"), stamp_ns + late + int((script.aux_offset_s + drift) * NS))
-        if self.moments % 15 == 1 and script.info != "none":
-            self._info.publish(self._calibration())
-            self.sent["info"] += 1
 
     def shoot_events(self, period_s: float) -> None:
         """Publish the events of the last `period_s` in packets of `mono` words."""
@@ -199,7 +211,8 @@ class Sensors:
 
     def _pixels(self, stream: str, phase: int) -> tuple[Any, str]:
         script = self.script
-        width, height = int(self._width * script.scale), int(self._height * script.scale)
+        size = (self._width, self._height) if stream == "rgb" else self._aux_size
+        width, height = (int(side * script.scale) for side in size)
         source = np.random.default_rng(7)
         left, top, side, _ = (int(value * script.scale) for value in self.box(phase))
         inside = np.s_[top : top + side, left : left + side]
@@ -261,16 +274,20 @@ def main() -> None:
     parser.add_argument("--height", type=int, default=240)
     parser.add_argument("--best-effort", action="store_true")
     parser.add_argument("--events", action="store_true")
+    parser.add_argument("--aux-width", type=int, default=0, help="0: as the colour images")
+    parser.add_argument("--aux-height", type=int, default=0)
     options = parser.parse_args()
     rclpy.init()
     node = rclpy.create_node(f"cameras_{os.getpid()}", enable_rosout=False)
-    sensors = Sensors(node, options.width, options.height, not options.best_effort, options.events)
+    aux_size = (options.aux_width or options.width, options.aux_height or options.height)
+    sensors = Sensors(node, options.width, options.height, not options.best_effort, options.events, aux_size)
     _say({"ready": True, "box": sensors.box(0)})
-    due = due_events = time.monotonic()
+    due = due_events = due_aux = time.monotonic()
     buffer = b""
     while True:
         now = time.monotonic()
-        wait = max(0.0, min(due, due_events if sensors.script.events_per_s else due) - now)
+        dues = [due, *([due_events] if sensors.script.events_per_s else [])]
+        wait = max(0.0, min([*dues, *([due_aux] if sensors.script.aux_rate_hz else [])]) - now)
         readable, _, _ = select.select([0], [], [], wait)
         if readable:
             data = os.read(0, 65536)
@@ -281,13 +298,16 @@ def main() -> None:
                 command = json.loads(line)
                 if "set" in command:
                     sensors.set(command["set"])
-                    due = due_events = time.monotonic()
+                    due = due_events = due_aux = time.monotonic()
                 # Every command is answered, so that the test knows when it takes effect.
                 _say({**sensors.sent, "moments": sensors.moments, "last_stamp_ns": sensors.last_stamp_ns})
         now = time.monotonic()
         if now >= due:
             sensors.shoot()
             due = max(due + 1 / sensors.script.rate_hz, now - 0.2)
+        if sensors.script.aux_rate_hz and now >= due_aux:
+            sensors.shoot_aux()
+            due_aux = max(due_aux + 1 / sensors.script.aux_rate_hz, now - 0.2)
         if sensors.script.events_per_s and now >= due_events:
             sensors.shoot_events(0.01)
             due_events = max(due_events + 0.01, now - 0.2)

@@ -1,0 +1,164 @@
+"""The soak of hours: what its log says, and that a stopped run goes on; the run itself in the long form."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+from testkit.reliability.control import calibrated, work
+from testkit.reliability.hours import (
+    CONTROL,
+    LOG,
+    MEMORY,
+    SETTINGS,
+    HoursError,
+    Window,
+    analysed,
+    calm_windows,
+    recorded_s,
+    rise,
+    run_hours,
+    slope_interval,
+)
+from testkit.reliability.lengths import LONG
+from testkit.reliability.weights import write_tiny_weights
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+HOURS = 2.5
+
+
+def interval(values: np.ndarray, sessions: np.ndarray | None = None) -> tuple[float, float, float]:
+    hours = np.linspace(0, HOURS, len(values))
+    return slope_interval(hours, values, np.zeros(len(values), int) if sessions is None else sessions)
+
+
+def test_the_slope_has_an_interval_that_knows_leaks_from_noise() -> None:
+    random, hours = np.random.default_rng(1), np.linspace(0, HOURS, 150)
+    noise = random.normal(0, 0.5, 150)
+    value, low, high = interval(600 + 2.0 * hours + noise)
+    assert 1 < low < 2.0 < high < 3
+    assert low < value < high
+    _, low, high = interval(600 + noise)
+    assert -1 < low < 0 < high < 1
+    steps = np.cumsum(random.normal(0, 0.5, 150))  # memory that wanders: no evidence for a slope of either sign
+    _, low, high = interval(600 + steps)
+    assert high - low > 2
+    assert all(map(math.isnan, interval(np.array([1.0, 2.0, 3.0]))))
+
+
+def test_the_interval_holds_the_true_slope_as_often_as_it_says() -> None:
+    random, hits = np.random.default_rng(2), 0
+    for _ in range(300):
+        noise = np.zeros(150)
+        for index in range(1, 150):
+            noise[index] = 0.5 * noise[index - 1] + random.normal(0, 0.3)
+        _, low, high = interval(600 + 0.4 * np.linspace(0, HOURS, 150) + noise)
+        hits += low <= 0.4 <= high
+    assert hits / 300 > 0.9
+
+
+def test_sessions_differ_in_level_not_in_slope() -> None:
+    sessions = np.repeat([1, 2], 75)
+    values = np.where(sessions == 1, 600.0, 700.0) + np.random.default_rng(3).normal(0, 0.2, 150)
+    value, low, high = interval(values, sessions)
+    assert abs(value) < 0.3
+    assert low < 0 < high
+
+
+def window(p99: float, control: float) -> Window:
+    return Window(1, 0.0, 1000, 5.0, p99, control, {})
+
+
+def test_a_slow_neighbour_is_told_from_a_slow_node() -> None:
+    calm = [window(10.0, 3.0) for _ in range(9)]
+    neighbour = [*calm, *(window(13.0, 5.0) for _ in range(3))]
+    assert rise(neighbour) == pytest.approx(0.3)
+    assert len(calm_windows(neighbour)) == 9
+    assert rise(calm_windows(neighbour)) == 0.0
+    own = [*calm, *(window(13.0, 3.1) for _ in range(6))]
+    assert rise(calm_windows(own)) == pytest.approx(0.3)
+    assert math.isnan(rise(calm[:3]))
+    assert calm_windows([replace(one, control_p99_ms=math.nan) for one in calm]) == []
+
+
+def write_log(folder: Path, leak_mb_h: float, sessions: tuple[int, ...] = (1, 2), seconds: int = 1800) -> None:
+    random = np.random.default_rng(4)
+    (folder / SETTINGS).write_text(json.dumps({"hours": 1, "seed": 1, "model": "m", "engine": "e"}))
+    rows: list[dict[str, Any]] = []
+    control: list[dict[str, Any]] = []
+    for session in sessions:
+        for second in range(1, seconds + 1):
+            at = 1e6 * session + second
+            memory = dict.fromkeys(MEMORY, 10.0)
+            memory["anon_mb"] = 500.0 + 20 * session + leak_mb_h * second / 3600 + random.normal(0, 0.05)
+            latencies = np.round(5 + random.exponential(1.0, 30), 2).tolist()
+            rows.append(
+                {"session": session, "t": second, "time": at, **memory, "fds": 30, "threads": 20, "ms": latencies}
+            )
+            control.append({"time": at, "ms": [2.0] * 30})
+        rows.append({"session": session, "t": seconds, "fault": "both die", "recovered_s": 1.5})
+    (folder / LOG).write_text("".join(json.dumps(row) + "\n" for row in rows) + '{"session": 2, "t": 18')
+    (folder / CONTROL).write_text("".join(json.dumps(row) + "\n" for row in control))
+
+
+@pytest.mark.parametrize(("leak", "passed"), [(0.0, True), (3.0, False)])
+def test_a_log_of_two_sessions_is_judged_as_one(tmp_path: Path, leak: float, passed: bool) -> None:
+    write_log(tmp_path, leak)
+    result = analysed(tmp_path)
+    assert (result.hours, result.sessions, result.faults) == (1.0, 2, 2)
+    assert len(result.windows) == 6
+    assert {one.frames for one in result.windows} == {17_970, 18_000}
+    assert result.windows[0].control_p99_ms == 2.0
+    value, low, high = result.slopes["anon_mb"]
+    assert low < leak < high
+    assert value == pytest.approx(leak, abs=0.3)
+    memory = next(one for one in result.criteria if "anonymous memory" in one.what)
+    assert memory.passed is passed
+    assert result.passed is passed
+    json.dumps(result.as_json())
+
+
+def test_a_run_that_is_complete_needs_no_node_and_another_one_is_refused(tmp_path: Path) -> None:
+    write_log(tmp_path, 0.0)
+    parameters = {"model": "m", "engine": "e"}
+    assert run_hours(tmp_path, tmp_path, parameters, 1, 1, lambda _: None).sessions == 2
+    with pytest.raises(HoursError, match=r"holds a run of .*'hours': 1.*; expected .*'hours': 2"):
+        run_hours(tmp_path, tmp_path, parameters, 2, 1, lambda _: None)
+
+
+def test_the_control_works_for_about_two_milliseconds() -> None:
+    assert 1000 <= calibrated() < 10**8
+    assert work(4) == pytest.approx(1 + math.sqrt(2) + math.sqrt(5) + math.sqrt(10))
+
+
+@pytest.mark.ros
+@pytest.mark.timeout(280)
+@pytest.mark.skipif(not LONG, reason="two nodes film for a minute: in the long form only")
+def test_a_stopped_run_goes_on(tmp_path: Path) -> None:
+    parameters = {
+        "model": "sdstrack_tiny_test",
+        "weights": write_tiny_weights(tmp_path / "weights.safetensors"),
+        "engine": "torch/fp32",
+    }
+    log = tmp_path / "log"
+
+    def stop(line: str) -> None:
+        if "back after" in line:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_hours(log, tmp_path, parameters, 0.02, 1, stop)
+    rows = [json.loads(line) for line in (log / LOG).read_text().splitlines()]
+    assert 40 < recorded_s(rows) < 72
+    result = run_hours(log, tmp_path, parameters, 0.02, 1, lambda _: None)
+    assert result.sessions == 2
+    assert result.hours == pytest.approx(0.02, abs=0.002)
+    assert all(one.memory["heap_mb"] > 10 and one.memory["anon_mb"] > 10 for one in result.windows)
+    assert all(one.control_p99_ms > 0 for one in result.windows)
