@@ -12,7 +12,7 @@ from ckd_core.commands._say import say
 from ckd_core.evaluation.running.options import BenchmarkOptions  # noqa: TC001  # typer reads the annotations
 
 
-@with_options(leave_out=("published", "integer_boxes", "condition", "cut", "pool", "ray_address"))
+@with_options(leave_out=("published", "integer_boxes", "condition", "cut", "pool", "ray_address", "gpu_share"))
 def command(
     options: BenchmarkOptions,
     conditions: Annotated[
