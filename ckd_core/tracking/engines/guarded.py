@@ -31,6 +31,8 @@ T = TypeVar("T")
 logger = logging.getLogger(__name__)
 MAX_FAILURES = 3
 MAX_REASON = 200
+# Attributes that have a default in `Engine`, such as `chosen_by`.
+FACTS = [name for name, value in vars(Engine).items() if not name.startswith("_") and not callable(value)]
 
 
 @dataclass(slots=True, eq=False)
@@ -63,9 +65,8 @@ class GuardedEngine(Engine):
             spare: Starts the engine that replaces it when it keeps failing; None: nothing does.
         """
         super().__init__(engine.name, engine.device, engine.spec)
-        self.chosen_by = engine.chosen_by
-        self.trouble = ""
         self._engine = engine
+        self._take_facts()
         self._spare = spare
         self._failures = 0
 
@@ -140,11 +141,18 @@ class GuardedEngine(Engine):
             self.trouble += f"; the CPU cannot take over: {shown(error)}"
             logger.error("%s", self.trouble)
             return False
-        self.chosen_by = f"in place of {self.name} on {self.device}, which failed"
+        chosen_by = f"in place of {self.name} on {self.device}, which failed"
         logger.error("%s; %s on %s takes over", self.trouble, engine.name, engine.device)
         self._engine, self.name, self.device = engine, engine.name, engine.device
+        self._take_facts()
+        self.chosen_by = chosen_by
         self._failures = 0
         return True
+
+    def _take_facts(self) -> None:
+        """Say of itself what the engine inside says of itself."""
+        for name in FACTS:
+            setattr(self, name, getattr(self._engine, name))
 
 
 def _tokens(templates: _Templates, engine: Engine) -> Any:

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from ckd_core.tracking.engines import Engine, EngineFailedError
-from ckd_core.tracking.engines.guarded import MAX_FAILURES, GuardedEngine
+from ckd_core.tracking.engines.guarded import FACTS, MAX_FAILURES, GuardedEngine
 from ckd_core.tracking.tracker import Tracker
 
 if TYPE_CHECKING:
@@ -163,3 +163,11 @@ def test_templates_of_several_targets_move_to_the_new_engine(tiny: Callable[[], 
         with pytest.raises(EngineFailedError):
             guarded.track(templates, search, weights)
     np.testing.assert_array_equal(guarded.track(templates, search, weights), before)
+
+
+def test_what_an_engine_says_of_itself_goes_through(correlation: Engine) -> None:
+    assert "chosen_by" in FACTS
+    for name in FACTS:
+        setattr(correlation, name, f"the inner {name}")
+    guarded = GuardedEngine(correlation)
+    assert [getattr(guarded, name) for name in FACTS] == [f"the inner {name}" for name in FACTS]
