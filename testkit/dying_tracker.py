@@ -18,17 +18,19 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class DyingSpec:
-    """Another tracker on the CPU, whatever device it is given; the first `deaths` processes that build it die.
+    """Another tracker on the CPU, whatever device it is given; the first processes that build it for `victim` die.
 
     Attributes:
         inner: The tracker.
-        log: Gets one JSON object per build: the Ray node, the device asked for, and what Ray reserved.
-        deaths: How many builds end with SIGKILL.
+        log: Gets one JSON object per build for `victim`: the Ray node, the device, and what Ray reserved.
+        victim: Kind of the auxiliary images.
+        deaths: How many builds for `victim` end with SIGKILL.
     """
 
     inner: ModelSpec
     log: Path
-    deaths: int = 0
+    victim: Modality
+    deaths: int
 
     @property
     def label(self) -> str:
@@ -43,6 +45,8 @@ class DyingSpec:
         """See `TrackerSpec`."""
         import ray
 
+        if modality is not self.victim:
+            return self.inner.build(modality, "cpu", threads)
         context = ray.get_runtime_context()
         line = {"node": context.get_node_id(), "device": device, "reserved": context.get_assigned_resources()}
         with self.log.open("a") as stream:

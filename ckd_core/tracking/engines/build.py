@@ -16,7 +16,6 @@ import torch
 
 from ckd_core.models.checkpoint import default_weights, load_model
 from ckd_core.models.registry import model_config
-from ckd_core.text import shown
 from ckd_core.tracking.confidence import Thresholds
 from ckd_core.tracking.config import TrackerConfig
 from ckd_core.tracking.engines.base import (
@@ -166,8 +165,8 @@ def choose_engine(model: str, weights: Path, device: str, threads: int) -> Choic
     key = TuneKey.here(model, weights, device, threads)
     tuned, ignored = find_tuned(key)
     if tuned is not None:
-        found = tuned.measured["/".join(parse_engine(tuned.engine))]
-        reason = f"tuned here on {shown(tuned.made, 10)}, {found.median_ms:.1f} ms of the network per frame"
+        found = tuned.measured[tuned.engine]
+        reason = f"tuned here on {tuned.made[:10]}, {found.median_ms:.1f} ms of the network per frame"
         if not tuned.export:
             return Choice(tuned.engine, reason)
         folder = exports_folder() / tuned.export

@@ -176,21 +176,24 @@ def read_tuned(path: Path) -> TunedChoice:
     try:
         with path.open("rb") as stream:
             text = stream.read(MAX_BYTES + 1)
+        if len(text) > MAX_BYTES:
+            raise ValueError(f"it has more than {MAX_BYTES} bytes")
         values: dict[str, Any] = json.loads(text)
         if values.pop("format") != FORMAT:
-            raise EngineError(f"{path}: its format must be {FORMAT!r}")
+            raise ValueError(f"its format must be {FORMAT!r}")
         key = TuneKey(**values.pop("key"))
         measured = {
             str(name): Measured(*(float(row[column]) for column in ("median_ms", "spread_ms", "agreement")))
             for name, row in values.pop("measured").items()
         }
         choice = TunedChoice(key=key, measured=measured, **values)
+        datetime.fromisoformat(choice.made)
         whole = isinstance(key.versions, dict) and (not choice.export or is_plain_name(choice.export))
-        if "/".join(parse_engine(choice.engine)) not in measured or not whole:
-            raise EngineError(f"{path}: its values are not those of a choice")
+        if choice.engine not in measured or choice.engine != "/".join(parse_engine(choice.engine)) or not whole:
+            raise ValueError(f"engine {choice.engine!r} is not among those measured")
     except OSError as error:
         raise EngineError(f"{path} cannot be read: {error.strerror or error}") from error
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (EngineError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise EngineError(f"{path} is not what sdstrack tune writes: {shown(error)}") from error
     return choice
 

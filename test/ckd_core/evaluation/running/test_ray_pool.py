@@ -12,6 +12,7 @@ from ckd_core.evaluation.running.plan import RunPlan
 from ckd_core.evaluation.running.ray_pool import MAX_ATTEMPTS, in_ray_task
 from ckd_core.evaluation.running.runner import run_benchmark
 from ckd_core.evaluation.running.trackers import ModelSpec
+from ckd_core.frame import Modality
 from testkit.dying_tracker import DyingSpec, builds
 from testkit.reliability.lengths import LONG
 from testkit.small_scenes import TINY
@@ -53,20 +54,19 @@ def test_a_cluster_gives_the_same_bytes_also_when_a_worker_dies(
     """The sequence whose worker was killed is tracked on the other node, and a GPU's share is reserved for it."""
     local = plan_of(scenes, tmp_path / "local", tiny_weights)
     run_benchmark(local)
-    spread = replace(
-        local, out=tmp_path / "ray", pool="ray", ray_address=cluster, device="cuda:0", gpu_share=0.25,
-        tracker=DyingSpec(ModelSpec(TINY, tiny_weights), tmp_path / "log", deaths=1),
+    tracker = DyingSpec(ModelSpec(TINY, tiny_weights), tmp_path / "log", Modality.DEPTH, deaths=1)
+    run_benchmark(
+        replace(
+            local, out=tmp_path / "ray", pool="ray", ray_address=cluster, device="cuda:0", gpu_share=0.25,
+            tracker=tracker,
+        )
     )  # fmt: skip
-    one = replace(spread, inputs=local.inputs.select(["b"]), out=tmp_path / "one")
-    run_benchmark(one)
     first, second = builds(tmp_path / "log")
     assert first["node"] != second["node"]
     assert first["device"] == second["device"] == "cuda"
     assert first["reserved"] == second["reserved"] == {"CPU": 1.0, "GPU": 0.25}
     assert f"b: its worker on node {first['node'][:12]} died" in caplog.text
-    run_benchmark(spread)
     assert files_of(tmp_path / "ray") == files_of(tmp_path / "local")
-    assert files_of(tmp_path / "one").items() <= files_of(tmp_path / "local").items()
 
 
 @pytest.mark.skipif(not LONG, reason="three workers are started: in the long form only")
@@ -74,7 +74,7 @@ def test_a_sequence_that_kills_every_worker_is_given_up(
     cluster: str, scenes: Path, tmp_path: Path, tiny_weights: Path
 ) -> None:
     plan = plan_of(scenes, tmp_path / "out", tiny_weights)
-    tracker = DyingSpec(ModelSpec(TINY, tiny_weights), tmp_path / "log", deaths=99)
+    tracker = DyingSpec(ModelSpec(TINY, tiny_weights), tmp_path / "log", Modality.DEPTH, deaths=99)
     plan = replace(plan, inputs=plan.inputs.select(["b"]), pool="ray", ray_address=cluster, tracker=tracker)
     with pytest.raises(RunError, match=rf"(?s)1 of 1 sequences failed.*b: {MAX_ATTEMPTS} workers died of it"):
         run_benchmark(plan)
