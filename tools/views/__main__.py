@@ -279,17 +279,14 @@ def state_panel(figure: Any, rect: Rect, settings: Any, seen: Seen) -> None:
     statuses = seen.messages[f"{NODE}/status"]
     rows = [path["label"] for path in settings["paths"]]
     colors: dict[str, str] = {}
+    shown = [""] * len(rows)
     for index, status in enumerate(statuses):
         values = {pair.key: pair.value for pair in status.values}
         for row, text in enumerate((values.get("state", ""), str(int.from_bytes(status.level, "little")))):
-            color = colors.setdefault(text, f"C{len(colors)}")
-            axes.barh(row, 1, left=index, color=color, edgecolor="none", height=0.7)
-            before = statuses[index - 1] if index else None
-            known = {} if before is None else {pair.key: pair.value for pair in before.values}
-            if row or text != known.get("state"):
-                axes.text(
-                    index + 0.05, row, text if not row or not index else "", color="white", fontsize=7, va="center"
-                )
+            axes.barh(row, 1, left=index, color=colors.setdefault(text, f"C{len(colors)}"), height=0.7)
+            if text != shown[row]:
+                axes.text(index + 0.05, row, text, color="white", fontsize=7, va="center")
+            shown[row] = text
     axes.set_yticks(range(len(rows)), rows)
     axes.invert_yaxis()
     axes.set_xlim(0, max(len(statuses), 1))

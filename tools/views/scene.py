@@ -67,18 +67,19 @@ class Scene:
             self.lines.append((np.stack((begin, end)), color, width))
 
     def axes(self, rotation: Points, place: Points, length: float, name: str = "") -> None:
-        """Three axes: x red, y green, z blue."""
+        """Three axes, x red, y green, z blue, and their name at the end of z."""
         for axis, color in zip(rotation.T, _AXES, strict=True):
             self.strip([place, place + length * axis], color, 2)
         if name:
-            self.labels.append((place, name, (235, 235, 235)))
+            self.labels.append((place + length * rotation[:, 2], name, (235, 235, 235)))
 
     def grid(self, side: int, color: Color) -> None:
         """A grid of `side` metres and as many cells on the ground."""
         half = side / 2
-        for at in np.linspace(-half, half, side + 1):
-            self.strip([np.array((at, -half, 0)), np.array((at, half, 0))], color)
-            self.strip([np.array((-half, at, 0)), np.array((half, at, 0))], color)
+        ticks = np.linspace(-half, half, side + 1)
+        for at in ticks:  # cell by cell: what is behind the camera is left out
+            self.strip([np.array((at, along, 0)) for along in ticks], color)
+            self.strip([np.array((along, at, 0)) for along in ticks], color)
 
     def ellipsoid(self, place: Points, covariance: Points, color: Color, deviations: float = 1.0) -> None:
         """Three circles of an ellipsoid of that many standard deviations."""
@@ -105,7 +106,7 @@ class Scene:
             order = np.argsort(-seen[:, 2])  # the nearest is painted last
             order = order[seen[order, 2] > NEAR_M]
             at = np.round(pixels(seen[order])).astype(int)
-            for dx, dy in ((0, 0), (1, 0), (0, 1), (1, 1)):
+            for dx, dy in np.ndindex(3, 3):
                 x, y = at[:, 0] + dx, at[:, 1] + dy
                 inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)
                 picture[y[inside], x[inside]] = colors[order][inside]
