@@ -6,6 +6,7 @@ centre of the box) is taken as the target, and the trimmed median of the reading
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -32,7 +33,9 @@ TRIM = 0.1
 MAX_SAMPLES_PER_SIDE = 96
 SPREAD_DEVIATIONS = 2.563  # standard deviations between the 10 % and 90 % quantiles of a normal distribution
 MIN_DEPTH_NOISE = 0.01  # standard deviation of a good depth camera, as a share of the distance
-CENTER_NOISE = 0.05  # standard deviation of a tracked box's centre, as a share of its side
+# Standard deviation of a tracked box's centre to either side, as a share of the square's side that has the box's area:
+# legs and arms swing by a share of a person's height, however narrow the box is.
+CENTER_NOISE = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,5 +163,6 @@ def metric_point(box: BoundingBox, depth: BoxDepth, camera: PinholeCamera) -> Me
     """Return the centre of a box whose target is at `depth`, with its noise; arguments as of `metric_box`."""
     ray = np.array((*camera.ray(*box.center), 1.0))
     deviation = max(depth.spread / SPREAD_DEVIATIONS, MIN_DEPTH_NOISE * depth.z)
-    across = np.array((CENTER_NOISE * box.w / camera.fx, CENTER_NOISE * box.h / camera.fy, 0.0)) * depth.z
+    pixels = CENTER_NOISE * math.sqrt(box.w * box.h)
+    across = np.array((pixels / camera.fx, pixels / camera.fy, 0.0)) * depth.z
     return MetricPoint(depth.z * ray, deviation**2 * np.outer(ray, ray) + np.diag(across**2))

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
 # [m^2/s^3] of the acceleration's noise on a person's way, and where that turns or ends.
 DENSITIES = np.array((0.005, 0.5))
+# Share of a measurement's variance that does not average out from frame to frame, because boxes are off to one side for
+# a while, and limbs swing. It stays in the covariance of the place, however many frames there are.
+LASTING_NOISE = 0.5
 START_SPEED = 1.0  # [m/s] standard deviation of each axis of a velocity that nothing is known of
 # A measurement outside this squared Mahalanobis distance (chi-square, 3 degrees of freedom, one in 1000) is an outlier.
 GATE = 16.27
@@ -80,6 +83,7 @@ class TargetFilter:
         self.restarts = 0
         self._motions: Motions | None = None
         self._measured = 0.0
+        self._noise = np.zeros((3, 3))
         self._outliers = 0
 
     def reset(self) -> None:
@@ -89,7 +93,11 @@ class TargetFilter:
     def at(self, stamp: float) -> Estimate | None:
         """Return the estimate at a moment; None without measurement within `coast_s` before it."""
         predicted = self._predicted(stamp)
-        return None if predicted is None else Estimate(stamp, self._measured, *predicted.mixed())
+        if predicted is None:
+            return None
+        mean, covariance = predicted.mixed()
+        covariance[:3, :3] += LASTING_NOISE * self._noise
+        return Estimate(stamp, self._measured, mean, covariance)
 
     def observe(self, measurement: PointMeasurement) -> bool:
         """Take a measurement in; return whether it counts (a single outlier does not).
@@ -114,11 +122,7 @@ class TargetFilter:
             self.restarts += 1
             self._begin(measurement)
             return True
-        self._motions, self._measured, self._outliers = (
-            predicted.corrected(measurement.position, measurement.covariance),
-            measurement.stamp,
-            0,
-        )
+        self._take(measurement, predicted.corrected(measurement.position, measurement.covariance))
         return True
 
     def _predicted(self, stamp: float) -> Motions | None:
@@ -130,8 +134,11 @@ class TargetFilter:
         )
 
     def _begin(self, measurement: PointMeasurement) -> None:
-        self._motions = Motions.begin(measurement.position, measurement.covariance, START_SPEED)
-        self._measured, self._outliers = measurement.stamp, 0
+        self._take(measurement, Motions.begin(measurement.position, measurement.covariance, START_SPEED))
+
+    def _take(self, measurement: PointMeasurement, motions: Motions) -> None:
+        self._motions, self._outliers = motions, 0
+        self._measured, self._noise = measurement.stamp, measurement.covariance
 
 
 def _check(measurement: PointMeasurement) -> None:

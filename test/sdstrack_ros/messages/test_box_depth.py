@@ -72,6 +72,13 @@ def test_a_point_is_the_centre_of_the_box_and_least_certain_along_its_ray() -> N
     assert math.sqrt(values[2]) == pytest.approx(0.6 / 2.563 * np.linalg.norm(point.position) / 2.0, rel=0.05)
 
 
+def test_a_narrow_box_is_as_uncertain_to_the_side_as_upwards() -> None:
+    point = metric_point(BoundingBox(300, 200, 20, 80), BoxDepth(3.0, 0.0), CAMERA)
+    sideways, upwards = np.sqrt(np.diag(point.covariance)[:2])
+    assert sideways == pytest.approx(0.05 * 40 / CAMERA.fx * 3.0, rel=0.05)
+    assert upwards == pytest.approx(sideways, rel=0.05)
+
+
 def test_a_flat_target_is_not_known_better_than_its_depth_camera() -> None:
     point = metric_point(BoundingBox(300, 220, 40, 40), BoxDepth(3.0, 0.0), CAMERA)
     assert math.sqrt(point.covariance[2, 2]) == pytest.approx(0.03)

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from ckd_core.tracking.motion_filter import ENDS_PER_S, TURNS_PER_S
 from sdstrack_ros.tracking.target_filter import (
     DENSITIES,
+    LASTING_NOISE,
     RESTART_AFTER,
     Estimate,
     PointMeasurement,
@@ -36,12 +37,21 @@ def noise_at(position: NDArray[np.float64]) -> NDArray[np.float64]:
     return 0.025**2 * np.eye(3) + along**2 * np.outer(ray, ray)
 
 
-def measured(path: Path3D, rate_hz: float, until_s: float, seed: int) -> Iterator[PointMeasurement]:
+def measured(
+    path: Path3D, rate_hz: float, until_s: float, seed: int, lasting: float = 0.0
+) -> Iterator[PointMeasurement]:
+    """Measurements of a path; the share `lasting` of their variance is an error that goes over within a second."""
     random = np.random.default_rng(seed)
+    off = random.normal(0, math.sqrt(lasting), 3)  # in standard deviations
     for index in range(round(until_s * rate_hz) + 1):
         true = path(index / rate_hz)
         covariance = noise_at(true)
-        yield PointMeasurement(index / rate_hz, random.multivariate_normal(true, covariance), covariance)
+        kept = math.exp(-1 / rate_hz)
+        off = kept * off + math.sqrt(1 - kept**2) * random.normal(0, math.sqrt(lasting), 3)
+        values, axes = np.linalg.eigh(covariance)
+        lasting_error = axes * np.sqrt(values) @ axes.T @ off
+        place = random.multivariate_normal(true + lasting_error, (1 - lasting) * covariance)
+        yield PointMeasurement(index / rate_hz, place, covariance)
 
 
 def walk(seed: int) -> Path3D:
@@ -126,7 +136,7 @@ def test_at_least_nine_of_ten_true_places_are_inside_the_ellipse_that_holds_95_p
     inside = []
     for seed in range(16):
         path, target = wander(seed), TargetFilter(3.0)
-        for measurement in measured(path, rate_hz, 9.0, seed):
+        for measurement in measured(path, rate_hz, 9.0, seed, LASTING_NOISE):
             occluded = 3.0 < measurement.stamp < 5.0  # predictions count as well
             if not occluded:
                 target.observe(measurement)
