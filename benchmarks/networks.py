@@ -11,7 +11,7 @@ from benchmarks import _published_order as published
 from benchmarks.harness import Row, interleaved, rows_against
 from ckd_core.models.layers.vit import plain_attention
 from ckd_core.models.registry import build_model
-from ckd_core.tracking.engines.pytorch import capture_graph
+from ckd_core.tracking.engines.graphs import capture_graph
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -163,14 +163,24 @@ class ModalityConverter:
         """Map a part of what `prepare` returned to uint8: [h, w] grey or [h, w, 3] in the networks' channel order."""
         if self._plain:
             return part
+        (low, high, scale, offset), colored = self._tone()
+        # clipping first, so that the scaled values fill 0..255 exactly and rounding is OpenCV's own
+        clipped = np.clip(part, np.uint16(low), np.uint16(high))
+        grey = cv2.convertScaleAbs(clipped, alpha=scale, beta=offset)
+        return cv2.applyColorMap(grey, cv2.COLORMAP_JET) if colored else grey
+
+    @property
+    def tone(self) -> tuple[NDArray[np.float32], bool]:
+        """What `convert` does with a uint16 image, for a device that does it itself; see `sampling.FrameImages`."""
+        values, colored = self._tone()
+        return np.array(values, dtype=np.float32), colored
+
+    def _tone(self) -> tuple[tuple[float, float, float, float], bool]:
+        """Lowest and highest value, factor and offset that then give 0..255; and whether those become colours."""
         span = self._high - self._low
         scale = 255.0 / span if span > 0 else 0.0
-        # clipping first, so that the scaled values fill 0..255 exactly and rounding is OpenCV's own
-        clipped = np.clip(part, np.uint16(self._low), np.uint16(self._high))
-        grey = cv2.convertScaleAbs(clipped, alpha=scale, beta=-self._low * scale)
-        if self.modality is Modality.DEPTH and self.options.depth_colormap:
-            return cv2.applyColorMap(grey, cv2.COLORMAP_JET)
-        return grey
+        colored = self.modality is Modality.DEPTH and self.options.depth_colormap
+        return (self._low, self._high, scale, -self._low * scale), colored
 
     def _prepare_depth(self, image: Image) -> Image:
         if image.dtype == np.float32:

@@ -31,7 +31,7 @@ def command(
     ] = None,
     engine: Annotated[str, typer.Option(help="auto, measure, torch/fp32, openvino/bf16 ...")] = "auto",
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:N or auto.")] = "auto",
-    threads: Annotated[int, typer.Option(min=0, help="CPU threads; 0: the engine's own choice.")] = 0,
+    threads: Annotated[int, typer.Option(min=0, help="CPU threads; 0: all usable cores.")] = 0,
     strict_device: Annotated[
         bool, typer.Option(help="Fail when the engine or device is not available, instead of falling back.")
     ] = False,

@@ -16,7 +16,7 @@ def command(
     weights: options.Weights = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:N or auto.")] = "auto",
     threads: Annotated[
-        int, typer.Option(min=0, help="CPU threads, as run and the node will be given; 0: the engine's own choice.")
+        int, typer.Option(min=0, help="CPU threads, as run and the node will be given; 0: all usable cores.")
     ] = 0,
     seconds: Annotated[
         float, typer.Option(min=1.0, help="How long to time; starting the engines comes on top.")

@@ -17,7 +17,7 @@ def command(
     modality: Annotated[str, typer.Option(help="The auxiliary channel: depth or thermal.")] = "depth",
     engine: options.Engine = "torch/fp32",
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:N or auto.")] = "auto",
-    threads: Annotated[int, typer.Option(min=0, help="CPU threads; 0: the engine's own choice.")] = 0,
+    threads: Annotated[int, typer.Option(min=0, help="CPU threads; 0: all usable cores.")] = 0,
     any_modality: options.AnyModality = False,
     registry: Annotated[
         Path | None, typer.Option(help="Write the entry for these options into this trackers.ini, then stop.")

@@ -78,7 +78,7 @@ def tune(
         model: A name of `ckd_core.models.registry`.
         weights: A weight file; None = the package's own.
         device: `cpu`, `cuda`, `cuda:N` or `auto`.
-        threads: CPU threads, as they will be asked for; 0 = the engine's own choice.
+        threads: CPU threads, as they will be asked for; 0 = all usable cores.
         seconds: How long to time; starting the engines comes on top.
         sequences: Folders whose frames serve the comparison; without them, synthetic clips do.
         int8: Make an export in openvino/int8, too, calibrated on other synthetic clips; it takes about a minute.

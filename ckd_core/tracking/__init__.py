@@ -26,6 +26,7 @@ def build_tracker(
     threads: int = 0,
     strict_device: bool = False,
     any_modality: bool = False,
+    other_processes: bool = False,
 ) -> Tracker:
     """Load weights, start an engine on them, and return a tracker that is ready to start on a box.
 
@@ -36,9 +37,10 @@ def build_tracker(
         config: Options; None = the defaults.
         engine: `kind/precision`, `auto` or `measure`, see docs/engines.md.
         device: `cpu`, `cuda`, `cuda:N` or `auto`.
-        threads: CPU threads of the engine, 0 = its own choice.
+        threads: CPU threads of all libraries that work on a frame; 0 = all usable cores.
         strict_device: Refuse an engine or device that is not available, instead of falling back with a warning.
         any_modality: Do not warn of weights that were trained with another kind of auxiliary camera.
+        other_processes: Whether `threads` = 0 leaves a core to others on this machine, such as a camera's driver.
 
     Raises:
         WeightsFileError: The weights cannot be used.
@@ -53,5 +55,8 @@ def build_tracker(
     unfit = "" if any_modality else weights_origin(model, weights).unfit([modality])
     if unfit:
         logger.warning("%s", unfit)
-    built = build_engine(model, weights, engine=engine, device=device, threads=threads, strict_device=strict_device)
+    built = build_engine(
+        model, weights, engine=engine, device=device, threads=threads, strict_device=strict_device,
+        other_processes=other_processes,
+    )  # fmt: skip
     return Tracker(built.engine, modality, built.config_for(config), built.thresholds)

@@ -87,6 +87,8 @@ class TrackerConfig:
         template_score: Lowest score that allows a refresh.
         motion: How the target is expected to move. None: `SQUARE_MOTION` where crops make every box square,
             `PUBLISHED_MOTION` for other networks.
+        device_crops: Whether windows are cut on the engine's device, out of images that are uploaded once, where the
+            engine can (`Engine.cuts`) and the frame has both. Their pixels may differ a little from the CPU's.
         clip_margin: Smallest side of a box in pixels (published: 10).
         modality: How raw auxiliary images become network images.
     """
@@ -99,6 +101,7 @@ class TrackerConfig:
     template_every: int = 50
     template_score: float = 0.6
     motion: MotionConfig | None = None
+    device_crops: bool = False
     clip_margin: float = 10.0
     modality: ModalityOptions = field(default_factory=ModalityOptions)
 

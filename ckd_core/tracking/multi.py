@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -10,9 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ckd_core.boxes import clip_box
-from ckd_core.errors import TrackingError
 from ckd_core.frame import BoundingBox, MultiModalFrame
-from ckd_core.tracking.camera_motion import moved_box
 from ckd_core.tracking.confidence import (
     Confidence,
     Evidence,
@@ -28,6 +25,7 @@ from ckd_core.tracking.engines.base import Prediction
 from ckd_core.tracking.response import hann_weights
 from ckd_core.tracking.result import StageTiming, TrackResult, TrackState
 from ckd_core.tracking.search import Turn, is_taken, next_turn, scan_places
+from ckd_core.tracking.steps import TrackerError, carried_along, check_box, towards
 from ckd_core.tracking.view import AUX, RGB, FrameView, StreamMemory, same_stream
 
 if TYPE_CHECKING:
@@ -38,12 +36,6 @@ if TYPE_CHECKING:
     from ckd_core.frame import Modality
     from ckd_core.tracking.camera_motion import CameraMotion
     from ckd_core.tracking.engines import Engine, Templates
-
-MIN_BOX_SIDE_PX = 1.0  # a start box must be larger than this
-
-
-class TrackerError(TrackingError):
-    """A call in the wrong order, or a box on which no tracker can start."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -132,7 +124,7 @@ class MultiTracker:
         self.thresholds = self.config.thresholds or thresholds or Thresholds()
         self.camera_motion: CameraMotion | None = None
         self._published = self.config.published_geometry is not False
-        self._view = FrameView(modality, self.config)
+        self._view = FrameView(modality, self.config, engine.threads)
         self._memory: StreamMemory | None = None
         self._targets: dict[int, _TargetState] = {}
         self._joined: tuple[tuple[int, ...], Templates] | None = None
@@ -285,7 +277,7 @@ class MultiTracker:
                 boxes = [other.confidence.last_box for other in self._targets.values() if other.view is before]
                 motions[id(before)] = self.camera_motion.between(before, view, boxes)
             motion = motions.get(id(before))
-            confidence = target.confidence if motion is None else _moved(target.confidence, motion, memory.size)
+            confidence = target.confidence if motion is None else carried_along(target.confidence, motion, memory.size)
             carried[name] = replace(target, confidence=confidence, view=view)
         return carried
 
@@ -293,7 +285,7 @@ class MultiTracker:
         self, frame: MultiModalFrame, memory: StreamMemory, boxes: Mapping[int, BoundingBox]
     ) -> dict[int, _TargetState]:
         for name, box in boxes.items():
-            _check_box(box, memory.size, name)
+            check_box(box, memory.size, name)
         crops, view = self.engine.template_crops(1), self._seen(frame)
         targets = {}
         for name, box in boxes.items():
@@ -350,14 +342,20 @@ class MultiTracker:
         self, frame: MultiModalFrame, memory: StreamMemory, looks: list[Look]
     ) -> tuple[list[Prediction], float, float]:
         """Predictions for all looks, and the moments when the crops and the network were done."""
-        crops, weights = self.engine.search_crops(len(looks)), self.engine.response_weights(len(looks))
-        self._view.begin(frame, memory)
+        weights, windows = self.engine.response_weights(len(looks)), [look.window for look in looks]
         for row, look in enumerate(looks):
-            self._view.cut(look.window, crops[row])
             weights[row, 0] = 1.0 if look.scanning else self._weights
         templates = self._join(looks)
-        cropped = time.perf_counter()
-        rows = self.engine.track(templates, crops, weights)
+        self._view.begin(frame, memory)
+        if self.config.device_crops and self.engine.cuts and all(frame.presence):
+            images = self._view.images(windows, self.engine.spec.search_size)
+            cropped = time.perf_counter()
+            rows = self.engine.track_images(templates, images, weights)
+        else:
+            crops = self.engine.search_crops(len(looks))
+            self._view.cut_all(windows, crops)
+            cropped = time.perf_counter()
+            rows = self.engine.track(templates, crops, weights)
         if not np.isfinite(rows).all():
             raise TrackerError(
                 f"the network's output has NaN or infinity ({self.engine.name} on {self.engine.device}); "
@@ -385,7 +383,7 @@ class MultiTracker:
         box = look.window.from_crop((prediction.cx, prediction.cy, prediction.w, prediction.h))
         confidence = self._targets[look.target].confidence
         if self._size_rate < 1 and confidence.state is not TrackState.LOST:
-            box = _towards(confidence.trusted_box, box, self._size_rate)
+            box = towards(confidence.trusted_box, box, self._size_rate)
         box = clip_box(box, memory.size, self.config.clip_margin)
         score = 0.0 if look.target in lost and is_taken(box, followed) else prediction.score
         return Evidence(box, score, prediction.rival / score if score > 0 else 1.0)
@@ -418,33 +416,3 @@ class MultiTracker:
             keep = (target.templates[0],) if self.config.template_refresh is TemplateRefresh.SECOND else ()
             refreshed[name] = replace(target, templates=(*keep, newest))
         return refreshed
-
-
-def _moved(before: Confidence, motion: NDArray[np.float64], frame_size: tuple[int, int]) -> Confidence:
-    """The state with its places carried along with the camera's motion."""
-    return replace(
-        before,
-        trusted_box=moved_box(before.trusted_box, motion, frame_size),
-        last_box=moved_box(before.last_box, motion, frame_size),
-        candidate=None if before.candidate is None else moved_box(before.candidate, motion, frame_size),
-    )
-
-
-def _towards(before: BoundingBox, after: BoundingBox, rate: float) -> BoundingBox:
-    """The later box with its sides only `rate` of the way there from the earlier ones', in logarithms."""
-    (cx, cy), w, h = after.center, before.w ** (1 - rate) * after.w**rate, before.h ** (1 - rate) * after.h**rate
-    return BoundingBox(cx - w / 2, cy - h / 2, w, h)
-
-
-def _check_box(box: BoundingBox, frame_size: tuple[int, int], name: int) -> None:
-    height, width = frame_size
-    values = tuple(box)
-    if len(values) != 4 or not all(isinstance(v, (int, float, np.integer, np.floating)) for v in values):
-        raise TrackerError(f"box of target {name} is {box!r}; expected four numbers x, y, w, h in pixels")
-    if not all(math.isfinite(v) for v in values):
-        raise TrackerError(f"box of target {name} is {values}; expected finite numbers")
-    x, y, w, h = values
-    if w <= MIN_BOX_SIDE_PX or h <= MIN_BOX_SIDE_PX:
-        raise TrackerError(f"box of target {name} is {w} x {h} px; expected more than 1 px in width and height")
-    if x + w <= 0 or y + h <= 0 or x >= width or y >= height:
-        raise TrackerError(f"box of target {name} is {values}; expected an overlap with the {width} x {height} frame")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -11,8 +12,11 @@ from ckd_core.frame import FrameError, Image, MultiModalFrame, check_frame
 from ckd_core.modality import ModalityConverter
 from ckd_core.tracking.config import MissingPolicy, TrackerConfig
 from ckd_core.tracking.crop import CropSampler, CropWindow
+from ckd_core.tracking.sampling import FrameImages, window_geometry
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+
     from numpy.typing import NDArray
 
     from ckd_core.frame import Modality
@@ -42,13 +46,21 @@ class StreamMemory:
 
 
 class FrameView:
-    """Checks frames and crops windows out of them; its buffers live as long as it does."""
+    """Checks frames and crops windows out of them; its buffers live as long as it does.
 
-    def __init__(self, modality: Modality, config: TrackerConfig) -> None:
+    Args:
+        modality: Kind of the auxiliary stream.
+        config: Options of the tracker.
+        threads: How many CPU threads may crop at once.
+    """
+
+    def __init__(self, modality: Modality, config: TrackerConfig, threads: int = 1) -> None:
         self.modality = modality
         self._policy = config.missing
         self._converter = ModalityConverter(modality, config.modality)
-        self._sampler = CropSampler()
+        self._samplers = [CropSampler() for _ in range(max(1, threads))]
+        self._helpers = ThreadPoolExecutor(threads - 1, "crop") if threads > 1 else None  # it starts none before work
+        self._convert: Callable[[Image], Image] | None = self._converter.convert
         self._rgb: Image | None = None
         self._aux: Image | None = None
         self._rgb_map: NDArray[np.float64] | None = None
@@ -110,15 +122,70 @@ class FrameView:
         self._rgb = memory.last_rgb if frame.rgb is None else frame.rgb
         aux = memory.last_aux if frame.aux is None else frame.aux
         self._aux = None if aux is None else self._converter.prepare(aux)
+        self._convert = self._converter.convert
         self._rgb_map = _image_from_reference(self._rgb, frame.rgb_from_reference, memory.size)
         self._aux_map = _image_from_reference(self._aux, frame.aux_from_reference, memory.size)
 
     def cut(self, window: CropWindow, out: NDArray[np.uint8]) -> None:
         """Write the window of both images of the frame into `out` [2, S, S, 3] uint8: colour, auxiliary."""
+        self._cut(self._samplers[0], window, out)
+
+    def cut_all(self, windows: Sequence[CropWindow], out: NDArray[np.uint8]) -> None:
+        """Write each window as `cut` does into its row of `out` [N, 2, S, S, 3]; what windows share is done once.
+
+        Equal windows are cut once, and an auxiliary image of which the windows together cover more than there is, is
+        converted whole before.
+        """
+        first: dict[CropWindow, int] = {}
+        for row, window in enumerate(windows):
+            first.setdefault(window, row)
+        if self._aux is not None and len(first) > 1 and self._covered(first) > self._aux.shape[0] * self._aux.shape[1]:
+            self._aux, self._convert = self._converter.convert(self._aux), None
+        jobs = iter(tuple(first.items()))
+        running = []
+        if self._helpers is not None:
+            helpers = self._samplers[1 : len(first)]
+            running = [self._helpers.submit(self._cut_next, sampler, jobs, out) for sampler in helpers]
+        try:
+            self._cut_next(self._samplers[0], jobs, out)
+        finally:
+            for helper in running:
+                helper.result()
+        for row, window in enumerate(windows):
+            if first[window] != row:
+                np.copyto(out[row], out[first[window]])
+
+    def images(self, windows: Sequence[CropWindow], side: int) -> FrameImages:
+        """What a device needs to cut the windows of a frame with both images itself, as crops of `side` pixels."""
+        assert self._rgb is not None  # noqa: S101 - the caller asks only for such frames
+        assert self._aux is not None  # noqa: S101
+        rows = [
+            [
+                window_geometry(window, side, _size(image), matrix)
+                for image, matrix in ((self._rgb, self._rgb_map), (self._aux, self._aux_map))
+            ]
+            for window in windows
+        ]
+        tone, colored = self._converter.tone
+        return FrameImages(self._rgb, self._aux, np.array(rows, dtype=np.float32), tone, colored)
+
+    def _covered(self, windows: Iterable[CropWindow]) -> float:
+        """Pixels of the auxiliary image in the windows, those that are in several of them as often."""
+        assert self._aux is not None  # noqa: S101 - asked for only where there is one
+        matrix, (height, width) = self._aux_map, _size(self._aux)
+        scale = 1.0 if matrix is None else abs(float(np.linalg.det(matrix[:2, :2])))
+        return sum(min(window.width * window.height * scale, height * width) for window in windows)
+
+    def _cut_next(self, sampler: CropSampler, jobs: Iterator[tuple[CropWindow, int]], out: NDArray[np.uint8]) -> None:
+        """Cut windows until none is left; several threads take theirs from the same iterator."""
+        for window, row in jobs:
+            self._cut(sampler, window, out[row])
+
+    def _cut(self, sampler: CropSampler, window: CropWindow, out: NDArray[np.uint8]) -> None:
         if self._rgb is not None:
-            self._sampler.sample(self._rgb, window, out[RGB], self._rgb_map)
+            sampler.sample(self._rgb, window, out[RGB], self._rgb_map)
         if self._aux is not None:
-            self._sampler.sample(self._aux, window, out[AUX], self._aux_map, self._converter.convert)
+            sampler.sample(self._aux, window, out[AUX], self._aux_map, self._convert)
         if self._rgb is None or self._aux is None:
             missing, present = (RGB, AUX) if self._rgb is None else (AUX, RGB)
             if self._policy in (MissingPolicy.DUPLICATE, MissingPolicy.ALONE):

@@ -36,7 +36,13 @@ class Settings:
     strict_device: bool = row(
         False, "Model", "Fail to configure, or refuse frames, instead of falling back to another device."
     )
-    threads: int = row(0, "Model", "CPU threads for the network; 0 leaves the number to the library.", low=0, high=256)
+    threads: int = row(
+        0,
+        "Model",
+        "CPU threads that a frame may use; 0: every core, but with more than two of them one is left to other nodes.",
+        low=0,
+        high=256,
+    )
     autostart: bool = row(False, "Model", "Configure and activate at startup, for use without a lifecycle manager.")
     executor: str = row(
         "single",

@@ -93,6 +93,7 @@ def build_warm_tracker(settings: Settings) -> WarmTracker:
         engine=settings.engine,
         device=settings.device,
         threads=settings.threads,
+        other_processes=True,
         strict_device=settings.strict_device,
         any_modality=True,  # the caller reports it
     )

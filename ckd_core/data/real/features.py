@@ -292,6 +292,10 @@ class FeatureRunner:
         model = openvino.convert_model(
             self._stem, example_input=torch.from_numpy(images), input=[[-1, *images.shape[1:]]]
         )
-        options = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": torch.get_num_threads()}
+        options = {
+            "INFERENCE_PRECISION_HINT": "f32",
+            "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+            "ENABLE_CPU_PINNING": False,  # docs/engines.md "Threads"
+        }
         program = core.compile_model(model, "CPU", options)
         return lambda batch: np.asarray(program(batch)[0])

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ckd_core.models.config import NetworkConfig
+    from ckd_core.tracking.sampling import FrameImages
 
 # Template tokens of one or more targets, [B, 2, tokens, width], in whatever memory the engine keeps them.
 Templates = Any
@@ -147,10 +148,14 @@ class Engine(ABC):
         spec: The network's shapes.
         chosen_by: How it came to be this engine, for the user; set by what starts it.
         trouble: What is wrong with it, in words; '' while nothing is.
+        threads: CPU threads that a frame's work may use; set by what starts the engine.
+        cuts: Whether it can cut windows out of a frame's images itself (`track_images`).
     """
 
     chosen_by = ""
     trouble = ""
+    threads = 1
+    cuts = False
 
     def __init__(self, name: str, device: str, spec: EngineSpec) -> None:
         self.name = name
@@ -198,6 +203,17 @@ class Engine(ABC):
         Returns:
             [B, 7] float32 in host memory, each row a `Prediction`; valid until the next call.
         """
+
+    def track_images(
+        self, templates: Templates, images: FrameImages, response_weights: NDArray[np.float32]
+    ) -> NDArray[np.float32]:
+        """`track` with crops that the device cuts out of the frame's images, which are uploaded once for all targets.
+
+        Raises:
+            EngineError: The engine does not cut.
+        """
+        del templates, images, response_weights
+        raise EngineError(f"{self.name} does not cut windows; expected one of: torch, cudagraph")
 
     @abstractmethod
     def join(self, templates: Sequence[Templates]) -> Templates:

@@ -37,6 +37,7 @@ from ckd_core.tracking.engines.export import (
 )
 from ckd_core.tracking.engines.guarded import GuardedEngine
 from ckd_core.tracking.engines.pytorch import CompiledEngine, CudaGraphEngine, TorchEngine
+from ckd_core.tracking.engines.threads import thread_budget, use_threads
 from ckd_core.tracking.engines.tuned import TuneKey, exports_folder, find_tuned
 
 if TYPE_CHECKING:
@@ -77,6 +78,7 @@ def build_engine(
     device: str = "auto",
     threads: int = 0,
     strict_device: bool = False,
+    other_processes: bool = False,
 ) -> BuiltEngine:
     """Load weights and start an engine on them.
 
@@ -85,29 +87,31 @@ def build_engine(
         weights: A safetensors file or a folder written by `sdstrack export`; None = the package's own weights.
         engine: `kind/precision`, `auto` or `measure`. An export runs on the engine that it was made for.
         device: `cpu`, `cuda`, `cuda:N` or `auto`.
-        threads: CPU threads, 0 = the engine's own choice.
+        threads: CPU threads of all libraries that work on a frame; 0 = all usable cores.
         strict_device: Refuse an engine or device that is not available, instead of falling back with a warning, and
             keep it when it fails while it runs, instead of going on with torch/fp32 on the CPU (see `guarded.py`). An
             export has nothing to fall back to.
+        other_processes: Whether `threads` = 0 leaves a core to others on this machine (see `thread_budget`).
 
     Raises:
         WeightsFileError: The weights cannot be used.
         ExportError: The export folder cannot be used.
         EngineError: The engine does not exist, or it is not available and nothing may replace it.
     """
-    _use_threads(threads)
+    budget = thread_budget(threads, other_processes)
+    use_threads(budget)
     path = _weights_path(model, weights)
     if _find_export(path, model, engine) is not None:
-        loaded, export = load_export(path, threads, None if device == "auto" else device)
+        loaded, export = load_export(path, budget, None if device == "auto" else device)
         loaded.chosen_by = "the export's own"
         return BuiltEngine(GuardedEngine(loaded), export.thresholds, export.published_geometry)
-    spare = None if strict_device else partial(_start_spare, model, path, threads)
+    spare = None if strict_device else partial(_start_spare, model, path, budget)
     choice = Choice(engine, "measured at the start" if engine == "measure" else "asked for")
     if engine == "auto":
         device = resolve_device(device, strict_device)
         choice = choose_engine(model, path, device, threads)
     if choice.export is not None:
-        loaded, export = load_export(choice.export, threads, device)
+        loaded, export = load_export(choice.export, budget, device)
         loaded.chosen_by = choice.reason
         return BuiltEngine(GuardedEngine(loaded, spare), export.thresholds, export.published_geometry)
     network, metadata = load_model(path, model=model)
@@ -117,7 +121,7 @@ def build_engine(
             path, metadata.missing[0], f" and {len(metadata.missing) - 1} more" if len(metadata.missing) > 1 else "",
         )  # fmt: skip
     thresholds, published = tracking_metadata(metadata.tracking)
-    built = engine_for(network, engine=choice.engine, device=device, threads=threads, strict_device=strict_device)
+    built = engine_for(network, engine=choice.engine, device=device, threads=budget, strict_device=strict_device)
     started = engine == "measure" or built.name == "/".join(parse_engine(choice.engine))
     built.chosen_by = choice.reason if started else f"in place of {choice.engine}, which is not available"
     guarded = GuardedEngine(built, None if (built.name, built.device) == SPARE else spare)
@@ -240,14 +244,6 @@ def _find_export(path: Path, model: str, engine: str) -> ExportMetadata | None:
     return metadata
 
 
-def _use_threads(threads: int) -> None:
-    """Set PyTorch's number of CPU threads; 0 leaves it as it is."""
-    if threads < 0:
-        raise EngineError(f"threads is {threads}; expected 1 or more, or 0 for the engine's own choice")
-    if threads > 0:
-        torch.set_num_threads(threads)
-
-
 def engine_for(
     network: TrackingNetwork,
     *,
@@ -264,7 +260,8 @@ def engine_for(
     Raises:
         EngineError: The engine does not exist, or it is not available and `strict_device` is set.
     """
-    _use_threads(threads)
+    threads = thread_budget(threads)
+    use_threads(threads)
     device = resolve_device(device, strict_device)
     if engine == "measure":
         return measured_engine(network, device, threads)
@@ -276,7 +273,7 @@ def engine_for(
         if strict_device:
             raise
         logger.warning("engine %s is not available on %s (%s); torch/fp32 on %s is used", chosen, device, error, device)
-        return TorchEngine(network.float(), "fp32", device)
+        return _start(network.float(), "torch", "fp32", device, threads)
 
 
 def auto_engine(device: str, config: NetworkConfig) -> str:
@@ -357,6 +354,12 @@ def resolve_device(device: str, strict: bool) -> str:
 
 
 def _start(network: TrackingNetwork, kind: str, precision: str, device: str, threads: int) -> Engine:
+    engine = _engine(network, kind, precision, device, threads)
+    engine.threads = threads
+    return engine
+
+
+def _engine(network: TrackingNetwork, kind: str, precision: str, device: str, threads: int) -> Engine:
     if kind == "cudagraph":
         return CudaGraphEngine(network, precision, device)
     if kind == "torch":

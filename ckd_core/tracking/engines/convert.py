@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import logging
 import warnings
 from typing import TYPE_CHECKING, Any
@@ -10,7 +11,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ckd_core.tracking.engines.base import Engine, EngineSpec, EngineUnavailableError
-from ckd_core.tracking.engines.exported import OnnxEngine, OpenVinoEngine, onnx_program, openvino_core, openvino_program
+from ckd_core.tracking.engines.exported import (
+    OnnxEngine,
+    OpenVinoEngine,
+    onnx_lanes,
+    onnx_program,
+    openvino_core,
+    openvino_lanes,
+    openvino_program,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -124,7 +133,14 @@ def quantise(model: Any, items: Sequence[CalibrationItem], network: TrackingNetw
 def engine_from_network(network: TrackingNetwork, kind: str, precision: str, device: str, threads: int) -> Engine:
     """Convert a network in memory and start it on ONNX Runtime or OpenVINO.
 
-    Programs for batch sizes above 1 are converted at the first call with that size.
+    What several targets need is started at the first call with several; on a GPU, converted for each number.
+
+    Args:
+        network: Stays as it is.
+        kind: `onnx`, `tensorrt` or `openvino`.
+        precision: One of `KINDS[kind]`.
+        device: Where it is to run.
+        threads: CPU threads, 1 or more.
 
     Raises:
         EngineUnavailableError: A package, the device or the precision is not available.
@@ -136,12 +152,11 @@ def engine_from_network(network: TrackingNetwork, kind: str, precision: str, dev
         if device != "cpu":
             raise EngineUnavailableError(f"device is {device}; OpenVINO runs on the CPU here")
         require_roundable(network, precision)
-
-        def convert_openvino(batch: int) -> Any:
-            return openvino_program(to_openvino(search_program(network, batch)), precision, threads)
-
         template = openvino_program(to_openvino(template_program(network)), precision, threads)
-        return OpenVinoEngine(name, device, spec, template, {1: convert_openvino(1)}, convert_openvino)
+        model = to_openvino(search_program(network, 1))
+        search = {1: openvino_program(model, precision, threads)}
+        lanes = functools.partial(openvino_lanes, model, precision, threads)
+        return OpenVinoEngine(name, device, spec, template, search, make_lanes=lanes if threads > 1 else None)
     if precision == "fp16":
         network = copy.deepcopy(network).half()  # the caller's fallback needs its network whole
 
@@ -149,7 +164,12 @@ def engine_from_network(network: TrackingNetwork, kind: str, precision: str, dev
         return onnx_program(to_onnx(search_program(network, batch)), kind, device, threads)
 
     template = onnx_program(to_onnx(template_program(network)), kind, device, threads)
-    return OnnxEngine(name, device, spec, template, {1: convert_onnx(1)}, convert_onnx)
+    if device != "cpu":
+        return OnnxEngine(name, device, spec, template, {1: convert_onnx(1)}, convert_onnx)
+    source = to_onnx(search_program(network, 1))
+    lanes = functools.partial(onnx_lanes, source, threads)
+    search = {1: onnx_program(source, kind, device, threads)}
+    return OnnxEngine(name, device, spec, template, search, make_lanes=lanes if threads > 1 else None)
 
 
 def require_roundable(network: TrackingNetwork, precision: str) -> None:

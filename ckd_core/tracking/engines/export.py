@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import functools
 import hashlib
 import json
 import tempfile
@@ -31,7 +32,15 @@ from ckd_core.tracking.engines.convert import (
     to_onnx,
     to_openvino,
 )
-from ckd_core.tracking.engines.exported import OnnxEngine, OpenVinoEngine, onnx_program, openvino_program
+from ckd_core.tracking.engines.exported import (
+    OnnxEngine,
+    OpenVinoEngine,
+    onnx_lanes,
+    onnx_program,
+    openvino_lanes,
+    openvino_program,
+)
+from ckd_core.tracking.engines.threads import thread_budget
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -219,13 +228,20 @@ def load_export(folder: Path, threads: int = 0, device: str | None = None) -> tu
 
     Args:
         folder: Written by `write_export`.
-        threads: CPU threads, 0 = the engine's own choice.
+        threads: CPU threads, 0 = all usable cores.
         device: None = the one that the export is for.
 
     Raises:
         ExportError: The folder is no export, not complete, or was changed.
         EngineUnavailableError: The runtime or the device is missing.
     """
+    threads = thread_budget(threads)
+    engine, metadata = _load(folder, threads, device)
+    engine.threads = threads
+    return engine, metadata
+
+
+def _load(folder: Path, threads: int, device: str | None) -> tuple[Engine, ExportMetadata]:
     metadata = verified_export(folder)
     kind, precision = parse_engine(metadata.engine)
     device = device or metadata.device
@@ -234,16 +250,20 @@ def load_export(folder: Path, threads: int = 0, device: str | None = None) -> tu
         return _load_torch(folder / WEIGHTS_FILE, metadata, precision, device), metadata
     if kind == "openvino" and device != "cpu":
         raise EngineUnavailableError(f"device is {device}; OpenVINO runs on the CPU here")
+    single = folder / f"search_1{SUFFIXES[kind]}"
     if kind == "openvino":
         from ckd_core.models.registry import model_config
 
         exact = model_config(metadata.spec.model).exact_convolutions > 0
         programs = [openvino_program(path, precision, threads, exact) for path in paths]
+        lanes = functools.partial(openvino_lanes, single, precision, threads, exact)
     else:
         programs = [onnx_program(path, kind, device, threads) for path in paths]
+        lanes = functools.partial(onnx_lanes, single, threads)
     build = OpenVinoEngine if kind == "openvino" else OnnxEngine
     search = dict(zip(metadata.batches, programs[1:], strict=True))
-    return build(metadata.engine, device, metadata.spec, programs[0], search), metadata
+    make_lanes = lanes if device == "cpu" and threads > 1 else None
+    return build(metadata.engine, device, metadata.spec, programs[0], search, make_lanes=make_lanes), metadata
 
 
 def verified_export(folder: Path) -> ExportMetadata:

@@ -8,14 +8,15 @@ from __future__ import annotations
 import functools
 import sys
 from abc import abstractmethod
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ckd_core.tracking.engines.base import Engine, EngineError, EngineSpec, EngineUnavailableError
+from ckd_core.tracking.engines.base import Engine, EngineError, EngineSpec, EngineUnavailableError, Prediction
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -25,7 +26,11 @@ Program = Any
 
 
 class ProgramEngine(Engine):
-    """Runs a template program for one target and search programs for fixed numbers of targets."""
+    """Runs a template program for one target and search programs for fixed numbers of targets.
+
+    Several targets on a CPU run side by side, each alone on one core: no core waits for another after every layer, and
+    what a layer leaves is still in the core's cache for the next. No number of targets has to be converted for.
+    """
 
     def __init__(
         self,
@@ -35,6 +40,7 @@ class ProgramEngine(Engine):
         template: Program,
         search: Mapping[int, Program],
         make_search: Callable[[int], Program] | None = None,
+        make_lanes: Callable[[], Sequence[Program]] | None = None,
     ) -> None:
         """Take over the programs.
 
@@ -46,6 +52,8 @@ class ProgramEngine(Engine):
             search: Search programs by batch size, 1 among them.
             make_search: Converts the network for a further batch size. None where there is no network to convert; a
                 batch then runs in parts.
+            make_lanes: Starts search programs for one target that run at once, one per core. None where a batch is
+                better off in one program, as on a GPU.
 
         Raises:
             EngineError: There is no search program for one target and no way to get it.
@@ -56,6 +64,9 @@ class ProgramEngine(Engine):
         self._template = template
         self._search = dict(search)
         self._make_search = make_search
+        self._make_lanes = make_lanes
+        self._lanes: Sequence[Program] = ()
+        self._workers: ThreadPoolExecutor | None = None
 
     @abstractmethod
     def _run(self, program: Program, inputs: Sequence[NDArray[Any]]) -> NDArray[Any]:
@@ -69,20 +80,50 @@ class ProgramEngine(Engine):
         self, templates: NDArray[Any], crops: NDArray[np.uint8], response_weights: NDArray[np.float32]
     ) -> NDArray[np.float32]:
         """See `Engine`."""
-        count = len(crops)
+        count, inputs = len(crops), (templates, crops, response_weights)
+        if count not in self._search and self._make_lanes is not None:
+            return self._side_by_side(inputs, self._make_lanes)
         if count not in self._search and self._make_search is not None:
             self._search[count] = self._make_search(count)
         if count in self._search:
-            return self._run(self._search[count], (templates, crops, response_weights))
+            return self._run(self._search[count], inputs)
+        return self._in_parts(inputs, range(count))
+
+    def _in_parts(self, inputs: Sequence[NDArray[Any]], rows: range) -> NDArray[np.float32]:
+        """Run rows one part after the other, in as few parts as the programs allow."""
         predictions = []
-        row = 0
-        while row < count:
-            size = max(size for size in self._search if size <= count - row)
-            part = slice(row, row + size)
-            inputs = (templates[part], crops[part], response_weights[part])
-            predictions.append(self._run(self._search[size], inputs).copy())
+        row = rows.start
+        while row < rows.stop:
+            size = max(size for size in self._search if size <= rows.stop - row)
+            part = [values[row : row + size] for values in inputs]
+            predictions.append(self._run(self._search[size], part).copy())
             row += size
         return np.concatenate(predictions)
+
+    def _side_by_side(
+        self, inputs: Sequence[NDArray[Any]], make_lanes: Callable[[], Sequence[Program]]
+    ) -> NDArray[np.float32]:
+        """Run rows in the lanes at once; a single one that is left over then has all cores."""
+        if self._workers is None:
+            self._lanes = make_lanes()
+            self._workers = ThreadPoolExecutor(len(self._lanes), "targets")
+        count = len(inputs[0])
+        even = count - count % len(self._lanes)
+        shared = even if count - even == 1 else count
+        predictions = np.empty((count, len(Prediction._fields)), dtype=np.float32)
+        rows = iter(range(shared))
+        for lane in [self._workers.submit(self._lane, lane, rows, inputs, predictions) for lane in self._lanes]:
+            lane.result()
+        if shared < count:
+            predictions[shared:] = self._in_parts(inputs, range(shared, count))
+        return predictions
+
+    def _lane(
+        self, program: Program, rows: Iterator[int], inputs: Sequence[NDArray[Any]], predictions: NDArray[np.float32]
+    ) -> None:
+        """Run rows until none is left; the lanes take theirs from the same iterator."""
+        for row in rows:
+            predictions[row] = self._run(program, [values[row : row + 1] for values in inputs])[0]
 
     def join(self, templates: Sequence[NDArray[Any]]) -> NDArray[Any]:
         """See `Engine`."""
@@ -113,6 +154,14 @@ PROVIDERS = {
 }
 
 
+def onnx_lanes(source: Path | bytes, threads: int) -> list[Program]:
+    """Open an ONNX Runtime session for the CPU whose runs use one thread each, once per thread: it may run at once.
+
+    Args and errors are those of `onnx_program`.
+    """
+    return [onnx_program(source, "onnx", "cpu", 1)] * threads
+
+
 def onnx_program(source: Path | bytes, kind: str, device: str, threads: int) -> Program:
     """Open an ONNX Runtime session on a file or a serialised model.
 
@@ -134,6 +183,8 @@ def onnx_program(source: Path | bytes, kind: str, device: str, threads: int) -> 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 3
+    # Threads that keep a core busy while they wait take it from those they wait for (docs/engines.md "Threads").
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     settings = {"device_id": int(number or 0)} if family == "cuda" else {}
     chain = [(provider, settings)]
     if kind == "tensorrt":
@@ -151,22 +202,40 @@ def openvino_program(model: Any, precision: str, threads: int, exact: bool = Fal
     Args:
         model: A model in memory, or the path of an .xml file.
         precision: fp32, bf16, or int8 for a quantised model.
-        threads: CPU threads, 0 = OpenVINO's choice.
+        threads: CPU threads that share one request's work.
         exact: Whether the parts of an int8 model that stay in floating point must not run in bf16, even where the CPU
             has it.
 
     Raises:
         EngineUnavailableError: OpenVINO is not installed, or the CPU lacks the precision.
     """
+    return _compiled(model, precision, threads, 1, exact).create_infer_request()
+
+
+def openvino_lanes(model: Any, precision: str, threads: int, exact: bool = False) -> list[Program]:
+    """Compile an OpenVINO model for the CPU and return `threads` requests, each of which runs on one thread.
+
+    Args and errors are those of `openvino_program`.
+    """
+    compiled = _compiled(model, precision, threads, threads, exact)
+    return [compiled.create_infer_request() for _ in range(threads)]
+
+
+def _compiled(model: Any, precision: str, threads: int, streams: int, exact: bool) -> Any:
     core = openvino_core()
     has_bf16 = "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     if precision == "bf16" and not has_bf16:
         raise EngineUnavailableError("OpenVINO reports no bf16 on this CPU; use openvino/fp32")
     hint = "f32" if precision == "fp32" or exact or not has_bf16 else "bf16"
-    settings: dict[str, Any] = {"INFERENCE_PRECISION_HINT": hint, "PERFORMANCE_HINT": "LATENCY"}
-    if threads > 0:
-        settings["INFERENCE_NUM_THREADS"] = threads
-    return core.compile_model(model, "CPU", settings).create_infer_request()
+    settings = {
+        "INFERENCE_PRECISION_HINT": hint,
+        "PERFORMANCE_HINT": "LATENCY" if streams == 1 else "THROUGHPUT",
+        "NUM_STREAMS": streams,
+        "INFERENCE_NUM_THREADS": threads,
+        # A thread that is bound to one core waits for it while another is free (docs/engines.md "Threads").
+        "ENABLE_CPU_PINNING": False,
+    }
+    return core.compile_model(model, "CPU", settings)
 
 
 @functools.cache

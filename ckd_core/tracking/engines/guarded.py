@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ckd_core.tracking.engines.base import Templates
+    from ckd_core.tracking.sampling import FrameImages
 
     Spare = Callable[[], Engine]
 
@@ -95,14 +96,15 @@ class GuardedEngine(Engine):
         Raises:
             EngineFailedError: The engine failed, or its numbers are not finite.
         """
+        return self._watched(lambda engine: _finite(engine.track(_tokens(templates, engine), crops, response_weights)))
 
-        def call(engine: Engine) -> NDArray[np.float32]:
-            rows = engine.track(_tokens(templates, engine), crops, response_weights)
-            if not np.isfinite(rows).all():
-                raise EngineFailedError("the network's output has NaN or infinity; expected finite numbers")
-            return rows
-
-        return self._watched(call)
+    def track_images(
+        self, templates: Templates, images: FrameImages, response_weights: NDArray[np.float32]
+    ) -> NDArray[np.float32]:
+        """See `Engine`; raises as `track`."""
+        return self._watched(
+            lambda engine: _finite(engine.track_images(_tokens(templates, engine), images, response_weights))
+        )
 
     def join(self, templates: Sequence[Templates]) -> Templates:
         """See `Engine`; raises as `track`."""
@@ -153,6 +155,12 @@ class GuardedEngine(Engine):
         """Say of itself what the engine inside says of itself."""
         for name in FACTS:
             setattr(self, name, getattr(self._engine, name))
+
+
+def _finite(rows: NDArray[np.float32]) -> NDArray[np.float32]:
+    if not np.isfinite(rows).all():
+        raise EngineFailedError("the network's output has NaN or infinity; expected finite numbers")
+    return rows
 
 
 def _tokens(templates: _Templates, engine: Engine) -> Any:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
 
 from ckd_core.models.layers.vit import plain_attention
-from ckd_core.tracking.engines.base import Engine, EngineSpec, EngineUnavailableError, Prediction, cpu_flags
+from ckd_core.tracking.engines.base import Engine, EngineSpec, EngineUnavailableError, cpu_flags
+from ckd_core.tracking.engines.device_crops import CropProgram
+from ckd_core.tracking.engines.graphs import FrameGraph
 from ckd_core.tracking.engines.programs import SearchProgram, TemplateProgram
 
 if TYPE_CHECKING:
@@ -18,16 +19,18 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
+    from ckd_core.frame import Image
     from ckd_core.models.network import TrackingNetwork
+    from ckd_core.tracking.sampling import FrameImages
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-WARMUP_RUNS = 3  # before a capture, on a side stream, as torch.cuda.graph asks for
 
 
 class TorchEngine(Engine):
     """Eager PyTorch. The engine owns `network`: it is moved to the device, converted to the precision, set to eval."""
 
     kind = "torch"
+    cuts = True
 
     def __init__(self, network: TrackingNetwork, precision: str, device: str) -> None:
         super().__init__(f"{self.kind}/{precision}", device, EngineSpec.of(network.name, network.config))
@@ -37,6 +40,7 @@ class TorchEngine(Engine):
             network.lower(DTYPES[precision])
         self._embed: Callable[..., Tensor] = TemplateProgram(network)
         self._search: Callable[..., Tensor] = SearchProgram(network)
+        self._croppers: dict[bool, CropProgram] = {}
         # Measured (`make bench BENCH=networks`): on a CPU without AMX the fused attention is the slower one in bf16.
         # A rule, not a timing at start: a run must give the same boxes every time.
         self._plain = precision == "bf16" and self._device.type == "cpu" and "amx_bf16" not in cpu_flags()
@@ -60,6 +64,22 @@ class TorchEngine(Engine):
         with plain_attention(self._plain):
             return self._predict(templates, crops, response_weights)
 
+    @torch.inference_mode()
+    def track_images(
+        self, templates: Tensor, images: FrameImages, response_weights: NDArray[np.float32]
+    ) -> NDArray[np.float32]:
+        """See `Engine`."""
+        arrays = images.rgb, _bits(images.aux), images.geometry, images.tone
+        crops = self._cropper(images.colored)(*map(self._upload, arrays))
+        with plain_attention(self._plain):
+            predictions = self._search(templates, crops, self._upload(response_weights))
+        return cast("NDArray[np.float32]", predictions.cpu().numpy())
+
+    def _cropper(self, colored: bool) -> CropProgram:
+        if colored not in self._croppers:
+            self._croppers[colored] = CropProgram(self.spec.search_size, colored).to(self._device)
+        return self._croppers[colored]
+
     def _upload(self, array: NDArray[Any]) -> Tensor:
         return torch.from_numpy(array).to(self._device, non_blocking=True)
 
@@ -74,10 +94,16 @@ class TorchEngine(Engine):
         return torch.cat(tuple(templates))
 
 
+def _bits(aux: Image) -> NDArray[Any]:
+    """The image as a dtype that every PyTorch device knows: uint16 as int16 of the same bits."""
+    return np.ascontiguousarray(aux).view(np.int16) if aux.dtype == np.uint16 else np.ascontiguousarray(aux)
+
+
 class CompiledEngine(TorchEngine):
     """torch.compile of the search program, one graph without breaks, compiled at the first call per batch size."""
 
     kind = "compile"
+    cuts = False
 
     def __init__(self, network: TrackingNetwork, precision: str, device: str) -> None:
         super().__init__(network, precision, device)
@@ -97,39 +123,8 @@ class CompiledEngine(TorchEngine):
         return self._predict(templates, crops, response_weights)
 
 
-def capture_graph(call: Callable[[], object]) -> torch.cuda.CUDAGraph:
-    """What a call does on the current CUDA device, as one graph to replay; the call runs a few times before."""
-    side = torch.cuda.Stream()  # type: ignore[no-untyped-call]  # torch's own gap
-    side.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(side):
-        for _ in range(WARMUP_RUNS):
-            call()
-    torch.cuda.current_stream().wait_stream(side)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph, stream=side):
-        call()
-    return graph
-
-
-@dataclass(slots=True)
-class _Capture:
-    """A frame captured for one batch size.
-
-    Attributes:
-        graph: What is replayed.
-        tokens: Template tokens that the graph reads.
-        predictions: What the graph writes, in pinned host memory.
-        loaded: The templates whose tokens were copied last; None before the first frame.
-    """
-
-    graph: torch.cuda.CUDAGraph
-    tokens: Tensor
-    predictions: Tensor
-    loaded: Tensor | None = None
-
-
 class CudaGraphEngine(TorchEngine):
-    """One CUDA graph per frame: upload of crops and weights, normalisation, network, decoding, download of the result.
+    """One CUDA graph per frame: upload of crops or of whole images, network, decoding, download of the result.
 
     The graph reads the engine's own pinned buffers (`search_crops`, `response_weights`), so a frame is one launch and
     one wait.
@@ -141,8 +136,7 @@ class CudaGraphEngine(TorchEngine):
         if torch.device(device).type != "cuda" or not torch.cuda.is_available():
             raise EngineUnavailableError(f"CUDA graphs need a CUDA device, got {device}")
         super().__init__(network, precision, device)
-        self._captures: dict[int, _Capture] = {}
-        self._device_inputs: list[tuple[Tensor, Tensor]] = []
+        self._graphs: dict[object, FrameGraph] = {}
 
     @torch.inference_mode()
     def track(
@@ -150,32 +144,37 @@ class CudaGraphEngine(TorchEngine):
     ) -> NDArray[np.float32]:
         """See `Engine`."""
         count = len(crops)
-        for buffer, values in ((self.search_crops(count), crops), (self.response_weights(count), response_weights)):
-            if buffer is not values:
-                np.copyto(buffer, values)
+        own = self.search_crops(count), self.response_weights(count)
+        return self._replay(count, self._search, own, templates, (crops, response_weights))
+
+    @torch.inference_mode()
+    def track_images(
+        self, templates: Tensor, images: FrameImages, response_weights: NDArray[np.float32]
+    ) -> NDArray[np.float32]:
+        """See `Engine`."""
+        crop = self._cropper(images.colored)
+
+        def compute(tokens: Tensor, weights: Tensor, *inputs: Tensor) -> Tensor:
+            return self._search(tokens, crop(*inputs), weights)
+
+        inputs = response_weights, images.rgb, _bits(images.aux), images.geometry, images.tone
+        key = images.colored, *((array.shape, array.dtype.str) for array in inputs)
+        own = () if key in self._graphs else [self._allocate(array.shape, array.dtype.type) for array in inputs]
+        return self._replay(key, compute, own, templates, inputs)
+
+    def _replay(
+        self,
+        key: object,
+        compute: Callable[..., Tensor],
+        own: Sequence[NDArray[Any]],
+        templates: Tensor,
+        inputs: Sequence[NDArray[Any]],
+    ) -> NDArray[np.float32]:
+        """Run the graph of that key, captured now on `own` inputs if there is none yet."""
         with torch.cuda.device(self._device):  # graphs belong to the current device, whatever their tensors say
-            capture = self._captures.get(count)
-            if capture is None:
-                capture = self._captures[count] = self._capture(templates, count)
-            if capture.loaded is not templates:
-                capture.tokens.copy_(templates)
-                capture.loaded = templates
-            capture.graph.replay()
-            torch.cuda.current_stream().synchronize()
-        return cast("NDArray[np.float32]", capture.predictions.numpy())
-
-    def _capture(self, templates: Tensor, count: int) -> _Capture:
-        crops, weights = torch.from_numpy(self.search_crops(count)), torch.from_numpy(self.response_weights(count))
-        tokens = templates.clone()
-        device_crops, device_weights = crops.to(self._device), weights.to(self._device)
-        predictions = torch.empty((count, len(Prediction._fields)), dtype=torch.float32).pin_memory()
-
-        def frame() -> None:
-            device_crops.copy_(crops, non_blocking=True)
-            device_weights.copy_(weights, non_blocking=True)
-            predictions.copy_(self._search(tokens, device_crops, device_weights), non_blocking=True)
-
-        graph = capture_graph(frame)
-        # The graph reads and writes these at every replay; without a reference they would be collected.
-        self._device_inputs.append((device_crops, device_weights))
-        return _Capture(graph, tokens, predictions)
+            if key not in self._graphs:
+                for mine, given in zip(own, inputs, strict=True):
+                    if mine is not given:
+                        np.copyto(mine, given)
+                self._graphs[key] = FrameGraph(compute, templates, own)
+            return self._graphs[key].run(templates, inputs)

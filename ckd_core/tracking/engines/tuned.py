@@ -21,6 +21,7 @@ from ckd_core.files import write_json
 from ckd_core.models.checkpoint import read_metadata
 from ckd_core.text import is_plain_name, shown
 from ckd_core.tracking.engines.base import CPU_FLAGS, EngineError, parse_engine
+from ckd_core.tracking.engines.threads import usable_cores
 
 FORMAT = "sdstrack-tuned-1"
 PACKAGES = ("torch", "openvino", "onnxruntime", "onnxruntime-gpu", "numpy")
@@ -60,7 +61,7 @@ class TuneKey:
         device: `cpu`, `cuda` or `cuda:N`.
         processor: See `processor`.
         cores: CPU cores that this process may use.
-        threads: As asked for; 0 = the engine's own choice.
+        threads: As asked for; 0 = all usable cores.
         weights_sha256: Checksum of the weights' content.
         versions: Of this package and of those that run networks.
     """
@@ -86,8 +87,7 @@ class TuneKey:
                 versions[name] = importlib.metadata.version(name)
             except importlib.metadata.PackageNotFoundError:
                 continue
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        return cls(model, device, processor(device), cores, threads, read_metadata(weights).sha256, versions)
+        return cls(model, device, processor(device), usable_cores(), threads, read_metadata(weights).sha256, versions)
 
     def difference(self, other: TuneKey) -> str:
         """Say in what `other` differs from this one; '' where it does not."""

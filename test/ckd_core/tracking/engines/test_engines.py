@@ -134,6 +134,44 @@ def test_a_batch_gives_the_boxes_of_its_targets_alone(network, crops, expected) 
     np.testing.assert_allclose(predictions_of(engine, crops, batch=3), expected, atol=2e-5)
 
 
+@pytest.mark.parametrize("name", ["onnx/fp32", "openvino/fp32"])
+def test_several_targets_run_side_by_side_and_no_number_of_them_is_converted(
+    network, crops, expected, monkeypatch, name: str
+) -> None:
+    """A live node must not stand still for a conversion when a target is added or a lost one is searched for."""
+    try:
+        engine = engine_for(copy.deepcopy(network), engine=name, device="cpu", threads=2, strict_device=True)
+    except EngineUnavailableError as error:
+        pytest.skip(str(error))
+    monkeypatch.setattr("ckd_core.tracking.engines.convert.search_program", lambda *_: pytest.fail("converted"))
+    for batch in (1, 2, 3, 4, 6):  # with 3 the last one has both cores
+        np.testing.assert_allclose(predictions_of(engine, crops, batch), expected, atol=2e-5)
+    assert len(engine._lanes) == 2
+    first, again = predictions_of(engine, crops, 3), predictions_of(engine, crops, 3)
+    np.testing.assert_array_equal(first, again)
+
+
+@pytest.mark.parametrize("name", ["onnx/fp32", "openvino/fp32"])
+def test_a_target_that_fails_in_its_lane_is_an_error(network, crops, monkeypatch, name: str) -> None:
+    try:
+        engine = engine_for(copy.deepcopy(network), engine=name, device="cpu", threads=2, strict_device=True)
+    except EngineUnavailableError as error:
+        pytest.skip(str(error))
+    run = engine._run
+
+    def broken(program, inputs):
+        if len(inputs) == 3 and inputs[1].max() == 0:
+            raise EngineError("a black crop")
+        return run(program, inputs)
+
+    monkeypatch.setattr(engine, "_run", broken)
+    black = crops[1].copy()
+    black[5] = 0
+    with pytest.raises(EngineError, match="a black crop"):
+        predictions_of(engine, (crops[0], black), batch=6)
+    predictions_of(engine, crops, batch=6)  # and the next frame goes on
+
+
 def test_compiled_gives_the_same_boxes(network, crops, expected) -> None:
     try:
         engine = engine_for(copy.deepcopy(network), engine="compile", device="cpu", strict_device=True)
@@ -251,6 +289,9 @@ def test_an_export_loads_back_with_the_same_boxes(
     assert replace(read, files={}) == metadata
     assert (engine.name, engine.spec) == (name, metadata.spec)
     assert median_iou(predictions_of(engine, crops), expected) >= MEDIAN_IOU[name.split("/")[1]]
+    several, _ = load_export(tmp_path / "export", threads=2)
+    assert median_iou(predictions_of(several, crops, batch=6), expected) >= MEDIAN_IOU[name.split("/")[1]]
+    assert len(several._lanes) == 2
     if name.startswith("onnx"):
         np.testing.assert_allclose(predictions_of(engine, crops, batch=3), expected, atol=2e-5)  # in parts of 2 and 1
         tracker = build_tracker(MODEL, tmp_path / "export", Modality.THERMAL)

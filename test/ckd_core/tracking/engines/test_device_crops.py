@@ -1,0 +1,168 @@
+"""Crops cut on the device equal those of the CPU; the device may be the CPU itself, which runs the same program."""
+
+from __future__ import annotations
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+
+from ckd_core.boxes import iou_xywh
+from ckd_core.frame import BoundingBox, Modality, MultiModalFrame
+from ckd_core.modality import ModalityOptions
+from ckd_core.models.registry import build_model
+from ckd_core.tracking.config import TrackerConfig
+from ckd_core.tracking.crop import window_around
+from ckd_core.tracking.engines import EngineError, EngineSpec
+from ckd_core.tracking.engines.build import engine_for
+from ckd_core.tracking.engines.device_crops import CropProgram
+from ckd_core.tracking.engines.exported import OnnxEngine
+from ckd_core.tracking.engines.graphs import FrameGraph
+from ckd_core.tracking.engines.pytorch import _bits
+from ckd_core.tracking.multi import MultiTracker
+from ckd_core.tracking.view import FrameView
+from testkit.golden_weights import depth_u16, image_u8
+
+HEIGHT, WIDTH, CROP = 120, 160, 64
+HALF = np.array(((0.5, 0.02, 3.0), (-0.01, 0.5, 2.0), (0.0, 0.0, 1.0)))
+TILTED = np.array(((0.5, 0.02, 3.0), (-0.01, 0.5, 2.0), (1e-4, 2e-4, 1.0)))
+HORIZON = np.array(((0.5, 0.02, 3.0), (-0.01, 0.5, 2.0), (-0.02, 0.0, 1.0)))
+DEVICES = [
+    "cpu",
+    pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")),
+]
+FRAMES = {
+    "depth": (Modality.DEPTH, depth_u16, None),
+    "thermal, 16 bits": (Modality.THERMAL, depth_u16, None),
+    "thermal, 8 bits": (Modality.THERMAL, lambda *at: np.ascontiguousarray(image_u8(*at)[..., 0]), None),
+    "event": (Modality.EVENT, image_u8, None),
+    "depth of half the size": (Modality.DEPTH, depth_u16, HALF),
+    "thermal, tilted": (Modality.THERMAL, depth_u16, TILTED),
+    "thermal beyond the horizon": (Modality.THERMAL, depth_u16, HORIZON),
+}
+
+
+def frame_of(name: str) -> MultiModalFrame:
+    modality, draw, homography = FRAMES[name]
+    size = (HEIGHT, WIDTH) if homography is None else (HEIGHT // 2, WIDTH // 2)
+    return MultiModalFrame(
+        0.0, image_u8("rgb", HEIGHT, WIDTH), draw("aux", *size), modality, aux_from_reference=homography
+    )
+
+
+def windows(square: bool) -> list:
+    """In the middle, over each edge, larger than the frame, and outside of it."""
+    boxes = [
+        (60, 50, 20, 30),
+        (2, 3, 25, 20),
+        (140, 100, 18, 18),
+        (30, 20, 90, 70),
+        (-60, -60, 9, 9),
+        (75.3, 41.7, 8, 5),
+    ]
+    return [window_around(BoundingBox(*map(float, box)), 4.0, not square, square_boxes=square) for box in boxes]
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("square", [False, True], ids=["whole pixels", "square boxes"])
+@pytest.mark.parametrize("name", FRAMES)
+def test_a_device_cuts_what_the_cpu_cuts(name: str, square: bool, device: str) -> None:
+    frame, looks = frame_of(name), windows(square)
+    view = FrameView(frame.modality, TrackerConfig())
+    view.begin(frame, view.check(frame, None))
+    images = view.images(looks, CROP)
+    expected = np.zeros((len(looks), 2, CROP, CROP, 3), dtype=np.uint8)
+    view.cut_all(looks, expected)
+    program = CropProgram(CROP, images.colored).to(device)
+    arrays = images.rgb, _bits(images.aux), images.geometry, images.tone
+    crops = program(*(torch.from_numpy(array).to(device) for array in arrays)).cpu().numpy()
+    difference = np.abs(crops.astype(int) - expected)
+    # OpenCV rounds places to 1/32 of a pixel where it warps, and weights to 1/2048 where it resizes.
+    assert difference.mean() < 0.1
+    assert np.quantile(difference, 0.99) <= 1
+    assert difference.max() <= 8
+    assert crops[4].max() == 0, "a window outside the frame is black"
+
+
+def test_depth_without_colours_stays_grey() -> None:
+    frame = frame_of("depth")
+    config = TrackerConfig(modality=ModalityOptions(depth_colormap=False))
+    view = FrameView(Modality.DEPTH, config)
+    view.begin(frame, view.check(frame, None))
+    images = view.images(windows(square=False), CROP)
+    assert not images.colored
+    arrays = images.rgb, _bits(images.aux), images.geometry, images.tone
+    crops = CropProgram(CROP, images.colored)(*map(torch.from_numpy, arrays)).numpy()
+    expected = np.zeros_like(crops)
+    view.cut_all(windows(square=False), expected)
+    assert np.abs(crops.astype(int) - expected).max() <= 1
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_a_tracker_follows_the_same_boxes_by_crops_of_the_device(device: str) -> None:
+    network = build_model("sdstrack_tiny_test").eval()
+    engine_name = "torch/fp32" if device == "cpu" else "cudagraph/fp32"
+    frames = [frame_of("depth") for _ in range(4)]
+    boxes = {number: BoundingBox(20.0 + 30 * number, 30.0 + 8 * number, 24.0, 20.0) for number in range(3)}
+    results = []
+    for on_device in (False, True):
+        engine = engine_for(copy.deepcopy(network), engine=engine_name, device=device, strict_device=True)
+        config = TrackerConfig(device_crops=on_device).as_published()
+        assert config.device_crops is on_device
+        tracker = MultiTracker(engine, Modality.DEPTH, config)
+        tracker.start(frames[0], boxes)
+        results.append([[tuple(result.box) for result in tracker.update(frame).values()] for frame in frames[1:]])
+    overlap = iou_xywh(*(np.reshape(boxes, (-1, 4)) for boxes in results))
+    assert overlap.min() > 0.9
+
+
+def test_without_both_images_the_cpu_cuts(monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = engine_for(build_model("sdstrack_tiny_test").eval(), engine="torch/fp32", device="cpu")
+    tracker = MultiTracker(engine, Modality.DEPTH, TrackerConfig(device_crops=True))
+    frame = frame_of("depth")
+    tracker.start(frame, {0: BoundingBox(60.0, 50.0, 20.0, 30.0)})
+    monkeypatch.setattr(engine, "track_images", lambda *_: pytest.fail("a frame without an auxiliary image"))
+    tracker.update(MultiModalFrame(0.1, frame.rgb, None, Modality.DEPTH))
+
+
+def test_an_engine_that_cannot_cut_says_so() -> None:
+    engine = OnnxEngine("onnx/fp32", "cpu", EngineSpec("m", 64, 128, 2.0, 4.0, 8), None, {1: None})
+    assert not engine.cuts
+    with pytest.raises(EngineError, match="onnx/fp32 does not cut windows; expected one of: torch, cudagraph"):
+        engine.track_images(None, None, None)
+
+
+class Once:
+    """A stand-in for a CUDA graph on the CPU: replays by calling, after the runs that a capture needs."""
+
+    def __init__(self, call) -> None:
+        self.call, self.replays = call, 0
+        call()
+
+    def replay(self) -> None:
+        self.replays += 1
+        self.call()
+
+
+def test_a_frame_graph_reads_its_own_buffers_and_copies_tokens_only_when_they_change() -> None:
+    captured: list[Once] = []
+
+    def capture(call) -> Once:
+        captured.append(Once(call))
+        return captured[-1]
+
+    def compute(tokens: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
+        return (tokens + values.sum(1, keepdim=True)).expand(2, 7)
+
+    own = np.zeros((2, 3), dtype=np.float32)
+    first, second = torch.full((2, 1), 10.0), torch.full((2, 1), 20.0)
+    graph = FrameGraph(compute, first, [own], capture)
+    own[:] = 1
+    np.testing.assert_array_equal(graph.run(first, [own]), np.full((2, 7), 13.0))
+    first[:] = 90  # a template never changes; were it copied again, it would show
+    given = np.full((2, 3), 2, dtype=np.float32)
+    np.testing.assert_array_equal(graph.run(first, [given]), np.full((2, 7), 16.0))
+    np.testing.assert_array_equal(own, given)
+    np.testing.assert_array_equal(graph.run(second, [own]), np.full((2, 7), 26.0))
+    assert captured[0].replays == 3
