@@ -34,6 +34,10 @@ test-all: lint  ## the same with every test in its long form, and the soak; MINU
 bench: setup  ## speed, as ratios; BENCH=part OUT=file.json
 	@$(RUN) -m benchmarks $(BENCH) $(if $(OUT),--out $(OUT))
 
+# On a machine with a GPU, whatever Python has PyTorch, OpenCV and ONNX Runtime there; no ROS. What is done is kept in OUT.
+bench-gpu:  ## every network by every engine of a GPU, in 8 minutes, into docs/benchmarks.md; goes on where it stopped
+	@$(or $(wildcard $(RUN)),$(PYTHON)) -m benchmarks.gpu --page docs/benchmarks.md $(if $(OUT),--out $(OUT))
+
 soak: setup  ## faults, fuzzing, endurance, in their long forms; MINUTES=10, or HOURS=2.5: endurance alone, continued
 	@$(RUN) -m tools.soak $(if $(HOURS),--hours $(HOURS),--minutes $(MINUTES))
 
@@ -56,5 +60,5 @@ clean:  ## remove environments, caches and outputs
 	rm -rf .venv .venv-* .cache build install log out *.egg-info .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help setup demo lint test test-all bench weights soak fuzz clean
+.PHONY: help setup demo lint test test-all bench bench-gpu weights soak fuzz clean
 .DEFAULT_GOAL := help

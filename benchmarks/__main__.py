@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 import benchmarks
+from benchmarks.harness import markdown, tables
 from ckd_core.files import write_json
 
 # The reliability tables name date, machine and versions; so do these.
@@ -29,14 +30,6 @@ def part_names() -> list[str]:
     return sorted(name for name in names if name not in {"__main__", "harness"} and not name.startswith("_"))
 
 
-def tables(rows: list[dict[str, object]]) -> list[list[dict[str, object]]]:
-    """Put rows with the same columns together, in order of appearance."""
-    groups: dict[tuple[str, ...], list[dict[str, object]]] = {}
-    for row in rows:
-        groups.setdefault(tuple(row), []).append(row)
-    return list(groups.values())
-
-
 def print_tables(console: Console, title: str, rows: list[dict[str, object]]) -> None:
     """Print the rows of one part."""
     console.print(f"\n{title}")
@@ -45,16 +38,6 @@ def print_tables(console: Console, title: str, rows: list[dict[str, object]]) ->
         for row in group:
             table.add_row(*map(str, row.values()))
         console.print(table)
-
-
-def markdown(title: str, rows: list[dict[str, object]], rounds: str) -> str:
-    """Heading, date, machine, and a table for each group of rows with the same columns."""
-    lines = [f"## {title}", "", f"{', '.join(about().values())}; {rounds}."]
-    for group in tables(rows):
-        columns = list(group[0])
-        lines += ["", "| " + " | ".join(columns) + " |", "|---" * len(columns) + "|"]
-        lines += ["| " + " | ".join(map(str, row.values())) + " |" for row in group]
-    return "\n".join(lines)
 
 
 def main() -> None:

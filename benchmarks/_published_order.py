@@ -10,13 +10,19 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import cv2
+import numpy as np
 import torch
 
+from ckd_core.modality import to_network_image
 from ckd_core.models.layers.elimination import template_spans
+from ckd_core.models.normalisation import IMAGE_MEAN, IMAGE_STD
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
     from torch import Tensor
 
+    from ckd_core.frame import BoundingBox, MultiModalFrame
     from ckd_core.models.layers.head import HeadOutput
 
 
@@ -151,3 +157,28 @@ def ckd(model: Any, template: Tensor, search: Tensor) -> HeadOutput:
         for branch, stream in zip(branches, streams, strict=True)
     ]
     return head_maps(model.box_head, torch.cat(normed, dim=2), config)
+
+
+def crop(frame: MultiModalFrame, box: BoundingBox, factor: float, side: int, ready: NDArray[np.uint8] | None) -> Tensor:
+    """The published order of preprocessing, restated from docs/trackers.md "Crops".
+
+    The whole auxiliary image becomes three colours (`ready`: it has them), both images become one six-channel frame,
+    the window is cut out and padded with zeros on all six channels, resized, moved to a float tensor and normalised.
+    """
+    assert frame.rgb is not None
+    assert frame.aux is not None
+    aux = to_network_image(frame.aux, frame.modality) if ready is None else ready
+    six = np.concatenate((frame.rgb, aux), axis=2)
+    height, width = six.shape[:2]
+    x, y, w, h = box
+    window = math.ceil(math.sqrt(w * h) * factor)
+    x1, y1 = round(x + 0.5 * w - window * 0.5), round(y + 0.5 * h - window * 0.5)
+    x2, y2 = x1 + window, y1 + window
+    left, right = max(0, -x1), max(x2 - width + 1, 0)
+    top, bottom = max(0, -y1), max(y2 - height + 1, 0)
+    part = six[y1 + top : y2 - bottom, x1 + left : x2 - right]
+    padded: NDArray[np.uint8] = np.pad(part, ((top, bottom), (left, right), (0, 0)))
+    resized = cv2.resize(padded, (side, side))
+    tensor = torch.tensor(resized).float().permute(2, 0, 1).unsqueeze(0)
+    mean, std = (torch.tensor(values).repeat(2).view(1, 6, 1, 1) for values in (IMAGE_MEAN, IMAGE_STD))
+    return ((tensor / 255.0) - mean) / std

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import importlib.util
-import os
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +12,7 @@ import torch
 
 from benchmarks import _published_order as published
 from benchmarks.harness import Row, interleaved, network_of, rows_against
+from ckd_core import DEFAULT_MODEL
 from ckd_core.tracking.engines import EngineSpec, EngineUnavailableError, parse_engine
 from ckd_core.tracking.engines.build import engine_for
 from ckd_core.tracking.engines.convert import (
@@ -25,6 +25,7 @@ from ckd_core.tracking.engines.convert import (
 )
 from ckd_core.tracking.engines.exported import OnnxEngine, OpenVinoEngine, onnx_program, openvino_program
 from ckd_core.tracking.engines.programs import Normalise
+from ckd_core.tracking.engines.threads import usable_cores
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
 
 TITLE = "Engines: one frame of one target, crops to box (ratio: how much faster than the published order, same run)"
 REFERENCE = "published order"
-MODELS = ("sdstrack_b256", "sdstrack_s128")
+MODELS = ("sdstrack_b256", DEFAULT_MODEL)
 CPU_ENGINES = (
     "torch/fp32", "torch/bf16", "compile/fp32", "compile/bf16", "onnx/fp32", "openvino/fp32", "openvino/bf16",
     "openvino/int8",
@@ -97,7 +98,7 @@ def _side_by_side(name: str, device: str, engines: tuple[str, ...], rounds: int)
         else:
             note = "" if reference == REFERENCE else "ratio against torch/fp32: this network has no published order"
             rows.append({**_row(name, engine, device, **row), **({"note": note} if note else {})})
-    threads = torch.get_num_threads() if device == "cpu" else None
+    threads = usable_cores() if device == "cpu" else None
     return [*rows, *missing] if threads is None else [*({**row, "threads": threads} for row in rows), *missing]
 
 
@@ -137,15 +138,15 @@ class _Programs:
     def engine(self, name: str) -> Engine:
         kind, precision = parse_engine(name)
         if kind == "onnx":
-            sessions = [onnx_program(to_onnx(program), kind, "cpu", _threads()) for program in self.exported]
+            sessions = [onnx_program(to_onnx(program), kind, "cpu", usable_cores()) for program in self.exported]
             return OnnxEngine(name, "cpu", self.spec, sessions[0], {1: sessions[1]})
         require_roundable(self._network, precision)
         template, search = self.openvino
         exact = self._network.config.exact_convolutions > 0
-        compiled = openvino_program(template, precision, _threads(), exact)
+        compiled = openvino_program(template, precision, usable_cores(), exact)
         if precision == "int8":
             search = self._quantised(compiled)
-        program = openvino_program(search, precision, _threads(), exact)
+        program = openvino_program(search, precision, usable_cores(), exact)
         return OpenVinoEngine(name, "cpu", self.spec, compiled, {1: program})
 
     def _quantised(self, template: Any) -> Any:
@@ -163,11 +164,7 @@ class _Programs:
 def _engine(network: TrackingNetwork, programs: _Programs, name: str, device: str) -> Engine:
     if device == "cpu" and parse_engine(name)[0] in ("onnx", "openvino"):
         return programs.engine(name)
-    return engine_for(copy.deepcopy(network), engine=name, device=device, threads=_threads(), strict_device=True)
-
-
-def _threads() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return engine_for(copy.deepcopy(network), engine=name, device=device, threads=usable_cores(), strict_device=True)
 
 
 def _noise(shape: tuple[int, ...], seed: int = 0) -> np.ndarray:

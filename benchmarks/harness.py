@@ -7,6 +7,9 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+# The reliability tables name date, machine and versions; so do these.
+from testkit.reliability.about import about
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
@@ -68,3 +71,21 @@ def rows_against(timings: Mapping[str, Timing], reference: str) -> list[Row]:
         }
         for name, timing in timings.items()
     ]
+
+
+def tables(rows: list[dict[str, object]]) -> list[list[dict[str, object]]]:
+    """Put rows with the same columns together, in order of appearance."""
+    groups: dict[tuple[str, ...], list[dict[str, object]]] = {}
+    for row in rows:
+        groups.setdefault(tuple(row), []).append(row)
+    return list(groups.values())
+
+
+def markdown(title: str, rows: list[dict[str, object]], rounds: str) -> str:
+    """Heading, date, machine, and a table for each group of rows with the same columns."""
+    lines = [f"## {title}", "", f"{', '.join(about().values())}; {rounds}."]
+    for group in tables(rows):
+        columns = list(group[0])
+        lines += ["", "| " + " | ".join(columns) + " |", "|---" * len(columns) + "|"]
+        lines += ["| " + " | ".join(map(str, row.values())) + " |" for row in group]
+    return "\n".join(lines)

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import math
 import os
 import statistics
 import tempfile
 import time
 import tracemalloc
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 import torch
 
+from benchmarks import _published_order as published
 from benchmarks.harness import Row, interleaved, rows_against
 from ckd_core import DEFAULT_MODEL
 from ckd_core.data.sequences import read_auxiliary, read_color
@@ -26,9 +25,6 @@ from ckd_core.tracking import build_tracker
 from ckd_core.tracking.config import TrackerConfig
 from ckd_core.tracking.crop import window_around
 from ckd_core.tracking.view import FrameView
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 TITLE = "Tracker: stages of a frame, 640 x 480 (decode: two image files), and crops against the published steps"
 SIZE = (640, 480)
@@ -117,7 +113,7 @@ def _crops(modality: Modality, frame: MultiModalFrame, rounds: int) -> list[Row]
 
     @torch.inference_mode()
     def theirs() -> object:
-        return published_steps(frame, box, ready)
+        return published.crop(frame, box, SEARCH_FACTOR, SEARCH_SIZE, ready)
 
     difference = float((ours() - theirs()).abs().max())  # type: ignore[operator]  # both are tensors
     rows = rows_against(interleaved({"published steps": theirs, "ours": ours}, rounds, warmup=5), "published steps")
@@ -126,28 +122,3 @@ def _crops(modality: Modality, frame: MultiModalFrame, rounds: int) -> list[Row]
         row["modality"] = modality.value
         row["largest_difference"] = round(difference, 4)
     return rows
-
-
-def published_steps(frame: MultiModalFrame, box: BoundingBox, ready: NDArray[np.uint8] | None) -> torch.Tensor:
-    """The published order of preprocessing, restated from docs/trackers.md "Crops".
-
-    The whole auxiliary image becomes three colours (`ready`: it has them), both images become one six-channel frame,
-    the window is cut out and padded with zeros on all six channels, resized, moved to a float tensor and normalised.
-    """
-    assert frame.rgb is not None
-    assert frame.aux is not None
-    aux = to_network_image(frame.aux, frame.modality) if ready is None else ready
-    six = np.concatenate((frame.rgb, aux), axis=2)
-    height, width = six.shape[:2]
-    x, y, w, h = box
-    side = math.ceil(math.sqrt(w * h) * SEARCH_FACTOR)
-    x1, y1 = round(x + 0.5 * w - side * 0.5), round(y + 0.5 * h - side * 0.5)
-    x2, y2 = x1 + side, y1 + side
-    left, right = max(0, -x1), max(x2 - width + 1, 0)
-    top, bottom = max(0, -y1), max(y2 - height + 1, 0)
-    part = six[y1 + top : y2 - bottom, x1 + left : x2 - right]
-    padded: NDArray[np.uint8] = np.pad(part, ((top, bottom), (left, right), (0, 0)))
-    resized = cv2.resize(padded, (SEARCH_SIZE, SEARCH_SIZE))
-    tensor = torch.tensor(resized).float().permute(2, 0, 1).unsqueeze(0)
-    mean, std = (torch.tensor(values).repeat(2).view(1, 6, 1, 1) for values in (IMAGE_MEAN, IMAGE_STD))
-    return ((tensor / 255.0) - mean) / std

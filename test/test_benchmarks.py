@@ -1,0 +1,107 @@
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from benchmarks.gpu import runner
+from benchmarks.gpu.cases import NETWORKS, Case, cases
+from benchmarks.hotspots import rows_of
+
+ROOT = Path(__file__).parents[1]
+TINY = "sdstrack_tiny_test"
+# A machine with a GPU need not have more than PyTorch, timm, OpenCV and ONNX Runtime.
+ABSENT = """
+import sys
+
+NAMES = {"rclpy", "rosbags", "rich", "typer", "openvino", "matplotlib", "jinja2", "yaml", "pytest"}
+
+class Absent:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in NAMES:
+            raise ImportError(f"{name} is absent here")
+
+sys.meta_path.insert(0, Absent())
+"""
+
+SAMPLES = """\
+main (/x/node/tracker_node.py:1);spin (/x/rclpy/executors.py:9) 30
+main (/x/node/tracker_node.py:1);update (/x/tracking/multi.py:5);_run (/y/engines/exported.py:7) 60
+main (/x/node/tracker_node.py:1);update (/x/tracking/multi.py:5);update (/x/tracking/multi.py:5) 10
+"""
+
+
+def test_hotspots_count_own_time_and_time_with_callees() -> None:
+    rows = {row["name"]: (row["own"], row["with_callees"]) for row in rows_of(SAMPLES)}
+    assert list(rows) == [
+        "_run (engines/exported.py)", "spin (rclpy/executors.py)", "update (tracking/multi.py)",
+    ]  # fmt: skip
+    assert rows["_run (engines/exported.py)"] == ("60.0 %", "60.0 %")
+    assert rows["update (tracking/multi.py)"] == ("10.0 %", "70.0 %"), "a function that calls itself counts once"
+
+
+def test_the_gpu_bench_runs_on_the_cpu_and_goes_on_where_it_stopped(tmp_path: Path, monkeypatch) -> None:
+    """The whole script, as on a bare machine: two processes that import PyTorch, so it takes some seconds."""
+    (tmp_path / "sitecustomize.py").write_text(ABSENT)
+    page, out = tmp_path / "benchmarks.md", tmp_path / "gpu.json"
+    shutil.copy(ROOT / "docs" / "benchmarks.md", page)
+    command = [sys.executable, "-m", "benchmarks.gpu", "--device", "cpu", "--quick", "--networks", TINY]
+    done = subprocess.run(
+        [*command, "--out", str(out), "--page", str(page)], cwd=ROOT, capture_output=True, text=True, timeout=300,
+        env={**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"}, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    rows = json.loads(out.read_text())["rows"]
+    expected = [case.key for case in cases("cpu", (TINY,), quick=True)]
+    assert list(rows) == expected
+    for row in rows.values():
+        assert row["iou_min"] > 0.9, row
+        assert 0 < row["p50_ms"] <= row["p99_ms"]
+        assert row["gflop"] > 0
+    assert page.read_text().count(f"| {TINY} | torch/fp32 |") == len(expected)
+
+    monkeypatch.setattr(runner, "Worker", lambda *_: pytest.fail("what is done is not measured again"))
+    again = runner.measure_all("cpu", quick=True, minutes=0, out=out, networks=[TINY])
+    assert [row["p50_ms"] for row in again] == [row["p50_ms"] for row in rows.values()]
+    kept = json.loads(out.read_text())
+    del kept["rows"][expected[1]]
+    out.write_text(json.dumps(kept))
+    stopped = runner.measure_all("cpu", quick=True, minutes=0, out=out, networks=[TINY])
+    assert [row["note"] for row in stopped] == ["", "no time was left; the next run goes on here"]
+    kept["machine"]["device"] = "another"
+    out.write_text(json.dumps(kept))
+    elsewhere = runner.measure_all("cpu", quick=True, minutes=0, out=out, networks=[TINY])
+    assert all(row["note"].startswith("no time") for row in elsewhere), "another machine's rows are no evidence"
+
+
+def test_a_row_that_fails_has_a_reason_and_one_that_hangs_is_ended() -> None:
+    worker = runner.Worker(TINY, "cpu", 0.1)
+    try:
+        failed = worker.measure(Case(TINY, "onnx/int8"), 120.0)
+        assert failed["note"].startswith("EngineError: unknown engine 'onnx/int8'")
+        assert worker.alive
+        assert worker.measure(Case(TINY, "torch/fp32"), 0.0)["note"] == "ended after 0 s"
+        assert not worker.alive
+    finally:
+        worker.end()
+
+
+def test_the_gpu_bench_names_every_network_and_engine_once() -> None:
+    keys = [case.key for case in cases("cuda", NETWORKS, quick=False)]
+    assert len(keys) == len(set(keys))
+    for network in NETWORKS:
+        engines = {case.engine for case in cases("cuda", (network,), quick=False)}
+        assert {
+            "torch/fp32",
+            "compile/fp16",
+            "cudagraph/fp32",
+            "cudagraph/bf16",
+            "cudagraph/fp16",
+            "onnx/fp32",
+        } < engines
+        assert "tensorrt/fp16" in engines
