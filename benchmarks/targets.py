@@ -5,7 +5,6 @@ One batched network call per frame serves all targets. The numbers of the node c
 
 from __future__ import annotations
 
-import os
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -88,8 +87,7 @@ def node_row(count: int) -> Row:
 
 
 def _case(name: str, engine: str, device: str, rounds: int) -> list[Row]:
-    threads = len(os.sched_getaffinity(0))
-    built = engine_for(network_of(name), engine=engine, device=device, threads=threads)
+    built = engine_for(network_of(name), engine=engine, device=device)
     frames = clip(78, Modality.THERMAL, 2, SIZE).frames
     calls = {f"{count} targets": _tracking(built, frames[0], count) for count in COUNTS}
     timings = interleaved(calls, rounds)

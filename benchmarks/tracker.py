@@ -48,7 +48,7 @@ def _stages(modality: Modality, frames: list[MultiModalFrame], box: BoundingBox)
     resident_mb: of the whole process. grown_mb: over this run. python_kept_mb: Python and NumPy allocations that the
     frames after the second one left behind.
     """
-    tracker = build_tracker(DEFAULT_MODEL, modality=modality, threads=len(os.sched_getaffinity(0)))
+    tracker = build_tracker(DEFAULT_MODEL, modality=modality)
     timings, decoded = [], []
     with tempfile.TemporaryDirectory() as folder:
         paths = [_write(Path(folder), index, frame) for index, frame in enumerate(frames)]

@@ -25,7 +25,7 @@ from ckd_core.tracking.engines.base import Prediction
 from ckd_core.tracking.response import hann_weights
 from ckd_core.tracking.result import StageTiming, TrackResult, TrackState
 from ckd_core.tracking.search import Turn, is_taken, next_turn, scan_places
-from ckd_core.tracking.steps import TrackerError, carried_along, check_box, towards
+from ckd_core.tracking.steps import TrackerError, carried, check_box, towards
 from ckd_core.tracking.view import AUX, RGB, FrameView, StreamMemory, same_stream
 
 if TYPE_CHECKING:
@@ -217,7 +217,7 @@ class MultiTracker:
             raise TrackerError("update was called before start: there is no target to follow")
         memory = self._view.check(frame, self._memory)
         before, view = self._targets, self._seen(frame)
-        self._targets = self._carried(view, memory)
+        self._targets = carried(self._targets, self.camera_motion, view, memory.size)
         try:
             return self._follow(frame, memory)
         except BaseException:
@@ -264,22 +264,6 @@ class MultiTracker:
 
     def _seen(self, frame: MultiModalFrame) -> object:
         return None if self.camera_motion is None else self.camera_motion.view(frame)
-
-    def _carried(self, view: object, memory: StreamMemory) -> dict[int, _TargetState]:
-        """The targets with their boxes carried along from the views that they are in to the new one."""
-        if self.camera_motion is None:
-            return self._targets
-        motions: dict[int, NDArray[np.float64] | None] = {}
-        carried = {}
-        for name, target in self._targets.items():
-            before = target.view
-            if before is not None and view is not None and id(before) not in motions:
-                boxes = [other.confidence.last_box for other in self._targets.values() if other.view is before]
-                motions[id(before)] = self.camera_motion.between(before, view, boxes)
-            motion = motions.get(id(before))
-            confidence = target.confidence if motion is None else carried_along(target.confidence, motion, memory.size)
-            carried[name] = replace(target, confidence=confidence, view=view)
-        return carried
 
     def _embed(
         self, frame: MultiModalFrame, memory: StreamMemory, boxes: Mapping[int, BoundingBox]

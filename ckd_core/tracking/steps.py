@@ -1,4 +1,4 @@
-"""What `MultiTracker` does to the boxes of one target: check the first, carry them with the camera, damp their size."""
+"""What `MultiTracker` does to the boxes of targets: check the first, carry them with the camera, damp their size."""
 
 from __future__ import annotations
 
@@ -15,7 +15,9 @@ from ckd_core.tracking.camera_motion import moved_box
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from ckd_core.tracking.camera_motion import CameraMotion
     from ckd_core.tracking.confidence import Confidence
+    from ckd_core.tracking.multi import _TargetState
 
 MIN_BOX_SIDE_PX = 1.0  # a start box must be larger than this
 
@@ -24,7 +26,26 @@ class TrackerError(TrackingError):
     """A call in the wrong order, or a box on which no tracker can start."""
 
 
-def carried_along(before: Confidence, motion: NDArray[np.float64], frame_size: tuple[int, int]) -> Confidence:
+def carried(
+    targets: dict[int, _TargetState], camera: CameraMotion | None, view: object, frame_size: tuple[int, int]
+) -> dict[int, _TargetState]:
+    """The targets with their boxes carried along from the views that they are in to the new `view`."""
+    if camera is None:
+        return targets
+    motions: dict[int, NDArray[np.float64] | None] = {}
+    moved = {}
+    for name, target in targets.items():
+        before = target.view
+        if before is not None and view is not None and id(before) not in motions:
+            boxes = [other.confidence.last_box for other in targets.values() if other.view is before]
+            motions[id(before)] = camera.between(before, view, boxes)
+        motion = motions.get(id(before))
+        confidence = target.confidence if motion is None else _moved(target.confidence, motion, frame_size)
+        moved[name] = replace(target, confidence=confidence, view=view)
+    return moved
+
+
+def _moved(before: Confidence, motion: NDArray[np.float64], frame_size: tuple[int, int]) -> Confidence:
     """The state with its places carried along with the camera's motion."""
     return replace(
         before,
