@@ -13,11 +13,12 @@ from ckd_core.models.checkpoint import load_model
 from ckd_core.models.registry import build_model
 from ckd_core.tracking.config import TrackerConfig
 from ckd_core.tracking.crop import window_around
-from ckd_core.tracking.engines import EngineError, EngineSpec
+from ckd_core.tracking.engines import EngineError, EngineFailedError, EngineSpec
 from ckd_core.tracking.engines.build import engine_for
 from ckd_core.tracking.engines.device_crops import CropProgram
 from ckd_core.tracking.engines.exported import OnnxEngine
 from ckd_core.tracking.engines.graphs import FrameGraph
+from ckd_core.tracking.engines.guarded import GuardedEngine
 from ckd_core.tracking.engines.pytorch import _bits
 from ckd_core.tracking.multi import MultiTracker
 from ckd_core.tracking.view import FrameView
@@ -131,6 +132,22 @@ def test_without_both_images_the_cpu_cuts(monkeypatch: pytest.MonkeyPatch) -> No
     tracker.start(frame, {0: BoundingBox(60.0, 50.0, 20.0, 30.0)})
     monkeypatch.setattr(engine, "track_images", lambda *_: pytest.fail("a frame without an auxiliary image"))
     tracker.update(MultiModalFrame(0.1, frame.rgb, None, Modality.DEPTH))
+
+
+def test_a_guarded_engine_cuts_and_notices_numbers_that_are_not_finite(monkeypatch: pytest.MonkeyPatch) -> None:
+    inner = engine_for(build_model("sdstrack_tiny_test").eval(), engine="torch/fp32", device="cpu", threads=2)
+    frame, box = frame_of("depth"), BoundingBox(60.0, 50.0, 20.0, 30.0)
+    boxes = []
+    for engine in (inner, GuardedEngine(inner)):
+        assert (engine.cuts, engine.threads) == (True, 2)
+        tracker = MultiTracker(engine, Modality.DEPTH, TrackerConfig(device_crops=True))
+        tracker.start(frame, {0: box})
+        monkeypatch.setattr(engine, "track", lambda *_: pytest.fail("cut on the CPU"))
+        boxes.append(tracker.update(frame)[0].box)
+    assert boxes[0] == boxes[1]
+    monkeypatch.setattr(inner, "track_images", lambda *_: np.full((1, 7), np.nan, dtype=np.float32))
+    with pytest.raises(EngineFailedError, match="NaN or infinity"):
+        tracker.update(frame)
 
 
 def test_an_engine_that_cannot_cut_says_so() -> None:
