@@ -102,7 +102,7 @@ class Bench:
             seconds.append((time.perf_counter() - begin) / 5)
         return 2 * side**3 / min(seconds) / 1e12
 
-    def row(self, case: Case) -> dict[str, object]:
+    def row(self, case: Case) -> dict[str, Any]:
         """Measure a case.
 
         Raises:
@@ -128,16 +128,16 @@ class Bench:
         values["p99_ms"] = round(float(np.quantile(times, 0.99)), 3)
         values |= self._on_gpu(trackers[0])
         work = self.gflop * case.targets
-        own_ms = float(values.get("gpu_ms") or values["p50_ms"])
+        own_ms = values.get("gpu_ms") or values["p50_ms"]
         reached = work / own_ms / 1e3  # in 1e12 per second
         values["gflop"] = round(work, 2)
         values["roofline"] = f"{100 * reached / self.peak(case.engine.rpartition('/')[2]):.1f} %"
         return values
 
-    def _boxes(self, engine: Engine, on_device: bool) -> dict[str, object]:
+    def _boxes(self, engine: Engine, on_device: bool) -> dict[str, Any]:
         """Parity with the published implementation, and with the CPU."""
         overlap = iou_xywh(self._steps(engine, on_device), self.reference)
-        values: dict[str, object] = {
+        values: dict[str, Any] = {
             "iou_median": round(float(np.median(overlap)), 4), "iou_min": round(float(overlap.min()), 4)
         }  # fmt: skip
         if self.name in TRACES:
@@ -224,10 +224,11 @@ class Bench:
             thread.join()
         return taken
 
-    def _on_gpu(self, call: Callable[[], object]) -> dict[str, object]:
+    def _on_gpu(self, call: Callable[[], object]) -> dict[str, Any]:
         """Time and number of kernels per frame, and of the calls that start work."""
         if torch.device(self.device).type != "cuda":
             return {}
+        from torch._C._autograd import DeviceType  # as torch.profiler itself
         from torch.profiler import ProfilerActivity, profile
 
         with profile(activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA]) as profiler:
@@ -235,7 +236,7 @@ class Bench:
                 call()
             self._wait()
         events = list(profiler.events() or ())
-        kernels = [event for event in events if event.device_type == torch.autograd.DeviceType.CUDA]
+        kernels = [event for event in events if event.device_type == DeviceType.CUDA]
         launches = [event for event in events if event.name.startswith(LAUNCHES)]
         busy_us = sum(event.time_range.elapsed_us() for event in kernels)
         return {

@@ -53,7 +53,8 @@ def window_geometry(
     """
     height, width = size
     matrix = window.sampling_matrix(side)
-    limits, valid = (-np.inf, -np.inf, np.inf, np.inf), (0, 0, width, height)
+    limits: tuple[float, ...] = (-np.inf, -np.inf, np.inf, np.inf)
+    valid: tuple[float, ...] = (0, 0, width, height)
     if image_from_reference is not None:
         matrix = image_from_reference @ matrix
         corners = matrix[2] @ np.array(((0, side - 1, 0, side - 1), (0, 0, side - 1, side - 1), (1, 1, 1, 1)))
