@@ -23,6 +23,7 @@ from ckd_core.models.checkpoint import default_weights, load_model, load_tensors
 from ckd_core.tracking.confidence import Thresholds
 from ckd_core.tracking.config import TrackerConfig
 from ckd_core.tracking.engines.build import tracking_metadata
+from ckd_core.tracking.engines.origin import weights_origin
 from ckd_core.tracking.engines.pytorch import TorchEngine
 from ckd_core.tracking.multi import MultiTracker
 from ckd_core.tracking.result import TrackState
@@ -280,6 +281,9 @@ def _calibrate(
     modalities = [Modality(name) for name in metadata.modalities]
     folders = folder_footage(sequences)
     require_no_test((item.name for item in folders), "calibration")
+    unfit = weights_origin(model, path).unfit(item.modality for item in folders if item.frame(0).aux is not None)
+    if unfit:
+        raise CalibrationError(unfit)
     clips = synthetic_footage(CALIBRATION_SEED, modalities, scenes, FRAMES_PER_CLIP)
     if not any(item.absent.any() for item in folders + clips):
         raise CalibrationError(

@@ -200,6 +200,20 @@ class CKD(TrackingNetwork):
         output: HeadOutput = self.box_head(to_map(torch.cat(lanes.chunk(2), dim=2), self.config.grid))
         return output
 
+    def student_blocks(self, template: Tensor, search: Tensor) -> list[tuple[Tensor, Tensor]]:
+        """Tokens [B, N, C] of the colour and the auxiliary student after every block, nothing masked or eliminated.
+
+        Args:
+            template: [B, 6, z, z] normalised images.
+            search: [B, 6, x, x] normalised images.
+        """
+        tokens = self._embed(template)
+        rgb = torch.cat((tokens[:, 0], self.rgb_branch.search_tokens(search[:, :3])), dim=1)
+        aux = torch.cat((tokens[:, 1], self.tir_branch.search_tokens(search[:, 3:])), dim=1)
+        outputs: list[tuple[Tensor, ...]] = []
+        self._encode(self._students(rgb, aux), [], None, 1.0, outputs)
+        return [(block[0], block[1]) for block in outputs]
+
     def draw_masks(self, batch: int, device: torch.device, generator: torch.Generator | None = None) -> Tensor | None:
         """Keep mask [B, search tokens] bool, True = token that the students see; None where nothing is masked.
 

@@ -58,13 +58,27 @@ class CKDSmall(StemNetwork):
 
     def _track(self, template_tokens: Tensor, search: Tensor, template_mask: Tensor | None) -> HeadOutput:
         del template_mask  # the whole template is compared
+        rgb, aux = self._students(template_tokens, search)
+        output: HeadOutput = self.box_head(torch.cat((rgb[-1], aux[-1]), dim=1))
+        return output
+
+    def _students(self, template_tokens: Tensor, search: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+        """Mixed features [B, mix, g, g] of both students, nothing masked; see `_encode`."""
         rgb, aux = self._stems(search)
-        encoded = (
+        return (
             _encode(self.rgb_branch, template_tokens[:, 0], self.rgb_branch.features(rgb)),
             _encode(self.tir_branch, template_tokens[:, 1], self.tir_branch.features(aux)),
         )
-        output: HeadOutput = self.box_head(torch.cat([stages[-1] for stages in encoded], dim=1))
-        return output
+
+    def student_blocks(self, template: Tensor, search: Tensor) -> list[tuple[Tensor, Tensor]]:
+        """Search cells [B, g * g, mix] of the colour and the auxiliary student after the correlation and every stage.
+
+        Args:
+            template: [B, 6, z, z] normalised images.
+            search: [B, 6, x, x] normalised images.
+        """
+        students = self._students(self._embed(template), search)
+        return list(zip(*map(_blocks, students), strict=True))
 
     def draw_masks(self, batch: int, device: torch.device, generator: torch.Generator | None = None) -> Tensor | None:
         """Keep mask [B, search cells] bool, True = cell that the students see; None where nothing is masked."""

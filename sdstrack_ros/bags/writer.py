@@ -27,6 +27,7 @@ from sdstrack_ros.bags.storage.opening import (
     BagError,
     typestore,
 )
+from sdstrack_ros.messages.compressed_image import DEPTH_HEADER_BYTES
 from sdstrack_ros.messages.event_encoder import ENCODING, encode_evt3
 from sdstrack_ros.messages.image_codec import encode
 from sdstrack_ros.messages.stamps import NS_PER_S
@@ -90,7 +91,7 @@ def write_bag(
             target's true pose in `odom` (REP 103: x ahead, y to the left, z up).
         storage: mcap or sqlite3.
         compression: none or zstd (by chunk in mcap, by message in sqlite3).
-        images: raw, or png (CompressedImage on topics ending in /compressed; lossless).
+        images: raw, or png (CompressedImage on topics ending in /compressed, depth /compressedDepth; lossless).
         camera_matrix: 3x3 intrinsics for camera_info; None stands for a 60 degree camera with a central axis.
         label: class_id of the true boxes.
         first_stamp_s: stamp of a frame at 0 s.
@@ -229,9 +230,13 @@ class _Recorder:
             raise BagError("32FC1 depth cannot be written as png; use images='raw'")
         bgr = pixels[..., ::-1] if pixels.ndim == 3 else pixels
         _, png = cv2.imencode(".png", np.ascontiguousarray(bgr))
-        form = f"{encoding}; png compressed {'bgr8' if pixels.ndim == 3 else ''}".strip()
-        message = types[COMPRESSED_IMAGE](header, form, png.ravel())
-        self._write(f"{topic}/compressed", COMPRESSED_IMAGE, stamp_ns, message)
+        data, form, transport = png.ravel(), f"{encoding}; png compressed", "compressed"
+        if pixels.ndim == 3:
+            form += " bgr8"
+        elif encoding == "16UC1":  # depth has a transport of its own; its header matters for 32FC1 alone
+            data = np.append(np.zeros(DEPTH_HEADER_BYTES, np.uint8), data)
+            form, transport = "16UC1; compressedDepth png", "compressedDepth"
+        self._write(f"{topic}/{transport}", COMPRESSED_IMAGE, stamp_ns, types[COMPRESSED_IMAGE](header, form, data))
 
     def _events(self, events: Events, frame: MultiModalFrame) -> None:
         """Write the events as packets of `PACKET_S`, each stamped with its last event's time."""

@@ -17,14 +17,15 @@ if TYPE_CHECKING:
     from ckd_core.data.sequences import Sequence
     from ckd_core.evaluation.plots.request import FigureRequest
     from ckd_core.models.ckd import CKD
+    from ckd_core.models.ckd_small import CKDSmall
 
 METHODS = ("pca", "tsne")
 MAX_TOKENS = 600  # of each modality in a scatter plot
 NORM_EPS = 1e-5
 
 
-def student_tokens(network: CKD, sequence: Sequence, frames: list[int]) -> list[tuple[Tensor, Tensor]]:
-    """Tokens [frames, N, C] of the colour and the auxiliary student after every block, nothing masked or eliminated.
+def student_tokens(network: CKD | CKDSmall, sequence: Sequence, frames: list[int]) -> list[tuple[Tensor, Tensor]]:
+    """Tokens [frames, N, C] of the colour and the auxiliary student after every block; see `student_blocks`.
 
     Crops are those that a perfect tracker would see: the template of the first frame, search regions around the
     annotation.
@@ -32,7 +33,6 @@ def student_tokens(network: CKD, sequence: Sequence, frames: list[int]) -> list[
     import torch
 
     from ckd_core.frame import BoundingBox
-    from ckd_core.models.ckd import Lane
     from ckd_core.models.normalisation import normalise_images
     from ckd_core.tracking.config import TrackerConfig
     from ckd_core.tracking.crop import window_around
@@ -49,19 +49,8 @@ def student_tokens(network: CKD, sequence: Sequence, frames: list[int]) -> list[
 
     template = crop(sequence.start, config.template_factor, config.template_size)
     search = torch.stack([crop(index, config.search_factor, config.search_size) for index in frames])
-    outputs: list[tuple[Tensor, ...]] = []
     with torch.inference_mode():
-        z = template[None].repeat(len(frames), 1, 1, 1)
-        lanes = [
-            torch.cat((branch.template_tokens(z[:, at : at + 3]), branch.search_tokens(search[:, at : at + 3])), dim=1)
-            for branch, at in ((network.rgb_branch, 0), (network.tir_branch, 3))
-        ]
-        if config.shared_student:
-            students = [Lane(network.rgb_branch, torch.cat(lanes))]
-        else:
-            students = [Lane(network.rgb_branch, lanes[0]), Lane(network.tir_branch, lanes[1])]
-        network._encode(students, [], None, 1.0, outputs)
-    return [(block[0], block[1]) for block in outputs]
+        return network.student_blocks(template[None].repeat(len(frames), 1, 1, 1), search)
 
 
 def instance_normalised(tokens: Tensor) -> Tensor:
@@ -80,6 +69,7 @@ def style(request: FigureRequest) -> Drawing:
     """
     from ckd_core.models.checkpoint import load_model
     from ckd_core.models.ckd import CKD
+    from ckd_core.models.ckd_small import CKDSmall
     from ckd_core.objectives.ckd import style_per_block
     from ckd_core.tracking.engines.origin import model_of, weights_origin
 
@@ -91,8 +81,8 @@ def style(request: FigureRequest) -> Drawing:
         raise PlotError(f"{sequence.name} has one camera; expected two")
     weights_origin(model, request.weights).require([sequence.modality])
     network, _ = load_model(request.weights or model, model=model)
-    if not isinstance(network, CKD):
-        raise PlotError(f"{model} has no two students with blocks; expected a network of the CKD family, e.g. ckd_b256")
+    if not isinstance(network, CKD | CKDSmall):
+        raise PlotError(f"{model} has no two students; expected a network of the CKD family, ckd_b256 or ckd_s128")
     frames = [i for i in chosen_frames(request, sequence) if sequence.present[i]]
     if not frames:
         raise PlotError(f"the object is in none of the chosen frames of {sequence.name}; expected at least one")
@@ -128,7 +118,7 @@ def style(request: FigureRequest) -> Drawing:
         axes.set_title(name, fontsize=9)
         axes.set_xticks([])
         axes.set_yticks([])
-    middle.legend(markerscale=3)
+    middle.legend(markerscale=3, loc="upper center", bbox_to_anchor=(0.5, 0.0), ncol=2, frameon=False)
     caption = (
         f"{model} on {len(frames)} frames of {sequence.name}. Left: squared difference of the students' token means "
         "and deviations by block; in the CSV, x before and y after normalisation. Middle, right: tokens of the last "

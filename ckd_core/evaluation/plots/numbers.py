@@ -100,7 +100,10 @@ def radar(request: FigureRequest) -> Drawing:
             for name, value, share in zip(names, values[place], scaled[place], strict=True)
         ]
     axes.set_xticks(angles, [f"{n}\n({a:.3f}, {b:.3f})" for n, a, b in zip(names, lowest, best, strict=True)])
-    axes.tick_params(axis="x", labelsize=7, pad=10)
+    axes.tick_params(axis="x", labelsize=7, pad=4)
+    for label, angle in zip(axes.get_xticklabels(), angles, strict=True):  # away from the circle on either side
+        across = math.cos(float(angle))
+        label.set_horizontalalignment("left" if across > 0.2 else "right" if across < -0.2 else "center")
     axes.set_ylim(max(0.0, math.floor(float(scaled.min()) * 10 - 1) / 10), 1.0)
     axes.set_yticklabels([])
     axes.legend(loc="lower left", bbox_to_anchor=(-0.12, -0.12))

@@ -10,7 +10,7 @@ from ckd_core.frame import BoundingBox, Modality
 from sdstrack_ros.bags.frames import choose_topics
 from sdstrack_ros.bags.storage.opening import BagError, open_bag
 from sdstrack_ros.bags.truth import read_truth_boxes
-from sdstrack_ros.bags.writer import TRUTH_TOPIC, write_bag
+from sdstrack_ros.bags.writer import AUX_TOPICS, TRUTH_TOPIC, write_bag
 from sdstrack_ros.messages.stamps import NS_PER_S
 from testkit.bags.scenes import random_frames, read_frames, same_images
 
@@ -39,6 +39,9 @@ def test_every_type_of_auxiliary_image_is_read_back_exactly(tmp_path: Path, moda
     if aux_type is not np.float32:
         png = write_bag(tmp_path / "png", frames, images="png")
         assert all(same_images(a, b) for a, b in zip(read_frames(png, modality), frames, strict=True))
+        with open_bag(png) as bag:
+            topic = AUX_TOPICS[modality] + ("/compressedDepth" if modality is Modality.DEPTH else "/compressed")
+            assert topic in {item.name for item in bag.topics}, "where the node subscribes"
 
 
 def test_true_boxes_and_absences_are_read_back(tmp_path: Path) -> None:

@@ -190,7 +190,24 @@ def test_style_shows_the_students_apart_and_normalised_together(call: Call, scen
     torch.testing.assert_close(plain.mean(dim=1), torch.zeros(2, 48), atol=1e-4, rtol=0)
     assert "expected pca or tsne" in call(*words, "--method", "umap")
     other = weights_of(tmp_path / "sds.safetensors", TINY, 3)
-    assert "has no two students with blocks" in call(*words[:6], "--weights", other, "--out", tmp_path / "fig")
+    assert "has no two students" in call(*words[:6], "--weights", other, "--out", tmp_path / "fig")
+
+
+@pytest.mark.parametrize("method", ["pca", "tsne"])
+def test_the_style_of_the_packaged_small_ckd_is_shown(call: Call, scenes: Path, tmp_path: Path, method: str) -> None:
+    """Its students share a stem, so their first gap is that of the cameras after the correlation."""
+    words = ["figure", "style", "--root", scenes, "--sequence", "walk", "--out", tmp_path / "fig"]
+    said = call(*words, "--model", "ckd_s128", "--method", method)
+    assert "wrote" in said, said
+    rows = table(tmp_path / "fig")
+    network, _ = load_model("ckd_s128")
+    gaps = [row for row in rows if row["panel"] == "style gap"]
+    assert len(gaps) == 1 + network.config.depth, "after the correlation, and after every stage"
+    assert all(0 < float(row["y"]) < float(row["x"]) for row in gaps), "normalising takes the style away"
+    for panel in ("features", "instance-normalised"):
+        cameras = [row["camera"] for row in rows if row["panel"] == panel]
+        assert set(cameras) == {"colour", "thermal"}
+        assert cameras.count("colour") == cameras.count("thermal") >= 64
 
 
 def test_a_sweep_shows_a_key_of_the_runs(call: Call, tmp_path: Path) -> None:

@@ -67,6 +67,17 @@ def test_depth_weights_are_refused_on_thermal_sequences(
     assert list(tmp_path.rglob("*.txt")) or "--any-modality" in (tmp_path / "out.ini").read_text()
 
 
+def test_depth_weights_are_not_calibrated_on_thermal_sequences(
+    call: Callable[..., str], depth_weights: Path, thermal: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out.safetensors"
+    words = ["calibrate", "--weights", depth_weights, "--sequences", thermal, "--scenes", 0, "--out", out]
+    said = call(*words)
+    assert said.startswith("error:"), said
+    assert MISMATCH in said
+    assert not out.exists()
+
+
 def test_the_manifest_says_that_any_modality_was_permitted(
     call: Callable[..., str], depth_weights: Path, thermal: Path, tmp_path: Path
 ) -> None:
