@@ -91,11 +91,18 @@ def _cluster(plan: RunPlan) -> Iterator[Any]:
             ray.shutdown()
 
 
+def _can_run(node: dict[str, Any], attempt: _Attempt, threads: int) -> bool:
+    """Whether a node is another one, lives, and is large enough."""
+    has = node["Resources"].get
+    enough = has("CPU", 0) >= threads and has("GPU", 0) >= attempt.gpus
+    return bool(node["Alive"] and node["NodeID"] not in attempt.avoided and enough)
+
+
 def work_on_ray(plan: RunPlan, jobs: list[Job]) -> Iterator[Outcome]:
     """Track on a cluster; every machine of it needs the dataset under the same path.
 
-    A job whose worker or node dies begins again, on another node where one is free for it; what a sequence's boxes
-    are does not depend on the node.
+    A job whose worker or node dies begins again, on another node where there is one large enough; what a sequence's
+    boxes are does not depend on the node.
     """
     with _cluster(plan) as ray:
         gpus = ray.cluster_resources().get("GPU", 0)
@@ -103,9 +110,9 @@ def work_on_ray(plan: RunPlan, jobs: list[Job]) -> Iterator[Outcome]:
 
         def start(attempt: _Attempt) -> Any:
             placement: dict[str, Any] = {"num_gpus": attempt.gpus}
-            if attempt.avoided:
+            # Not as a preference: Ray would take the node that killed it whenever the others are busy.
+            if attempt.avoided and any(_can_run(node, attempt, plan.worker_threads) for node in ray.nodes()):
                 placement["label_selector"] = {"ray.io/node-id": f"!in({','.join(attempt.avoided)})"}
-                placement["fallback_strategy"] = [{"label_selector": {}}]
             return task.options(**placement).remote(replace(attempt.job, device=attempt.device))
 
         under_way: dict[Any, _Attempt] = {}
