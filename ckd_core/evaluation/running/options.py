@@ -25,7 +25,7 @@ class Execution:
 
     device: str = _option("Devices for the workers in turn, e.g. cuda:0,cuda:1.", default="auto")
     workers: int = _option("Sequences at a time.", default=1, minimum=1)
-    threads: int = _option("CPU threads per worker; 0: cores / workers.", default=0, minimum=0)
+    threads: int = _option("CPU threads per worker; 0: usable cores / workers.", default=0, minimum=0)
     pool: str = _option("local (processes) or ray (also several machines).", default="local")
     ray_address: str | None = _option("Address of a running Ray cluster.", default=None)
     gpu_share: float = _option(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING
@@ -13,6 +12,7 @@ from ckd_core.evaluation.running.manifest import device_name, git_revision, inst
 from ckd_core.evaluation.running.options import Execution
 from ckd_core.evaluation.running.trackers import ModelSpec
 from ckd_core.tracking.engines import device_family
+from ckd_core.tracking.engines.threads import usable_cores
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -58,7 +58,7 @@ class RunPlan(Execution):
     @property
     def worker_threads(self) -> int:
         """CPU threads of one worker."""
-        return self.threads or max((os.cpu_count() or 1) // self.workers, 1)
+        return self.threads or max(usable_cores() // self.workers, 1)
 
     def decisive(self) -> dict[str, object]:
         """Everything that the boxes depend on.

@@ -9,11 +9,16 @@ import math
 import os
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import cv2
 
 from ckd_core.tracking.engines.base import EngineError
 
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+CPUS = Path("/sys/devices/system/cpu")
 CGROUPS = Path("/sys/fs/cgroup")
 OWN_CGROUP = Path("/proc/self/cgroup")
 
@@ -21,9 +26,10 @@ OWN_CGROUP = Path("/proc/self/cgroup")
 def usable_cores() -> int:
     """Count the cores that this process may use.
 
-    Those of its affinity; no more than a container's quota pays for, nor than `OMP_NUM_THREADS`, if it is set.
+    Those of its affinity, each once, however many threads it runs at a time; no more than a container's quota pays for,
+    nor than `OMP_NUM_THREADS`, if it is set.
     """
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = _cores(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     wished = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()  # a list is one number per nested level
     limit = int(wished) if wished.isdecimal() and int(wished) > 0 else cores
     return max(1, math.ceil(min(cores, limit, _quota())))
@@ -55,6 +61,18 @@ def use_threads(threads: int) -> None:
     torch = sys.modules.get("torch")  # an exported program needs none
     if torch is not None:
         torch.set_num_threads(threads)
+
+
+def _cores(cpus: Iterable[int]) -> int:
+    """Count the cores behind the kernel's CPUs, of which those that share a core compute no more than one."""
+    cores = set()
+    for cpu in cpus:
+        folder = CPUS / f"cpu{cpu}" / "topology"
+        try:
+            cores.add((folder / "thread_siblings_list").read_text())
+        except OSError:
+            cores.add(str(cpu))
+    return len(cores)
 
 
 def _quota() -> float:

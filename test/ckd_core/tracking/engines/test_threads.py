@@ -30,6 +30,7 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
             (folder / "cpu.max").write_text(limit + "\n")
         own = tmp_path / "own"
         own.write_text("".join(f"{line}\n" for line in ("1:name=other:/x", f"0::/{_below(folder, tmp_path)}")))
+        monkeypatch.setattr(threads, "CPUS", tmp_path / "cpus")
         monkeypatch.setattr(threads, "CGROUPS", tmp_path / "cgroup")
         monkeypatch.setattr(threads, "OWN_CGROUP", own)
         monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
@@ -64,6 +65,15 @@ def _below(folder: Path, root: Path) -> str:
 def test_usable_cores_are_those_that_somebody_pays_for(machine, cores, limits, wished, expected) -> None:
     machine(cores, limits, wished)
     assert usable_cores() == expected
+
+
+def test_two_threads_of_one_core_are_one_core(machine, tmp_path) -> None:
+    machine(6)
+    for cpu, siblings in enumerate(("0,3", "1,4", "2", "0,3", "1,4")):  # nothing is known of the sixth
+        folder = tmp_path / "cpus" / f"cpu{cpu}" / "topology"
+        folder.mkdir(parents=True)
+        (folder / "thread_siblings_list").write_text(siblings + "\n")
+    assert usable_cores() == 4
 
 
 def test_without_control_groups_the_affinity_counts(machine, monkeypatch, tmp_path) -> None:
