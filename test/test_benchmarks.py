@@ -15,11 +15,11 @@ from benchmarks.hotspots import rows_of
 
 ROOT = Path(__file__).parents[1]
 TINY = "sdstrack_tiny_test"
-# A machine with a GPU need not have more than PyTorch, timm, OpenCV and ONNX Runtime.
+# A machine with a GPU need not have more than PyTorch, timm (which brings PyYAML), OpenCV and ONNX Runtime.
 ABSENT = """
 import sys
 
-NAMES = {"rclpy", "rosbags", "rich", "typer", "openvino", "matplotlib", "jinja2", "yaml", "pytest"}
+NAMES = {"rclpy", "rosbags", "rich", "typer", "openvino", "matplotlib", "jinja2", "pytest"}
 
 class Absent:
     def find_spec(self, name, path=None, target=None):

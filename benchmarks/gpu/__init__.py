@@ -1,6 +1,6 @@
 """Every network by every engine of a GPU, run without anybody watching: `make bench-gpu`, `python -m benchmarks.gpu`.
 
-Needs PyTorch, OpenCV and NumPy; rows of ONNX Runtime where it is installed (with onnxscript). No ROS. A row that fails
+Needs PyTorch, OpenCV, NumPy and PyYAML (timm brings it); rows of ONNX Runtime need onnxscript. No ROS. A row that fails
 or takes too long is a row with its reason; rows that are done are kept in the JSON file, and the next run goes on.
 
 Columns: `golden_px`, largest distance of a side from the published implementation's boxes; `iou_*`, boxes of one step
