@@ -19,6 +19,7 @@ import numpy as np
 from ckd_core.boxes import is_present
 from ckd_core.data.box_files import BoxFileError, Layout, read_table, to_xywh
 from ckd_core.errors import TrackingError
+from ckd_core.files import write_text
 from ckd_core.frame import Modality, MultiModalFrame
 from ckd_core.modality import ModalityError, thermal_levels
 
@@ -384,7 +385,7 @@ def write_sequence(folder: Path, frames: Iterable[MultiModalFrame], boxes: NDArr
         raise SequenceError(f"{len(boxes)} boxes for {len(stamps)} frames of {folder}; must be equal")
     (folder / "timestamps.txt").write_text("".join(stamps))
     lines = [",".join(f"{value:.4f}" for value in box) + "\n" for box in boxes]
-    (folder / "groundtruth.txt").write_text("".join(lines))
+    write_text(folder / "groundtruth.txt", "".join(lines))
     return folder
 
 

@@ -65,6 +65,7 @@ class Writer:
         words: its command line, for a folder to write into.
         decisive: files whose content is the same after an undisturbed call and after one that went on.
         needs: the writer that must have written into the folder before.
+        reads: pattern of what that one has left for it.
 
     """
 
@@ -72,6 +73,7 @@ class Writer:
     words: Callable[[Path, Material], list[object]]
     decisive: tuple[str, ...] = ()
     needs: str = ""
+    reads: str = ""
 
 
 def _benchmark(folder: Path, material: Material) -> list[object]:
@@ -137,8 +139,8 @@ WRITERS = (
     Writer("benchmark", _benchmark, ("score.json",)),
     Writer("robustness", _robustness, ("robustness.json",)),
     Writer("train", _train, ("final.safetensors",)),
-    Writer("choose", _choose, ("chosen.safetensors", "choice.json"), needs="train"),
-    Writer("ship", _ship, ("shipped.safetensors",), needs="choose"),
+    Writer("choose", _choose, ("chosen.safetensors", "choice.json"), needs="train", reads="checkpoints/epoch_*"),
+    Writer("ship", _ship, ("shipped.safetensors",), needs="choose", reads="chosen.safetensors"),
     Writer("calibrate", _calibrate, ("calibrated.safetensors",)),
     Writer("export", _export),
     Writer("run", _run, ("a.txt",)),

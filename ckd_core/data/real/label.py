@@ -11,6 +11,7 @@ import numpy as np
 from ckd_core.data.real.material import infrared_path, list_files
 from ckd_core.data.real.teacher import Teacher, TeacherError, Track, label_clip, read_part, write_tracks
 from ckd_core.data.real.video import VideoError, read_video
+from ckd_core.files import atomic_path
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -94,5 +95,6 @@ def _tile(frames: list[Image], tracks: list[Track], share: float, name: str) -> 
 def _write_sheet(path: Path, tiles: list[Image]) -> None:
     tiles = tiles + [np.zeros_like(tiles[0])] * (-len(tiles) % TILES_PER_ROW)
     rows = [np.hstack(tiles[i : i + TILES_PER_ROW]) for i in range(0, len(tiles), TILES_PER_ROW)]
-    if not cv2.imwrite(str(path), np.vstack(rows)):
-        raise TeacherError(f"cannot write the contact sheet {path}")
+    with atomic_path(path) as temporary:
+        if not cv2.imwrite(str(temporary), np.vstack(rows)):
+            raise TeacherError(f"cannot write the contact sheet {path}")
