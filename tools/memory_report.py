@@ -30,7 +30,10 @@ if TYPE_CHECKING:
 
 DOCS = Path(__file__).parents[1] / "docs" / "reliability.md"
 NS = 1_000_000_000
-HEAD = ("camera", "rate", "memory_mb", "idle", "highest", "more than idle", "afterwards", "frames", "refused")
+HEAD = (
+    "camera", "rate", "memory_mb", "idle", "highest", "more than idle", "of it shared", "afterwards", "frames",
+    "refused",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -115,10 +118,11 @@ def measure(camera: Camera, limit_mb: int, seconds: float) -> dict[str, Any]:
         with running_node(weights, Path(folder), **parameters) as rig:
             rig.until(lambda: rig.ros.value("lifecycle") == "active", "an active node", 240.0)
             pid = rig.process.pid
-            idle = memory_mb(pid, "VmRSS")
+            idle, shared_idle = memory_mb(pid, "VmRSS"), memory_mb(pid, "RssShmem")
             send(rig, messages_of(camera), camera, seconds)
             settle(rig)
             highest = memory_mb(pid, "VmHWM")
+            shared = memory_mb(pid, "RssShmem")
             frames, refused = rig.ros.count("answered"), rig.ros.value("rgb.rejected")
             small = Camera("small", (64, 48), 15.0, camera.compressed)
             send(rig, messages_of(small), small, 5.0)
@@ -130,6 +134,7 @@ def measure(camera: Camera, limit_mb: int, seconds: float) -> dict[str, Any]:
                 "idle": round(idle),
                 "highest": round(highest),
                 "more than idle": round(highest - idle),
+                "of it shared": round(shared - shared_idle),
                 "afterwards": round(memory_mb(pid, "VmRSS")),
                 "frames": frames,
                 "refused": refused or "0",

@@ -42,6 +42,8 @@ if TYPE_CHECKING:
     from sdstrack_ros.sync.types import SyncedSet
 
 POLL_S = 0.01
+# Of each camera: a message as rmw takes it, the same as a Python object, and the frame that is being tracked.
+COPIES_UNDER_WAY = 3
 
 
 class TopicError(TrackingError):
@@ -149,8 +151,8 @@ class ImageTopics:
 
     @property
     def middleware_bytes(self) -> int:
-        """Most that the middleware's queues hold of images, and one of each camera that is being taken out of them."""
-        return (self._depth + 1) * sum(self._image_bytes.values())
+        """Most that the middleware's queues hold of images, and the copies of those on their way out of them."""
+        return (self._depth + COPIES_UNDER_WAY) * sum(self._image_bytes.values())
 
     def _unsubscribe(self) -> None:
         for subscription in reversed(self._subscriptions):
