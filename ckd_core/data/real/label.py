@@ -69,8 +69,8 @@ def label_material(
                 write_tracks(part, source.label, {**before, **clips})
                 if sheet is not None and tracks:
                     tiles += [_tile(frames, tracks, share, clip.stem) for share in (0.1, 0.8)]
-    write_tracks(source.tracks, source.label, clips)
-    part.unlink(missing_ok=True)
+    write_tracks(part, source.label, clips)
+    part.replace(source.tracks)  # one step: a part that stayed behind would serve the next call
     if sheet is not None and tiles:
         _write_sheet(sheet, tiles)
     if broken:
