@@ -20,6 +20,7 @@ from sdstrack_ros.bags.writer import write_bag
 from sdstrack_ros.messages.stamps import NS_PER_S, to_ns
 from sdstrack_ros.sync.types import SyncConfig
 from testkit.bags.scenes import COUNT, SIDE, BrightestSpot, custom_bag, image_message, thermal_input, walking_square
+from testkit.reliability.lengths import examples
 
 
 @pytest.fixture(scope="module")
@@ -199,7 +200,7 @@ class Blind(BrightestSpot):
         return super().update(frame)
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(25, 3000), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @example([(24, "rgb", 1)])
 @example([(0, "rgb", 1), (3, "rgb", 60), (4, "rgb", 120)])
 @given(
