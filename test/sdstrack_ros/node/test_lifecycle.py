@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import torch
 from lifecycle_msgs.msg import Transition
 from std_srvs.srv import SetBool, Trigger
 
+from ckd_core.models.checkpoint import load_tensors, save_tensors
 from sdstrack_ros.node.tracker_node import main
 from sdstrack_ros.parameters.table import TABLE
 from testkit.reliability.lengths import LONG
@@ -37,7 +40,21 @@ def memory_mb(rig: Rig) -> float:
     return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmRSS"))
 
 
-def test_a_bad_start_value_fails_configure_with_the_reason_and_can_be_mended(rig: Rig, tiny_weights: Path) -> None:
+def unusable_weights(tiny_weights: Path, folder: Path) -> list[tuple[Path, str]]:
+    """Weight files with right checksums that no network can be made of, and why."""
+    tensors, metadata = load_tensors(tiny_weights)
+    deep = replace(metadata, config={**metadata.config, "depth": 10_000_000})
+    name = next(iter(tensors))
+    files = {"deep": (tensors, deep), "nan": ({**tensors, name: torch.full_like(tensors[name], torch.nan)}, metadata)}
+    for file, (content, about) in files.items():
+        save_tensors(folder / f"{file}.safetensors", content, about)
+    reasons = {"deep": "asks for depth = 10000000", "nan": "not finite"}
+    return [(folder / f"{file}.safetensors", reason) for file, reason in reasons.items()]
+
+
+def test_a_bad_start_value_fails_configure_with_the_reason_and_can_be_mended(
+    rig: Rig, tiny_weights: Path, tmp_path: Path
+) -> None:
     ros = rig.ros
     assert ros.lifecycle() == "unconfigured"
     assert not ros.transition(CONFIGURE)
@@ -58,6 +75,12 @@ def test_a_bad_start_value_fails_configure_with_the_reason_and_can_be_mended(rig
         assert ros.set_parameters(model="sdstrack_tiny_test", weights="nowhere.safetensors").successful
         assert not ros.transition(CONFIGURE)
         rig.until(lambda: "nowhere.safetensors" in ros.status.message, "the missing file named")
+    for weights, reason in unusable_weights(tiny_weights, tmp_path):
+        assert ros.set_parameters(weights=str(weights)).successful
+        begin = time.monotonic()
+        assert not ros.transition(CONFIGURE)
+        assert time.monotonic() - begin < 15, "a second on an idle machine"
+        rig.until(lambda reason=reason: reason in ros.status.message, reason)
     assert ros.set_parameters(weights=str(tiny_weights)).successful
     assert ros.set_parameters(model="sdstrack_tiny_test", sync_policy="exact").successful
     assert not ros.transition(CONFIGURE)
