@@ -26,6 +26,7 @@ class _Timeline:
 
     newest_ns: int
     arrival_ns: int
+    began_ns: int
     steps_ns: deque[int] = field(default_factory=lambda: deque(maxlen=STEPS))
     jumped_at_ns: int | None = None
     suspects: list[tuple[int, int]] = field(default_factory=list)
@@ -54,7 +55,7 @@ class StampGuard:
     time that has passed since (or the stream's rhythm, where a recording is played fast) and `jump_back_s` explain. It
     is an outlier, and refused, until another image confirms the new time: a later one of its stream, or one of the
     other stream that is later by more than the skew of a pair. A pair that was stamped by one glitch confirms nothing.
-    The first image of a stream is judged by the time of the other one, where that runs already.
+    The first image of a stream is judged by the time of the other one, where that has led alone for `color_dead_s`.
     """
 
     def __init__(self, config: SyncConfig, max_clock_offset_s: float = 0.0) -> None:
@@ -91,9 +92,9 @@ class StampGuard:
                 f"header.stamp is {(stamp_ns - clock_ns) / NS_PER_S:+.3f} s from the node's clock; expected at most"
                 f" {self.max_clock_offset_s:g} s (max_clock_offset_s): synchronize the clocks"
             )
-        line = self._lines.get(stream) or self._begin(stream)
+        line = self._lines.get(stream) or self._begin(stream, arrival_ns)
         if line is None:
-            self._lines[stream] = _Timeline(stamp_ns, arrival_ns)
+            self._lines[stream] = _Timeline(stamp_ns, arrival_ns, arrival_ns)
             return ""
         ahead_ns = stamp_ns - line.newest_ns
         if -self.config.ns("jump_back_s") <= ahead_ns <= self._reach_ns(line, arrival_ns - line.arrival_ns):
@@ -108,12 +109,13 @@ class StampGuard:
             " the new time"
         )
 
-    def _begin(self, stream: str) -> _Timeline | None:
-        """A stream that begins later than the other one continues its time; None for the first of all."""
-        others = sorted(self._lines.values(), key=lambda line: line.arrival_ns)
-        if others:
-            self._lines[stream] = _Timeline(others[-1].newest_ns, others[-1].arrival_ns)
-        return self._lines.get(stream)
+    def _begin(self, stream: str, arrival_ns: int) -> _Timeline | None:
+        """A stream that begins once the other one leads alone continues that one's time; None for any other."""
+        for other in self._lines.values():
+            if arrival_ns - other.began_ns > round(self.config.color_dead_s * NS_PER_S):
+                self._lines[stream] = _Timeline(other.newest_ns, other.arrival_ns, arrival_ns)
+                return self._lines[stream]
+        return None
 
     def _reach_ns(self, line: _Timeline, elapsed_ns: int) -> int:
         rhythm_ns = round(statistics.median(line.steps_ns)) if line.steps_ns else 0

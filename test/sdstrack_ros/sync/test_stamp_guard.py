@@ -175,12 +175,19 @@ def test_one_glitch_on_both_streams_and_another_lose_no_target(
     require_kept(*film(list(chosen.values())))
 
 
-@given(st.integers(1, 30), STREAMS, outliers(st.integers(0, 40)).filter(disagree))
-@example(15, "rgb", [(15, "rgb", -1000.0, False)])
-@example(15, "aux", [(15, "aux", 1000.0, True)])
+@given(
+    st.integers(1, 30),
+    STREAMS,
+    st.sampled_from([5, 15, 100]),
+    outliers(st.integers(0, 40)).filter(lambda some: disagree(some, 3.0)),
+)
+@example(15, "rgb", 15, [(15, "rgb", -1000.0, False)])
+@example(15, "aux", 15, [(15, "aux", 1000.0, True)])
 @settings(max_examples=examples(100, 3000))
-def test_outliers_of_a_camera_that_begins_later_lose_no_target(first: int, late: str, chosen: list[Outlier]) -> None:
-    require_kept(*film([outlier for outlier in chosen if outlier[1] != late or outlier[0] >= first], first, late))
+def test_outliers_of_a_camera_that_begins_later_lose_no_target(
+    first: int, late: str, hz: int, chosen: list[Outlier]
+) -> None:
+    require_kept(*film([one for one in chosen if one[1] != late or one[0] >= first], first, late, hz=hz))
 
 
 @given(
