@@ -28,6 +28,7 @@ from ckd_core.evaluation.scoring.vot_files import trajectory_text
 from ckd_core.evaluation.vot_server import VotError, channel_of, registry_entry, write_registry
 from ckd_core.frame import BoundingBox, Modality
 from ckd_core.tracking import build_tracker
+from testkit.reliability.lengths import LONG
 from testkit.small_scenes import TINY, write_scene
 
 if TYPE_CHECKING:
@@ -53,14 +54,15 @@ experiments:
         name: ar
 """
 FRAMES = 10
+# Every sequence of every experiment starts the tracker's process anew, which takes most of the time.
+NAMES = ["ball", "box"] if LONG else ["ball"]
 
 
 def vot_workspace(root: Path) -> Path:
-    """A workspace of the toolkit with two sequences in DepthTrack's layout, which is also VOT's."""
+    """A workspace of the toolkit in DepthTrack's layout, which is also VOT's."""
     (root / "stack.yaml").write_text(STACK)
     (root / "config.yaml").write_text("registry:\n- ./trackers.ini\nsequences: sequences\nstack: ./stack.yaml\n")
-    names = ["ball", "box"]
-    for seed, name in enumerate(names):
+    for seed, name in enumerate(NAMES):
         scene = write_scene(root / "plain" / name, frames=FRAMES, aux="depth", seed=seed)
         folder = root / "sequences" / name
         for ours, theirs, suffix in (("visible", "color", "jpg"), ("depth", "depth", "png")):
@@ -75,7 +77,7 @@ def vot_workspace(root: Path) -> Path:
             "channels.color=color/%08d.jpg\nchannels.depth=depth/%08d.png\nfps=30\nformat=rgbd\n"
             f"height=96\nlength=10\nname={name}\nwidth=128\n"
         )
-    (root / "sequences" / "list.txt").write_text("\n".join(names) + "\n")
+    (root / "sequences" / "list.txt").write_text("\n".join(NAMES) + "\n")
     return root
 
 
@@ -102,7 +104,9 @@ def evaluated(tmp_path_factory: pytest.TempPathFactory, tiny_weights: Path) -> P
     assert outcome.exit_code == 0, outcome.output
     output = vot(workspace, "evaluate", "sdstrack")
     assert "Evaluation concluded" in output, output
-    vot(workspace, "analysis", "sdstrack", "--format", "json", "--name", "numbers")
+    # numba compiles the toolkit's overlaps once per environment, for a minute or more; later runs find them.
+    output = vot(workspace, "analysis", "sdstrack", "--format", "json", "--name", "numbers")
+    assert (workspace / "analysis" / "numbers.json").is_file(), output
     return workspace
 
 
@@ -165,7 +169,7 @@ def rectangles(read: Callable[[str], list[Any]], path: Path) -> list[tuple[float
 def test_binary_trajectories_score_without_a_word_about_them(evaluated: Path, call: Callable[..., str]) -> None:
     results = evaluated / "results" / "sdstrack" / "longterm"
     said = call("score", results, "-b", "depthtrack", "--truth", evaluated / "sequences")
-    assert "2 files comma delimited, xywh, decimals, VOT codes" in said
+    assert f"{len(NAMES)} files comma delimited, xywh, decimals, VOT codes" in said
     ((theirs,),) = analysis(evaluated, "longterm")
     assert float(said.split("longterm │")[1].split("│")[0]) == pytest.approx(theirs[2], abs=0.005)
 

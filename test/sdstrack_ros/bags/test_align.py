@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -12,7 +13,7 @@ from typer.testing import CliRunner
 import sdstrack_ros.commands
 from ckd_core.cli import build_app
 from ckd_core.data.sequences import write_sequence
-from ckd_core.deploy.alignment import AlignmentError
+from ckd_core.deploy.alignment import AlignmentError, align
 from ckd_core.frame import Modality, MultiModalFrame
 from sdstrack_ros.bags.align import frames_to_align
 from sdstrack_ros.bags.frames import BagTopics
@@ -105,3 +106,47 @@ def test_frames_are_spread_over_the_whole_recording(tmp_path: Path, count: int) 
     assert stamps == sorted(set(stamps))
     assert stamps[0] == 0
     assert stamps[-1] >= count * 0.8 - 1
+
+
+# Sequences that had no part in the choice of the thresholds. Their cameras are registered; one is then moved.
+@pytest.mark.shared
+@pytest.mark.parametrize("name", ["rgbt_m3svd_0113_1714", "rgbe_evbench_seq1"])
+@pytest.mark.parametrize("moved", [False, True])
+def test_real_cameras_are_aligned_that_no_threshold_was_chosen_on(shared_data: Path, name: str, moved: bool) -> None:
+    seen = frames_to_align(shared_data / "sequences" / name, None, BagTopics())
+    (height, width), (aux_height, aux_width) = seen[0].rgb.shape[:2], seen[0].aux.shape[:2]  # type: ignore[union-attr]
+    move = np.eye(3)
+    if moved:
+        move = np.array([[0.93, 0.01, 0.023 * aux_width], [-0.01, 0.93, -0.0125 * aux_width], [0, 0, 1.0]])
+        seen = [replace(frame, aux=cv2.warpPerspective(np.asarray(frame.aux), move, (aux_width, aux_height),
+                                                       flags=cv2.INTER_NEAREST)) for frame in seen]  # fmt: skip
+    found = align(seen)
+    true = move @ np.diag([aux_width / width, aux_height / height, 1.0])
+    points = np.array([[[x * width, y * height]] for x in (0.25, 0.75) for y in (0.25, 0.75)])
+    differ = cv2.perspectiveTransform(points, found.homography) - cv2.perspectiveTransform(points, true)
+    assert np.linalg.norm(differ, axis=2).max() < 0.025 * aux_width, found.describe()
+
+
+@pytest.mark.shared
+@pytest.mark.parametrize(
+    ("color", "aux"),
+    [("rgbt_m3svd_0113_1714", "rgbt_m3svd_clip_0111_1753"), ("rgbe_evbench_seq1", "rgbe_emlb_cradle")],
+)
+def test_cameras_of_two_real_places_are_refused(shared_data: Path, color: str, aux: str) -> None:
+    here, there = (frames_to_align(shared_data / "sequences" / name, None, BagTopics()) for name in (color, aux))
+    size = np.asarray(here[0].aux).shape[1::-1]
+    mixed = [replace(a, aux=cv2.resize(np.asarray(b.aux), size)) for a, b in zip(here, there, strict=False)]
+    with pytest.raises(AlignmentError, match="edges of both cameras do not agree"):
+        align(mixed)
+
+
+@pytest.mark.shared
+def test_frames_that_agree_on_a_wrong_place_are_refused(shared_data: Path) -> None:
+    """Twelve frames of one place share one wrong optimum: what they agree on says little, how well edges match more."""
+    seen = frames_to_align(shared_data / "sequences" / "rgbe_emlb_cradle", None, BagTopics())
+    width, height = np.asarray(seen[0].aux).shape[1::-1]
+    move = np.array([[0.8, 0, 60 * width / 640], [0, 0.8, 40 * width / 640], [0, 0, 1.0]])
+    far = [replace(frame, aux=cv2.warpPerspective(np.asarray(frame.aux), move, (width, height),
+                                                  flags=cv2.INTER_NEAREST)) for frame in seen]  # fmt: skip
+    with pytest.raises(AlignmentError, match=r"correlation 0\.3\d, expected 0\.42 or more"):
+        align(far)
