@@ -6,6 +6,7 @@ One batched network call per frame serves all targets. The numbers of the node c
 from __future__ import annotations
 
 import tempfile
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -91,6 +92,7 @@ def _case(name: str, engine: str, device: str, rounds: int) -> list[Row]:
     frames = clip(78, Modality.THERMAL, 2, SIZE).frames
     calls = {f"{count} targets": _tracking(built, frames[0], count) for count in COUNTS}
     timings = interleaved(calls, rounds)
+    busy = {label: _cpu_ms(call, rounds) for label, call in calls.items()}
     alone = timings["1 targets"].median_ms
     return [
         {
@@ -101,9 +103,18 @@ def _case(name: str, engine: str, device: str, rounds: int) -> list[Row]:
             "spread_ms": round(timing.spread_ms, 3),
             "ratio": round(timing.median_ms / alone, 3),
             "ms_per_target": round(timing.median_ms / int(label.split()[0]), 3),
+            "cpu_ms_per_target": round(busy[label] / int(label.split()[0]), 3),
         }
         for label, timing in timings.items()
     ]
+
+
+def _cpu_ms(call: Callable[[], object], rounds: int) -> float:
+    """CPU time of one call, that of all threads: what no number of cores makes less."""
+    begin = time.process_time()
+    for _ in range(rounds):
+        call()
+    return (time.process_time() - begin) * 1e3 / rounds
 
 
 def _tracking(engine: Engine, frame: MultiModalFrame, count: int) -> Callable[[], object]:
