@@ -1,7 +1,8 @@
 """The node under loads that are too much for it: how old boxes become, and what is left out. On idle cores only.
 
 The rule: a box is never older than two frame periods and the network's own time (its p99), whatever the load. Age is
-from the image's stamp in the camera's process to the box in this one, so the transport of the images is in it.
+from the image's stamp in the camera's process to the box in this one, so the transport of the images is in it;
+`in_node` is from the node's own receipt of the image to the box.
 """
 
 from __future__ import annotations
@@ -60,6 +61,8 @@ CASES = (
     Case("640x480 + depth, 30 Hz"),
     Case("3840x2160 at 60 Hz + thermal 640x512 at 9 Hz", 60.0, LARGE, {**STILL, **THERMAL, "aux_rate_hz": 9.0},
          {"modality": "thermal"}),
+    Case("the same, input_depth 1", 60.0, LARGE, {**STILL, **THERMAL, "aux_rate_hz": 9.0},
+         {"modality": "thermal", "input_depth": 1}),
     Case("640x480 at 60 Hz + thermal at 9 Hz", 60.0, script={**THERMAL, "aux_rate_hz": 9.0},
          parameters={"modality": "thermal"}),
     Case("640x480 + 20 M events/s, 30 Hz", camera=("--width", "640", "--height", "480", "--events"),
@@ -104,7 +107,12 @@ def measured(case: Case, seconds: float) -> Row:
     network = float(after["latency_ms.network.p99"])
     limit = 2e3 / case.rate_hz + network
     counted = {key: int(after[f"frames.{key}"]) - int(before[f"frames.{key}"]) for key in ("answered", "dropped")}
-    row: Row = {"name": case.name, "engine": after["engine"], "network_p99_ms": round(network, 1)}
+    row: Row = {
+        "name": case.name,
+        "engine": after["engine"],
+        "network_p99_ms": round(network, 1),
+        "in_node_p99_ms": round(float(after["latency_ms.total.p99"]), 1),
+    }
     if not len(ages):
         return row | {"age_p50_ms": "-", "age_p99_ms": "-", "age_max_ms": "-", "limit_ms": round(limit, 1),
                       "within": "no box came", **counted, "left_out": after["left_out"]}  # fmt: skip
