@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,9 @@ if TYPE_CHECKING:
     from ckd_core.evaluation.running.trackers import ModelSpec
     from ckd_core.frame import Modality
     from ckd_core.tracking.tracker import FrameTracker
+
+# As little as a process needs to run out of memory; what it said before has arrived by then.
+DEATH_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +56,7 @@ class DyingSpec:
         with self.log.open("a") as stream:
             stream.write(json.dumps(line) + "\n")
         if len(builds(self.log)) <= self.deaths:
+            time.sleep(DEATH_S)
             os.kill(os.getpid(), signal.SIGKILL)
         return self.inner.build(modality, "cpu", threads)
 

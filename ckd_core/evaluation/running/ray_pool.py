@@ -30,7 +30,7 @@ class _Attempt:
         job: As in the plan.
         device: What its device is called where it runs.
         gpus: How much of a GPU it reserves.
-        node: Where it runs; '' before it began.
+        node: Where it runs; '' before it began, and where it died before word of that had come.
         deaths: How many workers died of it.
         avoided: Nodes on which they did.
     """
