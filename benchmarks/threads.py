@@ -24,7 +24,7 @@ LIBGOMP_SPINS = "300000"  # how long PyTorch's OpenMP waits busily by its own ru
 
 def run(quick: bool) -> list[Row]:
     """One row per engine, and one with PyTorch's threads waiting as they would by themselves."""
-    rounds = 40 if quick else 200
+    rounds = 40 if quick else 100
     rows = [_engine(name, rounds) for name in ENGINES]
     return [*rows, _engine("torch/fp32", rounds, GOMP_SPINCOUNT=LIBGOMP_SPINS)]
 
