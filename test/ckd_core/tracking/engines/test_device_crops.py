@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 import torch
@@ -13,7 +16,7 @@ from ckd_core.models.checkpoint import load_model
 from ckd_core.models.registry import build_model
 from ckd_core.tracking.config import TrackerConfig
 from ckd_core.tracking.crop import window_around
-from ckd_core.tracking.engines import EngineError, EngineFailedError, EngineSpec
+from ckd_core.tracking.engines import Engine, EngineError, EngineFailedError, EngineSpec
 from ckd_core.tracking.engines.build import engine_for
 from ckd_core.tracking.engines.device_crops import CropProgram
 from ckd_core.tracking.engines.exported import OnnxEngine
@@ -99,9 +102,9 @@ def test_depth_without_colours_stays_grey() -> None:
     assert np.abs(crops.astype(int) - expected).max() <= 1
 
 
-@pytest.mark.parametrize("device", DEVICES)
-def test_a_tracker_follows_the_same_boxes_by_crops_of_the_device(device: str) -> None:
-    """With weights that were trained: random ones have no peak that a grey level could not move."""
+@pytest.fixture(scope="module")
+def clip() -> tuple[list[MultiModalFrame], BoundingBox]:
+    """Frames with a square that moves, and where it is in the first."""
     images, truth = video("clip0", n_frames=5)
     frames = [
         MultiModalFrame(
@@ -109,20 +112,66 @@ def test_a_tracker_follows_the_same_boxes_by_crops_of_the_device(device: str) ->
         )
         for index, image in enumerate(images)
     ]
-    start = BoundingBox(*map(float, truth[0]))
-    boxes = {0: start, 1: BoundingBox(start.x + 6, start.y + 4, start.w, start.h)}
-    results = []
-    for on_device in (False, True):
-        name = "torch/fp32" if device == "cpu" else "cudagraph/fp32"
-        engine = engine_for(load_model("sdstrack_s128")[0], engine=name, device=device, strict_device=True)
-        tracker = MultiTracker(engine, Modality.THERMAL, TrackerConfig(device_crops=on_device))
-        tracker.start(frames[0], boxes)
-        results.append([[tuple(result.box) for result in tracker.update(frame).values()] for frame in frames[1:]])
-    on_cpu, there = (np.reshape(boxes, (-1, 4)) for boxes in results)
+    return frames, BoundingBox(*map(float, truth[0]))
+
+
+def trained(device: str) -> Engine:
+    """With weights that were trained: random ones have no peak that a grey level could not move."""
+    name = "torch/fp32" if device == "cpu" else "cudagraph/fp32"
+    return engine_for(load_model("sdstrack_s128")[0], engine=name, device=device, strict_device=True)
+
+
+def followed(engine: Engine, frames: list[MultiModalFrame], start: BoundingBox, on_device: bool) -> np.ndarray:
+    """Boxes of two targets in all frames but the first, [N, 4]."""
+    tracker = MultiTracker(engine, Modality.THERMAL, TrackerConfig(device_crops=on_device))
+    tracker.start(frames[0], {0: start, 1: BoundingBox(start.x + 6, start.y + 4, start.w, start.h)})
+    return np.array([result.box for frame in frames[1:] for result in tracker.update(frame).values()])
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_a_tracker_follows_the_same_boxes_by_crops_of_the_device(clip, device: str) -> None:
+    on_cpu, there = (followed(trained(device), *clip, on_device) for on_device in (False, True))
     overlap = iou_xywh(on_cpu, there)
     assert np.median(overlap) > 0.99
     assert overlap.min() > 0.9
     assert not np.array_equal(on_cpu, there), "the device did cut"
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_two_trackers_at_once_follow_what_each_follows_alone(clip, device: str) -> None:
+    """Each in a thread of its own, on a GPU in a stream of its own as well."""
+    frames, start = clip
+    starts = [start, BoundingBox(start.x - 8, start.y + 6, start.w, start.h)]
+    engines = [trained(device) for _ in starts]
+    alone = [followed(engine, frames, box, True) for engine, box in zip(engines, starts, strict=True)]
+
+    def follow(engine: Engine, box: BoundingBox) -> np.ndarray:
+        stream = contextlib.nullcontext() if device == "cpu" else torch.cuda.stream(torch.cuda.Stream())
+        with stream:
+            return followed(engine, frames, box, True)
+
+    with ThreadPoolExecutor(len(starts)) as pool:
+        together = list(pool.map(follow, engines, starts))
+    np.testing.assert_allclose(together, alone, atol=1e-3)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_rows_of_the_gpu_bench_on_a_gpu() -> None:
+    from benchmarks.gpu.cases import Case
+    from benchmarks.gpu.measure import Bench
+
+    bench = Bench("sdstrack_tiny_test", "cuda", 0.2)
+    for case in (
+        Case("sdstrack_tiny_test", "cudagraph/fp16", "device"),
+        Case("sdstrack_tiny_test", "cudagraph/fp16", "device", targets=8),
+        Case("sdstrack_tiny_test", "cudagraph/fp16", "device", streams=2),
+        Case("sdstrack_tiny_test", "torch/fp32"),
+    ):
+        row = bench.row(case)
+        assert row["p99_ms"] >= row["p50_ms"] > 0
+        assert row["gpu_ms"] > 0
+        assert row["launches"] >= 1
+        assert row["kernels"] > 1
 
 
 def test_without_both_images_the_cpu_cuts(monkeypatch: pytest.MonkeyPatch) -> None:
