@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.gpu import runner
-from benchmarks.gpu.cases import NETWORKS, Case, cases
+from benchmarks.gpu.cases import NETWORKS, PUBLISHED, Case, cases
 from benchmarks.hotspots import rows_of
 
 ROOT = Path(__file__).parents[1]
@@ -105,3 +105,23 @@ def test_the_gpu_bench_names_every_network_and_engine_once() -> None:
             "onnx/fp32",
         } < engines
         assert "tensorrt/fp16" in engines
+
+
+def test_rows_say_how_much_faster_than_the_published_order_they_are(tmp_path: Path) -> None:
+    times = {
+        Case("sdstrack_b256", PUBLISHED): 30.0,
+        Case("sdstrack_b256", "cudagraph/fp16"): 2.0,
+        Case("sdstrack_b256", "cudagraph/fp16", "device", 8): 12.0,
+        Case("sdstrack_m256", "cudagraph/fp16"): 1.0,
+    }
+    out = tmp_path / "gpu.json"
+    rows = {case.key: {"p50_ms": time} for case, time in times.items()}
+    out.write_text(json.dumps({"machine": runner.identity("cuda", quick=False), "rows": rows}))
+    done = runner.measure_all("cuda", False, 0, out, ["sdstrack_b256", "sdstrack_m256"])
+    faster = {(row["network"], row["engine"], row["targets"]): row["faster"] for row in done if row["p50_ms"]}
+    assert faster == {
+        ("sdstrack_b256", PUBLISHED, 1): 1.0,
+        ("sdstrack_b256", "cudagraph/fp16", 1): 15.0,
+        ("sdstrack_b256", "cudagraph/fp16", 8): 20.0,
+        ("sdstrack_m256", "cudagraph/fp16", 1): "",
+    }

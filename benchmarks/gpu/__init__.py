@@ -4,9 +4,10 @@ Needs PyTorch, OpenCV, NumPy and PyYAML (timm brings it); rows of ONNX Runtime n
 or takes too long is a row with its reason; rows that are done are kept in the JSON file, and the next run goes on.
 
 Columns: `golden_px`, largest distance of a side from the published implementation's boxes; `iou_*`, boxes of one step
-against those of `torch/fp32` on the CPU; `p50_ms` and `p99_ms`, a whole frame from NumPy images to boxes; `gpu_ms`, sum
-of its kernels; `launches`, calls that start work on the GPU; `memory_mb`, what the engine takes there; `roofline`,
-share of the card's own measured matrix product that the operations reach in `gpu_ms` (on a CPU: in `p50_ms`).
+against those of `torch/fp32` on the CPU; `p50_ms` and `p99_ms`, a whole frame from NumPy images to boxes; `faster`, how
+many targets it follows in the time in which the published order, in eager float32, follows one; `gpu_ms`, sum of the
+kernels; `launches`, calls that start work on the GPU; `memory_mb`, what the engine takes there; `roofline`, share of
+the card's own measured matrix product that the operations reach in `gpu_ms` (on a CPU: in `p50_ms`).
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from benchmarks.gpu.cases import NETWORKS, Case, cases
+from benchmarks.gpu.cases import NETWORKS, PUBLISHED, Case, cases
 from ckd_core.files import write_json
 
 if TYPE_CHECKING:
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from benchmarks.harness import Row
 
 COLUMNS = (
-    "golden_px", "iou_median", "iou_min", "p50_ms", "p99_ms", "gpu_ms", "kernels", "launches", "memory_mb", "gflop",
-    "roofline", "note",
+    "golden_px", "iou_median", "iou_min", "p50_ms", "p99_ms", "faster", "gpu_ms", "kernels", "launches", "memory_mb",
+    "gflop", "roofline", "note",
 )  # fmt: skip
 ROW_S = 45.0
 LONG_ROW_S = 120.0  # what compiles, and a worker's first row, which also waits for weights and reference on the CPU
@@ -124,7 +124,8 @@ def measure_all(
                 limit = min(LONG_ROW_S if long else ROW_S, max(left, 10.0))
                 done[case.key] = worker.measure(case, limit)
                 write_json(out, {"machine": machine, "rows": done})
-            rows.append(_row(case, done[case.key]))
+            published = done.get(Case(case.network, PUBLISHED).key, {})
+            rows.append(_row(case, done[case.key], published.get("p50_ms")))
             show(rows[-1])
     finally:
         if worker is not None:
@@ -151,5 +152,7 @@ def _read(out: Path, machine: dict[str, str]) -> dict[str, dict[str, Any]]:
     return {key: row for key, row in kept["rows"].items() if "p50_ms" in row}
 
 
-def _row(case: Case, values: dict[str, Any]) -> Row:
+def _row(case: Case, values: dict[str, Any], published_ms: float | None = None) -> Row:
+    if published_ms is not None and "p50_ms" in values:
+        values = {**values, "faster": round(published_ms * case.targets * case.streams / values["p50_ms"], 2)}
     return {**asdict(case), **{column: values.get(column, "") for column in COLUMNS}}
