@@ -44,7 +44,7 @@ def unusable_weights(tiny_weights: Path, folder: Path) -> list[tuple[Path, str]]
     """Weight files with right checksums that no network can be made of, and why."""
     tensors, metadata = load_tensors(tiny_weights)
     deep = replace(metadata, config={**metadata.config, "depth": 10_000_000})
-    name = next(iter(tensors))
+    name = next(name for name, tensor in tensors.items() if tensor.is_floating_point())
     files = {"deep": (tensors, deep), "nan": ({**tensors, name: torch.full_like(tensors[name], torch.nan)}, metadata)}
     for file, (content, about) in files.items():
         save_tensors(folder / f"{file}.safetensors", content, about)
