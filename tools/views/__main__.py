@@ -76,7 +76,7 @@ def add_markers(scene: Scene, seen: Seen, fixed: str) -> None:
             for begin, end in zip(points[::2], points[1::2], strict=True):
                 scene.strip([begin, end], color, 2)
         elif marker.type == Marker.TEXT_VIEW_FACING:
-            scene.labels.append((there.apply(middle), marker.text, color))
+            scene.labels.append((there.apply(middle), marker.text.replace("\n", ", "), color))
 
 
 def add_pose(scene: Scene, seen: Seen, fixed: str, shape: str) -> None:
@@ -296,7 +296,8 @@ def diagnostics_panel(figure: Any, rect: Rect, settings: Any, seen: Seen) -> Non
     """DiagnosticStatusPanel: the newest status, as far as there is room."""
     status = seen.messages[settings["topicToRender"]][-1].status[0]
     left, bottom, _, height = rect
-    lines = [f"{status.name}: {status.message}", *(f"{pair.key:32.32} {pair.value:.34}" for pair in status.values)]
+    values = ((pair.key, Path(pair.value).name if pair.value.startswith("/") else pair.value) for pair in status.values)
+    lines = [f"{status.name}: {status.message}", *(f"{key:32.32} {value:.34}" for key, value in values)]
     room = int(height * figure.get_size_inches()[1] * 72 / 9.5)
     figure.text(left, bottom + height + 0.01, settings["foxglovePanelTitle"], color="white", fontsize=9)
     text = "\n".join(line[:78] for line in lines[:room])
