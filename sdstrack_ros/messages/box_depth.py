@@ -35,7 +35,7 @@ SPREAD_DEVIATIONS = 2.563  # standard deviations between the 10 % and 90 % quant
 MIN_DEPTH_NOISE = 0.01  # standard deviation of a good depth camera, as a share of the distance
 # Standard deviation of a tracked box's centre to either side, as a share of the square's side that has the box's area:
 # legs and arms swing by a share of a person's height, however narrow the box is.
-CENTER_NOISE = 0.05
+CENTER_NOISE = 0.08
 
 
 @dataclass(frozen=True, slots=True)

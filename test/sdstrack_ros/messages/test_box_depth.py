@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ckd_core.frame import BoundingBox
-from sdstrack_ros.messages.box_depth import BoxDepth, metric_point, readings_in, robust_depth
+from sdstrack_ros.messages.box_depth import CENTER_NOISE, BoxDepth, metric_point, readings_in, robust_depth
 from testkit.frame_results import BOX, CAMERA, SIZE, depth_scene
 
 
@@ -75,7 +75,7 @@ def test_a_point_is_the_centre_of_the_box_and_least_certain_along_its_ray() -> N
 def test_a_narrow_box_is_as_uncertain_to_the_side_as_upwards() -> None:
     point = metric_point(BoundingBox(300, 200, 20, 80), BoxDepth(3.0, 0.0), CAMERA)
     sideways, upwards = np.sqrt(np.diag(point.covariance)[:2])
-    assert sideways == pytest.approx(0.05 * 40 / CAMERA.fx * 3.0, rel=0.05)
+    assert sideways == pytest.approx(CENTER_NOISE * 40 / CAMERA.fx * 3.0, rel=0.05)
     assert upwards == pytest.approx(sideways, rel=0.05)
 
 
