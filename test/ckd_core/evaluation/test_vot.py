@@ -104,7 +104,7 @@ def evaluated(tmp_path_factory: pytest.TempPathFactory, tiny_weights: Path) -> P
     assert outcome.exit_code == 0, outcome.output
     output = vot(workspace, "evaluate", "sdstrack")
     assert "Evaluation concluded" in output, output
-    # numba compiles the toolkit's overlaps once per environment, for a minute or more; later runs find them.
+    # numba compiles the toolkit's overlaps once per environment, for some 20 s; later runs find them.
     output = vot(workspace, "analysis", "sdstrack", "--format", "json", "--name", "numbers")
     assert (workspace / "analysis" / "numbers.json").is_file(), output
     return workspace
