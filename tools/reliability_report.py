@@ -102,7 +102,7 @@ def hours(folder: Path) -> list[str]:
             ("session", "minute", "boxes", "p50 ms", "p99 ms", "control p99 ms",
              *(kind.removesuffix("_mb") for kind in kinds)),
             [(w["session"], round(w["start_s"] / 60), w["frames"], w["p50_ms"], w["p99_ms"], w["control_p99_ms"],
-              *(w["memory"][kind] for kind in kinds)) for w in result["windows"]],
+              *("-" if w["memory"][kind] is None else w["memory"][kind] for kind in kinds)) for w in result["windows"]],
         ),
     ]  # fmt: skip
 

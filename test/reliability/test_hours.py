@@ -125,6 +125,13 @@ def test_a_log_of_two_sessions_is_judged_as_one(tmp_path: Path, leak: float, pas
     json.dumps(result.as_json())
 
 
+def test_a_run_of_minutes_is_not_judged_by_its_slope(tmp_path: Path) -> None:
+    write_log(tmp_path, 50.0, sessions=(1,), seconds=300)
+    result = analysed(tmp_path)
+    assert result.slopes["anon_mb"][0] > 20
+    assert next(one for one in result.criteria if "anonymous memory" in one.what).passed is None
+
+
 def test_a_run_that_is_complete_needs_no_node_and_another_one_is_refused(tmp_path: Path) -> None:
     write_log(tmp_path, 0.0)
     parameters = {"model": "m", "engine": "e"}

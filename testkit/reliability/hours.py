@@ -37,6 +37,7 @@ KEPT_MESSAGES = 500  # of each topic in the observer
 
 SLOPE_LIMIT_MB_H = 1.0
 RISE_LIMIT = 0.10
+MIN_JUDGED_H = 0.5  # memory settles and caches fill before that
 # A window counts as calm while the control's p99 is at most this much above that of the calmest quarter of windows.
 CALM_SHARE = 0.25
 MEMORY = ("anon_mb", "mapped_mb", "shared_mb", "heap_mb", "heap_used_mb", "heap_free_mb", "gpu_mb")
@@ -336,6 +337,8 @@ def _judged(result: Hours, lost: int) -> list[Criterion]:
     raw, calm = rise(result.windows), rise(calm_windows(result.windows))
     sure = True if high < SLOPE_LIMIT_MB_H else False if low > SLOPE_LIMIT_MB_H else None
     steady = None if math.isnan(calm) else calm <= RISE_LIMIT
+    if result.hours < MIN_JUDGED_H:
+        sure = steady = None
     machine = _correlation(result.windows)
     between = f"{low:+.2f} to {high:+.2f}"
     rows = [
