@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import cv2
@@ -12,6 +12,7 @@ from ckd_core.data.pseudo import draw_sensor
 from ckd_core.data.synthetic.pairs import ABSENT_BOX
 from ckd_core.data.synthetic.smoke import still_clouds, veil
 from ckd_core.frame import BoundingBox, Modality
+from ckd_core.settings import limits
 from ckd_core.tracking.crop import CropSampler, CropWindow, window_around
 
 if TYPE_CHECKING:
@@ -27,7 +28,32 @@ if TYPE_CHECKING:
 HIDDEN_SHARE = 0.7  # covered share of a target above which it counts as away
 OTHERS_SHARE = 0.25  # of the pairs with other targets: the search region lies around one of them
 SMOKE_CELLS = (1, 3)  # clouds across a search region
+SMOKE_SHARE = 0.15  # of the pairs with an auxiliary camera: smoke before colour
+MISALIGNED_PX, MISALIGNED_SIDES, MISALIGNED_SCALE = 12.0, 0.5, 0.02  # largest shift, also in box sides; deviation
+REPLACED_SHARE = 0.15  # of the neighbours: in the target's place
 SYNTHETIC_AUX = {Modality.THERMAL: 0.5, Modality.DEPTH: 0.25, Modality.EVENT: 0.25}  # probability of each modality
+
+
+@dataclass(frozen=True, slots=True)
+class TroubleSettings:
+    """Shares of pairs in further trouble, beside what any pair may meet. Without any, pairs are drawn as without these.
+
+    Attributes:
+        misaligned: Of the pairs that colour shows, rendered ones too: the auxiliary camera looks beside their place.
+        haze: Of the pairs that both cameras show: smoke before the auxiliary one.
+        smoky: Of the pairs without a colour camera: one that smoke hides after the template.
+        neighbour: Of the pairs with other targets: one of them is shown beside the target, or in its place.
+        company: Of the draws from a clip: they look for a moment with another target close by.
+    """
+
+    misaligned: float = field(default=0.0, metadata=limits(0.0, 1.0))
+    haze: float = field(default=0.0, metadata=limits(0.0, 1.0))
+    smoky: float = field(default=0.0, metadata=limits(0.0, 1.0))
+    neighbour: float = field(default=0.0, metadata=limits(0.0, 1.0))
+    company: float = field(default=0.0, metadata=limits(0.0, 1.0))
+
+
+NO_TROUBLE = TroubleSettings()
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,10 +96,13 @@ class PairCutter:
     Args:
         network: Sides and shapes of the crops.
         others: Colour images, crops of which may replace those of a dead camera; may grow afterwards.
+        troubles: Further trouble.
     """
 
-    def __init__(self, network: NetworkConfig, others: Sequence[Image] = ()) -> None:
-        self.network = network
+    def __init__(
+        self, network: NetworkConfig, others: Sequence[Image] = (), troubles: TroubleSettings = NO_TROUBLE
+    ) -> None:
+        self.network, self.troubles = network, troubles
         self.others = others
         self._sampler = CropSampler()
 
@@ -93,9 +122,15 @@ class PairCutter:
         hidden = 0.0
         if rng.random() < 0.15:
             hidden = _occlude([crops[1] for crops in cameras if crops is not None], (cx, cy, w, h), rng)
-        rgb, aux = self._both(cameras[0], cameras[1], rng)
-        if pair.aux is not None and rng.random() < 0.15:
+        if pair.others and _happens(self.troubles.neighbour, rng):
+            hidden = max(hidden, self._neighbour(pair, cameras, (cx, cy, w, h), rng))
+        rgb, aux, visible = self._both(cameras[0], cameras[1], rng)
+        if pair.aux is not None and rng.random() < SMOKE_SHARE:
             rgb = [rgb[0], _smoke(rgb[1], rng)]
+        elif visible[0] and _happens(self.troubles.misaligned, rng):
+            aux = _misaligned(aux, pair.boxes[1], (w, h), rng)
+        elif all(visible) and _happens(self.troubles.haze, rng):
+            aux = [aux[0], _smoke(aux[1], rng)]
         degraded = [[_degrade(crop, rng) for crop in crops] for crops in (rgb, aux)]
         if rng.random() < 0.5:
             degraded = [[crop[:, ::-1] for crop in crops] for crops in degraded]
@@ -143,26 +178,80 @@ class PairCutter:
         factor = self.network.search_factor * enlargement
         return self._window(x + w / 2 + dx * w2, y + h / 2 + dy * h2, w2, h2, factor)
 
-    def _both(self, rgb: Crops | None, aux: Crops | None, rng: np.random.Generator) -> tuple[Crops, Crops]:
-        """Crops of both cameras; a missing one is synthetic, a copy of the other one, or dead."""
+    def _neighbour(
+        self,
+        pair: RealPair,
+        cameras: list[Crops | None],
+        target: tuple[float, float, float, float],
+        rng: np.random.Generator,
+    ) -> float:
+        """Show one of the other targets beside the target or in its place, in the search regions of all cameras.
+
+        Args:
+            pair: Says where the other targets are.
+            cameras: Crops of each; changed in place.
+            target: Its cxcywh as shares of the search region.
+            rng: Draws which one and where.
+
+        Returns:
+            The covered share of the target.
+        """
+        other, side = pair.others[int(rng.integers(len(pair.others)))], self.network.search_size
+        center, extent = np.array(target[:2]) * side, np.array(target[2:]) * side
+        relative = np.clip(other[2:] / np.maximum(pair.boxes[1][2:], 1), 0.6, 1.6)
+        size = np.maximum(np.round(extent * relative), 6).astype(int)
+        angle = rng.uniform(0, 2 * np.pi)
+        reach = 0.1 if rng.random() < REPLACED_SHARE else rng.uniform(0.9, 1.9)
+        place = center + reach * extent * (np.cos(angle), np.sin(angle))
+        x, y = np.round(place - size / 2).astype(int).tolist()
+        if x < 0 or y < 0 or x + size[0] > side or y + size[1] > side:
+            return 0.0
+        soft: NDArray[Any] = np.zeros((size[1], size[0]), dtype=np.float32)
+        soft[1:-1, 1:-1] = 1
+        soft = cv2.GaussianBlur(soft, (0, 0), 1.5)[..., None]
+        left, top, right, bottom = np.round((*other[:2], *(other[:2] + other[2:]))).astype(int).tolist()
+        for images, crops in zip((pair.rgb, pair.aux), cameras, strict=True):
+            if images is None or crops is None:
+                continue
+            piece = images[1][max(top, 0) : bottom, max(left, 0) : right]
+            if min(piece.shape[:2]) < 2:
+                return 0.0
+            piece = cv2.resize(piece, (int(size[0]), int(size[1])), interpolation=cv2.INTER_AREA)
+            piece = piece.reshape(*piece.shape[:2], -1)
+            under = crops[1][y : y + size[1], x : x + size[0]]
+            crops[1][y : y + size[1], x : x + size[0]] = (under * (1 - soft) + piece * soft).astype(np.uint8)
+        return _covered(center, extent, (x, y), (x + size[0], y + size[1]))
+
+    def _both(
+        self, rgb: Crops | None, aux: Crops | None, rng: np.random.Generator
+    ) -> tuple[Crops, Crops, tuple[bool, bool]]:
+        """Crops of both cameras, and whether each shows the target.
+
+        A missing auxiliary camera is synthetic, a copy of colour, or dead; a missing colour camera a copy of the
+        auxiliary one, dim, dead, or a copy that smoke hides after the template.
+        """
         if rgb is not None and (matrix := _color_matrix(rng)) is not None:
             rgb = [np.clip(cv2.transform(crop, matrix), 0, 255).astype(np.uint8) for crop in rgb]
         chance = rng.random()
         if rgb is None:
             assert aux is not None  # noqa: S101 - a pair has at least one camera
+            if _happens(self.troubles.smoky, rng):
+                clear = _dimmed(aux, rng.uniform(0.3, 1.0), rng)
+                return [clear[0], _smoke(clear[1], rng)], aux, (False, True)
             if chance < 0.4:
-                return [crop.copy() for crop in aux], aux
+                return [crop.copy() for crop in aux], aux, (True, True)
             if chance < 0.8:
-                return self._dead(rng), aux
-            dim = rng.uniform(0.08, 0.5)
-            return [np.clip(crop * dim + rng.normal(0, 8, crop.shape), 0, 255).astype(np.uint8) for crop in aux], aux
+                return self._dead(rng), aux, (False, True)
+            return _dimmed(aux, rng.uniform(0.08, 0.5), rng), aux, (False, True)
         if aux is not None:
-            return rgb, aux
+            return rgb, aux, (True, True)
         if chance < 0.62:
             kind = tuple(SYNTHETIC_AUX)[int(rng.choice(len(SYNTHETIC_AUX), p=tuple(SYNTHETIC_AUX.values())))]
             sensor = draw_sensor(kind, rng)
-            return rgb, [sensor.image(crop) for crop in rgb]
-        return rgb, [crop.copy() for crop in rgb] if chance < 0.85 else self._dead(rng)
+            return rgb, [sensor.image(crop) for crop in rgb], (True, True)
+        if chance < 0.85:
+            return rgb, [crop.copy() for crop in rgb], (True, True)
+        return rgb, self._dead(rng), (True, False)
 
     def _dead(self, rng: np.random.Generator) -> Crops:
         return [self._dead_crop(side, rng) for side in (self.network.template_size, self.network.search_size)]
@@ -181,6 +270,16 @@ class PairCutter:
         height, width = image.shape[:2]
         length = rng.uniform(0.15, 0.8) * min(height, width)
         return self._crop(image, self._window(rng.uniform(0, width), rng.uniform(0, height), length, length, 1), side)
+
+
+def _happens(share: float, rng: np.random.Generator) -> bool:
+    """Whether something of that share happens; nothing is drawn for what never does."""
+    return share > 0 and bool(rng.random() < share)
+
+
+def _dimmed(crops: Crops, gain: float, rng: np.random.Generator) -> Crops:
+    """Darker and noisy copies."""
+    return [np.clip(crop * gain + rng.normal(0, 8, crop.shape), 0, 255).astype(np.uint8) for crop in crops]
 
 
 def _occlude(crops: list[Image], target: tuple[float, float, float, float], rng: np.random.Generator) -> float:
@@ -207,9 +306,42 @@ def _occlude(crops: list[Image], target: tuple[float, float, float, float], rng:
     left, top = int(rng.integers(0, side - (x2 - x1) + 1)), int(rng.integers(0, side - (y2 - y1) + 1))
     for crop in crops:
         crop[y1:y2, x1:x2] = crop[top : top + y2 - y1, left : left + x2 - x1].copy()
-    low, high = center - extent / 2, center + extent / 2
-    common = np.clip(np.minimum(high, (x2, y2)) - np.maximum(low, (x1, y1)), 0, None)
+    return _covered(center, extent, (x1, y1), (x2, y2))
+
+
+def _covered(
+    center: NDArray[np.float64], extent: NDArray[np.float64], low: tuple[int, int], high: tuple[int, int]
+) -> float:
+    """Share of the box `extent` around `center` that the rectangle from `low` to `high` covers."""
+    common = np.clip(np.minimum(center + extent / 2, high) - np.maximum(center - extent / 2, low), 0, None)
     return float(common.prod() / max(float(extent.prod()), 1e-6))
+
+
+def _misaligned(aux: Crops, box: NDArray[np.float64], share: tuple[float, float], rng: np.random.Generator) -> Crops:
+    """Crops of an auxiliary camera that is not registered to colour: moved and scaled, the template in half the pairs.
+
+    Args:
+        aux: Its crops.
+        box: xywh of the target in the search frame, for what a pixel is in the crop.
+        share: Width and height of the target as shares of the search region.
+        rng: Draws the error.
+    """
+    sides = np.minimum(rng.uniform(0, MISALIGNED_PX) / np.maximum(box[2:], 1), MISALIGNED_SIDES)
+    angle = rng.uniform(0, 2 * np.pi)
+    error = sides * (np.cos(angle), np.sin(angle))  # in sides of the box
+    scale = float(np.exp(rng.normal(0, MISALIGNED_SCALE)))
+    template = rng.random() < 0.5
+    moved = []
+    for number, crop in enumerate(aux):
+        if number == 0 and not template:
+            moved.append(crop)
+            continue
+        side = crop.shape[0]
+        dx, dy = error * (share if number else (0.5, 0.5)) * side  # a template is two sides wide
+        middle = (side - 1) / 2 * (1 - scale)
+        matrix = np.array(((scale, 0, middle + dx), (0, scale, middle + dy)))
+        moved.append(cv2.warpAffine(crop, matrix, (side, side), borderMode=cv2.BORDER_REFLECT_101))
+    return moved
 
 
 def _smoke(crop: Image, rng: np.random.Generator) -> Image:

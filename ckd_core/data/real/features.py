@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from ckd_core.data.pairs import TrainingSample
-from ckd_core.data.real.crops import CutPair, PairCutter
+from ckd_core.data.real.crops import CutPair, PairCutter, TroubleSettings
 from ckd_core.data.real.material import GroupSettings, Material, MaterialError
 from ckd_core.data.real.teacher import LabelSettings
 from ckd_core.models.normalisation import MEAN, STD
@@ -52,6 +52,7 @@ class FeatureSource:
         count: Pairs in the cache.
         seed: Seed of the cache.
         label: How `sdstrack label` labels.
+        troubles: Further trouble of the pairs.
         max_refused: Share of unusable files above which no cache is written.
         drop: Share of pairs that lose a camera in training.
         ratio: Weight in the mixture of sources.
@@ -65,6 +66,7 @@ class FeatureSource:
     count: int = field(metadata=limits(64))
     seed: int = 0
     label: LabelSettings = field(default_factory=LabelSettings)
+    troubles: TroubleSettings = field(default_factory=TroubleSettings)
     max_refused: float = field(default=0.02, metadata=limits(0.0, 1.0))
     drop: float = field(default=0.25, metadata=limits(0.0, 1.0))
     ratio: float = field(default=1.0, metadata=limits(0.0))
@@ -181,9 +183,9 @@ def write_cache(
         MaterialError: No material, or more than `source.max_refused` of its files cannot be used.
         TeacherError: The tracks cannot be read.
     """
-    material = Material(source.root, source.groups, source.tracks)
+    material = Material(source.root, source.groups, source.tracks, source.troubles)
     rng = np.random.default_rng(source.seed)
-    cutter = PairCutter(network, material.others)
+    cutter = PairCutter(network, material.others, source.troubles)
     part = source.cache.with_name(source.cache.name + ".part")
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)

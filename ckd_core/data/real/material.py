@@ -16,7 +16,7 @@ import numpy as np
 
 from ckd_core.boxes import iou_xywh
 from ckd_core.data.box_files import BoxFileError, read_table
-from ckd_core.data.real.crops import RealPair
+from ckd_core.data.real.crops import NO_TROUBLE, RealPair
 from ckd_core.data.real.paste import paste, random_box
 from ckd_core.data.real.scenes import rendered_pairs, scene_pairs
 from ckd_core.data.real.teacher import Track, read_tracks
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from ckd_core.data.real.crops import CutPair
+    from ckd_core.data.real.crops import CutPair, TroubleSettings
     from ckd_core.frame import Image
     from ckd_core.models.config import NetworkConfig
 
@@ -41,6 +41,8 @@ MAX_GAP = 59  # frames from template to search
 MIN_SIDE = 7.0  # pixels, of an annotated box
 WITHOUT_FILES = ("scenes", "rendered")
 MAX_OTHER_OVERLAP = 0.1  # with the target, of another target
+CLOSE_SIDES = 2.5  # of the target: another one that a search region shows as well
+CLOSE_DRAWS = 4  # moments that a pair looks at for another target close by
 MAX_OTHERS = 60  # colour images for backgrounds and dead cameras
 
 
@@ -139,14 +141,17 @@ class Material:
         root: Folder of all material.
         groups: Kinds of material.
         tracks: File that `sdstrack label` wrote; read only if a group needs it.
+        troubles: Further trouble.
 
     Raises:
         MaterialError: A pattern that matches no file, or only groups of share 0.
         TeacherError: The tracks cannot be read.
     """
 
-    def __init__(self, root: Path, groups: tuple[GroupSettings, ...], tracks: Path) -> None:
-        self.root, self.groups = root, groups
+    def __init__(
+        self, root: Path, groups: tuple[GroupSettings, ...], tracks: Path, troubles: TroubleSettings = NO_TROUBLE
+    ) -> None:
+        self.root, self.groups, self.troubles = root, groups, troubles
         self.refusals = Refusals()
         self.others: list[Image] = []  # shared with the PairCutter
         self._tracks: dict[str, list[Track]] = {}
@@ -176,7 +181,8 @@ class Material:
                     yield f"{group.name}/{name}", pair
                 continue
             if group.what == "rendered":
-                for cut in rendered_pairs(round(count * group.share / total), rng, network):
+                number = round(count * group.share / total)
+                for cut in rendered_pairs(number, rng, network, self.troubles.misaligned):
                     yield f"{group.name}/pair", cut
                 continue
             shares = self._shares(group)
@@ -233,9 +239,9 @@ class Material:
             self.others.append(color[len(color) // 2])
         second = frames if group.thermal else infrared
         for _ in range(count):
-            track = tracks[int(rng.choice(len(tracks), p=chances / chances.sum()))]
-            i = int(rng.integers(0, len(track.boxes) - 1))
-            j = min(len(track.boxes) - 1, i + 1 + int(rng.integers(0, MAX_GAP))) if rng.random() < 0.85 else i
+            company = self.troubles.company > 0 and rng.random() < self.troubles.company
+            draws = [self._draw(tracks, chances, rng) for _ in range(CLOSE_DRAWS if company else 1)]
+            track, i, j = next((draw for draw in draws if _has_company(tracks, draw[0], draw[2])), draws[0])
             a, b = track.first + i, track.first + j
             boxes = np.array(track.boxes[i]), np.array(track.boxes[j])
             if not all(np.isfinite(box).all() for box in boxes):
@@ -246,6 +252,15 @@ class Material:
                 boxes,
                 _others(tracks, track, b),
             )
+
+    @staticmethod
+    def _draw(tracks: list[Track], chances: NDArray[np.float64], rng: np.random.Generator) -> tuple[Track, int, int]:
+        """A track, and the places of template and search frame in it."""
+        track = tracks[int(rng.choice(len(tracks), p=chances / chances.sum()))]
+        first = int(rng.integers(0, len(track.boxes) - 1))
+        later = rng.random() < 0.85
+        second = min(len(track.boxes) - 1, first + 1 + int(rng.integers(0, MAX_GAP))) if later else first
+        return track, first, second
 
     def _annotated(self, path: Path, frames: list[Image]) -> list[Track]:
         """Runs of frames with a usable box in the file beside a clip."""
@@ -323,6 +338,16 @@ class Material:
             box = random_box(image, rng)
             if box is not None:
                 yield RealPair((image, image), (second, second), (box, box))
+
+
+def _has_company(tracks: list[Track], target: Track, index: int) -> bool:
+    """Whether another target stands close to the target in frame `index` of its track."""
+    x, y, w, h = target.boxes[index]
+    middle, sides = np.array((x + w / 2, y + h / 2)), np.array((w, h))
+    return any(
+        bool((np.abs(box[:2] + box[2:] / 2 - middle) < CLOSE_SIDES * sides).all())
+        for box in _others(tracks, target, target.first + index)
+    )
 
 
 def _others(tracks: list[Track], target: Track, frame: int) -> tuple[NDArray[np.float64], ...]:

@@ -65,8 +65,10 @@ def scene_pairs(clips: int, per_clip: int, rng: np.random.Generator) -> Iterator
             )
 
 
-def rendered_pairs(count: int, rng: np.random.Generator, network: NetworkConfig) -> Iterator[CutPair]:
-    """Pairs of `SyntheticPairs`, cut as `network` takes them; each is another scene."""
+def rendered_pairs(
+    count: int, rng: np.random.Generator, network: NetworkConfig, misaligned: float = 0.0
+) -> Iterator[CutPair]:
+    """Pairs of `SyntheticPairs`, cut as `network` takes them; each is another scene. See `PairSettings.misaligned`."""
     settings = PairSettings(
         template_size=network.template_size,
         search_size=network.search_size,
@@ -74,6 +76,7 @@ def rendered_pairs(count: int, rng: np.random.Generator, network: NetworkConfig)
         search_factor=network.search_factor,
         square_boxes=network.square_boxes,
         absent_share=ABSENT_SHARE,
+        misaligned=misaligned,
     )
     first, second = (int(seed) for seed in rng.integers(0, 2**31, 2))
     pairs = SyntheticPairs(World(first, "packages"), settings, second)

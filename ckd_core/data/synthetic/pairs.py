@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from ckd_core.data.synthetic.render import Rendered
     from ckd_core.data.synthetic.world import World
 
+MISALIGNED_SIDES = 0.35
 ABSENT_BOX = (2.0, 2.0, 0.25, 0.25)  # wholly outside the search region
 
 
@@ -50,6 +51,8 @@ class PairSettings:
         lose_aux: The same for the auxiliary camera.
         hard: Share of pairs with darkness, glare, smoke, blur or strong noise.
         modalities: Kinds of auxiliary cameras, drawn equally often.
+        misaligned: Share of pairs, of those in which both cameras live, whose auxiliary camera looks beside colour's
+            place in the search image, by up to `MISALIGNED_SIDES` of the target's.
         square_boxes: Whether crops are stretched until the box they are cut around is square (`window_around`).
     """
 
@@ -69,6 +72,7 @@ class PairSettings:
     lose_aux: float = field(default=0.05, metadata=limits(0.0, 1.0))
     hard: float = field(default=0.5, metadata=limits(0.0, 1.0))
     modalities: tuple[Modality, ...] = (Modality.THERMAL, Modality.DEPTH, Modality.EVENT)
+    misaligned: float = field(default=0.0, metadata=limits(0.0, 1.0))
     square_boxes: bool = False
 
 
@@ -165,9 +169,20 @@ class _PairRenderer:
             second.box, around, settings.search_factor, settings.search_size, reach, gauss=near
         )
         search = self._show(second, view_x, settings.search_size, look, drop_rgb or lose_rgb, drop_aux or lose_aux)
+        alive = not (drop_rgb or drop_aux or lose_rgb or lose_aux)
+        if settings.misaligned and alive and rng.random() < settings.misaligned:
+            search = search[0], self._beside(search[1], box_x)
         if absent:
             box_x = np.array(ABSENT_BOX)
         return RenderedPair(self.modality, template, search, box_t, box_x)
+
+    def _beside(self, aux: NDArray[np.uint8], box: NDArray[np.float64]) -> NDArray[np.uint8]:
+        """The auxiliary crop of a camera that is not registered to colour; `box` is the target's, as shares."""
+        angle, reach = self.rng.uniform(0, 2 * np.pi), self.rng.uniform(0, MISALIGNED_SIDES)
+        dx, dy = reach * box[2:] * (np.cos(angle), np.sin(angle)) * aux.shape[0]
+        matrix = np.array(((1, 0, dx), (0, 1, dy)))
+        moved = cv2.warpAffine(aux, matrix, aux.shape[1::-1], borderMode=cv2.BORDER_REFLECT_101)
+        return moved.astype(np.uint8, copy=False)
 
     def _losses(self, dead: bool) -> tuple[bool, bool]:
         """Whether colour and whether the auxiliary stream dies before the search image; one always survives."""

@@ -12,7 +12,16 @@ import numpy as np
 import pytest
 
 from ckd_core.data.pairs import collate
-from ckd_core.data.real.crops import OTHERS_SHARE, PairCutter, RealPair
+from ckd_core.data.real.crops import (
+    MISALIGNED_PX,
+    NO_TROUBLE,
+    OTHERS_SHARE,
+    SMOKE_SHARE,
+    PairCutter,
+    RealPair,
+    TroubleSettings,
+    _misaligned,
+)
 from ckd_core.data.real.features import FeaturePairs, FeatureSource, cached, read_manifest, write_cache
 from ckd_core.data.real.material import GroupSettings, Material, MaterialError, list_files
 from ckd_core.data.real.paste import paste, random_box
@@ -22,6 +31,7 @@ from ckd_core.data.real.video import VideoError, read_video
 from ckd_core.data.synthetic.pairs import ABSENT_BOX
 from ckd_core.models.layers.stem import COARSE_CHANNELS, CoarseStem
 from ckd_core.models.registry import model_config
+from ckd_core.settings import SettingsError, build
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -135,6 +145,77 @@ def test_some_search_regions_lie_around_another_target() -> None:
 
     assert far(RealPair((image, image), None, (box, box))) < 0.02
     assert abs(far(RealPair((image, image), None, (box, box), (other,))) - OTHERS_SHARE) < 0.08
+
+
+def test_another_target_stands_beside_the_target_or_hides_it() -> None:
+    """The target is white, the other one red; everything else is black."""
+    image = np.zeros((400, 600, 3), dtype=np.uint8)
+    image[60:100, 60:90] = 255
+    image[260:300, 420:450] = (255, 0, 0)
+    box, other = np.array((60.0, 60.0, 30.0, 40.0)), np.array((420.0, 260.0, 30.0, 40.0))
+    cutter = PairCutter(model_config("sdstrack_m256"))
+    beside = hidden = 0
+    for seed in range(80):
+        crops = [np.zeros((size, size, 3), dtype=np.uint8) for size in (128, 256)]
+        crops[1][96:160, 96:160] = 255
+        covered = cutter._neighbour(
+            RealPair((image, image), None, (box, box), (other,)),
+            [crops, None],
+            (0.5, 0.5, 0.25, 0.25),
+            np.random.default_rng(seed),
+        )
+        red = (crops[1][..., 0] > 150) & (crops[1][..., 1] < 100)
+        white = (crops[1] > 200).all(axis=2)
+        assert not crops[0].any(), "the template stays as it is"
+        assert abs(covered - (1 - white.sum() / 64**2)) < 0.12
+        if red.sum() > 0.5 * 64**2:
+            beside, hidden = beside + (covered < 0.5), hidden + (covered > 0.7)
+    assert beside > 20
+    assert hidden > 3
+
+
+def test_troubles_are_of_one_camera_and_of_the_search_region(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both cameras see the same picture, so that what differs is the trouble."""
+    monkeypatch.setattr("ckd_core.data.real.crops._degrade", lambda crop, _: crop)
+    monkeypatch.setattr("ckd_core.data.real.crops._color_matrix", lambda _: None)
+    image, box = picture(7), np.array((60.0, 40.0, 30.0, 40.0))
+
+    def differ(troubles: TroubleSettings, rgb: bool = True) -> tuple[float, float]:
+        """Share of pairs whose cameras differ by more than noise in template and search region."""
+        cutter = PairCutter(model_config("sdstrack_m256"), troubles=troubles)
+        pair = RealPair((image, image) if rgb else None, (image, image), (box, box))
+        cuts = [cutter.cut(pair, np.random.default_rng(seed)) for seed in range(24)]
+
+        def share(crops: list[NDArray[np.uint8]]) -> float:
+            """After exposure, which a dim camera changes, is taken out."""
+            seen = [(rgb, aux) for rgb, aux in crops if rgb.std() > 0 and aux.std() > 0]
+            return float(np.mean([np.corrcoef(rgb.ravel(), aux.ravel())[0, 1] < 0.9 for rgb, aux in seen]))
+
+        return share([cut.template for cut in cuts]), share([cut.search for cut in cuts])
+
+    assert differ(NO_TROUBLE) == (0.0, pytest.approx(SMOKE_SHARE, abs=0.15))
+    for name in ("misaligned", "haze"):
+        template, search = differ(TroubleSettings(**{name: 1.0}))
+        assert search > 0.5, name
+        assert template < (0.75 if name == "misaligned" else 0.01), name
+    template, search = differ(TroubleSettings(smoky=1.0), rgb=False)
+    assert (template, search > 0.5) == (0.0, True)
+    with pytest.raises(SettingsError, match=r"'misaligned' is 1\.5; expected 0\.0 to 1\.0"):
+        build(TroubleSettings, {"misaligned": 1.5}, "recipe")
+
+
+def test_a_camera_that_is_not_registered_shows_the_target_beside_its_place() -> None:
+    aux = [np.zeros((128, 128, 3), dtype=np.uint8), np.zeros((256, 256, 3), dtype=np.uint8)]
+    aux[0][32:96, 32:96], aux[1][96:160, 96:160] = 255, 255
+    shifts, templates = [], []
+    for seed in range(200):
+        template, search = _misaligned(aux, np.array((0.0, 0.0, 40.0, 80.0)), (0.25, 0.25), np.random.default_rng(seed))
+        rows, columns = np.nonzero(search[..., 0] > 128)
+        shifts.append(((columns.mean() - 127.5) / 64 * 40, (rows.mean() - 127.5) / 64 * 80))  # px of the frame
+        templates.append(bool((template == aux[0]).all()))
+    reach = np.hypot(*np.array(shifts).T)
+    assert MISALIGNED_PX * 0.8 < reach.max() < MISALIGNED_PX * 1.05
+    assert 0.4 < np.mean(templates) < 0.6
 
 
 def test_scenes_have_lookalikes_and_targets_that_leave() -> None:
