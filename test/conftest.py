@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -43,25 +44,35 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     return UnitScheduling(config, log)
 
 
+def _own_loggers() -> list[logging.Logger]:
+    """The loggers that the packages' modules hold, whatever the logging module knows of them."""
+    modules = [module for name, module in list(sys.modules.items()) if name.startswith(("ckd_core", "sdstrack_ros"))]
+    held = [getattr(module, name, None) for module in modules for name in ("logger", "LOGGER")]
+    return [logger for logger in held if isinstance(logger, logging.Logger)]
+
+
+def _why_silent(logger: logging.Logger) -> str:
+    """Why a warning of this logger does not reach the root's handlers; '' when it does."""
+    above: logging.Logger | None = logger
+    while above is not None and above.parent is not None and above.propagate:
+        above = above.parent
+    state = f"disabled {logger.disabled}, level {logger.getEffectiveLevel()}, all up to {logger.manager.disable}"
+    if above is not logging.getLogger():
+        return f"its records end at {above}; {state}"
+    return "" if logger.isEnabledFor(logging.WARNING) else state
+
+
 @pytest.fixture(autouse=True)
 def _warnings_are_still_logged() -> Iterator[None]:
     """A test that silences the loggers of later ones fails itself, and not those."""
     yield
-    manager = logging.root.manager
-    loggers = [logger for logger in manager.loggerDict.values() if isinstance(logger, logging.Logger)]
-    own = [logger for logger in loggers if logger.name.startswith(("ckd_core", "sdstrack_ros"))]
-    silenced = {
-        logger.name: f"disabled {logger.disabled}, level {logger.getEffectiveLevel()}, propagate {logger.propagate}"
-        for logger in own
-        if not logger.isEnabledFor(logging.WARNING) or not logger.propagate
-    }
-    state = f"root level {logging.root.level}, disabled up to {manager.disable}"
-    for logger in own:
+    silent = {logger.name: why for logger in _own_loggers() if (why := _why_silent(logger))}
+    for logger in _own_loggers():
         logger.disabled, logger.propagate = False, True
         logger.setLevel(logging.NOTSET)
     logging.root.setLevel(min(logging.root.level, logging.WARNING))
     logging.disable(logging.NOTSET)
-    assert not silenced, f"this test leaves loggers that do not log: {silenced}; {state}"
+    assert not silent, f"this test leaves loggers that do not log: {silent}"
 
 
 @pytest.fixture(scope="session")
