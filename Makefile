@@ -2,8 +2,8 @@ PYTHON ?= python3
 ROS_WHEELS ?= jazzy
 MODALITY ?= rgbt
 MINUTES ?= 10
-# One more worker than cores: tests of the node mostly wait.
-WORKERS ?= $(shell expr $$(nproc) + 1)
+# Twice as many workers as cores, for tests of the node mostly wait; at most 16, for each holds the libraries.
+WORKERS ?= $(shell n=$$(nproc); echo $$((n < 8 ? 2 * n : 16)))
 # Each ROS 2 distribution has a virtual environment of its own: the modules have the same names.
 VENV := $(if $(filter jazzy,$(ROS_WHEELS)),.venv,.venv-$(ROS_WHEELS))
 RUN := $(VENV)/bin/python

@@ -26,7 +26,7 @@ from ckd_core.errors import TrackingError
 from ckd_core.frame import Modality
 from sdstrack_ros.bags.frames import BagTopics, choose_topics, read_bag_frames
 from sdstrack_ros.bags.storage.opening import open_bag
-from sdstrack_ros.parameters.table import settings_from
+from sdstrack_ros.parameters.checks import settings_from
 from sdstrack_ros.tracking.warm_tracker import build_warm_tracker
 from testkit.reliability.lengths import LONG
 

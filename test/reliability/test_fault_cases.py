@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from lifecycle_msgs.msg import Transition
 
-from testkit.reliability.lengths import LONG
+from testkit.reliability.lengths import LONG, ONLY_LONG
 from testkit.reliability.matrix.bench import Bench, bench, number, sigkill
 from testkit.reliability.matrix.outcome import Counted, Outcome, Row, finish, run_row
 from testkit.reliability.matrix.rows import script
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 pytestmark = [pytest.mark.ros, pytest.mark.timeout(400)]
-only_long = pytest.mark.skipif(not LONG, reason="runs in the long form only: make test-all")
+only_long = pytest.mark.skipif(not LONG, reason=ONLY_LONG)
 
 
 def _parameters(folder: Path, **changes: Any) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from rclpy.serialization import deserialize_message, serialize_message
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, RegionOfInterest
 from vision_msgs.msg import Detection2D, Detection2DArray
 
-from testkit.reliability.lengths import LONG, examples, record
+from testkit.reliability.lengths import LONG, ONLY_LONG, examples, record
 from testkit.reliability.matrix.bench import Bench, bench, number
 from testkit.reliability.matrix.outcome import BOX, MEMORY_LIMIT_MB
 from testkit.reliability.messages import corpus, messages, mutations
@@ -138,7 +138,7 @@ def test_damaged_bytes_on_the_wire(wire: Bench, topic: str) -> None:
            {"sent": sent, "dropped by DDS": dropped, "memory_mb": round(grown, 1)})  # fmt: skip
 
 
-@pytest.mark.skipif(not LONG, reason="runs in the long form only: make test-all")
+@pytest.mark.skipif(not LONG, reason=ONLY_LONG)
 def test_damaged_bytes_on_compressed_topics(tmp_path: Any) -> None:
     parameters = tiny_node(tmp_path, transport="compressed")
     with bench(tmp_path, parameters, wait=False) as running:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 LONG = os.environ.get("SDSTRACK_LONG", "") == "1"
+ONLY_LONG = "runs in the long form only: make test-all"
 # Folder for the rows' results, of which `make soak` writes its tables.
 RESULTS = os.environ.get("SDSTRACK_RELIABILITY_OUT", "")
 

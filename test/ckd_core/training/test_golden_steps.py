@@ -18,6 +18,7 @@ from ckd_core.objectives.sdstrack import SDSTrackObjective, SDSTrackSettings
 from ckd_core.settings import build
 from ckd_core.training.config import TrainSettings
 from ckd_core.training.loop import Trainer
+from testkit.reliability.lengths import LONG, ONLY_LONG
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -197,6 +198,7 @@ def test_ckd_step(stage: str, recipe: Any, weights: GoldenWeights, golden_dir: P
         np.testing.assert_allclose(own, stored[key], rtol=1e-4, atol=1e-6, err_msg=key)
 
 
+@pytest.mark.skipif(not LONG, reason=ONLY_LONG)
 def test_ckd_gradient_reach(recipe: Any, weights: GoldenWeights, golden_dir: Path) -> None:
     stored = np.load(golden_dir / "ckd_train.npz")
     network = weights.network("manifest_ckd_train", "ckd_b256", (), teachers=True)

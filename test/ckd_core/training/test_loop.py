@@ -18,6 +18,7 @@ from ckd_core.models.checkpoint import WeightsFileError, load_model
 from ckd_core.training.batches import BatchError, StepIndices
 from ckd_core.training.loop import TrainingDivergedError, TrainingError, TrainingInterruptedError
 from ckd_core.training.state_file import RunStateError, load_checkpoint
+from testkit.reliability.lengths import LONG, ONLY_LONG
 from testkit.training import runs
 
 MODELS = ("sdstrack_tiny_test", "ckd_tiny_test")
@@ -130,7 +131,13 @@ def test_an_error_in_one_process_ends_both_with_a_state(how: str, own: str, othe
     assert load_checkpoint(tmp_path / "checkpoints" / "last.safetensors")[1]["step"] == 2
 
 
-@pytest.mark.parametrize(("model", "lr"), [("sdstrack_tiny_test", 1e-3), ("ckd_tiny_test", 1e-2)])
+@pytest.mark.parametrize(
+    ("model", "lr"),
+    [
+        ("sdstrack_tiny_test", 1e-3),
+        pytest.param("ckd_tiny_test", 1e-2, marks=pytest.mark.skipif(not LONG, reason=ONLY_LONG)),
+    ],
+)
 def test_overfitting_one_batch_finds_the_boxes(model: str, lr: float, tmp_path: Path) -> None:
     """CKD: unmasked, and a head wide enough that BatchNorm leaves it something to say."""
     is_ckd = model.startswith("ckd")

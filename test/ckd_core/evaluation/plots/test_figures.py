@@ -21,6 +21,7 @@ from ckd_core.evaluation.running.conditions import parse_condition
 from ckd_core.evaluation.scoring.attributes import FLAG_ORDER
 from ckd_core.models.checkpoint import load_model, metadata_of, save_model
 from ckd_core.models.registry import build_model
+from testkit.reliability.lengths import LONG, ONLY_LONG
 from testkit.small_scenes import TINY, write_scene
 from testkit.training import runs
 
@@ -193,7 +194,7 @@ def test_style_shows_the_students_apart_and_normalised_together(call: Call, scen
     assert "has no two students" in call(*words[:6], "--weights", other, "--out", tmp_path / "fig")
 
 
-@pytest.mark.parametrize("method", ["pca", "tsne"])
+@pytest.mark.parametrize("method", ["pca", pytest.param("tsne", marks=pytest.mark.skipif(not LONG, reason=ONLY_LONG))])
 def test_the_style_of_the_packaged_small_ckd_is_shown(call: Call, scenes: Path, tmp_path: Path, method: str) -> None:
     """Its students share a stem, so their first gap is that of the cameras after the correlation."""
     words = ["figure", "style", "--root", scenes, "--sequence", "walk", "--out", tmp_path / "fig"]

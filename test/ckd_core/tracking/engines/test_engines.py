@@ -28,6 +28,7 @@ from ckd_core.tracking.engines.export import (
     write_export,
 )
 from ckd_core.tracking.engines.pytorch import CompiledEngine
+from testkit.reliability.lengths import LONG, ONLY_LONG
 
 MODEL = "sdstrack_tiny_test"
 # Median box IoU with torch/fp32 on the same crops.
@@ -271,7 +272,15 @@ def metadata_for(network, engine: str, batches: tuple[int, ...] = (1,)) -> Expor
     )
 
 
-@pytest.mark.parametrize(("name", "batches"), [("onnx/fp32", (1, 2)), ("openvino/bf16", (1,)), ("openvino/int8", (1,))])
+@pytest.mark.parametrize(
+    ("name", "batches"),
+    [
+        ("onnx/fp32", (1, 2)),
+        ("openvino/bf16", (1,)),
+        # The command `export` makes one in every run of the tests.
+        pytest.param("openvino/int8", (1,), marks=pytest.mark.skipif(not LONG, reason=ONLY_LONG)),
+    ],
+)
 def test_an_export_loads_back_with_the_same_boxes(
     tmp_path, network, crops, expected, name: str, batches: tuple[int, ...]
 ) -> None:

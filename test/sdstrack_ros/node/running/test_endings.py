@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 from lifecycle_msgs.msg import Transition
 
-from testkit.reliability.lengths import LONG
+from testkit.reliability.lengths import LONG, ONLY_LONG
 from testkit.ros.camera import PATIENCE_S
 from testkit.ros.rig import running_node
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.ros
 
 # What an engine leaves behind killed the node after one round; more rounds look for what grows.
-ROUNDS = 10 if LONG else 3
+ROUNDS = 10 if LONG else 2
 CONFIGURE, CLEANUP = Transition.TRANSITION_CONFIGURE, Transition.TRANSITION_CLEANUP
 ACTIVATE, SHUTDOWN = Transition.TRANSITION_ACTIVATE, Transition.TRANSITION_ACTIVE_SHUTDOWN
 LIBRARY = {"torch/fp32": "torch", "openvino/fp32": "openvino", "onnx/fp32": "onnxruntime"}
@@ -28,7 +28,9 @@ LIBRARY = {"torch/fp32": "torch", "openvino/fp32": "openvino", "onnx/fp32": "onn
 @pytest.mark.parametrize(
     ("transitions", "signal_number"),
     [
-        pytest.param((CONFIGURE, CLEANUP), signal.SIGTERM, id="cleanup"),
+        pytest.param(
+            (CONFIGURE, CLEANUP), signal.SIGTERM, id="cleanup", marks=pytest.mark.skipif(not LONG, reason=ONLY_LONG)
+        ),
         pytest.param((CONFIGURE, ACTIVATE, SHUTDOWN), signal.SIGINT, id="shutdown"),
         pytest.param((CONFIGURE, CLEANUP) * ROUNDS, signal.SIGTERM, id="rounds"),
     ],
