@@ -86,6 +86,13 @@ class TorchEngine(Engine):
     def _predict(
         self, templates: Tensor, crops: NDArray[np.uint8], response_weights: NDArray[np.float32]
     ) -> NDArray[np.float32]:
+        if self._device.type == "cpu" and len(crops) > 1:
+            # One by one: a batch of small networks takes PyTorch up to three times as long per target, one of large
+            # networks as long (`make bench BENCH=targets`), and a compiled network would be compiled for each count.
+            each = zip(
+                templates.split(1), np.split(crops, len(crops)), np.split(response_weights, len(crops)), strict=True
+            )
+            return np.concatenate([self._predict(*target) for target in each])
         predictions = self._search(templates, self._upload(crops), self._upload(response_weights))
         return cast("NDArray[np.float32]", predictions.cpu().numpy())
 
