@@ -89,10 +89,8 @@ class TorchEngine(Engine):
         if self._device.type == "cpu" and len(crops) > 1:
             # One by one: a batch of small networks takes PyTorch up to three times as long per target, one of large
             # networks as long (`make bench BENCH=targets`), and a compiled network would be compiled for each count.
-            each = zip(
-                templates.split(1), np.split(crops, len(crops)), np.split(response_weights, len(crops)), strict=True
-            )
-            return np.concatenate([self._predict(*target) for target in each])
+            rows = [slice(row, row + 1) for row in range(len(crops))]
+            return np.concatenate([self._predict(templates[row], crops[row], response_weights[row]) for row in rows])
         predictions = self._search(templates, self._upload(crops), self._upload(response_weights))
         return cast("NDArray[np.float32]", predictions.cpu().numpy())
 
