@@ -84,18 +84,6 @@ def examine(device: str = "auto") -> list[Finding]:
     return findings
 
 
-def kind_of(modality: str) -> Modality:
-    """Look up the modality of a recording or of topics.
-
-    Raises:
-        ReplayError: there is no such modality.
-    """
-    from ckd_core.frame import Modality
-    from ckd_core.replay.recording import parse_modality
-
-    return parse_modality(modality) or Modality.DEPTH
-
-
 def examine_bag(path: Path, modality: Modality, rgb: str = "", aux: str = "") -> Iterator[Finding]:
     """Read a recording as the node would, without tracking, and say what is wrong with it.
 

@@ -26,7 +26,6 @@ from testkit.ros.processes import ChildProcessFailure, RosProcess, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
 NODE = "/tracker"
 WIDTH, HEIGHT = 640, 480
@@ -286,8 +285,3 @@ def node_command(
     words = [word for option in options for word in option.split(" ", 1)]
     words += [word for remap in remaps for word in ("-r", remap)]
     return python("sdstrack_ros.node.tracker_node", "--ros-args", *words)
-
-
-def log_file(folder: Path) -> Path:
-    """Where the node's output goes."""
-    return folder / "node.log"
