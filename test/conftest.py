@@ -66,13 +66,16 @@ def _why_silent(logger: logging.Logger) -> str:
 def _warnings_are_still_logged() -> Iterator[None]:
     """A test that silences the loggers of later ones fails itself, and not those."""
     yield
-    silent = {logger.name: why for logger in _own_loggers() if (why := _why_silent(logger))}
-    for logger in _own_loggers():
+    own = _own_loggers()
+    silent = {logger.name: why for logger in own if (why := _why_silent(logger))}
+    if not silent:
+        return
+    for logger in own:
         logger.disabled, logger.propagate = False, True
         logger.setLevel(logging.NOTSET)
     logging.root.setLevel(min(logging.root.level, logging.WARNING))
     logging.disable(logging.NOTSET)
-    assert not silent, f"this test leaves loggers that do not log: {silent}"
+    pytest.fail(f"this test leaves loggers that do not log: {silent}")
 
 
 @pytest.fixture(scope="session")
