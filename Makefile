@@ -41,7 +41,7 @@ bench-gpu:  ## every network by every engine of a GPU, in 8 minutes, into docs/b
 soak: setup  ## faults, fuzzing, endurance, in their long forms; MINUTES=10, or HOURS=2.5: endurance alone, continued
 	@$(RUN) -m tools.soak $(if $(HOURS),--hours $(HOURS),--minutes $(MINUTES))
 
-fuzz: setup  ## coverage-guided fuzzing of every parser; MINUTES=10 for each
+fuzz: setup  ## coverage-guided fuzzing of every parser; MINUTES=10 of CPU time for each
 	@$(RUN) -m tools.fuzz --minutes $(MINUTES)
 
 # SDSTRACK_MATERIAL: see docs/training.md; TEACHER: the folder of NanoTrack v2's two ONNX files.

@@ -2,8 +2,9 @@
 
 Needs atheris (requirements/dev.txt). Starts from the committed inputs in test/reliability/corpus. What it finds is
 written below --out, as what crashes and as the corpus that it has grown; a find goes into the committed corpus, whose
-inputs `make test` runs, and is mended. A later run with the same --out goes on from what the earlier ones have grown,
-and its figures are sums over all of them. Prints a table; --write puts it into docs/reliability.md.
+inputs `make test` runs, and is mended. Minutes are CPU minutes of the fuzzer, so that a busy machine takes longer and
+tries as much. A later run with the same --out goes on from what the earlier ones have grown, and its figures are sums
+over all of them. Prints a table; --write puts it into docs/reliability.md.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import argparse
 import json
 import re
 import resource
+import signal
 import subprocess
 import sys
 import time
@@ -19,60 +21,74 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from testkit.reliability.about import about
 from testkit.reliability.fuzz_targets import CORPUS, MAX_LENGTH, TARGETS
 from tools.paste_table import paste
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs" / "reliability.md"
-# Seconds for one input, and MB for the process.
-TIMEOUT_S, MEMORY_MB = 20, 3000
-HEAD = ("target", "minutes", "CPU minutes", "inputs", "edges", "seeds", "grown to", "finds")
-SUMS = ("minutes", "CPU minutes", "inputs")
+# An input is a find when it takes so many CPU seconds. libFuzzer knows only the clock: it reports what took as long by
+# that, ends the run at the second number, and both are tried again in CPU time.
+SLOW_S, HANGS_S = 20, 200
+MEMORY_MB = 3000  # of the process
+HEAD = ("target", "CPU minutes", "minutes", "inputs", "edges", "seeds", "grown to", "finds")
+SUMS = ("CPU minutes", "minutes", "inputs")
 
 
-def fuzz(name: str, minutes: float, out: Path) -> dict[str, Any]:
+def fuzz(name: str, cpu_minutes: float, out: Path) -> dict[str, Any]:
     """Fuzz one target; returns its row, over this run and earlier ones of the same `out`."""
     grown, finds, row_file = out / name / "corpus", out / name / "finds", out / name / "row.json"
     for folder in (grown, finds):
         folder.mkdir(parents=True, exist_ok=True)
-    options = [
-        f"-max_total_time={round(60 * minutes)}", f"-timeout={TIMEOUT_S}", f"-rss_limit_mb={MEMORY_MB}",
-        f"-max_len={MAX_LENGTH.get(name, 2048)}", f"-artifact_prefix={finds}/", "-print_final_stats=1",
-        "-report_slow_units=3600",  # what is too slow for `-timeout` is a find; the first inputs pay for the imports
-    ]  # fmt: skip
-    words = [sys.executable, "-m", "testkit.reliability.fuzz_one", name, *options, str(grown), str(CORPUS / name)]
+    row: dict[str, Any] = {"target": name, **dict.fromkeys(SUMS, 0), "edges": 0}
+    if row_file.exists():
+        row.update(json.loads(row_file.read_text()))
     begin, cpu_s = time.monotonic(), _cpu_s()
-    with (out / name / "log").open("wb") as log:
-        subprocess.run(words, cwd=ROOT, stdout=log, stderr=subprocess.STDOUT, check=False)
-    for find in finds.glob("timeout-*"):
-        if not _hangs(name, find):
-            find.unlink()
-    said = (out / name / "log").read_text(errors="replace")
-    edges = re.findall(r"cov: (\d+)", said)
-    inputs = re.findall(r"stat::number_of_executed_units:\s+(\d+)", said) or re.findall(r"#(\d+)\s", said)
-    row: dict[str, Any] = {
-        "target": name,
-        "minutes": round((time.monotonic() - begin) / 60, 1),
-        "CPU minutes": round((_cpu_s() - cpu_s) / 60, 1),
-        "inputs": int(inputs[-1]) if inputs else 0,
-        "edges": int(edges[-1]) if edges else 0,
-        "seeds": len(list((CORPUS / name).iterdir())),
-        "grown to": len(list(grown.iterdir())),
-        "finds": len(list(finds.iterdir())),
-    }
-    if row_file.exists() and row["inputs"]:
-        earlier = json.loads(row_file.read_text())
-        row.update({key: round(row[key] + earlier[key], 1) for key in SUMS}, edges=max(row["edges"], earlier["edges"]))
+    used_s, inputs = 0.0, 1
+    while used_s < 60 * cpu_minutes - 1 and inputs and not list(finds.iterdir()):
+        inputs, edges = _run(name, 60 * cpu_minutes - used_s, out / name)
+        row.update(inputs=row["inputs"] + inputs, edges=max(row["edges"], edges))
+        for find in [*finds.glob("timeout-*"), *finds.glob("slow-unit-*")]:
+            if not _is_slow(name, find):
+                find.unlink()
+        used_s = _cpu_s() - cpu_s
+    row["CPU minutes"] = round(row["CPU minutes"] + used_s / 60, 1)
+    row["minutes"] = round(row["minutes"] + (time.monotonic() - begin) / 60, 1)
+    row["seeds"] = len(list((CORPUS / name).iterdir()))
+    row["grown to"] = len(list(grown.iterdir()))
+    row["finds"] = len(list(finds.iterdir()))
     if row["inputs"]:
         row_file.write_text(json.dumps(row) + "\n")
     return row
 
 
-def _hangs(name: str, find: Path) -> bool:
-    """Whether an input is as slow as it was: on a busy machine libFuzzer's clock runs on while the process waits."""
+def _run(name: str, cpu_s: float, folder: Path) -> tuple[int, int]:
+    """One process of the fuzzer, for so many CPU seconds at most; returns the inputs that it tried and its edges."""
+    options = [
+        f"-timeout={HANGS_S}", f"-report_slow_units={SLOW_S}", f"-rss_limit_mb={MEMORY_MB}",
+        f"-max_len={MAX_LENGTH.get(name, 2048)}", f"-artifact_prefix={folder / 'finds'}/", "-print_final_stats=1",
+    ]  # fmt: skip
+    words = [sys.executable, "-m", "testkit.reliability.fuzz_one", name, *options]
+    words += [str(folder / "corpus"), str(CORPUS / name)]
+    with (folder / "log").open("wb") as log:
+        fuzzer = subprocess.Popen(words, cwd=ROOT, stdout=log, stderr=subprocess.STDOUT)
+        process = psutil.Process(fuzzer.pid)
+        while fuzzer.poll() is None:
+            if sum(process.cpu_times()[:2]) >= cpu_s:
+                fuzzer.send_signal(signal.SIGUSR1)  # libFuzzer ends after this input, and says its figures
+            time.sleep(1)
+    said = (folder / "log").read_text(errors="replace")
+    edges = re.findall(r"cov: (\d+)", said)
+    inputs = re.findall(r"stat::number_of_executed_units:\s+(\d+)", said) or re.findall(r"#(\d+)\s", said)
+    return int(inputs[-1]) if inputs else 0, int(edges[-1]) if edges else 0
+
+
+def _is_slow(name: str, find: Path) -> bool:
+    """Whether an input that was slow by the clock is so in CPU time."""
     code = f"from testkit.reliability.fuzz_targets import *; try_input({name!r}, open({str(find)!r}, 'rb').read())"
-    limited = f"import resource; resource.setrlimit(resource.RLIMIT_CPU, ({TIMEOUT_S},) * 2); {code}"
+    limited = f"import resource; resource.setrlimit(resource.RLIMIT_CPU, ({SLOW_S},) * 2); {code}"
     return subprocess.run([sys.executable, "-c", limited], cwd=ROOT, check=False).returncode != 0
 
 
@@ -96,7 +112,7 @@ def table(rows: list[dict[str, Any]]) -> str:
 def main() -> int:
     """Fuzz the targets one after the other; 1 when there is a find, or a target did not run."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--minutes", type=float, default=10.0, help="for each target; 0 runs none")
+    parser.add_argument("--minutes", type=float, default=10.0, help="CPU minutes for each target; 0 runs none")
     parser.add_argument("--targets", nargs="+", choices=TARGETS, default=list(TARGETS))
     parser.add_argument("--out", type=Path, default=ROOT / "out" / "fuzz")
     parser.add_argument("--write", action="store_true", help="write the table of --out into docs/reliability.md")

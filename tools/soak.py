@@ -2,7 +2,8 @@
 
 `make soak MINUTES=10`, or parts of it: `python -m tools.soak --minutes 1 --parts soak`. `make soak HOURS=2.5` is the
 soak of hours alone: a stopped one goes on with the same command, until its log holds so many hours. Results are JSON
-files below --out, one folder per part; a part's results stay until it runs again. `python -m tools.reliability_report`
+files below --out, one folder per part; a part's results stay until it runs again, and kills go on where they were
+stopped. `python -m tools.reliability_report`
 writes docs/reliability.md from them.
 """
 
@@ -126,11 +127,13 @@ def run_suite(part: str, out: Path) -> bool:
     from testkit.reliability.about import about
 
     folder = out / part
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
+    if part != "kills" or (folder / "_about.json").exists():  # unfinished kills are continued
+        shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True, exist_ok=True)
     environment = dict(os.environ, SDSTRACK_LONG="1", SDSTRACK_RELIABILITY_OUT=str(out))
     done = subprocess.run([*PYTEST, *SUITES[part]], cwd=ROOT, env=environment, check=False)
-    write_text(folder / "_about.json", json.dumps({"about": about(), "passed": done.returncode == 0}))
+    if part != "kills" or done.returncode == 0:
+        write_text(folder / "_about.json", json.dumps({"about": about(), "passed": done.returncode == 0}))
     return done.returncode == 0
 
 

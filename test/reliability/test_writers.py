@@ -15,7 +15,7 @@ import pytest
 
 from ckd_core.locks import folder_lock
 from ckd_core.models.checkpoint import load_tensors
-from testkit.reliability.lengths import LONG, record
+from testkit.reliability.lengths import LONG, record, recorded
 from testkit.reliability.matrix.outcome import Outcome, finish
 from testkit.reliability.writers import (
     BY_NAME,
@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.timeout(3000)
 # Killed so often each; the normal form tries few commands.
 KILLS = int(os.environ.get("SDSTRACK_KILLS", "50" if LONG else "3"))
+# The kills' order: those that were done before the test was stopped are spread over the writing, too.
+SPREAD = random.Random(5).sample(range(KILLS), KILLS)
 SHORT = ("benchmark", "export")
 
 
@@ -141,25 +143,27 @@ def test_a_full_disk_is_one_sentence_and_nothing_half(writer: Writer, material: 
 def test_what_a_killed_command_leaves_is_whole_and_the_next_call_goes_on(
     writer: Writer, material: Material, tmp_path: Path
 ) -> None:
-    log, seed = tmp_path / "log", random.Random(5)
+    log, seed = tmp_path / "log", random.Random()
     template = prepared(writer, tmp_path / "template" / "a", material, log)
     whole = copied(template, tmp_path / "whole")
     changes, lasts_s = undisturbed(writer, whole, material, log)
     expected = {name: content(whole / name) for name in writer.decisive}
     names = visible(whole)
-    killed = whole_files = temporaries = 0
-    for number in range(KILLS):
+    row = {"killed": 0, "changes of files": changes, "new files left, all whole": 0, "hidden files left": 0, "mixed": 0}
+    row |= recorded("kills", writer.name)
+    for number in SPREAD[int(row["killed"]) :]:
         folder = copied(template, tmp_path / str(number))
         before = visible(folder)
         at = 1 + int((number + seed.random()) / KILLS * changes)  # spread over the writing
         # Every second one dies just before a change, the others somewhere between it and the next ones.
         later_s = number % 2 * seed.random() * 2 * lasts_s / changes
-        killed += killed_at(writer, folder, material, log, at, later_s)
+        assert killed_at(writer, folder, material, log, at, later_s)
+        row["killed"] += 1
         if folder.exists():
             require_whole(folder)
-            whole_files += visible(folder) != before
-            temporaries += any(path.is_file() and path.name.startswith(".") and path not in locks_of(folder)
-                               for path in folder.rglob("*"))  # fmt: skip
+            row["new files left, all whole"] += visible(folder) != before
+            row["hidden files left"] += any(path.is_file() and path.name.startswith(".") for path in folder.rglob("*")
+                                            if path not in locks_of(folder))  # fmt: skip
         if not (writer.name == "export" and folder.exists()):
             assert wait(start(writer.words(folder, material), log)) == 0, log.read_text()[-3000:]
         require_whole(folder)
@@ -167,9 +171,7 @@ def test_what_a_killed_command_leaves_is_whole_and_the_next_call_goes_on(
         for name, wanted in expected.items():
             assert content(folder / name) == wanted, f"{name} after kill {number}"
         shutil.rmtree(folder.parent)
-        row = {"killed": killed, "changes of files": changes, "new files left, all whole": whole_files}
-        record("kills", writer.name, {"command": writer.name, **row, "hidden files left": temporaries, "mixed": 0})
-    assert killed == KILLS
+        record("kills", writer.name, {"command": writer.name, **row})
 
 
 def killed_at(writer: Writer, folder: Path, material: Material, log: Path, at: int, later_s: float) -> bool:

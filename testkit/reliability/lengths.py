@@ -25,3 +25,11 @@ def record(part: str, name: str, row: dict[str, Any]) -> None:
     folder = Path(RESULTS) / part
     folder.mkdir(parents=True, exist_ok=True)
     (folder / f"{name}.json").write_text(json.dumps({"name": name, **row}))
+
+
+def recorded(part: str, name: str) -> dict[str, Any]:
+    """The row that an earlier call has kept, without its name: a long test goes on from there. Empty without one."""
+    path = Path(RESULTS) / part / f"{name}.json"
+    row: dict[str, Any] = json.loads(path.read_text()) if RESULTS and path.exists() else {}
+    row.pop("name", None)
+    return row
