@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
 
@@ -48,6 +48,15 @@ def atomic_path(path: Path, *, sync: bool = False) -> Iterator[Path]:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def discard(paths: Iterable[Path]) -> None:
+    """Delete the files of an earlier call just before those of this one are written, in the order of their names.
+
+    Whatever a command that is killed after that leaves is of one call: never a table beside another call's figure.
+    """
+    for path in sorted(paths):
+        path.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:

@@ -40,6 +40,7 @@ def command(
     from rich.console import Console
 
     from ckd_core.frame import Modality
+    from ckd_core.locks import folder_lock
     from ckd_core.models.published.convert import convert_published
     from ckd_core.models.published.keys import UnfitKeysError
     from ckd_core.text import shown
@@ -50,7 +51,8 @@ def command(
     console = Console()
     target = out or file.with_name(file.name.split(".pth")[0] + ".safetensors")
     try:
-        done = convert_published(file, model, Modality(modality) if modality else None, target, strict, entry)
+        with folder_lock(target.parent, "sdstrack convert"):
+            done = convert_published(file, model, Modality(modality) if modality else None, target, strict, entry)
     except UnfitKeysError as error:
         _print_report(console, error.report)
         raise

@@ -50,6 +50,7 @@ def command(
     """
     from ckd_core.evaluation.plots.figure import draw_figure
     from ckd_core.evaluation.plots.request import FigureRequest
+    from ckd_core.locks import folder_lock
 
     try:
         numbers = tuple(int(part) for part in frames.split(",")) if frames else ()
@@ -60,5 +61,6 @@ def command(
         dataset=dataset, sequence=sequence, frames=numbers, model=model, weights=weights, condition=condition,
         points=points, key=key, metric=metric, method=method, seed=seed,
     )  # fmt: skip
-    for path in draw_figure(name, request, out):
-        say(f"wrote {path}")
+    with folder_lock(out.parent, "sdstrack figure"):
+        for path in draw_figure(name, request, out):
+            say(f"wrote {path}")

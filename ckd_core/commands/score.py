@@ -29,13 +29,16 @@ def command(
     Example: sdstrack score APFNet.tar.gz MTNet.tar.gz --benchmark lasher --truth lasher_gt/
     """
     from ckd_core.evaluation.scoring.score_files import print_scores, score_files, write_scores
+    from ckd_core.locks import folder_lock
 
     scores = score_files(results, benchmark, truth, attributes, layout, missing, echo=say)
     print_scores(scores)
     if out:
-        write_scores(scores, out)
+        with folder_lock(out.parent, "sdstrack score"):
+            write_scores(scores, out)
         say(f"wrote {out}")
     if report:
         from ckd_core.evaluation.report.write import write_report
 
-        say(f"wrote {write_report(report, scores)}")
+        with folder_lock(report, "sdstrack score"):
+            say(f"wrote {write_report(report, scores)}")

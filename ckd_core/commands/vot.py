@@ -32,6 +32,7 @@ def command(
     """
     from ckd_core.evaluation.vot_server import VotError, channel_of, registry_entry, serve, write_registry
     from ckd_core.frame import Modality
+    from ckd_core.locks import folder_lock
     from ckd_core.tracking import build_tracker
     from ckd_core.tracking.engines.build import resolve_engine
     from ckd_core.tracking.engines.origin import model_of, weights_origin
@@ -50,7 +51,8 @@ def command(
         arguments += ["--threads", str(threads)]
         arguments += ["--weights", str(weights.resolve())] if weights else []
         arguments += ["--any-modality"] if any_modality else []
-        write_registry(registry, registry_entry(name, f"{model} {modality}", arguments))
+        with folder_lock(registry.parent, "sdstrack vot"):
+            write_registry(registry, registry_entry(name, f"{model} {modality}", arguments))
         say(f"wrote {name} into {registry}")
         return
     tracker = build_tracker(

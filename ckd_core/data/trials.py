@@ -6,6 +6,7 @@ written is in the plain layout and says in each frame where the target is, or th
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -45,7 +46,7 @@ class Trial:
 
 
 def write_trials(out: Path, root: Path | None, echo: Callable[[str], object] = lambda _: None) -> list[Path]:
-    """Write all trials below `out`, one folder each.
+    """Write all trials below `out`, one folder each; `out` appears when all of them are written.
 
     Args:
         out: A new or empty folder.
@@ -58,11 +59,15 @@ def write_trials(out: Path, root: Path | None, echo: Callable[[str], object] = l
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise SequenceError(f"{out} is not empty; expected a new folder")
     folders = [] if root is None else validation_folders(root)
+    part = out.with_name(f".{out.name}.part")  # a killed call leaves it, the next one begins again
+    shutil.rmtree(part, ignore_errors=True)
     written = []
     for footage in trials(folders):
         frames = (footage.frame(index) for index in range(len(footage)))
-        written.append(write_sequence(out / footage.name.replace(" ", "_"), frames, footage.boxes))
-        echo(f"{written[-1].name}: {len(footage)} frames, {int(footage.absent.sum())} without the target")
+        name = write_sequence(part / footage.name.replace(" ", "_"), frames, footage.boxes).name
+        written.append(out / name)
+        echo(f"{name}: {len(footage)} frames, {int(footage.absent.sum())} without the target")
+    part.rename(out)
     return written
 
 
@@ -175,7 +180,7 @@ def fast(footage: Footage) -> Footage | None:
 TRIALS = (Trial("away", away), Trial("covered", covered), Trial("elsewhere", elsewhere), Trial("fast", fast))
 
 
-def _width(footage: Footage) -> int:
+def _width(footage: Footage) -> list[Path]:
     frame = footage.frame(0)
     image = frame.rgb if frame.rgb is not None else frame.aux
     assert image is not None  # noqa: S101 - a frame has at least one image

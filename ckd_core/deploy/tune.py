@@ -14,6 +14,7 @@ from ckd_core.data.footage import folder_footage, synthetic_footage
 from ckd_core.deploy.network_inputs import calibration_items, median_agreement, network_inputs
 from ckd_core.errors import TrackingError
 from ckd_core.frame import Modality
+from ckd_core.locks import new_folder_lock
 from ckd_core.models.checkpoint import default_weights, load_model
 from ckd_core.tracking.engines import EngineError, EngineSpec, EngineUnavailableError, parse_engine
 from ckd_core.tracking.engines.build import candidates, choose_engine, engine_for, resolve_device, tracking_metadata
@@ -147,8 +148,6 @@ def _int8_export(network: TrackingNetwork, metadata: ModelMetadata, reference: E
     footage = synthetic_footage(CALIBRATION_SEED, kinds, CALIBRATION_SCENES, SYNTHETIC_FRAMES)
     items = calibration_items(reference, network_inputs(footage, spec, published, CALIBRATION_INPUTS))
     folder = exports_folder() / f"{network.name}-{metadata.sha256[:12]}-int8"
-    if folder.is_dir():
-        shutil.rmtree(folder)
     about = ExportMetadata(
         engine=INT8,
         device="cpu",
@@ -160,7 +159,10 @@ def _int8_export(network: TrackingNetwork, metadata: ModelMetadata, reference: E
         thresholds=thresholds,
         published_geometry=published,
     )
-    write_export(folder, network, about, items)
+    with new_folder_lock(folder, "sdstrack tune"):
+        if folder.is_dir():
+            shutil.rmtree(folder)
+        write_export(folder, network, about, items)
     return folder
 
 

@@ -17,7 +17,7 @@ from ckd_core.evaluation.report.figures import (
 )
 from ckd_core.evaluation.report.policies import policy_markdown, policy_table
 from ckd_core.evaluation.report.robustness import MAX_MORE_THAN_BASELINE, read_baseline, robustness_table
-from ckd_core.evaluation.report.table_files import rows_to_markdown, write_table
+from ckd_core.evaluation.report.table_files import rows_to_markdown, table_paths, write_table
 from ckd_core.evaluation.report.tables import (
     MEAN,
     fusion_rows,
@@ -36,6 +36,7 @@ from ckd_core.evaluation.running.options import BenchmarkOptions
 from ckd_core.evaluation.running.plan import RunPlan
 from ckd_core.evaluation.running.trackers import BETTER, ModelSpec, NanoTrackSpec
 from ckd_core.evaluation.scoring.score_files import print_scores, write_scores
+from ckd_core.files import discard
 from ckd_core.text import shown
 from ckd_core.tracking.config import MissingPolicy, TrackerConfig
 from ckd_core.tracking.engines.origin import model_of
@@ -180,7 +181,11 @@ def print_progress() -> Iterator[Progress]:
 
 def run_and_report(plan: RunPlan, report: bool, progress: Progress) -> list[Path]:
     """Run, print the numbers and write them, with `report` also the page; returns the paths."""
+    from ckd_core.evaluation.report.write import REPORT_FILES, write_report
+
     result = run_tracker(plan, progress)
+    discard(path for name in ("boxes", "states") for path in table_paths(plan.out, name))
+    discard(plan.out / name for name in ("score.json", *REPORT_FILES))
     print_scores([result.score], plan.inputs.dataset.split)
     write_scores([result.score], plan.out / "score.json")
     label, tracks = plan.tracker.label, tracks_of(result)
@@ -192,7 +197,6 @@ def run_and_report(plan: RunPlan, report: bool, progress: Progress) -> list[Path
     written += write_table(states, plan.out, "states", _states_text(states))
     if report:
         from ckd_core.evaluation.report.runs import report_run
-        from ckd_core.evaluation.report.write import write_report
 
         written.append(write_report(plan.out, [result.score], [report_run(result)]))
     return written
@@ -250,9 +254,10 @@ def run_robustness(
 
     """
     from ckd_core.evaluation.report.page import noted_table
-    from ckd_core.evaluation.report.write import write_report
+    from ckd_core.evaluation.report.write import REPORT_FILES, write_report
 
     table = robustness_table(plan, conditions, progress, None if baseline is None else read_baseline(baseline))
+    discard([*table_paths(plan.out, "robustness_sequences"), *(plan.out / name for name in REPORT_FILES)])
     written = _finish(table.rows, plan.out, "robustness", rows_to_markdown(table.rows))
     written += write_table(table.sequences, plan.out, "robustness_sequences")
     note = (

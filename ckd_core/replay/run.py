@@ -12,7 +12,7 @@ import numpy as np
 
 from ckd_core.background import read_ahead, write_behind
 from ckd_core.boxes import parse_box
-from ckd_core.files import write_text
+from ckd_core.files import discard, write_text
 from ckd_core.locks import folder_lock
 from ckd_core.replay.outputs import OverlayVideo, boxes_csv, boxes_text, draw, write_timeline
 from ckd_core.replay.recording import ReplayError
@@ -77,7 +77,7 @@ def track_recording(recording: Recording, box: BoundingBox, tracker: Tracker, ou
     """
     out = out or Path("out") / "run" / recording.name
     with folder_lock(out, "sdstrack run"):
-        results = _track(recording, box, tracker, out / "overlay.mp4" if video else None)
+        results = _track(recording, box, tracker, out, video=video)
         write_text(out / "boxes.csv", boxes_csv(results))
         write_text(out / f"{recording.name}.txt", boxes_text(results))
         title = f"{recording.name}: {tracker.engine.spec.model}, {tracker.engine.name} on {tracker.engine.device}"
@@ -85,14 +85,14 @@ def track_recording(recording: Recording, box: BoundingBox, tracker: Tracker, ou
     return _summary(results, tracker, out)
 
 
-def _track(recording: Recording, box: BoundingBox, tracker: Tracker, video: Path | None) -> list[TrackResult]:
+def _track(recording: Recording, box: BoundingBox, tracker: Tracker, out: Path, *, video: bool) -> list[TrackResult]:
     from rich.progress import Progress
 
     results: list[TrackResult] = []
     with ExitStack() as stack:
         show = None
-        if video is not None:
-            overlay = stack.enter_context(OverlayVideo(video, recording.fps))
+        if video:
+            overlay = stack.enter_context(OverlayVideo(out / "overlay.mp4", recording.fps))
             show = stack.enter_context(write_behind(lambda frame, result: overlay.add(draw(frame, result))))
         frames = stack.enter_context(read_ahead(recording.frames()))
         progress = stack.enter_context(Progress(transient=True))
@@ -108,8 +108,9 @@ def _track(recording: Recording, box: BoundingBox, tracker: Tracker, video: Path
             if show is not None:
                 show(frame, result)
             progress.advance(task)
-    if not results:
-        raise ReplayError(f"{recording.name} has no frames; expected at least one")
+        if not results:
+            raise ReplayError(f"{recording.name} has no frames; expected at least one")
+        discard(out / name for name in ("overlay.mp4", "boxes.csv", f"{recording.name}.txt", "timeline.png"))
     return results
 
 

@@ -22,7 +22,7 @@ from ckd_core.evaluation.footage_score import (
     with_degraded_color,
     with_one_camera,
 )
-from ckd_core.files import write_json
+from ckd_core.files import discard, write_json
 from ckd_core.locks import folder_lock
 from ckd_core.models.checkpoint import default_weights, load_strictly, load_tensors, save_tensors
 from ckd_core.models.registry import build_model
@@ -100,6 +100,7 @@ def _choose(settings: TrainSettings, paths: list[Path], echo: Callable[[str], ob
         echo(f"{path.stem}, step {step}: {candidates[step].total:.4f}  {_by_part(scores)}")
     ranked = sorted(candidates.values(), key=lambda c: -c.total)
     network, recipe, step = averaged_network(paths[0].with_name(f"{ranked[0].name}.safetensors"))
+    discard((settings.run.out / CHOSEN, settings.run.out / "choice.json"))
     run_state.export(settings.run.out / CHOSEN, network, recipe, step, {"choice/auc": ranked[0].total})
     write_json(settings.run.out / "choice.json", {"weights": WEIGHTS, "candidates": [asdict(c) for c in ranked]})
     return ranked

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ckd_core.boxes import parse_box
-from ckd_core.files import finite, write_json, write_text
+from ckd_core.evaluation.report.write import REPORT_FILES
+from ckd_core.files import discard, finite, write_json, write_text
 from ckd_core.frame import BoundingBox, Modality
 from ckd_core.locks import folder_lock
 from sdstrack_ros.bags.frames import BagTopics
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
     from sdstrack_ros.bags.space import PoseSummary, RecordedSpace
     from sdstrack_ros.messages.transforms import RigidTransform
     from sdstrack_ros.parameters.table import Settings
+
+RESULT_FILES = ("result.json", "boxes.txt", "streaming.json")
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +122,7 @@ def _evaluate(request: EvaluateRequest) -> Iterator[str]:
         **({} if pose_summary is None else {"pose": finite(dataclasses.asdict(pose_summary))}),
     }
     if request.out is not None:
+        discard(request.out / name for name in (*RESULT_FILES, *REPORT_FILES))
         write_json(request.out / "result.json", offline_json(offline, about))
         write_text(request.out / "boxes.txt", "".join(_box_line(row.box) for row in offline.rows))
     if not request.realtime:

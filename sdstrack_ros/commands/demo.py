@@ -31,6 +31,7 @@ def command(
     from rich.table import Table
 
     from ckd_core.boxes import parse_box
+    from ckd_core.files import discard
     from ckd_core.locks import folder_lock
     from sdstrack_ros.demo import run
 
@@ -44,6 +45,7 @@ def command(
     folder = out / (bag or sequence or Path(modality)).name
     console = Console()
     with folder_lock(folder, "sdstrack demo"), Progress(console=console) as bars:
+        discard(folder / name for name in run.RESULT_FILES)  # they are of another recording
         task = bars.add_task("recording", total=None)
         if sequence is not None:
             recording = run.demo_folder_recording(sequence, folder)

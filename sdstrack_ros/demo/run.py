@@ -71,6 +71,9 @@ class DemoRecording:
     space: RecordedSpace | None = None
 
 
+RESULT_FILES = ("boxes.csv", "overlay.mp4", "contact_sheet.png", "summary.json")
+
+
 @dataclass(frozen=True, slots=True)
 class DemoSummary:
     """The table of a run.

@@ -174,6 +174,23 @@ def test_what_a_killed_command_leaves_is_whole_and_the_next_call_goes_on(
         record("kills", writer.name, {"command": writer.name, **row})
 
 
+@pytest.mark.parametrize("writer", [param for param in chosen("figure", "evaluate") if param.values[0].replaces])
+def test_what_a_killed_command_leaves_is_of_one_call_alone(writer: Writer, material: Material, tmp_path: Path) -> None:
+    log, seed = tmp_path / "log", random.Random()
+    template = prepared(writer, tmp_path / "template" / "a", material, log)
+    given = visible(template)
+    changes, _ = undisturbed(writer, template, material, log)
+    for number in SPREAD:
+        folder = copied(template, tmp_path / str(number))
+        begin_ns = time.time_ns()
+        at = 1 + int((number + seed.random()) / KILLS * changes)
+        assert killed_at(writer, folder, material, log, at, 0.0)
+        files = [folder / name for name in visible(folder) if name not in given and "recording/" not in name]
+        new = {path.name: path.stat().st_mtime_ns > begin_ns for path in files}
+        assert len(set(new.values())) <= 1, f"files of two calls before change {at} of {changes}: {new}"
+        shutil.rmtree(folder.parent)
+
+
 def killed_at(writer: Writer, folder: Path, material: Material, log: Path, at: int, later_s: float) -> bool:
     """Kill a command some seconds after it has begun a change, or just before that."""
     while at > 0:
@@ -189,7 +206,7 @@ def killed_at(writer: Writer, folder: Path, material: Material, log: Path, at: i
             return True
         assert status == 0, log.read_text()[-3000:]
         shutil.rmtree(folder, ignore_errors=True)  # it was faster than thought: once more, a moment earlier
-        if writer.needs:
+        if (folder.parents[1] / "template" / "a").exists():
             shutil.copytree(folder.parents[1] / "template" / "a", folder)
         at, later_s = at if later_s else at - 1, 0.0
     return False
@@ -211,7 +228,7 @@ def undisturbed(writer: Writer, folder: Path, material: Material, log: Path) -> 
 
 
 def copied(template: Path, parent: Path) -> Path:
-    """A folder to write into, as the template is; it is not there where that is not."""
+    """A folder, whose files keep their times, to write into, as the template is; it is not there where that is not."""
     folder = parent / "a"
     parent.mkdir()
     if template.exists():

@@ -54,6 +54,7 @@ class Material:
     recipe: Path
     clips: Path
     teacher: Path
+    boxes: Path
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,7 @@ class Writer:
         decisive: files whose content is the same after an undisturbed call and after one that went on.
         needs: the writer that must have written into the folder before.
         reads: pattern of what that one has left for it.
+        replaces: whether a second call puts its files in the place of the first one's.
 
     """
 
@@ -74,6 +76,7 @@ class Writer:
     decisive: tuple[str, ...] = ()
     needs: str = ""
     reads: str = ""
+    replaces: bool = False
 
 
 def _benchmark(folder: Path, material: Material) -> list[object]:
@@ -135,19 +138,37 @@ def _demo(folder: Path, material: Material) -> list[object]:
             "--weights", material.weights]  # fmt: skip
 
 
+def _score(folder: Path, material: Material) -> list[object]:
+    return ["score", material.boxes, "--benchmark", "folder", "--truth", material.scenes, "--report", folder]
+
+
+def _figure(folder: Path, material: Material) -> list[object]:
+    return ["figure", "success", material.boxes, "--benchmark", "folder", "--truth", material.scenes,
+            "--out", folder / "success"]  # fmt: skip
+
+
 WRITERS = (
     Writer("benchmark", _benchmark, ("score.json",)),
     Writer("robustness", _robustness, ("robustness.json",)),
     Writer("train", _train, ("final.safetensors",)),
-    Writer("choose", _choose, ("chosen.safetensors", "choice.json"), needs="train", reads="checkpoints/epoch_*"),
+    Writer(
+        "choose",
+        _choose,
+        ("chosen.safetensors", "choice.json"),
+        needs="train",
+        reads="checkpoints/epoch_*",
+        replaces=True,
+    ),
     Writer("ship", _ship, ("shipped.safetensors",), needs="choose", reads="chosen.safetensors"),
     Writer("calibrate", _calibrate, ("calibrated.safetensors",)),
     Writer("export", _export),
-    Writer("run", _run, ("a.txt",)),
-    Writer("evaluate", _evaluate, ("result.json", "boxes.txt")),
+    Writer("run", _run, ("a.txt",), replaces=True),
+    Writer("evaluate", _evaluate, ("result.json", "boxes.txt"), replaces=True),
+    Writer("score", _score, ("report.json", "sequences.csv"), replaces=True),
+    Writer("figure", _figure, ("success.png", "success.pdf", "success.csv"), replaces=True),
     Writer("label", _label, ("tracks.json",)),
     Writer("cache", _cache, ("manifest.json", "template.npy", "search.npy", "boxes.npy")),
-    Writer("demo", _demo),  # a live node drops other frames each time
+    Writer("demo", _demo, replaces=True),  # a live node drops other frames each time
 )
 BY_NAME = {writer.name: writer for writer in WRITERS}
 
@@ -158,7 +179,7 @@ def preload() -> None:
         for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
             if not module.name.endswith("__main__"):
                 importlib.import_module(module.name)
-    for name in ("matplotlib.pyplot", "rich.progress", "torch.utils.tensorboard"):
+    for name in ("matplotlib.pyplot", "matplotlib.backends.backend_pdf", "rich.progress", "torch.utils.tensorboard"):
         importlib.import_module(name)
 
 
@@ -166,8 +187,11 @@ def write_material(folder: Path, teacher: Path) -> Material:
     """Two scenes with absences, random weights, a recording, a recipe, three clips and a photograph."""
     from sdstrack_ros.bags.writer import write_bag
 
+    boxes = folder / "boxes"
+    boxes.mkdir()
     for seed, name in enumerate(("a", "b")):
-        write_scene(folder / "scenes" / name, seed=seed)
+        scene = write_scene(folder / "scenes" / name, seed=seed)
+        (boxes / f"{name}.txt").write_text((scene / "groundtruth.txt").read_text().replace("nan", "0"))
     recipe = folder / "recipe.yaml"
     recipe.write_text(yaml.safe_dump(RECIPE))
     weights = write_tiny_weights(folder / "weights.safetensors")
@@ -177,7 +201,7 @@ def write_material(folder: Path, teacher: Path) -> Material:
     for number in range(3):
         write_clip(clips / f"walk{number}.mp4", number)
     cv2.imwrite(str(clips / "place.png"), texture(5))
-    return Material(folder / "scenes", Path(weights), bag, recipe, clips, teacher)
+    return Material(folder / "scenes", Path(weights), bag, recipe, clips, teacher, boxes)
 
 
 def texture(seed: int) -> NDArray[np.uint8]:

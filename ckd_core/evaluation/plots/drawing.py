@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from ckd_core.errors import TrackingError
 from ckd_core.evaluation.report.charts import COLORS
-from ckd_core.files import atomic_path, write_text
+from ckd_core.files import atomic_path, discard, write_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -81,6 +81,7 @@ def save_drawing(drawing: Drawing, out: Path) -> list[Path]:
     drawing.figure.supxlabel(drawing.caption, fontsize=7, color="#4b5763", wrap=True)
     written = [out.with_name(out.name + suffix) for suffix in (".png", ".pdf", ".csv")]
     try:
+        discard(written)
         for path in written[:2]:
             with atomic_path(path) as temporary, style():
                 # Neither has a date in it: the same numbers give the same bytes.

@@ -8,7 +8,7 @@ import math
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from ckd_core.files import write_json, write_text
+from ckd_core.files import discard, write_json, write_text
 from ckd_core.text import csv_cell, markdown_cell
 
 if TYPE_CHECKING:
@@ -49,9 +49,15 @@ def rows_to_csv(rows: Sequence[Any]) -> str:
     return stream.getvalue()
 
 
+def table_paths(out: Path, name: str) -> list[Path]:
+    """The files of a table."""
+    return [out / f"{name}.{kind}" for kind in ("md", "csv", "json")]
+
+
 def write_table(rows: Sequence[Any], out: Path, name: str, text: str | None = None) -> list[Path]:
     """Write `NAME.md` (`text`, else one column per field), `NAME.csv` and `NAME.json`; returns the paths."""
-    paths = [out / f"{name}.{kind}" for kind in ("md", "csv", "json")]
+    paths = table_paths(out, name)
+    discard(paths)
     write_text(paths[0], rows_to_markdown(rows) if text is None else text)
     write_text(paths[1], rows_to_csv(rows))
     write_json(paths[2], {name: [asdict(row) for row in rows]})

@@ -11,7 +11,7 @@ from ckd_core.evaluation.report.page import render_page
 from ckd_core.evaluation.report.rows import attribute_rows, curve_rows, percentiles, sequence_rows, to_csv
 from ckd_core.evaluation.report.runs import ReportError, ReportRun
 from ckd_core.evaluation.scoring.score_files import score_to_json
-from ckd_core.files import write_json, write_text
+from ckd_core.files import discard, write_json, write_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
     from ckd_core.evaluation.report.page import Section
     from ckd_core.evaluation.scoring.score import BenchmarkScore
+
+REPORT_FILES = ("report.html", "report.json", "sequences.csv", "curves.csv", "attributes.csv")
 
 
 def write_report(
@@ -59,6 +61,7 @@ def write_report(
         "trackers": {score.tracker: score_to_json(score) for score in scores},
         "runs": {run.label: _run_to_json(run) for run in runs},
     }
+    discard(out / name for name in REPORT_FILES)
     write_json(out / "report.json", document)
     files = {"sequences": sequence_rows(scores), "curves": curve_rows(scores), "attributes": attribute_rows(scores)}
     for name, rows in files.items():

@@ -101,6 +101,20 @@ def test_trials_are_written_as_sequences_the_same_every_time(tmp_path: Path, mon
         write_trials(tmp_path / "a", None)
 
 
+def test_trials_that_were_stopped_are_no_folder_and_begin_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ckd_core.data.trials.trials", lambda _: iter([recording(3)]))
+
+    def stop(_: object) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_trials(tmp_path / "a", None, stop)
+    assert not (tmp_path / "a").exists()
+    assert write_trials(tmp_path / "a", None)[0].is_dir()
+
+
 def test_only_validation_sequences_are_changed(tmp_path: Path) -> None:
     for place in ("rgbt_m3svd_0117_1620", "some/rgbt_m3svd_0111_1716", "rgb_otb_dragonbaby"):
         (tmp_path / place).mkdir(parents=True)
