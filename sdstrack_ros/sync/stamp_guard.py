@@ -29,11 +29,14 @@ class _Timeline:
     began_ns: int
     steps_ns: deque[int] = field(default_factory=lambda: deque(maxlen=STEPS))
     jumped_at_ns: int | None = None
+    # The newest stamp before an image that only a pause explained; None once a later image has come after that one.
+    before_pause_ns: int | None = None
     suspects: list[tuple[int, int]] = field(default_factory=list)
 
-    def accept(self, stamp_ns: int, arrival_ns: int) -> None:
+    def accept(self, stamp_ns: int, arrival_ns: int, after_pause: bool) -> None:
         if stamp_ns > self.newest_ns:
             self.steps_ns.append(stamp_ns - self.newest_ns)
+            self.before_pause_ns = self.newest_ns if after_pause else None
         self.newest_ns = max(self.newest_ns, stamp_ns)
         self.arrival_ns = arrival_ns
         self.suspects.clear()
@@ -45,6 +48,7 @@ class _Timeline:
         if since:
             self.steps_ns.append(min(since))
         self.newest_ns, self.arrival_ns, self.jumped_at_ns = stamp_ns, arrival_ns, arrival_ns
+        self.before_pause_ns = None
         self.suspects.clear()
 
 
@@ -56,6 +60,10 @@ class StampGuard:
     is an outlier, and refused, until another image confirms the new time: a later one of its stream, or one of the
     other stream that is later by more than the skew of a pair. A pair that was stamped by one glitch confirms nothing.
     The first image of a stream is judged by the time of the other one, where that has led alone for `color_dead_s`.
+
+    After a pause any stamp within the pause is plausible, so the first image may be an outlier that was believed. Where
+    later ones continue from before the pause, as those do that were held up together, time did not go back: they are
+    refused until they have passed that image, and the target stays.
     """
 
     def __init__(self, config: SyncConfig, max_clock_offset_s: float = 0.0) -> None:
@@ -98,8 +106,13 @@ class StampGuard:
             return ""
         ahead_ns = stamp_ns - line.newest_ns
         if -self.config.ns("jump_back_s") <= ahead_ns <= self._reach_ns(line, arrival_ns - line.arrival_ns):
-            line.accept(stamp_ns, arrival_ns)
+            line.accept(stamp_ns, arrival_ns, after_pause=ahead_ns > self._reach_ns(line, 0))
             return ""
+        if line.before_pause_ns is not None and line.before_pause_ns <= stamp_ns < line.newest_ns:
+            return (
+                f"header.stamp is {-ahead_ns / NS_PER_S:.3f} s before that of the first image after a pause; refused"
+                " until the images have passed it"
+            )
         if self._is_confirmed(line, stamp_ns, arrival_ns):
             line.jump(stamp_ns, arrival_ns)
             return ""

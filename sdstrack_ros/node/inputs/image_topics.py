@@ -16,6 +16,7 @@ from sdstrack_ros.messages.camera import MAX_FRAME_ID, CameraError, PinholeCamer
 from sdstrack_ros.messages.stamps import NS_PER_S, stamp_of
 from sdstrack_ros.node.faults import guarded
 from sdstrack_ros.node.inputs.qos import sensor_qos, subscribe
+from sdstrack_ros.node.inputs.queue_memory import QueueMemory
 from sdstrack_ros.node.inputs.silence import CAMERA_INFO, SilenceWatch, Stream
 from sdstrack_ros.sync.filters import synchronize
 from sdstrack_ros.sync.frame_builder import (
@@ -42,8 +43,6 @@ if TYPE_CHECKING:
     from sdstrack_ros.sync.types import SyncedSet
 
 POLL_S = 0.01
-# Of each camera: a message as rmw takes it, the same as a Python object, and the frame that is being tracked.
-COPIES_UNDER_WAY = 3
 
 
 class TopicError(TrackingError):
@@ -102,8 +101,7 @@ class ImageTopics:
             self._on_broken_packet,
         )
         self._sync.registerCallback(self._release)
-        self._depth = settings.input_depth
-        self._image_bytes: dict[str, int] = {}  # of the newest message of each camera
+        self._queues = {name: QueueMemory(settings.input_depth) for name in ("rgb", "aux")}
         self._subscriptions: list[Any] = []
         self._topics: dict[str, str] = {}
         try:
@@ -152,7 +150,7 @@ class ImageTopics:
     @property
     def middleware_bytes(self) -> int:
         """Most that the middleware's queues hold of images, and the copies of those on their way out of them."""
-        return (self._depth + COPIES_UNDER_WAY) * sum(self._image_bytes.values())
+        return sum(queue.nbytes for queue in self._queues.values())
 
     def _unsubscribe(self) -> None:
         for subscription in reversed(self._subscriptions):
@@ -213,8 +211,8 @@ class ImageTopics:
 
     def _store(self, name: str, message: Any, source: SimpleFilter) -> None:
         self._health.arrived(name, time.monotonic())
-        if name != "events":
-            self._image_bytes[name] = len(message.data)
+        if name in self._queues:
+            self._queues[name].took(len(message.data))
         clock_ns = self._node.get_clock().now().nanoseconds
         reason = _unusable_frame_id(message)
         reason = reason or self._guard.refusal(name, message.header.stamp, time.monotonic_ns(), clock_ns)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
 
@@ -101,26 +102,47 @@ def outliers(
     return st.lists(one, min_size=1, max_size=most, unique_by=lambda outlier: outlier[:2])
 
 
+@dataclass(frozen=True)
+class Pause:
+    """A time in which nothing arrives, from one image to another: it comes at the end, at once, or never."""
+
+    first: int
+    after: int
+    streams: tuple[str, ...]
+    held_up: bool
+
+
 def film(
-    outliers: list[Outlier], late: int = 0, late_stream: str = "rgb", jitter_ns: tuple[int, ...] = (0,), hz: int = 15
+    outliers: list[Outlier],
+    late: int = 0,
+    late_stream: str = "rgb",
+    jitter_ns: tuple[int, ...] = (0,),
+    hz: int = 15,
+    pause: Pause | None = None,
 ) -> None:
     """Send 60 images of two cameras: no target is lost, and every image is released or counted."""
-    cameras, sent, period_ns = Streams(), 0, NS_PER_S // hz
+    cameras, period_ns = Streams(), NS_PER_S // hz
     wrong = {outlier[:2]: outlier[2:] for outlier in outliers}
+    arrivals: list[tuple[int, str, int]] = []
     for index in range(COUNT):
         for number, stream in enumerate(("rgb", "aux")):
             if stream == late_stream and index < late:
                 continue
-            true_ns = BASE_NS + index * period_ns
-            now_ns = index * period_ns + (1 + number) * 1_000_000 + jitter_ns[(2 * index + number) % len(jitter_ns)]
+            true_ns, when = BASE_NS + index * period_ns, index
+            if pause is not None and stream in pause.streams and pause.first <= index < pause.after:
+                if not pause.held_up:
+                    continue
+                when = pause.after
+            now_ns = when * period_ns + (1 + number) * 1_000_000 + jitter_ns[(2 * index + number) % len(jitter_ns)]
             off_s, replaces = wrong.get((index, stream), (0.0, False))
             if off_s:
                 stamp_ns = min(max(true_ns + round(off_s * NS_PER_S), NS_PER_S), (2**31 - 1) * NS_PER_S)
-                cameras.send(stream, stamp_ns, now_ns)
-                sent += 1
+                arrivals.append((now_ns, stream, stamp_ns))
             if not replaces:
-                cameras.send(stream, true_ns, now_ns + 500_000)
-                sent += 1
+                arrivals.append((now_ns + 500_000, stream, true_ns))
+    for now_ns, stream, stamp_ns in sorted(arrivals, key=lambda arrival: arrival[0]):
+        cameras.send(stream, stamp_ns, now_ns)
+    sent = len(arrivals)
     cameras.released += cameras.sync.poll((COUNT + 15) * period_ns)
     count = cameras.sync.counters
     assert count.color_in + count.aux_in + cameras.refused == sent
@@ -197,6 +219,20 @@ def test_outliers_among_images_that_arrive_unevenly_lose_no_target(
     jitter_ns: list[int], hz: int, chosen: list[Outlier]
 ) -> None:
     film(chosen, jitter_ns=tuple(jitter_ns), hz=hz)
+
+
+@given(
+    st.integers(5, 30), st.integers(1, 25), st.sampled_from([("rgb",), ("aux",), ("rgb", "aux")]), st.booleans(),
+    STREAMS, st.floats(-0.1, 3.0), st.booleans(), st.sampled_from([5, 15, 30]),
+)  # fmt: skip
+@example(20, 15, ("rgb", "aux"), True, "rgb", 0.9, False, 15)
+@example(20, 15, ("rgb",), True, "rgb", 0.9, True, 15)
+@settings(max_examples=examples(200, 3000))
+def test_an_outlier_that_a_pause_explains_loses_no_target(
+    first: int, length: int, streams: tuple[str, ...], held_up: bool, stream: str, off_s: float, beside: bool, hz: int
+) -> None:
+    index = first if held_up else first + length
+    film([(index, stream, off_s, not beside)], hz=hz, pause=Pause(first, first + length, streams, held_up))
 
 
 @pytest.mark.parametrize("start_ns", [BASE_NS, BASE_NS - 3600 * NS_PER_S, BASE_NS + 3600 * NS_PER_S])
