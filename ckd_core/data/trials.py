@@ -180,7 +180,7 @@ def fast(footage: Footage) -> Footage | None:
 TRIALS = (Trial("away", away), Trial("covered", covered), Trial("elsewhere", elsewhere), Trial("fast", fast))
 
 
-def _width(footage: Footage) -> list[Path]:
+def _width(footage: Footage) -> int:
     frame = footage.frame(0)
     image = frame.rgb if frame.rgb is not None else frame.aux
     assert image is not None  # noqa: S101 - a frame has at least one image

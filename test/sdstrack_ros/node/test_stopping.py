@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import importlib.util
 import signal
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
+from testkit.reliability.lengths import LONG, ONLY_LONG, record
+from testkit.reliability.writers import descendants
 from testkit.ros.camera import START_PATIENCE_S, node_command, ros_test
 from testkit.ros.processes import private_domain, python_module, ros_environment, ros_process, wait_until
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from testkit.ros.processes import RosProcess
 
 pytestmark = pytest.mark.ros
 
@@ -49,3 +53,49 @@ def test_one_signal_ends_the_node_in_the_middle_of_configure(
             assert time.monotonic() - begin < ENDS_WITHIN_S
             assert "stopped while it configured" in process.output
             assert "Traceback" not in process.output
+
+
+POINTS = 20
+LIBRARY = {"torch/fp32": "torch", "compile/fp32": "torch", "onnx/fp32": "onnxruntime", "openvino/fp32": "openvino"}
+
+
+def catches_sigterm(process: RosProcess) -> bool:
+    """Whether a process has its own answer to SIGTERM by now."""
+    line = next(line for line in Path(f"/proc/{process.pid}/status").read_text().splitlines() if "SigCgt" in line)
+    return bool(int(line.split()[1], 16) >> (signal.SIGTERM - 1) & 1)
+
+
+@pytest.mark.skipif(not LONG, reason=ONLY_LONG)
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("engine", LIBRARY)
+def test_one_sigterm_ends_configure_at_any_point(engine: str, tmp_path: Path) -> None:
+    if importlib.util.find_spec(LIBRARY[engine]) is None:
+        pytest.skip(f"{LIBRARY[engine]} is not installed")
+    command = node_command({"device": "cpu", "engine": engine, "autostart": True}, python_module)
+    lasts_s, ended_s = 0.0, []
+    with private_domain() as domain:
+        environment = ros_environment(domain, tmp_path)
+        for point in range(POINTS + 1):  # the first one goes through
+            with ros_process(command, environment, tmp_path / f"{point}.log") as process:
+                deadline = time.monotonic() + START_PATIENCE_S
+                while not catches_sigterm(process):
+                    assert time.monotonic() < deadline, process.output[-2000:]
+                    time.sleep(0.002)
+                begin = time.monotonic()
+                while "configured: " not in process.output and time.monotonic() < begin + START_PATIENCE_S:
+                    if point and time.monotonic() - begin >= (point - 0.5) / POINTS * lasts_s:
+                        break
+                    time.sleep(0.01)
+                lasts_s = lasts_s or time.monotonic() - begin
+                started, begin = descendants(process.pid), time.monotonic()
+                process.process.send_signal(signal.SIGTERM)
+                assert process.process.wait(60) == 0, process.output[-2000:]
+                ended_s.append(time.monotonic() - begin)
+                assert "Traceback" not in process.output, process.output[-2000:]
+                time.sleep(0.5)
+                assert not [child for child in started if Path(f"/proc/{child}").exists()]
+    assert max(ended_s) < ENDS_WITHIN_S
+    slowest = ended_s.index(max(ended_s))
+    row = {"configure_s": round(lasts_s, 2), "points": POINTS, "slowest_s": round(max(ended_s), 2), "at": slowest}
+    record("stops", engine.replace("/", " "), row)
+    print(engine, row, [round(seconds, 2) for seconds in ended_s])  # for whoever judges an idle machine
