@@ -1,6 +1,6 @@
 """`python -m benchmarks [PART ...] [--out FILE] [--page DOCUMENT] [--quick]`: run the parts and print their tables.
 
-A part is a module of this package with `TITLE: str` and `run(quick: bool) -> list[Row]`; a new part needs no
+A part is a module here or in `live/` with `TITLE: str` and `run(quick: bool) -> list[Row]`; a new part needs no
 registration. The JSON file maps each part's name to its rows; the document (docs/benchmarks.md) gets each part's tables
 between `<!-- PART -->` and `<!-- end -->`, with date and machine.
 """
@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 import benchmarks
+from benchmarks import live
 from benchmarks.harness import markdown, tables
 from ckd_core.files import write_json
 
@@ -23,11 +24,16 @@ from ckd_core.files import write_json
 from testkit.reliability.about import about
 from tools.paste_table import paste
 
+NO_PARTS = {"harness", "live"}
 
-def part_names() -> list[str]:
-    """Names of all parts, sorted."""
-    names = (module.name for module in pkgutil.iter_modules(benchmarks.__path__))
-    return sorted(name for name in names if name not in {"__main__", "harness"} and not name.startswith("_"))
+
+def part_modules() -> dict[str, str]:
+    """Module of every part by the part's name, sorted; those of the room `live` are named like the others."""
+    modules = {}
+    for room in (benchmarks, live):
+        names = {module.name for module in pkgutil.iter_modules(room.__path__) if not module.name.startswith("_")}
+        modules.update({name: f"{room.__name__}.{name}" for name in names - NO_PARTS})
+    return dict(sorted(modules.items()))
 
 
 def print_tables(console: Console, title: str, rows: list[dict[str, object]]) -> None:
@@ -42,20 +48,21 @@ def print_tables(console: Console, title: str, rows: list[dict[str, object]]) ->
 
 def main() -> None:
     """Parse the command line, run the parts, print and write."""
+    modules = part_modules()
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=benchmarks.__doc__)
-    parser.add_argument("parts", nargs="*", help=f"any of: {', '.join(part_names())}")
+    parser.add_argument("parts", nargs="*", help=f"any of: {', '.join(modules)}")
     parser.add_argument("--out", type=Path, help="write the rows as JSON")
     parser.add_argument("--page", type=Path, help="put the tables into this Markdown document")
     parser.add_argument("--quick", action="store_true", help="fewer rounds")
     options = parser.parse_args()
-    unknown = sorted(set(options.parts) - set(part_names()))
+    unknown = sorted(set(options.parts) - set(modules))
     if unknown:
-        parser.error(f"no such part: {', '.join(unknown)}; there are {', '.join(part_names())}")
+        parser.error(f"no such part: {', '.join(unknown)}; there are {', '.join(modules)}")
     console = Console(width=160)
     console.print(", ".join(about().values()))
     results: dict[str, list[dict[str, object]]] = {}
-    for name in options.parts or part_names():
-        part = importlib.import_module(f"benchmarks.{name}")
+    for name in options.parts or modules:
+        part = importlib.import_module(modules[name])
         results[name] = part.run(options.quick)
         print_tables(console, part.TITLE, results[name])
         if options.page:

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.__main__ import part_modules
 from benchmarks.gpu import runner
 from benchmarks.gpu.cases import NETWORKS, PUBLISHED, Case, cases
-from benchmarks.hotspots import rows_of
+from benchmarks.live.hotspots import rows_of
 
 ROOT = Path(__file__).parents[1]
 TINY = "sdstrack_tiny_test"
@@ -125,3 +126,14 @@ def test_rows_say_how_much_faster_than_the_published_order_they_are(tmp_path: Pa
         ("sdstrack_b256", "cudagraph/fp16", 8): 20.0,
         ("sdstrack_m256", "cudagraph/fp16", 1): "",
     }
+
+
+def test_every_part_is_found_by_its_name_whichever_room_it_is_in() -> None:
+    modules = part_modules()
+    assert modules["engines"] == "benchmarks.engines"
+    assert modules["executor"] == "benchmarks.live.executor"
+    for module in modules.values():
+        path = ROOT / module.replace(".", "/")
+        text = (path / "__init__.py" if path.is_dir() else path.with_suffix(".py")).read_text()
+        assert "\nTITLE = " in text, module
+        assert "\ndef run(quick: bool) -> list[Row]:\n" in text, module

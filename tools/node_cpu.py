@@ -11,7 +11,7 @@ from pathlib import Path
 from rich.console import Console
 
 from benchmarks.__main__ import print_tables
-from benchmarks._node_cpu import node_cpu
+from benchmarks.live._node_cpu import node_cpu
 from testkit.reliability.about import about
 from testkit.ros.processes import ROOT
 

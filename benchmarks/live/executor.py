@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from benchmarks._node_cpu import node_cpu
+from benchmarks.live._node_cpu import node_cpu
 from testkit.ros.processes import ROOT
 
 if TYPE_CHECKING:

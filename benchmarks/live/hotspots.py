@@ -37,7 +37,7 @@ def run(quick: bool) -> list[Row]:
 
 def profile(program: str, seconds: int) -> str:
     """Film for a while and return py-spy's samples: per line a stack, outermost first, and how often it was seen."""
-    from benchmarks.node import INIT_BOX
+    from benchmarks.live.node import INIT_BOX
     from ckd_core.models.checkpoint import default_weights
     from testkit.ros.rig import running_node
 

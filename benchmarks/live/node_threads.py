@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchmarks._threads_case import ENGINES
-from benchmarks.node import INIT_BOX, RATE_HZ
+from benchmarks.live.node import INIT_BOX, RATE_HZ
 from ckd_core import DEFAULT_MODEL
 from ckd_core.tracking.engines.threads import thread_budget, usable_cores
 
