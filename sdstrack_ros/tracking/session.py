@@ -10,11 +10,11 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from ckd_core.errors import TrackingError
-from ckd_core.frame import FrameError
 from ckd_core.text import shown
 from ckd_core.tracking.engines import EngineFailedError
 from ckd_core.tracking.result import TrackResult, TrackState
 from sdstrack_ros.messages.stamps import NS_PER_S
+from sdstrack_ros.tracking.pictures import NotYetError, Pictures, UnusableFrameError
 from sdstrack_ros.tracking.results import Ending, FrameResult, Served, TargetResult, main_target
 from sdstrack_ros.tracking.source_frame import History, SourceFrame, spread
 from sdstrack_ros.tracking.target_requests import (
@@ -25,8 +25,6 @@ from sdstrack_ros.tracking.target_requests import (
     ResetRequest,
     TargetError,
     TargetRequest,
-    box_at_pixel,
-    checked_box,
     checked_id,
     fitting_candidates,
 )
@@ -35,15 +33,12 @@ from sdstrack_ros.tracking.targets import FramesTracker, Newcomer, Targets
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ckd_core.frame import BoundingBox, MultiModalFrame
     from sdstrack_ros.parameters.table import Settings
 
 # How long a request waits for its frame: a detector can be faster than the synchronizer.
 PENDING_S = 1.0
 # Refusals in a row after which the targets are given up: the image size, for example, has changed for good.
 GIVE_UP_AFTER_FRAMES = 10
-# Detectors copy the header's stamp, so it fits to the nanosecond; half a frame period allows for rounding.
-STAMP_TOLERANCE_NS = 15_000_000
 
 StartRequest = BoxRequest | PixelRequest
 
@@ -78,7 +73,7 @@ class Session:
         self._history = history
         self._settings = settings
         self._clock = clock
-        self._size: tuple[int, int] | None = None
+        self._pictures = Pictures(history, settings, clock)
         self._last_sequence = -1
         self._refusals = 0
         self._waiting: dict[str, _Waiting] = {}  # by id; '' for the target without one
@@ -166,10 +161,10 @@ class Session:
     def _try(self, request: TargetRequest, until: float) -> list[Served]:
         try:
             return self._serve(request)
-        except _NotYetError:
+        except NotYetError:
             self._wait(_Waiting(request, until))
             return []
-        except _UnusableError as error:
+        except UnusableFrameError as error:
             if isinstance(request, BoxRequest) and request.patient:
                 self._wait(_Waiting(request, until))  # a broken first frame must not cost the target
                 return []
@@ -200,10 +195,10 @@ class Session:
         target_id = checked_id(request.target_id)
         slot = self._slot(target_id)
         replaced = self._targets.place_of(target_id, [name for name in self._waiting if name != slot])
-        frames = self._frames_since(request.stamp_ns)
-        box = request.box if isinstance(request, BoxRequest) else self._box_at_pixel(request, frames[0])
+        frames = self._pictures.since(request.stamp_ns)
+        box = request.box if isinstance(request, BoxRequest) else self._pictures.box_at_pixel(request, frames[0])
         start = _Start(request, Newcomer(target_id, request.label, box, replaced))
-        self._check_box(box, frames[0], {replaced})
+        self._targets.check_size(self._pictures.check_box(box, frames[0]), {replaced})
         served = self._start([start], frames)
         self._waiting.pop(slot, None)
         self._waiting_candidates = None
@@ -261,10 +256,11 @@ class Session:
 
     def _start_candidates(self, request: CandidatesRequest, starts: list[_Start], refusals: list[str]) -> list[Served]:
         usable = []
-        frames = self._frames_since(request.stamp_ns) if starts else ()
+        frames = self._pictures.since(request.stamp_ns) if starts else ()
         for start in starts:
             try:
-                self._check_box(start.newcomer.box, frames[0], {other.newcomer.replaced for other in starts})
+                size = self._pictures.check_box(start.newcomer.box, frames[0])
+                self._targets.check_size(size, {other.newcomer.replaced for other in starts})
             except TargetError as error:
                 refusals.append(str(error))
             else:
@@ -275,56 +271,11 @@ class Session:
             served.append(Served(request.refused(refusals[0] + more)))
         return served
 
-    def _box_at_pixel(self, request: PixelRequest, source: SourceFrame) -> BoundingBox:
-        images = self._images(source)
-        width, height = self._settings().init_size
-        return box_at_pixel(images, self._image_size(images), request, (width, height))
-
-    def _frames_since(self, stamp_ns: int | None) -> tuple[SourceFrame, ...]:
-        newest = self._history.newest()
-        span = self._history.span_ns()
-        if newest is None or span is None:
-            raise _NotYetError
-        if stamp_ns is None:
-            self._check_age(newest)
-            return (newest,)
-        frames = self._history.since(stamp_ns, STAMP_TOLERANCE_NS)
-        if frames:
-            self._check_age(newest)
-            return frames
-        if stamp_ns > span[1]:
-            raise _NotYetError
-        reach_s = (span[1] - span[0]) / NS_PER_S
-        raise TargetError(
-            f"no frame of stamp {stamp_ns / NS_PER_S:.3f} is kept; the history reaches {reach_s:.2f} s back from"
-            f" {span[1] / NS_PER_S:.3f}"
-        )
-
-    def _check_age(self, newest: SourceFrame) -> None:
-        """Refuse a target in the picture that a dead camera has left behind: by now it shows what is not there."""
-        age_s, limit_s = self._clock() - newest.released, self._settings().stale_after_s
-        if age_s > limit_s:
-            raise TargetError(
-                f"the newest frame is {age_s:.1f} s old; expected at most {limit_s:g} s (stale_after_s): images have"
-                " stopped"
-            )
-
-    def _check_box(self, box: BoundingBox, source: SourceFrame, replaced: set[str]) -> None:
-        images = self._images(source)
-        width, height = size = self._image_size(images)
-        checked_box(box, size)
-        if images.rgb is None and images.aux is not None and images.aux.shape[1::-1] != size:
-            raise TargetError(
-                f"colour is missing, and a box in its {width} x {height} pixels has no place in the "
-                f"{images.aux.shape[1]} x {images.aux.shape[0]} {images.modality.value} image; wait for colour"
-            )
-        self._targets.check_size(size, replaced)
-
     def _start(self, starts: list[_Start], frames: tuple[SourceFrame, ...]) -> list[Served]:
         """Start newcomers on the first frame and follow them to the newest one; only then they join the others."""
         first, *rest = frames
-        images = self._images(first)
-        width, height = self._image_size(images)
+        images = self._pictures.of(first)
+        width, height = self._pictures.size(images)
         begin = self._clock()
         newcomers = [start.newcomer for start in starts]
         fork = self._targets.begin(images, newcomers)
@@ -339,7 +290,7 @@ class Session:
         last, skipped, reason = first, 0, ""
         for source in spread(tuple(rest), self._settings().catch_up_frames):
             try:
-                tracks = fork.update(self._images(source))
+                tracks = fork.update(self._pictures.of(source))
                 last = source
             except Exception as error:  # noqa: BLE001  # the target has started; a bad frame later does not undo that
                 skipped, reason = skipped + 1, str(error)
@@ -347,7 +298,7 @@ class Session:
         self._refusals = 0
         self._last_sequence = max(self._last_sequence, frames[-1].sequence)
         frame_result = FrameResult(
-            last, self._images(last), self.targets, tracker_s=self._clock() - begin, endings=endings
+            last, self._pictures.of(last), self.targets, tracker_s=self._clock() - begin, endings=endings
         )
         caught_up = f", caught up through {len(rest)} frames" if rest else ""
         if skipped:
@@ -370,7 +321,7 @@ class Session:
     def _track(self, source: SourceFrame) -> FrameResult:
         begin = self._clock()
         self._last_sequence = max(self._last_sequence, source.sequence)
-        images = self._images(source)
+        images = self._pictures.of(source)
         decoded = self._clock()
         if not self._targets:
             return FrameResult(source, images, decode_s=decoded - begin)
@@ -385,35 +336,9 @@ class Session:
         self._refusals = 0
         return FrameResult(source, images, self.targets, decoded - begin, self._clock() - decoded, endings)
 
-    def _images(self, source: SourceFrame) -> MultiModalFrame:
-        self._history.make_room(source.bytes_to_decode, source)
-        try:
-            images = source.images()
-        except FrameError as error:
-            raise _UnusableError(str(error)) from error
-        if images.rgb is not None:
-            self._size = (images.rgb.shape[1], images.rgb.shape[0])  # requests need it before a target has a result
-        return images
-
-    def _image_size(self, images: MultiModalFrame) -> tuple[int, int]:
-        """Width and height of the image that boxes refer to; while colour is dead, those of its last image."""
-        if self._size is not None:
-            return self._size
-        if images.aux is None:
-            raise TargetError("the frame has no image")
-        return images.aux.shape[1], images.aux.shape[0]
-
 
 class _FrameRefusedError(TrackingError):
     """The tracker cannot follow the targets into a frame."""
-
-
-class _UnusableError(TrackingError):
-    """A frame whose messages hold no image."""
-
-
-class _NotYetError(TargetError):
-    """The frame that a request refers to has not come yet."""
 
 
 def _missing_frame(request: TargetRequest) -> str:
