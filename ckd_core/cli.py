@@ -12,7 +12,7 @@ import typer
 import ckd_core
 import ckd_core.commands
 from ckd_core.errors import TrackingError
-from ckd_core.text import MAX_LINE, printable, shown
+from ckd_core.text import MAX_LINE, is_unicode, printable, shown
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -81,6 +81,10 @@ def build_app(*packages: ModuleType) -> typer.Typer:
 
 def run(app: typer.Typer) -> None:
     """Run the application; what it refuses, the system refuses, or is not installed becomes a line and status 1."""
+    for word in sys.argv[1:]:
+        if not is_unicode(word):
+            typer.echo(f"error: {shown(word)} is not UTF-8, as every name here has to be; rename it", err=True)
+            sys.exit(1)
     try:
         app()
     except TrackingError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import os
@@ -48,6 +49,18 @@ def atomic_path(path: Path, *, sync: bool = False) -> Iterator[Path]:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def regular(path: Path) -> Path:
+    """The path of a file that is to be read to its end: a pipe may block for ever there, and a device may have none.
+
+    Raises:
+        OSError: It is neither a regular file nor a folder, or it is not there.
+    """
+    mode = path.stat().st_mode
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        raise OSError(errno.EINVAL, "it is a pipe, a socket or a device; expected a regular file", str(path))
+    return path
 
 
 def discard(paths: Iterable[Path]) -> None:

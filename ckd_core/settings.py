@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 import yaml
 
 from ckd_core.errors import TrackingError
+from ckd_core.files import regular
 
 T = TypeVar("T")
 
@@ -72,7 +73,7 @@ def load_yaml(path: Path) -> Any:
         SettingsError: The file cannot be read or is not valid YAML.
     """
     try:
-        return parse_yaml(path.read_text(encoding="utf-8"))
+        return parse_yaml(regular(path).read_text(encoding="utf-8"))
     except OSError as error:
         raise SettingsError(f"cannot read the configuration {path}: {error.strerror or error}") from error
     except ValueError as error:

@@ -32,6 +32,11 @@ def shown(text: object, limit: int = MAX_CHARACTERS) -> str:
     return f"{head[: limit - kept_end]}...{tail[len(tail) - kept_end :]} ({len(whole)} characters)"
 
 
+def is_unicode(text: str) -> bool:
+    """Whether a name from the system is text: Python makes surrogates of other bytes, which no file can hold."""
+    return not any("\ud800" <= char <= "\udfff" for char in text)
+
+
 def is_plain_name(name: str) -> bool:
     """Whether a text from outside can be the name of a file or folder in one folder: no path, not hidden, printable."""
     return bool(name) and not name.startswith(".") and not set(name) & {"/", "\\"} and name.isprintable()

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 import numpy as np
 
 from ckd_core.errors import TrackingError
+from ckd_core.files import regular
 from ckd_core.text import shown
 
 if TYPE_CHECKING:
@@ -206,7 +207,7 @@ def read_table(path: Path) -> BoxTable:
         BoxFileError: The file cannot be read, or `parse_table` refuses it.
     """
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = regular(path).read_text(encoding="utf-8-sig")
     except FileNotFoundError as error:
         raise BoxFileError(f"no file {path}; expected a text file of boxes") from error
     except (OSError, UnicodeDecodeError) as error:

@@ -28,7 +28,8 @@ from ckd_core.data.sequences import (
     read_ground_truth,
 )
 from ckd_core.errors import TrackingError
-from ckd_core.text import is_plain_name, shown
+from ckd_core.files import regular
+from ckd_core.text import is_plain_name, is_unicode, shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
@@ -67,6 +68,11 @@ class Dataset:
     split: str | None
     folders: tuple[tuple[str, Path], ...]
     cut: bool = False
+
+    def __post_init__(self) -> None:
+        for name, _ in self.folders:
+            if not is_unicode(name):
+                raise DatasetError(f"{self.root}: the name {shown(name)} is not UTF-8; rename the folder")
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -246,7 +252,7 @@ def _listed(layout: DatasetLayout, root: Path, places: list[Path], split: str | 
 
 def _names_in(path: Path) -> list[str]:
     try:
-        names = path.read_text(encoding="utf-8-sig").split()
+        names = regular(path).read_text(encoding="utf-8-sig").split()
     except (OSError, ValueError) as error:
         raise DatasetError(f"{path} cannot be read as a list of sequences: {error}") from error
     wrong = next((name for name in names if not is_plain_name(name)), None)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from ckd_core.errors import TrackingError
+from ckd_core.files import regular
 from ckd_core.modality import Events
 from ckd_core.text import shown
 
@@ -65,7 +66,7 @@ def read_header(path: Path) -> RawHeader:
         EventFileError: the file cannot be read, has no header, or names a format or a size that cannot be read.
     """
     try:
-        with path.open("rb") as stream:
+        with regular(path).open("rb") as stream:
             head = stream.read(MAX_HEADER_BYTES)
     except OSError as error:
         raise EventFileError(f"cannot read {path}: {error.strerror or error}") from error

@@ -19,9 +19,10 @@ import numpy as np
 from ckd_core.boxes import is_present
 from ckd_core.data.box_files import BoxFileError, Layout, read_table, to_xywh
 from ckd_core.errors import TrackingError
-from ckd_core.files import write_text
+from ckd_core.files import regular, write_text
 from ckd_core.frame import Modality, MultiModalFrame
 from ckd_core.modality import ModalityError, thermal_levels
+from ckd_core.text import is_unicode, shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -134,7 +135,7 @@ class Sequence(Truth):
 
 def _read_image(path: Path, flags: int) -> Image:
     try:
-        data = np.fromfile(path, dtype=np.uint8)
+        data = np.fromfile(regular(path), dtype=np.uint8)
     except OSError as error:
         raise SequenceError(f"cannot read image {path}: {error.strerror or error}") from error
     image = cv2.imdecode(data, flags) if len(data) else None
@@ -325,6 +326,8 @@ def open_sequence(
     folder = Path(folder)
     if not folder.is_dir():
         raise SequenceError(f"no folder {folder}")
+    if not is_unicode(folder.resolve().name):
+        raise SequenceError(f"the name {shown(folder.resolve())} is not UTF-8; rename the folder")
     rgb = list_images(folder / "visible") if (folder / "visible").is_dir() else ()
     kinds = [name for name in AUX_FOLDERS if (folder / name).is_dir()]
     if len(kinds) > 1:

@@ -18,7 +18,7 @@ import torch
 
 import ckd_core
 from ckd_core.errors import TrackingError
-from ckd_core.files import atomic_path
+from ckd_core.files import atomic_path, regular
 from ckd_core.frame import Modality
 from ckd_core.models.registry import build_model, list_models, model_config
 from ckd_core.models.tensor_file import read_tensors
@@ -314,7 +314,7 @@ def _read_header(path: Path) -> tuple[ModelMetadata, dict[str, tuple[int, ...]]]
         WeightsFileError: missing, of another length than its header says, or not of this package.
     """
     try:
-        with path.open("rb") as stream:
+        with regular(path).open("rb") as stream:
             size = os.fstat(stream.fileno()).st_size
             head = stream.read(8)
             if head.startswith((b"PK\x03\x04", b"\x80\x02")):

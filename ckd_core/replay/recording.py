@@ -192,8 +192,8 @@ def _from_videos(rgb: str, aux: str, modality: Modality) -> Recording:
 
 
 def _open_video(path: Path) -> cv2.VideoCapture:
-    video = cv2.VideoCapture(str(path))
-    if not path.is_file() or not video.isOpened():
+    video = cv2.VideoCapture(str(path)) if path.is_file() else None  # which a pipe is not: it may block for ever
+    if video is None or not video.isOpened():
         raise ReplayError(f"{path} is not a video that OpenCV can open")
     return video
 

@@ -15,6 +15,7 @@ from ckd_core.evaluation.running.manifest import MANIFEST, read_manifest
 from ckd_core.evaluation.running.records import read_record
 from ckd_core.evaluation.scoring.rules import get_rule
 from ckd_core.evaluation.scoring.score_files import score_files
+from ckd_core.files import regular
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -169,7 +170,7 @@ def _machine(run: Path) -> str:
 def _published_points(path: Path, metric: str) -> list[tuple[str, float, float, str]]:
     """Rows of a CSV file with the columns tracker, fps and the metric."""
     try:
-        with path.open(newline="", encoding="utf-8-sig") as stream:
+        with regular(path).open(newline="", encoding="utf-8-sig") as stream:
             rows = list(csv.DictReader(stream))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise PlotError(f"cannot read points {path}: {error}") from error

@@ -13,6 +13,7 @@ from ckd_core.evaluation.report.tables import TableError, TableRow, folder_name,
 from ckd_core.evaluation.running.better_camera import run_tracker
 from ckd_core.evaluation.running.conditions import EVERYDAY, parse_condition
 from ckd_core.evaluation.running.jobs import worker_pool
+from ckd_core.files import regular
 from ckd_core.text import shown
 
 if TYPE_CHECKING:
@@ -90,7 +91,7 @@ def read_baseline(path: Path) -> Baseline:
         TableError: The file is missing, or not such a file.
     """
     try:
-        with path.open(newline="", encoding="utf-8") as stream:
+        with regular(path).open(newline="", encoding="utf-8") as stream:
             auc = {(row["sequence"], row["input"]): float(row["auc"]) for row in csv.DictReader(stream)}
     except OSError as error:
         raise TableError(f"cannot read the baseline {path}: {error.strerror}") from error

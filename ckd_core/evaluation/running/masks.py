@@ -11,6 +11,7 @@ import numpy as np
 
 from ckd_core.data.box_files import BoxFileError, parse_table
 from ckd_core.errors import TrackingError
+from ckd_core.files import regular
 from ckd_core.text import shown
 
 if TYPE_CHECKING:
@@ -70,7 +71,7 @@ def read_masks(path: Path) -> MissingMasks:
         elif path.suffix == ".json":
             if path.stat().st_size > MAX_BYTES:
                 raise MaskError(f"{path} has {path.stat().st_size} bytes; masks have at most {MAX_BYTES}")
-            entries = list(_entries(json.loads(path.read_text(encoding="utf-8-sig")), str(path)))
+            entries = list(_entries(json.loads(regular(path).read_text(encoding="utf-8-sig")), str(path)))
         else:
             raise MaskError(f"{path} is no file or folder of masks; expected {FORMS}")
     except (OSError, ValueError, RecursionError) as error:

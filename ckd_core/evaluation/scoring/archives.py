@@ -10,6 +10,7 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
 from ckd_core.errors import TrackingError
+from ckd_core.files import regular
 from ckd_core.text import shown
 
 if TYPE_CHECKING:
@@ -93,7 +94,7 @@ def _members(
                 texts.add(file.stat().st_size)
                 yield name, file.read_bytes()
     elif path.name.lower().endswith(".zip"):
-        with zipfile.ZipFile(path) as archive:
+        with zipfile.ZipFile(regular(path)) as archive:
             infos = [info for info in archive.infolist() if _holds_results(info.filename, suffixes)]
             for info in infos:
                 _check_size(path, info.filename, info.file_size)

@@ -10,6 +10,7 @@ import numpy as np
 
 from ckd_core.data.box_files import BoxFileError, parse_table
 from ckd_core.evaluation.scoring.archives import ResultsError, read_texts
+from ckd_core.files import regular
 from ckd_core.text import shown
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ def read_attributes(path: Path, rule: BenchmarkRule) -> Attributes:
         ResultsError: Files that cannot be read, are in none of the forms, or are another benchmark's.
     """
     if path.is_file() and path.suffix == ".csv":
-        return _from_csv(path.read_text(encoding="utf-8-sig"), path)
+        return _from_csv(regular(path).read_text(encoding="utf-8-sig"), path)
     texts = read_texts(path)
     tags = {file: text for file, text in texts.items() if file.suffix == ".tag"}
     try:

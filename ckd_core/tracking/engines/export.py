@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ckd_core.errors import TrackingError
+from ckd_core.files import regular
 from ckd_core.text import is_plain_name, shown
 from ckd_core.tracking.confidence import ConfidenceError, Thresholds
 from ckd_core.tracking.engines.base import Engine, EngineSpec, EngineUnavailableError, parse_engine
@@ -200,7 +201,7 @@ def _save_openvino(path: Path, model: Any, precision: str) -> None:
 
 
 def _sha256(path: Path) -> str:
-    with path.open("rb") as stream:
+    with regular(path).open("rb") as stream:
         digest = hashlib.sha256()
         for block in iter(lambda: stream.read(1 << 20), b""):
             digest.update(block)
@@ -214,7 +215,7 @@ def read_export_metadata(folder: Path) -> ExportMetadata:
         ExportError: The folder is no export, or its metadata are broken.
     """
     try:
-        text = (folder / METADATA_FILE).read_text()
+        text = regular(folder / METADATA_FILE).read_text()
     except OSError as error:
         raise ExportError(f"{folder} is no export: {METADATA_FILE} cannot be read ({error.strerror})") from error
     try:

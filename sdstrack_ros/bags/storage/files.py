@@ -19,6 +19,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from ckd_core.errors import TrackingError
+from ckd_core.files import regular
 from sdstrack_ros.bags.storage.metadata import METADATA_FILE, BagMetadata, read_metadata
 
 if sys.version_info >= (3, 14):
@@ -88,7 +89,7 @@ def locate(path: Path) -> LocatedFiles:
         link = " is a link to nothing" if path.is_symlink() else " does not exist"
         raise BagError(f"{path}{link}")
     if not path.is_dir():
-        return LocatedFiles((path,))
+        return LocatedFiles((_regular(path),))
     names = sorted(item.name for item in path.iterdir() if not item.name.startswith(".") and not item.is_dir())
     stored = [name for name in names if storage_suffix(Path(name))]
     metadata, remarks = read_metadata(path)
@@ -107,7 +108,7 @@ def locate(path: Path) -> LocatedFiles:
         )
     remarks += _check_numbers(path, stored)
     files = tuple(path / name for name in stored)
-    return LocatedFiles(files, metadata, files if len(files) > 1 else (), remarks)
+    return LocatedFiles(tuple(map(_regular, files)), metadata, files if len(files) > 1 else (), remarks)
 
 
 def _listed(path: Path, metadata: BagMetadata, names: Sequence[str], stored: Sequence[str]) -> LocatedFiles:
@@ -130,7 +131,14 @@ def _listed(path: Path, metadata: BagMetadata, names: Sequence[str], stored: Seq
     if extra:
         remarks.append(f"{METADATA_FILE} does not list {', '.join(extra)}; it was read too")
     files = [path / name for name in (*chosen, *extra)]
-    return LocatedFiles(tuple(files), metadata, tuple(path / name for name in extra), tuple(remarks))
+    return LocatedFiles(tuple(map(_regular, files)), metadata, tuple(path / name for name in extra), tuple(remarks))
+
+
+def _regular(path: Path) -> Path:
+    try:
+        return regular(path)
+    except OSError as error:
+        raise BagError(f"{path} cannot be read: {error.strerror}") from error
 
 
 def _check_numbers(path: Path, names: Sequence[str]) -> tuple[str, ...]:
