@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 UINT16_LEVELS = 1 << 16
 MAX_TEMPERATURE = 1e30  # so that differences stay finite
 METRES_TO_MM = 1000.0
+# [1, 256, 3] RGB of a pixel without an event, of a darker and of a brighter one.
+_EVENT_COLORS = np.full((1, 256, 3), 255, dtype=np.uint8)
+_EVENT_COLORS[0, 1:3] = (0, 0, 255), (255, 0, 0)
 
 
 class ModalityError(TrackingError):
@@ -92,30 +95,39 @@ class Events:
 
 
 def events_to_image(events: Events, size: tuple[int, int]) -> NDArray[np.uint8]:
+    """Draw the events of one time interval; see `draw_events`."""
+    return draw_events(events.x, events.y, events.p, size)
+
+
+def draw_events(
+    x: NDArray[np.integer], y: NDArray[np.integer], p: NDArray[Any], size: tuple[int, int]
+) -> NDArray[np.uint8]:
     """Draw events as [H, W, 3] uint8 RGB: white, red where the last event is brighter, blue where darker (as VisEvent).
 
     Args:
-        events: Of one time interval; there may be none.
+        x: Columns in pixels, in the order of time; there may be none.
+        y: Rows in pixels.
+        p: Polarities, True or 1 = brighter.
         size: (height, width) of the image.
 
     Raises:
         ModalityError: The arrays differ in length, or an event lies outside.
     """
     height, width = size
-    if not len(events.x) == len(events.y) == len(events.p):
-        message = f"x, y and p must be equally long, got {len(events.x)}, {len(events.y)} and {len(events.p)}"
+    if not len(x) == len(y) == len(p):
+        message = f"x, y and p must be equally long, got {len(x)}, {len(y)} and {len(p)}"
         raise ModalityError(message)
-    image = np.full((height, width, 3), 255, dtype=np.uint8)
-    if len(events.x) == 0:
-        return image
-    x, y = events.x, events.y
+    if len(x) == 0:
+        return np.full((height, width, 3), 255, dtype=np.uint8)
     if int(x.max()) >= width or int(y.max()) >= height or int(x.min()) < 0 or int(y.min()) < 0:
         message = (
             f"events must lie in 0..{width - 1} x 0..{height - 1}, got x {x.min()}..{x.max()}, y {y.min()}..{y.max()}"
         )
         raise ModalityError(message)
-    colors = np.array(((0, 0, 255), (255, 0, 0)), dtype=np.uint8)
-    image[y, x] = colors[np.asarray(events.p).astype(bool).astype(np.intp)]  # the last one at a pixel counts
+    # One byte per event, then one look-up per pixel: a storm has more events than the image has pixels.
+    kinds = np.zeros(height * width, dtype=np.uint8)
+    kinds[y.astype(np.intp) * width + x] = np.asarray(p).astype(bool).view(np.uint8) + 1  # the last one counts
+    image: NDArray[Any] = cv2.LUT(cv2.cvtColor(kinds.reshape(height, width), cv2.COLOR_GRAY2RGB), _EVENT_COLORS)
     return image
 
 

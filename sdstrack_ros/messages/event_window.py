@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 MAX_SENSOR_PIXELS = 1 << 24
 MAX_EVENTS = 2_000_000
 EVENT_BYTES = 13
-CHUNK_BYTES = 1 << 16  # decoded at a time: at most 400 k events, since one evt3 word holds up to 12
+# Decoded at a time: at most 400 k events, since one evt3 word holds up to 12 and a mono event takes four words.
+CHUNK_BYTES, MONO_CHUNK_BYTES = 1 << 16, 1 << 20
 DRIFT = 1e-4  # allowed rise of the smallest delay per second, more than any two clocks drift apart
 RESYNC_NS = 500_000_000  # a delay that differs by more means that a clock was set
 NS_PER_US = 1000
@@ -116,11 +117,15 @@ class _Mono:
     def decode(self, packet: Any, data: NDArray[np.uint8]) -> _Events:
         if len(data) % 8:
             raise EventDecodeError(f"'mono' packet of {len(data)} bytes; expected a multiple of 8")
-        words = data.view(">u8" if packet.is_bigendian else "<u8").astype(np.uint64)
-        t_ns = (words & np.uint64(0xFFFFFFFF)).astype(np.int64) + np.int64(int(packet.time_base))
-        x = ((words >> np.uint64(32)) & np.uint64(0xFFFF)).astype(np.uint16)
-        y = ((words >> np.uint64(48)) & np.uint64(0x7FFF)).astype(np.uint16)
-        return _Events(x, y, t_ns, (words >> np.uint64(63)).astype(np.uint8))
+        # Parts of the words as views: a storm brings millions of them.
+        order = ">" if packet.is_bigendian else "<"
+        low, x_at, y_at = (1, 1, 0) if packet.is_bigendian else (0, 2, 3)
+        t_ns = data.view(f"{order}u4")[low::2].astype(np.int64)
+        t_ns += np.int64(int(packet.time_base))
+        halves = data.view(f"{order}u2").reshape(-1, 4)
+        high = halves[:, y_at].astype(np.uint16)
+        p = (high >> np.uint16(15)).astype(np.uint8)
+        return _Events(halves[:, x_at].astype(np.uint16), high & np.uint16(0x7FFF), t_ns, p)
 
 
 class _EventCameraPy:
@@ -215,7 +220,8 @@ class EventWindow:
             words = data[: len(data) - len(data) % 2].view("<u2")
             self.skipped += int(np.count_nonzero(~EVT3_TYPES[words >> np.uint16(12)]))
         undivided = isinstance(decoder, _EventCameraPy)
-        pieces = [data] if undivided else np.split(data, range(CHUNK_BYTES, len(data), CHUNK_BYTES))
+        chunk = MONO_CHUNK_BYTES if isinstance(decoder, _Mono) else CHUNK_BYTES
+        pieces = [data] if undivided else np.split(data, range(chunk, len(data), chunk))
         count = 0
         fresh: list[_Events] = []
         for piece in pieces:

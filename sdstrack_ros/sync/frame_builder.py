@@ -9,7 +9,7 @@ import numpy as np
 
 from ckd_core.errors import TrackingError
 from ckd_core.frame import Modality, MultiModalFrame
-from ckd_core.modality import Events, events_to_image
+from ckd_core.modality import draw_events
 from sdstrack_ros.messages.event_window import EventSlice
 from sdstrack_ros.messages.image_codec import bytes_to_decode, decode
 from sdstrack_ros.messages.stamps import NS_PER_S
@@ -111,9 +111,7 @@ def auxiliary_image(
 
     """
     if isinstance(payload, EventSlice):
-        # The image depends only on the order of the events, which the slice already has, not on their times.
-        events = Events(payload.x, payload.y, payload.t_ns.astype(np.float64) / NS_PER_S, payload.p)
-        return events_to_image(events, (payload.height, payload.width))
+        return draw_events(payload.x, payload.y, payload.p, (payload.height, payload.width))
     return decode(payload, topic, max_bytes).auxiliary(modality, limits)
 
 
