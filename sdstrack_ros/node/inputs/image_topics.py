@@ -15,6 +15,7 @@ from ckd_core.text import shown
 from sdstrack_ros.messages.camera import MAX_FRAME_ID, CameraError, PinholeCamera
 from sdstrack_ros.messages.stamps import NS_PER_S, stamp_of
 from sdstrack_ros.node.faults import guarded
+from sdstrack_ros.node.heap import room_for_images
 from sdstrack_ros.node.inputs.qos import sensor_qos, subscribe
 from sdstrack_ros.node.inputs.queue_memory import QueueMemory
 from sdstrack_ros.node.inputs.silence import CAMERA_INFO, SilenceWatch, Stream
@@ -102,6 +103,7 @@ class ImageTopics:
         )
         self._sync.registerCallback(self._release)
         self._queues = {name: QueueMemory(settings.input_depth) for name in ("rgb", "aux")}
+        self._largest_image = 0  # in bytes
         self._subscriptions: list[Any] = []
         self._topics: dict[str, str] = {}
         try:
@@ -212,7 +214,7 @@ class ImageTopics:
     def _store(self, name: str, message: Any, source: SimpleFilter) -> None:
         self._health.arrived(name, time.monotonic())
         if name in self._queues:
-            self._queues[name].took(len(message.data))
+            self._note_size(name, len(message.data))
         clock_ns = self._node.get_clock().now().nanoseconds
         reason = _unusable_frame_id(message)
         reason = reason or self._guard.refusal(name, message.header.stamp, time.monotonic_ns(), clock_ns)
@@ -225,6 +227,12 @@ class ImageTopics:
             source.signalMessage(message)
         finally:
             self._poll_while_something_waits()
+
+    def _note_size(self, name: str, nbytes: int) -> None:
+        self._queues[name].took(nbytes)
+        if nbytes > self._largest_image:
+            self._largest_image = nbytes
+            room_for_images(nbytes)
 
     @guarded("synchronizer")
     def _on_poll(self) -> None:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import resource
+import subprocess
 import sys
 
 import pytest
@@ -24,6 +26,40 @@ def test_the_allocator_says_what_it_holds() -> None:
     assert after["heap_mb"] == pytest.approx(after["heap_used_mb"] + after["heap_free_mb"], rel=0.05)
     del kept, large
     assert used()["heap_used_mb"] - before["heap_used_mb"] < 5
+
+
+FAULTS_OF_COPIES = """
+import resource, sys
+from sdstrack_ros.node.heap import room_for_images, steady_heap
+image = bytes(int(sys.argv[1]))
+steady_heap()
+def faults():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(10):
+        [bytearray(image) for _ in range(3)]
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+faults()
+mapped = faults()
+room_for_images(len(image))
+faults()
+print(mapped, faults())
+"""
+
+
+def faults_of_copies(nbytes: int) -> tuple[int, int]:
+    """Page faults of 30 copies of an image, before and after `room_for_images`."""
+    command = [sys.executable, "-c", FAULTS_OF_COPIES, str(nbytes)]
+    before, after = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+    return int(before), int(after)
+
+
+def test_copies_of_a_large_image_reuse_memory() -> None:
+    pages = 3840 * 2160 * 3 // resource.getpagesize()
+    before, after = faults_of_copies(3840 * 2160 * 3)
+    assert before > pages  # some systems fault in several pages at once
+    assert after < pages / 10
+    before, after = faults_of_copies(40 * MB)  # more than glibc allows
+    assert after > before / 2
 
 
 def test_a_system_without_the_call_reports_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
