@@ -15,6 +15,7 @@ import random
 import select
 import sys
 import time
+from collections import deque
 from dataclasses import dataclass
 from typing import Any
 
@@ -105,6 +106,7 @@ class Sensors:
         self._packets: dict[int, bytes] = {}
         self.script = Script()
         self.sent = {"rgb": 0, "aux": 0, "events": 0, "info": 0}
+        self.publish_ms: deque[float] = deque(maxlen=300)  # of the last colour images, from stamp to middleware
         self.moments = 0
         self.last_stamp_ns = 0
         self._set_at = time.monotonic()
@@ -118,6 +120,12 @@ class Sensors:
         self._frozen_ns = time.time_ns()
         self._flush()
 
+    def report(self) -> dict[str, float]:
+        """Counts of the messages sent, the last stamp, and how long colour images took to leave."""
+        publish_ms = float(np.percentile(self.publish_ms, 99)) if self.publish_ms else 0.0
+        times = {"last_stamp_ns": self.last_stamp_ns, "publish_p99_ms": round(publish_ms, 1)}
+        return {**self.sent, "moments": self.moments, **times}
+
     def shoot(self) -> None:
         """Publish one frame of each camera."""
         script = self.script
@@ -128,7 +136,9 @@ class Sensors:
             self._tf.publish(self._mounting(stamp_ns))
         if script.rgb:
             late = int(self._random.uniform(0, script.jitter_s) * NS)
+            begin = time.monotonic()
             self._send(self._rgb, "rgb", self._image("rgb"), stamp_ns + late)
+            self.publish_ms.append((time.monotonic() - begin) * 1e3)
         if not script.aux_rate_hz:
             self.shoot_aux(stamp_ns)
         if self.moments % 15 == 1 and script.info != "none":
@@ -300,7 +310,7 @@ def main() -> None:
                     sensors.set(command["set"])
                     due = due_events = due_aux = time.monotonic()
                 # Every command is answered, so that the test knows when it takes effect.
-                _say({**sensors.sent, "moments": sensors.moments, "last_stamp_ns": sensors.last_stamp_ns})
+                _say(sensors.report())
         now = time.monotonic()
         if now >= due:
             sensors.shoot()
