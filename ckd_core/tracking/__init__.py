@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from typing import TYPE_CHECKING
 
 from ckd_core.frame import Modality
@@ -12,6 +13,11 @@ if TYPE_CHECKING:
 
     from ckd_core.tracking.config import TrackerConfig
     from ckd_core.tracking.tracker import Tracker
+
+# PyTorch's OpenMP reads this once, when it is loaded. By its own rule each of its threads keeps a core busy while it
+# waits for the others: where those do not get a core at once, a frame of 0.05 s takes 2 s (docs/engines.md "Threads").
+# Training, which has the machine to itself, does not come by here before it loads PyTorch.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 logger = logging.getLogger(__name__)
 
