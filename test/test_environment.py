@@ -105,6 +105,17 @@ def test_foreign_folder_is_not_deleted(tmp_path: Path) -> None:
     assert (tmp_path / "thesis.txt").is_file()
 
 
+def test_an_environment_of_another_checkout_is_not_deleted_through_a_link(tmp_path: Path) -> None:
+    theirs, link = tmp_path / "theirs", tmp_path / ".venv"
+    theirs.mkdir()
+    (theirs / "pyvenv.cfg").write_text("home = /usr/bin\n")
+    link.symlink_to(theirs)
+    done = run_setup("--venv", link)
+    assert done.returncode == 1
+    assert f"{link} is a link to {theirs}" in done.stderr
+    assert (theirs / "pyvenv.cfg").is_file()
+
+
 def test_without_network_nothing_half_installed_is_taken_for_whole(tmp_path: Path) -> None:
     venv = tmp_path / "venv"
     offline = {

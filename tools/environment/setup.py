@@ -197,6 +197,8 @@ def main() -> None:
     stamp = venv / STAMP
     if stamp.is_file() and stamp.read_text() == stamp_text:
         return
+    if options.venv.is_symlink():
+        fail(f"{options.venv} is a link to {venv}, not what this checkout needs; remove the link or set up there")
     check_system_parts(ros)
     build(venv, ros, options.wheels, stamp_text)
 
