@@ -260,6 +260,14 @@ def main() -> None:
         "Fuzzing": ("fuzz", lambda folder, _: fuzzing(folder)),
         "Determinism": ("determinism", lambda folder, title: plain(title, folder, "test_determinism.py")),
         "Overload": ("overload", lambda folder, title: plain(title, folder, "test_overload.py")),
+        "Storms of services": (
+            "storms",
+            lambda folder, title: plain(title, folder, "../sdstrack_ros/node/running/test_service_storm.py"),
+        ),
+        "One SIGTERM while configuring": (
+            "stops",
+            lambda folder, title: plain(title, folder, "../sdstrack_ros/node/test_stopping.py"),
+        ),
         "Security": ("security", lambda folder, title: plain(title, folder, "test_security.py")),
     }
     kept = {text.partition("\n")[0]: f"## {text.rstrip()}\n" for text in tables.split("\n## ")[1:]}

@@ -30,6 +30,8 @@ SUITES = {
     "determinism": ["test/reliability/test_determinism.py"],
     "overload": ["test/reliability/test_overload.py"],
     "security": ["test/reliability/test_security.py"],
+    "storms": ["test/sdstrack_ros/node/running/test_service_storm.py"],
+    "stops": ["test/sdstrack_ros/node/test_stopping.py"],
     "locks": ["test/reliability/test_writers.py", "-k", "another_does"],
     "kills": ["test/reliability/test_writers.py", "-k", "killed_command"],
 }  # fmt: skip

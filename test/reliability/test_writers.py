@@ -35,7 +35,7 @@ from testkit.reliability.writers import (
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-pytestmark = pytest.mark.timeout(3000)
+pytestmark = pytest.mark.timeout(20_000 if LONG else 3000)
 # Killed so often each; the normal form tries few commands.
 KILLS = int(os.environ.get("SDSTRACK_KILLS", "50" if LONG else "3"))
 # The kills' order: those that were done before the test was stopped are spread over the writing, too.
