@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from testkit.ros.rig import Rig
 
 RATE_HZ, PACKETS_HZ = 30.0, 250.0
+PATIENCE_S = 240.0  # until a node answers
 MODEL = "sdstrack_s128"  # every checkout has it; while the node is paused, it does nothing
 INIT_BOX = "[200.0, 180.0, 60.0, 60.0]"
 
@@ -43,7 +44,7 @@ def node_cpu(tree: Path, seconds: float, tracking: bool = False, **parameters: A
         return round(1000 * cpu / filmed, 3)
 
     with _node(tree, **parameters) as rig:
-        rig.until(lambda: rig.ros.value("lifecycle") == "unconfigured", "a node")
+        rig.until(lambda: rig.ros.value("lifecycle") == "unconfigured", "a node", PATIENCE_S)
         row["unconfigured_percent"] = percent(rig)
     with _node(tree, autostart=True, **parameters) as rig:
         rig.active()
@@ -58,7 +59,7 @@ def node_cpu(tree: Path, seconds: float, tracking: bool = False, **parameters: A
             row["ms_per_tracked_frame"] = per_frame(rig)
             row["answered"] = rig.ros.value("frames.answered")
     with _node(tree, autostart=True, modality="event", **parameters) as rig:
-        rig.until(lambda: rig.ros.value("lifecycle") == "active", "an active node", 240)
+        rig.until(lambda: rig.ros.value("lifecycle") == "active", "an active node", PATIENCE_S)
         _pause(rig)
         cpu, count, _ = _used(rig, lambda: _send_packets(rig, int(seconds * PACKETS_HZ)))
         row["ms_per_packet"] = round(1000 * cpu / count, 3)
