@@ -31,6 +31,7 @@ from sdstrack_ros.parameters.launch_arguments import (
     profile_environment,
     rviz_remappings,
     switch,
+    topic,
     tracker_arguments,
 )
 from sdstrack_ros.parameters.spec import ParameterError
@@ -71,6 +72,7 @@ def start(context: LaunchContext) -> list[Action]:
         switch(name, value[name]) for name in ("lifecycle", "respawn", "rviz", "use_sim_time")
     )
     itself = starts_itself(value["autostart"], lifecycle, respawn, tracker.settings)
+    pose_topic = topic("pose_topic", value["pose_topic"])
     overrides = {**tracker.overrides, **({"autostart": itself} if value["autostart"] or respawn else {})}
     if rviz:
         check_rviz()
@@ -83,7 +85,7 @@ def start(context: LaunchContext) -> list[Action]:
         name=NODE_NAME,
         namespace=value["namespace"].rstrip("/") or value["namespace"],
         parameters=[str(tracker.config), {**launch_parameters(overrides), "use_sim_time": sim_time}],
-        remappings=[("~/target_pose", value["pose_topic"])] if value["pose_topic"] else [],
+        remappings=[("~/target_pose", pose_topic)] if pose_topic else [],
         additional_env=environment,
         respawn=respawn,
         respawn_delay=RESPAWN_DELAY_S,

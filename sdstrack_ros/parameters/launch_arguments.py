@@ -65,6 +65,7 @@ PROFILE_VARIABLES = ("FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES
 _YES, _NO = ("true", "yes", "on", "1"), ("false", "no", "off", "0")
 # Every bringup has arguments, and launch hands them on to all that it includes: "/dev/video0" is somebody else's.
 _NAMESPACE = re.compile(r"/?([A-Za-z_]\w*(/[A-Za-z_]\w*)*/?)?", re.ASCII)
+_TOPIC = re.compile(r"(~/|/)?[A-Za-z_{][\w{}]*(/[A-Za-z_{][\w{}]*)*", re.ASCII)  # {node} and {ns} are replaced
 _DEVICE = re.compile(r"[a-z]+(:\d+)?")
 
 
@@ -128,6 +129,17 @@ def positive(name: str, text: str, zero: bool = False) -> float:
     return number
 
 
+def topic(name: str, text: str) -> str:
+    """Return the value of an argument that is the name of a topic; it may be empty.
+
+    Raises:
+        ParameterError: a node cannot have a topic of that name.
+    """
+    if text and not _TOPIC.fullmatch(text):
+        raise ParameterError(f"argument '{name}' cannot be '{text}'; expected a name like /goal_update or ~/goal")
+    return text
+
+
 def parameters_from(texts: Mapping[str, str]) -> dict[str, Any]:
     """Return the parameters that arguments of the same name set; an empty one sets nothing.
 
@@ -141,6 +153,8 @@ def parameters_from(texts: Mapping[str, str]) -> dict[str, Any]:
         value: Any = box(text) if name == "init_box" else text
         if TABLE[name].kind == "bool":
             value = switch(name, text)
+        if name.endswith("_topic"):
+            topic(name, text)
         if name == "device" and not _DEVICE.fullmatch(text):
             raise ParameterError(f"argument 'device' cannot be '{text}'; expected auto, cpu, cuda, cuda:1, ...")
         values[name] = TABLE[name].check(value)

@@ -117,6 +117,11 @@ def test_switches_take_every_usual_word(system: LaunchSystem, name: str) -> None
         ({"transport": "zip"}, "'transport' cannot be 'zip'"),
         ({"init_box": "200,150,60"}, "argument 'init_box' cannot be '200,150,60'; expected x,y,width,height"),
         ({"init_box": "200,150,0,80"}, "argument 'init_box' cannot be '200,150,0,80'"),
+        (
+            {"pose_topic": "bad topic!"},
+            "argument 'pose_topic' cannot be 'bad topic!'; expected a name",
+        ),
+        ({"rgb_topic": "/camera/"}, "argument 'rgb_topic' cannot be '/camera/'"),
         ({"init_box": "nan,150,60,80"}, "'init_box' cannot be"),
         ({"namespace": "robot 1"}, "argument 'namespace' cannot be 'robot 1'; expected names like"),
         ({"namespace": "a//b"}, "argument 'namespace' cannot be 'a//b'"),
