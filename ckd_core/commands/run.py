@@ -55,7 +55,8 @@ def command(
     recording = open_recording(sources, parse_modality(modality), fps)
     box, config = start_box(recording, init), tracker_config(published, missing)
     if not any_modality and recording.has_auxiliary:
-        weights_origin(model, weights).require([recording.modality])
+        for warning in weights_origin(model, weights).warnings([recording.modality]):
+            say(warning)
     tracker = build_tracker(
         model, weights, recording.modality, config, engine, device, threads, strict_device, any_modality=True
     )

@@ -94,7 +94,7 @@ def _evaluate(request: EvaluateRequest) -> Iterator[str]:
         from ckd_core.tracking.engines.origin import weights_origin
 
         weights = weights_path(settings.weights)
-        weights_origin(settings.model, weights).require([Modality(settings.modality)])
+        yield from weights_origin(settings.model, weights).warnings([Modality(settings.modality)])
     init_box = parse_box(request.init_box) if request.init_box is not None else _init_box(settings)
     warm = build_warm_tracker(settings)
     with open_bag(request.bag) as bag:

@@ -22,6 +22,9 @@ def command(
     truth: Annotated[Path | None, typer.Option(help="True boxes, one line per frame, if the bag has none.")] = None,
     model: Annotated[str, typer.Option(help="Network.")] = DEFAULT_MODEL,
     weights: Annotated[str, typer.Option(help="Weights file; default: the shipped one.")] = "",
+    any_modality: Annotated[
+        bool, typer.Option("--any-modality", help="Do not warn of weights of another auxiliary camera.")
+    ] = False,
     rate: Annotated[float, typer.Option(help="Playback speed; below 1, a small machine drops fewer frames.")] = 1.0,
     out: Annotated[Path, typer.Option(help="Folder for the recording, boxes, video and picture.")] = Path("out/demo"),
 ) -> None:
@@ -33,7 +36,9 @@ def command(
     from ckd_core.boxes import parse_box
     from ckd_core.files import discard
     from ckd_core.locks import folder_lock
+    from ckd_core.tracking.engines.origin import weights_origin
     from sdstrack_ros.demo import run
+    from sdstrack_ros.tracking.weights_path import weights_path
 
     if modality not in MODALITIES:
         raise typer.BadParameter(
@@ -54,6 +59,9 @@ def command(
             recording = run.open_demo_recording(bag, kind, start, truth)
         else:
             recording = run.demo_synthetic_recording(kind, folder)
+        if recording.topics.aux and not any_modality:
+            for warning in weights_origin(model, weights_path(weights)).warnings([recording.modality]):
+                console.print(warning)
         total = len(recording.truth) or None
         bars.update(task, description="tracking", total=total, completed=0)
         parameters = {"model": model, "weights": weights}

@@ -41,6 +41,11 @@ class WeightsOrigin:
             f"; expected weights for {' and '.join(strange)}"
         )
 
+    def warnings(self, modalities: Iterable[Modality]) -> list[str]:
+        """Warn of cameras that the weights were not trained with, where it is a user's affair; none where they fit."""
+        reason = self.unfit(modalities)
+        return [f"warning: {reason}; --any-modality says that it is on purpose"] if reason else []
+
     def require(self, modalities: Iterable[Modality]) -> None:
         """Refuse cameras that the weights were not trained with.
 

@@ -52,7 +52,18 @@ def verbs(weights: Path, root: Path, out: Path) -> list[list[object]]:
     ]
 
 
-@pytest.mark.parametrize("verb", range(5))
+def test_a_run_with_depth_weights_on_a_thermal_sequence_says_so(
+    call: Callable[..., str], depth_weights: Path, thermal: Path, tmp_path: Path
+) -> None:
+    words = verbs(depth_weights, thermal, tmp_path / "out")[0]
+    said = call(*words)
+    assert said.startswith("warning: "), said
+    assert MISMATCH in said
+    assert (tmp_path / "out" / "walk.txt").exists()
+    assert "warning" not in call(*words, "--any-modality")
+
+
+@pytest.mark.parametrize("verb", range(1, 5))
 def test_depth_weights_are_refused_on_thermal_sequences(
     call: Callable[..., str], depth_weights: Path, thermal: Path, tmp_path: Path, verb: int
 ) -> None:
