@@ -11,17 +11,20 @@ from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING
 
 from ckd_core.errors import TrackingError
+from ckd_core.tracking.distance import Sighting
 from ckd_core.tracking.result import TrackState
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from ckd_core.frame import BoundingBox
+    from ckd_core.tracking.distance import Course
 
 HISTORY_LENGTH = 30  # frames whose scores define what is usual for a target
 MIN_HISTORY = 5  # with fewer frames the history does not count
 VELOCITY_RATE = 0.4  # of the latest displacement in the smoothed velocity
 VELOCITY_DECAY = 0.7  # per doubtful frame
+NOTHING_SIGHTED = Sighting()
 UNSEEN_WEIGHT = 2  # of a frame without any sign of the target, where a doubtful one counts 1
 
 
@@ -136,11 +139,13 @@ class Evidence:
         box: The predicted box in reference pixels.
         score: Highest weighted response.
         rival: Height of the second peak as a share of the first.
+        sighting: What depth says of the box.
     """
 
     box: BoundingBox
     score: float
     rival: float
+    sighting: Sighting = NOTHING_SIGHTED
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,6 +164,7 @@ class Confidence:
         confirmed_frames: Frames in a row that show the candidate.
         scan: Index of the next tile.
         velocity: Pixels per frame along x and y, smoothed over good frames.
+        course: The target's distance, where depth tells.
     """
 
     trusted_box: BoundingBox
@@ -173,11 +179,12 @@ class Confidence:
     confirmed_frames: int = 0
     scan: int = 0
     velocity: tuple[float, float] = (0.0, 0.0)
+    course: Course | None = None
 
     @classmethod
-    def begin(cls, box: BoundingBox) -> Confidence:
+    def begin(cls, box: BoundingBox, course: Course | None = None) -> Confidence:
         """Return the state at the start, with the user's box."""
-        return cls(trusted_box=box, last_box=box, sizes=(_size(box),), shapes=(_shape(box),))
+        return cls(trusted_box=box, last_box=box, sizes=(_size(box),), shapes=(_shape(box),), course=course)
 
     @property
     def usual_size(self) -> float:
@@ -196,8 +203,9 @@ def observe(before: Confidence, evidence: Evidence, limits: Thresholds, config: 
     if not config.enabled:
         return replace(before, trusted_box=evidence.box, last_box=evidence.box)
     # a jump is implausible once; a target that stays where it jumped to has moved
-    plausible = _is_plausible(before.trusted_box, evidence.box, before, config) or (
-        before.last_box != before.trusted_box and _is_plausible(before.last_box, evidence.box, before, config)
+    plausible = not evidence.sighting.elsewhere and (
+        _is_plausible(before.trusted_box, evidence.box, before, config)
+        or (before.last_box != before.trusted_box and _is_plausible(before.last_box, evidence.box, before, config))
     )
     visible = evidence.score >= limits.unseen
     trusted_box = evidence.box if visible and plausible else before.trusted_box
@@ -215,7 +223,13 @@ def observe(before: Confidence, evidence: Evidence, limits: Thresholds, config: 
         )
     good_frames = before.good_frames + 1
     if before.state is not TrackState.TRACKING and good_frames < config.recover_after:
-        return replace(before, trusted_box=trusted_box, last_box=evidence.box, good_frames=good_frames)
+        return replace(
+            before,
+            trusted_box=trusted_box,
+            last_box=evidence.box,
+            good_frames=good_frames,
+            course=evidence.sighting.course,
+        )
     return Confidence(
         trusted_box=trusted_box,
         last_box=evidence.box,
@@ -224,6 +238,7 @@ def observe(before: Confidence, evidence: Evidence, limits: Thresholds, config: 
         shapes=(*before.shapes, _shape(evidence.box))[-HISTORY_LENGTH:],
         good_frames=good_frames,
         velocity=_velocity(before, evidence.box),
+        course=evidence.sighting.course,
     )
 
 
@@ -240,7 +255,7 @@ def observe_lost(
     """Return the state after a frame in LOST, in which the windows of `looks` were searched."""
     best = max(looks, key=lambda look: look.score)
     fits = 1 / config.max_scale <= _size(best.box) / before.usual_size <= config.max_scale
-    convincing = fits and best.score >= limits.confirm and best.rival <= limits.rival
+    convincing = fits and best.score >= limits.confirm and best.rival <= limits.rival and not best.sighting.elsewhere
     scan = before.scan + (1 if before.candidate is None else 0)
     if not convincing:
         return replace(before, candidate=None, confirmed_frames=0, scan=scan, good_frames=0)
@@ -256,6 +271,7 @@ def observe_lost(
         sizes=before.sizes,
         shapes=before.shapes,
         good_frames=confirmed_frames,
+        course=best.sighting.course,
     )
 
 

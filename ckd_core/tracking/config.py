@@ -8,6 +8,7 @@ from enum import Enum
 from ckd_core.errors import TrackingError
 from ckd_core.modality import ModalityOptions
 from ckd_core.tracking.confidence import ConfidenceConfig, Thresholds
+from ckd_core.tracking.distance import DistanceConfig
 
 
 class TrackerConfigError(TrackingError):
@@ -81,6 +82,7 @@ class TrackerConfig:
             `crop.CropWindow`). False: windows exact to a fraction of a pixel. None: as the weights were trained.
         missing: Policy for a missing image.
         confidence: The state machine.
+        distance: What depth says about boxes.
         thresholds: None = those of the weights.
         template_refresh: Whether the template is renewed.
         template_every: Frames between two refreshes.
@@ -96,6 +98,7 @@ class TrackerConfig:
     published_geometry: bool | None = None
     missing: MissingPolicy = MissingPolicy.DUPLICATE
     confidence: ConfidenceConfig = field(default_factory=ConfidenceConfig)
+    distance: DistanceConfig = field(default_factory=DistanceConfig)
     thresholds: Thresholds | None = None
     template_refresh: TemplateRefresh = TemplateRefresh.OFF
     template_every: int = 50

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ckd_core.boxes import clip_box
-from ckd_core.frame import BoundingBox, MultiModalFrame
+from ckd_core.frame import BoundingBox, Modality, MultiModalFrame
 from ckd_core.tracking.confidence import (
+    NOTHING_SIGHTED,
     Confidence,
     Evidence,
     Thresholds,
@@ -21,6 +22,7 @@ from ckd_core.tracking.confidence import (
 )
 from ckd_core.tracking.config import PUBLISHED_MOTION, SQUARE_MOTION, MissingPolicy, TemplateRefresh, TrackerConfig
 from ckd_core.tracking.crop import CropWindow, window_around
+from ckd_core.tracking.distance import sighted
 from ckd_core.tracking.engines.base import Prediction
 from ckd_core.tracking.response import hann_weights
 from ckd_core.tracking.result import StageTiming, TrackResult, TrackState
@@ -33,8 +35,9 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from ckd_core.frame import Modality
+    from ckd_core.tracking.box_depth import Expected
     from ckd_core.tracking.camera_motion import CameraMotion
+    from ckd_core.tracking.distance import Course, Sighting
     from ckd_core.tracking.engines import Engine, Templates
 
 
@@ -235,7 +238,7 @@ class MultiTracker:
         followed = [state.trusted_box for state in states if state.state is TrackState.TRACKING]
         evidence: dict[int, list[Evidence]] = {name: [] for name in self._targets}
         for look, prediction in zip(looks, predictions, strict=True):
-            evidence[look.target].append(self._evidence(look, prediction, memory, lost, followed))
+            evidence[look.target].append(self._evidence(look, prediction, frame, memory, lost, followed))
         targets = {name: self._advance(target, evidence[name]) for name, target in self._targets.items()}
         targets = self._refresh(frame, targets)
         count = len(self._targets)
@@ -258,9 +261,14 @@ class MultiTracker:
                 aux_present=aux,
                 timing=timing,
                 reference_size=memory.size,
+                distance=self._distance(target, frame.stamp),
             )
             for name, target in targets.items()
         }
+
+    def _distance(self, target: _TargetState, stamp: float) -> Expected | None:
+        course = target.confidence.course
+        return None if course is None else course.at(stamp, self.config.distance)
 
     def _seen(self, frame: MultiModalFrame) -> object:
         return None if self.camera_motion is None else self.camera_motion.view(frame)
@@ -277,7 +285,8 @@ class MultiTracker:
             self._view.begin(frame, memory)
             self._view.cut(window, crops[0])
             start = BoundingBox(*(float(value) for value in box))
-            targets[name] = _TargetState(Confidence.begin(start), (self._template(crops),), view=view)
+            course = self._sighted(frame, start, memory, None).course
+            targets[name] = _TargetState(Confidence.begin(start, course), (self._template(crops),), view=view)
         return targets
 
     def _template(self, crops: NDArray[np.uint8]) -> _Template:
@@ -359,6 +368,7 @@ class MultiTracker:
         self,
         look: Look,
         prediction: Prediction,
+        frame: MultiModalFrame,
         memory: StreamMemory,
         lost: Collection[int],
         followed: Sequence[BoundingBox],
@@ -370,7 +380,15 @@ class MultiTracker:
             box = towards(confidence.trusted_box, box, self._size_rate)
         box = clip_box(box, memory.size, self.config.clip_margin)
         score = 0.0 if look.target in lost and is_taken(box, followed) else prediction.score
-        return Evidence(box, score, prediction.rival / score if score > 0 else 1.0)
+        sighting = self._sighted(frame, box, memory, confidence.course)
+        return Evidence(box, score, prediction.rival / score if score > 0 else 1.0, sighting)
+
+    def _sighted(
+        self, frame: MultiModalFrame, box: BoundingBox, memory: StreamMemory, course: Course | None
+    ) -> Sighting:
+        """What depth says of a box, where it is asked."""
+        watched = self.modality is Modality.DEPTH and self.config.distance.enabled and self.config.confidence.enabled
+        return sighted(frame, box, memory.size, course, self.config.distance) if watched else NOTHING_SIGHTED
 
     def _advance(self, target: _TargetState, looks: list[Evidence]) -> _TargetState:
         """State after this frame; with two templates the higher score counts. A LOST target may have had no turn."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from ckd_core.frame import BoundingBox
+    from ckd_core.tracking.box_depth import Expected
 
 
 class TrackState(str, Enum):
@@ -47,6 +48,7 @@ class TrackResult:
         timing: Seconds by stage.
         reference_size: (height, width) of the reference image, as known since the start even while its camera is
             silent. None from a tracker that does not know it.
+        distance: Where depth says that the target should be; None where it does not.
     """
 
     stamp: float
@@ -57,3 +59,4 @@ class TrackResult:
     aux_present: bool = True
     timing: StageTiming = field(default_factory=StageTiming)
     reference_size: tuple[int, int] | None = None
+    distance: Expected | None = None

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ckd_core.frame import BoundingBox, Modality
+    from ckd_core.tracking.box_depth import Expected
     from ckd_core.tracking.tracker import FrameTracker
     from sdstrack_ros.bags.frames import BagFrame
     from sdstrack_ros.bags.storage.opening import Bag
@@ -125,6 +126,7 @@ class FrameRow:
         box: in pixels of the reference image.
         score: of the result.
         refused: why the tracker refused the frame, or ''.
+        distance: as in `TrackResult`.
         timing: seconds that the tracker spent; it differs from run to run, so it does not count in comparisons.
     """
 
@@ -137,6 +139,7 @@ class FrameRow:
     box: BoundingBox | None = None
     score: float | None = None
     refused: str = ""
+    distance: Expected | None = None
     timing: StageTiming = field(default=StageTiming(), compare=False)
 
 
@@ -217,7 +220,14 @@ class BagTarget:
             result = self._tracker.update(frame)
         except TrackingError as error:
             return replace(row, refused=str(error))
-        return replace(row, state=result.state.value, box=result.box, score=float(result.score), timing=result.timing)
+        return replace(
+            row,
+            state=result.state.value,
+            box=result.box,
+            score=float(result.score),
+            distance=result.distance,
+            timing=result.timing,
+        )
 
     def _forget(self, bag_frame: BagFrame) -> None:
         self._tracker.reset()

@@ -10,23 +10,26 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ckd_core.frame import Modality
+from ckd_core.tracking.box_depth import readings_in, robust_depth
 from ckd_core.tracking.result import TrackState
 from sdstrack_ros.bags.scoring import INIT
 from sdstrack_ros.bags.storage.opening import CAMERA_INFO, POSE, TF
 from sdstrack_ros.bags.truth import TRUTH_TOLERANCE_NS, EvaluationError
-from sdstrack_ros.messages.box_depth import metric_point, readings_in, robust_depth
 from sdstrack_ros.messages.camera import CameraError, PinholeCamera
+from sdstrack_ros.messages.metric_box import metric_point
 from sdstrack_ros.messages.stamps import NS_PER_S, stamp_of
 from sdstrack_ros.messages.transforms import TransformError, TransformTree
 from sdstrack_ros.tracking.target_poses import SightedTarget, TargetPoses
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
     from sdstrack_ros.bags.frames import BagFrame
     from sdstrack_ros.bags.scoring import FrameRow
     from sdstrack_ros.bags.storage.opening import Bag
-    from sdstrack_ros.messages.box_depth import MetricPoint
+    from sdstrack_ros.messages.metric_box import MetricPoint
     from sdstrack_ros.parameters.table import Settings
     from sdstrack_ros.tracking.target_poses import TargetPose
 
@@ -167,13 +170,25 @@ class PoseEvaluation:
 
     def summary(self) -> PoseSummary | None:
         """The numbers so far; None when no frame has both a pose and a true one."""
-        if not self._errors:
+        return self.of_all([self])
+
+    @property
+    def first_velocity(self) -> float:
+        """Error of the first velocity that counts, a second after the first pose [m/s]; nan without one."""
+        return self._velocities[0] if self._velocities else math.nan
+
+    @staticmethod
+    def of_all(evaluations: Sequence[PoseEvaluation]) -> PoseSummary | None:
+        """The numbers over all frames of several recordings; None as for `summary`."""
+        errors = [row for evaluation in evaluations for row in evaluation._errors]
+        if not errors:
             return None
-        metres, share, degrees, inside, measured = (np.array(column) for column in zip(*self._errors, strict=True))
-        coasting, velocities = metres[~measured.astype(bool)], np.array(self._velocities)
+        metres, share, degrees, inside, measured = (np.array(column) for column in zip(*errors, strict=True))
+        coasting = metres[~measured.astype(bool)]
+        velocities = np.array([error for evaluation in evaluations for error in evaluation._velocities])
         return PoseSummary(
             len(metres),
-            self._missing,
+            sum(evaluation._missing for evaluation in evaluations),
             _rms(metres),
             _rms(share),
             _rms(degrees),
@@ -190,7 +205,7 @@ class PoseEvaluation:
         reference = images.rgb if images.rgb is not None else images.aux
         size = reference.shape[1], reference.shape[0]
         readings = readings_in(images.aux, row.box, size, images.aux_from_reference)
-        depth = robust_depth(readings, settings.min_depth_m, settings.max_depth_m)
+        depth = robust_depth(readings, settings.min_depth_m, settings.max_depth_m, row.distance)
         return None if depth is None else metric_point(row.box, depth, self._space.camera.scaled(*size))
 
     def _true(self, stamp_ns: int) -> NDArray[np.float64] | None:

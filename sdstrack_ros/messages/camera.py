@@ -85,8 +85,12 @@ class PinholeCamera:
             self.frame_id,
         )
 
+    def box_ray(self, x: float, y: float) -> tuple[float, float]:
+        """Return the `ray` through a point in the coordinates of boxes, in which the first pixel covers 0..1."""
+        return self.ray(x - 0.5, y - 0.5)
+
     def ray(self, x: float, y: float) -> tuple[float, float]:
-        """Return (X/Z, Y/Z) of the ray through a pixel, with the lens distortion removed."""
+        """Return (X/Z, Y/Z) of the ray through a pixel's centre, an integer, with the lens distortion removed."""
         if self.distortion:
             matrix = np.array([[self.fx, 0, self.cx], [0, self.fy, self.cy], [0, 0, 1]])
             pixel = np.array([[[x, y]]], dtype=np.float64)
@@ -100,7 +104,7 @@ class PinholeCamera:
         return (x - self.cx) / self.fx, (y - self.cy) / self.fy
 
     def pixel(self, point: tuple[float, float, float]) -> tuple[float, float]:
-        """Return the pixel of a point [m] in the optical frame.
+        """Return the pixel of a point [m] in the optical frame; integers are pixel centres.
 
         Raises:
             CameraError: the point is not in front of the camera.

@@ -62,6 +62,12 @@ class Settings:
         "Confidence",
         "Judge every box and report UNCERTAIN or LOST; false trusts every box, as the published trackers do.",
     )
+    watch_distance: bool = row(
+        True,
+        "Confidence",
+        "Doubt a box whose depth leaps from one frame to the next: it has left the target. Off where depth is not"
+        " registered to colour.",
+    )
     doubt_score: float = row(
         -1.0,
         "Confidence",

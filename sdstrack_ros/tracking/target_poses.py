@@ -14,7 +14,7 @@ from sdstrack_ros.tracking.target_filter import PointMeasurement, TargetFilter, 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from sdstrack_ros.messages.box_depth import MetricPoint
+    from sdstrack_ros.messages.metric_box import MetricPoint
     from sdstrack_ros.tracking.target_filter import Estimate
 
 # How long a measurement waits for the transform of its stamp: odometry comes after the image, maps later still.

@@ -235,7 +235,7 @@ def box_at_pixel(
             sx, sy = width / metres.shape[1], height / metres.shape[0]
             return BoundingBox(extent.x * sx, extent.y * sy, extent.w * sx, extent.h * sy)
     w, h = default_size
-    return BoundingBox(x - w / 2, y - h / 2, w, h)
+    return BoundingBox(x + 0.5 - w / 2, y + 0.5 - h / 2, w, h)  # (x, y) is a pixel's centre
 
 
 def surface_extent(metres: NDArray[np.float32], x: float, y: float) -> BoundingBox | None:

@@ -74,6 +74,7 @@ def build_warm_tracker(settings: Settings) -> WarmTracker:
     from ckd_core.tracking import build_tracker
     from ckd_core.tracking.confidence import ConfidenceConfig
     from ckd_core.tracking.config import MissingPolicy, TemplateRefresh, TrackerConfig
+    from ckd_core.tracking.distance import MIN_READING_M, DistanceConfig
     from ckd_core.tracking.engines.origin import weights_origin
 
     _freeze_libraries()
@@ -84,6 +85,11 @@ def build_warm_tracker(settings: Settings) -> WarmTracker:
         missing=MissingPolicy(settings.missing),
         confidence=ConfidenceConfig(enabled=settings.confidence, reacquire=settings.reacquire),
         template_refresh=TemplateRefresh(settings.template_refresh),
+        distance=DistanceConfig(
+            enabled=settings.watch_distance,
+            min_m=max(settings.min_depth_m, MIN_READING_M),
+            max_m=max(settings.max_depth_m, 2 * MIN_READING_M),
+        ),
     )
     tracker = build_tracker(
         model=settings.model,

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from ckd_core.frame import BoundingBox
-    from sdstrack_ros.messages.box_depth import MetricBox
     from sdstrack_ros.messages.camera import PinholeCamera
+    from sdstrack_ros.messages.metric_box import MetricBox
     from sdstrack_ros.tracking.results import FrameResult, TargetResult
 
 MARKER_NAMESPACE = "sdstrack"
@@ -137,7 +137,7 @@ def _target_markers(
         shape = _marker(header, number, Marker.LINE_LIST, ColorRGBA(r=r, g=g, b=b, a=1.0))
         shape.scale.x = 0.005
         shape.points = _frustum(target.box, camera)
-        x, y = camera.ray(*target.box.center)
+        x, y = camera.box_ray(*target.box.center)
         at = (x * FRUSTUM_DEPTH_M, y * FRUSTUM_DEPTH_M, FRUSTUM_DEPTH_M)
     text = _marker(header, number + 1, Marker.TEXT_VIEW_FACING, ColorRGBA(r=1.0, g=1.0, b=1.0, a=1.0))
     text.text = f"{target.name} {target.score:.2f}" + (f"\n{box.center[2]:.2f} m" if box is not None else "")
@@ -156,7 +156,7 @@ def _marker(header: Header, number: int, kind: int, color: ColorRGBA) -> Marker:
 
 def _frustum(box: BoundingBox, camera: PinholeCamera) -> list[Point]:
     corners = [(box.x, box.y), (box.x + box.w, box.y), (box.x + box.w, box.y + box.h), (box.x, box.y + box.h)]
-    rays = [camera.ray(x, y) for x, y in corners]
+    rays = [camera.box_ray(x, y) for x, y in corners]
     ends = [Point(x=x * FRUSTUM_DEPTH_M, y=y * FRUSTUM_DEPTH_M, z=FRUSTUM_DEPTH_M) for x, y in rays]
     lines = []
     for index, end in enumerate(ends):

@@ -127,7 +127,7 @@ def pose_markers(pose: TargetPose, lines: TrackLines) -> list[Marker]:
 
 def ray_marker(header: Header, number: int, center: tuple[float, float], camera: PinholeCamera) -> Marker:
     """The direction in which a target is whose distance is not known, in the camera's frame."""
-    x, y = camera.ray(*center)
+    x, y = camera.box_ray(*center)
     end = np.array((x, y, 1.0)) * RAY_LENGTH_M / math.sqrt(x * x + y * y + 1)
     ray = _marker(header, RAY_NAMESPACE, number, Marker.LINE_STRIP, (0.4, 0.7, 1.0, 0.9))
     ray.points, ray.scale.x = [Point(), _point(end)], 0.01

@@ -11,8 +11,9 @@ from vision_msgs.msg import Detection2DArray, Detection3DArray
 from visualization_msgs.msg import Marker, MarkerArray
 
 from ckd_core.frame import Modality
-from sdstrack_ros.messages.box_depth import metric_box, readings_in, robust_depth
+from ckd_core.tracking.box_depth import readings_in, robust_depth
 from sdstrack_ros.messages.image_codec import encode
+from sdstrack_ros.messages.metric_box import metric_box
 from sdstrack_ros.messages.overlay import Caption, draw_overlay
 from sdstrack_ros.node.outputs import detections
 from sdstrack_ros.node.outputs.target_outputs import TargetOutputs
@@ -23,8 +24,8 @@ if TYPE_CHECKING:
 
     from rclpy.lifecycle import LifecycleNode
 
-    from sdstrack_ros.messages.box_depth import MetricBox
     from sdstrack_ros.messages.camera import PinholeCamera
+    from sdstrack_ros.messages.metric_box import MetricBox
     from sdstrack_ros.node.outputs.detections import FrameOutput
     from sdstrack_ros.parameters.table import Settings
 
@@ -141,7 +142,7 @@ def _metric_boxes(output: FrameOutput, settings: Settings, camera: PinholeCamera
     boxes = {}
     for target in output.visible:
         readings = readings_in(images.aux, target.box, size, images.aux_from_reference)
-        depth = robust_depth(readings, settings.min_depth_m, settings.max_depth_m)
+        depth = robust_depth(readings, settings.min_depth_m, settings.max_depth_m, target.track.distance)
         if depth is not None:
             boxes[target.number] = metric_box(target.box, depth, camera.scaled(*size))
     return boxes

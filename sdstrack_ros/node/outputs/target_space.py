@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING
 
 from ckd_core.frame import Modality
 from ckd_core.text import shown
+from ckd_core.tracking.box_depth import readings_in, robust_depth
 from ckd_core.tracking.prediction import MAX_AHEAD_S, BoxPredictor, seen_box
 from ckd_core.tracking.result import TrackState
-from sdstrack_ros.messages.box_depth import metric_point, readings_in, robust_depth
+from sdstrack_ros.messages.metric_box import metric_point
 from sdstrack_ros.messages.stamps import NS_PER_S, set_ns
 from sdstrack_ros.node.outputs import detections
 from sdstrack_ros.node.outputs.pose_messages import TrackLines, pose_markers, ray_marker
@@ -17,8 +18,8 @@ from sdstrack_ros.tracking.target_poses import SightedTarget, TargetPoses
 if TYPE_CHECKING:
     from visualization_msgs.msg import Marker
 
-    from sdstrack_ros.messages.box_depth import MetricPoint
     from sdstrack_ros.messages.camera import PinholeCamera
+    from sdstrack_ros.messages.metric_box import MetricPoint
     from sdstrack_ros.node.faults import FaultLog
     from sdstrack_ros.node.outputs.detections import FrameOutput
     from sdstrack_ros.node.outputs.publishers import Publishers
@@ -148,7 +149,7 @@ class TargetSpace:
         if target.state is not TrackState.TRACKING or not target.visible:
             return None  # a box that is not trusted measures nothing
         readings = readings_in(images.aux, target.box, size, images.aux_from_reference)
-        depth = robust_depth(readings, settings.min_depth_m, settings.max_depth_m)
+        depth = robust_depth(readings, settings.min_depth_m, settings.max_depth_m, target.track.distance)
         if depth is None:
             self.faults.record("target depth", "too few valid readings in the box: no measurement of its place")
             return None

@@ -123,6 +123,17 @@ def test_the_shipped_network_follows_a_person_from_a_moving_camera(recording: Pa
     assert any(line.startswith("time to failure: more than ") for line in lines)
 
 
+def test_the_box_does_not_go_over_to_a_likeness_that_is_further_away(tmp_path: Path) -> None:
+    # In frame 26 the target's likeness, 0.6 m behind it, looks more like it than it does itself.
+    scene = clip(1013, Modality.DEPTH, 36, SIZE, 15.0, movement="drive")
+    path = write_bag(tmp_path / "drive", scene.frames, true_boxes(scene), space=scene.space)
+    for watched in (True, False):
+        overrides = {"modality": "depth", "threads": 1, "watch_distance": watched}
+        lines = list(evaluate(EvaluateRequest(bag=path, overrides=overrides)))
+        (line,) = (line for line in lines if line.startswith("poses: "))
+        assert (float(line.split("(")[1].split("%")[0]) < 3.0) is watched, line
+
+
 def test_recordings_without_true_poses_have_no_space(tmp_path: Path, drive: SyntheticClip) -> None:
     path = write_bag(tmp_path / "plain", drive.frames[:3], true_boxes(drive)[:3])
     with open_bag(path) as bag:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ckd_core.tracking.result import TrackState
-from sdstrack_ros.messages.box_depth import MetricPoint
+from sdstrack_ros.messages.metric_box import MetricPoint
 from sdstrack_ros.messages.stamps import NS_PER_S
 from sdstrack_ros.messages.transforms import RigidTransform, TransformError
 from sdstrack_ros.tracking.target_poses import SightedTarget, TargetPose, TargetPoses

@@ -57,14 +57,14 @@ def test_a_click_selects_the_default_size_where_depth_shows_no_surface(fault: st
         depth[:] = 1500
     frame = replace(frame, aux=None if fault == "no depth" else depth)
     box = box_at_pixel(frame, SIZE, PixelRequest("init_pixel", 230, 200), (64, 32))
-    assert box == BoundingBox(198, 184, 64, 32)
+    assert box == BoundingBox(198.5, 184.5, 64, 32)
 
 
 def test_a_pixel_of_a_calibration_of_another_size_is_scaled_to_the_image() -> None:
     near = PixelRequest("init_point", 460.5, 400.5, (1280, 960))
     assert box_at_pixel(scene(), SIZE, near, (64, 64)) == pytest.approx((200, 180, 60, 40), abs=2)
     frame = replace(scene(), aux=None)
-    assert box_at_pixel(frame, SIZE, near, (64, 32)) == BoundingBox(198, 184, 64, 32)
+    assert box_at_pixel(frame, SIZE, near, (64, 32)) == BoundingBox(198.5, 184.5, 64, 32)
     outside = PixelRequest("init_point", 639.9, 5.0, (320, 240))
     with pytest.raises(TargetError, match=r"pixel \(1280, 10\) is outside the 640 x 480 image"):
         box_at_pixel(frame, SIZE, outside, (64, 32))

@@ -6,8 +6,9 @@ import pytest
 from visualization_msgs.msg import Marker
 
 from ckd_core.frame import BoundingBox
+from ckd_core.tracking.box_depth import BoxDepth
 from ckd_core.tracking.result import TrackState
-from sdstrack_ros.messages.box_depth import BoxDepth, metric_box
+from sdstrack_ros.messages.metric_box import metric_box
 from sdstrack_ros.node.outputs import detections
 from sdstrack_ros.tracking.target_requests import detection_box
 from testkit.frame_results import BOX, CAMERA, frame_result, frame_result_of, target_result
@@ -48,7 +49,7 @@ def test_3d_box_is_metric_in_the_optical_frame() -> None:
     box = metric_box(BOX, BoxDepth(2.0, 0.1), CAMERA)
     (detection,) = detections.detections_3d(output(), {3: box}).detections
     position, size = detection.bbox.center.position, detection.bbox.size
-    assert (position.x, position.y, position.z) == pytest.approx(((230 - 320) / 250, (200 - 240) / 250, 2.0))
+    assert (position.x, position.y, position.z) == pytest.approx(((229.5 - 320) / 250, (199.5 - 240) / 250, 2.0))
     assert (size.x, size.y, size.z) == pytest.approx((60 / 250, 40 / 250, 0.1))
     assert detection.results[0].pose.pose.position == position
 

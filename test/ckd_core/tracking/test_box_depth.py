@@ -1,3 +1,5 @@
+"""How far away the target in a box is."""
+
 from __future__ import annotations
 
 import math
@@ -8,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ckd_core.frame import BoundingBox
-from sdstrack_ros.messages.box_depth import CENTER_NOISE, BoxDepth, metric_point, readings_in, robust_depth
-from testkit.frame_results import BOX, CAMERA, SIZE, depth_scene
+from ckd_core.tracking.box_depth import Expected, readings_in, robust_depth
+from testkit.frame_results import BOX, SIZE, depth_scene
 
 
 @pytest.mark.parametrize("dtype", [np.uint16, np.float32])
@@ -62,23 +64,28 @@ def test_a_box_that_is_not_finite_has_no_readings() -> None:
     assert readings_in(depth_scene(), BoundingBox(math.nan, 0, 1, 1), SIZE).size == 0
 
 
-def test_a_point_is_the_centre_of_the_box_and_least_certain_along_its_ray() -> None:
-    point = metric_point(BoundingBox(520, 340, 40, 40), BoxDepth(2.0, 0.6), CAMERA)
-    np.testing.assert_allclose(point.position, (0.88, 0.48, 2.0))
-    values, vectors = np.linalg.eigh(point.covariance)
-    assert values[0] > 0
-    ray = point.position / np.linalg.norm(point.position)
-    assert abs(vectors[:, 2] @ ray) > 0.99
-    assert math.sqrt(values[2]) == pytest.approx(0.6 / 2.563 * np.linalg.norm(point.position) / 2.0, rel=0.05)
+def two_surfaces(near_m: float, far_m: float, near_share: float) -> np.ndarray:
+    """Readings [40, 40] of two figures side by side, a share of the columns being the nearer one's."""
+    readings = np.full((40, 40), far_m, np.float32)
+    readings[:, : round(40 * near_share)] = near_m
+    return readings
 
 
-def test_a_narrow_box_is_as_uncertain_to_the_side_as_upwards() -> None:
-    point = metric_point(BoundingBox(300, 200, 20, 80), BoxDepth(3.0, 0.0), CAMERA)
-    sideways, upwards = np.sqrt(np.diag(point.covariance)[:2])
-    assert sideways == pytest.approx(CENTER_NOISE * 40 / CAMERA.fx * 3.0, rel=0.05)
-    assert upwards == pytest.approx(sideways, rel=0.05)
-
-
-def test_a_flat_target_is_not_known_better_than_its_depth_camera() -> None:
-    point = metric_point(BoundingBox(300, 220, 40, 40), BoxDepth(3.0, 0.0), CAMERA)
-    assert math.sqrt(point.covariance[2, 2]) == pytest.approx(0.03)
+@pytest.mark.parametrize(
+    ("near_m", "far_m", "near_share", "expected", "z"),
+    [
+        (2.4, 3.4, 0.38, None, 3.4),
+        (2.4, 3.4, 0.38, Expected(2.42, 0.25), 2.4),
+        (2.8, 3.0, 0.4, Expected(2.82, 0.25), 2.8),  # too close for modes, not for the surface
+        (2.8, 3.0, 0.4, Expected(3.02, 0.25), 3.0),
+        (2.4, 3.4, 0.6, Expected(3.38, 0.25), 3.4),
+        (2.4, 3.4, 0.05, Expected(2.42, 0.25), 3.4),  # hardly anything of it is left in the box
+        (2.4, 3.4, 0.6, Expected(8.0, 0.5), 2.4),  # nothing is where it should be
+    ],
+)
+def test_the_surface_where_the_target_should_be_counts_before_others(
+    near_m: float, far_m: float, near_share: float, expected: Expected | None, z: float
+) -> None:
+    depth_of_box = robust_depth(two_surfaces(near_m, far_m, near_share), 0.1, 20.0, expected)
+    assert depth_of_box is not None
+    assert depth_of_box.z == pytest.approx(z, abs=0.03)

@@ -1,12 +1,12 @@
-"""How far away the target in a box is, and how large. No ROS import.
+"""How far away the target in a box is.
 
 A box contains the target, its background, and holes. So the nearest strong mode of the readings (weighted towards the
 centre of the box) is taken as the target, and the trimmed median of the readings around that mode as its distance.
+Where the target is expected at a distance, the surface there counts before others, if it is not too weak.
 """
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -19,23 +19,22 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ckd_core.frame import BoundingBox
-    from sdstrack_ros.messages.camera import PinholeCamera
 
 # Bins grow with the distance, as the noise of stereo and time-of-flight cameras does.
 BIN_RATIO = 1.02
 # A nearer mode is the target if it has at least this share of the strongest mode's weight.
 FOREGROUND_SHARE = 0.5
+# The surface where the target is expected is the target if it has at least this share of the strongest mode's weight.
+EXPECTED_SHARE = 0.25
+# How far the readings of a surface are from its middle [m], and as a share of the distance; the larger counts.
+SURFACE_M, SURFACE_SHARE = 0.12, 0.04
+SHIFTS = 5
 MODE_WIDTH_BINS = 4
 MIN_READINGS = 12
 MIN_VALID_SHARE = 0.02
 TRIM = 0.1
 # More readings than this add cost but no accuracy.
 MAX_SAMPLES_PER_SIDE = 96
-SPREAD_DEVIATIONS = 2.563  # standard deviations between the 10 % and 90 % quantiles of a normal distribution
-MIN_DEPTH_NOISE = 0.01  # standard deviation of a good depth camera, as a share of the distance
-# Standard deviation of a tracked box's centre to either side, as a share of the square's side that has the box's area:
-# legs and arms swing by a share of a person's height, however narrow the box is.
-CENTER_NOISE = 0.08
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,29 +51,20 @@ class BoxDepth:
 
 
 @dataclass(frozen=True, slots=True)
-class MetricBox:
-    """Axis-aligned box in the camera's optical frame.
+class Expected:
+    """Where along the optical axis a target should be.
 
     Attributes:
-        center: centre of the visible surface [m].
-        size: extent along x, y and z [m].
+        z: its distance [m].
+        reach: how far it may be from there [m].
     """
 
-    center: tuple[float, float, float]
-    size: tuple[float, float, float]
+    z: float
+    reach: float
 
-
-@dataclass(frozen=True, slots=True, eq=False)
-class MetricPoint:
-    """A target's place in the camera's optical frame.
-
-    Attributes:
-        position: [3] m.
-        covariance: [3, 3] m^2; long along the ray through the point where the depth is unsure.
-    """
-
-    position: NDArray[np.float64]
-    covariance: NDArray[np.float64]
+    def __contains__(self, z: float) -> bool:
+        """Whether a target at distance `z` [m] may be the one that is expected."""
+        return abs(z - self.z) <= self.reach
 
 
 def readings_in(
@@ -109,13 +99,16 @@ def readings_in(
     return depth_in_metres(inside[::step, ::step])
 
 
-def robust_depth(metres: NDArray[np.float32], min_m: float, max_m: float) -> BoxDepth | None:
+def robust_depth(
+    metres: NDArray[np.float32], min_m: float, max_m: float, expected: Expected | None = None
+) -> BoxDepth | None:
     """Return the distance of the target in a box, or None if there are too few valid readings.
 
     Args:
         metres: readings of the box, [h, w] float32; 0 where invalid.
         min_m: nearer readings are ignored.
         max_m: farther readings are ignored.
+        expected: where the target should be; None where nothing is known.
     """
     valid = (metres >= max(min_m, 1e-3)) & (metres <= max_m)
     count = int(valid.sum())
@@ -130,10 +123,28 @@ def robust_depth(metres: NDArray[np.float32], min_m: float, max_m: float) -> Box
     smooth = np.convolve(histogram, np.ones(2 * MODE_WIDTH_BINS + 1), mode="same")
     if len(smooth) > len(histogram):
         smooth = smooth[MODE_WIDTH_BINS : MODE_WIDTH_BINS + len(histogram)]
-    mode = _foreground_mode(smooth)
-    target = values[np.abs(bins - mode) <= MODE_WIDTH_BINS]
-    low, high = np.quantile(target, [TRIM, 1 - TRIM])
-    trimmed = target[(target >= low) & (target <= high)]
+    if expected is not None:
+        target = _around(values, weights, expected)
+        if weights[target].sum() >= EXPECTED_SHARE * smooth.max():
+            return _depth_of(values[target])
+    return _depth_of(values[np.abs(bins - _foreground_mode(smooth)) <= MODE_WIDTH_BINS])
+
+
+def _around(values: NDArray[np.float32], weights: NDArray[np.float64], expected: Expected) -> NDArray[np.bool_]:
+    """Which readings are of the surface next to where the target is expected: a mean shift from there."""
+    z = expected.z
+    for _ in range(SHIFTS):
+        near = np.abs(values - z) <= max(SURFACE_M, SURFACE_SHARE * z)
+        weight = float(weights[near].sum())
+        if weight == 0:
+            break
+        z = float(weights[near] @ values[near]) / weight
+    return near if z in expected else np.zeros_like(near)
+
+
+def _depth_of(readings: NDArray[np.float32]) -> BoxDepth:
+    low, high = np.quantile(readings, [TRIM, 1 - TRIM])
+    trimmed = readings[(readings >= low) & (readings <= high)]
     return BoxDepth(float(np.median(trimmed)), float(high - low))
 
 
@@ -148,21 +159,3 @@ def _foreground_mode(weights: NDArray[np.floating]) -> int:
     while end + 1 < len(weights) and weights[end + 1] == weights[first]:
         end += 1
     return (first + end) // 2
-
-
-def metric_box(box: BoundingBox, depth: BoxDepth, camera: PinholeCamera) -> MetricBox:
-    """Return the metric box of a box in pixels whose target is at `depth`; `camera` has the reference image's size."""
-    left, top = camera.ray(box.x, box.y)
-    right, bottom = camera.ray(box.x + box.w, box.y + box.h)
-    x, y = camera.ray(*box.center)
-    z = depth.z
-    return MetricBox((x * z, y * z, z), ((right - left) * z, (bottom - top) * z, max(depth.spread, 1e-3)))
-
-
-def metric_point(box: BoundingBox, depth: BoxDepth, camera: PinholeCamera) -> MetricPoint:
-    """Return the centre of a box whose target is at `depth`, with its noise; arguments as of `metric_box`."""
-    ray = np.array((*camera.ray(*box.center), 1.0))
-    deviation = max(depth.spread / SPREAD_DEVIATIONS, MIN_DEPTH_NOISE * depth.z)
-    pixels = CENTER_NOISE * math.sqrt(box.w * box.h)
-    across = np.array((pixels / camera.fx, pixels / camera.fy, 0.0)) * depth.z
-    return MetricPoint(depth.z * ray, deviation**2 * np.outer(ray, ray) + np.diag(across**2))
