@@ -95,6 +95,10 @@ def choose_topics(bag: Bag, modality: Modality, wanted: BagTopics | None = None)
             f"{bag.path}: no topic name identifies the colour or the {modality.value} images; name the topics to read; "
             f"the recording's topics are: {bag.describe()}"
         )
+    for name in filter(None, (rgb, aux, truth)):
+        kinds = [topic.type_name for topic in bag.topics if topic.name == name and topic.count]
+        if len(kinds) > 1:
+            raise BagError(f"{bag.path}: {name} has messages of {len(kinds)} types ({', '.join(kinds)}); expected one")
     return BagTopics(rgb, aux, truth)
 
 
@@ -109,7 +113,8 @@ def _guess(bag: Bag, kinds: tuple[str, ...], words: tuple[str, ...], excluded: s
         parts = topic.name.replace("-", "_").replace("_", "/").lower().split("/")
         return topic.type_name in kinds and any(part.startswith(word) for part in parts for word in words)
 
-    matching = [topic.name for topic in bag.topics if topic.name not in excluded and topic.count and matches(topic)]
+    found = (topic.name for topic in bag.topics if topic.name not in excluded and topic.count and matches(topic))
+    matching = list(dict.fromkeys(found))  # one may have several types
     if len(matching) > 1:
         raise BagError(
             f"{bag.path}: {len(matching)} topics could be meant ({', '.join(matching)}); name the one to read"

@@ -15,7 +15,7 @@ from sdstrack_ros.bags.writer import AUX_TOPICS, RGB_TOPIC, write_bag
 from sdstrack_ros.messages.stamps import NS_PER_S
 from sdstrack_ros.sync.frame_builder import Rejection
 from sdstrack_ros.sync.types import SyncConfig, SyncCounters
-from testkit.bags.scenes import custom_bag, image_message, random_frames, read_frames, stamped_header
+from testkit.bags.scenes import custom_bag, image_message, random_frames, read_frames, stamped_header, walking_square
 
 
 def test_missing_images_give_degraded_frames(tmp_path: Path) -> None:
@@ -170,3 +170,20 @@ def test_an_image_whose_stamp_jumps_is_refused_as_in_the_node(tmp_path: Path, gl
     stamps = [frame.stamp for frame in read]
     assert stamps == sorted(stamps)
     assert len(stamps) == 20
+
+
+@pytest.mark.parametrize("kind", ["sensor_msgs/msg/CompressedImage", "std_msgs/msg/String"])
+def test_a_camera_whose_topic_has_messages_of_two_types_is_refused(kind: str, tmp_path: Path) -> None:
+    from rosbags.rosbag2 import StoragePlugin, Writer
+
+    whole = write_bag(tmp_path / "whole", *walking_square(3))
+    with open_bag(whole) as bag, Writer(tmp_path / "two", version=9, storage_plugin=StoragePlugin.MCAP) as writer:
+        topics = {topic.name: topic for topic in bag.topics}
+        color = choose_topics(bag, Modality.THERMAL).rgb
+        opened = {name: writer.add_connection(name, topics[name].type_name, typestore=typestore()) for name in topics}
+        other = writer.add_connection(color, kind, typestore=typestore())
+        for message in bag.messages(list(topics)):
+            writer.write(opened[message.topic], message.time_ns, message.data)
+            writer.write(other, message.time_ns, b"\0\1\0\0\2\0\0\0x\0")
+    with open_bag(tmp_path / "two") as bag, pytest.raises(BagError, match=rf"{color} has messages of 2 types"):
+        choose_topics(bag, Modality.THERMAL)
