@@ -17,7 +17,7 @@ from rich.table import Table
 
 import benchmarks
 from benchmarks import live
-from benchmarks.harness import markdown, tables
+from benchmarks.harness import json_file, markdown, tables
 from ckd_core.files import write_json
 
 # The reliability tables name date, machine and versions; so do these.
@@ -51,7 +51,7 @@ def main() -> None:
     modules = part_modules()
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=benchmarks.__doc__)
     parser.add_argument("parts", nargs="*", help=f"any of: {', '.join(modules)}")
-    parser.add_argument("--out", type=Path, help="write the rows as JSON")
+    parser.add_argument("--out", type=Path, help="write the rows as JSON, into bench.json where it is a folder")
     parser.add_argument("--page", type=Path, help="put the tables into this Markdown document")
     parser.add_argument("--quick", action="store_true", help="fewer rounds")
     options = parser.parse_args()
@@ -69,7 +69,7 @@ def main() -> None:
             rounds = "few rounds" if options.quick else "all rounds"
             paste(options.page, name, markdown(part.TITLE, results[name], rounds))
     if options.out:
-        write_json(options.out, results)
+        write_json(json_file(options.out, "bench.json"), results)
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from testkit.reliability.about import about
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from pathlib import Path
 
     from ckd_core.models.network import TrackingNetwork
 
@@ -79,6 +80,11 @@ def tables(rows: list[dict[str, object]]) -> list[list[dict[str, object]]]:
     for row in rows:
         groups.setdefault(tuple(row), []).append(row)
     return list(groups.values())
+
+
+def json_file(path: Path, name: str) -> Path:
+    """Return `path`, or the file `name` in it where it is a folder."""
+    return path / name if path.is_dir() else path
 
 
 def markdown(title: str, rows: list[dict[str, object]], rounds: str) -> str:

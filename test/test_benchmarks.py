@@ -12,6 +12,7 @@ import pytest
 from benchmarks.__main__ import part_modules
 from benchmarks.gpu import runner
 from benchmarks.gpu.cases import NETWORKS, PUBLISHED, Case, cases
+from benchmarks.gpu.measure import Bench
 from benchmarks.live.hotspots import rows_of
 
 ROOT = Path(__file__).parents[1]
@@ -49,11 +50,13 @@ def test_hotspots_count_own_time_and_time_with_callees() -> None:
 def test_the_gpu_bench_runs_on_the_cpu_and_goes_on_where_it_stopped(tmp_path: Path, monkeypatch) -> None:
     """The whole script, as on a bare machine: two processes that import PyTorch, so it takes some seconds."""
     (tmp_path / "sitecustomize.py").write_text(ABSENT)
-    page, out = tmp_path / "benchmarks.md", tmp_path / "gpu.json"
+    page, folder = tmp_path / "benchmarks.md", tmp_path / "out"
+    out = folder / "gpu.json"
+    folder.mkdir()
     shutil.copy(ROOT / "docs" / "benchmarks.md", page)
     command = [sys.executable, "-m", "benchmarks.gpu", "--device", "cpu", "--quick", "--networks", TINY]
     done = subprocess.run(
-        [*command, "--out", str(out), "--page", str(page)], cwd=ROOT, capture_output=True, text=True, timeout=300,
+        [*command, "--out", str(folder), "--page", str(page)], cwd=ROOT, capture_output=True, text=True, timeout=300,
         env={**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"}, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
@@ -64,7 +67,9 @@ def test_the_gpu_bench_runs_on_the_cpu_and_goes_on_where_it_stopped(tmp_path: Pa
         assert row["iou_median"] > 0.9, row  # random weights: a grey level moves some of their peaks
         assert 0 < row["p50_ms"] <= row["p99_ms"]
         assert row["gflop"] > 0
-    assert page.read_text().count(f"| {TINY} | torch/fp32 |") == len(expected)
+    for table in (page, folder / "gpu.md"):
+        assert table.read_text().count(f"| {TINY} | torch/fp32 |") == len(expected)
+        assert str(table) in done.stdout.splitlines()[0], "says where"
 
     monkeypatch.setattr(runner, "Worker", lambda *_: pytest.fail("what is done is not measured again"))
     again = runner.measure_all("cpu", quick=True, minutes=0, out=out, networks=[TINY])
@@ -73,11 +78,48 @@ def test_the_gpu_bench_runs_on_the_cpu_and_goes_on_where_it_stopped(tmp_path: Pa
     del kept["rows"][expected[1]]
     out.write_text(json.dumps(kept))
     stopped = runner.measure_all("cpu", quick=True, minutes=0, out=out, networks=[TINY])
-    assert [row["note"] for row in stopped] == ["", "no time was left; the next run goes on here"]
+    assert [row["note"] for row in stopped] == ["", runner.TO_COME]
     kept["machine"]["device"] = "another"
     out.write_text(json.dumps(kept))
     elsewhere = runner.measure_all("cpu", quick=True, minutes=0, out=out, networks=[TINY])
-    assert all(row["note"].startswith("no time") for row in elsewhere), "another machine's rows are no evidence"
+    assert all(row["note"] == runner.TO_COME for row in elsewhere), "another machine's rows are no evidence"
+
+
+def test_all_rows_are_kept_whenever_one_was_measured(tmp_path: Path) -> None:
+    kept: list[list[str]] = []
+    networks = [TINY, "no such network"]
+    runner.measure_all(
+        "cpu",
+        True,
+        5,
+        tmp_path / "gpu.json",
+        networks,
+        keep=lambda rows: kept.append([str(row["note"]) for row in rows]),
+    )
+    assert kept[0] == ["", *[runner.TO_COME] * 3]
+    assert kept[1] == ["", "", *[runner.TO_COME] * 2]
+    assert kept[-1][:2] == ["", ""]
+    assert all("the process ended" in note for note in kept[-1][2:])
+
+
+def test_a_row_keeps_its_times_when_the_profiler_fails(monkeypatch) -> None:
+    def refused(*_: object) -> dict[str, object]:
+        raise RuntimeError("CUPTI_ERROR_INSUFFICIENT_PRIVILEGES\nand more")
+
+    bench = Bench(TINY, "cpu", 0.05)
+    monkeypatch.setattr(bench, "_on_gpu", refused)
+    row = bench.row(Case(TINY, "torch/fp32", targets=2))
+    assert row["p50_ms"] > 0
+    assert row["roofline"].endswith(" %")
+    assert row["note"] == "no profile: RuntimeError: CUPTI_ERROR_INSUFFICIENT_PRIVILEGES"
+
+
+def test_a_stream_that_fails_is_the_reason_of_its_row() -> None:
+    def failing() -> None:
+        raise ValueError("the second one fails")
+
+    with pytest.raises(ValueError, match="the second one fails"):
+        Bench(TINY, "cpu", 0.0).times([lambda: None, failing])
 
 
 def test_a_row_that_fails_has_a_reason_and_one_that_hangs_is_ended() -> None:

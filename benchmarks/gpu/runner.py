@@ -32,6 +32,7 @@ ROW_S = 45.0
 LONG_ROW_S = 120.0  # what compiles, and a worker's first row, which also waits for weights and reference on the CPU
 LONG = ("compile", "tensorrt")
 MEASURED_S, QUICK_S = 2.0, 0.3
+TO_COME = "not measured yet; the next run goes on here"
 
 
 class Worker:
@@ -89,6 +90,7 @@ def measure_all(
     out: Path,
     networks: Sequence[str] = NETWORKS,
     show: Callable[[Row], object] = lambda _: None,
+    keep: Callable[[list[Row]], object] = lambda _: None,
 ) -> list[Row]:
     """Measure every case that the file does not hold yet, as far as the time goes.
 
@@ -99,6 +101,7 @@ def measure_all(
         out: The file; rows of another machine or another PyTorch in it are measured again.
         networks: Names.
         show: Called with each row.
+        keep: Called with all rows, those to come among them, whenever one was measured, and at the end.
 
     Returns:
         All rows in order, those without a time with their reason.
@@ -106,16 +109,17 @@ def measure_all(
     end = time.monotonic() + 60 * minutes
     machine = identity(device, quick)
     done = _read(out, machine)
+    every = cases(device.partition(":")[0], tuple(networks), quick)
+
+    def row(case: Case) -> Row:
+        published = done.get(Case(case.network, PUBLISHED).key, {})
+        return _row(case, done.get(case.key, {"note": TO_COME}), published.get("p50_ms"))
+
     worker: Worker | None = None
-    rows: list[Row] = []
     try:
-        for case in cases(device.partition(":")[0], tuple(networks), quick):
+        for case in every:
             left = end - time.monotonic()
-            if case.key not in done and left <= 0:
-                rows.append(_row(case, {"note": "no time was left; the next run goes on here"}))
-                show(rows[-1])
-                continue
-            if case.key not in done:
+            if case.key not in done and left > 0:
                 if worker is None or worker.network != case.network or not worker.alive:
                     if worker is not None:
                         worker.end()
@@ -124,12 +128,13 @@ def measure_all(
                 limit = min(LONG_ROW_S if long else ROW_S, max(left, 10.0))
                 done[case.key] = worker.measure(case, limit)
                 write_json(out, {"machine": machine, "rows": done})
-            published = done.get(Case(case.network, PUBLISHED).key, {})
-            rows.append(_row(case, done[case.key], published.get("p50_ms")))
-            show(rows[-1])
+                keep([row(case) for case in every])
+            show(row(case))
     finally:
         if worker is not None:
             worker.end()
+    rows = [row(case) for case in every]
+    keep(rows)
     return rows
 
 
@@ -146,8 +151,9 @@ def _read(out: Path, machine: dict[str, str]) -> dict[str, dict[str, Any]]:
         kept = json.loads(out.read_text())
     except (OSError, ValueError):
         return {}
-    if not isinstance(kept, dict) or kept.get("machine") != machine:
-        sys.stderr.write(f"{out} is of {kept.get('machine')}, this is {machine}: everything is measured again\n")
+    of = kept.get("machine") if isinstance(kept, dict) else None
+    if of != machine:
+        sys.stderr.write(f"{out} is of {of}, this is {machine}: everything is measured again\n")
         return {}
     return {key: row for key, row in kept["rows"].items() if "p50_ms" in row}
 

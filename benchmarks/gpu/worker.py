@@ -18,7 +18,7 @@ def main() -> None:
     # Whatever a library prints goes to the log: only answers leave on the standard output.
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
-    from benchmarks.gpu.measure import Bench
+    from benchmarks.gpu.measure import Bench, reason
 
     name, device, seconds = sys.argv[1], sys.argv[2], float(sys.argv[3])
     bench = Bench(name, device, seconds)
@@ -27,7 +27,7 @@ def main() -> None:
         try:
             row = bench.row(Case(**json.loads(line)))
         except Exception as error:  # noqa: BLE001 - whatever fails is the row's reason; the next row may do
-            row = {"note": f"{type(error).__name__}: {next(iter(str(error).strip().splitlines()), '')}"}
+            row = {"note": reason(error)}
         answers.write(json.dumps(row) + "\n")
         answers.flush()
         if "CUDA error" in row.get("note", ""):
