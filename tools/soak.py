@@ -1,7 +1,7 @@
 """Prove that the node keeps going: soak, fault matrix, fuzzing and determinism in their long forms.
 
 `make soak MINUTES=10`, or parts of it: `python -m tools.soak --minutes 1 --parts soak`. `make soak HOURS=2.5` is the
-soak of hours alone: a stopped one goes on with the same command, until its log holds so many hours. Results are JSON
+soak of hours alone: a stopped one goes on with the same command, until its log holds that many hours. Results are JSON
 files below --out, one folder per part; a part's results stay until it runs again, and kills go on where they were
 stopped. `python -m tools.reliability_report`
 writes docs/reliability.md from them.

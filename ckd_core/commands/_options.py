@@ -21,7 +21,7 @@ Model = Annotated[
     str | None, typer.Option(help=f"Name of the network; default: what WEIGHTS say, else {DEFAULT_MODEL}.")
 ]
 AnyModality = Annotated[
-    bool, typer.Option("--any-modality", help="Run weights on cameras that they were not trained with, too.")
+    bool, typer.Option("--any-modality", help="Also run weights on cameras that they were not trained with.")
 ]
 Weights = Annotated[Path | None, typer.Option(help="Weights; default: those that come with the package.")]
 Engine = Annotated[str, typer.Option(help="How the network runs, e.g. torch/fp32, openvino/bf16, auto; no fallback.")]

@@ -110,7 +110,7 @@ def away(footage: Footage) -> Footage | None:
 
 
 def covered(footage: Footage) -> Footage | None:
-    """Another part of the picture stands before the target for a while."""
+    """Another part of the picture hides the target for a while."""
     return _without_target(footage, COVERED_FRAMES, _covered)
 
 
@@ -222,6 +222,6 @@ def _painted_over(image: Image, box: NDArray[np.float64]) -> Image:
 
 
 def _covered(image: Image, box: NDArray[np.float64]) -> Image:
-    """The picture's far side, mirrored, with hard edges: something that does not belong there stands before it."""
+    """The picture's far side, mirrored, with hard edges: something that does not belong there hides it."""
     corners = _corners(box, image, MARGIN / 2)
     return _blend(image, np.ascontiguousarray(image[::-1, ::-1]), corners, 0.7)

@@ -37,8 +37,8 @@ CALIBRATION_SEED, CALIBRATION_SCENES, CALIBRATION_INPUTS = 10, 2, 48
 COMPARED_INPUTS = 24
 CALLS = 10  # of one engine before the next one's turn
 MIN_ROUNDS, MAX_ROUNDS = 3, 40
-# Engines this close to the fastest count as equal, and the most exact of them is taken: so near, a second run would
-# choose another one.
+# Engines this close to the fastest count as equal, and the most exact of them is taken: that close, a second run
+# might choose another.
 EQUAL_SHARE = 0.05
 
 
@@ -82,7 +82,7 @@ def tune(
         threads: CPU threads, as they will be asked for; 0 = all usable cores.
         seconds: How long to time; starting the engines comes on top.
         sequences: Folders whose frames serve the comparison; without them, synthetic clips do.
-        int8: Make an export in openvino/int8, too, calibrated on other synthetic clips; it takes about a minute.
+        int8: Also make an export in openvino/int8, calibrated on other synthetic clips; it takes about a minute.
         progress: Receives what is being done and the share that is done, 0..1.
 
     Raises:

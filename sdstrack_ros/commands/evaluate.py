@@ -17,7 +17,7 @@ def command(
     model: Annotated[str | None, typer.Option(help="Network, instead of what WEIGHTS or the file say.")] = None,
     weights: Annotated[Path | None, typer.Option(help="Weights, instead of the file's.")] = None,
     any_modality: Annotated[
-        bool, typer.Option("--any-modality", help="Run weights on a camera that they were not trained with, too.")
+        bool, typer.Option("--any-modality", help="Also run weights on a camera that they were not trained with.")
     ] = False,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:N or auto, instead of the file's.")] = None,
     engine: Annotated[str | None, typer.Option(help="How the network runs, instead of the file's.")] = None,

@@ -53,7 +53,7 @@ def decode_rvl(data: NDArray[np.uint8]) -> NDArray[np.uint16]:
 
 
 def _numbers(stream: NDArray[np.uint8]) -> NDArray[np.int64]:
-    """Return all complete numbers of a stream; the zeros that fill its last word count as numbers, too."""
+    """Return all complete numbers of a stream; the zeros that fill its last word also count as numbers."""
     data = np.frombuffer(stream.tobytes(), "<u4").astype(">u4").view(np.uint8)
     nibbles = np.stack([data >> 4, data & 15], axis=1).ravel()
     ends = np.flatnonzero((nibbles & 8) == 0)

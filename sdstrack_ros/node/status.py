@@ -133,7 +133,7 @@ class StatusReporter:
 
     @guarded("status")
     def report(self, periodic: bool = False) -> None:
-        """Publish the status; on /diagnostics, too, when `periodic`."""
+        """Publish the status; also on /diagnostics when `periodic`."""
         now = time.monotonic()
         situation, facts = self._describe(now)
         values = {**facts, "last_time_reset": self.last_time_reset, **self.health.values(now)}

@@ -207,7 +207,7 @@ class TrackerNode(LifecycleNode):  # type: ignore[misc]  # rclpy brings no types
         self.report_status(periodic=True)
 
     def report_status(self, periodic: bool = False) -> None:
-        """Publish ~/status; on /diagnostics, too, when `periodic`."""
+        """Publish ~/status; also on /diagnostics when `periodic`."""
         self._reporter.report(periodic)
 
     def _describe(self, now: float) -> tuple[Situation, dict[str, str]]:

@@ -35,7 +35,7 @@ class ParameterSpec:
 
     Attributes:
         name: of the parameter.
-        default: gives the type, too.
+        default: also gives the type.
         description: one sentence for users.
         effect: when a changed value takes effect.
         group: heading in the documentation.

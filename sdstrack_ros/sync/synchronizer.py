@@ -63,7 +63,7 @@ class Synchronizer:
         self.epoch = 0
 
     def configure(self, config: SyncConfig) -> None:
-        """Change the settings; they apply to waiting frames, too."""
+        """Change the settings; they also apply to waiting frames."""
         self.config = config
         if hasattr(self._aux, "config"):
             self._aux.config = config

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.timeout(20_000 if LONG else 3000)
 # Killed so often each; the normal form tries few commands.
 KILLS = int(os.environ.get("SDSTRACK_KILLS", "50" if LONG else "3"))
-# The kills' order: those that were done before the test was stopped are spread over the writing, too.
+# The kills' order: those that were done before the test was stopped are spread over the writing as well.
 SPREAD = random.Random(5).sample(range(KILLS), KILLS)
 SHORT = ("benchmark", "export")
 

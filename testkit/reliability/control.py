@@ -1,4 +1,4 @@
-"""A process that does the same little work thirty times a second and says how late each piece was done.
+"""A process that does the same small piece of work thirty times a second and says how late each was done.
 
 It has nothing to do with the node. What delays it comes from the machine: other processes, the hypervisor, the clock of
 the cores. Each line is the time of day and the milliseconds of a second's pieces, from when they were due to their end.

@@ -135,7 +135,7 @@ def _control(folder: Path) -> Iterator[None]:
 def run_hours(
     folder: Path, scratch: Path, parameters: dict[str, Any], hours: float, seed: int, say: Callable[[str], object]
 ) -> Hours:
-    """Run until the log in `folder` holds so many hours; returns what it says then.
+    """Run until the log in `folder` holds that many hours; returns what it says then.
 
     Args:
         folder: Of the log; what is there is continued.
@@ -233,8 +233,8 @@ def slope_interval(
 ) -> tuple[float, float, float]:
     """Slope by least squares with a level per session, and its 95 % interval; nan where there is too little.
 
-    Memory that grew stays grown, so neighbouring residuals are alike: their correlation widens the interval as if there
-    were as many fewer values.
+    Memory that grew stays grown, so neighbouring residuals are alike. Their correlation widens the interval, for such
+    values say less than as many independent ones.
     """
     kept = np.isfinite(values)
     hours, values, sessions = hours[kept].copy(), values[kept].copy(), sessions[kept]
@@ -282,7 +282,7 @@ def analysed(folder: Path) -> Hours:
 
 
 def _medians(samples: Sequence[dict[str, Any]], seconds: float) -> list[tuple[int, float, dict[str, float]]]:
-    """Session, middle [s] and medians of stretches of so many seconds."""
+    """Session, middle [s] and medians of stretches of that many seconds."""
     stretches: dict[tuple[int, int], list[dict[str, Any]]] = {}
     for row in samples:
         stretches.setdefault((row["session"], int(row["t"] // seconds)), []).append(row)

@@ -118,7 +118,7 @@ class Soak:
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """A fault by name, and what it does for so many seconds."""
+    """A fault by name, and what it does for that many seconds."""
 
     name: str
     act: Callable[[Bench, float], None]

@@ -255,7 +255,7 @@ class Watch:
         """Watch.
 
         Args:
-            folder: That the command writes; hidden files beside it are its, too.
+            folder: That the command writes; hidden files beside it also belong to it.
             stop_before: The number of the change, from 1, before which the command stops (SIGSTOP); 0: it does not.
 
         """

@@ -115,10 +115,10 @@ PATTERNS = {
     "aux_only": _Pattern(_only(1), 0.0, "the auxiliary camera alone after the first frame"),
     "rgb_gap": _Pattern(_gap(0), GAP_SHARE, "colour missing for a share of the frames, in the middle"),
     "aux_gap": _Pattern(_gap(1), GAP_SHARE, "auxiliary missing for a share of the frames, in the middle"),
-    "switching": _Pattern(_switching, SWITCH_FRAMES, "one camera at a time, alternating after so many frames"),
+    "switching": _Pattern(_switching, SWITCH_FRAMES, "one camera at a time, taking turns of that many frames"),
     "bursts": _Pattern(_bursts, BURST_SHARE, "random bursts without one camera, a share of all frames"),
-    "rgb_gone": _Pattern(_gone(0), GONE_FRAMES, "colour missing from so many frames after the first on"),
-    "aux_gone": _Pattern(_gone(1), GONE_FRAMES, "auxiliary missing from so many frames after the first on"),
+    "rgb_gone": _Pattern(_gone(0), GONE_FRAMES, "colour missing from that many frames after the first one on"),
+    "aux_gone": _Pattern(_gone(1), GONE_FRAMES, "auxiliary missing from that many frames after the first one on"),
 }
 # The missing-modality protocol, and what a robot meets on any day.
 PROTOCOL = ("full", "rgb_only", "aux_only", "rgb_gap", "aux_gap", "switching", "bursts")

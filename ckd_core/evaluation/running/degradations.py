@@ -161,6 +161,6 @@ DEGRADATIONS = {
     "jpeg": Degradation(_jpeg, 10.0, "both", 1.0, "8-bit images through JPEG of this quality", maximum=100.0),
     "offset": Degradation(None, 66.0, "aux", 0.0, "older images, by ms", ("aux", "the colour images give the time")),
     "late": Degradation(
-        None, 2.0, "aux", 0.0, "the image of so many frames ago", ("aux", "the colour images give the time")
+        None, 2.0, "aux", 0.0, "the image of that many frames ago", ("aux", "the colour images give the time")
     ),
 }

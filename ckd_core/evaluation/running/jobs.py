@@ -1,4 +1,4 @@
-"""The jobs of a run, one sequence each, and how they are worked off on this machine."""
+"""The jobs of a run, one sequence each, and how this machine works through them."""
 
 from __future__ import annotations
 
@@ -92,8 +92,8 @@ def work_here(jobs: Iterable[Job]) -> Iterator[Outcome]:
 def worker_pool(plan: RunPlan) -> Iterator[ProcessPoolExecutor | None]:
     """Worker processes for one or more runs; None where a plan needs none.
 
-    On an error or an interrupt (Ctrl-C, SIGINT) the workers end at once: what is not written is not tracked. They end,
-    too, when this process is killed.
+    On an error or an interrupt (Ctrl-C, SIGINT) the workers end at once: what is not written is not tracked. They also
+    end when this process is killed.
     """
     if plan.pool != "local" or plan.workers == 1:
         yield None

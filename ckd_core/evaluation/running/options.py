@@ -72,6 +72,6 @@ class BenchmarkOptions(Execution):
     )
     condition: str = _option("What the tracker is shown; see `sdstrack robustness`.", default="full")
     seed: int = _option("For what is random in a condition.", default=0, minimum=0)
-    any_modality: bool = _option("Run weights on cameras that they were not trained with, too.", default=False)
+    any_modality: bool = _option("Also run weights on cameras that they were not trained with.", default=False)
     skip_broken: bool = _option("List missing or broken sequences and continue without them.", default=False)
     cut: bool = _option("Ignore surplus images or annotation rows at a sequence's end.", default=False)

@@ -66,7 +66,7 @@ class ModelSpec:
         engine: Name of one engine, not a choice such as `auto` (see `resolve_engine`): numbers belong to one engine.
         config: Options of the tracker, None = its defaults.
         name: Name in tables, None = the network's.
-        any_modality: Run the weights on cameras that they were not trained with, too.
+        any_modality: Also run the weights on cameras that they were not trained with.
     """
 
     model: str

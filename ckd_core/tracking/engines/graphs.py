@@ -79,7 +79,7 @@ class FrameGraph:
         """Compute a frame; the predictions are valid until the next one.
 
         Args:
-            templates: Tokens; copied only if they are others than those of the frame before.
+            templates: Tokens; copied only if they are not those of the frame before.
             inputs: As at the capture; copied only if they are not the graph's own.
         """
         for mine, given in zip(self._inputs, inputs, strict=True):

@@ -1,4 +1,4 @@
-"""One signal ends the node while it configures, too, whatever it is doing there."""
+"""One signal also ends a node that is being configured, whatever it is doing then."""
 
 from __future__ import annotations
 

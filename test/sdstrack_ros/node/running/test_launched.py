@@ -65,7 +65,7 @@ def is_zombie(pid: int) -> bool:
 def killing() -> Iterator[Callable[[int], None]]:
     """Yield a function that sends SIGKILL; the shared memory that such processes leave behind is removed in the end.
 
-    Only then: other processes of the domain write into it, too, and the killed one into theirs.
+    Only then: other processes of the domain also write into it, and the killed one into theirs.
     """
     left: set[Path] = set()
 

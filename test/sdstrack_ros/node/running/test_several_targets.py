@@ -98,7 +98,7 @@ def state(rig: Rig, target_id: str) -> str:
 
 
 def followed(rig: Rig, where: dict[str, str], messages: int = 5) -> list[Any]:
-    """Film at 30 Hz until so many frames have results; every one shows each target on its own square, and no other.
+    """Film at 30 Hz until that many frames have results; every one shows each target on its own square, and no other.
 
     Args:
         rig: the node and its cameras.
