@@ -8,6 +8,9 @@ WORKERS ?= $(shell n=$$(nproc); echo $$((n < 8 ? 2 * n : 16)))
 VENV := $(if $(filter jazzy,$(ROS_WHEELS)),.venv,.venv-$(ROS_WHEELS))
 RUN := $(VENV)/bin/python
 
+# Every process of the tests would compile the packages anew, and every worker the tests.
+unexport PYTHONDONTWRITEBYTECODE
+
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 12
 

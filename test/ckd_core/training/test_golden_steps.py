@@ -1,4 +1,8 @@
-"""One training step of the published size, through the real trainer, against the published numbers."""
+"""One training step of the published size, through the real trainer, against the published numbers.
+
+The short form takes the step of either network that involves most: SDSTrack's with elimination, and CKD's first stage,
+in which everything is trained. All four forwards are compared in models/test_golden_training.py.
+"""
 
 from __future__ import annotations
 
@@ -109,7 +113,13 @@ def check_gradients(trainer: Trainer, stored: Any, total_norm: float, single: fl
     assert not wrong, "\n".join(wrong)
 
 
-@pytest.mark.parametrize(("file", "epoch"), [("sdstrack_train_epoch1", 1), ("sdstrack_train_epoch40_ce", 40)])
+@pytest.mark.parametrize(
+    ("file", "epoch"),
+    [
+        pytest.param("sdstrack_train_epoch1", 1, marks=pytest.mark.skipif(not LONG, reason=ONLY_LONG)),
+        ("sdstrack_train_epoch40_ce", 40),
+    ],
+)
 def test_sdstrack_step(
     file: str, epoch: int, recipe: Any, weights: GoldenWeights, golden_dir: Path, tmp_path: Path
 ) -> None:
@@ -154,7 +164,13 @@ def test_sdstrack_step(
         np.testing.assert_allclose(delta, stored[f"adamw1_delta8/{name}"], rtol=2e-2, atol=2e-7, err_msg=name)
 
 
-@pytest.mark.parametrize("stage", ["ckd_train", "ckd_train_mce_headonly"])
+@pytest.mark.parametrize(
+    "stage",
+    [
+        "ckd_train",
+        pytest.param("ckd_train_mce_headonly", marks=pytest.mark.skipif(not LONG, reason=ONLY_LONG)),
+    ],
+)
 def test_ckd_step(stage: str, recipe: Any, weights: GoldenWeights, golden_dir: Path, tmp_path: Path) -> None:
     """The published numbers hold no weight update of CKD; stage 1 leaves it out, AdamW's moments would take 3 GB."""
     stored = np.load(golden_dir / f"{stage}.npz")

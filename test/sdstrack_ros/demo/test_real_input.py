@@ -1,4 +1,7 @@
-"""Real recordings through the real node with the shipped weights: what a user does first."""
+"""Real recordings through the real node with the shipped weights: what a user does first.
+
+The folder of images is played whole in the long form, its first two seconds in the short one.
+"""
 
 from __future__ import annotations
 
@@ -12,12 +15,14 @@ from ckd_core import DEFAULT_MODEL
 from ckd_core.evaluation.scoring.metrics import overlap
 from ckd_core.frame import Modality
 from sdstrack_ros.demo import run
+from testkit.reliability.lengths import LONG
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 pytestmark = [pytest.mark.ros, pytest.mark.shared]
 
+FOLDER_FRAMES = None if LONG else 60
 # Of the results with a box; how far a target is followed depends on the weights and is measured by the benchmarks.
 MIN_BOXES, MIN_MEAN_OVERLAP = 10, 0.25
 
@@ -49,8 +54,19 @@ def test_a_compressed_bag_is_played_and_scored(shared_data: Path, tmp_path: Path
     assert check_run(recording, tmp_path, 0.2).frames_in == 20
 
 
+def first_frames(source: Path, folder: Path) -> Path:
+    """A sequence of the first `FOLDER_FRAMES` images of another one."""
+    for camera in ("visible", "infrared"):
+        (folder / camera).mkdir(parents=True)
+        for image in sorted((source / camera).iterdir())[:FOLDER_FRAMES]:
+            (folder / camera / image.name).symlink_to(image)
+    lines = (source / "groundtruth.txt").read_text().splitlines()[:FOLDER_FRAMES]
+    (folder / "groundtruth.txt").write_text("\n".join(lines) + "\n")
+    return folder
+
+
 def test_a_folder_of_images_is_written_as_a_bag_played_and_scored(shared_data: Path, tmp_path: Path) -> None:
-    folder = shared_data / "sequences" / "rgbt_m3svd_0117_1620"
+    folder = first_frames(shared_data / "sequences" / "rgbt_m3svd_0117_1620", tmp_path / "sequence")
     recording = run.demo_folder_recording(folder, tmp_path)
     frames = len(sorted((folder / "visible").iterdir()))
     assert check_run(recording, tmp_path / "out", 0.5).frames_in == frames

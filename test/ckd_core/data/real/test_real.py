@@ -296,8 +296,9 @@ def test_what_cannot_be_used_is_named_and_counted(source: FeatureSource) -> None
     (root / "clips" / "edge.txt").write_text("".join(f"{','.join(map(str, box))}\n" for box in lines))
     log_lines: list[str] = []
     strict = replace(source, max_refused=0.0, groups=GROUPS[:1])
+    small = replace(model_config("sdstrack_m256"), template_size=64, search_size=128)
     with pytest.raises(MaterialError, match=r"1 of 3 files could not be used; expected at most max_refused = 0"):
-        write_cache(strict, model_config("sdstrack_m256"), CoarseStem(), lambda line: log_lines.append(str(line)))
+        write_cache(strict, small, CoarseStem(), lambda line: log_lines.append(str(line)))
     log = "\n".join(log_lines)
     assert "broken.mp4 decodes to 0 frames" in log
     assert "edge.mp4: 2 boxes outside the picture or smaller than 7 px" in log

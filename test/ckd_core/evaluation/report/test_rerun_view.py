@@ -3,6 +3,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 import pytest
@@ -23,7 +24,7 @@ from testkit.small_scenes import TINY
 if TYPE_CHECKING:
     from pathlib import Path
 
-pytest.importorskip("rerun", reason="the optional package rerun-sdk is not installed")
+pytestmark = pytest.mark.skipif(find_spec("rerun") is None, reason="the optional package rerun-sdk is not installed")
 
 
 def rrd(verb: str, file: Path) -> str:

