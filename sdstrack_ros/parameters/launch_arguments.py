@@ -60,6 +60,11 @@ REPLAY_ARGUMENTS = {
 # Launch itself takes these for every process.
 _LAUNCHS_OWN = ("emulate_tty", "sigkill_timeout", "sigterm_timeout")
 CONFIG_OF_MODALITY = {"depth": "rgbd", "thermal": "rgbt", "event": "rgbe"}
+# Launch files that set the modality, whatever argument of that name a bringup has.
+MODALITY_OF_FILE = {
+    "follow.launch.py": "depth",
+    **{f"{name}.launch.py": modality for modality, name in CONFIG_OF_MODALITY.items()},
+}
 # Humble and Jazzy read the first, Kilted and later the second.
 PROFILE_VARIABLES = ("FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE")
 _YES, _NO = ("true", "yes", "on", "1"), ("false", "no", "off", "0")
@@ -91,7 +96,10 @@ def check_argument_names(words: Sequence[str], folder: Path) -> None:
         return
     known = [*PARAMETER_ARGUMENTS, *OTHER_ARGUMENTS, *_LAUNCHS_OWN]
     known += REPLAY_ARGUMENTS if started == "replay.launch.py" else ()
-    for name in (word.partition(":=")[0] for word in words if ":=" in word):
+    for name, _, value in (word.partition(":=") for word in words if ":=" in word):
+        fixed = MODALITY_OF_FILE.get(started, value)
+        if name == "modality" and value and value != fixed:
+            raise ParameterError(f"argument 'modality' cannot be '{value}': {started} is for '{fixed}'")
         if name not in known:
             close = difflib.get_close_matches(name, known, n=1)
             meant = f"did you mean '{close[0]}'? " if close else ""
