@@ -15,6 +15,9 @@ def command(
     changes: Annotated[
         list[str] | None, typer.Argument(help="Changes to the recipe, e.g. data.train.0.root=DIR.")
     ] = None,
+    teacher: Annotated[
+        Path | None, typer.Option(help="Folder of NanoTrack v2's two ONNX files, for sources that are taught.")
+    ] = None,
     threads: Annotated[int, typer.Option(min=0, help="CPU threads; 0: all.")] = 0,
 ) -> None:
     """Cut the recipe's real pairs and run them through its frozen stem; a cache of the same settings stays.
@@ -43,5 +46,5 @@ def command(
             if cached(source):
                 say(f"{source.cache} is there already")
                 continue
-            manifest = write_cache(source, network.config, network.stem, say)
+            manifest = write_cache(source, network.config, network.stem, say, teacher)
         say(f"{source.cache}: {manifest['pairs']} pairs")

@@ -38,6 +38,8 @@ class TrainingSample:
         search_box: The same; wholly outside its crop where the target is absent.
         source: Where the pair comes from, for messages ("LasHeR/boy_3 frames 12, 40"); may be empty.
         skipped: Frames that were drawn before and cannot be read, each with the reason; the loop counts them.
+        teacher: A teacher's features of template and search region, [2 * C, h, w] float16 each, colour first; None
+            without a teacher.
     """
 
     template: Tensor
@@ -46,6 +48,7 @@ class TrainingSample:
     search_box: Tensor
     source: str = ""
     skipped: tuple[str, ...] = ()
+    teacher: tuple[Tensor, Tensor] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +63,8 @@ class TrainingBatch:
         index: [B] int64, global indices.
         sources: One per pair.
         skipped: Of all pairs together.
+        teacher: A teacher's features of the templates and of the search regions, [B, 2 * C, h, w] each; None unless
+            every pair has them.
     """
 
     template: Tensor
@@ -69,6 +74,7 @@ class TrainingBatch:
     index: Tensor
     sources: tuple[str, ...] = ()
     skipped: tuple[str, ...] = ()
+    teacher: tuple[Tensor, Tensor] | None = None
 
     def __len__(self) -> int:
         """Count the pairs."""
@@ -83,6 +89,7 @@ class TrainingBatch:
             change(self.index),
             sources,
             self.skipped,
+            None if self.teacher is None else (change(self.teacher[0]), change(self.teacher[1])),
         )
 
     def to(self, device: torch.device | str) -> TrainingBatch:
@@ -149,6 +156,7 @@ def collate(items: Sequence[tuple[int, TrainingSample]]) -> TrainingBatch:
                 f"{list(sample.search.shape)} ({sample.source or 'unnamed'}) beside {list(first.template.shape)} / "
                 f"{list(first.search.shape)} ({first.source or 'unnamed'}); expected one size"
             )
+    taught = [s.teacher for _, s in items if s.teacher is not None]
     return TrainingBatch(
         template=torch.stack([s.template for _, s in items]),
         search=torch.stack([s.search for _, s in items]),
@@ -157,4 +165,7 @@ def collate(items: Sequence[tuple[int, TrainingSample]]) -> TrainingBatch:
         index=torch.tensor([i for i, _ in items], dtype=torch.int64),
         sources=tuple(s.source for _, s in items),
         skipped=tuple(frame for _, s in items for frame in s.skipped),
+        teacher=(torch.stack([t for t, _ in taught]), torch.stack([s for _, s in taught]))
+        if len(taught) == len(items)
+        else None,
     )

@@ -112,12 +112,15 @@ class MediumEncoder(nn.Module):
         y = self.embed(y + self.neck2(y))
         return torch.cat((F.normalize(y, dim=1), F.normalize(plain[:, -FROZEN_CHANNELS:], dim=1)), dim=1)
 
-    def correlate(self, template: Tensor, search: Tensor) -> Tensor:
-        """Compare template tokens [N, n, width] with search features [N, width, g, g]: [N, mix, g, g].
+    def correlate(self, template: Tensor, search: Tensor) -> tuple[Tensor, Tensor]:
+        """Compare template tokens [N, n, width] with search features [N, width, g, g].
 
         Each template cell's similarity map is moved by that cell's place in the template, so that all maps of one
         target peak at its centre. Besides, every search cell attends to the template cells that it resembles and reads
         their features and places: a cell like the target's left edge shows where the box begins.
+
+        Returns:
+            The mixture [N, mix, g, g], and the cosines of the trained channels [N, n, g * g].
         """
         n, g = search.shape[0], self.grid
         trained_maps, frozen_maps = similarities(template, search)
@@ -133,8 +136,7 @@ class MediumEncoder(nn.Module):
         target = template.index_select(1, self.target_cells)[..., :-FROZEN_CHANNELS].mean(dim=1)  # [N, trained]
         x = search[:, :-FROZEN_CHANNELS] * self.temperature
         parts = (maps * self.temperature, x, x * target[..., None, None] * self.temperature, read)
-        out: Tensor = self.mix(torch.cat(parts, dim=1))
-        return out
+        return self.mix(torch.cat(parts, dim=1)), trained_maps
 
     def stage(self, number: int, x: Tensor) -> Tensor:
         """Residual stage `number`."""
@@ -181,11 +183,13 @@ class MediumOutput(NamedTuple):
         head: Maps of both streams together.
         confidence: [2 * B, 1, g, g] logits of each stream's own score, colour first.
         stages: [2 * B, mix, g, g] after each cross-modal stage.
+        similar: [2 * B, n, g * g] cosines of the trained channels, each template cell with each search cell.
     """
 
     head: HeadOutput
     confidence: Tensor
     stages: tuple[Tensor, ...]
+    similar: Tensor
 
 
 class SDSTrackMedium(SDSTrackStemNetwork):
@@ -219,7 +223,8 @@ class SDSTrackMedium(SDSTrackStemNetwork):
 
     def _decode(self, template_tokens: Tensor, search: Tensor) -> MediumOutput:
         template = torch.cat((template_tokens[:, 0], template_tokens[:, 1]))  # [2B, n, width]
-        x = self.encoder.stage(0, self.encoder.correlate(template, search))
+        mixture, similar = self.encoder.correlate(template, search)
+        x = self.encoder.stage(0, mixture)
         confidence: Tensor = self.confidence(x)  # before the first exchange between the streams
         stages = []
         for number, cross in enumerate(self.cross):
@@ -231,7 +236,7 @@ class SDSTrackMedium(SDSTrackStemNetwork):
         scores = torch.cat((*confidence.chunk(2), *peak.chunk(2)), dim=1)  # [B, 4, g, g]
         share = torch.sigmoid(self.weigh(torch.cat((rgb, aux, scores), dim=1)))
         fused = aux + share * (rgb - aux)
-        return MediumOutput(self.box_head(fused + self.trunk(fused)), confidence, tuple(stages))
+        return MediumOutput(self.box_head(fused + self.trunk(fused)), confidence, tuple(stages), similar)
 
     def see(self, template: Tensor, search: Tensor, masks: TokenMasks | None = None) -> MediumOutput:
         """One forward over images or stem features (see `stem_features`); `masks` blanks cells of both streams."""

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple, cast
 import torch
 
 from ckd_core.boxes import cxcywh_to_xyxy, xywh_to_xyxy
+from ckd_core.data.pairs import PairError
 from ckd_core.models.layers.head import decode_boxes
 from ckd_core.objectives.base import StepContext, StepResult, mix_seed
 from ckd_core.objectives.losses import cell_boxes, cell_weights, focal_loss, generalized_iou, heatmap, mean_present
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from ckd_core.models.sdstrack_medium import MediumOutput, SDSTrackMedium
 
 MASK_STREAM = 29
+SHARPNESS = 10.0  # of the distributions over search cells that an imitation compares
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +42,7 @@ class FactorSettings:
         masked_share: Part of a batch that also takes the masked path.
         masked: Weight of that path's tracking loss.
         mse: Weight of the distillation.
+        imitate: Weight of comparing crops as the pairs' teacher does; above 0 every pair needs the teacher's features.
     """
 
     giou: float = field(default=2.0, metadata=limits(0.0))
@@ -48,6 +51,7 @@ class FactorSettings:
     masked_share: float = field(default=0.25, metadata=limits(0.0, 1.0))
     masked: float = field(default=0.2, metadata=limits(0.0))
     mse: float = field(default=0.1, metadata=limits(0.0))
+    imitate: float = field(default=0.0, metadata=limits(0.0))
     kind: Literal["factor"] = "factor"
 
 
@@ -91,6 +95,30 @@ def factor_loss(output: HeadOutput, box: Tensor, believed_side: float, positives
     return FactorLoss(focal, ((1 - overlap) * weight).sum(), ((place + size) * weight).sum(), iou, peak)
 
 
+def imitation_loss(similar: Tensor, batch: TrainingBatch) -> Tensor:
+    """How differently the network and the pairs' teacher compare template and search cells.
+
+    A teacher that has seen far more than these pairs knows what stays alike between two views of one thing. Only its
+    comparisons are imitated: the features have another width, and so no head is needed that training alone uses.
+
+    Args:
+        similar: [2 * B, n, g * g] cosines of the network.
+        batch: Pairs with the teacher's features on the same cells.
+
+    Raises:
+        PairError: A pair has no features of a teacher.
+    """
+    if batch.teacher is None:
+        raise PairError("a pair has no features of a teacher; expected sources with taught: true, or imitate: 0")
+    template, search = (
+        torch.nn.functional.normalize(torch.cat(part.float().chunk(2, dim=1)).flatten(2), dim=1)
+        for part in batch.teacher
+    )
+    wanted = template.transpose(1, 2) @ search  # [2 * B, n, g * g]
+    own, other = (torch.log_softmax(maps.float() * SHARPNESS, dim=2) for maps in (similar, wanted))
+    return torch.nn.functional.kl_div(own, other, reduction="none", log_target=True).sum(dim=2).mean()
+
+
 class FactorObjective:
     """Focal + giou + size of the clean path, each stream's own score, and SDSTrack's masked path on a part."""
 
@@ -107,6 +135,10 @@ class FactorObjective:
         alone = focal_loss(own, torch.cat((heat, heat)))
         total = total + settings.alone * alone
         terms = {"track/focal": loss.focal, "track/giou": loss.giou, "track/size": loss.size, "alone/focal": alone}
+        if settings.imitate > 0:
+            imitation = imitation_loss(output.similar, batch)
+            total = total + settings.imitate * imitation
+            terms["imitation"] = imitation
         count = int(len(batch) * settings.masked_share)
         if count > 0:
             masked, mse = self._masked_path(tracker, batch, output, count, context)

@@ -19,7 +19,7 @@ import torch
 from ckd_core.data.pairs import TrainingSample
 from ckd_core.data.real.crops import CutPair, PairCutter, TroubleSettings
 from ckd_core.data.real.material import GroupSettings, Material, MaterialError
-from ckd_core.data.real.teacher import LabelSettings
+from ckd_core.data.real.teacher import LabelSettings, TeacherError, TeacherFeatures
 from ckd_core.models.normalisation import MEAN, STD
 from ckd_core.settings import limits, to_plain
 from ckd_core.tracking.engines.base import EngineUnavailableError
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 MANIFEST, TEMPLATE, SEARCH, BOXES = "manifest.json", "template.npy", "search.npy", "boxes.npy"
+TAUGHT = {TEMPLATE: "template_teacher.npy", SEARCH: "search_teacher.npy"}  # the teacher's features of the same crops
 PAIRS_PER_CALL = 16  # of the stem
 FREE_KEYS = ("root", "tracks", "cache", "drop", "ratio")  # paths, and what acts in training alone
 CHOICE_STREAM, DROP_STREAM = 11, 12
@@ -53,6 +54,7 @@ class FeatureSource:
         seed: Seed of the cache.
         label: How `sdstrack label` labels.
         troubles: Further trouble of the pairs.
+        taught: Whether the cache holds the teacher's features too, for an objective that imitates them.
         max_refused: Share of unusable files above which no cache is written.
         drop: Share of pairs that lose a camera in training.
         ratio: Weight in the mixture of sources.
@@ -67,6 +69,7 @@ class FeatureSource:
     seed: int = 0
     label: LabelSettings = field(default_factory=LabelSettings)
     troubles: TroubleSettings = field(default_factory=TroubleSettings)
+    taught: bool = False
     max_refused: float = field(default=0.02, metadata=limits(0.0, 1.0))
     drop: float = field(default=0.25, metadata=limits(0.0, 1.0))
     ratio: float = field(default=1.0, metadata=limits(0.0))
@@ -91,7 +94,8 @@ class FeaturePairs:
     def __init__(self, source: FeatureSource, seed: int) -> None:
         manifest = read_manifest(source)
         self.source, self.seed, self.count = source, seed, int(manifest["pairs"])
-        self._arrays = tuple(np.load(source.cache / name, mmap_mode="r") for name in (TEMPLATE, SEARCH))
+        names = (TEMPLATE, SEARCH, *(TAUGHT.values() if source.taught else ()))
+        self._arrays = tuple(np.load(source.cache / name, mmap_mode="r") for name in names)
         self._boxes = np.load(source.cache / BOXES)
         self._sources: list[str] = manifest["groups"]
         self._order: tuple[int, NDArray[np.int64]] | None = None
@@ -103,27 +107,34 @@ class FeaturePairs:
             order = np.random.default_rng((self.seed, CHOICE_STREAM, epoch)).permutation(self.count)
             self._order = epoch, order
         row = int(self._order[1][place])
-        template, search = (np.array(array[row]) for array in self._arrays)  # [2, C, h, w] copies
+        crops = [np.array(array[row]) for array in self._arrays]  # [2, C, h, w] copies; template, search, by whom
         box = torch.from_numpy(self._boxes[row].copy())
         rng = np.random.default_rng((self.seed, DROP_STREAM, index))
         if rng.random() < self.source.drop:
-            self._drop(template, search, rng)
+            self._drop(crops, rng)
+        template, search, *taught = (torch.from_numpy(crop).flatten(0, 1) for crop in crops)
         return TrainingSample(
-            torch.from_numpy(template).flatten(0, 1),
-            torch.from_numpy(search).flatten(0, 1),
+            template,
+            search,
             torch.tensor((0.25, 0.25, 0.5, 0.5)),  # a template's box, up to the start box's own error
             box,
             f"{self.source.cache.name} pair {row}",
+            teacher=(taught[0], taught[1]) if taught else None,
         )
 
-    def _drop(self, template: NDArray[np.float16], search: NDArray[np.float16], rng: np.random.Generator) -> None:
+    def _drop(self, crops: list[NDArray[np.float16]], rng: np.random.Generator) -> None:
+        """Lose a camera; `crops` are templates and search regions in turn, changed in place."""
         lost, chance = int(rng.integers(2)), rng.random()
         if chance < 0.45:
-            template[lost], search[lost] = template[1 - lost], search[1 - lost]
+            for crop in crops:
+                crop[lost] = crop[1 - lost]
             return
-        search[lost] = self._arrays[1][int(rng.integers(self.count)), lost]
+        rows = [0, int(rng.integers(self.count))]
         if chance > 0.8:
-            template[lost] = self._arrays[0][int(rng.integers(self.count)), lost]
+            rows[0] = int(rng.integers(self.count))
+        for number, (crop, array) in enumerate(zip(crops, self._arrays, strict=True)):
+            if number % 2 or chance > 0.8:
+                crop[lost] = array[rows[number % 2], lost]
 
 
 def read_manifest(source: FeatureSource) -> dict[str, Any]:
@@ -167,6 +178,7 @@ def write_cache(
     network: NetworkConfig,
     stem: FrozenStem,
     echo: Callable[[str], object] = lambda _: None,
+    teacher: Path | None = None,
 ) -> dict[str, Any]:
     """Cut `source.count` pairs, compute their features and write the cache.
 
@@ -175,21 +187,27 @@ def write_cache(
         network: Configuration of the network that the crops are for.
         stem: The network's frozen stem.
         echo: Takes lines about progress and about what cannot be used.
+        teacher: Folder of the teacher's files, for a source that is `taught`.
 
     Returns:
         The manifest: settings, number of pairs, group of each pair, what was not used.
 
     Raises:
         MaterialError: No material, or more than `source.max_refused` of its files cannot be used.
-        TeacherError: The tracks cannot be read.
+        TeacherError: The tracks or the teacher cannot be read.
     """
+    if source.taught and teacher is None:
+        raise TeacherError(
+            f"{source.cache} is to hold a teacher's features (taught: true); expected the teacher's folder"
+        )
     material = Material(source.root, source.groups, source.tracks, source.troubles)
     rng = np.random.default_rng(source.seed)
     cutter = PairCutter(network, material.others, source.troubles)
     part = source.cache.with_name(source.cache.name + ".part")
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
-    writer = _Writer(part, source.count, FeatureRunner(stem), network)
+    taught = TeacherFeatures(teacher) if source.taught and teacher is not None else None
+    writer = _Writer(part, source.count, network, FeatureRunner(stem), taught)
     places, groups = rng.permutation(source.count), [""] * source.count
     number = 0
     for name, pair in material.pairs(source.count, rng, network):
@@ -225,13 +243,25 @@ def write_cache(
 class _Writer:
     """Writes the features of pairs into memory-mapped files, `PAIRS_PER_CALL` at a time."""
 
-    def __init__(self, folder: Path, count: int, runner: FeatureRunner, network: NetworkConfig) -> None:
-        self._folder, self._runner = folder, runner
-        self._pending: list[tuple[int, CutPair]] = []
-        shapes = {TEMPLATE: network.template_grid, SEARCH: network.grid}
+    def __init__(
+        self,
+        folder: Path,
+        count: int,
+        network: NetworkConfig,
+        runner: FeatureRunner,
+        teacher: TeacherFeatures | None,
+    ) -> None:
+        self._folder, self._pending = folder, list[tuple[int, CutPair]]()
+        self._makers: dict[str, FeatureRunner | TeacherFeatures] = {TEMPLATE: runner, SEARCH: runner}
+        sides = {TEMPLATE: network.template_grid, SEARCH: network.grid}
+        if teacher is not None:
+            self._makers |= dict.fromkeys(TAUGHT.values(), teacher)
+            sides |= {TAUGHT[name]: side for name, side in sides.items()}
         self._arrays = {
-            name: np.lib.format.open_memmap(folder / name, "w+", np.float16, (count, 2, runner.channels, side, side))
-            for name, side in shapes.items()
+            name: np.lib.format.open_memmap(
+                folder / name, "w+", np.float16, (count, 2, maker.channels, sides[name], sides[name])
+            )
+            for name, maker in self._makers.items()
         }
         self._boxes = np.zeros((count, 4), dtype=np.float32)
 
@@ -254,11 +284,10 @@ class _Writer:
         if not self._pending:
             return
         rows = [row for row, _ in self._pending]
-        for name, crops in (
-            (TEMPLATE, [pair.template for _, pair in self._pending]),
-            (SEARCH, [pair.search for _, pair in self._pending]),
-        ):
-            features = self._runner(np.concatenate(crops))
+        templates = np.concatenate([pair.template for _, pair in self._pending])
+        searches = np.concatenate([pair.search for _, pair in self._pending])
+        for name, maker in self._makers.items():
+            features = maker(templates if name in (TEMPLATE, TAUGHT[TEMPLATE]) else searches)
             self._arrays[name][rows] = features.reshape(len(rows), 2, *features.shape[1:])
         self._boxes[rows] = [pair.box for _, pair in self._pending]
         self._pending = []

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import logging
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import cv2
 import numpy as np
@@ -98,6 +98,40 @@ class Teacher:
             _, tracked = self._tracker.update(frame)
             boxes.append(np.asarray(tracked, dtype=np.float64))
         return np.stack(boxes)
+
+
+class TeacherFeatures:
+    """Features that NanoTrack v2 compares, of whole crops: what a network may learn to see alike.
+
+    Args:
+        folder: Where the ONNX files are (`NANOTRACK_FILES`).
+
+    Raises:
+        TeacherError: The file of the backbone is missing or cannot be read.
+    """
+
+    channels: ClassVar[int] = 48
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / NANOTRACK_FILES[0]
+        self._networks: dict[int, cv2.dnn.Net] = {}  # by side: OpenCV 4 fails on a second shape
+
+    def __call__(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """RGB crops [N, S, S, 3] to features [N, 48, S / 16, S / 16]."""
+        network = self._network(crops.shape[1])
+        features = []
+        for crop in crops:  # one by one: the file has a batch of one
+            network.setInput(cv2.dnn.blobFromImage(crop))
+            features.append(network.forward()[0].copy())
+        return np.stack(features)
+
+    def _network(self, side: int) -> cv2.dnn.Net:
+        if side not in self._networks:
+            try:
+                self._networks[side] = cv2.dnn.readNetFromONNX(str(self._path))
+            except cv2.error as error:
+                raise TeacherError(f"cannot read {self._path}; the teacher is NanoTrack v2 ({error.err})") from error
+        return self._networks[side]
 
 
 def label_clip(frames: list[Image], teacher: Teacher, settings: LabelSettings, thermal: bool) -> list[Track]:
