@@ -16,6 +16,7 @@ import torch
 
 from ckd_core.models.checkpoint import default_weights, load_model
 from ckd_core.models.registry import model_config
+from ckd_core.text import shown
 from ckd_core.tracking.confidence import Thresholds
 from ckd_core.tracking.config import TrackerConfig
 from ckd_core.tracking.engines.base import (
@@ -35,7 +36,7 @@ from ckd_core.tracking.engines.export import (
     read_export_metadata,
     verified_export,
 )
-from ckd_core.tracking.engines.guarded import GuardedEngine
+from ckd_core.tracking.engines.guarded import MAX_REASON, GuardedEngine
 from ckd_core.tracking.engines.pytorch import CompiledEngine, CudaGraphEngine, TorchEngine
 from ckd_core.tracking.engines.threads import thread_budget, use_threads
 from ckd_core.tracking.engines.tuned import TuneKey, exports_folder, find_tuned
@@ -273,7 +274,18 @@ def engine_for(
         if strict_device:
             raise
         logger.warning("engine %s is not available on %s (%s); torch/fp32 on %s is used", chosen, device, error, device)
-        return _start(network.float(), "torch", "fp32", device, threads)
+        return _start_plain(network.float(), device, threads)
+
+
+def _start_plain(network: TrackingNetwork, device: str, threads: int) -> Engine:
+    """Start torch/fp32 on a device, and on the CPU, with a warning, where the device has no room for it."""
+    try:
+        return _start(network, "torch", "fp32", device, threads)
+    except EngineUnavailableError as error:
+        if device == "cpu":
+            raise
+        logger.warning("torch/fp32 does not start on %s (%s); the CPU is used", device, error)
+        return _start(network, "torch", "fp32", "cpu", threads)
 
 
 def auto_engine(device: str, config: NetworkConfig) -> str:
@@ -354,7 +366,14 @@ def resolve_device(device: str, strict: bool) -> str:
 
 
 def _start(network: TrackingNetwork, kind: str, precision: str, device: str, threads: int) -> Engine:
-    engine = _engine(network, kind, precision, device, threads)
+    # A start that fails may have rounded part of the network, or left part of it on the device.
+    own = network if device == "cpu" else copy.deepcopy(network)
+    try:
+        engine = _engine(own, kind, precision, device, threads)
+    except RuntimeError as error:  # as PyTorch says that memory ran out, or that the device is broken
+        if device == "cpu":
+            raise
+        raise EngineUnavailableError(shown(f"{type(error).__name__}: {error}", MAX_REASON)) from error
     engine.threads = threads
     return engine
 

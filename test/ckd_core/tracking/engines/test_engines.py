@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import copy
 import logging
+from typing import Any
 
 import numpy as np
 import pytest
@@ -153,6 +154,24 @@ def test_a_missing_engine_or_device_is_one_warning_or_an_error(
     assert message in warnings[0]
     with pytest.raises(EngineUnavailableError, match=message):
         engine_for(copy.deepcopy(network), engine=engine, device=device, strict_device=True)
+
+
+def test_a_device_without_room_for_the_network_is_left_or_an_error(network, caplog, monkeypatch) -> None:
+    real = torch.nn.Module.to
+
+    def full(self: torch.nn.Module, *args: Any, **kwargs: Any) -> torch.nn.Module:
+        if kwargs.get("device") == torch.device("cuda"):
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+        return real(self, *args, **kwargs)
+
+    monkeypatch.setattr(torch.nn.Module, "to", full)
+    monkeypatch.setattr("ckd_core.tracking.engines.build.resolve_device", lambda device, strict: device)
+    with caplog.at_level(logging.WARNING, "ckd_core"):
+        engine = engine_for(copy.deepcopy(network), engine="torch/fp16", device="cuda")
+    assert (engine.name, engine.device) == ("torch/fp32", "cpu")
+    assert "torch/fp32 does not start on cuda (OutOfMemoryError: CUDA out of memory" in caplog.text
+    with pytest.raises(EngineUnavailableError, match=r"OutOfMemoryError: CUDA out of memory\. Tried"):
+        engine_for(copy.deepcopy(network), engine="torch/fp16", device="cuda", strict_device=True)
 
 
 def test_unknown_devices_and_negative_threads_are_refused(network) -> None:
