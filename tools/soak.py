@@ -13,6 +13,7 @@ import argparse
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -99,9 +100,12 @@ def run_soak_of_hours(options: argparse.Namespace) -> bool:
     """The soak of hours: hours/log.jsonl, which is continued, and hours/hours.json."""
     from ckd_core.files import write_json
     from testkit.reliability.about import about
-    from testkit.reliability.hours import HoursError, run_hours
+    from testkit.reliability.hours import LOG, HoursError, run_hours
 
     folder: Path = options.out / HOURS
+    # Whatever ends the run ends its processes as well, also where the shell has it ignore Ctrl-C.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
     parameters = {"model": options.model, "engine": options.engine}
     with tempfile.TemporaryDirectory(prefix="soak-") as scratch:
         try:
@@ -110,6 +114,9 @@ def run_soak_of_hours(options: argparse.Namespace) -> bool:
             )
         except HoursError as error:
             print(f"error: {error}")
+            return False
+        except KeyboardInterrupt:
+            print(f"stopped; the same command goes on from {folder / LOG}")
             return False
     write_json(folder / "hours.json", {"about": about(), **result.as_json()})
     for window in result.windows:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+import signal
+import subprocess
+import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +18,7 @@ from testkit.reliability.hours import (
     CONTROL,
     LOG,
     MEMORY,
+    ROOT,
     SETTINGS,
     HoursError,
     Window,
@@ -27,6 +31,7 @@ from testkit.reliability.hours import (
 )
 from testkit.reliability.lengths import LONG
 from testkit.reliability.weights import write_tiny_weights
+from testkit.ros.processes import wait_until
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -138,6 +143,20 @@ def test_a_run_that_is_complete_needs_no_node_and_another_one_is_refused(tmp_pat
     assert run_hours(tmp_path, tmp_path, parameters, 1, 1, lambda _: None).sessions == 2
     with pytest.raises(HoursError, match=r"holds a run of .*'hours': 1.*; expected .*'hours': 2"):
         run_hours(tmp_path, tmp_path, parameters, 2, 1, lambda _: None)
+
+
+@pytest.mark.ros
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_run_that_is_stopped_says_how_it_goes_on(number: signal.Signals, tmp_path: Path) -> None:
+    folder = tmp_path / "hours"
+    command = [sys.executable, "-m", "tools.soak", "--hours", "1", "--out", str(tmp_path)]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as run:
+        wait_until(lambda: (folder / CONTROL).is_file(), 120, "the control process")
+        run.send_signal(number)
+        said = run.communicate(timeout=60)[0]
+    assert run.returncode == 1
+    assert said.splitlines()[-1] == f"stopped; the same command goes on from {folder / LOG}"
+    assert "Traceback" not in said
 
 
 def test_the_control_works_for_about_two_milliseconds() -> None:

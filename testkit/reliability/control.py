@@ -7,6 +7,7 @@ the cores. Each line is the time of day and the milliseconds of a second's piece
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 
@@ -34,10 +35,11 @@ def calibrated() -> int:
 
 
 def main() -> None:
-    """Run until the reader of the lines, or this process, is gone."""
+    """Run until the process that started this one is gone, however it ended; its id is the argument."""
+    parent = int(sys.argv[1])
     size = calibrated()
     due, late_ms = time.monotonic(), []
-    while True:
+    while os.getppid() == parent:
         due += 1 / RATE_HZ
         time.sleep(max(0.0, due - time.monotonic()))
         work(size)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import random
 import subprocess
 import sys
@@ -124,7 +125,8 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
 @contextmanager
 def _control(folder: Path) -> Iterator[None]:
     with (folder / CONTROL).open("ab") as stream:
-        process = subprocess.Popen([sys.executable, "-m", "testkit.reliability.control"], stdout=stream, cwd=ROOT)
+        command = [sys.executable, "-m", "testkit.reliability.control", str(os.getpid())]
+        process = subprocess.Popen(command, stdout=stream, cwd=ROOT)
         try:
             yield
         finally:
