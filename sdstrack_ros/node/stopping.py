@@ -62,11 +62,20 @@ class StopSignals:
         """
         if self.stop:
             raise ConfigureStoppedError
+        report = sys.unraisablehook
+
+        def report_others(unraisable: sys.UnraisableHookArgs) -> None:
+            # A finalizer that the signal interrupted swallows the error; `_watch` ends the process then.
+            if not isinstance(unraisable.exc_value, ConfigureStoppedError):
+                report(unraisable)
+
+        sys.unraisablehook = report_others
         self._interruptible = True
         try:
             yield
         finally:
             self._interruptible = False
+            sys.unraisablehook = report
 
     def _on_signal(self, number: int, _: Any) -> None:
         self.stop = True
