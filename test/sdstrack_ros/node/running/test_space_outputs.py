@@ -116,7 +116,7 @@ def test_a_ray_stands_where_there_is_no_distance() -> None:
     assert (ray.ns, ray.header.frame_id) == ("ray", "optical")
     start, end = ray.points
     assert (start.x, start.y, start.z) == (0, 0, 0)
-    center = BOX.center[0] - 0.5, BOX.center[1] - 0.5  # a box counts from a pixel's edge, a camera model from its centre
+    center = BOX.center[0] - 0.5, BOX.center[1] - 0.5  # the half pixel between box and camera
     assert (end.x / end.z * 500 + 320, end.y / end.z * 500 + 240) == pytest.approx(center)
     thermal = rig.frame(depth=False)
     images = replace(thermal.result.images, modality=Modality.THERMAL, aux=np.zeros((480, 640), np.uint8))
