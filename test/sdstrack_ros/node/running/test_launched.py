@@ -142,7 +142,7 @@ def test_a_short_recording_begins_when_the_node_is_active_and_loses_no_frame(
     config: Path, short_bag: Path, tmp_path: Path
 ) -> None:
     arguments = {"bag": str(short_bag), "config": str(config), "player": "sdstrack", "init_box": "60,50,40,40"}
-    arguments["rate"] = "0.1"  # three images per second: ten wait at most, and a loaded machine stops the node for a second
+    arguments["rate"] = "0.1"  # three per second; a loaded machine may stop the node for one
     with launched("replay", tmp_path, arguments) as run:
         ros = run.ros
         ros.until(lambda: "has been played" in run.process.output, START_PATIENCE_S, "the end", run.process)
