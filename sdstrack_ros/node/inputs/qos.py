@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING, Any
 
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
@@ -33,8 +32,6 @@ __all__ = [
 
 # The publishers of a topic are discovered a moment before their nodes.
 MAX_NAMED = 4
-# Other topics, services and timers have their turn after so long.
-TAKE_S = 0.02
 # Requests that wait while the node is busy; ROS's own depth is 10, and what comes beyond it is dropped unanswered.
 SERVICE_DEPTH = 200
 UNKNOWN_NODE = "_NODE_NAME_UNKNOWN_"
@@ -60,39 +57,16 @@ def subscribe(
     qos: QoSProfile,
     on_incompatible: Callable[[], object],
 ) -> Any:
-    """Return a subscription that hands over everything that waits in the middleware at once.
+    """Return a subscription that calls `on_incompatible` when a publisher offers less than it asks for.
 
-    rclpy takes one message each time it wakes, which costs more than the message where packets come by the thousand;
-    and what waits is older by every message before it. `callback` sees all of them, in order.
-
-    Args:
-        node: owner of the subscription.
-        kind: class of the messages.
-        topic: resolved name.
-        callback: receives each message.
-        qos: of the subscription.
-        on_incompatible: called when a publisher offers less than it asks for; a middleware that does not report that is
-            served without, since silence is named all the same.
-
+    A middleware that does not report that is served without: silence is named all the same.
     """
-
-    def take_all(message: Any) -> None:
-        until = time.monotonic() + TAKE_S
-        callback(message)
-        while time.monotonic() < until:
-            with subscription.handle:
-                taken = subscription.handle.take_message(subscription.msg_type, subscription.raw)
-            if taken is None:
-                return
-            callback(taken[0])
-
     try:
         events = SubscriptionEventCallbacks(incompatible_qos=lambda _: on_incompatible())
-        subscription = node.create_subscription(kind, topic, take_all, qos, event_callbacks=events)
+        return node.create_subscription(kind, topic, callback, qos, event_callbacks=events)
     except UnsupportedEventTypeError:
         none = SubscriptionEventCallbacks(use_default_callbacks=False)
-        subscription = node.create_subscription(kind, topic, take_all, qos, event_callbacks=none)
-    return subscription
+        return node.create_subscription(kind, topic, callback, qos, event_callbacks=none)
 
 
 def describe(qos: QoSProfile) -> str:
