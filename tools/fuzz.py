@@ -3,8 +3,9 @@
 Needs atheris (requirements/dev.txt). Starts from the committed inputs in test/reliability/corpus. What it finds is
 written below --out, as what crashes and as the corpus that it has grown; a find goes into the committed corpus, whose
 inputs `make test` runs, and is mended. Minutes are CPU minutes of the fuzzer, so that a busy machine takes longer and
-tries as much. A later run with the same --out goes on from what the earlier ones have grown, and its figures are sums
-over all of them. Prints a table; --write puts it into docs/reliability.md.
+tries as much. What each target has reached is kept below --out every other minute: a run that was stopped
+(Ctrl-C, SIGTERM) is continued by the same command, until every target has its minutes. Prints a table; --write puts it
+into docs/reliability.md.
 """
 
 from __future__ import annotations
@@ -12,7 +13,6 @@ from __future__ import annotations
 import argparse
 import json
 import re
-import resource
 import signal
 import subprocess
 import sys
@@ -23,6 +23,7 @@ from typing import Any
 
 import psutil
 
+from ckd_core.files import write_json
 from testkit.reliability.about import about
 from testkit.reliability.fuzz_targets import CORPUS, MAX_LENGTH, TARGETS
 from tools.paste_table import paste
@@ -33,56 +34,77 @@ DOCS = ROOT / "docs" / "reliability.md"
 # that, ends the run at the second number, and both are tried again in CPU time.
 SLOW_S, HANGS_S = 20, 200
 MEMORY_MB = 3000  # of the process
+SLICE_S = 120  # CPU seconds of one process of the fuzzer, after which its figures are kept
 HEAD = ("target", "CPU minutes", "minutes", "inputs", "edges", "seeds", "grown to", "finds")
-SUMS = ("CPU minutes", "minutes", "inputs")
+SUMS = ("CPU minutes", "minutes")
 
 
 def fuzz(name: str, cpu_minutes: float, out: Path) -> dict[str, Any]:
-    """Fuzz one target; returns its row, over this run and earlier ones of the same `out`."""
+    """Fuzz one target until it has its CPU minutes, of this run and of earlier ones of the same `out`.
+
+    Args:
+        name: The target.
+        cpu_minutes: In all.
+        out: Keeps a row of figures, the grown corpus and the finds of each target.
+
+    Returns:
+        The row, sums over all runs. An earlier find ends the run at once: it is to be mended and taken away first.
+
+    """
     grown, finds, row_file = out / name / "corpus", out / name / "finds", out / name / "row.json"
     for folder in (grown, finds):
         folder.mkdir(parents=True, exist_ok=True)
-    row: dict[str, Any] = {"target": name, **dict.fromkeys(SUMS, 0), "edges": 0}
+    row: dict[str, Any] = {"target": name, **dict.fromkeys(SUMS, 0.0), "inputs": 0, "edges": 0}
     if row_file.exists():
         row.update(json.loads(row_file.read_text()))
-    begin, cpu_s = time.monotonic(), _cpu_s()
-    used_s, inputs = 0.0, 1
-    while used_s < 60 * cpu_minutes - 1 and inputs and not list(finds.iterdir()):
-        inputs, edges = _run(name, 60 * cpu_minutes - used_s, out / name)
-        row.update(inputs=row["inputs"] + inputs, edges=max(row["edges"], edges))
+    inputs = 1
+    while inputs and (left_s := 60 * (cpu_minutes - row["CPU minutes"])) > 1 and not list(finds.iterdir()):
+        begin = time.monotonic()
+        inputs, edges, used_s = _run(name, min(SLICE_S, left_s), out / name)
         for find in [*finds.glob("timeout-*"), *finds.glob("slow-unit-*")]:
             if not _is_slow(name, find):
                 find.unlink()
-        used_s = _cpu_s() - cpu_s
-    row["CPU minutes"] = round(row["CPU minutes"] + used_s / 60, 1)
-    row["minutes"] = round(row["minutes"] + (time.monotonic() - begin) / 60, 1)
-    row["seeds"] = len(list((CORPUS / name).iterdir()))
-    row["grown to"] = len(list(grown.iterdir()))
-    row["finds"] = len(list(finds.iterdir()))
-    if row["inputs"]:
-        row_file.write_text(json.dumps(row) + "\n")
+        row.update(inputs=row["inputs"] + inputs, edges=max(row["edges"], edges))
+        row["CPU minutes"] += used_s / 60
+        row["minutes"] += (time.monotonic() - begin) / 60
+        row["finds"] = len(list(finds.iterdir()))
+        row["seeds"], row["grown to"] = len(list((CORPUS / name).iterdir())), len(list(grown.iterdir()))
+        if inputs:
+            write_json(row_file, row)
     return row
 
 
-def _run(name: str, cpu_s: float, folder: Path) -> tuple[int, int]:
-    """One process of the fuzzer, for so many CPU seconds at most; returns the inputs that it tried and its edges."""
+def _run(name: str, cpu_s: float, folder: Path) -> tuple[int, int, float]:
+    """One process of the fuzzer, for so many CPU seconds at most; its start and the reading of the corpus are free.
+
+    Returns:
+        Inputs that it tried, its edges, and the CPU seconds that it used.
+
+    """
     options = [
         f"-timeout={HANGS_S}", f"-report_slow_units={SLOW_S}", f"-rss_limit_mb={MEMORY_MB}",
         f"-max_len={MAX_LENGTH.get(name, 2048)}", f"-artifact_prefix={folder / 'finds'}/", "-print_final_stats=1",
     ]  # fmt: skip
     words = [sys.executable, "-m", "testkit.reliability.fuzz_one", name, *options]
     words += [str(folder / "corpus"), str(CORPUS / name)]
+    start_s = used_s = 0.0
     with (folder / "log").open("wb") as log:
         fuzzer = subprocess.Popen(words, cwd=ROOT, stdout=log, stderr=subprocess.STDOUT)
-        process = psutil.Process(fuzzer.pid)
-        while fuzzer.poll() is None:
-            if sum(process.cpu_times()[:2]) >= cpu_s:
-                fuzzer.send_signal(signal.SIGUSR1)  # libFuzzer ends after this input, and says its figures
-            time.sleep(1)
+        try:
+            process = psutil.Process(fuzzer.pid)
+            while fuzzer.poll() is None:
+                if not start_s and b"INITED" in (folder / "log").read_bytes():
+                    start_s = sum(process.cpu_times()[:2])
+                if start_s and (used_s := sum(process.cpu_times()[:2]) - start_s) >= cpu_s:
+                    fuzzer.send_signal(signal.SIGUSR1)  # libFuzzer ends after this input, and says its figures
+                time.sleep(1)
+        finally:
+            fuzzer.kill()
+            fuzzer.wait()
     said = (folder / "log").read_text(errors="replace")
     edges = re.findall(r"cov: (\d+)", said)
     inputs = re.findall(r"stat::number_of_executed_units:\s+(\d+)", said) or re.findall(r"#(\d+)\s", said)
-    return int(inputs[-1]) if inputs else 0, int(edges[-1]) if edges else 0
+    return int(inputs[-1]) if inputs else 0, int(edges[-1]) if edges else 0, used_s
 
 
 def _is_slow(name: str, find: Path) -> bool:
@@ -90,11 +112,6 @@ def _is_slow(name: str, find: Path) -> bool:
     code = f"from testkit.reliability.fuzz_targets import *; try_input({name!r}, open({str(find)!r}, 'rb').read())"
     limited = f"import resource; resource.setrlimit(resource.RLIMIT_CPU, ({SLOW_S},) * 2); {code}"
     return subprocess.run([sys.executable, "-c", limited], cwd=ROOT, check=False).returncode != 0
-
-
-def _cpu_s() -> float:
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return used.ru_utime + used.ru_stime
 
 
 def rows_of(out: Path) -> list[dict[str, Any]]:
@@ -105,8 +122,9 @@ def rows_of(out: Path) -> list[dict[str, Any]]:
 
 def table(rows: list[dict[str, Any]]) -> str:
     """The rows as Markdown."""
+    shown = [{**row, **{key: f"{row[key]:.1f}" for key in SUMS}} for row in rows]
     lines = ["| " + " | ".join(HEAD) + " |", "|" + "---|" * len(HEAD)]
-    return "\n".join([*lines, *("| " + " | ".join(str(row[key]) for key in HEAD) + " |" for row in rows)])
+    return "\n".join([*lines, *("| " + " | ".join(str(row[key]) for key in HEAD) + " |" for row in shown)])
 
 
 def main() -> int:
@@ -117,16 +135,22 @@ def main() -> int:
     parser.add_argument("--out", type=Path, default=ROOT / "out" / "fuzz")
     parser.add_argument("--write", action="store_true", help="write the table of --out into docs/reliability.md")
     options = parser.parse_args()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
     rows: list[dict[str, Any]] = []
     print(table(rows), flush=True)
-    for name in options.targets if options.minutes > 0 else ():
-        rows.append(fuzz(name, options.minutes, options.out))
-        print(table(rows[-1:]).splitlines()[-1], flush=True)
+    try:
+        for name in options.targets if options.minutes > 0 else ():
+            rows.append(fuzz(name, options.minutes, options.out))
+            print(table(rows[-1:]).splitlines()[-1], flush=True)
+    except KeyboardInterrupt:
+        print(f"stopped; the same command goes on from {options.out}")
     if options.write:
         note = about()
         head = f"{note['date']}, {note['machine']}; atheris {version('atheris')}, {note['versions'].split(',')[0]}."
         paste(DOCS, "fuzz", f"{head}\n\n{table(rows_of(options.out))}")
-    return int(any(row["finds"] or not row["inputs"] for row in rows))
+    complete = len(rows) == len(options.targets) or not options.minutes > 0
+    return int(not complete or any(row["finds"] or not row["inputs"] for row in rows))
 
 
 if __name__ == "__main__":
