@@ -3,7 +3,7 @@
 Needs atheris (requirements/dev.txt). Starts from the committed inputs in test/reliability/corpus. What it finds is
 written below --out, as what crashes and as the corpus that it has grown; a find goes into the committed corpus, whose
 inputs `make test` runs, and is mended. Minutes are CPU minutes of the fuzzer, so that a busy machine takes longer and
-tries as much. What each target has reached is kept below --out every other minute: a run that was stopped
+tries as much. Targets take turns of two minutes, and what each has reached is kept below --out: a run that was stopped
 (Ctrl-C, SIGTERM) is continued by the same command, until every target has its minutes. Prints a table; --write puts it
 into docs/reliability.md.
 """
@@ -39,39 +39,45 @@ HEAD = ("target", "CPU minutes", "minutes", "inputs", "edges", "seeds", "grown t
 SUMS = ("CPU minutes", "minutes")
 
 
-def fuzz(name: str, cpu_minutes: float, out: Path) -> dict[str, Any]:
-    """Fuzz one target until it has its CPU minutes, of this run and of earlier ones of the same `out`.
+def fuzz(name: str, cpu_minutes: float, out: Path) -> bool:
+    """Fuzz one target for a while, and keep its figures, which are sums over all runs of the same `out`.
 
     Args:
         name: The target.
-        cpu_minutes: In all.
+        cpu_minutes: What it is to reach in all.
         out: Keeps a row of figures, the grown corpus and the finds of each target.
 
     Returns:
-        The row, sums over all runs. An earlier find ends the run at once: it is to be mended and taken away first.
+        Whether there is more to do: not where it has its minutes, cannot run, or has a find, which is to be mended and
+        taken away first.
 
     """
     grown, finds, row_file = out / name / "corpus", out / name / "finds", out / name / "row.json"
     for folder in (grown, finds):
         folder.mkdir(parents=True, exist_ok=True)
-    row: dict[str, Any] = {"target": name, **dict.fromkeys(SUMS, 0.0), "inputs": 0, "edges": 0}
-    if row_file.exists():
-        row.update(json.loads(row_file.read_text()))
-    inputs = 1
-    while inputs and (left_s := 60 * (cpu_minutes - row["CPU minutes"])) > 1 and not list(finds.iterdir()):
-        begin = time.monotonic()
-        inputs, edges, used_s = _run(name, min(SLICE_S, left_s), out / name)
-        for find in [*finds.glob("timeout-*"), *finds.glob("slow-unit-*")]:
-            if not _is_slow(name, find):
-                find.unlink()
-        row.update(inputs=row["inputs"] + inputs, edges=max(row["edges"], edges))
-        row["CPU minutes"] += used_s / 60
-        row["minutes"] += (time.monotonic() - begin) / 60
-        row["finds"] = len(list(finds.iterdir()))
-        row["seeds"], row["grown to"] = len(list((CORPUS / name).iterdir())), len(list(grown.iterdir()))
-        if inputs:
-            write_json(row_file, row)
-    return row
+    row = _row(name, out)
+    left_s = 60 * (cpu_minutes - row["CPU minutes"])
+    if left_s < 1 or list(finds.iterdir()):
+        return False
+    begin = time.monotonic()
+    inputs, edges, used_s = _run(name, min(SLICE_S, left_s), out / name)
+    for find in [*finds.glob("timeout-*"), *finds.glob("slow-unit-*")]:
+        if not _is_slow(name, find):
+            find.unlink()
+    row.update(inputs=row["inputs"] + inputs, edges=max(row["edges"], edges))
+    row["CPU minutes"] += used_s / 60
+    row["minutes"] += (time.monotonic() - begin) / 60
+    row["finds"] = len(list(finds.iterdir()))
+    row["seeds"], row["grown to"] = len(list((CORPUS / name).iterdir())), len(list(grown.iterdir()))
+    write_json(row_file, row)
+    return inputs > 0
+
+
+def _row(name: str, out: Path) -> dict[str, Any]:
+    """What earlier runs have reached."""
+    file = out / name / "row.json"
+    row: dict[str, Any] = dict.fromkeys(HEAD, 0) | {"target": name}
+    return row | json.loads(file.read_text()) if file.exists() else row
 
 
 def _run(name: str, cpu_s: float, folder: Path) -> tuple[int, int, float]:
@@ -114,12 +120,6 @@ def _is_slow(name: str, find: Path) -> bool:
     return subprocess.run([sys.executable, "-c", limited], cwd=ROOT, check=False).returncode != 0
 
 
-def rows_of(out: Path) -> list[dict[str, Any]]:
-    """The rows of every target that has run."""
-    files = [out / name / "row.json" for name in TARGETS]
-    return [json.loads(file.read_text()) for file in files if file.exists()]
-
-
 def table(rows: list[dict[str, Any]]) -> str:
     """The rows as Markdown."""
     shown = [{**row, **{key: f"{row[key]:.1f}" for key in SUMS}} for row in rows]
@@ -128,7 +128,7 @@ def table(rows: list[dict[str, Any]]) -> str:
 
 
 def main() -> int:
-    """Fuzz the targets one after the other; 1 when there is a find, or a target did not run."""
+    """Fuzz the targets in turns; 1 when there is a find, a target did not run, or it was stopped."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", type=float, default=10.0, help="CPU minutes for each target; 0 runs none")
     parser.add_argument("--targets", nargs="+", choices=TARGETS, default=list(TARGETS))
@@ -137,20 +137,22 @@ def main() -> int:
     options = parser.parse_args()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.default_int_handler)
-    rows: list[dict[str, Any]] = []
-    print(table(rows), flush=True)
+    todo = list(options.targets) if options.minutes > 0 else []
     try:
-        for name in options.targets if options.minutes > 0 else ():
-            rows.append(fuzz(name, options.minutes, options.out))
-            print(table(rows[-1:]).splitlines()[-1], flush=True)
+        while todo:
+            name = min(todo, key=lambda one: _row(one, options.out)["CPU minutes"])
+            if not fuzz(name, options.minutes, options.out):
+                todo.remove(name)
+                print(table([_row(name, options.out)]).splitlines()[-1], flush=True)
     except KeyboardInterrupt:
         print(f"stopped; the same command goes on from {options.out}")
+    rows = [_row(name, options.out) for name in TARGETS]
+    print(table(rows))
     if options.write:
         note = about()
         head = f"{note['date']}, {note['machine']}; atheris {version('atheris')}, {note['versions'].split(',')[0]}."
-        paste(DOCS, "fuzz", f"{head}\n\n{table(rows_of(options.out))}")
-    complete = len(rows) == len(options.targets) or not options.minutes > 0
-    return int(not complete or any(row["finds"] or not row["inputs"] for row in rows))
+        paste(DOCS, "fuzz", f"{head}\n\n{table(rows)}")
+    return int(bool(todo) or any(row["finds"] or not row["inputs"] for row in rows if row["target"] in options.targets))
 
 
 if __name__ == "__main__":
