@@ -34,11 +34,14 @@ def command(
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
     from ckd_core.deploy.tune import tune
+    from ckd_core.locks import folder_lock
     from ckd_core.tracking.engines.origin import model_of
+    from ckd_core.tracking.engines.tuned import cache_folder
 
     model = model_of(model, weights)
     columns = (BarColumn(), TimeElapsedColumn(), TextColumn("{task.description}"))
-    with Progress(*columns, transient=True) as bar:
+    # Held while it times as well: a second one would spoil what this one measures.
+    with folder_lock(cache_folder(), "sdstrack tune"), Progress(*columns, transient=True) as bar:
         task = bar.add_task("", total=1.0)
         report = tune(
             model, weights, device, threads, seconds, sequences or (), int8,

@@ -14,7 +14,6 @@ from ckd_core.data.footage import folder_footage, synthetic_footage
 from ckd_core.deploy.network_inputs import calibration_items, median_agreement, network_inputs
 from ckd_core.errors import TrackingError
 from ckd_core.frame import Modality
-from ckd_core.locks import new_folder_lock
 from ckd_core.models.checkpoint import default_weights, load_model
 from ckd_core.tracking.engines import EngineError, EngineSpec, EngineUnavailableError, parse_engine
 from ckd_core.tracking.engines.build import candidates, choose_engine, engine_for, resolve_device, tracking_metadata
@@ -159,10 +158,9 @@ def _int8_export(network: TrackingNetwork, metadata: ModelMetadata, reference: E
         thresholds=thresholds,
         published_geometry=published,
     )
-    with new_folder_lock(folder, "sdstrack tune"):
-        if folder.is_dir():
-            shutil.rmtree(folder)
-        write_export(folder, network, about, items)
+    if folder.is_dir():
+        shutil.rmtree(folder)
+    write_export(folder, network, about, items)
     return folder
 
 

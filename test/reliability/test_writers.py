@@ -17,20 +17,8 @@ from ckd_core.locks import folder_lock
 from ckd_core.models.checkpoint import load_tensors
 from testkit.reliability.lengths import LONG, record, recorded
 from testkit.reliability.matrix.outcome import Outcome, finish
-from testkit.reliability.writers import (
-    BY_NAME,
-    WRITERS,
-    Material,
-    Watch,
-    Writer,
-    kill,
-    locks_of,
-    preload,
-    require_whole,
-    start,
-    wait,
-    write_material,
-)
+from testkit.reliability.victims import Watch, kill, locks_of, require_whole, start, wait
+from testkit.reliability.writers import BY_NAME, WRITERS, Material, Writer, preload, write_material
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -96,7 +84,7 @@ def test_no_command_writes_where_another_does(first: Writer, material: Material,
             refusals[second.name] = "refused" if status == 1 and holder in said else ""
             if second.reads and not list(folder.glob(second.reads)):
                 refusals[second.name] = "nothing to read" if status == 1 and "error: " in said else ""
-            if folder.exists() and second.name == "export" and "exists; give a new folder" in said:
+            if folder.exists() and second.new and "new folder" in said:
                 refusals[second.name] = "exists" if status == 1 else ""
             problems += [] if refusals[second.name] else [f"{second.name}, status {status}: {said[-1500:]}"]
     assert not problems, "\n".join(problems)
@@ -164,7 +152,7 @@ def test_what_a_killed_command_leaves_is_whole_and_the_next_call_goes_on(
             row["new files left, all whole"] += visible(folder) != before
             row["hidden files left"] += any(path.is_file() and path.name.startswith(".") for path in folder.rglob("*")
                                             if path not in locks_of(folder))  # fmt: skip
-        if not (writer.name == "export" and folder.exists()):
+        if not (writer.new and folder.exists()):
             assert wait(start(writer.words(folder, material), log)) == 0, log.read_text()[-3000:]
         require_whole(folder)
         assert visible(folder) == names

@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-import csv
 import importlib
-import json
-import os
 import pkgutil
-import resource
-import signal
-import sys
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
+import torch
 import yaml
 
 import ckd_core
 import sdstrack_ros
-from ckd_core.locks import LOCK_FILE
+from ckd_core.data import trials
+from ckd_core.deploy import tune
+from ckd_core.models.registry import build_model
 from testkit.bags.scenes import walking_square
 from testkit.reliability.weights import write_tiny_weights
 from testkit.small_scenes import TINY, write_scene
@@ -55,6 +51,7 @@ class Material:
     clips: Path
     teacher: Path
     boxes: Path
+    published: Path
 
 
 @dataclass(frozen=True)
@@ -68,6 +65,7 @@ class Writer:
         needs: the writer that must have written into the folder before.
         reads: pattern of what that one has left for it.
         replaces: whether a second call puts its files in the place of the first one's.
+        new: whether it wants a folder that is not there yet, in which the whole result appears at once.
 
     """
 
@@ -77,6 +75,7 @@ class Writer:
     needs: str = ""
     reads: str = ""
     replaces: bool = False
+    new: bool = False
 
 
 def _benchmark(folder: Path, material: Material) -> list[object]:
@@ -147,6 +146,25 @@ def _figure(folder: Path, material: Material) -> list[object]:
             "--out", folder / "success"]  # fmt: skip
 
 
+def _tune(folder: Path, material: Material) -> list[object]:
+    return [f"SDSTRACK_CACHE={folder}", "tune", "--model", TINY, "--weights", material.weights, "--device", "cpu",
+            "--threads", 1, "--seconds", 1, "--int8"]  # fmt: skip
+
+
+def _trials(folder: Path, _: Material) -> list[object]:
+    return ["trials", folder]
+
+
+def _vot(folder: Path, material: Material) -> list[object]:
+    return ["vot", "--model", TINY, "--weights", material.weights, "--modality", "thermal", "--registry",
+            folder / "trackers.ini"]  # fmt: skip
+
+
+def _convert(folder: Path, material: Material) -> list[object]:
+    return ["convert", material.published, "--model", TINY, "--modality", "thermal", "--out",
+            folder / "converted.safetensors"]  # fmt: skip
+
+
 WRITERS = (
     Writer("benchmark", _benchmark, ("score.json",)),
     Writer("robustness", _robustness, ("robustness.json",)),
@@ -161,26 +179,42 @@ WRITERS = (
     ),
     Writer("ship", _ship, ("shipped.safetensors",), needs="choose", reads="chosen.safetensors"),
     Writer("calibrate", _calibrate, ("calibrated.safetensors",)),
-    Writer("export", _export),
+    Writer("export", _export, new=True),
     Writer("run", _run, ("a.txt",), replaces=True),
     Writer("evaluate", _evaluate, ("result.json", "boxes.txt"), replaces=True),
     Writer("score", _score, ("report.json", "sequences.csv"), replaces=True),
     Writer("figure", _figure, ("success.png", "success.pdf", "success.csv"), replaces=True),
     Writer("label", _label, ("tracks.json",)),
     Writer("cache", _cache, ("manifest.json", "template.npy", "search.npy", "boxes.npy")),
+    Writer("tune", _tune),  # other times each time
+    Writer(
+        "trials",
+        _trials,
+        tuple(f"{name}_clip_56000_depth_person_none/groundtruth.txt" for name in ("away", "fast")),
+        new=True,
+    ),
+    Writer("vot", _vot, ("trackers.ini",)),
+    Writer("convert", _convert, ("converted.safetensors",)),
     Writer("demo", _demo, replaces=True),  # a live node drops other frames each time
 )
 BY_NAME = {writer.name: writer for writer in WRITERS}
 
 
 def preload() -> None:
-    """Import what the commands import, so that their forked children need not."""
+    """Import what the commands import, so that their forked children need not, and make the long ones short."""
     for package in (ckd_core, sdstrack_ros):
         for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
             if not module.name.endswith("__main__"):
                 importlib.import_module(module.name)
-    for name in ("matplotlib.pyplot", "matplotlib.backends.backend_pdf", "rich.progress", "torch.utils.tensorboard"):
+    for name in ("matplotlib.pyplot", "matplotlib.backends.backend_pdf", "rich.progress", "torch.utils.tensorboard",
+                 "openvino", "nncf"):  # fmt: skip
         importlib.import_module(name)
+    sizes: dict[str, Any] = {"SCENES_PER_MODALITY": 0, "RECORDINGS": 1, "RECORDING_FRAMES": 30}
+    for name, value in sizes.items():
+        setattr(trials, name, value)
+    sizes = {"SYNTHETIC_FRAMES": 6, "CALIBRATION_SCENES": 1, "CALIBRATION_INPUTS": 4, "COMPARED_INPUTS": 4, "CALLS": 1}
+    for name, value in {**sizes, "candidates": lambda *_: ["torch/fp32"]}.items():
+        setattr(tune, name, value)
 
 
 def write_material(folder: Path, teacher: Path) -> Material:
@@ -201,7 +235,9 @@ def write_material(folder: Path, teacher: Path) -> Material:
     for number in range(3):
         write_clip(clips / f"walk{number}.mp4", number)
     cv2.imwrite(str(clips / "place.png"), texture(5))
-    return Material(folder / "scenes", Path(weights), bag, recipe, clips, teacher, boxes)
+    published = folder / "published.pth"
+    torch.save({"net": build_model(TINY, seed=4).state_dict()}, published)
+    return Material(folder / "scenes", Path(weights), bag, recipe, clips, teacher, boxes, published)
 
 
 def texture(seed: int) -> NDArray[np.uint8]:
@@ -235,179 +271,3 @@ def _features(folder: Path, material: Material, groups: list[dict[str, Any]], **
     path = material.recipe.with_name(f"features_{folder.parent.name}_{len(where)}.yaml")
     path.write_text(yaml.safe_dump(recipe))
     return path
-
-
-def locks_of(folder: Path) -> tuple[Path, Path]:
-    """Where the lock of a folder may be: in it, or beside it while it is to appear whole."""
-    return folder / LOCK_FILE, folder.with_name(f".{folder.name}.lock")
-
-
-class Watch:
-    """Reports each change of a forked command below a folder, and can stop the command just before one of them.
-
-    A change is a file that is opened for writing, renamed, deleted, truncated or given another mode, as Python's audit
-    events tell; what libraries write into the opened files comes in between. Lock files do not count.
-    """
-
-    CHANGES = ("open", "os.rename", "os.remove", "os.truncate", "os.chmod", "shutil.rmtree")
-
-    def __init__(self, folder: Path, stop_before: int = 0) -> None:
-        """Watch.
-
-        Args:
-            folder: That the command writes; hidden files beside it also belong to it.
-            stop_before: The number of the change, from 1, before which the command stops (SIGSTOP); 0: it does not.
-
-        """
-        self.changes = 0
-        self.unlocked: list[str] = []
-        self._folder, self._stop_before = folder, stop_before
-        self._places = tuple(map(str, (folder, *locks_of(folder.resolve()), folder.with_name(f".{folder.name}"))))
-        self._read, self._write = os.pipe()
-
-    def install(self) -> None:
-        """In the child: begin to report."""
-        os.close(self._read)
-        sys.addaudithook(self._seen)
-
-    def wait_for(self, changes: int) -> bool:
-        """In the parent: whether the command gets so far before it ends."""
-        if self._write >= 0:
-            os.close(self._write)
-            self._write = -1
-        while self.changes < changes:
-            line = self._line()
-            if not line:
-                return False
-            self.changes += 1
-            if line.startswith("unlocked "):
-                self.unlocked.append(line)
-        return True
-
-    def close(self) -> None:
-        """In the parent: forget the child."""
-        os.close(self._read)
-
-    def _line(self) -> str:
-        line = b""
-        while not line.endswith(b"\n"):
-            byte = os.read(self._read, 1)
-            if not byte:
-                return ""
-            line += byte
-        return line.decode(errors="replace")
-
-    def _seen(self, event: str, words: tuple[Any, ...]) -> None:
-        if event not in self.CHANGES or (event == "open" and not int(words[2] or 0) & (os.O_WRONLY | os.O_RDWR)):
-            return
-        place = os.fsdecode(words[0]) if isinstance(words[0], (str, bytes, os.PathLike)) else ""
-        if not place.startswith(self._places) or place.endswith(".lock"):
-            return
-        self.changes += 1
-        locked = any(f"process {os.getpid()} " in _text(lock) for lock in locks_of(self._folder))
-        os.write(self._write, f"{'' if locked else 'unlocked '}{event} {place}\n".encode(errors="replace"))
-        if self.changes == self._stop_before:
-            os.kill(os.getpid(), signal.SIGSTOP)
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text()
-    except OSError:
-        return ""
-
-
-def start(words: list[object], log: Path, file_bytes: int | None = None, watch: Watch | None = None) -> int:
-    """Run a verb in a forked child, which has the imports of this process already; returns its process id.
-
-    Args:
-        words: The command line.
-        log: Takes what the child prints.
-        file_bytes: No file may grow beyond it, as on a disk that is full.
-        watch: Sees what the child changes.
-
-    """
-    sys.stdout.flush()
-    child = os.fork()
-    if child:
-        return child
-    status = 1
-    try:
-        sys.stdout = sys.stderr = log.open("a", buffering=1)
-        if file_bytes is not None:
-            resource.setrlimit(resource.RLIMIT_FSIZE, (file_bytes, file_bytes))
-        if watch is not None:
-            watch.install()
-        sys.argv = ["sdstrack", *map(str, words)]
-        from sdstrack_ros import cli
-
-        cli.main()
-        status = 0
-    except SystemExit as ended:
-        status = int(ended.code or 0)
-    except BaseException:  # noqa: BLE001  # a child never returns into the test
-        import traceback
-
-        traceback.print_exc()
-    finally:
-        sys.stdout.flush()
-        os._exit(status)
-
-
-def wait(child: int) -> int:
-    """The exit status of a child."""
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-
-
-def kill(child: int) -> int:
-    """Send SIGKILL to a child; returns its exit status, which is another one where it had ended.
-
-    Raises:
-        AssertionError: A process that the child had started outlives it.
-
-    """
-    started = descendants(child)
-    os.kill(child, signal.SIGKILL)
-    status = wait(child)
-    deadline = time.monotonic() + 10
-    while alive := {process for process in started if Path(f"/proc/{process}").exists()}:
-        assert time.monotonic() < deadline, f"processes {alive} go on after their parent {child} was killed"
-        time.sleep(0.01)
-    return status
-
-
-def descendants(process: int) -> set[int]:
-    """Processes that a process has started, and those that these have."""
-    found: set[int] = set()
-    for task in Path(f"/proc/{process}/task").glob("*/children"):
-        for child in map(int, _text(task).split()):
-            found |= {child, *descendants(child)}
-    return found
-
-
-def require_whole(folder: Path) -> None:
-    """Check every file that is not hidden: what a dead process has left is whole."""
-    from ckd_core.models.checkpoint import load_tensors
-    from ckd_core.training.state_file import load_checkpoint
-
-    for path in sorted(folder.rglob("*")):
-        if not path.is_file() or any(part.startswith(".") for part in path.relative_to(folder).parts):
-            continue
-        if path.suffix == ".json":
-            json.loads(path.read_text())
-        elif path.suffix == ".safetensors":
-            (load_checkpoint if path.parent.name == "checkpoints" else load_tensors)(path)
-        elif path.suffix == ".csv":
-            with path.open(newline="") as stream:
-                rows = list(csv.reader(stream))
-            assert len({len(row) for row in rows}) == 1, path
-        elif path.suffix == ".txt":
-            assert path.read_text().endswith("\n"), path
-        elif path.suffix == ".html":
-            assert path.read_text().rstrip().endswith("</html>"), path
-        elif path.suffix == ".png":
-            assert cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_COLOR) is not None, path
-        elif path.suffix == ".npy":
-            np.load(path)
-        elif path.suffix == ".mp4":
-            assert cv2.VideoCapture(str(path)).read()[0], path
