@@ -1,23 +1,26 @@
 """How the node follows a signal: between two callbacks as a rule, and at any point while it configures.
 
 Configuring imports, reads and compiles for seconds or minutes, much of it inside libraries that do not look up. No
-target is lost and no file is open for writing then, so the process may end where it is.
+target is lost and no file is open for writing then, so the process may end where it is, without the interpreter's own
+end either: PyTorch's takes a second.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
 import sys
 import threading
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-# How long Python code has to notice the signal by itself before the process ends without it.
+# How long Python code has to notice the signal, and to leave the graph, before the process ends without it.
 PATIENCE_S = 0.6
 
 
@@ -30,6 +33,7 @@ class StopSignals:
 
     Attributes:
         stop: whether one has come.
+        cut: whether it has ended an interruptible block.
 
     """
 
@@ -40,7 +44,7 @@ class StopSignals:
             wake: called when a signal comes, so that the main thread looks at `stop`.
 
         """
-        self.stop = False
+        self.stop = self.cut = False
         self._wake = wake
         self._interruptible = False
         # The interpreter writes a byte at once, even when the main thread is inside a library and runs no handler.
@@ -61,6 +65,7 @@ class StopSignals:
 
         """
         if self.stop:
+            self.cut = True
             raise ConfigureStoppedError
         report = sys.unraisablehook
 
@@ -83,14 +88,34 @@ class StopSignals:
         signal.signal(number, signal.SIG_DFL)
         self._wake()
         if self._interruptible:
+            self.cut = True
             raise ConfigureStoppedError
 
     def _watch(self, reading: socket.socket) -> None:
         while True:
             numbers = set(reading.recv(16))
-            if numbers & {signal.SIGINT, signal.SIGTERM} and self._interruptible:
+            if numbers & {signal.SIGINT, signal.SIGTERM} and (self._interruptible or self.cut):
                 threading.Event().wait(PATIENCE_S)
                 if self._interruptible:
                     sys.stderr.write("stopped while it configured\n")
-                    sys.stderr.flush()
-                    os._exit(0)
+                end_process()
+
+
+def end_process() -> NoReturn:
+    """End the process where it is, with status 0, and what it has started: a compiler, for example."""
+    for process in descendants(os.getpid()):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(process, signal.SIGKILL)
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    os._exit(0)
+
+
+def descendants(process: int) -> set[int]:
+    """Processes that a process has started, and those that these have."""
+    found: set[int] = set()
+    for task in Path(f"/proc/{process}/task").glob("*/children"):
+        with contextlib.suppress(OSError):  # it has just ended
+            for child in map(int, task.read_text().split()):
+                found |= {child, *descendants(child)}
+    return found

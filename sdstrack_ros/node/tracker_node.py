@@ -31,7 +31,7 @@ from sdstrack_ros.node.status import (
     uncertain_targets,
     worst_state,
 )
-from sdstrack_ros.node.stopping import ConfigureStoppedError, StopSignals
+from sdstrack_ros.node.stopping import ConfigureStoppedError, StopSignals, end_process
 from sdstrack_ros.parameters.table import TABLE
 from sdstrack_ros.sync.pair_watch import FRAMES
 from sdstrack_ros.tracking.target_requests import RequestOutcome, ResetRequest
@@ -310,6 +310,8 @@ def main(args: list[str] | None = None) -> int:
         executor.shutdown(timeout_sec=1.0)
         node.destroy_node()
         rclpy.try_shutdown()
+    if signals.cut:
+        end_process()
     return 0
 
 

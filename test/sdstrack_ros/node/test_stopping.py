@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from sdstrack_ros.node.stopping import descendants
 from testkit.reliability.lengths import LONG, ONLY_LONG, record
-from testkit.reliability.writers import descendants
 from testkit.ros.camera import START_PATIENCE_S, node_command, ros_test
 from testkit.ros.processes import private_domain, python_module, ros_environment, ros_process, wait_until
 
