@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import io
 import pkgutil
 import sys
 from typing import TYPE_CHECKING, Any
@@ -81,6 +82,9 @@ def build_app(*packages: ModuleType) -> typer.Typer:
 
 def run(app: typer.Typer) -> None:
     """Run the application; what it refuses, the system refuses, or is not installed becomes a line and status 1."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # in a locale that is not UTF-8 a sign that it lacks is no error
+            stream.reconfigure(errors="backslashreplace")
     for word in sys.argv[1:]:
         if not is_unicode(word):
             typer.echo(f"error: {shown(word)} is not UTF-8, as every name here has to be; rename it", err=True)

@@ -66,7 +66,7 @@ class ValueTable:
         kept: list[dict[str, str]] = []
         try:
             if path.is_file():
-                with path.open(newline="") as stream:
+                with path.open(newline="", encoding="utf-8") as stream:
                     reader = csv.DictReader(stream)
                     kept = [row for row in reader if (row.get("step") or "").isdigit() and int(row["step"]) <= step]
                     self.names = [name for name in reader.fieldnames or [] if name != "step"]
@@ -80,11 +80,11 @@ class ValueTable:
             return
         try:
             if set(values) - set(self.names):
-                with self.path.open(newline="") as stream:
+                with self.path.open(newline="", encoding="utf-8") as stream:
                     kept = list(csv.DictReader(stream))
                 self.names += [name for name in values if name not in self.names]
                 self._rewrite(kept)
-            with self.path.open("a", newline="") as stream:
+            with self.path.open("a", newline="", encoding="utf-8") as stream:
                 cells = [f"{values[name]:.6g}" if name in values else "" for name in self.names]
                 csv.writer(stream, lineterminator="\n").writerow([step, *cells])
         except OSError as error:

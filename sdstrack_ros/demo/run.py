@@ -266,7 +266,7 @@ def summarize_demo(recording: DemoRecording, stamps: list[int], live: LiveReplay
 def _write_boxes(
     path: Path, frames: list[BagFrame], results: Mapping[int, LiveBox], truth: Mapping[int, BoundingBox | None]
 ) -> None:
-    with atomic_path(path) as temporary, temporary.open("w", newline="") as stream:
+    with atomic_path(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as stream:
         writer = csv.writer(stream)
         writer.writerow(["stamp_ns", "x", "y", "w", "h", "score", "true_x", "true_y", "true_w", "true_h"])
         for frame in frames:

@@ -307,7 +307,7 @@ class Material:
 
     def _stills(self, path: Path, count: int, rng: np.random.Generator) -> Iterator[RealPair]:
         """Pairs of the photographs in `images` beside `path`, the table of boxes with columns file, x, y, w, h."""
-        with path.open(newline="") as stream:
+        with path.open(newline="", encoding="utf-8") as stream:
             rows = list(csv.DictReader(stream))
         boxes = {row["file"]: [np.array([float(r[k]) for k in "xywh"]) for r in rows if r["file"] == row["file"]]
                  for row in rows}  # fmt: skip

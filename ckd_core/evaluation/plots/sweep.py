@@ -78,7 +78,7 @@ def _value(run: Path, key: str) -> Any:
 
 def _last(path: Path, metric: str) -> float:
     try:
-        with path.open(newline="") as stream:
+        with path.open(newline="", encoding="utf-8") as stream:
             rows = list(csv.DictReader(stream))
         values = [float(row[metric]) for row in rows if row.get(metric)]
     except (OSError, ValueError, csv.Error) as error:

@@ -145,9 +145,9 @@ def read_record(folder: Path, name: str) -> TrackRecord:
     """
     path, timing = folder / "tracks" / f"{name}.csv", folder / "timing" / f"{name}.csv"
     try:
-        with path.open(newline="") as stream:
+        with path.open(newline="", encoding="utf-8") as stream:
             rows = list(csv.DictReader(stream))
-        with timing.open(newline="") as stream:
+        with timing.open(newline="", encoding="utf-8") as stream:
             times = list(csv.DictReader(stream))
         numbers = np.array([[float(row[key]) for key in TRACK_COLUMNS if key != "state"] for row in rows])
         seconds = np.array([[float(row[key]) for key in TIMING_COLUMNS[1:]] for row in times])

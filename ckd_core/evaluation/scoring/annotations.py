@@ -103,7 +103,7 @@ def read_sequence_truth(folder: Path, name: str, rule: BenchmarkRule, frames: in
         ResultsError: There is no annotation, or it cannot be read.
     """
     known = (*rule.layout.truth, *rule.layout.aux_truth, rule.layout.absent_file or "")
-    texts = {file: (folder / file).read_text() for file in known if file and (folder / file).is_file()}
+    texts = {file: (folder / file).read_text(encoding="utf-8") for file in known if file and (folder / file).is_file()}
     files = _collect({PurePosixPath(name) / file: text for file, text in texts.items()}, rule)
     if name not in files or not files[name].main:
         raise ResultsError(f"{folder} has no {' or '.join(rule.layout.truth)}")
