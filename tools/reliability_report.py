@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
 from ckd_core.files import write_text
 from testkit.reliability.about import about
+from testkit.reliability.soak import Criterion, verdict
 from tools.paste_table import paste
 
 ROOT = Path(__file__).parents[1]
@@ -72,6 +74,19 @@ def stated(note: dict[str, Any] | None, folder: str) -> list[str]:
     return [f"{ran['date']}, {ran['machine']}; {ran['versions']}: {verdict}.", ""]
 
 
+def criteria_of(result: dict[str, Any]) -> list[Criterion]:
+    """The lines of a soak's verdict; null is what JSON has for NaN."""
+    rows = result["criteria"]
+    return [Criterion(**{**row, "value": math.nan if row["value"] is None else row["value"]}) for row in rows]
+
+
+def verdicts(criteria: list[Criterion]) -> list[str]:
+    """Table of a soak's verdict."""
+    head = ("criterion", "result", "limit", "")
+    rows = [(one.what, "-" if math.isnan(one.value) else f"{one.value:g}", one.limit, one.word) for one in criteria]
+    return table(head, rows)
+
+
 def hours(folder: Path) -> list[str]:
     """The soak of hours: its verdict, and each ten minutes."""
     path = folder / "hours.json"
@@ -79,22 +94,17 @@ def hours(folder: Path) -> list[str]:
     if not path.exists():
         return [*lines, "Not run here yet: `make soak HOURS=2.5`.", ""]
     result = json.loads(path.read_text())
-    ran, settings = result["about"], result["settings"]
+    ran, settings, criteria = result["about"], result["settings"], criteria_of(result)
     lines += [
         f"{ran['date']}, {ran['machine']}; {ran['versions']}.",
         f"{settings['model']} by engine `{settings['engine']}`, 640x480 rgb8 + 16UC1 at 30 Hz from another process, "
         f"{result['hours']:g} of {settings['hours']:g} hours in {result['sessions']} sessions, "
-        f"{result['faults']} faults: {'passed' if result['passed'] else '**failed**'}. "
+        f"{result['faults']} faults: **{verdict(criteria)}**. "
         "The control is a process beside the node that computes for 2 ms thirty times a second; "
         "a window is calm while its p99 is within a quarter of the calmest windows'.",
         "",
     ]
-    words = {True: "ok", False: "**failed**", None: "not to be said, or no criterion"}
-    lines += table(
-        ("criterion", "result", "limit", ""),
-        [(c["what"], "-" if c["value"] is None else f"{c['value']:g}", c["limit"], words[c["passed"]])
-         for c in result["criteria"]],
-    )  # fmt: skip
+    lines += verdicts(criteria)
     kinds = list(result["windows"][0]["memory"]) if result["windows"] else []
     return [
         *lines,
@@ -156,23 +166,19 @@ def soak(folder: Path) -> list[str]:
     if not path.exists():
         return [*lines, "Not run here yet: `make soak MINUTES=10`.", ""]
     result = json.loads(path.read_text())
-    ran = result["about"]
+    ran, criteria = result["about"], criteria_of(result)
     shutil.copyfile(folder / "soak.png", DOCS / "soak.png")
     lines += [
         f"{ran['date']}, {ran['machine']}; {ran['versions']}.",
         f"{result['model']} by {result['engine']}, 640x480 rgb8 + 16UC1 at 30 Hz from another process, "
         f"{result['minutes']:g} minutes, {len(result['faults'])} random faults (seed {result['seed']}), "
-        f"{result['answers']} boxes: {'passed' if result['passed'] else '**failed**'}. "
+        f"{result['answers']} boxes: **{verdict(criteria)}**. "
         f"Short form: {link('test_soak.py')}.",
         "",
         "![soak](soak.png)",
         "",
     ]
-    words = {True: "ok", False: "**failed**", None: "run too short to say"}
-    lines += table(
-        ("criterion", "result", "limit", ""),
-        [(c["what"], f"{c['value']:g}", c["limit"], words[c["passed"]]) for c in result["criteria"]],
-    )
+    lines += verdicts(criteria)
     lines += table(
         ("image's stamp to box, quiet stretch", "frames", "p50 ms", "p95 ms", "p99 ms"),
         [

@@ -20,6 +20,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from ckd_core import DEFAULT_MODEL
+
 ROOT = Path(__file__).parents[1]
 
 PYTEST = [sys.executable, "-m", "pytest", "-q", "--timeout=1800"]
@@ -36,7 +38,6 @@ SUITES = {
     "locks": ["test/reliability/test_writers.py", "-k", "another_does"],
     "kills": ["test/reliability/test_writers.py", "-k", "killed_command"],
 }  # fmt: skip
-VERDICTS = {True: "ok", False: "FAILED", None: "run too short to say"}
 PARTS = ("soak", *SUITES)
 HOURS = "hours"
 
@@ -46,7 +47,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--minutes", type=float, default=10.0, help="length of the soak itself")
     parser.add_argument("--hours", type=float, help="the soak of hours, alone; what is recorded is continued")
-    parser.add_argument("--model", default="sdstrack_s128", help="network of the soak")
+    parser.add_argument("--model", default=DEFAULT_MODEL, help="network of the soak")
     parser.add_argument("--engine", default="auto", help="how the network runs")
     parser.add_argument("--seed", type=int, default=1, help="of the random faults")
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
@@ -74,7 +75,7 @@ def run_soak(options: argparse.Namespace) -> bool:
     """The soak itself: soak/soak.json and soak/soak.png."""
     from ckd_core.files import write_text
     from testkit.reliability.about import about
-    from testkit.reliability.soak import soak
+    from testkit.reliability.soak import soak, verdict
     from testkit.reliability.soak_figure import draw
 
     folder: Path = options.out / "soak"
@@ -91,8 +92,8 @@ def run_soak(options: argparse.Namespace) -> bool:
     write_text(folder / "soak.json", json.dumps({"about": about(), **result.as_json()}))
     draw(result, folder / "soak.png")
     for criterion in result.criteria:
-        word = VERDICTS[criterion.passed]
-        print(f"  {criterion.what:<45} {criterion.value:>10.3f}  {criterion.limit:<8} {word}")
+        print(f"  {criterion.what:<45} {criterion.value:>10.3f}  {criterion.limit:<8} {criterion.word}")
+    print(verdict(result.criteria))
     return result.passed
 
 
@@ -101,6 +102,7 @@ def run_soak_of_hours(options: argparse.Namespace) -> bool:
     from ckd_core.files import write_json
     from testkit.reliability.about import about
     from testkit.reliability.hours import LOG, HoursError, run_hours
+    from testkit.reliability.soak import verdict
 
     folder: Path = options.out / HOURS
     # Whatever ends the run ends its processes as well, also where the shell has it ignore Ctrl-C.
@@ -126,7 +128,8 @@ def run_soak_of_hours(options: argparse.Namespace) -> bool:
             f"p99 {window.p99_ms} ms, control p99 {window.control_p99_ms} ms; MB: {memory}"
         )
     for criterion in result.criteria:
-        print(f"  {criterion.what:<60} {criterion.value:>10.3f}  {criterion.limit:<16} {VERDICTS[criterion.passed]}")
+        print(f"  {criterion.what:<60} {criterion.value:>10.3f}  {criterion.limit:<16} {criterion.word}")
+    print(f"{result.hours:g} of {options.hours:g} hours: {verdict(result.criteria)}")
     return result.passed
 
 

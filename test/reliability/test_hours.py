@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import signal
 import subprocess
 import sys
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+from ckd_core.files import write_json
+from testkit.reliability.about import about
 from testkit.reliability.control import calibrated, work
 from testkit.reliability.hours import (
     CONTROL,
@@ -30,11 +34,10 @@ from testkit.reliability.hours import (
     slope_interval,
 )
 from testkit.reliability.lengths import LONG
+from testkit.reliability.soak import verdict
 from testkit.reliability.weights import write_tiny_weights
 from testkit.ros.processes import wait_until
-
-if TYPE_CHECKING:
-    from pathlib import Path
+from tools.reliability_report import hours as hours_page
 
 HOURS = 2.5
 
@@ -135,14 +138,59 @@ def test_a_run_of_minutes_is_not_judged_by_its_slope(tmp_path: Path) -> None:
     result = analysed(tmp_path)
     assert result.slopes["anon_mb"][0] > 20
     assert next(one for one in result.criteria if "anonymous memory" in one.what).passed is None
+    assert verdict(result.criteria) == (
+        "nothing failed, but too short to judge anonymous memory, MB/h; p99: last third / first third - 1, calm windows"
+    )
+
+
+def test_the_head_of_the_page_says_what_a_run_could_not_judge(tmp_path: Path) -> None:
+    (tmp_path / "hours.json").parent.mkdir(exist_ok=True)
+    for leak, seconds, words in (
+        (0.0, 300, "5 faults: **nothing failed, but too short"), (0.0, 1800, "**passed**"), (9.0, 1800, "**FAILED**")
+    ):  # fmt: skip
+        write_log(tmp_path, leak, sessions=(1,), seconds=seconds)
+        write_json(tmp_path / "hours.json", {"about": about(), **analysed(tmp_path).as_json()})
+        page = "\n".join(hours_page(tmp_path))
+        assert words.removeprefix("5 faults: ") in page
+        assert "| - | for comparison | - |" in page or seconds > 300
 
 
 def test_a_run_that_is_complete_needs_no_node_and_another_one_is_refused(tmp_path: Path) -> None:
     write_log(tmp_path, 0.0)
     parameters = {"model": "m", "engine": "e"}
     assert run_hours(tmp_path, tmp_path, parameters, 1, 1, lambda _: None).sessions == 2
-    with pytest.raises(HoursError, match=r"holds a run of .*'hours': 1.*; expected .*'hours': 2"):
-        run_hours(tmp_path, tmp_path, parameters, 2, 1, lambda _: None)
+    with pytest.raises(HoursError, match=r"holds a run of .*'seed': 1.*; expected .*'seed': 2"):
+        run_hours(tmp_path, tmp_path, parameters, 1, 2, lambda _: None)
+
+
+@pytest.mark.ros
+def test_a_run_that_is_killed_leaves_no_process_and_goes_on_with_more_hours(tmp_path: Path) -> None:
+    folder = tmp_path / "hours"
+    write = [sys.executable, "-m", "tools.soak", "--model", "sdstrack_s128", "--out", str(tmp_path), "--hours"]
+    with subprocess.Popen([*write, "1"], cwd=ROOT, stdout=subprocess.PIPE, text=True, start_new_session=True) as run:
+        wait_until(lambda: len(members(run.pid)) >= 4, 120, "control process, node and cameras")
+        run.kill()
+        wait_until(lambda: members(run.pid) <= {run.pid}, 20, "the end of its processes")
+    write_log(folder, 0.0)  # as if it had recorded until then
+    settings = {"hours": 1.0, "seed": 1, "model": "sdstrack_s128", "engine": "auto"}
+    (folder / SETTINGS).write_text(json.dumps(settings))
+    with subprocess.Popen([*write, "2"], cwd=ROOT, stdout=subprocess.PIPE, text=True) as run:
+        assert run.stdout is not None
+        assert run.stdout.readline() == "session 3: 1.00 of 2 h to go, warm-up first\n"
+        run.send_signal(signal.SIGINT)
+        assert run.communicate(timeout=60)[0].startswith("stopped; ")
+    assert json.loads((folder / SETTINGS).read_text()) == {**settings, "hours": 2.0}
+
+
+def members(session: int) -> set[int]:
+    """Living processes of a session."""
+    found = set()
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            fields = stat.read_text().rpartition(")")[2].split()
+            if int(fields[3]) == session and fields[0] not in "ZX":
+                found.add(int(stat.parent.name))
+    return found
 
 
 @pytest.mark.ros

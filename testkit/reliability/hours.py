@@ -14,7 +14,7 @@ import random
 import subprocess
 import sys
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from statistics import NormalDist, median
@@ -22,8 +22,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ckd_core.files import write_text
 from testkit.reliability.matrix.bench import bench
-from testkit.reliability.soak import BOX, FAULTS, HEIGHT, RATE_HZ, WIDTH, Criterion, Fault, Run, Soak
+from testkit.reliability.soak import BOX, COMPARED, FAULTS, HEIGHT, RATE_HZ, WIDTH, Criterion, Fault, Run, Soak
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -115,10 +116,8 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
     """The rows of a log; a last line that a crash cut off does not count."""
     rows = []
     for line in path.read_text().splitlines() if path.exists() else ():
-        try:
+        with suppress(ValueError):
             rows.append(json.loads(line))
-        except ValueError:
-            continue
     return rows
 
 
@@ -148,15 +147,15 @@ def run_hours(
         say: Receives a line per minute.
 
     Raises:
-        HoursError: The folder holds the log of another network, engine or number of hours.
+        HoursError: The folder holds the log of another network, engine or seed.
     """
     folder.mkdir(parents=True, exist_ok=True)
     settings = {"hours": hours, "seed": seed, "model": parameters["model"], "engine": parameters["engine"]}
     note = folder / SETTINGS
-    if not note.exists():
-        note.write_text(json.dumps(settings))
-    elif (before := json.loads(note.read_text())) != settings:
+    before = json.loads(note.read_text()) if note.exists() else settings
+    if {**before, "hours": hours} != settings:
         raise HoursError(f"{folder} holds a run of {before}; expected {settings}, or another folder")
+    write_text(note, json.dumps(settings))
     rows = read_lines(folder / LOG)
     remaining = hours * 3600 - recorded_s(rows)
     session = max((row["session"] for row in rows), default=0) + 1
@@ -170,6 +169,7 @@ def run_hours(
         say(f"session {session}: {remaining / 3600:.2f} of {hours:g} h to go, warm-up first")
         run.warm_up(min(WARM_UP_S, remaining), source if remaining > 2 * WARM_UP_S else None)
         with (folder / LOG).open("a") as stream:
+            stream.write("\n")  # ends the line that a kill may have cut off
             _record(run, session, remaining, source, stream, say)
     return analysed(folder)
 
@@ -347,8 +347,8 @@ def _judged(result: Hours, lost: int) -> list[Criterion]:
         ("faults without recovery", float(lost), "0", lost == 0),
         (f"anonymous memory, MB/h (95 %: {between})", private, "< 1, all of it", sure),
         ("p99: last third / first third - 1, calm windows", calm, f"<= {RISE_LIMIT:g}", steady),
-        ("the same, all windows", raw, "for comparison", None),
-        ("correlation of p99 with the control's", machine, "for comparison", None),
+        ("the same, all windows", raw, COMPARED, None),
+        ("correlation of p99 with the control's", machine, COMPARED, None),
         *(
             (f"{kind}: per hour", result.slopes[kind][0], "not surely > 1", not result.slopes[kind][1] > 1)
             for kind in ("fds", "threads")

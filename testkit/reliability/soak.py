@@ -19,7 +19,7 @@ from testkit.reliability.matrix.bench import NODE, Bench, bench, number
 from testkit.ros.camera import stamp_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
 WIDTH, HEIGHT = 640, 480
@@ -36,6 +36,7 @@ LOST_SHARE_LIMIT = 0.001
 GROWTH_LIMIT_MB = 25.0
 WARMING_LIMIT_MB = 50.0  # in the first minutes the heap still grows; beside a full suite by 34 MB, alone by 9
 P99_RISE_LIMIT = 0.10
+COMPARED = "for comparison"  # the limit of a line that nothing depends on
 FD_RISE_LIMIT = 8
 THREAD_RISE_LIMIT = 2
 SHM_RISE_LIMIT_MB = 40.0  # one camera's segment of 32 MiB more than at first, never two
@@ -87,6 +88,21 @@ class Criterion:
     value: float
     limit: str
     passed: bool | None
+
+    @property
+    def word(self) -> str:
+        """The verdict on this line."""
+        if self.passed is None:
+            return "-" if self.limit == COMPARED else "run too short to say"
+        return "ok" if self.passed else "FAILED"
+
+
+def verdict(criteria: Sequence[Criterion]) -> str:
+    """The verdict on a whole run, for the head of its page: `passed`, `FAILED`, or what it was too short to judge."""
+    if any(criterion.passed is False for criterion in criteria):
+        return "FAILED"
+    open_ones = [one.what.partition(" (")[0] for one in criteria if one.passed is None and one.limit != COMPARED]
+    return f"nothing failed, but too short to judge {'; '.join(open_ones)}" if open_ones else "passed"
 
 
 @dataclass(slots=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import re
 import select
 import signal
@@ -11,9 +12,11 @@ import subprocess
 import sys
 import time
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ckd_core.orphans import end_with_parent
 from testkit.ros.camera import START_PATIENCE_S, RosTest, node_command, ros_test, stamp_of
 from testkit.ros.processes import (
     ChildProcessFailure,
@@ -71,6 +74,7 @@ class Camera:
                 stdout=subprocess.PIPE,
                 stderr=stream,
                 bufsize=0,  # so that `select` sees what `readline` has not read yet
+                preexec_fn=partial(end_with_parent, os.getpid()),
             )
         self._read(START_PATIENCE_S)
 
@@ -254,7 +258,13 @@ def bench(
 
         def start() -> RosProcess:
             stream = (folder / "node.log").open("ab")
-            process = start_process(command, environment, stdout=stream, stderr=subprocess.STDOUT)
+            process = start_process(
+                command,
+                environment,
+                stdout=stream,
+                stderr=subprocess.STDOUT,
+                preexec_fn=partial(end_with_parent, os.getpid()),  # a soak that is killed leaves no node
+            )
             running.append(RosProcess(process, folder / "node.log", stream))
             return running[-1]
 
