@@ -2,13 +2,18 @@
 
 The rule: a box is never older than two frame periods and the network's own time (its p99 under this load), whatever the
 load. Age is from the image's stamp in the camera's process to the box in this one, so it contains the camera's own
-publishing (`publish_p99_ms`, stamp to middleware) and the transport; `in_node` is from the node's own receipt of the
-image to the box.
+publishing (`publish_p99_ms`, stamp to middleware) and the transport. `arrival` is the age that the image already has
+when the node gets it, `in_node` what comes on top until the box is out; both are of the frames that were answered.
+
+`bare` is the control: the age of images in a process that takes them and does nothing else, in the node's place (plain
+rclpy, the same QoS, cameras and number of processes). It is what middleware and synthetic cameras cost here by
+themselves, with the rest of the machine idle.
 """
 
 from __future__ import annotations
 
 import contextlib
+import json
 import tempfile
 import time
 from dataclasses import dataclass, field
@@ -27,9 +32,11 @@ if TYPE_CHECKING:
 
 TITLE = "Load: the default network by what auto takes (limit: two frame periods and the network's p99)"
 NODE_MODULE = "sdstrack_ros.node.tracker_node"
+BARE_MODULE = "benchmarks.live._bare_subscriber"
 FAULTY = "testkit.reliability.matrix.faulty_node"
 NETWORK_S = 0.4
 SETTLE_S = 3.0
+INPUT_DEPTH = 5  # the node's default
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +82,27 @@ CASES = (
 
 def run(quick: bool) -> list[Row]:
     """One row per load."""
-    return [measured(case, 5.0 if quick else 12.0) for case in CASES]
+    seconds = 5.0 if quick else 12.0
+    return [{"name": case.name, **bare(case, seconds), **measured(case, seconds)} for case in CASES]
+
+
+def bare(case: Case, seconds: float) -> Row:
+    """Age of images at processes that only take them, as many as there will be nodes."""
+    from benchmarks.live._bare_subscriber import AGES_FILE
+    from testkit.reliability.matrix.bench import bench
+
+    parameters = {"input_depth": INPUT_DEPTH, "modality": "depth", **case.parameters}
+    with tempfile.TemporaryDirectory() as name:
+        ages_file = Path(name) / "ages.json"
+        with bench(
+            Path(name), parameters, (*case.camera, "--best-effort"), BARE_MODULE, wait=False, rate_hz=case.rate_hz,
+            extra_environment={AGES_FILE: str(ages_file)}, healthy_script=case.script,
+        ) as running, _more_processes(running, parameters, case.nodes - 1, BARE_MODULE):  # fmt: skip
+            running.spin(3 * SETTLE_S + seconds / 2)  # they start, then settle by themselves
+            running.node.interrupt()  # the others overwrite the file after the end, or not at all
+            ages = json.loads(ages_file.read_text())
+    p50, p99 = np.percentile(ages, (50, 99)) if ages else (float("nan"),) * 2
+    return {"bare_p50_ms": round(float(p50), 1), "bare_p99_ms": round(float(p99), 1)}
 
 
 def measured(case: Case, seconds: float) -> Row:
@@ -93,7 +120,7 @@ def measured(case: Case, seconds: float) -> Row:
         with bench(
             folder, parameters, (*case.camera, "--best-effort"), FAULTY if case.orders else NODE_MODULE, wait=False,
             rate_hz=case.rate_hz, extra_environment={"SDSTRACK_ENGINE_ORDERS": str(orders)}, healthy_script=case.script,
-        ) as running, _more_nodes(running, parameters, case.nodes - 1):  # fmt: skip
+        ) as running, _more_processes(running, parameters, case.nodes - 1):  # fmt: skip
             running.until(lambda: running.ros.value("lifecycle") == "active", 240, "an active node")
             running.until(lambda: running.ros.value("state") not in ("", "NONE"), 120, "a target")
             if case.orders:
@@ -111,12 +138,14 @@ def measured(case: Case, seconds: float) -> Row:
     limit = 2e3 / case.rate_hz + network
     counted = {key: number(after, f"frames.{key}") - number(before, f"frames.{key}") for key in ("answered", "dropped")}
     row: Row = {
-        "name": case.name,
         "engine": after["engine"],
         "sent_hz": round((leaving["rgb"] - sent["rgb"]) / seconds, 1),
         "publish_p99_ms": leaving["publish_p99_ms"],
-        "network_p99_ms": round(network, 1),
-        "in_node_p99_ms": round(float(after["latency_ms.total.p99"]), 1),
+        **{
+            f"{name}_p{percent}_ms": round(float(after[f"latency_ms.{stage}.p{percent}"]), 1)
+            for name, stage in (("arrival", "arrival"), ("network", "network"), ("in_node", "total"))
+            for percent in (50, 99)
+        },
     }
     if not len(ages):
         return row | {"age_p50_ms": "-", "age_p99_ms": "-", "age_max_ms": "-", "limit_ms": round(limit, 1),
@@ -134,7 +163,9 @@ def measured(case: Case, seconds: float) -> Row:
 
 
 @contextlib.contextmanager
-def _more_nodes(running: Bench, parameters: dict[str, Any], count: int) -> Iterator[None]:
+def _more_processes(
+    running: Bench, parameters: dict[str, Any], count: int, module: str = NODE_MODULE
+) -> Iterator[None]:
     """Further nodes on the same cameras, each with a name of its own; all of them active."""
     from testkit.ros.camera import node_command
     from testkit.ros.processes import RosProcess, python_module, start_process
@@ -142,12 +173,14 @@ def _more_nodes(running: Bench, parameters: dict[str, Any], count: int) -> Itera
     nodes = []
     try:
         for index in range(count):
-            command = node_command(parameters, python_module, (f"__node:=tracker_{index + 2}",))
+            command = node_command(
+                parameters, lambda _, *words: python_module(module, *words), (f"__node:=node_{index + 2}",)
+            )
             stream = (running.folder / f"node_{index}.log").open("ab")
             process = start_process(command, running.environment, stdout=stream, stderr=stream)
             nodes.append(RosProcess(process, running.folder / f"node_{index}.log", stream))
         deadline = time.monotonic() + 300
-        while not all("active: waiting for" in node.output for node in nodes):
+        while module == NODE_MODULE and not all("active: waiting for" in node.output for node in nodes):
             if time.monotonic() > deadline or not all(node.alive() for node in nodes):
                 raise RuntimeError(f"{count} more nodes did not become active: {nodes[0].output[-1000:]}")
             running.spin(0.5)

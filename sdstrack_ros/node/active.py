@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from ckd_core.errors import TrackingError
 from ckd_core.frame import BoundingBox
+from sdstrack_ros.messages.stamps import NS_PER_S
 from sdstrack_ros.node.bond import ManagerBond
 from sdstrack_ros.node.health import Latency
 from sdstrack_ros.node.inputs.image_topics import ImageTopics
@@ -239,7 +240,7 @@ class Active:
         settings, outputs = self._settings(), self._configured.outputs
         output = FrameOutput.of(frame_result)
         outputs.publish_boxes(output)
-        box_out = time.monotonic()
+        box_out, age = time.monotonic(), (self._clock().nanoseconds - frame_result.source.stamp_ns) / NS_PER_S
         if settings.publish_predicted:
             self.space.predict(output, self._clock().nanoseconds)
         source, images = frame_result.source, frame_result.images
@@ -256,6 +257,7 @@ class Active:
         network = sum(target.track.timing.network for target in frame_result.targets)
         self._health.served(
             Latency(
+                arrival=age - total,
                 wait=begin - source.arrived,
                 decode=frame_result.decode_s,
                 tracker=frame_result.tracker_s,

@@ -88,6 +88,8 @@ class Latency:
     """Seconds that one frame spent on its way, by stage.
 
     Attributes:
+        arrival: from its stamp to the arrival of its first message, by the node's clock; without meaning where another
+            clock stamps images.
         wait: from its first message to the tracking thread.
         decode: decoding its images.
         tracker: in the tracker.
@@ -98,6 +100,7 @@ class Latency:
 
     """
 
+    arrival: float
     wait: float
     decode: float
     tracker: float

@@ -18,6 +18,7 @@ from sdstrack_ros.node.faults import guarded
 from sdstrack_ros.node.heap import room_for_images
 from sdstrack_ros.node.inputs.qos import sensor_qos, subscribe
 from sdstrack_ros.node.inputs.queue_memory import QueueMemory
+from sdstrack_ros.node.inputs.serialized_image import SerializedImageError, read_image
 from sdstrack_ros.node.inputs.silence import CAMERA_INFO, SilenceWatch, Stream
 from sdstrack_ros.sync.filters import synchronize
 from sdstrack_ros.sync.frame_builder import (
@@ -182,7 +183,9 @@ class ImageTopics:
         self.silence.watch(Stream(name, resolved, type_name, qos))
         self._topics[name] = resolved
         self._subscriptions.append(
-            subscribe(self._node, kind, resolved, callback, qos, lambda: self._on_incompatible_qos(name))
+            subscribe(
+                self._node, kind, resolved, callback, qos, lambda: self._on_incompatible_qos(name), raw=kind is Image
+            )
         )
 
     @guarded("incompatible QoS")
@@ -191,11 +194,11 @@ class ImageTopics:
 
     @guarded("rgb topic")
     def _on_color(self, message: Any) -> None:
-        self._store("rgb", message, self._color_source)
+        self._receive("rgb", message, self._color_source)
 
     @guarded("aux topic")
     def _on_aux(self, message: Any) -> None:
-        self._store(self._aux_name, message, self._aux_source)
+        self._receive(self._aux_name, message, self._aux_source)
 
     def _on_broken_packet(self, error: Exception) -> None:
         self._health.rejected("events")
@@ -211,16 +214,30 @@ class ImageTopics:
             self._health.rejected(CAMERA_INFO)
             self.faults.record(self._topics[CAMERA_INFO], str(error))
 
-    def _store(self, name: str, message: Any, source: SimpleFilter) -> None:
+    def _receive(self, name: str, message: Any, source: SimpleFilter) -> None:
         self._health.arrived(name, time.monotonic())
+        if not isinstance(message, bytes):
+            self._store(name, message, source)
+            return
+        try:
+            image = read_image(message)
+        except SerializedImageError as error:
+            self._reject(name, str(error))
+            return
+        self._store(name, image, source)
+
+    def _reject(self, name: str, reason: str) -> None:
+        self._health.rejected(name, f"{self._topics[name]}: {reason}")
+        self.faults.record(self._topics[name], reason)
+
+    def _store(self, name: str, message: Any, source: SimpleFilter) -> None:
         if name in self._queues:
             self._note_size(name, len(message.data))
         clock_ns = self._node.get_clock().now().nanoseconds
         reason = _unusable_frame_id(message)
         reason = reason or self._guard.refusal(name, message.header.stamp, time.monotonic_ns(), clock_ns)
         if reason:
-            self._health.rejected(name, f"{self._topics[name]}: {reason}")
-            self.faults.record(self._topics[name], reason)
+            self._reject(name, reason)
             return
         self.watch.seen(name, message, stamp_of(message), time.monotonic_ns())
         try:

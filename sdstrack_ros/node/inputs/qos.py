@@ -56,17 +56,19 @@ def subscribe(
     callback: Callable[[Any], None],
     qos: QoSProfile,
     on_incompatible: Callable[[], object],
+    raw: bool = False,
 ) -> Any:
     """Return a subscription that calls `on_incompatible` when a publisher offers less than it asks for.
 
-    A middleware that does not report that is served without: silence is named all the same.
+    A middleware that does not report that is served without: silence is named all the same. With `raw` the callback
+    receives messages as the bytes that came.
     """
     try:
         events = SubscriptionEventCallbacks(incompatible_qos=lambda _: on_incompatible())
-        return node.create_subscription(kind, topic, callback, qos, event_callbacks=events)
+        return node.create_subscription(kind, topic, callback, qos, event_callbacks=events, raw=raw)
     except UnsupportedEventTypeError:
         none = SubscriptionEventCallbacks(use_default_callbacks=False)
-        return node.create_subscription(kind, topic, callback, qos, event_callbacks=none)
+        return node.create_subscription(kind, topic, callback, qos, event_callbacks=none, raw=raw)
 
 
 def describe(qos: QoSProfile) -> str:
