@@ -83,7 +83,9 @@ def criteria_of(result: dict[str, Any]) -> list[Criterion]:
 def verdicts(criteria: list[Criterion]) -> list[str]:
     """Table of a soak's verdict."""
     head = ("criterion", "result", "limit", "")
-    rows = [(one.what, "-" if math.isnan(one.value) else f"{one.value:g}", one.limit, one.word) for one in criteria]
+    rows: list[tuple[object, ...]] = [
+        (one.what, "-" if math.isnan(one.value) else f"{one.value:g}", one.limit, one.word) for one in criteria
+    ]
     return table(head, rows)
 
 
