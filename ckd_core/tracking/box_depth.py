@@ -2,7 +2,8 @@
 
 A box contains the target, its background, and holes. So the nearest strong mode of the readings (weighted towards the
 centre of the box) is taken as the target, and the trimmed median of the readings around that mode as its distance.
-Where the target is expected at a distance, the surface there counts before others, if it is not too weak.
+Where the target is expected at a distance, the surface there counts before others, if it is not too weak. Where the
+image ends within the target, its middle is taken to be at that edge.
 """
 
 from __future__ import annotations
@@ -13,12 +14,13 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
+from ckd_core.frame import Modality
 from ckd_core.modality import depth_in_metres
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from ckd_core.frame import BoundingBox
+    from ckd_core.frame import BoundingBox, MultiModalFrame
 
 # Bins grow with the distance, as the noise of stereo and time-of-flight cameras does.
 BIN_RATIO = 1.02
@@ -33,6 +35,8 @@ MODE_WIDTH_BINS = 4
 MIN_READINGS = 12
 MIN_VALID_SHARE = 0.02
 TRIM = 0.1
+# A box this near to an edge of the image [px of the reference image] goes on behind it.
+EDGE_PX = 0.5
 # More readings than this add cost but no accuracy.
 MAX_SAMPLES_PER_SIDE = 96
 
@@ -65,6 +69,52 @@ class Expected:
     def __contains__(self, z: float) -> bool:
         """Whether a target at distance `z` [m] may be the one that is expected."""
         return abs(z - self.z) <= self.reach
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """Which sides of a box are the image's own, so that the target may go on behind them."""
+
+    left: bool = False
+    top: bool = False
+    right: bool = False
+    bottom: bool = False
+
+    @classmethod
+    def of(cls, box: BoundingBox, size: tuple[int, int]) -> Cut:
+        """The sides of a box at which an image of `size` (width, height) ends."""
+        width, height = size
+        right, bottom = box.x + box.w, box.y + box.h
+        return cls(box.x <= EDGE_PX, box.y <= EDGE_PX, right >= width - EDGE_PX, bottom >= height - EDGE_PX)
+
+
+UNCUT = Cut()
+
+
+def target_depth(
+    frame: MultiModalFrame,
+    box: BoundingBox,
+    size: tuple[int, int],
+    min_m: float,
+    max_m: float,
+    expected: Expected | None = None,
+) -> BoxDepth | None:
+    """Return how far away the target in a box is; None without depth, or with too few valid readings.
+
+    Args:
+        frame: with depth in metres or millimetres.
+        box: in pixels of the reference image.
+        size: width and height of the reference image.
+        min_m: nearer readings are ignored.
+        max_m: farther readings are ignored.
+        expected: where the target should be; None where nothing is known.
+    """
+    depth = frame.aux
+    if frame.modality is not Modality.DEPTH or depth is None or depth.ndim != 2 or depth.dtype == np.uint8:
+        return None
+    readings = readings_in(depth, box, size, frame.aux_from_reference)
+    cut = UNCUT if frame.aux_from_reference is not None else Cut.of(box, size)  # another view has its own edges
+    return robust_depth(readings, min_m, max_m, expected, cut)
 
 
 def readings_in(
@@ -100,7 +150,7 @@ def readings_in(
 
 
 def robust_depth(
-    metres: NDArray[np.float32], min_m: float, max_m: float, expected: Expected | None = None
+    metres: NDArray[np.float32], min_m: float, max_m: float, expected: Expected | None = None, cut: Cut = UNCUT
 ) -> BoxDepth | None:
     """Return the distance of the target in a box, or None if there are too few valid readings.
 
@@ -109,6 +159,7 @@ def robust_depth(
         min_m: nearer readings are ignored.
         max_m: farther readings are ignored.
         expected: where the target should be; None where nothing is known.
+        cut: the sides at which the image ends.
     """
     valid = (metres >= max(min_m, 1e-3)) & (metres <= max_m)
     count = int(valid.sum())
@@ -116,7 +167,7 @@ def robust_depth(
         return None
     height, width = metres.shape
     # Cosine weights: readings in the corners of a box are mostly background.
-    central = np.outer(np.hanning(height + 2)[1:-1], np.hanning(width + 2)[1:-1])
+    central = np.outer(_central(height, cut.top, cut.bottom), _central(width, cut.left, cut.right))
     values, weights = metres[valid], central[valid]
     bins = (np.log(values / values.min()) / np.log(BIN_RATIO)).astype(int)
     histogram = np.bincount(bins, weights=weights, minlength=MODE_WIDTH_BINS)
@@ -128,6 +179,14 @@ def robust_depth(
         if weights[target].sum() >= EXPECTED_SHARE * smooth.max():
             return _depth_of(values[target])
     return _depth_of(values[np.abs(bins - _foreground_mode(smooth)) <= MODE_WIDTH_BINS])
+
+
+def _central(count: int, from_first: bool, to_last: bool) -> NDArray[np.float64]:
+    """Weights [count] with their peak in the middle, or at the one end behind which the target goes on."""
+    if from_first == to_last:
+        return np.hanning(count + 2)[1:-1]
+    falling = np.hanning(2 * count + 1)[count:-1]
+    return falling if from_first else falling[::-1]
 
 
 def _around(values: NDArray[np.float32], weights: NDArray[np.float64], expected: Expected) -> NDArray[np.bool_]:

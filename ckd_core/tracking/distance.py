@@ -9,10 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from ckd_core.errors import TrackingError
-from ckd_core.tracking.box_depth import Expected, readings_in, robust_depth
+from ckd_core.tracking.box_depth import Expected, target_depth
 
 if TYPE_CHECKING:
     from ckd_core.frame import BoundingBox, MultiModalFrame
@@ -121,28 +119,15 @@ def sighted(
         before: the course so far; None where depth has said nothing yet.
         config: when a box has left its target.
     """
-    z = _distance(frame, box, size, None if before is None else before.at(frame.stamp, config), config)
-    if z is None:
+    expected = None if before is None else before.at(frame.stamp, config)
+    found = target_depth(frame, box, (size[1], size[0]), config.min_m, config.max_m, expected)
+    if found is None:
         return Sighting(before)
-    if before is None:
+    z = found.z
+    if before is None or expected is None:
         return Sighting(Course(frame.stamp, z))
-    if z in before.at(frame.stamp, config):
+    if z in expected:
         return Sighting(before.after(frame.stamp, z, config))
     if before.readings < config.settled_after:
         return Sighting(Course(frame.stamp, z))  # which of both was wrong is not known
     return Sighting(before, elsewhere=True)
-
-
-def _distance(
-    frame: MultiModalFrame,
-    box: BoundingBox,
-    size: tuple[int, int],
-    expected: Expected | None,
-    config: DistanceConfig,
-) -> float | None:
-    depth = frame.aux
-    if depth is None or depth.ndim != 2 or depth.dtype == np.uint8:
-        return None
-    readings = readings_in(depth, box, (size[1], size[0]), frame.aux_from_reference)
-    found = robust_depth(readings, config.min_m, config.max_m, expected)
-    return None if found is None else found.z

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ckd_core.frame import Modality
-from ckd_core.tracking.box_depth import readings_in, robust_depth
+from ckd_core.tracking.box_depth import target_depth
 from ckd_core.tracking.result import TrackState
 from sdstrack_ros.bags.scoring import INIT
 from sdstrack_ros.bags.storage.opening import CAMERA_INFO, POSE, TF
@@ -200,12 +199,11 @@ class PoseEvaluation:
 
     def _point(self, frame: BagFrame, row: FrameRow) -> MetricPoint | None:
         images, settings = frame.frame, self._settings
-        if images.aux is None or images.modality is not Modality.DEPTH or row.box is None:
-            return None
         reference = images.rgb if images.rgb is not None else images.aux
+        if reference is None or row.box is None:
+            return None
         size = reference.shape[1], reference.shape[0]
-        readings = readings_in(images.aux, row.box, size, images.aux_from_reference)
-        depth = robust_depth(readings, settings.min_depth_m, settings.max_depth_m, row.distance)
+        depth = target_depth(images, row.box, size, settings.min_depth_m, settings.max_depth_m, row.distance)
         return None if depth is None else metric_point(row.box, depth, self._space.camera.scaled(*size))
 
     def _true(self, stamp_ns: int) -> NDArray[np.float64] | None:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ckd_core.tracking.box_depth import Cut
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -20,6 +22,9 @@ MIN_DEPTH_NOISE = 0.01  # standard deviation of a good depth camera, as a share 
 # Standard deviation of a tracked box's centre to either side, as a share of the square's side that has the box's area:
 # legs and arms swing by a share of a person's height, however narrow the box is.
 CENTER_NOISE = 0.08
+# The same across a side at which the image ends, as a share of the box's longer side: how much of the target is behind
+# it is not known.
+CUT_NOISE = 0.25
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,5 +67,8 @@ def metric_point(box: BoundingBox, depth: BoxDepth, camera: PinholeCamera) -> Me
     ray = np.array((*camera.box_ray(*box.center), 1.0))
     deviation = max(depth.spread / SPREAD_DEVIATIONS, MIN_DEPTH_NOISE * depth.z)
     pixels = CENTER_NOISE * math.sqrt(box.w * box.h)
-    across = np.array((pixels / camera.fx, pixels / camera.fy, 0.0)) * depth.z
+    cut, longer = Cut.of(box, (camera.width, camera.height)), max(box.w, box.h)
+    off_x = math.hypot(pixels, CUT_NOISE * longer if cut.left or cut.right else 0.0)
+    off_y = math.hypot(pixels, CUT_NOISE * longer if cut.top or cut.bottom else 0.0)
+    across = np.array((off_x / camera.fx, off_y / camera.fy, 0.0)) * depth.z
     return MetricPoint(depth.z * ray, deviation**2 * np.outer(ray, ray) + np.diag(across**2))

@@ -21,7 +21,8 @@ LASTING_NOISE = 0.5
 START_SPEED = 1.0  # [m/s] standard deviation of each axis of a velocity that nothing is known of
 # A measurement outside this squared Mahalanobis distance (chi-square, 3 degrees of freedom, one in 1000) is an outlier.
 GATE = 16.27
-RESTART_AFTER = 3  # outliers in a row: the target, or the frame that it is measured in, has jumped
+# Outliers in a row that agree with one another: the target, or the frame that it is measured in, has jumped.
+RESTART_AFTER = 3
 
 
 class TargetFilterError(TrackingError):
@@ -84,11 +85,11 @@ class TargetFilter:
         self._motions: Motions | None = None
         self._measured = 0.0
         self._noise = np.zeros((3, 3))
-        self._outliers = 0
+        self._outliers: list[PointMeasurement] = []  # in a row, all of them where one body may have been
 
     def reset(self) -> None:
         """Forget the target."""
-        self._motions, self._outliers = None, 0
+        self._motions, self._outliers = None, []
 
     def at(self, stamp: float) -> Estimate | None:
         """Return the estimate at a moment; None without measurement within `coast_s` before it."""
@@ -102,7 +103,8 @@ class TargetFilter:
     def observe(self, measurement: PointMeasurement) -> bool:
         """Take a measurement in; return whether it counts (a single outlier does not).
 
-        It begins anew after a jump back in time, a gap of more than `coast_s`, and `RESTART_AFTER` outliers in a row.
+        It begins anew after a jump back in time, a gap of more than `coast_s`, and `RESTART_AFTER` outliers in a row
+        that agree with one another.
 
         Raises:
             TargetFilterError: the measurement is not finite, or its covariance not positive definite.
@@ -116,8 +118,10 @@ class TargetFilter:
         mean, covariance = predicted.mixed()
         innovation = measurement.position - mean[:3]
         if innovation @ np.linalg.solve(covariance[:3, :3] + measurement.covariance, innovation) > GATE:
-            self._outliers += 1
-            if self._outliers < RESTART_AFTER:
+            if self._outliers and not _agree(self._outliers[-1], measurement):
+                self._outliers = []
+            self._outliers.append(measurement)
+            if len(self._outliers) < RESTART_AFTER:
                 return False
             self.restarts += 1
             self._begin(measurement)
@@ -137,8 +141,16 @@ class TargetFilter:
         self._take(measurement, Motions.begin(measurement.position, measurement.covariance, START_SPEED))
 
     def _take(self, measurement: PointMeasurement, motions: Motions) -> None:
-        self._motions, self._outliers = motions, 0
+        self._motions, self._outliers = motions, []
         self._measured, self._noise = measurement.stamp, measurement.covariance
+
+
+def _agree(before: PointMeasurement, after: PointMeasurement) -> bool:
+    """Whether one body of which nothing else is known may have been at both places."""
+    went = START_SPEED * (after.stamp - before.stamp)
+    covariance = before.covariance + after.covariance + went**2 * np.eye(3)
+    apart = after.position - before.position
+    return bool(apart @ np.linalg.solve(covariance, apart) <= GATE)
 
 
 def _check(measurement: PointMeasurement) -> None:

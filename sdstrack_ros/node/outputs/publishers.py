@@ -11,7 +11,7 @@ from vision_msgs.msg import Detection2DArray, Detection3DArray
 from visualization_msgs.msg import Marker, MarkerArray
 
 from ckd_core.frame import Modality
-from ckd_core.tracking.box_depth import readings_in, robust_depth
+from ckd_core.tracking.box_depth import target_depth
 from sdstrack_ros.messages.image_codec import encode
 from sdstrack_ros.messages.metric_box import metric_box
 from sdstrack_ros.messages.overlay import Caption, draw_overlay
@@ -136,13 +136,14 @@ class Publishers:
 def _metric_boxes(output: FrameOutput, settings: Settings, camera: PinholeCamera | None) -> dict[int, MetricBox]:
     """Boxes in metres of the visible targets whose distance depth shows, by the number of the target."""
     images = output.result.images
-    if camera is None or images.aux is None or images.modality is not Modality.DEPTH:
+    if camera is None:
         return {}
     size = _reference_size(output) or (camera.width, camera.height)
     boxes = {}
     for target in output.visible:
-        readings = readings_in(images.aux, target.box, size, images.aux_from_reference)
-        depth = robust_depth(readings, settings.min_depth_m, settings.max_depth_m, target.track.distance)
+        depth = target_depth(
+            images, target.box, size, settings.min_depth_m, settings.max_depth_m, target.track.distance
+        )
         if depth is not None:
             boxes[target.number] = metric_box(target.box, depth, camera.scaled(*size))
     return boxes

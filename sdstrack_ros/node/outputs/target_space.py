@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from ckd_core.frame import Modality
 from ckd_core.text import shown
-from ckd_core.tracking.box_depth import readings_in, robust_depth
+from ckd_core.tracking.box_depth import target_depth
 from ckd_core.tracking.prediction import MAX_AHEAD_S, BoxPredictor, seen_box
 from ckd_core.tracking.result import TrackState
 from sdstrack_ros.messages.metric_box import metric_point
@@ -148,8 +148,9 @@ class TargetSpace:
             return None
         if target.state is not TrackState.TRACKING or not target.visible:
             return None  # a box that is not trusted measures nothing
-        readings = readings_in(images.aux, target.box, size, images.aux_from_reference)
-        depth = robust_depth(readings, settings.min_depth_m, settings.max_depth_m, target.track.distance)
+        depth = target_depth(
+            images, target.box, size, settings.min_depth_m, settings.max_depth_m, target.track.distance
+        )
         if depth is None:
             self.faults.record("target depth", "too few valid readings in the box: no measurement of its place")
             return None

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ckd_core.frame import BoundingBox
-from ckd_core.tracking.box_depth import Expected, readings_in, robust_depth
+from ckd_core.frame import BoundingBox, Modality, MultiModalFrame
+from ckd_core.tracking.box_depth import Expected, readings_in, robust_depth, target_depth
 from testkit.frame_results import BOX, SIZE, depth_scene
 
 
@@ -89,3 +89,33 @@ def test_the_surface_where_the_target_should_be_counts_before_others(
     depth_of_box = robust_depth(two_surfaces(near_m, far_m, near_share), 0.1, 20.0, expected)
     assert depth_of_box is not None
     assert depth_of_box.z == pytest.approx(z, abs=0.03)
+
+
+@pytest.mark.parametrize(("x", "y"), [(0, 100), (SIZE[0] - 20, 100), (100, 0), (100, SIZE[1] - 20)])
+def test_at_the_edge_of_the_image_the_target_is_at_the_edge(x: int, y: int) -> None:
+    """The image cuts off all but a strip of it, in whose middle there is the wall behind."""
+    depth = np.full((SIZE[1], SIZE[0]), 4800, np.uint16)
+    wide, high = (20, 80) if y == 100 else (80, 20)
+    outer = 0 if 0 in (x, y) else 14  # six of the strip's twenty pixels are the target's
+    if wide == 20:
+        depth[y : y + high, x + outer : x + outer + 6] = 2200
+    else:
+        depth[y + outer : y + outer + 6, x : x + wide] = 2200
+    box = BoundingBox(x, y, wide, high)
+    frame = MultiModalFrame(0.0, None, depth, Modality.DEPTH)
+    found = target_depth(frame, box, SIZE, 0.1, 20.0)
+    assert found is not None
+    assert found.z == pytest.approx(2.2)
+    inside = np.roll(depth, (60, 60), (0, 1))  # the same strip away from the edge: mostly wall
+    moved = BoundingBox((x + 60) % SIZE[0], (y + 60) % SIZE[1], wide, high)
+    found = target_depth(MultiModalFrame(0.0, None, inside, Modality.DEPTH), moved, SIZE, 0.1, 20.0)
+    assert found is not None
+    assert found.z == pytest.approx(4.8)
+
+
+def test_only_depth_tells_a_distance() -> None:
+    metres = np.full((SIZE[1], SIZE[0]), 2.0, np.float32)
+    picture = np.full((SIZE[1], SIZE[0]), 90, np.uint8)
+    for image, modality in ((metres, Modality.THERMAL), (picture, Modality.DEPTH), (None, Modality.DEPTH)):
+        frame = MultiModalFrame(0.0, None, image, modality)
+        assert target_depth(frame, BOX, SIZE, 0.1, 20.0) is None

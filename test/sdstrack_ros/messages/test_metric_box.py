@@ -9,7 +9,7 @@ import pytest
 
 from ckd_core.frame import BoundingBox
 from ckd_core.tracking.box_depth import BoxDepth
-from sdstrack_ros.messages.metric_box import CENTER_NOISE, metric_box, metric_point
+from sdstrack_ros.messages.metric_box import CENTER_NOISE, CUT_NOISE, metric_box, metric_point
 from testkit.frame_results import CAMERA
 
 
@@ -43,3 +43,20 @@ def test_a_narrow_box_is_as_uncertain_to_the_side_as_upwards() -> None:
 def test_a_flat_target_is_not_known_better_than_its_depth_camera() -> None:
     point = metric_point(BoundingBox(300, 220, 40, 40), BoxDepth(3.0, 0.0), CAMERA)
     assert math.sqrt(point.covariance[2, 2]) == pytest.approx(0.03)
+
+
+@pytest.mark.parametrize(
+    ("x", "y", "cut"), [(0, 200, "x"), (CAMERA.width - 20, 200, "x"), (300, 0, "y"), (300, CAMERA.height - 80, "y")]
+)
+def test_a_box_at_the_edge_does_not_know_where_the_middle_of_its_target_is_across_that_edge(
+    x: int, y: int, cut: str
+) -> None:
+    inside = metric_point(BoundingBox(300, 200, 20, 80), BoxDepth(3.0, 0.0), CAMERA)
+    point = metric_point(BoundingBox(x, y, 20, 80), BoxDepth(3.0, 0.0), CAMERA)
+    ray = point.position / 3.0
+    across = np.sqrt(np.diag(point.covariance)[:2] - 0.03**2 * ray[:2] ** 2)
+    usual = CENTER_NOISE * 40 / CAMERA.fx * 3.0
+    behind = math.hypot(usual, CUT_NOISE * 80 / CAMERA.fx * 3.0)
+    np.testing.assert_allclose(across, (behind, usual) if cut == "x" else (usual, behind), rtol=1e-6)
+    assert behind > 2 * usual
+    assert point.covariance[2, 2] == inside.covariance[2, 2], "how far away it is, is known as well as ever"

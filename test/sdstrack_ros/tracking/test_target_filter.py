@@ -186,6 +186,18 @@ def test_one_outlier_is_left_out_and_a_jump_begins_anew() -> None:
     np.testing.assert_allclose(target.at(1.25).mean, (*far, 0, 0, 0))  # type: ignore[union-attr]
 
 
+def test_outliers_that_contradict_one_another_are_no_jump() -> None:
+    target = TargetFilter(5.0)
+    exact = 1e-4 * np.eye(3)
+    for index in range(10):
+        target.observe(PointMeasurement(index / 10, np.array((0.0, 0.0, 2.0)), exact))
+    for index in range(10):
+        far = np.array((0.0, 0.0, 6.0 if index % 2 else 4.0))
+        assert not target.observe(PointMeasurement(1.0 + index / 100, far, exact))
+    assert target.restarts == 0
+    assert target.at(1.1).position[2] == pytest.approx(2.0, abs=0.05)  # type: ignore[union-attr]
+
+
 @pytest.mark.parametrize("stamp", [0.5, 4.0])
 def test_a_jump_of_time_begins_anew(stamp: float) -> None:
     target = TargetFilter(1.0)
