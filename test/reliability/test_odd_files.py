@@ -1,10 +1,15 @@
-"""Files that are no files: pipes that would block for ever, devices without an end, names that are no text."""
+"""Files that cannot be read: pipes that would block for ever, devices without an end, failing disks, no permission.
+
+And names that are no text.
+"""
 
 from __future__ import annotations
 
 import os
 import subprocess
 import sys
+import tempfile
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,7 +30,7 @@ from sdstrack_ros.parameters.checks import settings_from_yaml
 from testkit.small_scenes import write_scene
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 pytestmark = pytest.mark.timeout(60)
 ROOT = Path(__file__).parents[2]
@@ -64,6 +69,50 @@ def test_a_pipe_or_an_endless_device_in_place_of_a_file_is_refused(
         path.symlink_to(device)
     with pytest.raises(TrackingError, match=name):
         READERS[name](path)
+
+
+@contextmanager
+def without_rights(path: Path) -> Iterator[None]:
+    """The file may not be read; root, who may read everything, is somebody else meanwhile."""
+    path.chmod(0)
+    root = os.geteuid() == 0
+    if root:
+        os.seteuid(65534)
+    try:
+        yield
+    finally:
+        if root:
+            os.seteuid(0)
+
+
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """A folder that every user may search; pytest's own are for its user alone."""
+    with tempfile.TemporaryDirectory() as name:
+        Path(name).chmod(0o755)
+        yield Path(name)
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_a_file_that_may_not_be_read_is_refused_by_name(name: str, open_folder: Path) -> None:
+    path = open_folder / name
+    path.write_bytes(b"x" * 1000)
+    with without_rights(path), pytest.raises(TrackingError, match=name):
+        READERS[name](path)
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_a_folder_in_place_of_a_file_is_refused_by_name(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).mkdir()
+    with pytest.raises(TrackingError, match=name):
+        READERS[name](tmp_path / name)
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_a_disk_that_fails_is_refused_by_name(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).symlink_to("/proc/self/mem")  # a regular file whose first byte ends in EIO
+    with pytest.raises(TrackingError, match=name):
+        READERS[name](tmp_path / name)
 
 
 def test_a_pipe_among_the_files_of_a_recording_is_refused(tmp_path: Path) -> None:

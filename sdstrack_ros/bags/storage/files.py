@@ -232,8 +232,11 @@ def _prepare(path: Path, folder: Path) -> tuple[Path, str, tuple[str, ...]]:
 
 
 def _begins(path: Path) -> bytes:
-    with path.open("rb") as stream:
-        return stream.read(16)
+    try:
+        with path.open("rb") as stream:
+            return stream.read(16)
+    except OSError as error:
+        raise BagError(f"{path} cannot be read: {error.strerror or error}") from error
 
 
 def _require_room(path: Path, folder: Path, size: int) -> None:
