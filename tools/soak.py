@@ -25,8 +25,10 @@ from ckd_core import DEFAULT_MODEL
 ROOT = Path(__file__).parents[1]
 
 PYTEST = [sys.executable, "-m", "pytest", "-q", "--timeout=1800"]
+TWO_RUNS = "test_of_two_runs_started_together_one_writes_and_one_says_who_does"
 SUITES = {
-    "matrix": ["test/reliability/test_fault_matrix.py", "test/reliability/test_fault_cases.py"],
+    "matrix": ["test/reliability/test_fault_matrix.py", "test/reliability/test_fault_cases.py",
+               "test/sdstrack_ros/node/running/test_memory.py", "test/reliability/test_writers.py::" + TWO_RUNS],
     "following": ["test/reliability/test_following_matrix.py"],
     "fuzz": ["test/reliability/test_fuzz_inputs.py", "test/reliability/test_fuzz_files.py",
              "test/reliability/test_fuzz_wire.py"],

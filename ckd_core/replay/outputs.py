@@ -96,6 +96,7 @@ class OverlayVideo:
         self._fps = fps
         self._writer: cv2.VideoWriter | None = None
         self._size = (0, 0)
+        self._temporary = path
         self._file = ExitStack()
 
     def __enter__(self) -> OverlayVideo:
@@ -106,6 +107,10 @@ class OverlayVideo:
     ) -> None:
         if self._writer is not None:
             self._writer.release()
+            if error is None and not is_whole_video(self._temporary):
+                error = OverlayError(f"{self._path} could not be written whole; is the disk full?")
+                self._file.__exit__(type(error), error, None)
+                raise error
         self._file.__exit__(kind, error, trace)
 
     def add(self, picture: NDArray[np.uint8]) -> None:
@@ -117,13 +122,22 @@ class OverlayVideo:
         if self._writer is None:
             self._size = picture.shape[1], picture.shape[0]
             code = cv2.VideoWriter.fourcc(*"mp4v")
-            temporary = self._file.enter_context(atomic_path(self._path))
-            self._writer = cv2.VideoWriter(str(temporary), code, self._fps, self._size)
+            self._temporary = self._file.enter_context(atomic_path(self._path))
+            self._writer = cv2.VideoWriter(str(self._temporary), code, self._fps, self._size)
             if not self._writer.isOpened():
                 raise OverlayError(f"OpenCV cannot write {self._path}: it has no MPEG-4 encoder; use --no-video")
         if (picture.shape[1], picture.shape[0]) != self._size:
             picture = np.asarray(cv2.resize(picture, self._size), dtype=np.uint8)
         self._writer.write(cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
+
+
+def is_whole_video(path: Path) -> bool:
+    """Whether a video that was just written can be read; OpenCV's writer says nothing of a full disk."""
+    video = cv2.VideoCapture(str(path))
+    try:
+        return bool(video.read()[0])
+    finally:
+        video.release()
 
 
 def write_timeline(path: Path, results: Sequence[TrackResult], title: str) -> None:

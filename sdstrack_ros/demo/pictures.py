@@ -12,6 +12,7 @@ from ckd_core.errors import TrackingError
 from ckd_core.files import atomic_path
 from ckd_core.frame import BoundingBox
 from ckd_core.modality import to_network_image
+from ckd_core.replay.outputs import is_whole_video
 from ckd_core.tracking.result import TrackResult, TrackState
 from sdstrack_ros.demo.plan import draw_plan
 from sdstrack_ros.messages.overlay import Caption, draw_overlay
@@ -83,6 +84,8 @@ def write_video(path: Path, shots: Sequence[Shot], fps: float) -> None:
         if video is None:
             raise DemoPictureError(f"{path}: no frame has an image; expected at least one")
         video.release()
+        if not is_whole_video(temporary):
+            raise DemoPictureError(f"{path} could not be written whole; is the disk full?")
 
 
 def write_sheet(path: Path, shots: Sequence[Shot], title: str, plan: Plan | None = None) -> None:

@@ -7,6 +7,7 @@ import difflib
 from typing import TYPE_CHECKING
 
 from ckd_core.settings import SettingsError, load_yaml
+from ckd_core.text import shown
 from sdstrack_ros.parameters.spec import Effect, ParameterError, Value
 from sdstrack_ros.parameters.table import TABLE, Settings
 
@@ -116,7 +117,10 @@ def settings_from_yaml(path: Path) -> Settings:
     values: dict[str, Value] = {}
     for node, section in document.items():
         if not isinstance(section, dict) or not isinstance(section.get("ros__parameters"), dict):
-            raise ParameterError(f"{path}: expected `ros__parameters:` with values below '{node}'")
+            raise ParameterError(f"{path}: expected `ros__parameters:` with values below '{shown(node)}'")
+        odd = [name for name in section["ros__parameters"] if not isinstance(name, str)]
+        if odd:
+            raise ParameterError(f"{path}: a parameter is called {shown(odd[0])}; expected a text as its name")
         values.update(section["ros__parameters"])
     values.pop("use_sim_time", None)
     try:

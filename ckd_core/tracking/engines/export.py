@@ -197,7 +197,10 @@ def _save_programs(
 def _save_openvino(path: Path, model: Any, precision: str) -> None:
     import openvino
 
-    openvino.save_model(model, path, compress_to_fp16=precision != "fp32")
+    try:
+        openvino.save_model(model, path, compress_to_fp16=precision != "fp32")
+    except RuntimeError as error:  # how OpenVINO says that the disk is full
+        raise ExportError(f"{path.name} cannot be written ({error}); is the disk full?") from error
 
 
 def _sha256(path: Path) -> str:
