@@ -11,13 +11,13 @@ from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING
 
 from ckd_core.errors import TrackingError
+from ckd_core.frame import BoundingBox
 from ckd_core.tracking.distance import Sighting
 from ckd_core.tracking.result import TrackState
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from ckd_core.frame import BoundingBox
     from ckd_core.tracking.distance import Course
 
 HISTORY_LENGTH = 30  # frames whose scores define what is usual for a target
@@ -191,6 +191,11 @@ class Confidence:
         """Median sqrt(w h) of the last good frames: unlike the last box, a runaway cannot drag it along."""
         return statistics.median(self.sizes)
 
+    @property
+    def usual_shape(self) -> float:
+        """Median w / h of the last good frames."""
+        return statistics.median(self.shapes)
+
 
 def predicted_box(state: Confidence, share: float) -> BoundingBox:
     """The trusted box, moved by a share of what the target's velocity predicts for the next frame."""
@@ -203,12 +208,14 @@ def observe(before: Confidence, evidence: Evidence, limits: Thresholds, config: 
     if not config.enabled:
         return replace(before, trusted_box=evidence.box, last_box=evidence.box)
     # a jump is implausible once; a target that stays where it jumped to has moved
-    plausible = not evidence.sighting.elsewhere and (
-        _is_plausible(before.trusted_box, evidence.box, before, config)
-        or (before.last_box != before.trusted_box and _is_plausible(before.last_box, evidence.box, before, config))
+    plausible = not evidence.sighting.elsewhere and any(
+        _is_plausible(box, evidence.box, before.usual_size, before.usual_shape, config)
+        for box in (before.trusted_box, before.last_box)
     )
     visible = evidence.score >= limits.unseen
-    trusted_box = evidence.box if visible and plausible else before.trusted_box
+    trusted_box = before.trusted_box
+    if visible and not evidence.sighting.elsewhere:
+        trusted_box = evidence.box if plausible else _followed(before, evidence.box, config)
     if not plausible or is_doubtful(evidence, limits, before.history):
         doubt_weight = before.doubt_weight + (1 if visible else UNSEEN_WEIGHT)
         state = TrackState.LOST if doubt_weight >= config.lost_after else TrackState.UNCERTAIN
@@ -242,6 +249,31 @@ def observe(before: Confidence, evidence: Evidence, limits: Thresholds, config: 
     )
 
 
+def _followed(before: Confidence, box: BoundingBox, config: ConfidenceConfig) -> BoundingBox:
+    """Where the belief goes with an implausible box: nowhere if it is far away, else along, with its sides bounded.
+
+    A box that has swallowed a neighbour still holds the target: of a side that has grown too much the part counts that
+    is nearest to where the target was expected.
+    """
+    size = _clip(_size(box), before.usual_size, config.max_scale)
+    shape = _clip(_shape(box), before.usual_shape, config.max_shape)
+    w, h = size * math.sqrt(shape), size / math.sqrt(shape)
+    cx, cy = predicted_box(before, 1.0).center
+    x, y = _nearest(cx, box.x, box.w, w), _nearest(cy, box.y, box.h, h)
+    followed = BoundingBox(x, y, w, h)
+    return followed if _jump(before.trusted_box, followed) <= config.max_jump else before.trusted_box
+
+
+def _clip(value: float, usual: float, factor: float) -> float:
+    return min(max(value, usual / factor), usual * factor)
+
+
+def _nearest(center: float, start: float, length: float, wanted: float) -> float:
+    """Start of the interval of the `wanted` length, inside or around the given one, that is nearest to `center`."""
+    low, high = sorted((start, start + length - wanted))
+    return min(max(center - wanted / 2, low), high)
+
+
 def _velocity(before: Confidence, box: BoundingBox) -> tuple[float, float]:
     """Smoothed velocity after a good frame."""
     (x, y), (u, v) = before.trusted_box.center, box.center
@@ -259,7 +291,10 @@ def observe_lost(
     scan = before.scan + (1 if before.candidate is None else 0)
     if not convincing:
         return replace(before, candidate=None, confirmed_frames=0, scan=scan, good_frames=0)
-    if before.candidate is None or not _is_plausible(before.candidate, best.box, before, config):
+    same = before.candidate is not None and _is_plausible(
+        before.candidate, best.box, _size(before.candidate), _shape(before.candidate), config
+    )
+    if not same:
         return replace(before, candidate=best.box, confirmed_frames=1, scan=scan)
     confirmed_frames = before.confirmed_frames + 1
     if confirmed_frames < config.confirm_frames:
@@ -315,9 +350,13 @@ def _shape(box: BoundingBox) -> float:
     return max(box.w, 1e-6) / max(box.h, 1e-6)
 
 
-def _is_plausible(before: BoundingBox, after: BoundingBox, usual: Confidence, config: ConfidenceConfig) -> bool:
-    """Whether a target of the usual size and shape may have moved so in one frame."""
-    jump = math.dist(before.center, after.center) / max(_size(before), 1.0)
-    scale, shape = _size(after) / usual.usual_size, _shape(after) / statistics.median(usual.shapes)
-    fits = 1 / config.max_scale <= scale <= config.max_scale and 1 / config.max_shape <= shape <= config.max_shape
-    return jump <= config.max_jump and fits
+def _jump(before: BoundingBox, after: BoundingBox) -> float:
+    """Displacement of the centre as a multiple of sqrt(w h)."""
+    return math.dist(before.center, after.center) / max(_size(before), 1.0)
+
+
+def _is_plausible(before: BoundingBox, after: BoundingBox, size: float, shape: float, config: ConfidenceConfig) -> bool:
+    """Whether a target of the usual `size` sqrt(w h) and `shape` w / h may have moved so in one frame."""
+    scale, stretch = _size(after) / size, _shape(after) / shape
+    fits = 1 / config.max_scale <= scale <= config.max_scale and 1 / config.max_shape <= stretch <= config.max_shape
+    return _jump(before, after) <= config.max_jump and fits

@@ -63,10 +63,11 @@ def scan_places(
     Returns:
         Boxes of the target's usual size to cut windows around.
     """
-    box = confidence.trusted_box
-    scale = confidence.usual_size / max(math.sqrt(box.w * box.h), 1e-6)  # a runaway's size would miss the target
-    cx, cy = box.center
-    box = BoundingBox(cx - box.w * scale / 2, cy - box.h * scale / 2, box.w * scale, box.h * scale)
+    # a runaway's size and shape would miss the target
+    size, shape = confidence.usual_size, math.sqrt(confidence.usual_shape)
+    w, h = size * shape, size / shape
+    cx, cy = confidence.trusted_box.center
+    box = BoundingBox(cx - w / 2, cy - h / 2, w, h)
     centers = tile_centers(frame_size, math.sqrt(box.w * box.h) * factor)
     centers.sort(key=lambda center: math.dist(center, box.center))  # outwards from where it was last
     places = []

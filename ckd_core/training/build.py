@@ -78,8 +78,7 @@ def _initialise(network: TrackingNetwork, init: InitSettings) -> None:
         if isinstance(network, SDSTrack) and init.copy_patch_embed:
             network.backbone.patch_embed_multimodal.load_state_dict(network.backbone.patch_embed.state_dict())
         return
-    name = str(init.file)
-    path = default_weights(name) if name in list_models() else Path(name)
+    path = first_weights(init)
     if init.kind == "shared_encoder":
         if not isinstance(network, CKDSmall):
             raise SettingsError(f"model.init.kind shared_encoder fills a small CKD network; {network.name} is none")
@@ -88,6 +87,12 @@ def _initialise(network: TrackingNetwork, init: InitSettings) -> None:
     tensors = part(load_checkpoint(path)[0], "model") if init.kind == "checkpoint" else read_weights(path)
     load_strictly(network, tensors, str(path))
     network.train()
+
+
+def first_weights(init: InitSettings) -> Path:
+    """The one file that a training starts from; a name of the registry stands for its weights inside the package."""
+    name = str(init.file)
+    return default_weights(name) if name in list_models() else Path(name)
 
 
 def build_objective(settings: TrainSettings) -> Objective:

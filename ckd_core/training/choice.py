@@ -25,10 +25,12 @@ from ckd_core.evaluation.footage_score import (
 from ckd_core.files import discard, write_json
 from ckd_core.locks import folder_lock
 from ckd_core.models.checkpoint import default_weights, load_strictly, load_tensors, save_tensors
+from ckd_core.models.published.starts import read_weights
 from ckd_core.models.registry import build_model
 from ckd_core.settings import build, to_plain
 from ckd_core.tracking.confidence import Thresholds
 from ckd_core.training import run_state
+from ckd_core.training.build import first_weights
 from ckd_core.training.config import TrainSettings
 from ckd_core.training.state_file import load_checkpoint, part
 
@@ -89,6 +91,7 @@ def _choose(settings: TrainSettings, paths: list[Path], echo: Callable[[str], ob
     for path in paths:
         network, recipe, step = averaged_network(path)
         run_state.require_same(path, to_plain(recipe), settings)
+        _blend(network, settings)
         if step in candidates:  # `last` is often the last epoch's
             continue
         scores = {
@@ -100,6 +103,7 @@ def _choose(settings: TrainSettings, paths: list[Path], echo: Callable[[str], ob
         echo(f"{path.stem}, step {step}: {candidates[step].total:.4f}  {_by_part(scores)}")
     ranked = sorted(candidates.values(), key=lambda c: -c.total)
     network, recipe, step = averaged_network(paths[0].with_name(f"{ranked[0].name}.safetensors"))
+    _blend(network, settings)
     discard((settings.run.out / CHOSEN, settings.run.out / "choice.json"))
     run_state.export(settings.run.out / CHOSEN, network, recipe, step, {"choice/auc": ranked[0].total})
     write_json(settings.run.out / "choice.json", {"weights": WEIGHTS, "candidates": [asdict(c) for c in ranked]})
@@ -121,6 +125,18 @@ def averaged_network(path: Path) -> tuple[TrackingNetwork, TrainSettings, int]:
             if name in followed:
                 followed[name].copy_(value)
     return network.eval(), settings, int(state["step"])
+
+
+def _blend(network: TrackingNetwork, settings: TrainSettings) -> None:
+    """Average the network's weights with those that the training began from, as `choice.kept` says; in place."""
+    kept, init = settings.choice.kept, settings.model.init
+    if kept == 1 or init is None:
+        return
+    before = read_weights(first_weights(init))
+    with torch.no_grad():
+        for name, value in network.state_dict().items():
+            if value.is_floating_point():
+                value.lerp_(before[name].to(value.dtype), 1 - kept)
 
 
 def ship(settings: TrainSettings, recipe: str, out: Path | None = None) -> tuple[Path, ModelMetadata]:

@@ -206,11 +206,15 @@ class ChoiceSettings:
             degraded colour.
         clips: Number of synthetic recordings.
         clip_frames: Frames per synthetic recording.
+        kept: Share of what the training changed that its weights keep, 1 = all of it. Below 1 they are an average with
+            the weights of `model.init`, which must be of the kind `weights`: networks are often best half way between
+            before and after a second training (Wortsman et al., "Robust fine-tuning of zero-shot models", CVPR 2022).
     """
 
     sequences: tuple[Path, ...] = ()
     clips: int = field(default=6, metadata=limits(0))
     clip_frames: int = field(default=40, metadata=limits(2))
+    kept: float = field(default=1.0, metadata=limits(0.0, 1.0))
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,6 +242,11 @@ class TrainSettings:
     published: bool = False
 
     def __post_init__(self) -> None:
+        if self.choice.kept < 1 and (self.model.init is None or self.model.init.kind != "weights"):
+            raise SettingsError(
+                f"choice.kept is {self.choice.kept:g} without weights to average with; expected model.init of the kind "
+                "weights, or kept: 1"
+            )
         if not self.published:
             return
         if isinstance(self.objective, SDSTrackSettings):

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 from ckd_core.data.pseudo import draw_sensor
-from ckd_core.data.synthetic.pairs import ABSENT_BOX
+from ckd_core.data.synthetic.pairs import ABSENT_BOX, STRETCH
 from ckd_core.data.synthetic.smoke import still_clouds, veil
 from ckd_core.frame import BoundingBox, Modality
 from ckd_core.settings import limits
@@ -31,6 +31,7 @@ SMOKE_CELLS = (1, 3)  # clouds across a search region
 SMOKE_SHARE = 0.15  # of the pairs with an auxiliary camera: smoke before colour
 MISALIGNED_PX, MISALIGNED_SIDES, MISALIGNED_SCALE = 12.0, 0.5, 0.02  # largest shift, also in box sides; deviation
 REPLACED_SHARE = 0.15  # of the neighbours: in the target's place
+TURN_DEGREES = 30.0  # standard deviation
 SYNTHETIC_AUX = {Modality.THERMAL: 0.5, Modality.DEPTH: 0.25, Modality.EVENT: 0.25}  # probability of each modality
 
 
@@ -44,6 +45,9 @@ class TroubleSettings:
         smoky: Of the pairs without a colour camera: one that smoke hides after the template.
         neighbour: Of the pairs with other targets: one of them is shown beside the target, or in its place.
         company: Of the draws from a clip: they look for a moment with another target close by.
+        stretched: Of the pairs, rendered ones too: the search region lies around a box of quite another width and
+            height, as after frames in which the box has swallowed a neighbour.
+        turned: Of the pairs from images: the search frame is turned in its plane.
     """
 
     misaligned: float = field(default=0.0, metadata=limits(0.0, 1.0))
@@ -51,6 +55,8 @@ class TroubleSettings:
     smoky: float = field(default=0.0, metadata=limits(0.0, 1.0))
     neighbour: float = field(default=0.0, metadata=limits(0.0, 1.0))
     company: float = field(default=0.0, metadata=limits(0.0, 1.0))
+    stretched: float = field(default=0.0, metadata=limits(0.0, 1.0))
+    turned: float = field(default=0.0, metadata=limits(0.0, 1.0))
 
 
 NO_TROUBLE = TroubleSettings()
@@ -109,6 +115,8 @@ class PairCutter:
     def cut(self, pair: RealPair, rng: np.random.Generator) -> CutPair:
         """Cut one pair; `rng` draws everything that is random."""
         network = self.network
+        if _happens(self.troubles.turned, rng):
+            pair = _turned(pair, rng)
         windows = self._template_window(pair.boxes[0], rng), self._search_window(pair, rng)
         sides = network.template_size, network.search_size
         cameras = [
@@ -175,6 +183,10 @@ class PairCutter:
         both, dw, dh = rng.normal(0, 0.14), *rng.normal(0, 0.13, 2)
         enlargement = rng.uniform(1, 2) if rng.random() < 0.12 else 1.0
         w2, h2 = w * np.exp(np.clip(both + dw, -0.5, 0.5)), h * np.exp(np.clip(both + dh, -0.5, 0.5))
+        if _happens(self.troubles.stretched, rng):
+            w2, h2 = (w, h) * np.exp(rng.uniform(-STRETCH, STRETCH, 2))
+            # the edge that it has not lost stays: the middle moves to one side
+            dx, dy = (dx, dy) + rng.integers(-1, 2, 2) * (1 - np.array((w / w2, h / h2))) / 2
         factor = self.network.search_factor * enlargement
         return self._window(x + w / 2 + dx * w2, y + h / 2 + dy * h2, w2, h2, factor)
 
@@ -275,6 +287,25 @@ class PairCutter:
 def _happens(share: float, rng: np.random.Generator) -> bool:
     """Whether something of that share happens; nothing is drawn for what never does."""
     return share > 0 and bool(rng.random() < share)
+
+
+def _turned(pair: RealPair, rng: np.random.Generator) -> RealPair:
+    """The pair with a search frame that is turned around the target; its box is that of an ellipse that fills it."""
+    angle = float(np.clip(rng.normal(0, TURN_DEGREES), -90, 90))
+    x, y, w, h = pair.boxes[1].tolist()
+    center = x + w / 2, y + h / 2
+    matrix = cv2.getRotationMatrix2D(center, angle, 1.0)
+    cosine, sine = np.cos(np.radians(angle)), np.sin(np.radians(angle))
+    sides = np.hypot(w * cosine, h * sine), np.hypot(w * sine, h * cosine)
+    box = np.array((center[0] - sides[0] / 2, center[1] - sides[1] / 2, *sides))
+    cameras = (
+        None
+        if images is None
+        else (images[0], cv2.warpAffine(images[1], matrix, images[1].shape[1::-1], borderMode=cv2.BORDER_REPLICATE))
+        for images in (pair.rgb, pair.aux)
+    )
+    rgb, aux = cameras
+    return RealPair(rgb, aux, (pair.boxes[0], box), away=pair.away)
 
 
 def _dimmed(crops: Crops, gain: float, rng: np.random.Generator) -> Crops:

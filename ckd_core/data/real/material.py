@@ -182,7 +182,7 @@ class Material:
                 continue
             if group.what == "rendered":
                 number = round(count * group.share / total)
-                for cut in rendered_pairs(number, rng, network, self.troubles.misaligned):
+                for cut in rendered_pairs(number, rng, network, self.troubles):
                     yield f"{group.name}/pair", cut
                 continue
             shares = self._shares(group)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ckd_core.data.footage import SCENES
-from ckd_core.data.real.crops import CutPair, RealPair
+from ckd_core.data.real.crops import NO_TROUBLE, CutPair, RealPair
 from ckd_core.data.synthetic import World, clip
 from ckd_core.data.synthetic.pairs import PairSettings, SyntheticPairs
 from ckd_core.frame import Modality
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from ckd_core.data.real.crops import TroubleSettings
     from ckd_core.models.config import NetworkConfig
 
 FRAMES = 60
@@ -66,9 +67,12 @@ def scene_pairs(clips: int, per_clip: int, rng: np.random.Generator) -> Iterator
 
 
 def rendered_pairs(
-    count: int, rng: np.random.Generator, network: NetworkConfig, misaligned: float = 0.0
+    count: int, rng: np.random.Generator, network: NetworkConfig, troubles: TroubleSettings = NO_TROUBLE
 ) -> Iterator[CutPair]:
-    """Pairs of `SyntheticPairs`, cut as `network` takes them; each is another scene. See `PairSettings.misaligned`."""
+    """Pairs of `SyntheticPairs`, cut as `network` takes them; each is another scene.
+
+    Of the troubles, `misaligned` and `stretched` happen in them.
+    """
     settings = PairSettings(
         template_size=network.template_size,
         search_size=network.search_size,
@@ -76,7 +80,8 @@ def rendered_pairs(
         search_factor=network.search_factor,
         square_boxes=network.square_boxes,
         absent_share=ABSENT_SHARE,
-        misaligned=misaligned,
+        misaligned=troubles.misaligned,
+        stretched=troubles.stretched,
     )
     first, second = (int(seed) for seed in rng.integers(0, 2**31, 2))
     pairs = SyntheticPairs(World(first, "packages"), settings, second)

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from ckd_core.data.synthetic.world import World
 
 MISALIGNED_SIDES = 0.35
+STRETCH = 0.6  # largest logarithm of the factor on each side of a stretched box
 ABSENT_BOX = (2.0, 2.0, 0.25, 0.25)  # wholly outside the search region
 
 
@@ -53,6 +54,7 @@ class PairSettings:
         modalities: Kinds of auxiliary cameras, drawn equally often.
         misaligned: Share of pairs, of those in which both cameras live, whose auxiliary camera looks beside colour's
             place in the search image, by up to `MISALIGNED_SIDES` of the target's.
+        stretched: Share of pairs whose search window lies around a box of quite another width and height.
         square_boxes: Whether crops are stretched until the box they are cut around is square (`window_around`).
     """
 
@@ -73,6 +75,7 @@ class PairSettings:
     hard: float = field(default=0.5, metadata=limits(0.0, 1.0))
     modalities: tuple[Modality, ...] = (Modality.THERMAL, Modality.DEPTH, Modality.EVENT)
     misaligned: float = field(default=0.0, metadata=limits(0.0, 1.0))
+    stretched: float = field(default=0.0, metadata=limits(0.0, 1.0))
     square_boxes: bool = False
 
 
@@ -163,7 +166,10 @@ class _PairRenderer:
         near = rng.random() > settings.wide_share
         reach = 0.3 if near else settings.center_jitter
         around = second.box.copy()
-        around[2:] *= np.exp(np.clip(rng.normal(0, settings.scale_jitter, 2), -0.6, 0.6))
+        if settings.stretched and rng.random() < settings.stretched:
+            around[2:] *= np.exp(rng.uniform(-STRETCH, STRETCH, 2))
+        else:
+            around[2:] *= np.exp(np.clip(rng.normal(0, settings.scale_jitter, 2), -0.6, 0.6))
         around[:2] += (second.box[2:] - around[2:]) / 2
         view_x, box_x = self._window(
             second.box, around, settings.search_factor, settings.search_size, reach, gauss=near

@@ -55,11 +55,19 @@ def test_each_kind_of_doubt_ends_tracking_for_recover_after_frames(bad: Evidence
     assert run(state, look(0.8)).state is TrackState.TRACKING
 
 
-def test_a_box_that_swallows_a_neighbour_is_doubted_and_not_trusted() -> None:
+def test_a_box_that_swallows_a_neighbour_is_doubted_and_bounded_around_the_target() -> None:
     state = run(Confidence.begin(BOX), look(0.8))
     wide = Evidence(BoundingBox(90, 102, 60, 34), 0.9, 0.2)  # 1.8 times the shape at 1.13 times the size
     assert run(state, wide).state is TrackState.UNCERTAIN
-    assert run(state, wide).trusted_box == state.trusted_box
+    followed = run(state, wide).trusted_box
+    assert followed.w / followed.h == pytest.approx(CONFIG.max_shape)
+    assert followed.w * followed.h == pytest.approx(60 * 34), "the size was usual"
+    assert wide.box.x <= followed.x and followed.x + followed.w <= wide.box.x + wide.box.w
+    assert followed.center[0] == pytest.approx(state.trusted_box.center[0]), "the part that is nearest to the target"
+    far = Evidence(BoundingBox(300, 102, 60, 34), 0.9, 0.2)
+    assert run(state, far).trusted_box == state.trusted_box
+    unseen = replace(wide, score=0.01)
+    assert run(state, unseen).trusted_box == state.trusted_box
     assert run(state, wide, config=replace(CONFIG, max_shape=2.0)).state is TrackState.TRACKING
     turning = [Evidence(BoundingBox(100, 100, 40 + step, 40 - step / 2), 0.9, 0.2) for step in range(0, 20, 2)]
     assert run(state, *turning).state is TrackState.TRACKING

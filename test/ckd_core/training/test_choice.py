@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,12 +19,12 @@ from ckd_core.data.open_sequences import VALIDATION, open_sequences
 from ckd_core.evaluation.footage_score import DEGRADED_COLOR, masked, success, with_degraded_color
 from ckd_core.evaluation.running.conditions import RGB_ALONE, parse_condition
 from ckd_core.frame import BoundingBox
-from ckd_core.models.checkpoint import WeightsFileError, load_model, load_tensors
+from ckd_core.models.checkpoint import WeightsFileError, load_model, load_tensors, metadata_of, save_model
 from ckd_core.models.registry import build_model
-from ckd_core.settings import read_settings, to_plain
+from ckd_core.settings import SettingsError, read_settings, to_plain
 from ckd_core.tracking.tracker import Tracker
 from ckd_core.training.choice import CHOSEN, ChoiceError, averaged_network, choose, ship
-from ckd_core.training.config import ChoiceSettings, TrainSettings
+from ckd_core.training.config import ChoiceSettings, InitSettings, TrainSettings
 from ckd_core.training.run_state import export
 from ckd_core.training.state_file import RunStateError, load_checkpoint, part, save_checkpoint
 from testkit.small_scenes import write_scene
@@ -59,6 +60,30 @@ def test_the_best_checkpoint_is_chosen_by_tracking(trained: TrainSettings) -> No
     clips = synthetic_recordings(9000, 977, 2, 5)
     again = np.mean([success(network, clip, published_geometry=False) for clip in clips])
     assert ranked[0].total == pytest.approx(again)
+
+
+def test_chosen_weights_are_an_average_with_those_that_the_training_began_from(
+    trained: TrainSettings, tmp_path: Path
+) -> None:
+    chosen = replace(trained, run=replace(trained.run, out=tmp_path / "run"))
+    shutil.copytree(trained.run.out / "checkpoints", chosen.run.out / "checkpoints")
+    before = build_model("ckd_s128", teachers=False)
+    start = tmp_path / "start.safetensors"
+    save_model(start, before, metadata_of(before, ["thermal"], "test"))
+    init = InitSettings("weights", str(start))
+    chosen = replace(chosen, model=replace(chosen.model, init=init), choice=replace(FEW, kept=0.25))
+    best = choose(chosen)[0]
+    network, _ = load_model(chosen.run.out / CHOSEN, model="ckd_s128")
+    after = averaged_network(chosen.run.out / "checkpoints" / f"{best.name}.safetensors")[0].state_dict()
+    compared = 0
+    for name, value in network.state_dict().items():
+        if value.is_floating_point():
+            expected = 0.75 * before.state_dict()[name] + 0.25 * after[name]
+            assert torch.allclose(value, expected, atol=1e-6), name
+            compared += not torch.equal(before.state_dict()[name], after[name])
+    assert compared > 10
+    with pytest.raises(SettingsError, match=r"choice\.kept is 0\.25 without weights to average with"):
+        replace(chosen, model=replace(chosen.model, init=None))
 
 
 def test_shipped_weights_are_half_as_large_and_say_where_they_come_from(trained: TrainSettings, tmp_path: Path) -> None:

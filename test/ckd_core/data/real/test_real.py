@@ -21,6 +21,7 @@ from ckd_core.data.real.crops import (
     RealPair,
     TroubleSettings,
     _misaligned,
+    _turned,
 )
 from ckd_core.data.real.features import FeaturePairs, FeatureSource, cached, read_manifest, write_cache
 from ckd_core.data.real.material import GroupSettings, Material, MaterialError, list_files
@@ -28,7 +29,7 @@ from ckd_core.data.real.paste import paste, random_box
 from ckd_core.data.real.scenes import scene_pairs
 from ckd_core.data.real.teacher import LabelSettings, TeacherError, Track, read_tracks, write_tracks
 from ckd_core.data.real.video import VideoError, read_video
-from ckd_core.data.synthetic.pairs import ABSENT_BOX
+from ckd_core.data.synthetic.pairs import ABSENT_BOX, STRETCH
 from ckd_core.models.layers.stem import COARSE_CHANNELS, CoarseStem
 from ckd_core.models.registry import model_config
 from ckd_core.settings import SettingsError, build
@@ -216,6 +217,43 @@ def test_a_camera_that_is_not_registered_shows_the_target_beside_its_place() -> 
     reach = np.hypot(*np.array(shifts).T)
     assert MISALIGNED_PX * 0.8 < reach.max() < MISALIGNED_PX * 1.05
     assert 0.4 < np.mean(templates) < 0.6
+
+
+def test_a_stretched_search_region_lies_around_a_box_of_another_shape(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ckd_core.data.real.crops._degrade", lambda crop, _: crop)
+    image, box = picture(7), np.array((60.0, 40.0, 30.0, 40.0))
+
+    def shapes(troubles: TroubleSettings) -> NDArray[np.float64]:
+        """Logarithms of the target's width and height as multiples of the believed box's sides; [n, 2]."""
+        cutter = PairCutter(model_config("sdstrack_m256"), troubles=troubles)
+        pair = RealPair((image, image), None, (box, box))
+        cuts = [cutter.cut(pair, np.random.default_rng(seed)).box for seed in range(300)]
+        return np.log(np.array([cut[2:] for cut in cuts if cut[2] > 0], dtype=np.float64) * 4)
+
+    usual, stretched = shapes(NO_TROUBLE), shapes(TroubleSettings(stretched=1.0))
+    wide, rare = (np.mean(np.abs(each[:, 0] - each[:, 1]) > 0.5) for each in (stretched, usual))
+    assert wide > 0.2 > 0.05 > rare
+    assert np.abs(stretched - stretched.mean(axis=0)).max() < STRETCH + np.log(2) + 0.1  # an enlarged region twice
+
+
+def test_a_turned_search_frame_has_the_box_of_an_ellipse() -> None:
+    """The target is a white ellipse that fills its box, twice as high as wide."""
+    image = np.zeros((300, 400, 3), dtype=np.uint8)
+    cv2.ellipse(image, (200, 150), (20, 40), 0, 0, 360, (255, 255, 255), -1)
+    box = np.array((180.0, 110.0, 40.0, 80.0))
+    angles = []
+    for seed in range(20):
+        pair = _turned(RealPair((image, image), (image, image), (box, box), (box,)), np.random.default_rng(seed))
+        assert pair.rgb is not None
+        assert pair.aux is not None
+        assert (pair.rgb[0] == image).all()
+        assert (pair.aux[1] == pair.rgb[1]).all()
+        assert pair.others == ()  # where they are now is not known
+        rows, columns = np.nonzero(pair.rgb[1][..., 0] > 128)
+        seen = np.array((columns.min(), rows.min(), np.ptp(columns) + 1, np.ptp(rows) + 1))
+        assert np.abs(seen - pair.boxes[1]).max() < 4
+        angles.append(pair.boxes[1][2] / pair.boxes[1][3])
+    assert max(angles) > 1.3
 
 
 def test_scenes_have_lookalikes_and_targets_that_leave() -> None:
