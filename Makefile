@@ -50,9 +50,11 @@ fuzz: setup  ## coverage-guided fuzzing of every parser; MINUTES=10 of CPU time 
 # SDSTRACK_MATERIAL: see docs/training.md; TEACHER: the folder of NanoTrack v2's two ONNX files.
 TEACHER ?= $(SDSTRACK_MATERIAL)/baselines/nanotrack/nanotrackv2
 weights: setup  ## train the default weights again (hours; goes on where it was stopped; needs SDSTRACK_MATERIAL)
-	@for verb in label cache; do \
-	  $(RUN) -m sdstrack_ros.cli $$verb config/train/default_sdstrack_m256.yaml --teacher $(TEACHER) || exit 1; \
+	@$(RUN) -m sdstrack_ros.cli label config/train/first_sdstrack_m256.yaml --teacher $(TEACHER)
+	@for name in first default; do \
+	  $(RUN) -m sdstrack_ros.cli cache config/train/$${name}_sdstrack_m256.yaml --teacher $(TEACHER) || exit 1; \
 	done
+	@$(RUN) -m sdstrack_ros.cli train --resume config/train/first_sdstrack_m256.yaml
 	@for name in sdstrack_m256 sdstrack_s128 ckd_s128; do \
 	  for verb in "train --resume" choose ship; do \
 	    $(RUN) -m sdstrack_ros.cli $$verb config/train/default_$$name.yaml || exit 1; \

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from ckd_core.tracking.distance import Course
 
 HISTORY_LENGTH = 30  # frames whose scores define what is usual for a target
+USUAL_LENGTH = 10  # frames whose sizes and shapes are usual: a target that comes closer grows by half in twenty
 MIN_HISTORY = 5  # with fewer frames the history does not count
 VELOCITY_RATE = 0.4  # of the latest displacement in the smoothed velocity
 VELOCITY_DECAY = 0.7  # per doubtful frame
@@ -241,8 +242,8 @@ def observe(before: Confidence, evidence: Evidence, limits: Thresholds, config: 
         trusted_box=trusted_box,
         last_box=evidence.box,
         history=(*before.history, evidence.score)[-HISTORY_LENGTH:],
-        sizes=(*before.sizes, _size(evidence.box))[-HISTORY_LENGTH:],
-        shapes=(*before.shapes, _shape(evidence.box))[-HISTORY_LENGTH:],
+        sizes=(*before.sizes, _size(evidence.box))[-USUAL_LENGTH:],
+        shapes=(*before.shapes, _shape(evidence.box))[-USUAL_LENGTH:],
         good_frames=good_frames,
         velocity=_velocity(before, evidence.box),
         course=evidence.sighting.course,
