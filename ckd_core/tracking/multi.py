@@ -239,7 +239,7 @@ class MultiTracker:
         evidence: dict[int, list[Evidence]] = {name: [] for name in self._targets}
         for look, prediction in zip(looks, predictions, strict=True):
             evidence[look.target].append(self._evidence(look, prediction, frame, memory, lost, followed))
-        targets = {name: self._advance(target, evidence[name]) for name, target in self._targets.items()}
+        targets = {name: self._advance(target, evidence[name], memory.size) for name, target in self._targets.items()}
         targets = self._refresh(frame, targets)
         count = len(self._targets)
         timing = StageTiming(
@@ -390,7 +390,7 @@ class MultiTracker:
         watched = self.modality is Modality.DEPTH and self.config.distance.enabled and self.config.confidence.enabled
         return sighted(frame, box, memory.size, course, self.config.distance) if watched else NOTHING_SIGHTED
 
-    def _advance(self, target: _TargetState, looks: list[Evidence]) -> _TargetState:
+    def _advance(self, target: _TargetState, looks: list[Evidence], size: tuple[int, int]) -> _TargetState:
         """State after this frame; with two templates the higher score counts. A LOST target may have had no turn."""
         if not looks:
             return replace(target, age=target.age + 1)
@@ -399,6 +399,8 @@ class MultiTracker:
             after = observe_lost(target.confidence, tuple(looks), self.thresholds, config)
         else:
             after = observe(target.confidence, best, self.thresholds, config)
+            if after.trusted_box not in (best.box, target.confidence.trusted_box):  # bounded, and so perhaps larger
+                after = replace(after, trusted_box=clip_box(after.trusted_box, size, self.config.clip_margin))
         return replace(target, confidence=after, age=target.age + 1, score=best.score)
 
     def _refresh(self, frame: MultiModalFrame, targets: dict[int, _TargetState]) -> dict[int, _TargetState]:
