@@ -42,7 +42,7 @@ class DistanceConfig:
     leap_m: float = 0.2
     leap_share: float = 0.06
     acceleration: float = 3.0
-    settled_after: int = 5
+    settled_after: int = 3
     min_m: float = 0.1
     max_m: float = 20.0
 
