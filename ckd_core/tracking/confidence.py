@@ -204,8 +204,18 @@ def predicted_box(state: Confidence, share: float) -> BoundingBox:
     return state.trusted_box._replace(x=state.trusted_box.x + dx, y=state.trusted_box.y + dy)
 
 
-def observe(before: Confidence, evidence: Evidence, limits: Thresholds, config: ConfidenceConfig) -> Confidence:
-    """Return the state after a frame in TRACKING or UNCERTAIN; if disabled, every box is trusted."""
+def observe(
+    before: Confidence, evidence: Evidence, limits: Thresholds, config: ConfidenceConfig, bounded: bool = False
+) -> Confidence:
+    """Return the state after a frame in TRACKING or UNCERTAIN; if disabled, every box is trusted.
+
+    Args:
+        before: The state so far.
+        evidence: What the network says.
+        limits: How to read its scores.
+        config: Behaviour of the state machine.
+        bounded: See `MotionConfig`.
+    """
     if not config.enabled:
         return replace(before, trusted_box=evidence.box, last_box=evidence.box)
     # a jump is implausible once; a target that stays where it jumped to has moved
@@ -215,8 +225,10 @@ def observe(before: Confidence, evidence: Evidence, limits: Thresholds, config: 
     )
     visible = evidence.score >= limits.unseen
     trusted_box = before.trusted_box
-    if visible and not evidence.sighting.elsewhere:
-        trusted_box = evidence.box if plausible else _followed(before, evidence.box, config)
+    if visible and plausible:
+        trusted_box = evidence.box
+    elif visible and bounded and not evidence.sighting.elsewhere:
+        trusted_box = _followed(before, evidence.box, config)
     if not plausible or is_doubtful(evidence, limits, before.history):
         doubt_weight = before.doubt_weight + (1 if visible else UNSEEN_WEIGHT)
         state = TrackState.LOST if doubt_weight >= config.lost_after else TrackState.UNCERTAIN

@@ -54,11 +54,14 @@ class MotionConfig:
         prediction: Share of the target's recent velocity by which the search region runs ahead of its last place.
         place_weight: How far responses count less away from the middle of the search region: 1 = by the whole Hann
             window (published), 0 = not at all.
+        bounded: Whether a box of an implausible size or shape moves the target all the same, with its sides bounded to
+            the usual ones. For networks whose boxes find back to the target's shape by themselves.
     """
 
     size_rate: float = 1.0
     prediction: float = 0.0
     place_weight: float = 1.0
+    bounded: bool = False
 
     def __post_init__(self) -> None:
         if not 0 < self.size_rate <= 1:
@@ -70,7 +73,7 @@ class MotionConfig:
 
 PUBLISHED_MOTION = MotionConfig()
 # Chosen on the validation sequences for networks that see every box as a square, see ckd_core/weights/MODEL_CARD.md.
-SQUARE_MOTION = MotionConfig(size_rate=0.5, prediction=0.7, place_weight=0.6)
+SQUARE_MOTION = MotionConfig(size_rate=0.5, prediction=0.7, place_weight=0.6, bounded=True)
 
 
 @dataclass(frozen=True, slots=True)

@@ -133,7 +133,7 @@ class MultiTracker:
         self._joined: tuple[tuple[int, ...], Templates] | None = None
         self._turn: Turn | None = None
         motion = self.config.motion or (SQUARE_MOTION if engine.spec.square_boxes else PUBLISHED_MOTION)
-        self._size_rate, self._prediction = motion.size_rate, motion.prediction
+        self._size_rate, self._prediction, self._bounded = motion.size_rate, motion.prediction, motion.bounded
         self._weights = 1 - motion.place_weight * (1 - hann_weights(engine.spec.grid))
 
     @property
@@ -398,7 +398,7 @@ class MultiTracker:
         if self._searched_for(target):
             after = observe_lost(target.confidence, tuple(looks), self.thresholds, config)
         else:
-            after = observe(target.confidence, best, self.thresholds, config)
+            after = observe(target.confidence, best, self.thresholds, config, self._bounded)
             if after.trusted_box not in (best.box, target.confidence.trusted_box):  # bounded, and so perhaps larger
                 after = replace(after, trusted_box=clip_box(after.trusted_box, size, self.config.clip_margin))
         return replace(target, confidence=after, age=target.age + 1, score=best.score)

@@ -122,6 +122,7 @@ def require_active(rig: Rig) -> None:
     assert rig.ros.value("lifecycle") == "active"
     rig.ros.call(Trigger, "/tracker/reset", Trigger.Request())
     rig.ros.detections.clear()
+    rig.cameras.film(5)  # a box on images that have stopped is refused
     rig.ros.publisher(Detection2D, "/tracker/init_box").publish(box(200.0))
     rig.film_until(lambda: any(message.detections for message in rig.ros.detections), "a target after the storm")
 
