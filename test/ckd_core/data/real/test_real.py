@@ -364,7 +364,7 @@ def test_tracks_survive_their_file(source: FeatureSource) -> None:
 
 
 CTRL_C_AFTERWARDS = """
-import os, signal
+import signal
 import numpy as np
 from ckd_core.data.real.features import FeatureRunner
 from ckd_core.models.layers.stem import CoarseStem
@@ -375,7 +375,7 @@ for side in (64, 96):
 assert len(runner._programs) == 2
 del runner
 try:
-    os.kill(os.getpid(), signal.SIGINT)
+    signal.raise_signal(signal.SIGINT)  # to this thread, and not to any of the process
 except KeyboardInterrupt:
     print("interrupted")
 """
