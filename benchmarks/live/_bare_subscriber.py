@@ -43,6 +43,8 @@ def main() -> None:
     try:
         rclpy.spin(node)
     except (KeyboardInterrupt, ExternalShutdownException):
+        pass
+    finally:  # an interrupt inside a wait or a take comes out as an error of the middleware
         settled = [age for at, age in ages if at - ages[0][0] > SETTLE_S]
         Path(os.environ[AGES_FILE]).write_text(json.dumps(settled))
     rclpy.try_shutdown()

@@ -100,6 +100,8 @@ def bare(case: Case, seconds: float) -> Row:
         ) as running, _more_processes(running, parameters, case.nodes - 1, BARE_MODULE):  # fmt: skip
             running.spin(3 * SETTLE_S + seconds / 2)  # they start, then settle by themselves
             running.node.interrupt()  # the others overwrite the file after the end, or not at all
+            if not ages_file.is_file():
+                raise RuntimeError(f"the bare subscriber of {case.name!r} left no ages: {running.node.output[-500:]}")
             ages = json.loads(ages_file.read_text())
     p50, p99 = np.percentile(ages, (50, 99)) if ages else (float("nan"),) * 2
     return {"bare_p50_ms": round(float(p50), 1), "bare_p99_ms": round(float(p99), 1)}
