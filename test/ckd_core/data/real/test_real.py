@@ -369,6 +369,7 @@ import numpy as np
 from ckd_core.data.real.features import FeatureRunner
 from ckd_core.models.layers.stem import CoarseStem
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
 runner = FeatureRunner(CoarseStem())
 for side in (64, 96):
     runner(np.zeros((2, side, side, 3), np.uint8))
