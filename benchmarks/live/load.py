@@ -36,7 +36,6 @@ BARE_MODULE = "benchmarks.live._bare_subscriber"
 FAULTY = "testkit.reliability.matrix.faulty_node"
 NETWORK_S = 0.4
 SETTLE_S = 3.0
-INPUT_DEPTH = 5  # the node's default
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,9 +88,11 @@ def run(quick: bool) -> list[Row]:
 def bare(case: Case, seconds: float) -> Row:
     """Age of images at processes that only take them, as many as there will be nodes."""
     from benchmarks.live._bare_subscriber import AGES_FILE
+    from sdstrack_ros.parameters.table import Settings
     from testkit.reliability.matrix.bench import bench
 
-    parameters = {"input_depth": INPUT_DEPTH, "modality": "depth", **case.parameters}
+    defaults = Settings()
+    parameters = {"input_depth": defaults.input_depth, "modality": defaults.modality, **case.parameters}
     with tempfile.TemporaryDirectory() as name:
         ages_file = Path(name) / "ages.json"
         with bench(

@@ -270,7 +270,7 @@ def _followed(before: Confidence, box: BoundingBox, config: ConfidenceConfig) ->
     """
     size = _clip(_size(box), before.usual_size, config.max_scale)
     shape = _clip(_shape(box), before.usual_shape, config.max_shape)
-    w, h = size * math.sqrt(shape), size / math.sqrt(shape)
+    w, h = sides_of(size, shape)
     cx, cy = predicted_box(before, 1.0).center
     x, y = _nearest(cx, box.x, box.w, w), _nearest(cy, box.y, box.h, h)
     followed = BoundingBox(x, y, w, h)
@@ -353,6 +353,11 @@ def _positions(length: float, side: float) -> list[float]:
         return [length / 2]
     count = math.ceil((length - side) / (side / 2)) + 1
     return [side / 2 + (length - side) * index / (count - 1) for index in range(count)]
+
+
+def sides_of(size: float, shape: float) -> tuple[float, float]:
+    """Width and height of a box with sqrt(w h) = `size` and w / h = `shape`."""
+    return size * math.sqrt(shape), size / math.sqrt(shape)
 
 
 def _size(box: BoundingBox) -> float:

@@ -10,7 +10,7 @@ import numpy as np
 
 from ckd_core.boxes import iou_xywh
 from ckd_core.frame import BoundingBox
-from ckd_core.tracking.confidence import tile_centers
+from ckd_core.tracking.confidence import sides_of, tile_centers
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -61,14 +61,13 @@ def scan_places(
         config: How many places per frame.
 
     Returns:
-        Boxes of the target's usual size to cut windows around.
+        Boxes of the target's usual size and shape to cut windows around.
     """
     # a runaway's size and shape would miss the target
-    size, shape = confidence.usual_size, math.sqrt(confidence.usual_shape)
-    w, h = size * shape, size / shape
+    w, h = sides_of(confidence.usual_size, confidence.usual_shape)
     cx, cy = confidence.trusted_box.center
     box = BoundingBox(cx - w / 2, cy - h / 2, w, h)
-    centers = tile_centers(frame_size, math.sqrt(box.w * box.h) * factor)
+    centers = tile_centers(frame_size, confidence.usual_size * factor)
     centers.sort(key=lambda center: math.dist(center, box.center))  # outwards from where it was last
     places = []
     for index in range(config.tiles_per_frame):

@@ -6,6 +6,7 @@ that the recipe names, synthetic clips, and those sequences through one camera a
 
 from __future__ import annotations
 
+import copy
 import math
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING
@@ -73,7 +74,7 @@ def choose(settings: TrainSettings, echo: Callable[[str], object] = lambda _: No
         SplitError: a sequence of the recipe is kept for tests.
         SequenceError: a sequence of the recipe cannot be read.
         RunStateError: a broken checkpoint, or one trained with other settings, which would ship under their name.
-        WeightsFileError: the chosen weights cannot be written.
+        WeightsFileError: the chosen weights cannot be written, or those to average with cannot be read or do not fit.
         LockError: another process writes into the run's folder.
     """
     require_no_test((path.name for path in settings.choice.sequences), "choice.sequences")
@@ -91,9 +92,9 @@ def _choose(settings: TrainSettings, paths: list[Path], echo: Callable[[str], ob
     for path in paths:
         network, recipe, step = averaged_network(path)
         run_state.require_same(path, to_plain(recipe), settings)
-        _blend(network, settings)
         if step in candidates:  # `last` is often the last epoch's
             continue
+        _blend(network, settings)
         scores = {
             f"{kind}: {recording.name}": success(network, recording, run_state.published_crops(recipe))
             for kind, recordings in parts.items()
@@ -132,11 +133,13 @@ def _blend(network: TrackingNetwork, settings: TrainSettings) -> None:
     kept, init = settings.choice.kept, settings.model.init
     if kept == 1 or init is None:
         return
-    before = read_weights(first_weights(init))
+    path, before = first_weights(init), copy.deepcopy(network)
+    weights = read_weights(path)
+    load_strictly(before, {name: weights[name] for name in network.state_dict() if name in weights}, str(path))
     with torch.no_grad():
-        for name, value in network.state_dict().items():
-            if value.is_floating_point():
-                value.lerp_(before[name].to(value.dtype), 1 - kept)
+        for after, first in zip(network.state_dict().values(), before.state_dict().values(), strict=True):
+            if after.is_floating_point():
+                after.lerp_(first, 1 - kept)
 
 
 def ship(settings: TrainSettings, recipe: str, out: Path | None = None) -> tuple[Path, ModelMetadata]:

@@ -18,12 +18,12 @@ from sensor_msgs.msg import CameraInfo, Image
 from vision_msgs.msg import Detection2DArray, Detection3DArray
 from visualization_msgs.msg import MarkerArray
 
+from sdstrack_ros.messages.stamps import NS_PER_S
 from sdstrack_ros.node.tracker_node import TrackerNode
 from testkit.ros.camera import image_message
 
 OUTPUTS = {"detections": Detection2DArray, "detections_3d": Detection3DArray, "markers": MarkerArray, "overlay": Image}
 FRAMES, PATIENCE_S = 8, 60.0
-NS = 10**9
 
 
 def main() -> None:
@@ -63,7 +63,7 @@ def main() -> None:
         info.publish(calibration)
         stamp_ns = time.time_ns()
         for publisher, message in ((rgb, color), (aux, depth)):
-            message.header.stamp.sec, message.header.stamp.nanosec = divmod(stamp_ns, NS)
+            message.header.stamp.sec, message.header.stamp.nanosec = divmod(stamp_ns, NS_PER_S)
             publisher.publish(message)
         until = time.monotonic() + 0.1
         while time.monotonic() < until:

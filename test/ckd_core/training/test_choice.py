@@ -16,6 +16,7 @@ import ckd_core.commands
 from ckd_core.cli import build_app
 from ckd_core.data.footage import recording_footage, synthetic_recordings
 from ckd_core.data.open_sequences import VALIDATION, open_sequences
+from ckd_core.data.real.features import FeatureSource
 from ckd_core.evaluation.footage_score import DEGRADED_COLOR, masked, success, with_degraded_color
 from ckd_core.evaluation.running.conditions import RGB_ALONE, parse_condition
 from ckd_core.frame import BoundingBox
@@ -220,3 +221,20 @@ def test_shipped_recipes_name_their_licences_and_never_choose_by_the_final_seque
         chosen_by = {folder.name for folder in settings.choice.sequences}
         assert chosen_by
         assert chosen_by <= validation
+
+
+def test_the_second_training_of_the_default_goes_on_where_the_first_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SDSTRACK_MATERIAL", str(tmp_path))  # nothing is read from it here
+    folder = Path(__file__).parents[3] / "config" / "train"
+    first, second = (
+        read_settings(folder / f"{name}_sdstrack_m256.yaml", TrainSettings) for name in ("first", "default")
+    )
+    assert second.model.init == InitSettings("weights", str(first.run.out / "final.safetensors"))
+    assert 0 < second.choice.kept < 1
+    for before, after in zip(first.data.train, second.data.train, strict=True):
+        assert isinstance(before, FeatureSource)
+        assert isinstance(after, FeatureSource)
+        assert before.tracks == after.tracks, "labelled once"
+        assert before.cache != after.cache
