@@ -26,8 +26,9 @@ EVENT_QUEUE_DEPTH = 1000
 LATCHED_QUEUE_DEPTH = 100  # as tf2's listener has for /tf_static, where every part of a robot sends its own message
 CLOCK_TOPIC = "/clock"
 ACKNOWLEDGEMENT_TIMEOUT_S = 1.0
-# A publisher hears of a subscription some milliseconds before that hears of the publisher and takes its messages.
-MUTUAL_DISCOVERY_S = 0.25
+# A publisher hears of a subscription before that hears of the publisher and takes its messages: by milliseconds, on a
+# machine whose cores are all busy by more than a second. A best-effort subscription never tells.
+MUTUAL_DISCOVERY_S = 2.0
 # A best-effort subscription sends no receipt; the last messages lie in the player's shared memory until it reads them.
 PARTING_S = 0.5
 

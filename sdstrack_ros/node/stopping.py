@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 # How long Python code has to notice the signal, and to leave the graph, before the process ends without it.
-PATIENCE_S = 0.6
+PATIENCE_S = 0.4
 
 
 class ConfigureStoppedError(BaseException):

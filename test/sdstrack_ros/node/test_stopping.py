@@ -22,6 +22,7 @@ pytestmark = pytest.mark.ros
 
 # A second on an idle machine.
 ENDS_WITHIN_S = 15.0
+GONE_WITHIN_S = 5.0  # whoever adopts what a compiler has started has to notice its end
 
 
 @pytest.mark.parametrize("order", ["block", "grind"])
@@ -92,8 +93,10 @@ def test_one_sigterm_ends_configure_at_any_point(engine: str, tmp_path: Path) ->
                 assert process.process.wait(60) == 0, process.output[-2000:]
                 ended_s.append(time.monotonic() - begin)
                 assert "Traceback" not in process.output, process.output[-2000:]
-                time.sleep(0.5)
-                assert not [child for child in started if Path(f"/proc/{child}").exists()]
+                deadline = time.monotonic() + GONE_WITHIN_S
+                while alive := [child for child in started if Path(f"/proc/{child}").exists()]:
+                    assert time.monotonic() < deadline, f"point {point}: {alive} go on; {process.output[-2000:]}"
+                    time.sleep(0.05)
     assert max(ended_s) < ENDS_WITHIN_S
     slowest = ended_s.index(max(ended_s))
     row = {"configure_s": round(lasts_s, 2), "points": POINTS, "slowest_s": round(max(ended_s), 2), "at": slowest}
