@@ -64,12 +64,16 @@ def _why_silent(logger: logging.Logger) -> str:
 
 @pytest.fixture(autouse=True)
 def _warnings_are_still_logged() -> Iterator[None]:
-    """A test that silences the loggers of later ones fails itself, and not those."""
+    """A test that silences the loggers of later ones, or pytest's handlers, fails itself, and not those."""
     yield
     own = _own_loggers()
     silent = {logger.name: why for logger in own if (why := _why_silent(logger))}
+    # pytest's handlers live as long as the process.
+    silent |= {str(one): "level" for one in logging.root.handlers if one.level > logging.WARNING}
     if not silent:
         return
+    for handler in logging.root.handlers:
+        handler.setLevel(min(handler.level, logging.WARNING))
     for logger in own:
         logger.disabled, logger.propagate = False, True
         logger.setLevel(logging.NOTSET)

@@ -6,6 +6,7 @@ import copy
 import functools
 import logging
 import warnings
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,7 +23,7 @@ from ckd_core.tracking.engines.exported import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -115,11 +116,10 @@ def quantise(model: Any, items: Sequence[CalibrationItem], network: TrackingNetw
         import nncf
     except ImportError as error:
         raise EngineUnavailableError("nncf is not installed; see requirements/engines.txt") from error
-    nncf.set_log_level(logging.ERROR)
     data = nncf.Dataset(list(items), lambda item: [np.ascontiguousarray(part) for part in item])
     convolutions = [op.get_friendly_name() for op in model.get_ordered_ops() if "Convolution" in op.get_type_name()]
     kept = convolutions[: network.config.exact_convolutions] + convolutions[-_head_convolutions(network) :]
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), _only_errors("nncf"):
         warnings.simplefilter("ignore")
         return nncf.quantize(
             model,
@@ -128,6 +128,21 @@ def quantise(model: Any, items: Sequence[CalibrationItem], network: TrackingNetw
             model_type=nncf.ModelType.TRANSFORMER,
             ignored_scope=nncf.IgnoredScope(names=kept),
         )
+
+
+@contextmanager
+def _only_errors(name: str) -> Iterator[None]:
+    """Let a logger say errors alone for a while.
+
+    nncf's own way, `set_log_level`, also raises the level of every handler there, and those may be the application's.
+    """
+    own = logging.getLogger(name)
+    before = own.level
+    own.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        own.setLevel(before)
 
 
 def engine_from_network(network: TrackingNetwork, kind: str, precision: str, device: str, threads: int) -> Engine:

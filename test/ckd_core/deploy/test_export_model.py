@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import csv
 import json
+import logging
 import re
 import shutil
 
@@ -27,10 +28,14 @@ def test_an_export_is_written_compared_and_tracked_with(tmp_path, call, scenes, 
     pytest.importorskip({"torch": "torch", "onnx": "onnxscript", "openvino": "nncf"}[engine.split("/")[0]])
     common = ["--model", TINY, "--threads", 1]
     export = tmp_path / "export"
+    handler = logging.NullHandler()
+    logging.getLogger("nncf").addHandler(handler)
     output = call(
         "export", "--out", export, "--model", TINY, "--weights", tiny_weights, "--engine", engine,
         "--sequences", scenes, "--crops", 12, "--batches", "1,2" if engine.startswith("onnx") else "1",
     )  # fmt: skip
+    logging.getLogger("nncf").removeHandler(handler)
+    assert handler.level == logging.NOTSET, "a library's logger may have handlers of the application"
     assert f"{TINY} for {engine} on cpu" in output
     agreement = float(re.search(r"on \d+ real crops: ([\d.]+)", output).group(1))
     assert (agreement < MEDIAN_IOU[engine.split("/")[1]]) == ("warning" in output)
