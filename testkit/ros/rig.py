@@ -7,7 +7,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from testkit.ros.camera import PATIENCE_S, START_PATIENCE_S, Cameras, RosTest, node_command, ros_test
+from vision_msgs.msg import Detection2D, Detection2DArray
+
+from testkit.ros.camera import NODE, PATIENCE_S, START_PATIENCE_S, Cameras, RosTest, node_command, ros_test
 from testkit.ros.processes import ROOT, RosProcess, private_domain, python_module, ros_environment, ros_process
 
 if TYPE_CHECKING:
@@ -52,6 +54,19 @@ class Rig:
     def fault(self, cause: str) -> str:
         """What the newest status says about a cause of faults, '' when it names none."""
         return self.ros.value(f"fault.{cause}")
+
+    def hears_candidates(self) -> None:
+        """Publish candidates that it has to refuse until the node refuses one.
+
+        A best-effort reader hears of its writer later than the writer of the reader; what comes before is lost.
+        """
+        publisher = self.ros.publisher(Detection2DArray, f"{NODE}/candidates")
+
+        def refused() -> bool:
+            publisher.publish(Detection2DArray(detections=[Detection2D()]))
+            return self.says("candidates refused: 1 detections without a class and a score")
+
+        self.until(refused, "a listener on ~/candidates")
 
     def active(self) -> None:
         """Wait until the node is active and sees the cameras."""

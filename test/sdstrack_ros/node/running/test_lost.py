@@ -57,8 +57,7 @@ def lost(rig: Rig) -> None:
 @pytest.fixture(autouse=True)
 def listening(rig: Rig) -> None:
     rig.active()
-    publisher = rig.ros.publisher(Detection2DArray, f"{NODE}/candidates")
-    rig.until(lambda: publisher.get_subscription_count() > 0, "a listener on ~/candidates")
+    rig.hears_candidates()
 
 
 def test_unsuitable_candidates_are_refused_counted_and_logged_once_per_second(rig: Rig) -> None:

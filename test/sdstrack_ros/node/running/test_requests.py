@@ -133,6 +133,7 @@ def test_a_detector_takes_over(rig: Rig) -> None:
         message.header = detections[0].header
         return message
 
+    rig.hears_candidates()
     send(rig, Detection2DArray, "candidates", candidates(rig.cameras.film(3)[-1]))
     rig.until(lambda: rig.says("candidates refused: adopt_candidates is false"), "the refusal")
     assert rig.ros.set_parameters(adopt_candidates=True, candidate_class="cup").successful

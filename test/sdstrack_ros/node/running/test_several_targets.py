@@ -52,7 +52,8 @@ def squares(rig: Rig) -> Iterator[Rig]:
     """The rig, whose cameras film several squares."""
     rig.active()
     several = Rig(rig.ros, SeveralSquares(rig.ros), rig.process)
-    for kind, name in ((Detection2D, "init_box"), (String, "remove"), (Detection2DArray, "candidates")):
+    several.hears_candidates()
+    for kind, name in ((Detection2D, "init_box"), (String, "remove")):
         publisher = rig.ros.publisher(kind, f"{NODE}/{name}")
         several.until(lambda publisher=publisher: publisher.get_subscription_count() > 0, f"a listener on ~/{name}")
     several.film_until(lambda: several.ros.count("answered") > 0, "the first frame")
