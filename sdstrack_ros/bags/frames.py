@@ -20,6 +20,7 @@ from sdstrack_ros.bags.storage.opening import (
     BagTopic,
 )
 from sdstrack_ros.messages.event_window import EventDecodeError
+from sdstrack_ros.messages.header_texts import unusable_text
 from sdstrack_ros.messages.stamps import NS_PER_S, stamp_of
 from sdstrack_ros.sync.frame_builder import MILLIMETRE_M, FrameBuilder, Rejection, make_synchronizer
 from sdstrack_ros.sync.pair_watch import PairWatch
@@ -204,7 +205,7 @@ def read_bag_frames(
         decoded = bag.decode(message)
         stamp_ns = stamp_of(decoded)
         stream = "rgb" if message.topic == topics.rgb else "aux"
-        reason = guard.refusal(stream, decoded.header.stamp, now_ns)
+        reason = unusable_text(decoded) or guard.refusal(stream, decoded.header.stamp, now_ns)
         if reason:
             _report(on_reject, Rejection(stream, message.topic, f"{message.topic}: {reason}"))
             continue

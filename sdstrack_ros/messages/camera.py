@@ -10,6 +10,7 @@ import numpy as np
 
 from ckd_core.errors import TrackingError
 from ckd_core.text import shown
+from sdstrack_ros.messages.header_texts import MAX_NAME
 
 PLUMB_BOB, EQUIDISTANT = "plumb_bob", "equidistant"
 # Numbers of coefficients by distortion model. OpenCV tells those of its main model apart by their number, so drivers
@@ -23,7 +24,9 @@ COEFFICIENTS = {
     "fisheye": _FISHEYE,
 }
 NO_MODEL = ("", "none")  # of a camera without distortion
-MAX_FRAME_ID = 256  # outputs repeat the frame_id of images at their rate; no frame of a robot has a longer name
+# Of the longer side: from a fisheye (a quarter) to a telescope. A lens is far from the limits, a broken number is not.
+MAX_FOCAL_RATIO, MAX_CENTER_RATIO = 1000.0, 10.0
+MAX_SLOPE = 1000.0  # |X/Z| of a ray; where the lens model gives more, it has left the range for which it was fitted
 
 
 class CameraError(TrackingError):
@@ -50,8 +53,8 @@ class PinholeCamera:
 
         Raises:
             CameraError: the focal length is 0 or not finite, or there is no size (drivers send such messages while
-                uncalibrated); the distortion model is unknown, or has another number of coefficients; the region of
-                interest is outside the image.
+                uncalibrated), or these numbers have nothing to do with it; the distortion model is unknown, or has
+                another number of coefficients; the region of interest is outside the image.
         """
         numbers = [float(v) for v in info.k]
         fx, fy, cx, cy = numbers[0], numbers[4], numbers[2], numbers[5]
@@ -59,12 +62,21 @@ class PinholeCamera:
             raise CameraError(
                 f"camera_info is uncalibrated: {info.width} x {info.height}, fx {fx}, fy {fy}; expected all above 0"
             )
+        longer = max(info.width, info.height)
+        if not all(longer / MAX_FOCAL_RATIO <= f <= longer * MAX_FOCAL_RATIO for f in (fx, fy)):
+            raise CameraError(
+                f"camera_info's fx is {fx:g}, fy {fy:g} pixels; expected between {longer / MAX_FOCAL_RATIO:g} and"
+                f" {longer * MAX_FOCAL_RATIO:g} for {info.width} x {info.height}"
+            )
+        if max(abs(cx), abs(cy)) > longer * MAX_CENTER_RATIO:
+            raise CameraError(
+                f"camera_info's cx is {cx:g}, cy {cy:g} pixels; expected within {longer * MAX_CENTER_RATIO:g} for"
+                f" {info.width} x {info.height}"
+            )
         distortion, model = _distortion(info)
         frame_id = str(info.header.frame_id)
-        if len(frame_id) > MAX_FRAME_ID:
-            raise CameraError(
-                f"camera_info's frame_id is '{shown(frame_id)}'; expected up to {MAX_FRAME_ID} characters"
-            )
+        if len(frame_id) > MAX_NAME:
+            raise CameraError(f"camera_info's frame_id is '{shown(frame_id)}'; expected up to {MAX_NAME} characters")
         left, top, width, height = _region_of_interest(info)
         return cls(width, height, fx, fy, cx - left, cy - top, distortion, model, frame_id)
 
@@ -99,7 +111,7 @@ class PinholeCamera:
                 point = cv2.fisheye.undistortPoints(pixel, matrix, coefficients)
             else:
                 point = cv2.undistortPoints(pixel, matrix, coefficients)
-            if np.all(np.isfinite(point)):
+            if np.all(np.abs(point) <= MAX_SLOPE):
                 return float(point[0, 0, 0]), float(point[0, 0, 1])
         return (x - self.cx) / self.fx, (y - self.cy) / self.fy
 

@@ -30,3 +30,13 @@ def stamp_of(message: Stamped) -> int:
 def set_ns(time: Any, ns: int) -> None:
     """Write nanoseconds into a builtin_interfaces/Time or Duration."""
     time.sec, time.nanosec = divmod(ns, NS_PER_S)
+
+
+def impossible_stamp(stamp: Any) -> str:
+    """Why a header.stamp cannot be that of an image, in words; '' when it can."""
+    seconds, nanoseconds = int(stamp.sec), int(stamp.nanosec)
+    if seconds == 0 and nanoseconds == 0:
+        return UNSTAMPED
+    if seconds < 0 or not 0 <= nanoseconds < NS_PER_S:
+        return f"header.stamp has sec {seconds} and nanosec {nanoseconds}; expected sec from 0, nanosec below 10^9"
+    return ""

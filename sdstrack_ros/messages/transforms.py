@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import threading
-from bisect import bisect_left, insort
+from bisect import bisect_left
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +16,8 @@ import numpy as np
 
 from ckd_core.errors import TrackingError
 from ckd_core.text import shown
-from sdstrack_ros.messages.stamps import NS_PER_S, stamp_of
+from sdstrack_ros.messages.header_texts import MAX_NAME
+from sdstrack_ros.messages.stamps import NS_PER_S, UNSTAMPED, impossible_stamp, stamp_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -26,6 +27,8 @@ MAX_GAP_NS = NS_PER_S  # what lies between two transforms that are further apart
 QUATERNION_TOLERANCE = 1e-2  # of its length; drivers send 32 bit numbers
 MAX_FRAMES = 1000  # names come from outside
 MAX_DEPTH = 100  # of a chain of frames; a longer one is a circle
+MAX_KEPT = 20_000  # transforms of one frame; odometry at 1 kHz has half of that
+MAX_DISTANCE = 1e9  # [m] of one frame from another; coordinates centred in the earth are below 1e7
 
 
 class TransformError(TrackingError):
@@ -49,14 +52,17 @@ class RigidTransform:
         """Read a geometry_msgs/Transform.
 
         Raises:
-            TransformError: a number is not finite, or the quaternion is not of length 1.
+            TransformError: a number is not finite, the quaternion is not of length 1, or the translation no distance.
         """
         q, t = message.rotation, message.translation
         x, y, z, w = values = (float(q.x), float(q.y), float(q.z), float(q.w))
         place = (float(t.x), float(t.y), float(t.z))
         length = math.sqrt(x * x + y * y + z * z + w * w)
-        if not (all(map(math.isfinite, place)) and abs(length - 1) <= QUATERNION_TOLERANCE):
-            raise TransformError(f"quaternion {values}, translation {place}; expected finite numbers and a rotation")
+        if not (all(abs(value) <= MAX_DISTANCE for value in place) and abs(length - 1) <= QUATERNION_TOLERANCE):
+            raise TransformError(
+                f"quaternion {values}, translation {place}; expected finite numbers and a rotation, at most"
+                f" {MAX_DISTANCE:g} m apart"
+            )
         x, y, z, w = (value / length for value in values)
         rotation = np.array(
             (
@@ -110,15 +116,23 @@ class TransformTree:
         A parent's stamps may jump back, as a recording that starts again lets them: older transforms are forgotten.
 
         Raises:
-            TransformError: it is no transform, names no two frames, or there are more than `MAX_FRAMES`.
+            TransformError: it is no transform, names no two frames, its stamp cannot be, or there are more than
+                `MAX_FRAMES`.
         """
         parent, child = (str(name).lstrip("/") for name in (message.header.frame_id, message.child_frame_id))
+        if max(len(parent), len(child)) > MAX_NAME:
+            raise TransformError(
+                f"transform from '{shown(child)}' to '{shown(parent)}'; expected names up to {MAX_NAME} characters"
+            )
         if not parent or not child or parent == child:
             raise TransformError(f"transform from '{shown(child)}' to '{shown(parent)}'; expected two frames")
         try:
             transform = RigidTransform.from_message(message.transform)
         except TransformError as error:
             raise TransformError(f"transform from '{shown(child)}' to '{shown(parent)}' has {error}") from error
+        reason = impossible_stamp(message.header.stamp)
+        if reason and reason != UNSTAMPED:
+            raise TransformError(f"transform from '{shown(child)}' to '{shown(parent)}': {reason}")
         stamp_ns = stamp_of(message)
         with self._lock:
             if child not in self._parents and len(self._parents) >= MAX_FRAMES:
@@ -132,9 +146,11 @@ class TransformTree:
             kept = self._moving.setdefault(child, [])
             if kept and stamp_ns < kept[-1][0] - self._keep_ns:
                 kept.clear()
-            insort(kept, (stamp_ns, transform), key=lambda entry: entry[0])
-            while kept[0][0] < kept[-1][0] - self._keep_ns:
-                kept.pop(0)
+            at = bisect_left(kept, stamp_ns, key=_stamp)
+            again = at < len(kept) and kept[at][0] == stamp_ns
+            kept[at : at + again] = [(stamp_ns, transform)]  # a publisher whose clock stands still fills no memory
+            oldest = bisect_left(kept, kept[-1][0] - self._keep_ns, key=_stamp)
+            del kept[: max(oldest, len(kept) - MAX_KEPT)]
 
     def lookup(self, target: str, source: str, stamp_ns: int | None) -> RigidTransform:
         """Return the transform that takes coordinates in `source` to those in `target`.
@@ -176,7 +192,7 @@ class TransformTree:
             return self._fixed[child]
         if stamp_ns is None:
             return kept[-1][1]
-        after = bisect_left(kept, stamp_ns, key=lambda entry: entry[0])
+        after = bisect_left(kept, stamp_ns, key=_stamp)
         if after < len(kept) and kept[after][0] == stamp_ns:
             return kept[after][1]
         name = f"'{shown(child)}' in '{shown(self._parents[child])}'"
@@ -191,3 +207,7 @@ class TransformTree:
             gap = (end_ns - begin_ns) / NS_PER_S
             raise TransformError(f"{name} is unknown in a gap of {gap:.3f} s around that time")
         return begin.towards(end, (stamp_ns - begin_ns) / (end_ns - begin_ns))
+
+
+def _stamp(entry: tuple[int, RigidTransform]) -> int:
+    return entry[0]

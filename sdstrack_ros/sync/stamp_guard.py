@@ -10,7 +10,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from sdstrack_ros.messages.stamps import NS_PER_S, UNSTAMPED, to_ns
+from sdstrack_ros.messages.stamps import NS_PER_S, impossible_stamp, to_ns
 
 if TYPE_CHECKING:
     from sdstrack_ros.sync.types import SyncConfig
@@ -147,13 +147,3 @@ class StampGuard:
             if other is not line and followed and abs(stamp_ns - other.newest_ns) <= reach_ns:
                 return True
         return False
-
-
-def impossible_stamp(stamp: Any) -> str:
-    """Why a header.stamp cannot be that of an image, in words; '' when it can."""
-    seconds, nanoseconds = int(stamp.sec), int(stamp.nanosec)
-    if seconds == 0 and nanoseconds == 0:
-        return UNSTAMPED
-    if seconds < 0 or not 0 <= nanoseconds < NS_PER_S:
-        return f"header.stamp has sec {seconds} and nanosec {nanoseconds}; expected sec from 0, nanosec below 10^9"
-    return ""

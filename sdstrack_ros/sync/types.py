@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ckd_core.errors import TrackingError
 from sdstrack_ros.messages.stamps import NS_PER_S
@@ -93,9 +93,13 @@ class Sample(Arrival):
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the message's pixels or of its events."""
-        data = getattr(self.payload, "data", None)
-        return int(getattr(self.payload, "nbytes", 0)) if data is None else len(data)
+        """Bytes of the message."""
+        return message_bytes(self.payload)
+
+
+def message_bytes(message: Any) -> int:
+    """Bytes that a message keeps in memory: all of it where it says so itself, otherwise those of its pixels."""
+    return int(getattr(message, "nbytes", 0)) or len(getattr(message, "data", ()))
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -119,6 +119,7 @@ KINDS: dict[str, tuple[Camera, ...]] = {
     "each image twice": (COLOR, COLOR, DEPTH, DEPTH),
     "unknown encoding": (_color(edit=_set("encoding", "yuv420_odd", lambda i: i % 4 == 0)), DEPTH),
     "ten megabytes of text": (_color(edit=_set("encoding", "A" * 10_000_000, lambda i: i == 5)), DEPTH),
+    "a frame_id too long": (_color(frame_id="f" * 300), DEPTH),
     "truncated": (COLOR, _depth(edit=_set("data", np.zeros(7, np.uint8), lambda i: i % 2 == 0))),
     "wrong step": (_color(edit=_set("step", 3, lambda i: i % 6 == 0)), DEPTH),
     "empty images": (_color(edit=_set("width", 0, lambda i: i % 6 == 0)), DEPTH),

@@ -11,8 +11,8 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from ckd_core.errors import TrackingError
 from ckd_core.frame import Modality
-from ckd_core.text import shown
-from sdstrack_ros.messages.camera import MAX_FRAME_ID, CameraError, PinholeCamera
+from sdstrack_ros.messages.camera import CameraError, PinholeCamera
+from sdstrack_ros.messages.header_texts import unusable_text
 from sdstrack_ros.messages.stamps import NS_PER_S, stamp_of
 from sdstrack_ros.node.faults import guarded
 from sdstrack_ros.node.heap import room_for_images
@@ -33,6 +33,7 @@ from sdstrack_ros.sync.frame_builder import (
 from sdstrack_ros.sync.message_filters_compat import SimpleFilter
 from sdstrack_ros.sync.pair_watch import PairWatch
 from sdstrack_ros.sync.stamp_guard import StampGuard
+from sdstrack_ros.sync.types import message_bytes
 from sdstrack_ros.tracking.source_frame import SourceFrame
 
 if TYPE_CHECKING:
@@ -232,10 +233,9 @@ class ImageTopics:
 
     def _store(self, name: str, message: Any, source: SimpleFilter) -> None:
         if name in self._queues:
-            self._note_size(name, len(message.data))
-        clock_ns = self._node.get_clock().now().nanoseconds
-        reason = _unusable_frame_id(message)
-        reason = reason or self._guard.refusal(name, message.header.stamp, time.monotonic_ns(), clock_ns)
+            self._note_size(name, message_bytes(message))
+        clock_ns, now_ns = self._node.get_clock().now().nanoseconds, time.monotonic_ns()
+        reason = unusable_text(message) or self._guard.refusal(name, message.header.stamp, now_ns, clock_ns)
         if reason:
             self._reject(name, reason)
             return
@@ -295,14 +295,6 @@ class ImageTopics:
             watch=self.watch,
             max_image_bytes=memory_bytes(settings) // IMAGE_SHARE,
         )
-
-
-def _unusable_frame_id(message: Any) -> str:
-    """Why outputs cannot repeat a message's frame_id, in words; '' when they can."""
-    frame_id = str(message.header.frame_id)
-    if len(frame_id) > MAX_FRAME_ID:
-        return f"header.frame_id is '{shown(frame_id)}'; expected up to {MAX_FRAME_ID} characters"
-    return ""
 
 
 def check_topics(node: LifecycleNode, settings: Settings) -> None:

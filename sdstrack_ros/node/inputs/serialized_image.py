@@ -47,6 +47,11 @@ class SerializedImage:
     step: int
     data: memoryview
 
+    @property
+    def nbytes(self) -> int:
+        """All of the message's bytes, which its pixels keep alive."""
+        return memoryview(self.data.obj).nbytes
+
 
 def read_image(message: bytes) -> SerializedImage:
     """Read the fields of a serialized image; its pixels are not copied.

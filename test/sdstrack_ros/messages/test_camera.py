@@ -26,6 +26,27 @@ def test_uncalibrated_cameras_are_refused(changes: dict[str, object]) -> None:
 
 
 @pytest.mark.parametrize(
+    ("k", "named"),
+    [
+        ((1e-300, 0, 320, 0, 500, 240), "fx is 1e-300"),
+        ((500, 0, 320, 0, 1e300, 240), "fy 1e[+]300"),
+        ((500, 0, -1e9, 0, 500, 240), "cx is -1e[+]09"),
+        ((500, 0, 320, 0, 500, 1e6), "cy 1e[+]06"),
+    ],
+)
+def test_numbers_that_no_camera_has_are_refused(k: tuple[float, ...], named: str) -> None:
+    with pytest.raises(CameraError, match=rf"{named}.*expected .* for 640 x 480"):
+        PinholeCamera.from_message(info(k=[*map(float, k), 0.0, 0.0, 1.0]))
+
+
+@pytest.mark.parametrize("model", ["plumb_bob", "equidistant"])
+@given(x=st.floats(-640, 1280), y=st.floats(-480, 960), d=st.lists(st.floats(-1e9, 1e9), min_size=4, max_size=4))
+def test_a_ray_is_finite_whatever_the_coefficients_are(model: str, x: float, y: float, d: list[float]) -> None:
+    ray = PinholeCamera.from_message(info(distortion_model=model, d=d)).ray(x, y)
+    assert max(map(abs, ray)) <= 1000
+
+
+@pytest.mark.parametrize(
     ("model", "distortion"),
     [
         ("plumb_bob", [0.0] * 5),

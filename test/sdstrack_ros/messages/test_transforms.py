@@ -106,14 +106,19 @@ def test_a_recording_that_starts_again_is_followed() -> None:
         stamped("a", "b", quaternion=(0.5, 0.5, 0.5, 0.6)),
         stamped("a", "b", quaternion=(math.nan, 0.0, 0.0, 1.0)),
         stamped("a", "b", place=(math.inf, 0.0, 0.0)),
+        stamped("a", "b", place=(0.0, 1e300, 0.0)),
+        stamped("a", "b", seconds=-3.0),
+        stamped("a" * 1_000_000, "b"),
+        stamped("a", "b" * 257),
         stamped("a", "a"),
         stamped("", "b"),
     ],
 )
 def test_what_is_no_transform_is_refused_and_changes_nothing(message: Any) -> None:
     tree = robot()
-    with pytest.raises(TransformError, match="expected"):
+    with pytest.raises(TransformError, match="expected") as refusal:
         tree.add(message)
+    assert len(str(refusal.value)) < 500
     tree.lookup("odom", "camera", at(100.5))
 
 
@@ -126,6 +131,24 @@ def test_the_number_of_frames_is_bounded_and_a_circle_ends(monkeypatch: pytest.M
         tree.add(stamped("c", "d"))
     with pytest.raises(TransformError):
         tree.lookup("map", "a", 0)
+
+
+def test_a_publisher_whose_clock_stands_still_fills_no_memory() -> None:
+    tree = robot()
+    before = sum(map(len, tree._moving.values()))
+    for metre in range(1000):
+        tree.add(stamped("base", "odom", 101.0, place=(float(metre), 0.0, 0.0)))
+    assert sum(map(len, tree._moving.values())) == before
+    np.testing.assert_allclose(tree.lookup("odom", "base", at(101.0)).translation, (999, 0, 0))
+
+
+def test_the_transforms_of_a_frame_are_bounded_in_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(transforms, "MAX_KEPT", 50)
+    tree = TransformTree()
+    for i in range(200):
+        tree.add(stamped("base", "odom", 100 + i / 1000, place=(float(i), 0.0, 0.0)))
+    assert len(tree._moving["base"]) == 50
+    np.testing.assert_allclose(tree.lookup("odom", "base", None).translation, (199, 0, 0))
 
 
 @given(st.lists(st.floats(-1, 1), min_size=4, max_size=4).filter(lambda q: np.linalg.norm(q) > 0.1))

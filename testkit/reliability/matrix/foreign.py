@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from sensor_msgs.msg import Image
 
-from sdstrack_ros.messages.camera import MAX_FRAME_ID
+from sdstrack_ros.messages.header_texts import MAX_NAME
 from testkit.reliability.matrix.bench import number
 from testkit.reliability.matrix.outcome import Counted, Row
 from testkit.ros.camera import image_message
@@ -89,7 +89,7 @@ def texts(encoding: str) -> Callable[[Bench], list[Counted]]:
         by_encoding, named = rejected(), color()
         named.header.frame_id = encoding
         send(bench, RGB, named)
-        if len(encoding) > MAX_FRAME_ID:
+        if len(encoding) > MAX_NAME:
             bench.until(lambda: rejected() > by_encoding, 60, "the refusal of a frame_id")  # megabytes take a while
         bench.values()
         said = bench.ros.messages["/tracker/status"][-1]

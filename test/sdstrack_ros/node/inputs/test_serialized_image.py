@@ -15,6 +15,7 @@ from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 
 from sdstrack_ros.node.inputs.serialized_image import SerializedImageError, read_image
+from sdstrack_ros.sync.types import Sample
 
 TEXT = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=20)
 UINT32 = st.integers(0, 2**32 - 1)
@@ -70,11 +71,12 @@ def test_bytes_in_the_other_order_read_alike() -> None:
     assert (image.header.stamp.sec, image.header.frame_id, image.height, image.width) == (7, "lens", 1, 3)
 
 
-def test_pixels_are_not_copied() -> None:
-    message = serialize_message(Image(data=array("B", range(200))))
+def test_pixels_are_not_copied_and_all_that_they_keep_alive_is_counted() -> None:
+    message = serialize_message(Image(data=array("B", range(200)))) + bytes(1000)
     image = read_image(message)
     assert image.data.obj is message
     assert image.data.readonly
+    assert Sample(0, 0, image).nbytes == len(message) > 1200
 
 
 @pytest.mark.parametrize(
