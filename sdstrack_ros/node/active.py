@@ -18,6 +18,7 @@ from sdstrack_ros.node.bond import ManagerBond
 from sdstrack_ros.node.health import Latency
 from sdstrack_ros.node.inputs.image_topics import ImageTopics
 from sdstrack_ros.node.inputs.target_topics import TargetTopics
+from sdstrack_ros.node.log import Log
 from sdstrack_ros.node.outputs.detections import FrameOutput
 from sdstrack_ros.node.outputs.target_space import TargetSpace
 from sdstrack_ros.node.outputs.transforms import Transforms
@@ -74,7 +75,7 @@ class Active:
             reporter: tells what becomes of frames and requests.
 
         """
-        self._log = node.get_logger()
+        self._log = Log(node)
         self._clock = node.get_clock().now
         self._configured = configured
         self._settings = settings
@@ -216,7 +217,7 @@ class Active:
             self._publish(frame_result, begin)
         changes = changed_states(before, self.session.targets)
         if changes:
-            self._log.info(changes, throttle_duration_sec=1.0)
+            self._log.info_seldom(changes)
             self._reporter.report()
 
     def _serve_request(self, request: TargetRequest) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from rclpy.lifecycle import TransitionCallbackReturn
 
 from ckd_core.errors import TrackingError
+from sdstrack_ros.node.log import Log
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -43,7 +44,7 @@ def transition(
             except Exception as error:
                 text = str(error) if isinstance(error, TrackingError) else f"{type(error).__name__}: {error}"
                 self.problem = f"{method.__name__.removeprefix('on_')} failed: {text}"
-                self.get_logger().error(self.problem)
+                Log(self).error(self.problem)
                 if not isinstance(error, retry_after):
                     raise
                 self.report_status()

@@ -8,6 +8,7 @@ from rcl_interfaces.msg import SetParametersResult
 from rclpy.parameter import Parameter
 
 from ckd_core.errors import TrackingError
+from sdstrack_ros.node.log import Log
 from sdstrack_ros.parameters.checks import change_settings, contradictions, nearest_name
 from sdstrack_ros.parameters.docs import descriptor, ros_value
 from sdstrack_ros.parameters.spec import ParameterError
@@ -58,9 +59,9 @@ class NodeParameters:
             node.declare_parameter(name, ros_value(values[name]), descriptor(spec), ignore_override=True)
         for name in node.get_parameters_by_prefix(""):
             if name not in TABLE and not name.startswith(_ROS_OWN):
-                node.get_logger().warning(f"there is no parameter '{name}'{nearest_name(name)}; it has no effect")
+                Log(node).warning(f"there is no parameter '{name}'{nearest_name(name)}; it has no effect")
         if self.refusal:
-            node.get_logger().error(self.refusal)
+            Log(node).error(self.refusal)
         node.add_on_set_parameters_callback(self._on_set)
         if hasattr(node, "add_pre_set_parameters_callback"):  # since Iron; before it, a double that is set to 1 stays 1
             node.add_pre_set_parameters_callback(_in_declared_type)

@@ -12,6 +12,7 @@ from ckd_core.text import shown
 from ckd_core.tracking.result import TrackState
 from sdstrack_ros.node.faults import FaultLog, guarded
 from sdstrack_ros.node.health import Health, judge
+from sdstrack_ros.node.log import Log
 from sdstrack_ros.tracking.results import main_target
 
 if TYPE_CHECKING:
@@ -104,7 +105,7 @@ class StatusReporter:
 
         """
         self.health = Health()
-        self.faults = FaultLog(node.get_logger().warning)
+        self.faults = FaultLog(Log(node).warning)
         self.last_request = ""
         self.last_time_reset = ""
         self._node = node
@@ -119,7 +120,7 @@ class StatusReporter:
             self.refuse(outcome.origin, outcome.verdict)
             return
         self.last_request = shown(outcome, MAX_VALUE)
-        self._node.get_logger().info(self.last_request)
+        Log(self._node).info(self.last_request)
         self.report()
 
     def refuse(self, cause: str, reason: str) -> None:

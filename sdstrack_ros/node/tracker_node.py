@@ -22,6 +22,7 @@ from sdstrack_ros.node.health import Situation
 from sdstrack_ros.node.heap import free_memory, heap_facts, steady_heap
 from sdstrack_ros.node.inputs.image_topics import check_topics
 from sdstrack_ros.node.lifecycle import refuse_impossible_transitions, transition
+from sdstrack_ros.node.log import Log
 from sdstrack_ros.node.node_parameters import NodeParameters
 from sdstrack_ros.node.status import (
     StatusReporter,
@@ -104,7 +105,7 @@ class TrackerNode(LifecycleNode):  # type: ignore[misc]  # rclpy brings no types
         self.problem = ""
         warm = self._configured.warm
         engine = f"{warm.engine} ({warm.engine_choice})"
-        self.get_logger().info(f"configured: {warm.model} ({warm.weights}) on {warm.device} by {engine}")
+        Log(self).info(f"configured: {warm.model} ({warm.weights}) on {warm.device} by {engine}")
         return self._entered("inactive", result)
 
     @transition()
@@ -123,7 +124,7 @@ class TrackerNode(LifecycleNode):  # type: ignore[misc]  # rclpy brings no types
         result = super().on_activate(state)
         self._active = Active(self, self._configured, lambda: self.settings, self._reporter)
         self.problem = ""
-        self.get_logger().info(f"active: waiting for {' and '.join(self._active.images.silence.image_topics)}")
+        Log(self).info(f"active: waiting for {' and '.join(self._active.images.silence.image_topics)}")
         return self._entered("active", result)
 
     @transition()
@@ -277,7 +278,7 @@ def make_executor(node: TrackerNode) -> Any:
         try:
             from rclpy.experimental import EventsExecutor
         except ImportError as error:
-            node.get_logger().warning(f"executor 'events' is not in this rclpy ({error}); 'single' is used")
+            Log(node).warning(f"executor 'events' is not in this rclpy ({error}); 'single' is used")
         else:
             return EventsExecutor()
     return SingleThreadedExecutor()
@@ -304,7 +305,7 @@ def main(args: list[str] | None = None) -> int:
             _spin_once(executor, node)
         node.finish()
     except ConfigureStoppedError:
-        node.get_logger().info("stopped while it configured")
+        Log(node).info("stopped while it configured")
     finally:
         executor.remove_node(node)
         executor.shutdown(timeout_sec=1.0)

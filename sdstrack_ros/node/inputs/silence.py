@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from ckd_core.frame import Modality
 from sdstrack_ros.node.inputs.qos import NOT_NAMED_YET, several_publishers, why_silent
+from sdstrack_ros.node.log import Log
 from sdstrack_ros.sync.pair_watch import FRAMES, GEOMETRY
 
 if TYPE_CHECKING:
@@ -100,13 +101,11 @@ class SilenceWatch:
                 reason = why_silent(self._node, stream.topic, stream.qos, stream.type_name)
                 if stream.name == CAMERA_INFO:
                     reason += "; without it there are no 3-D boxes, set publish_3d to false if none are wanted"
-                self._node.get_logger().warning(
-                    f"nothing on {stream.topic} for {silences[stream.topic]:.1f} s: {reason}"
-                )
+                Log(self._node).warning(f"nothing on {stream.topic} for {silences[stream.topic]:.1f} s: {reason}")
         self._warn_of_pairs(now)
         unanswered = self.unanswered(now)
         if self._is_due("results", bool(unanswered), now):
-            self._node.get_logger().warning(unanswered)
+            Log(self._node).warning(unanswered)
 
     def _warn_of_pairs(self, now: float) -> None:
         """Log why pairs do not come, and who else publishes on the topics."""
@@ -120,7 +119,7 @@ class SilenceWatch:
         for kind in {*before, *remarks}:
             said = kind in ONCE and before.get(kind) == remarks.get(kind)
             if self._is_due(kind, kind in remarks, now) and not said:
-                self._node.get_logger().warning(remarks[kind])
+                Log(self._node).warning(remarks[kind])
 
     def on_incompatible(self, name: str) -> None:
         """Note that a publisher offers the stream `name` less than the subscription asks for, and say which one."""
