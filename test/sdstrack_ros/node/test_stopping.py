@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import signal
+import subprocess
 import time
+from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,10 +17,18 @@ import pytest
 from sdstrack_ros.node.stopping import descendants
 from testkit.reliability.lengths import LONG, ONLY_LONG, record
 from testkit.ros.camera import START_PATIENCE_S, node_command, ros_test
-from testkit.ros.processes import private_domain, python_module, ros_environment, ros_process, wait_until
+from testkit.ros.processes import (
+    RosProcess,
+    private_domain,
+    python_module,
+    ros_environment,
+    ros_process,
+    start_process,
+    wait_until,
+)
 
 if TYPE_CHECKING:
-    from testkit.ros.processes import RosProcess
+    from collections.abc import Iterator
 
 pytestmark = pytest.mark.ros
 
@@ -102,3 +114,52 @@ def test_one_sigterm_ends_configure_at_any_point(engine: str, tmp_path: Path) ->
     row = {"configure_s": round(lasts_s, 2), "points": POINTS, "slowest_s": round(max(ended_s), 2), "at": slowest}
     record("stops", engine.replace("/", " "), row)
     print(engine, row, [round(seconds, 2) for seconds in ended_s])  # for whoever judges an idle machine
+
+
+GROUP = 5
+
+
+@pytest.fixture
+def group(tiny_weights: Path, tmp_path: Path) -> Iterator[list[RosProcess]]:
+    """Nodes of one process group, as a terminal's or a launch file's are."""
+    values = {"model": "sdstrack_tiny_test", "weights": tiny_weights, "device": "cpu", "engine": "torch/fp32"}
+    with private_domain() as domain, ExitStack() as stack:
+        environment, nodes = ros_environment(domain, tmp_path), []
+        for number in range(GROUP):
+            leader = nodes[0].pid if nodes else 0
+            names = (f"__node:=tracker{number}", f"__ns:=/robot{number}")
+            command = node_command({**values, "autostart": number != 1}, python_module, names)
+            log = tmp_path / f"{number}.log"
+            stream = stack.enter_context(log.open("ab"))
+            process = start_process(
+                command, environment, stdout=stream, stderr=subprocess.STDOUT, preexec_fn=partial(os.setpgid, 0, leader)
+            )
+            nodes.append(RosProcess(process, log, stream))
+            stack.callback(nodes[-1].end)
+        yield nodes
+
+
+@pytest.mark.skipif(not LONG, reason=ONLY_LONG)
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("when", ["active", "starting"])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["SIGINT", "SIGTERM"])
+def test_one_signal_to_a_group_of_nodes_ends_all_of_them(
+    group: list[RosProcess], number: signal.Signals, when: str
+) -> None:
+    for index, node in enumerate(group):  # the second one stays unconfigured
+        if when == "active" and index != 1:
+            wait_until(lambda node=node: "active: waiting" in node.output, START_PATIENCE_S, "a node", None, node)
+        wait_until(lambda node=node: catches_sigterm(node), START_PATIENCE_S, "its own answer to SIGTERM", None, node)
+    started = [child for node in group for child in descendants(node.pid)]
+    begin = time.monotonic()
+    os.killpg(group[0].pid, number)
+    statuses = [node.process.wait(60) for node in group]
+    ended_s = time.monotonic() - begin
+    assert statuses == [0] * GROUP, [node.output[-1500:] for node in group]
+    assert not [node.output for node in group if "Traceback" in node.output]
+    wait_until(
+        lambda: not any(Path(f"/proc/{child}").exists() for child in started), GONE_WITHIN_S, "the end of all children"
+    )
+    row = {"nodes": GROUP, "all ended after s": round(ended_s, 2), "left behind": 0}
+    record("stops", f"{GROUP} nodes {when}, one {number.name} to their process group", row)
+    print(row)  # for whoever judges an idle machine
