@@ -13,7 +13,7 @@ import typer
 import ckd_core
 import ckd_core.commands
 from ckd_core.errors import TrackingError
-from ckd_core.text import MAX_LINE, is_unicode, printable, shown
+from ckd_core.text import MAX_LINE, has_controls, is_unicode, printable, shown
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -88,6 +88,9 @@ def run(app: typer.Typer) -> None:
     for word in sys.argv[1:]:
         if not is_unicode(word):
             typer.echo(f"error: {shown(word)} is not UTF-8, as every name here has to be; rename it", err=True)
+            sys.exit(1)
+        if has_controls(word):  # a name with a line break would forge a line of the output
+            typer.echo(f"error: {shown(word)} has control characters, as no name here may; rename it", err=True)
             sys.exit(1)
     try:
         app()

@@ -37,6 +37,11 @@ def is_unicode(text: str) -> bool:
     return not any("\ud800" <= char <= "\udfff" for char in text)
 
 
+def has_controls(name: str) -> bool:
+    """Whether a name holds line breaks, terminal escapes or other control characters (Unicode's category Cc)."""
+    return any(char < " " or "\x7f" <= char <= "\x9f" for char in name)
+
+
 def is_plain_name(name: str) -> bool:
     """Whether a text from outside can be the name of a file or folder in one folder: no path, not hidden, printable."""
     return bool(name) and not name.startswith(".") and not set(name) & {"/", "\\"} and name.isprintable()

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import unicodedata
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from ckd_core.evaluation.report.table_files import markdown_table
-from ckd_core.text import MAX_CHARACTERS, csv_cell, markdown_cell, printable, shown
+from ckd_core.text import MAX_CHARACTERS, csv_cell, has_controls, markdown_cell, printable, shown
+
+
+@given(st.text())
+def test_control_characters_are_those_of_the_category(text: str) -> None:
+    assert has_controls(text) == any(unicodedata.category(char) == "Cc" for char in text)
 
 
 @pytest.mark.parametrize("text", ["", "rgb8", "/camera/color/image_raw", "Fußgänger 人", "a" * MAX_CHARACTERS])

@@ -134,10 +134,14 @@ def test_a_sequence_whose_name_is_no_text_is_refused(tmp_path: Path) -> None:
         open_dataset("folder", tmp_path)
 
 
-def test_an_argument_that_is_no_text_is_refused_in_one_sentence() -> None:
-    words = [sys.executable, "-m", "ckd_core.cli", "score", b"place\xe9"]
+@pytest.mark.parametrize(
+    ("word", "said"),
+    [
+        (b"place\xe9", "place\\udce9 is not UTF-8, as every name here has to be"),
+        (b"a\nerror: forged\x1b[2J", r"a\nerror: forged\x1b[2J has control characters, as no name here may"),
+    ],
+)
+def test_an_argument_that_is_no_text_is_refused_in_one_sentence(word: bytes, said: str) -> None:
+    words = [sys.executable, "-m", "ckd_core.cli", "score", word]
     done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stderr) == (
-        1,
-        "error: place\\udce9 is not UTF-8, as every name here has to be; rename it\n",
-    )
+    assert (done.returncode, done.stderr) == (1, f"error: {said}; rename it\n")
