@@ -20,6 +20,7 @@ import yaml
 
 from ckd_core.errors import TrackingError
 from ckd_core.files import regular
+from ckd_core.text import shown
 
 T = TypeVar("T")
 
@@ -94,7 +95,14 @@ def parse_yaml(text: str) -> Any:
             loader.dispose()
     except (yaml.YAMLError, LookupError, AttributeError, TypeError, RecursionError) as error:
         # PyYAML does not wrap the errors of its constructors: `!!bool x` is a KeyError, `!!timestamp x` AttributeError.
-        raise ValueError(f"{type(error).__name__}: {error}") from error
+        raise ValueError(_yaml_reason(error)) from error
+
+
+def _yaml_reason(error: Exception) -> str:
+    """What PyYAML complains about, on one line."""
+    mark = getattr(error, "problem_mark", None)
+    place = "" if mark is None else f", line {mark.line + 1}, column {mark.column + 1}"
+    return f"{type(error).__name__}: {shown(getattr(error, 'problem', None) or error, 300)}{place}"
 
 
 def build(cls: type[T], raw: Any, file: str, key: str = "") -> T:
@@ -115,7 +123,7 @@ def typed_fields(cls: Any, raw: Any, file: str, key: str) -> dict[str, Any]:
     values = {}
     for name, value in raw.items():
         if name not in known:
-            raise SettingsError(f"{file}: unknown key '{_join(key, str(name))}'; expected one of {_names(cls)}")
+            raise SettingsError(f"{file}: unknown key '{shown(_join(key, str(name)))}'; expected one of {_names(cls)}")
         values[name] = _value(hints[name], value, file, _join(key, name))
         _check_range(known[name], values[name], file, _join(key, name))
     return values
@@ -171,7 +179,7 @@ def _index(node: list[Any], name: str, change: str, parents: list[str]) -> int:
 
 def _kind(value: Any) -> str:
     names = {dict: "a mapping", list: "a list", type(None): "nothing"}
-    return names.get(type(value), f"{value!r} ({type(value).__name__})")
+    return names.get(type(value)) or f"{shown(repr(value))} ({type(value).__name__})"
 
 
 def _dataclass(cls: Any, raw: Any, file: str, key: str) -> Any:
@@ -238,15 +246,14 @@ def _value(hint: Any, raw: Any, file: str, key: str) -> Any:
 
 def _path(raw: str, file: str, key: str) -> Path:
     """A path with `~` and with `${NAME}`, a folder that an environment variable names, filled in."""
+    named = f"{file}: '{key}' is '{shown(raw)}'"
 
     def folder(match: re.Match[str]) -> str:
         value = os.environ.get(match[1])
         if not value:
-            raise SettingsError(
-                f"{file}: '{key}' is '{raw}', but {match[1]} is not set; expected an environment variable with a folder"
-            )
+            raise SettingsError(f"{named}, but {match[1]} is not set; expected an environment variable with a folder")
         if not Path(value).expanduser().is_dir():
-            raise SettingsError(f"{file}: '{key}' is '{raw}', but {match[1]} is '{value}'; expected an existing folder")
+            raise SettingsError(f"{named}, but {match[1]} is '{shown(value)}'; expected an existing folder")
         return value
 
     return Path(re.sub(r"\$\{(\w+)\}", folder, raw)).expanduser()
@@ -261,7 +268,7 @@ def _union(args: tuple[Any, ...], raw: Any, file: str, key: str) -> Any:
     kinds = {typing.get_args(typing.get_type_hints(c)["kind"])[0]: c for c in choices}
     kind = raw.get("kind") if isinstance(raw, dict) else None
     if not isinstance(kind, str) or kind not in kinds:
-        raise SettingsError(f"{file}: '{key}.kind' is {kind!r}; expected one of {', '.join(kinds)}")
+        raise SettingsError(f"{file}: '{key}.kind' is {shown(repr(kind))}; expected one of {', '.join(kinds)}")
     return _dataclass(kinds[kind], raw, file, key)
 
 

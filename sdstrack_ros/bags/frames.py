@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ckd_core.frame import Modality, MultiModalFrame
+from ckd_core.text import shown
 from sdstrack_ros.bags.storage.opening import (
     COMPRESSED_IMAGE,
     DETECTIONS,
@@ -99,7 +100,8 @@ def choose_topics(bag: Bag, modality: Modality, wanted: BagTopics | None = None)
     for name in filter(None, (rgb, aux, truth)):
         kinds = [topic.type_name for topic in bag.topics if topic.name == name and topic.count]
         if len(kinds) > 1:
-            raise BagError(f"{bag.path}: {name} has messages of {len(kinds)} types ({', '.join(kinds)}); expected one")
+            found = ", ".join(map(shown, kinds))
+            raise BagError(f"{bag.path}: {shown(name)} has messages of {len(kinds)} types ({found}); expected one")
     return BagTopics(rgb, aux, truth)
 
 

@@ -39,7 +39,7 @@ def _checked_one_by_one(values: Mapping[str, Value]) -> Settings:
     reasons: list[str] = []
     for name, value in values.items():
         if name not in TABLE:
-            reasons.append(f"unknown parameter '{name}'{nearest_name(name)}")
+            reasons.append(f"unknown parameter '{shown(name)}'{nearest_name(name)}")
             continue
         try:
             checked[name] = TABLE[name].check(value)

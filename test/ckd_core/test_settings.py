@@ -9,7 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ckd_core.settings import SettingsError, load_yaml, parse_yaml
+from ckd_core.errors import TrackingError
+from ckd_core.settings import SettingsError, load_yaml, parse_yaml, read_settings
+from ckd_core.training.config import TrainSettings
+from sdstrack_ros.parameters.checks import settings_from_yaml
 
 ROOT = Path(__file__).parents[2]
 
@@ -57,3 +60,23 @@ def test_values_without_references_come_back(value: object) -> None:
     import json
 
     assert parse_yaml(json.dumps(value)) == value
+
+
+FORGED = "x\\nerror: forged\\x1b[2J" + "A" * 900
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f'"{FORGED}": 1', f'choice:\n  "{FORGED}": 1', f'objective: "{FORGED}"', f'sources:\n  - kind: "{FORGED}"',
+        f'model: "{FORGED * 9}"', f'"{FORGED}"', f"!!python/{'x' * 5000} a", "? [1, 2]\n: 3", "a: [", f'&a "{FORGED}"',
+    ],
+)  # fmt: skip
+def test_what_a_file_says_stays_short_and_printable_in_errors(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "settings.yaml"
+    path.write_text(text)
+    for read in (lambda: read_settings(path, TrainSettings), lambda: settings_from_yaml(path)):
+        with pytest.raises(TrackingError) as refusal:
+            read()
+        assert str(refusal.value).isprintable()
+        assert len(str(refusal.value)) < 1000

@@ -19,7 +19,7 @@ ROOMS = [
     *(
         f"ckd_core.{room}"
         for room in (
-            "errors", "text", "files", "locks", "orphans", "background", "settings", "frame", "boxes", "modality",
+            "text", "errors", "files", "locks", "orphans", "background", "settings", "frame", "boxes", "modality",
             "models", "tracking", "data", "objectives", "evaluation", "training", "deploy", "replay", "commands", "cli",
         )
     ),

@@ -74,7 +74,7 @@ def _read(
         yield from _members(path, wanted, suffixes)
     except (OSError, EOFError, ValueError, RuntimeError, tarfile.TarError, *_DAMAGED) as error:
         # RuntimeError: members that are encrypted, or compressed in a way that Python does not know.
-        raise ResultsError(f"cannot read {path}: {error}") from error
+        raise ResultsError(f"cannot read {path}: {shown(error, 300)}") from error
 
 
 def _holds_results(name: str, suffixes: tuple[str, ...]) -> bool:

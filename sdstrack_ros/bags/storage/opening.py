@@ -151,7 +151,7 @@ class Bag:
 
     def describe(self) -> str:
         """List the topics with types and message counts, for error messages."""
-        return ", ".join(f"{t.name} ({t.type_name}, {t.count})" for t in self.topics) or "no topics"
+        return ", ".join(f"{shown(t.name)} ({shown(t.type_name)}, {t.count})" for t in self.topics) or "no topics"
 
     def topic(self, name: str, *kinds: str) -> BagTopic:
         """Return the topic called `name`.
@@ -165,11 +165,15 @@ class Bag:
         """
         topic = next((topic for topic in self.topics if topic.name == name), None)
         if topic is None and name in self._unreadable:
-            raise BagError(f"{self.path}: topic '{name}' is serialised as '{self._unreadable[name]}'; expected cdr")
+            raise BagError(
+                f"{self.path}: topic '{shown(name)}' is serialised as '{shown(self._unreadable[name])}'; expected cdr"
+            )
         if topic is None:
             raise BagError(f"{self.path} has no topic '{name}'; its topics are: {self.describe()}")
         if kinds and topic.type_name not in kinds:
-            raise BagError(f"{self.path}: topic '{name}' is {topic.type_name}; expected {' or '.join(kinds)}")
+            raise BagError(
+                f"{self.path}: topic '{shown(name)}' is {shown(topic.type_name)}; expected {' or '.join(kinds)}"
+            )
         return topic
 
     def messages(
@@ -192,7 +196,8 @@ class Bag:
                 break
             except Exception as error:
                 # rosbags passes on errors of zstd, sqlite and struct; to the user they all mean the same.
-                reason = str(error) if isinstance(error, BagError) else f"{type(error).__name__}: {error}"
+                known = isinstance(error, BagError)
+                reason = str(error) if known else shown(f"{type(error).__name__}: {error}", MAX_REMARK)
                 raise BagError(
                     f"{self.path} is damaged or truncated after {read} messages: {reason}; what is whole of an MCAP "
                     "file is read with --recover"
@@ -228,12 +233,14 @@ class Bag:
             BagError: the type is unknown, or the bytes are not a message of that type.
         """
         if message.type_name not in typestore().types:
-            raise BagError(f"{self.path}: topic '{message.topic}' has the unknown type {message.type_name}")
+            raise BagError(
+                f"{self.path}: topic '{shown(message.topic)}' has the unknown type {shown(message.type_name)}"
+            )
         try:
             return typestore().deserialize_cdr(message.data, message.type_name)
         except Exception as error:  # rosbags raises whatever its generated code meets in broken bytes
-            where = f"{self.path}: a message of '{message.topic}' at {message.time_ns} ns"
-            raise BagError(f"{where} is not a valid {message.type_name}: {error}") from error
+            where = f"{self.path}: a message of '{shown(message.topic)}' at {message.time_ns} ns"
+            raise BagError(f"{where} is not a valid {message.type_name}: {shown(error, MAX_REMARK)}") from error
 
 
 @contextmanager
