@@ -216,7 +216,8 @@ class ModalityConverter:
             self._metres = np.empty(metres.shape, dtype=np.float32)
             self._millimetres = np.empty(metres.shape, dtype=np.uint16)
         scaled = self._metres
-        np.multiply(metres, np.float32(METRES_TO_MM), out=scaled)
+        with np.errstate(over="ignore"):  # too far for any reading: infinite, and so none
+            np.multiply(metres, np.float32(METRES_TO_MM), out=scaled)
         np.nan_to_num(scaled, copy=False, nan=0.0, posinf=0.0, neginf=0.0)  # "no return" is 0, as in 16UC1 (REP-118)
         np.clip(scaled, 0, UINT16_LEVELS - 1, out=scaled)
         np.rint(scaled, out=scaled)

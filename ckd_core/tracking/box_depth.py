@@ -204,7 +204,7 @@ def _around(values: NDArray[np.float32], weights: NDArray[np.float64], expected:
 def _depth_of(readings: NDArray[np.float32]) -> BoxDepth:
     low, high = np.quantile(readings, [TRIM, 1 - TRIM])
     trimmed = readings[(readings >= low) & (readings <= high)]
-    return BoxDepth(float(np.median(trimmed)), float(high - low))
+    return BoxDepth(float(np.median(trimmed if trimmed.size else readings)), float(high - low))  # two have no middle
 
 
 def _foreground_mode(weights: NDArray[np.floating]) -> int:

@@ -31,6 +31,7 @@ MIN_INLIER_SHARE = 0.4  # with fewer, most of the picture moves by itself, and t
 INLIER_PX = 2.0  # at FLOW_WIDTH
 MAX_SCALE = 1.5  # a larger change of scale between two frames is a wrong fit, not a camera
 MAX_OUTSIDE = 1.0  # how far outside the frame a box may be carried, in sides of the frame
+MIN_SIDE_PX = 4.0  # smaller no box is carried: a camera that backs off from a lost target would shrink it to nothing
 
 
 class CameraMotion(Protocol):
@@ -143,7 +144,11 @@ def _outside(picture: _Picture, targets: Sequence[BoundingBox]) -> NDArray[np.ui
 
 
 def moved_box(box: BoundingBox, motion: Matrix, frame_size: tuple[int, int]) -> BoundingBox:
-    """Carry a box along with the camera's motion; it stays within one frame's size of the frame (height, width)."""
+    """Carry a box along with the camera's motion.
+
+    It stays within one frame's size of the frame (height, width), and neither grows beyond the frame's longer side nor
+    shrinks to nothing, however long the camera drives towards a lost target or away from it.
+    """
     x, y, w = motion @ np.array((*box.center, 1.0))
     if not np.isfinite((x, y, w)).all() or w <= 1e-6:
         return box  # behind the camera
@@ -152,4 +157,6 @@ def moved_box(box: BoundingBox, motion: Matrix, frame_size: tuple[int, int]) -> 
     cy = min(max(float(y / w), -MAX_OUTSIDE * height), (1 + MAX_OUTSIDE) * height)
     scale = math.sqrt(abs(float(np.linalg.det(motion))) / float(w) ** 3)  # root of the change of area at this place
     scale = min(max(scale, 1 / MAX_SCALE), MAX_SCALE)
+    scale = min(scale, max(1.0, max(frame_size) / max(box.w, box.h)))
+    scale = max(scale, min(1.0, MIN_SIDE_PX / min(box.w, box.h)))
     return BoundingBox(cx - box.w * scale / 2, cy - box.h * scale / 2, box.w * scale, box.h * scale)

@@ -354,6 +354,11 @@ class MultiTracker:
                 f"the network's output has NaN or infinity ({self.engine.name} on {self.engine.device}); "
                 "expected finite numbers"
             )
+        if (rows[:, 2:4] < 0).any():
+            raise TrackerError(
+                f"the network's output has a box of negative size ({self.engine.name} on {self.engine.device}); "
+                "expected sizes from 0"
+            )
         return [Prediction(*row) for row in rows.tolist()], cropped, time.perf_counter()
 
     def _join(self, looks: list[Look]) -> Templates:

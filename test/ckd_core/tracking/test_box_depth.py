@@ -60,6 +60,21 @@ def test_any_box_and_any_depth_give_a_depth_or_none(
         assert depth_of_box is None
 
 
+@given(st.lists(st.floats(0.125, 16, width=32), min_size=1, max_size=60), st.integers(0, 6), st.integers(0, 40))
+def test_few_readings_give_a_distance_among_them_or_none(values: list[float], near: int, holes: int) -> None:
+    metres = np.array([[*[0.5, 0.6, 0.55, 0.52, 0.58, 0.51][:near], *values, *[0.0] * holes]], np.float32)
+    found = robust_depth(metres, 0.1, 20.0)
+    assert found is None or metres[metres > 0].min() <= found.z <= metres.max()
+
+
+def test_a_surface_of_two_readings_has_a_distance() -> None:
+    metres = np.full((2, 9), 8.0, np.float32)
+    metres[0, 4], metres[1, 4] = 1.0, 1.05
+    found = robust_depth(metres, 0.1, 20.0, Expected(1.0, 0.3))
+    assert found is not None
+    assert math.isfinite(found.z)
+
+
 def test_a_box_that_is_not_finite_has_no_readings() -> None:
     assert readings_in(depth_scene(), BoundingBox(math.nan, 0, 1, 1), SIZE).size == 0
 

@@ -206,3 +206,13 @@ def test_whatever_the_motion_a_box_stays_a_box_near_the_frame(values: list[float
         x, y = carried.center
         assert -WIDTH - 1e-6 <= x <= 2 * WIDTH + 1e-6
         assert -HEIGHT - 1e-6 <= y <= 2 * HEIGHT + 1e-6
+
+
+@pytest.mark.parametrize("scale", [1.5, 1.02, 0.98, 0.6])
+def test_a_box_is_carried_for_an_hour_without_outgrowing_the_frame_or_vanishing(scale: float) -> None:
+    box = BoundingBox(150.0, 110.0, 20.0, 40.0)
+    for _ in range(10_000):
+        box = moved_box(box, np.diag((scale, scale, 1.0)), FRAME_SIZE)
+    assert min(box.w, box.h) >= 3.9
+    assert max(box.w, box.h) <= WIDTH + 0.1
+    assert box.h / box.w == pytest.approx(2, rel=0.01)

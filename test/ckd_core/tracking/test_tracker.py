@@ -271,12 +271,16 @@ def test_update_is_refused_before_start_and_after_reset(scene, tiny) -> None:
         tracker.update(scene.frame(6, {}))
 
 
-def test_a_network_that_returns_nan_leaves_the_state_as_before(scene, correlation) -> None:
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [([math.nan] * 7, "NaN or infinity"), ([0.5, 0.5, -0.25, 0.25, 0.9, 0.9, 0.0], "a box of negative size")],
+)
+def test_a_network_that_returns_no_box_leaves_the_state_as_before(scene, correlation, row, reason) -> None:
     tracker = tracker_of(correlation)
     tracker.start(scene.frame(0, {"a": path(0)}), scene.box(*path(0)))
     answer = correlation._answer
-    correlation._answer = lambda *_: [math.nan] * 7
-    with pytest.raises(TrackerError, match="NaN or infinity"):
+    correlation._answer = lambda *_: row
+    with pytest.raises(TrackerError, match=reason):
         tracker.update(scene.frame(1, {"a": path(1)}))
     correlation._answer = answer
     assert overlap(tracker.update(scene.frame(1, {"a": path(1)})).box, scene.box(*path(1))) > 0.75
