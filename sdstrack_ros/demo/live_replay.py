@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -128,6 +129,16 @@ def _private_environment(domain: int, logs: Path) -> dict[str, str]:
     if profile is not None:
         environment["FASTDDS_DEFAULT_PROFILES_FILE"] = environment["FASTRTPS_DEFAULT_PROFILES_FILE"] = str(profile)
     return environment
+
+
+@contextlib.contextmanager
+def _folder_for_a_while(folder: Path) -> Iterator[Path]:
+    """Yield the path of a folder that goes again, and whose content an earlier run may have left."""
+    shutil.rmtree(folder, ignore_errors=True)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextlib.contextmanager
@@ -295,7 +306,11 @@ def replay(
         **parameters,
         "max_wait_s": max_wait_s,
     }
-    with _free_domain() as domain, _environment_with(_private_environment(domain, logs)) as environment:
+    with (
+        _folder_for_a_while(logs / ".ros") as ros_logs,  # the same lines once more, in a file for each process
+        _free_domain() as domain,
+        _environment_with(_private_environment(domain, ros_logs)) as environment,
+    ):
         node = [
             sys.executable,
             "-m",

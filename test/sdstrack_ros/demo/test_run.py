@@ -85,6 +85,8 @@ def test_the_demo_runs_on_the_real_node(
     assert summary.frames_answered >= 10
     assert summary.model == "sdstrack_tiny_test"
     assert json.loads((tmp_path / "out" / "summary.json").read_text())["frames_in"] == 20
+    names = {path.name for path in (tmp_path / "out").iterdir()}
+    assert names == {*run.RESULT_FILES, "node.log", "player.log"}, "the same files each time"
     assert len((tmp_path / "out" / "boxes.csv").read_text().splitlines()) == 21
     video = cv2.VideoCapture(str(tmp_path / "out" / "overlay.mp4"))
     assert int(video.get(cv2.CAP_PROP_FRAME_COUNT)) == 20
