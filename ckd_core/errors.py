@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ckd_core.text import printable
+from ckd_core.text import MAX_LINE, shown
 
 
 class TrackingError(Exception):
@@ -12,6 +12,10 @@ class TrackingError(Exception):
     `ckd_core.text.shown`; what slips through, the path of a file or a library's own words, is at least printable.
     """
 
-    def __init__(self, *parts: object) -> None:
-        """Keep the message, its lines short and printable."""
-        super().__init__(*(printable(part) if isinstance(part, str) else part for part in parts))
+    def __init__(self, *lines: object) -> None:
+        """Keep the message: the lines are given one by one, so that no text from outside adds one to them."""
+        super().__init__(*(shown(line, MAX_LINE) for line in lines))
+
+    def __str__(self) -> str:
+        """The lines of the message."""
+        return "\n".join(self.args)

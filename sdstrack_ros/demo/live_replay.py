@@ -329,9 +329,9 @@ def replay(
                 with _process(player, environment, player_log) as player_process:
                     _listen(listener, node_process, player_process, progress, QUIET_S + max_wait_s)
                     if player_process.poll():
-                        raise LiveReplayError(f"the player failed:\n{_tail(player_log)}")
+                        raise LiveReplayError("the player failed:", *_tail(player_log))
                 if node_process.poll() is not None:
-                    raise LiveReplayError(f"the node ended during playback:\n{_tail(node_log)}")
+                    raise LiveReplayError("the node ended during playback:", *_tail(node_log))
                 _last_status(listener)
         finally:
             listener.close()
@@ -360,9 +360,9 @@ def _wait_active(listener: _Listener, node: subprocess.Popen[bytes], log: Path) 
         if "configure failed" in listener.status_text:
             raise LiveReplayError(f"the node did not start: {listener.status_text}")
         if node.poll() is not None:
-            raise LiveReplayError(f"the node ended before it was active:\n{_tail(log)}")
+            raise LiveReplayError("the node ended before it was active:", *_tail(log))
         if time.monotonic() > deadline:
-            raise LiveReplayError(f"the node was not active within {START_TIMEOUT_S:.0f} s:\n{_tail(log)}")
+            raise LiveReplayError(f"the node was not active within {START_TIMEOUT_S:.0f} s:", *_tail(log))
 
 
 def _listen(
@@ -392,5 +392,5 @@ def _last_status(listener: _Listener) -> None:
         listener.spin()
 
 
-def _tail(log: Path, lines: int = 15) -> str:
-    return "\n".join(log.read_text(errors="replace").splitlines()[-lines:])
+def _tail(log: Path, lines: int = 15) -> list[str]:
+    return log.read_text(errors="replace").splitlines()[-lines:]

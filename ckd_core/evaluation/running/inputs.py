@@ -10,6 +10,7 @@ from ckd_core.errors import TrackingError
 from ckd_core.evaluation.scoring.annotations import read_sequence_truth
 from ckd_core.evaluation.scoring.rules import BenchmarkRule, get_rule
 from ckd_core.evaluation.scoring.score import require_scorable
+from ckd_core.text import shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -147,11 +148,11 @@ def open_inputs(
     problems = dataset.problems(keep)
     if not problems:
         return RunInputs(dataset, sequences, truths)
-    lines = "\n".join(f"  {problem.sequence}: {problem.reason}" for problem in problems)
+    lines = [f"  {shown(problem.sequence)}: {problem.reason}" for problem in problems]
     if not skip_broken:
         counts = f"{len(problems)} of {len(dataset)} sequences"
-        raise RunError(f"{counts} cannot be used; repair them, or leave them out (--skip-broken):\n{lines}")
-    echo(f"{len(problems)} sequences are left out:\n{lines}")
+        raise RunError(f"{counts} cannot be used; repair them, or leave them out (--skip-broken):", *lines)
+    echo("\n".join([f"{len(problems)} sequences are left out:", *lines]))
     if not sequences:
         raise RunError(f"{dataset.root} has no usable sequence; expected at least one")
     return RunInputs(dataset.select(list(sequences)), sequences, truths)

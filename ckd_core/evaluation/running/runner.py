@@ -95,8 +95,8 @@ def _run_benchmark(plan: RunPlan, progress: Progress, pool: ProcessPoolExecutor 
             else:
                 failures[job.name] = str(outcome)
     if failures:
-        lines = "\n".join(f"  {name}: {reason}" for name, reason in failures.items())
-        raise RunError(f"{len(failures)} of {len(inputs)} sequences failed; the others are kept:\n{lines}")
+        lines = [f"  {name}: {reason}" for name, reason in failures.items()]
+        raise RunError(f"{len(failures)} of {len(inputs)} sequences failed; the others are kept:", *lines)
     ordered = {name: records[name] for name in inputs.names}
     tracks = {name: benchmark_track(record, inputs.rule, plan.integer_boxes) for name, record in ordered.items()}
     score = score_benchmark(inputs.rule, inputs.scored_truths(), tracks, plan.tracker.label)
