@@ -149,6 +149,8 @@ class Settings:
         "Row-major 3x3 matrix from a colour pixel to a pixel of the auxiliary image; the identity means that both "
         "images show the same view, scaled to their sizes.",
         live=True,
+        low=-1e9,
+        high=1e9,
     )
     thermal_range: tuple[float, float] = row(
         (0.0, 0.0),
@@ -156,6 +158,8 @@ class Settings:
         "Values of a thermal image, in its own unit (degrees, counts), that are shown black and white; 0, 0 takes each "
         "frame's percentiles.",
         live=True,
+        low=-1e9,
+        high=1e9,
     )
 
     sync_policy: str = row(

@@ -28,6 +28,8 @@ def test_only_integers_for_doubles_are_converted() -> None:
         ("max_skew_s", float("inf"), "from 0 to 10"),
         ("init_box", [1.0, 2.0, 3.0], "4 numbers"),
         ("aux_homography", [0.0] * 9, "inverted"),
+        ("aux_homography", [1e300] * 8 + [1.0], "from -1e.09 to 1e.09"),
+        ("thermal_range", [-1e308, 1e308], "from -1e.09 to 1e.09"),
         ("init_box", [1.0, 2.0, -3.0, 4.0], "negative size"),
         ("min_depth_m", 50.0, "must be below max_depth_m"),
         ("max_skew", 0.1, "did you mean 'max_skew_s'"),
