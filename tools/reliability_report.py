@@ -103,7 +103,7 @@ def hours(folder: Path) -> list[str]:
         f"{result['hours']:g} of {settings['hours']:g} hours in {result['sessions']} sessions, "
         f"{result['faults']} faults: **{verdict(criteria)}**. "
         "The control is a process beside the node that computes for 2 ms thirty times a second; "
-        "a window is calm while its p99 is within a quarter of the calmest windows'.",
+        "a minute is calm while its p99 is within a quarter of that of the calmest minutes.",
         "",
     ]
     lines += verdicts(criteria)
@@ -111,9 +111,10 @@ def hours(folder: Path) -> list[str]:
     return [
         *lines,
         *table(
-            ("session", "minute", "boxes", "p50 ms", "p99 ms", "control p99 ms",
+            ("session", "minute", "boxes", "p50 ms", "p99 ms", "control p99 ms", "calm boxes", "calm p99 ms",
              *(kind.removesuffix("_mb") for kind in kinds)),
             [(w["session"], round(w["start_s"] / 60), w["frames"], w["p50_ms"], w["p99_ms"], w["control_p99_ms"],
+              w["calm_frames"], "-" if w["calm_p99_ms"] is None else w["calm_p99_ms"],
               *("-" if w["memory"][kind] is None else w["memory"][kind] for kind in kinds)) for w in result["windows"]],
         ),
     ]  # fmt: skip

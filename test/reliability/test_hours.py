@@ -8,7 +8,6 @@ import math
 import signal
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +24,8 @@ from testkit.reliability.hours import (
     ROOT,
     SETTINGS,
     HoursError,
-    Window,
     analysed,
-    calm_windows,
+    calm_minutes,
     recorded_s,
     rise,
     run_hours,
@@ -80,20 +78,40 @@ def test_sessions_differ_in_level_not_in_slope() -> None:
     assert low < 0 < high
 
 
-def window(p99: float, control: float) -> Window:
-    return Window(1, 0.0, 1000, 5.0, p99, control, {})
+def test_the_rise_is_from_the_first_third_to_the_last() -> None:
+    assert rise([10.0] * 9 + [13.0] * 3) == pytest.approx(0.3)
+    assert rise([10.0] * 9) == 0.0
+    assert math.isnan(rise([10.0, 11.0, 12.0]))
 
 
-def test_a_slow_neighbour_is_told_from_a_slow_node() -> None:
-    calm = [window(10.0, 3.0) for _ in range(9)]
-    neighbour = [*calm, *(window(13.0, 5.0) for _ in range(3))]
-    assert rise(neighbour) == pytest.approx(0.3)
-    assert len(calm_windows(neighbour)) == 9
-    assert rise(calm_windows(neighbour)) == 0.0
-    own = [*calm, *(window(13.0, 3.1) for _ in range(6))]
-    assert rise(calm_windows(own)) == pytest.approx(0.3)
-    assert math.isnan(rise(calm[:3]))
-    assert calm_windows([replace(one, control_p99_ms=math.nan) for one in calm]) == []
+def test_calm_minutes_are_those_of_a_fast_control() -> None:
+    rows = [{"time": 60.0 * minute + 5, "ms": [2.0 if minute < 9 else 5.0] * 30} for minute in range(12)]
+    assert calm_minutes(rows) == set(range(9))
+    assert calm_minutes([]) == set()
+
+
+@pytest.mark.parametrize(("busy", "rises"), [(True, False), (False, True)])
+def test_a_slow_neighbour_is_told_from_a_slow_node(tmp_path: Path, busy: bool, rises: bool) -> None:
+    """The last 20 minutes are slow, also in the control where it was a neighbour, but for three minutes of each ten."""
+    write_log(tmp_path, 0.0, sessions=(1,), seconds=3600)
+    rows = [json.loads(line) for line in (tmp_path / LOG).read_text().splitlines()[:-1]]
+    control = [json.loads(line) for line in (tmp_path / CONTROL).read_text().splitlines()]
+    for row in rows:
+        if row["t"] > 2400 and "ms" in row and not (busy and row["t"] % 600 < 200):
+            row["ms"] = [2 * ms for ms in row["ms"]]
+    for row in control:
+        if busy and row["time"] - 1e6 > 2400 and (row["time"] - 1e6) % 600 >= 200:
+            row["ms"] = [9.0] * 30
+    last = rows[-1]["t"]
+    rows += [{"session": 1, "t": last, "fault": "both die", "recovered_s": -1.0}]
+    (tmp_path / LOG).write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (tmp_path / CONTROL).write_text("".join(json.dumps(row) + "\n" for row in control))
+    result = analysed(tmp_path)
+    by_name = {one.what: one for one in result.criteria}
+    assert by_name["p99: last third / first third - 1, calm minutes"].passed is not rises
+    assert by_name["the same, all minutes"].value > 0.5
+    assert by_name["faults without recovery in calm minutes"].value == (0 if busy else 1)
+    assert by_name["the same in other minutes"].value == (1 if busy else 0)
 
 
 def write_log(folder: Path, leak_mb_h: float, sessions: tuple[int, ...] = (1, 2), seconds: int = 1800) -> None:
@@ -133,13 +151,25 @@ def test_a_log_of_two_sessions_is_judged_as_one(tmp_path: Path, leak: float, pas
     json.dumps(result.as_json())
 
 
+def test_what_memory_does_in_the_first_ten_minutes_of_a_session_is_no_slope(tmp_path: Path) -> None:
+    write_log(tmp_path, 0.0, sessions=(1,), seconds=3600)
+    rows = [json.loads(line) for line in (tmp_path / LOG).read_text().splitlines()[:-1]]
+    for row in rows:
+        if "ms" in row:
+            row["anon_mb"] += min(row["t"], 600) / 30
+    (tmp_path / LOG).write_text("".join(json.dumps(row) + "\n" for row in rows))
+    result = analysed(tmp_path)
+    assert result.slopes["anon_mb"][0] == pytest.approx(0.0, abs=0.3)
+    assert result.windows[-1].memory["anon_mb"] - result.windows[0].memory["anon_mb"] > 5, "the table shows it"
+
+
 def test_a_run_of_minutes_is_not_judged_by_its_slope(tmp_path: Path) -> None:
     write_log(tmp_path, 50.0, sessions=(1,), seconds=300)
     result = analysed(tmp_path)
     assert result.slopes["anon_mb"][0] > 20
     assert next(one for one in result.criteria if "anonymous memory" in one.what).passed is None
     assert verdict(result.criteria) == (
-        "nothing failed, but too short to judge anonymous memory, MB/h; p99: last third / first third - 1, calm windows"
+        "nothing failed, but too short to judge anonymous memory, MB/h; p99: last third / first third - 1, calm minutes"
     )
 
 
