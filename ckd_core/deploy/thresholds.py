@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from ckd_core.models.checkpoint import ModelMetadata
     from ckd_core.tracking.crop import CropWindow
     from ckd_core.tracking.engines import Engine, Prediction
-    from ckd_core.tracking.multi import Look
+    from ckd_core.tracking.looks import Look
     from ckd_core.tracking.view import StreamMemory
 
     # Predictions by frame (its stamp) and by the windows that were searched.

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from torch import nn
 
 from ckd_core.models import checks
+from ckd_core.models.config import ConfigError
 from ckd_core.models.layers.elimination import ranking_for
 
 if TYPE_CHECKING:
@@ -40,6 +41,14 @@ class TrackingNetwork(nn.Module):
     def lower(self, dtype: torch.dtype) -> None:
         """Compute in `dtype` (bfloat16, float16) from now on, except in `config.exact_convolutions`."""
         self.to(dtype)
+
+    def narrowed(self) -> TrackingNetwork:
+        """The same network, sharing its weights, for smaller search regions (`config.narrow_size`) at the same scale.
+
+        Raises:
+            ConfigError: It works on one size alone (`config.narrow_size` is 0).
+        """
+        raise ConfigError(f"{self.name} has no smaller search region; expected a network whose narrow_size is not 0")
 
     def embed_template(self, template: Tensor) -> Tensor:
         """Template tokens [B, 2, template_tokens, width] (colour, auxiliary), kept for all frames of a target.

@@ -7,6 +7,7 @@ stream, cross-modal stages, and a fusion weighted by each camera's confidence.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar, NamedTuple, cast
 
 import torch
@@ -208,6 +209,15 @@ class SDSTrackMedium(SDSTrackStemNetwork):
         self.weigh = nn.Conv2d(2 * mix + 4, mix, 1)
         self.trunk = conv_norm(mix, mix, 3)
         self.box_head = FactorHead(mix, config.head_channels, 1 / config.search_factor)
+
+    def narrowed(self) -> SDSTrackMedium:
+        """See `TrackingNetwork`. Nothing but the head's scale and the index of `align` depends on the grid."""
+        side = self.config.narrow_size
+        factor = self.config.search_factor * side / self.config.search_size
+        other = type(self)(self.name, replace(self.config, search_size=side, search_factor=factor))
+        other.to(next(self.parameters()).device).load_state_dict(self.state_dict(), assign=True)
+        other.stem = self.stem
+        return other.train(self.training)
 
     def stem_features(self, images: Tensor) -> Tensor:
         """[B, 6, s, s] images, or [B, 2 * 288, h, w] features of a cache, to [2 * B, 288, h, w], colour first."""

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
-
-import numpy as np
 
 from ckd_core.boxes import clip_box
 from ckd_core.frame import BoundingBox, Modality, MultiModalFrame
@@ -23,86 +21,34 @@ from ckd_core.tracking.confidence import (
 from ckd_core.tracking.config import PUBLISHED_MOTION, SQUARE_MOTION, MissingPolicy, TemplateRefresh, TrackerConfig
 from ckd_core.tracking.crop import CropWindow, window_around
 from ckd_core.tracking.distance import sighted
-from ckd_core.tracking.engines.base import Prediction
+from ckd_core.tracking.looks import Look, Looker, TargetState, TargetTemplate, error_of, is_calm
 from ckd_core.tracking.response import hann_weights
 from ckd_core.tracking.result import StageTiming, TrackResult, TrackState
 from ckd_core.tracking.search import Turn, is_taken, next_turn, scan_places
 from ckd_core.tracking.steps import TrackerError, carried, check_box, towards
-from ckd_core.tracking.view import AUX, RGB, FrameView, StreamMemory, same_stream
+from ckd_core.tracking.view import AUX, RGB, FrameView, same_stream
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
+    import numpy as np
     from numpy.typing import NDArray
 
     from ckd_core.tracking.box_depth import Expected
     from ckd_core.tracking.camera_motion import CameraMotion
     from ckd_core.tracking.distance import Course, Sighting
-    from ckd_core.tracking.engines import Engine, Templates
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Template:
-    """Template tokens of one target.
-
-    Attributes:
-        both: Of colour and auxiliary crop.
-        rgb: With the colour crop in both places, for frames without an auxiliary image. Policies other than `alone`
-            use `both`.
-        aux: The same for the auxiliary crop.
-    """
-
-    both: Templates
-    rgb: Templates
-    aux: Templates
-
-    def of(self, frame: MultiModalFrame) -> Templates:
-        """Choose by the images that a frame has."""
-        rgb, aux = frame.presence
-        return self.both if rgb and aux else self.rgb if rgb else self.aux
-
-
-@dataclass(frozen=True, slots=True)
-class _TargetState:
-    """One target between frames.
-
-    Attributes:
-        confidence: State, boxes and history.
-        templates: The first one, then the refreshed one if there is any.
-        age: Frames since the start.
-        score: That of the last look at it.
-        view: What `CameraMotion` remembers of the frame in whose pixels the boxes are.
-    """
-
-    confidence: Confidence
-    templates: tuple[_Template, ...]
-    age: int = 0
-    score: float = 1.0
-    view: object = None
-
-
-@dataclass(frozen=True, slots=True)
-class Look:
-    """One row of the batch: a target's template against a window.
-
-    Attributes:
-        target: Number of the target.
-        template: What to look for.
-        window: Where to look.
-        scanning: Whether the target is equally likely anywhere in the window, so that no place gets a lower weight.
-    """
-
-    target: int
-    template: Templates
-    window: CropWindow
-    scanning: bool
+    from ckd_core.tracking.engines import Engine
+    from ckd_core.tracking.engines.base import Prediction
+    from ckd_core.tracking.view import StreamMemory
 
 
 class MultiTracker:
     """Follows any number of targets, each identified by an int, with its own state, box and template.
 
-    One network call serves all targets, which costs less than a `Tracker` each. Of the LOST ones one is searched for
-    per frame, in turn, so that several cost no more than one.
+    Several targets cost less than a `Tracker` each: what a frame has is prepared once, targets side by side keep all
+    cores busy, and a target among others that moves as foreseen gets a smaller search region where the engine can
+    (`Engine.narrow_size`). Of the LOST ones one is searched for per frame, in turn, so that several cost no more than
+    one.
 
     Every method leaves the tracker as it was when it raises. Not for use by two threads at once.
 
@@ -129,12 +75,12 @@ class MultiTracker:
         self._published = self.config.published_geometry is not False
         self._view = FrameView(modality, self.config, engine.threads)
         self._memory: StreamMemory | None = None
-        self._targets: dict[int, _TargetState] = {}
-        self._joined: tuple[tuple[int, ...], Templates] | None = None
+        self._targets: dict[int, TargetState] = {}
         self._turn: Turn | None = None
         motion = self.config.motion or (SQUARE_MOTION if engine.spec.square_boxes else PUBLISHED_MOTION)
         self._size_rate, self._prediction, self._bounded = motion.size_rate, motion.prediction, motion.bounded
-        self._weights = 1 - motion.place_weight * (1 - hann_weights(engine.spec.grid))
+        weights = 1 - motion.place_weight * (1 - hann_weights(engine.spec.grid))
+        self._looker = Looker(engine, self._view, weights, self.config.device_crops)
 
     @property
     def targets(self) -> tuple[int, ...]:
@@ -153,7 +99,6 @@ class MultiTracker:
         memory = self._view.check(frame, None)
         self._targets = self._embed(frame, memory, boxes)
         self._memory = self._view.remember(frame, memory)
-        self._joined = None
 
     def add(self, frame: MultiModalFrame, target: int, box: BoundingBox) -> None:
         """Follow one more target from `frame` on; a target of that number is replaced.
@@ -166,7 +111,6 @@ class MultiTracker:
         added = self._embed(frame, memory, {target: box})
         self._targets = {**self._targets, **added}
         self._memory = self._view.remember(frame, memory)
-        self._joined = None
 
     def remove(self, target: int) -> None:
         """Stop following a target.
@@ -177,7 +121,6 @@ class MultiTracker:
         if target not in self._targets:
             raise TrackerError(f"unknown target {target}; expected one of: {', '.join(map(str, self._targets))}")
         self._targets = {name: state for name, state in self._targets.items() if name != target}
-        self._joined = None
 
     def fork(self) -> MultiTracker:
         """Return a tracker without targets, with this one's engine and options.
@@ -200,13 +143,11 @@ class MultiTracker:
         memory = self._memory if self._targets else None
         self._memory = fork._memory if memory is None else same_stream(memory, fork._memory)
         self._targets = {**self._targets, **fork._targets}
-        self._joined = None
 
     def reset(self) -> None:
         """Forget all targets and the stream."""
         self._targets = {}
         self._memory = None
-        self._joined = None
         self._turn = None
 
     def update(self, frame: MultiModalFrame) -> dict[int, TrackResult]:
@@ -266,7 +207,7 @@ class MultiTracker:
             for name, target in targets.items()
         }
 
-    def _distance(self, target: _TargetState, stamp: float) -> Expected | None:
+    def _distance(self, target: TargetState, stamp: float) -> Expected | None:
         course = target.confidence.course
         return None if course is None else course.at(stamp, self.config.distance)
 
@@ -275,7 +216,7 @@ class MultiTracker:
 
     def _embed(
         self, frame: MultiModalFrame, memory: StreamMemory, boxes: Mapping[int, BoundingBox]
-    ) -> dict[int, _TargetState]:
+    ) -> dict[int, TargetState]:
         for name, box in boxes.items():
             check_box(box, memory.size, name)
         crops, view = self.engine.template_crops(1), self._seen(frame)
@@ -286,28 +227,32 @@ class MultiTracker:
             self._view.cut(window, crops[0])
             start = BoundingBox(*(float(value) for value in box))
             course = self._sighted(frame, start, memory, None).course
-            targets[name] = _TargetState(Confidence.begin(start, course), (self._template(crops),), view=view)
+            targets[name] = TargetState(Confidence.begin(start, course), (self._template(crops),), view=view)
         return targets
 
-    def _template(self, crops: NDArray[np.uint8]) -> _Template:
+    def _template(self, crops: NDArray[np.uint8]) -> TargetTemplate:
         """Embed `crops` [1, 2, T, T, 3], the engine's own buffer, which is overwritten."""
         both = self.engine.embed_template(crops)
         if self.config.missing is not MissingPolicy.ALONE:
-            return _Template(both, both, both)
+            return TargetTemplate(both, both, both)
         pair, alone = crops.copy(), []
         for stream in (RGB, AUX):
             crops[:] = pair[:, stream, None]
             alone.append(self.engine.embed_template(crops))
-        return _Template(both, *alone)
+        return TargetTemplate(both, *alone)
 
-    def _searched_for(self, target: _TargetState) -> bool:
+    def _searched_for(self, target: TargetState) -> bool:
         return target.confidence.state is TrackState.LOST and self.config.confidence.reacquire
 
     def _looks(self, name: int, frame: MultiModalFrame, memory: StreamMemory, turn: Turn | None) -> list[Look]:
         target = self._targets[name]
         confidence, factor = target.confidence, self.engine.spec.search_factor
+        narrow = 0
         if not self._searched_for(target):
-            factor *= growth_of(confidence, self.config.confidence)
+            growth = growth_of(confidence, self.config.confidence)
+            if len(self._targets) > 1 and growth == 1 and is_calm(target) and not self.config.device_crops:
+                narrow = self.engine.narrow_size
+            factor *= growth * (narrow / self.engine.spec.search_size if narrow else 1.0)
             windows = [(self._window(predicted_box(confidence, self._prediction), factor), False)]
         elif turn is None or turn.target != name:
             windows = []
@@ -316,7 +261,7 @@ class MultiTracker:
         else:
             windows = self._scan_windows(confidence, memory)
         return [
-            Look(name, template.of(frame), window, scanning)
+            Look(name, template.of(frame), window, scanning, narrow)
             for window, scanning in windows
             for template in target.templates
         ]
@@ -335,39 +280,7 @@ class MultiTracker:
         self, frame: MultiModalFrame, memory: StreamMemory, looks: list[Look]
     ) -> tuple[list[Prediction], float, float]:
         """Predictions for all looks, and the moments when the crops and the network were done."""
-        weights, windows = self.engine.response_weights(len(looks)), [look.window for look in looks]
-        for row, look in enumerate(looks):
-            weights[row, 0] = 1.0 if look.scanning else self._weights
-        templates = self._join(looks)
-        self._view.begin(frame, memory)
-        if self.config.device_crops and self.engine.cuts and all(frame.presence):
-            images = self._view.images(windows, self.engine.spec.search_size)
-            cropped = time.perf_counter()
-            rows = self.engine.track_images(templates, images, weights)
-        else:
-            crops = self.engine.search_crops(len(looks))
-            self._view.cut_all(windows, crops)
-            cropped = time.perf_counter()
-            rows = self.engine.track(templates, crops, weights)
-        if not np.isfinite(rows).all():
-            raise TrackerError(
-                f"the network's output has NaN or infinity ({self.engine.name} on {self.engine.device}); "
-                "expected finite numbers"
-            )
-        if (rows[:, 2:4] < 0).any():
-            raise TrackerError(
-                f"the network's output has a box of negative size ({self.engine.name} on {self.engine.device}); "
-                "expected sizes from 0"
-            )
-        return [Prediction(*row) for row in rows.tolist()], cropped, time.perf_counter()
-
-    def _join(self, looks: list[Look]) -> Templates:
-        if len(looks) == 1:
-            return looks[0].template
-        key = tuple(id(look.template) for look in looks)
-        if self._joined is None or self._joined[0] != key:
-            self._joined = key, self.engine.join([look.template for look in looks])
-        return self._joined[1]
+        return self._looker.predict(frame, memory, looks)
 
     def _evidence(
         self,
@@ -395,11 +308,12 @@ class MultiTracker:
         watched = self.modality is Modality.DEPTH and self.config.distance.enabled and self.config.confidence.enabled
         return sighted(frame, box, memory.size, course, self.config.distance) if watched else NOTHING_SIGHTED
 
-    def _advance(self, target: _TargetState, looks: list[Evidence], size: tuple[int, int]) -> _TargetState:
+    def _advance(self, target: TargetState, looks: list[Evidence], size: tuple[int, int]) -> TargetState:
         """State after this frame; with two templates the higher score counts. A LOST target may have had no turn."""
         if not looks:
             return replace(target, age=target.age + 1)
         best, config = max(looks, key=lambda look: look.score), self.config.confidence
+        target = replace(target, error=error_of(target, best.box, self._prediction))
         if self._searched_for(target):
             after = observe_lost(target.confidence, tuple(looks), self.thresholds, config)
         else:
@@ -408,7 +322,7 @@ class MultiTracker:
                 after = replace(after, trusted_box=clip_box(after.trusted_box, size, self.config.clip_margin))
         return replace(target, confidence=after, age=target.age + 1, score=best.score)
 
-    def _refresh(self, frame: MultiModalFrame, targets: dict[int, _TargetState]) -> dict[int, _TargetState]:
+    def _refresh(self, frame: MultiModalFrame, targets: dict[int, TargetState]) -> dict[int, TargetState]:
         """Replace the templates of targets that are due and score high, if the frame has both images."""
         if self.config.template_refresh is TemplateRefresh.OFF or not all(frame.presence):
             return targets

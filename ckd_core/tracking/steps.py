@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from ckd_core.tracking.camera_motion import CameraMotion
     from ckd_core.tracking.confidence import Confidence
-    from ckd_core.tracking.multi import _TargetState
+    from ckd_core.tracking.looks import TargetState
 
 MIN_BOX_SIDE_PX = 1.0  # a start box must be larger than this
 
@@ -27,8 +27,8 @@ class TrackerError(TrackingError):
 
 
 def carried(
-    targets: dict[int, _TargetState], camera: CameraMotion | None, view: object, frame_size: tuple[int, int]
-) -> dict[int, _TargetState]:
+    targets: dict[int, TargetState], camera: CameraMotion | None, view: object, frame_size: tuple[int, int]
+) -> dict[int, TargetState]:
     """The targets with their boxes carried along from the views that they are in to the new `view`."""
     if camera is None:
         return targets

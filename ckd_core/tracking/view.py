@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -130,18 +131,19 @@ class FrameView:
         """Write the window of both images of the frame into `out` [2, S, S, 3] uint8: colour, auxiliary."""
         self._cut(self._samplers[0], window, out)
 
-    def cut_all(self, windows: Sequence[CropWindow], out: NDArray[np.uint8]) -> None:
-        """Write each window as `cut` does into its row of `out` [N, 2, S, S, 3]; what windows share is done once.
+    def cut_all(self, windows: Sequence[CropWindow], out: Sequence[NDArray[np.uint8]]) -> None:
+        """Write each window as `cut` does into its place in `out`, N times [2, S, S, 3]; what they share is done once.
 
         Equal windows are cut once, and an auxiliary image of which the windows together cover more than there is, is
         converted whole before.
         """
-        first: dict[CropWindow, int] = {}
+        first: dict[tuple[CropWindow, int], int] = {}
         for row, window in enumerate(windows):
-            first.setdefault(window, row)
-        if self._aux is not None and len(first) > 1 and self._covered(first) > self._aux.shape[0] * self._aux.shape[1]:
+            first.setdefault((window, out[row].shape[1]), row)
+        different = [window for window, _ in first]
+        if self._aux is not None and len(different) > 1 and self._covered(different) > math.prod(_size(self._aux)):
             self._aux, self._convert = self._converter.convert(self._aux), None
-        jobs = iter(tuple(first.items()))
+        jobs = iter([(windows[row], row) for row in first.values()])
         running = []
         if self._helpers is not None:
             helpers = self._samplers[1 : len(first)]
@@ -152,8 +154,9 @@ class FrameView:
             for helper in running:
                 helper.result()
         for row, window in enumerate(windows):
-            if first[window] != row:
-                np.copyto(out[row], out[first[window]])
+            source = first[window, out[row].shape[1]]
+            if source != row:
+                np.copyto(out[row], out[source])
 
     def images(self, windows: Sequence[CropWindow], side: int) -> FrameImages:
         """What a device needs to cut the windows of a frame with both images itself, as crops of `side` pixels."""
@@ -176,7 +179,9 @@ class FrameView:
         scale = 1.0 if matrix is None else abs(float(np.linalg.det(matrix[:2, :2])))
         return sum(min(window.width * window.height * scale, height * width) for window in windows)
 
-    def _cut_next(self, sampler: CropSampler, jobs: Iterator[tuple[CropWindow, int]], out: NDArray[np.uint8]) -> None:
+    def _cut_next(
+        self, sampler: CropSampler, jobs: Iterator[tuple[CropWindow, int]], out: Sequence[NDArray[np.uint8]]
+    ) -> None:
         """Cut windows until none is left; several threads take theirs from the same iterator."""
         for window, row in jobs:
             self._cut(sampler, window, out[row])

@@ -7,7 +7,7 @@ kind that is usually fastest on this machine, `measure` times the candidates and
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -135,6 +135,11 @@ class EngineSpec:
             square_boxes=config.square_boxes,
         )
 
+    def narrowed(self, side: int) -> EngineSpec:
+        """The shapes with search crops of a smaller side at the same scale."""
+        share = side / self.search_size
+        return replace(self, search_size=side, search_factor=self.search_factor * share, grid=round(self.grid * share))
+
 
 class Engine(ABC):
     """Runs one network on one device. Not for use by two threads at once.
@@ -150,36 +155,46 @@ class Engine(ABC):
         trouble: What is wrong with it, in words; '' while nothing is.
         threads: CPU threads that a frame's work may use; set by what starts the engine.
         cuts: Whether it can cut windows out of a frame's images itself (`track_images`).
+        narrow_size: Side of the smaller search crops that `track` takes as well, of the same scale; 0: none.
     """
 
     chosen_by = ""
     trouble = ""
     threads = 1
     cuts = False
+    narrow_size = 0
 
     def __init__(self, name: str, device: str, spec: EngineSpec) -> None:
         self.name = name
         self.device = device
         self.spec = spec
-        self._buffers: dict[tuple[str, int], NDArray[Any]] = {}
+        self._buffers: dict[tuple[str, tuple[int, ...]], NDArray[Any]] = {}
 
     def template_crops(self, count: int) -> NDArray[np.uint8]:
         """Return the input buffer for template crops, [count, 2, T, T, 3] uint8 (colour, auxiliary)."""
         return self._buffer("template", count, (2, self.spec.template_size, self.spec.template_size, 3), np.uint8)
 
-    def search_crops(self, count: int) -> NDArray[np.uint8]:
-        """Return the input buffer for search crops, [count, 2, S, S, 3] uint8 (colour, auxiliary)."""
-        return self._buffer("search", count, (2, self.spec.search_size, self.spec.search_size, 3), np.uint8)
+    def search_crops(self, count: int, side: int = 0) -> NDArray[np.uint8]:
+        """Return the input buffer for search crops, [count, 2, S, S, 3] uint8 (colour, auxiliary).
 
-    def response_weights(self, count: int) -> NDArray[np.float32]:
-        """Return the input buffer for the weights of the response maps, [count, 1, g, g] float32."""
-        return self._buffer("weights", count, (1, self.spec.grid, self.spec.grid), np.float32)
+        Args:
+            count: Of targets.
+            side: S, `narrow_size` or 0 for the network's own.
+        """
+        side = side or self.spec.search_size
+        return self._buffer("search", count, (2, side, side, 3), np.uint8)
+
+    def response_weights(self, count: int, side: int = 0) -> NDArray[np.float32]:
+        """Return the input buffer for the weights of the response maps, [count, 1, g, g] float32; args as above."""
+        grid = self.spec.narrowed(side).grid if side else self.spec.grid
+        return self._buffer("weights", count, (1, grid, grid), np.float32)
 
     def _buffer(self, kind: str, count: int, shape: tuple[int, ...], dtype: type) -> NDArray[Any]:
-        buffer = self._buffers.get((kind, count))
+        key = kind, (count, *shape)
+        buffer = self._buffers.get(key)
         if buffer is None:
             buffer = self._allocate((count, *shape), dtype)
-            self._buffers[kind, count] = buffer
+            self._buffers[key] = buffer
         return buffer
 
     def _allocate(self, shape: tuple[int, ...], dtype: type) -> NDArray[Any]:
@@ -197,7 +212,7 @@ class Engine(ABC):
 
         Args:
             templates: Tokens of B targets.
-            crops: Search crops [B, 2, S, S, 3] uint8.
+            crops: Search crops [B, 2, S, S, 3] uint8; S is the network's own or `narrow_size`.
             response_weights: [B, 1, g, g] float32, multiplied into the response maps.
 
         Returns:

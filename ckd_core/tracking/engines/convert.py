@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import functools
 import logging
 import warnings
 from contextlib import contextmanager
@@ -170,8 +169,13 @@ def engine_from_network(network: TrackingNetwork, kind: str, precision: str, dev
         template = openvino_program(to_openvino(template_program(network)), precision, threads)
         model = to_openvino(search_program(network, 1))
         search = {1: openvino_program(model, precision, threads)}
-        lanes = functools.partial(openvino_lanes, model, precision, threads)
-        return OpenVinoEngine(name, device, spec, template, search, make_lanes=lanes if threads > 1 else None)
+
+        def lanes(side: int) -> list[Any]:
+            wide = side == spec.search_size
+            one = model if wide else to_openvino(search_program(network.narrowed(), 1))
+            return openvino_lanes(one, precision, threads)
+
+        return OpenVinoEngine(name, device, spec, template, search, None, lanes, network.config.narrow_size)
     if precision == "fp16":
         network = copy.deepcopy(network).half()  # the caller's fallback needs its network whole
 
@@ -182,9 +186,13 @@ def engine_from_network(network: TrackingNetwork, kind: str, precision: str, dev
     if device != "cpu":
         return OnnxEngine(name, device, spec, template, {1: convert_onnx(1)}, convert_onnx)
     source = to_onnx(search_program(network, 1))
-    lanes = functools.partial(onnx_lanes, source, threads)
     search = {1: onnx_program(source, kind, device, threads)}
-    return OnnxEngine(name, device, spec, template, search, make_lanes=lanes if threads > 1 else None)
+
+    def onnx_lanes_of(side: int) -> list[Any]:
+        wide = side == spec.search_size
+        return onnx_lanes(source if wide else to_onnx(search_program(network.narrowed(), 1)), threads)
+
+    return OnnxEngine(name, device, spec, template, search, None, onnx_lanes_of, network.config.narrow_size)
 
 
 def require_roundable(network: TrackingNetwork, precision: str) -> None:

@@ -266,7 +266,7 @@ def _load(folder: Path, threads: int, device: str | None) -> tuple[Engine, Expor
         lanes = functools.partial(onnx_lanes, single, threads)
     build = OpenVinoEngine if kind == "openvino" else OnnxEngine
     search = dict(zip(metadata.batches, programs[1:], strict=True))
-    make_lanes = lanes if device == "cpu" and threads > 1 else None
+    make_lanes = (lambda _side: lanes()) if device == "cpu" and threads > 1 else None
     return build(metadata.engine, device, metadata.spec, programs[0], search, make_lanes=make_lanes), metadata
 
 

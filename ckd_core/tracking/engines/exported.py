@@ -29,7 +29,8 @@ class ProgramEngine(Engine):
     """Runs a template program for one target and search programs for fixed numbers of targets.
 
     Several targets on a CPU run side by side, each alone on one core: no core waits for another after every layer, and
-    what a layer leaves is still in the core's cache for the next. No number of targets has to be converted for.
+    what a layer leaves is still in the core's cache for the next. No number of targets has to be converted for. What
+    that takes, and smaller search crops (`narrow_size`), is started at the first call with several targets.
     """
 
     def __init__(
@@ -40,7 +41,8 @@ class ProgramEngine(Engine):
         template: Program,
         search: Mapping[int, Program],
         make_search: Callable[[int], Program] | None = None,
-        make_lanes: Callable[[], Sequence[Program]] | None = None,
+        make_lanes: Callable[[int], Sequence[Program]] | None = None,
+        narrow_size: int = 0,
     ) -> None:
         """Take over the programs.
 
@@ -52,8 +54,9 @@ class ProgramEngine(Engine):
             search: Search programs by batch size, 1 among them.
             make_search: Converts the network for a further batch size. None where there is no network to convert; a
                 batch then runs in parts.
-            make_lanes: Starts search programs for one target that run at once, one per core. None where a batch is
-                better off in one program, as on a GPU.
+            make_lanes: Starts search programs for one target that run at once, one per core, for search crops of that
+                side. None where a batch is better off in one program, as on a GPU.
+            narrow_size: See `Engine`; only with `make_lanes`.
 
         Raises:
             EngineError: There is no search program for one target and no way to get it.
@@ -65,7 +68,8 @@ class ProgramEngine(Engine):
         self._search = dict(search)
         self._make_search = make_search
         self._make_lanes = make_lanes
-        self._lanes: Sequence[Program] = ()
+        self.narrow_size = narrow_size if make_lanes is not None else 0
+        self._lanes: dict[int, Sequence[Program]] = {}  # by side of their search crops
         self._workers: ThreadPoolExecutor | None = None
 
     @abstractmethod
@@ -81,7 +85,8 @@ class ProgramEngine(Engine):
     ) -> NDArray[np.float32]:
         """See `Engine`."""
         count, inputs = len(crops), (templates, crops, response_weights)
-        if count not in self._search and self._make_lanes is not None:
+        narrow = crops.shape[2] == self.narrow_size
+        if (narrow or count not in self._search) and self._make_lanes is not None:
             return self._side_by_side(inputs, self._make_lanes)
         if count not in self._search and self._make_search is not None:
             self._search[count] = self._make_search(count)
@@ -101,18 +106,20 @@ class ProgramEngine(Engine):
         return np.concatenate(predictions)
 
     def _side_by_side(
-        self, inputs: Sequence[NDArray[Any]], make_lanes: Callable[[], Sequence[Program]]
+        self, inputs: Sequence[NDArray[Any]], make_lanes: Callable[[int], Sequence[Program]]
     ) -> NDArray[np.float32]:
-        """Run rows in the lanes at once; a single one that is left over then has all cores."""
+        """Run rows in the lanes at once; a single one that is left over then has all cores, where a program can."""
+        count, side = len(inputs[0]), inputs[1].shape[2]
         if self._workers is None:
-            self._lanes = make_lanes()
-            self._workers = ThreadPoolExecutor(len(self._lanes), "targets")
-        count = len(inputs[0])
-        even = count - count % len(self._lanes)
-        shared = even if count - even == 1 else count
+            sides = {self.spec.search_size, self.narrow_size} - {0}
+            self._lanes = {one: make_lanes(one) for one in sides}
+            self._workers = ThreadPoolExecutor(len(self._lanes[side]), "targets")
+        lanes = self._lanes[side]
+        even = count - count % len(lanes)
+        shared = even if count - even == 1 and side == self.spec.search_size else count
         predictions = np.empty((count, len(Prediction._fields)), dtype=np.float32)
         rows = iter(range(shared))
-        for lane in [self._workers.submit(self._lane, lane, rows, inputs, predictions) for lane in self._lanes]:
+        for lane in [self._workers.submit(self._lane, lane, rows, inputs, predictions) for lane in lanes]:
             lane.result()
         if shared < count:
             predictions[shared:] = self._in_parts(inputs, range(shared, count))

@@ -75,13 +75,13 @@ class GuardedEngine(Engine):
         """See `Engine`."""
         return self._engine.template_crops(count)
 
-    def search_crops(self, count: int) -> NDArray[np.uint8]:
+    def search_crops(self, count: int, side: int = 0) -> NDArray[np.uint8]:
         """See `Engine`."""
-        return self._engine.search_crops(count)
+        return self._engine.search_crops(count, side)
 
-    def response_weights(self, count: int) -> NDArray[np.float32]:
+    def response_weights(self, count: int, side: int = 0) -> NDArray[np.float32]:
         """See `Engine`."""
-        return self._engine.response_weights(count)
+        return self._engine.response_weights(count, side)
 
     def embed_template(self, crops: NDArray[np.uint8]) -> Templates:
         """See `Engine`; raises as `track`."""

@@ -40,6 +40,10 @@ class TorchEngine(Engine):
             network.lower(DTYPES[precision])
         self._embed: Callable[..., Tensor] = TemplateProgram(network)
         self._search: Callable[..., Tensor] = SearchProgram(network)
+        self._network = network
+        self._narrow: SearchProgram | None = None
+        if self.kind == "torch" and self._device.type == "cpu":
+            self.narrow_size = network.config.narrow_size
         self._croppers: dict[bool, CropProgram] = {}
         # Measured (`make bench BENCH=networks`): on a CPU without AMX the fused attention is the slower one in bf16.
         # A rule, not a timing at start: a run must give the same boxes every time.
@@ -91,8 +95,14 @@ class TorchEngine(Engine):
             # networks as long (`make bench BENCH=targets`), and a compiled network would be compiled for each count.
             rows = [slice(row, row + 1) for row in range(len(crops))]
             return np.concatenate([self._predict(templates[row], crops[row], response_weights[row]) for row in rows])
-        predictions = self._search(templates, self._upload(crops), self._upload(response_weights))
+        search = self._search if crops.shape[2] != self.narrow_size else self._narrow_search()
+        predictions = search(templates, self._upload(crops), self._upload(response_weights))
         return cast("NDArray[np.float32]", predictions.cpu().numpy())
+
+    def _narrow_search(self) -> SearchProgram:
+        if self._narrow is None:
+            self._narrow = SearchProgram(self._network.narrowed())
+        return self._narrow
 
     def join(self, templates: Sequence[Tensor]) -> Tensor:
         """See `Engine`."""

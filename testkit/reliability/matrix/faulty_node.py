@@ -41,13 +41,13 @@ class FaultyEngine(Engine):
         """See `Engine`."""
         return self._inner.template_crops(count)
 
-    def search_crops(self, count: int) -> Any:
+    def search_crops(self, count: int, side: int = 0) -> Any:
         """See `Engine`."""
-        return self._inner.search_crops(count)
+        return self._inner.search_crops(count, side)
 
-    def response_weights(self, count: int) -> Any:
+    def response_weights(self, count: int, side: int = 0) -> Any:
         """See `Engine`."""
-        return self._inner.response_weights(count)
+        return self._inner.response_weights(count, side)
 
     def embed_template(self, crops: Any) -> Any:
         """See `Engine`."""

@@ -73,7 +73,7 @@ def test_several_targets_run_side_by_side_and_no_number_of_them_is_converted(
     monkeypatch.setattr("ckd_core.tracking.engines.convert.search_program", lambda *_: pytest.fail("converted"))
     for batch in (1, 2, 3, 4, 6):  # with 3 the last one has both cores
         np.testing.assert_allclose(predictions_of(engine, crops, batch), expected, atol=2e-5)
-    assert len(engine._lanes) == 2
+    assert len(engine._lanes[engine.spec.search_size]) == 2
     first, again = predictions_of(engine, crops, 3), predictions_of(engine, crops, 3)
     np.testing.assert_array_equal(first, again)
 

@@ -1,0 +1,124 @@
+"""Smaller search regions for targets among others: the same weights, the same boxes, and only where they are safe."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from ckd_core import DEFAULT_MODEL
+from ckd_core.boxes import iou_xywh
+from ckd_core.data.synthetic import clip
+from ckd_core.frame import BoundingBox, Modality
+from ckd_core.models.checkpoint import default_weights, load_model
+from ckd_core.models.config import ConfigError
+from ckd_core.models.registry import build_model
+from ckd_core.tracking.engines.base import EngineSpec
+from ckd_core.tracking.engines.build import engine_for
+from ckd_core.tracking.looks import CALM_ERROR
+from ckd_core.tracking.multi import MultiTracker
+
+FRAMES = 30
+
+
+@pytest.fixture(scope="module")
+def network():
+    return load_model(default_weights(DEFAULT_MODEL))[0]
+
+
+@pytest.fixture(scope="module")
+def film():
+    return clip(78, Modality.THERMAL, FRAMES, (320, 240))
+
+
+def looked(tracker: MultiTracker, monkeypatch: pytest.MonkeyPatch) -> list[list[int]]:
+    """Sides of the crops of each later frame, 0 for the network's own."""
+    seen: list[list[int]] = []
+    predict = tracker._predict
+
+    def watched(frame, memory, looks):
+        seen.append([look.narrow for look in looks])
+        return predict(frame, memory, looks)
+
+    monkeypatch.setattr(tracker, "_predict", watched)
+    return seen
+
+
+def test_the_narrowed_network_is_the_same_one_at_the_same_scale(network) -> None:
+    narrow = network.narrowed()
+    before, after = network.config, narrow.config
+    assert (after.search_size, after.grid) == (192, 12)
+    assert after.search_size / after.search_factor == before.search_size / before.search_factor
+    own, others = dict(network.named_parameters()), dict(narrow.named_parameters())
+    assert own.keys() == others.keys()
+    assert all(others[name].data_ptr() == values.data_ptr() for name, values in own.items())
+    assert EngineSpec.of("m", before).narrowed(192) == EngineSpec.of("m", after)
+
+
+def test_a_network_with_positions_has_no_smaller_region() -> None:
+    small = build_model("sdstrack_s128")
+    assert small.config.narrow_size == 0
+    with pytest.raises(ConfigError, match="sdstrack_s128 has no smaller search region"):
+        small.narrowed()
+
+
+@pytest.mark.parametrize("kind", ["torch", "openvino"])
+@torch.inference_mode()
+def test_engines_say_of_smaller_crops_what_the_network_says(network, film, kind: str) -> None:
+    if kind == "openvino":
+        pytest.importorskip("openvino")
+    engine = engine_for(network, engine=f"{kind}/fp32", device="cpu", threads=2, strict_device=True)
+    random = np.random.default_rng(3)
+    image = film.frames[0].rgb
+    crops, weights = engine.search_crops(3, 192), engine.response_weights(3, 192)
+    assert crops.shape == (3, 2, 192, 192, 3)
+    assert weights.shape == (3, 1, 12, 12)
+    for row in crops:
+        y, x = random.integers(0, (240 - 192, 320 - 192))
+        row[:] = image[y : y + 192, x : x + 192]
+    weights.fill(1.0)
+    template = engine.template_crops(1)
+    template[:] = image[60:188, 90:218]
+    tokens = engine.embed_template(template)
+    rows = engine.track(engine.join([tokens] * 3), crops, weights).copy()
+    reference = engine_for(network.narrowed(), engine="torch/fp32", device="cpu", threads=1)
+    expected = reference.track(reference.join([reference.embed_template(template)] * 3), crops, weights)
+    np.testing.assert_allclose(rows, expected, rtol=0, atol=2e-4)
+
+
+def test_targets_among_others_are_looked_for_in_smaller_regions_and_found_as_alone(network, film, monkeypatch) -> None:
+    engine = engine_for(network, engine="torch/fp32", device="cpu", threads=1)
+    box = BoundingBox(*map(float, film.boxes[0]))
+    alone, among = MultiTracker(engine, Modality.THERMAL), MultiTracker(engine, Modality.THERMAL)
+    alone.start(film.frames[0], {0: box})
+    among.start(film.frames[0], {0: box, 1: box})
+    looks = {tracker: looked(tracker, monkeypatch) for tracker in (alone, among)}
+    overlaps = []
+    for frame in film.frames[1:]:
+        own, others = alone.update(frame)[0], among.update(frame)
+        assert others[0].box == others[1].box
+        overlaps.append(float(iou_xywh(np.array(own.box), np.array(others[0].box))))
+    assert {side for sides in looks[alone] for side in sides} == {0}, "one target has no need of it"
+    assert looks[among][0] == [0, 0], "how a new target moves is not known"
+    assert looks[among].count([192, 192]) > FRAMES / 4
+    assert np.median(overlaps) > 0.9
+
+
+def test_a_target_that_moves_otherwise_than_foreseen_has_its_whole_region_again(network, film, monkeypatch) -> None:
+    tracker = MultiTracker(engine_for(network, engine="torch/fp32", device="cpu", threads=1), Modality.THERMAL)
+    box = BoundingBox(*map(float, film.boxes[0]))
+    tracker.start(film.frames[0], {0: box, 1: box})
+    looks = looked(tracker, monkeypatch)
+    for index in range(20):
+        tracker.update(replace(film.frames[0], stamp=1.0 + index / 30))
+    assert looks[-1] == [192, 192]
+    moved = _shifted(film.frames[0], int(1.2 * CALM_ERROR * np.sqrt(box.w * box.h)) + 1)
+    for index in range(2):
+        tracker.update(replace(moved, stamp=2.0 + index / 30))
+    assert looks[-1] == [0, 0]
+
+
+def _shifted(frame, pixels: int):
+    return replace(frame, rgb=np.roll(frame.rgb, pixels, axis=1), aux=np.roll(frame.aux, pixels, axis=1))
