@@ -3,7 +3,9 @@
 The rule: a box is never older than two frame periods and the network's own time (its p99 under this load), whatever the
 load. Age is from the image's stamp in the camera's process to the box in this one, so it contains the camera's own
 publishing (`publish_p99_ms`, stamp to middleware) and the transport. `arrival` is the age that the image already has
-when the node gets it, `in_node` what comes on top until the box is out; both are of the frames that were answered.
+when the node gets it, `in_node` what comes on top until the box is out, `published` both together: how old boxes are
+when they leave the node. All three are of the frames that were answered. `stale` are the dropped ones that gave
+way to the next because they had waited too long.
 
 `bare` is the control: the age of images in a process that takes them and does nothing else, in the node's place (plain
 rclpy, the same QoS, cameras and number of processes). It is what middleware and synthetic cameras cost here by
@@ -139,14 +141,22 @@ def measured(case: Case, seconds: float) -> Row:
     ages = np.array([ms for _, ms in observer.latencies_ms])
     network = float(after["latency_ms.network.p99"])
     limit = 2e3 / case.rate_hz + network
-    counted = {key: number(after, f"frames.{key}") - number(before, f"frames.{key}") for key in ("answered", "dropped")}
+    counted = {
+        key: number(after, f"frames.{key}") - number(before, f"frames.{key}")
+        for key in ("answered", "dropped", "stale")
+    }
     row: Row = {
         "engine": after["engine"],
         "sent_hz": round((leaving["rgb"] - sent["rgb"]) / seconds, 1),
         "publish_p99_ms": leaving["publish_p99_ms"],
         **{
             f"{name}_p{percent}_ms": round(float(after[f"latency_ms.{stage}.p{percent}"]), 1)
-            for name, stage in (("arrival", "arrival"), ("network", "network"), ("in_node", "total"))
+            for name, stage in (
+                ("arrival", "arrival"),
+                ("network", "network"),
+                ("in_node", "total"),
+                ("published", "age"),
+            )
             for percent in (50, 99)
         },
     }

@@ -24,7 +24,7 @@ from sdstrack_ros.node.outputs.target_space import TargetSpace
 from sdstrack_ros.node.outputs.transforms import Transforms
 from sdstrack_ros.sync.frame_builder import MB, memory_bytes
 from sdstrack_ros.tracking.ego_motion import camera_motion_of
-from sdstrack_ros.tracking.overload import FrameCost, OutputPlan, OverloadPolicy
+from sdstrack_ros.tracking.overload import FrameCost, Freshness, OutputPlan, OverloadPolicy
 from sdstrack_ros.tracking.results import FrameResult, Served, changed_states
 from sdstrack_ros.tracking.session import Session
 from sdstrack_ros.tracking.source_frame import History, SourceFrame
@@ -87,9 +87,11 @@ class Active:
         self._init_box_stamp_ns: int | None = None  # of the frame on which the parameter's box was first used
         self._history = History(settings().history_frames, memory_bytes(settings()))
         self._policy = OverloadPolicy()
+        self._freshness = Freshness()
+        self._stale: SourceFrame | None = None  # the last frame that was to give way to a newer one
         self.session = Session(configured.warm.tracker.multi, self._history, settings)
         self.worker: LatestFrameWorker[SourceFrame, TargetRequest] = LatestFrameWorker(
-            self._serve_frame, self._serve_request, self._on_worker_error, self._serve_waiting
+            self._serve_frame, self._serve_request, self._on_worker_error, self._serve_waiting, self._patience
         )
         with ExitStack() as undo:
             self.worker.start()
@@ -179,6 +181,9 @@ class Active:
     def _on_source(self, source: SourceFrame) -> None:
         self._health.count("frames")
         self._policy.arrived(source.released)
+        now = time.monotonic()
+        stamp, age = source.stamp_ns / NS_PER_S, (self._clock().nanoseconds - source.stamp_ns) / NS_PER_S
+        source.arrival_age = self._freshness.came(stamp, now, age - (now - source.arrived))
         self._history.elsewhere_bytes = self.images.waiting_bytes + self.images.middleware_bytes
         self._history.append(source)
         if self._paused:
@@ -187,6 +192,8 @@ class Active:
         replaced = self.worker.offer(source)
         if replaced is not None and self._settle(replaced):
             self._health.count("dropped")
+            if replaced is self._stale:
+                self._health.count("stale")
 
     def _on_rewind(self, seconds: float, stamp_ns: int) -> None:
         """Forget the target; start on the parameter's box again only if a recording has started again."""
@@ -202,6 +209,13 @@ class Active:
         self._reporter.faults.record("time", text)
 
     # On the worker's thread.
+
+    def _patience(self, source: SourceFrame) -> float:
+        now = time.monotonic()
+        seconds = self._freshness.patience(source.arrival_age + now - source.arrived, now)
+        if seconds > 0:
+            self._stale = source
+        return seconds
 
     def _serve_frame(self, source: SourceFrame) -> None:
         begin = time.monotonic()
@@ -256,8 +270,10 @@ class Active:
         cost = outputs.publish_extras(output, settings, camera, plan, total * 1e3, markers)
         done = time.monotonic()
         network = sum(target.track.timing.network for target in frame_result.targets)
+        self._freshness.answered(box_out - begin - network)
         self._health.served(
             Latency(
+                age=age,
                 arrival=age - total,
                 wait=begin - source.arrived,
                 decode=frame_result.decode_s,

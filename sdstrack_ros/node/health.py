@@ -88,6 +88,7 @@ class Latency:
     """Seconds that one frame spent on its way, by stage.
 
     Attributes:
+        age: of the box when it was published, by its stamp: `arrival` and `total`.
         arrival: from its stamp to the arrival of its first message, by the node's clock; without meaning where another
             clock stamps images.
         wait: from its first message to the tracking thread.
@@ -100,6 +101,7 @@ class Latency:
 
     """
 
+    age: float
     arrival: float
     wait: float
     decode: float
@@ -146,7 +148,7 @@ class Health:
             self._last_rejection = reason or self._last_rejection
 
     def count(self, what: str, number: int = 1) -> None:
-        """Add to a counter: 'frames', 'answered', 'dropped', 'degraded', 'held', ..."""
+        """Add to a counter: 'frames', 'answered', 'dropped', 'stale' (of the dropped ones), 'degraded', 'held', ..."""
         with self._lock:
             self._counts[what] += number
 

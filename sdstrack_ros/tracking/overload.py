@@ -1,10 +1,14 @@
-"""Which outputs to leave out when frames come faster than they can be served.
+"""What to leave out when frames come faster than they can be served.
 
-First the overlay, then markers, then 3-D boxes, then whole frames (only the newest is tracked). 2-D boxes always come.
+First the overlay, then markers, then 3-D boxes, then whole frames: only the newest is tracked, and that one only while
+it is fresh. 2-D boxes always come.
 """
 
 from __future__ import annotations
 
+import statistics
+import threading
+from collections import deque
 from dataclasses import dataclass
 
 # Shed above the first share of the frame period, restore below the second; the gap keeps the plan from oscillating.
@@ -12,6 +16,13 @@ SHED_ABOVE = 0.9
 RESTORE_BELOW = 0.7
 RESTORE_AFTER_FRAMES = 30
 _SMOOTHING = 0.1
+# A box is to be no older than this many frame periods and the network's own time.
+FRESH_PERIODS = 2.0
+NEXT_PERIODS = 2.0  # after the newest frame the next one is expected within these
+MAX_PASSED = 3  # frames in a row that may give way to the next one
+RECENT_FRAMES, MIN_FRAMES = 30, 10
+MAX_PERIOD_S = 5.0  # a longer pause is none
+MAX_CLOCK_AGE_S = 1.0  # an image that seems older on arrival, or to come from the future, is stamped by another clock
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,3 +113,61 @@ class OverloadPolicy:
     @staticmethod
     def _smooth(old: float, new: float) -> float:
         return new if old == 0 else old + _SMOOTHING * (new - old)
+
+
+class Freshness:
+    """Decides whether a frame has waited too long to be answered: where the next one will do better, it gives way.
+
+    Images of both cameras give way together, and only if the rule (`FRESH_PERIODS`) can be kept at all: not where they
+    come too late or the node's own work takes too long, nor after the last frame of a stream. Safe to use from several
+    threads; times are in seconds.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._periods: deque[float] = deque(maxlen=RECENT_FRAMES)
+        self._ages: deque[float] = deque(maxlen=RECENT_FRAMES)  # on arrival
+        self._overheads: deque[float] = deque(maxlen=RECENT_FRAMES)
+        self._last_stamp: float | None = None
+        self._newest = 0.0
+        self._passed = 0
+
+    def came(self, stamp: float, now: float, age: float) -> float:
+        """Note a frame.
+
+        Args:
+            stamp: Its stamp.
+            now: By a steady clock.
+            age: On arrival, by its stamp.
+
+        Returns:
+            That age, or 0 where the stamp is of another clock.
+        """
+        age = age if 0 <= age <= MAX_CLOCK_AGE_S else 0.0
+        with self._lock:
+            if self._last_stamp is not None and 0 < stamp - self._last_stamp < MAX_PERIOD_S:
+                self._periods.append(stamp - self._last_stamp)
+            self._last_stamp, self._newest = stamp, now
+            self._ages.append(age)
+        return age
+
+    def answered(self, overhead: float) -> None:
+        """Note what the node itself took for a frame, from its beginning to the box, without the network."""
+        with self._lock:
+            self._overheads.append(overhead)
+
+    def patience(self, age: float, now: float) -> float:
+        """How long a frame of this age is to wait for a newer one before it is answered; 0: not at all."""
+        with self._lock:
+            if min(len(self._periods), len(self._overheads)) < MIN_FRAMES:
+                return 0.0
+            period = statistics.median(self._periods)
+            overhead = sorted(self._overheads)[-2]  # one odd frame does not count
+            limit = FRESH_PERIODS * period - overhead
+            wait = self._newest + NEXT_PERIODS * period - now
+            stays = age <= limit or statistics.median(self._ages) > limit or wait <= 0
+            if stays or self._passed >= MAX_PASSED:
+                self._passed = 0
+                return 0.0
+            self._passed += 1
+            return wait

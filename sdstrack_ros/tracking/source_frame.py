@@ -26,6 +26,7 @@ class SourceFrame:
         frame_id: that message's frame.
         arrived: when the first of its messages came, in seconds of a steady clock.
         released: when the synchronizer released it, on the same clock.
+        arrival_age: how old it was when it arrived, in seconds; 0 where another clock stamps it.
         nbytes: of its messages, or of the images once they are decoded.
 
     """
@@ -52,6 +53,7 @@ class SourceFrame:
         self.frame_id = str(synced.leader.payload.header.frame_id)
         self.arrived = min(arrived_ns, synced.released_ns) / NS_PER_S
         self.released = synced.released_ns / NS_PER_S
+        self.arrival_age = 0.0
         self._on_rejection = on_rejection
         self._builder = builder
         self._synced: SyncedSet | None = synced

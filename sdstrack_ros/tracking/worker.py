@@ -19,7 +19,8 @@ IDLE_S = 0.5
 class LatestFrameWorker(Generic[FrameT, RequestT]):
     """A thread with a one-slot mailbox for frames and a short queue for requests.
 
-    A frame that still waits when a newer one comes is dropped. Requests are served in order, before the next frame.
+    A frame that still waits when a newer one comes is dropped; one that is too old may wait for that. Requests are
+    served in order, before the next frame.
     """
 
     def __init__(
@@ -28,6 +29,7 @@ class LatestFrameWorker(Generic[FrameT, RequestT]):
         handle_request: Callable[[RequestT], object],
         on_error: Callable[[BaseException], object],
         handle_idle: Callable[[], object] = lambda: None,
+        patience: Callable[[FrameT], float] = lambda _: 0.0,
     ) -> None:
         """Prepare the thread; `start` starts it.
 
@@ -36,12 +38,14 @@ class LatestFrameWorker(Generic[FrameT, RequestT]):
             handle_request: serves a request.
             on_error: receives what a handler raises, which does not end the thread.
             handle_idle: called about twice a second while there is neither.
+            patience: seconds that a frame is to wait for a newer one before it is served; asked when its turn comes.
 
         """
         self._handle_frame = handle_frame
         self._handle_request = handle_request
         self._on_error = on_error
         self._handle_idle = handle_idle
+        self._patience = patience
         self._wake = threading.Condition()
         self._frame: FrameT | None = None
         self._requests: deque[tuple[RequestT, bool]] = deque()
@@ -118,6 +122,8 @@ class LatestFrameWorker(Generic[FrameT, RequestT]):
                 request = self._requests.popleft()[0] if self._requests else None
                 frame = None
                 if request is None:
+                    if self._frame is not None and self._gave_way(self._frame):
+                        continue
                     frame, self._frame = self._frame, None
             try:
                 if request is not None:
@@ -128,3 +134,10 @@ class LatestFrameWorker(Generic[FrameT, RequestT]):
                     self._handle_idle()
             except Exception as error:  # noqa: BLE001  # one bad frame must not end the thread
                 self._on_error(error)
+
+    def _gave_way(self, frame: FrameT) -> bool:
+        """Wait for a newer frame as long as this one is to; True when one, a request or the end came meanwhile."""
+        seconds = self._patience(frame)
+        if seconds <= 0:
+            return False
+        return self._wake.wait_for(lambda: bool(self._stopping or self._requests or self._frame is not frame), seconds)

