@@ -26,6 +26,8 @@ from sdstrack_ros.tracking.target_requests import (
     PixelRequest,
     RemoveRequest,
     RequestOutcome,
+    TargetError,
+    checked_id,
     detection_box,
 )
 
@@ -105,6 +107,8 @@ class TargetTopics:
     @guarded("init_box")
     def _on_box(self, message: Detection2D) -> None:
         target_id, box, stamp_ns = str(message.id), detection_box(message), _stamp_ns(message)
+        if not self._is_usable("init_box", target_id):
+            return
         label = shown(message.results[0].hypothesis.class_id) if target_id and message.results else ""
         request: TargetRequest
         if target_id and box.w == box.h == 0:
@@ -116,7 +120,9 @@ class TargetTopics:
 
     @guarded("remove")
     def _on_remove(self, message: String) -> None:
-        self._submit(RemoveRequest("remove", str(message.data), detail=_quoted(message.data)))
+        target_id = str(message.data)
+        if self._is_usable("remove", target_id):
+            self._submit(RemoveRequest("remove", target_id, detail=_quoted(target_id)))
 
     @guarded("init_roi")
     def _on_roi(self, message: RegionOfInterest) -> None:
@@ -169,6 +175,15 @@ class TargetTopics:
             self._submit(CandidatesRequest("candidates", candidates, _stamp_ns(message)))
         elif message.detections:
             self._refuse("candidates", f"{len(message.detections)} detections without a class and a score")
+
+    def _is_usable(self, topic: str, target_id: str) -> bool:
+        """Whether an id may wait with its request for the tracking thread; refuses it otherwise."""
+        try:
+            checked_id(target_id)
+        except TargetError as error:
+            self._conclude(RequestOutcome(topic, _quoted(target_id), accepted=False, reason=str(error)))
+            return False
+        return True
 
     def _refuse(self, topic: str, reason: str) -> None:
         self._conclude(RequestOutcome(topic, "", accepted=False, reason=reason))

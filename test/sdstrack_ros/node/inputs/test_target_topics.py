@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from geometry_msgs.msg import PointStamped, TransformStamped
+from std_msgs.msg import String
+from vision_msgs.msg import Detection2D
 
 from sdstrack_ros.messages.camera import PinholeCamera
 from sdstrack_ros.messages.transforms import TransformTree
@@ -77,3 +79,14 @@ def test_the_pixel_of_a_point_says_which_size_of_image_it_refers_to() -> None:
     topics = Topics(PinholeCamera(1280, 960, 1000.0, 1000.0, 640.0, 480.0, frame_id="camera"))
     topics.topics._on_point(point_in("camera"))
     assert topics.requests == [PixelRequest("init_point", 890.0, 480.0, (1280, 960))]
+
+
+def test_an_id_of_megabytes_does_not_wait_for_the_tracking_thread() -> None:
+    topics = Topics(PinholeCamera(640, 480, 300.0, 300.0, 320.0, 240.0))
+    topics.topics._on_box(Detection2D(id="A" * 10_000_000))
+    topics.topics._on_remove(String(data="B" * 10_000_000))
+    assert not topics.requests
+    assert [outcome.origin for outcome in topics.outcomes] == ["init_box", "remove"]
+    for outcome in topics.outcomes:
+        assert "has 10000000 characters; expected at most 40" in outcome.reason
+        assert len(str(outcome)) < 500
