@@ -26,9 +26,9 @@ if TYPE_CHECKING:
     from ckd_core.tracking.view import FrameView, StreamMemory
 
 # A target is calm while no recent box was further from where it was foreseen than this many of its sides.
-CALM_ERROR = 0.3
+CALM_ERROR = 0.1
 ERROR_DECAY = 0.9  # per frame
-UNKNOWN_ERROR = 1.0  # of a new target, which is calm after twelve good frames
+UNKNOWN_ERROR = 0.3  # of a new target, which is calm after eleven good frames
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -93,6 +93,8 @@ class TorchEngine(Engine):
         if self._device.type == "cpu" and len(crops) > 1:
             # One by one: a batch of small networks takes PyTorch up to three times as long per target, one of large
             # networks as long (`make bench BENCH=targets`), and a compiled network would be compiled for each count.
+            if self.narrow_size:
+                self._narrow_search()  # now, and not when the first target is calm
             rows = [slice(row, row + 1) for row in range(len(crops))]
             return np.concatenate([self._predict(templates[row], crops[row], response_weights[row]) for row in rows])
         search = self._search if crops.shape[2] != self.narrow_size else self._narrow_search()

@@ -114,7 +114,7 @@ def test_a_target_that_moves_otherwise_than_foreseen_has_its_whole_region_again(
     for index in range(20):
         tracker.update(replace(film.frames[0], stamp=1.0 + index / 30))
     assert looks[-1] == [192, 192]
-    moved = _shifted(film.frames[0], int(1.2 * CALM_ERROR * np.sqrt(box.w * box.h)) + 1)
+    moved = _shifted(film.frames[0], int(3 * CALM_ERROR * np.sqrt(box.w * box.h)) + 1)
     for index in range(2):
         tracker.update(replace(moved, stamp=2.0 + index / 30))
     assert looks[-1] == [0, 0]
