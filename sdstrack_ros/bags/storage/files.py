@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 from ckd_core.errors import TrackingError
 from ckd_core.files import regular
 from ckd_core.text import shown
-from sdstrack_ros.bags.storage.metadata import METADATA_FILE, BagMetadata, read_metadata
+from sdstrack_ros.bags.storage.metadata import METADATA_FILE, BagMetadata, read_metadata, read_qos_plainly
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -189,6 +189,7 @@ def open_storage(path: Path) -> Iterator[tuple[Reader, str, tuple[str, ...]]]:
         source = path
         try:
             source, kind, remarks = _prepare(path, Path(folder))
+            read_qos_plainly()
             reader = Reader(source)
             reader.open()
             _check_index(path, reader)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
-from ckd_core.settings import SettingsError, load_yaml
+from ckd_core.settings import SettingsError, load_yaml, parse_yaml
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -103,6 +103,25 @@ def _qos(profiles: Any) -> tuple[Qos, ...]:
         return tuple(parse_qos(profiles))
     except (ReaderError, KeyError, TypeError, ValueError, AttributeError):
         return ()
+
+
+def read_qos_plainly() -> None:
+    """Let rosbags read the QoS inside storage files, which is YAML too, without anchors and merge keys."""
+    from rosbags.rosbag2 import storage_mcap, storage_sqlite3
+
+    for module in (storage_mcap, storage_sqlite3):
+        module.parse_qos = _plain_qos  # type: ignore[attr-defined]  # its own name for it, where it imports it
+
+
+def _plain_qos(profiles: Any) -> list[Qos]:
+    from rosbags.rosbag2.errors import ReaderError
+    from rosbags.rosbag2.metadata import parse_qos
+
+    try:
+        plain = parse_yaml(profiles) if isinstance(profiles, str) and profiles else profiles
+    except ValueError as error:
+        raise ReaderError(f"Could not load YAML from offered_qos_profiles: {error}") from error
+    return list(parse_qos(plain))
 
 
 def latched_by_qos(profiles: Iterable[Qos]) -> bool:

@@ -73,3 +73,16 @@ def test_message_definitions_agree_with_the_interface_packages() -> None:
         store.register(get_types_from_msg(path.read_text(), f"{path.parents[1].name}/msg/{path.stem}"))
     for name in opening._DEFINITIONS:
         assert typestore().hash_rihs01(name) == store.hash_rihs01(name)
+
+
+@pytest.mark.parametrize("storage", ["mcap", "sqlite3"])
+def test_references_in_the_qos_inside_a_storage_file_are_refused_at_once(
+    tmp_path: Path, storage: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Half a kilobyte of merge keys there kept the parser busy without an end."""
+    for version in ("v8", "v9"):
+        monkeypatch.setattr(f"rosbags.rosbag2.writer.dump_qos_{version}", lambda _: "m: &m {a: 1}\n<<: [*m, *m]")
+    bag = write_bag(tmp_path / "bag", random_frames(2), storage=storage)
+    (file,) = (path for path in bag.iterdir() if path.suffix in (".mcap", ".db3"))
+    with pytest.raises(BagError, match=r"anchors \(&name\)"), opening.open_bag(file):
+        pass
