@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ckd_core.evaluation.report.tables import TableError, TableRow, folder_name, mean_of, mean_row, rows_of
+from ckd_core.evaluation.report.tables import (
+    TableError,
+    TableRow,
+    folder_name,
+    mean_of,
+    mean_row,
+    rows_of,
+    split_groups,
+)
 from ckd_core.evaluation.running.better_camera import run_tracker
 from ckd_core.evaluation.running.conditions import EVERYDAY, parse_condition
 from ckd_core.evaluation.running.jobs import worker_pool
@@ -125,7 +133,11 @@ def run_condition(
     run = replace(plan, condition=condition, out=plan.out / folder_name(str(condition)))
     result = run_tracker(run, progress, pool)
     both = np.concatenate([record.presence[record.start + 1 :].all(axis=1) for record in result.records.values()])
-    return rows_of(result, str(condition)), float(both.mean()), replace(result.score, tracker=str(condition))
+    return (
+        rows_of(result, str(condition), split_groups()),
+        float(both.mean()),
+        replace(result.score, tracker=str(condition)),
+    )
 
 
 def robustness_table(
