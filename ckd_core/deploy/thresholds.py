@@ -52,10 +52,11 @@ CANDIDATES: dict[str, tuple[float, ...]] = {
     "doubt": (0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.55),
     "confirm": (0.4, 0.5, 0.55, 0.6, 0.65, 0.7),
     "history": (0.0, 0.5, 0.6, 0.7),
+    "regain": (0.0, 0.55, 0.65, 0.75, 0.85),
     "rival": (0.5, 0.6, 0.7, 0.8, 1.0),
     "unseen": (0.1, 0.15, 0.2, 0.25, 0.3),
 }
-ORDER = ("doubt", "history", "rival", "confirm", "unseen", "doubt")
+ORDER = ("doubt", "history", "rival", "confirm", "regain", "unseen", "doubt")
 
 
 class CalibrationError(TrackingError):

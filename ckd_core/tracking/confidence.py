@@ -43,6 +43,7 @@ class Thresholds:
         confirm: Lowest score of a target that is found again.
         rival: Height of the second peak, as a share of the first, above which a frame is doubtful.
         history: Share of the target's own median score below which a frame is doubtful.
+        regain: Share of it that a target reaches when it is seen again; 0 = any.
     """
 
     doubt: float = 0.35
@@ -50,6 +51,7 @@ class Thresholds:
     confirm: float = 0.4
     rival: float = 0.8
     history: float = 0.5
+    regain: float = 0.0
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -95,7 +97,8 @@ class ConfidenceConfig:
     Attributes:
         enabled: False is the published behaviour: every box is trusted and the state is always TRACKING.
         lost_after: Doubtful frames in a row until LOST; one without any sign of the target counts UNSEEN_WEIGHT times.
-        recover_after: Good frames in a row until TRACKING again.
+        recover_after: Good frames in a row until TRACKING again, the last of them as high as `Thresholds.regain`.
+        believe_after: Good frames in a row after which a lower score will do: the target looks different now.
         growth: Factor by which the search region grows per doubtful frame; 1 = never.
         max_growth: Bound on that growth.
         max_jump: Displacement of the centre per frame, as a multiple of sqrt(w h), above which a motion is implausible.
@@ -111,6 +114,7 @@ class ConfidenceConfig:
     enabled: bool = True
     lost_after: int = 8
     recover_after: int = 2
+    believe_after: int = 12
     growth: float = 1.2
     max_growth: float = 2.0
     max_jump: float = 1.5
@@ -125,6 +129,10 @@ class ConfidenceConfig:
         for name in ("lost_after", "recover_after", "tiles_per_frame", "confirm_frames"):
             if getattr(self, name) < 1:
                 raise ConfidenceError(f"{name} is {getattr(self, name)}; expected at least 1")
+        if self.believe_after < self.recover_after:
+            raise ConfidenceError(
+                f"believe_after is {self.believe_after}; expected at least recover_after ({self.recover_after})"
+            )
         for name in ("growth", "max_growth", "max_scale", "max_shape", "tile_scale"):
             if getattr(self, name) < 1:
                 raise ConfidenceError(f"{name} is {getattr(self, name)}; expected at least 1")
@@ -242,7 +250,9 @@ def observe(
             velocity=(VELOCITY_DECAY * before.velocity[0], VELOCITY_DECAY * before.velocity[1]),
         )
     good_frames = before.good_frames + 1
-    if before.state is not TrackState.TRACKING and good_frames < config.recover_after:
+    alike = _reaches(evidence, limits.regain, before.history)
+    awaited = config.recover_after if alike else config.believe_after
+    if before.state is not TrackState.TRACKING and good_frames < awaited:
         return replace(
             before,
             trusted_box=trusted_box,
@@ -300,7 +310,8 @@ def observe_lost(
     """Return the state after a frame in LOST, in which the windows of `looks` were searched."""
     best = max(looks, key=lambda look: look.score)
     fits = 1 / config.max_scale <= _size(best.box) / before.usual_size <= config.max_scale
-    convincing = fits and best.score >= limits.confirm and best.rival <= limits.rival and not best.sighting.elsewhere
+    alike = best.score >= limits.confirm and _reaches(best, limits.regain, before.history)
+    convincing = fits and alike and best.rival <= limits.rival and not best.sighting.elsewhere
     scan = before.scan + (1 if before.candidate is None else 0)
     if not convincing:
         return replace(before, candidate=None, confirmed_frames=0, scan=scan, good_frames=0)
@@ -325,11 +336,13 @@ def observe_lost(
 
 def is_doubtful(evidence: Evidence, limits: Thresholds, history: tuple[float, ...]) -> bool:
     """Whether the score, the second peak or the target's own usual score speaks against a box."""
-    if evidence.score < limits.doubt or evidence.rival > limits.rival:
-        return True
-    if len(history) < MIN_HISTORY:
-        return False
-    return evidence.score < limits.history * statistics.median(history)
+    low = evidence.score < limits.doubt or not _reaches(evidence, limits.history, history)
+    return low or evidence.rival > limits.rival
+
+
+def _reaches(evidence: Evidence, share: float, history: tuple[float, ...]) -> bool:
+    """Whether the score is at least this share of the target's usual one; yes where too little is known of it."""
+    return len(history) < MIN_HISTORY or evidence.score >= share * statistics.median(history)
 
 
 def growth_of(state: Confidence, config: ConfidenceConfig) -> float:

@@ -55,6 +55,26 @@ def test_each_kind_of_doubt_ends_tracking_for_recover_after_frames(bad: Evidence
     assert run(state, look(0.8)).state is TrackState.TRACKING
 
 
+def test_what_is_seen_again_has_to_look_as_usual_or_to_stay() -> None:
+    limits = replace(LIMITS, regain=0.75)
+    config = replace(CONFIG, believe_after=5)
+    state = run(Confidence.begin(BOX), *[look(0.8)] * 6, look(0.3))
+    for _ in range(4):  # 0.5 is no doubt, and no 0.6
+        state = observe(state, look(0.5), limits, config)
+        assert (state.state, state.doubt_weight) == (TrackState.UNCERTAIN, 1)
+    assert observe(state, look(0.7), limits, config).state is TrackState.TRACKING
+    assert observe(state, look(0.5), limits, config).state is TrackState.TRACKING, "it looks different now"
+    assert observe(run(state, look(0.3)), look(0.7), limits, config).state is TrackState.UNCERTAIN, "one frame"
+
+
+def test_a_lost_target_is_no_candidate_below_its_usual_score() -> None:
+    limits = replace(LIMITS, regain=0.75)
+    state = replace(run(Confidence.begin(BOX), *[look(0.8)] * 6), state=TrackState.LOST)
+    assert observe_lost(state, (look(0.59),), limits, CONFIG).candidate is None
+    assert observe_lost(state, (look(0.61),), limits, CONFIG).candidate is not None
+    assert observe_lost(state, (look(0.59),), LIMITS, CONFIG).candidate is not None
+
+
 def test_a_box_that_swallows_a_neighbour_is_doubted_and_bounded_around_the_target() -> None:
     state = run(Confidence.begin(BOX), look(0.8))
     wide = Evidence(BoundingBox(90, 102, 60, 34), 0.9, 0.2)  # 1.8 times the shape at 1.13 times the size
