@@ -31,12 +31,11 @@ from ckd_core.models.registry import build_model
 from ckd_core.settings import build, to_plain
 from ckd_core.tracking.confidence import Thresholds
 from ckd_core.training import run_state
-from ckd_core.training.build import first_weights
 from ckd_core.training.config import TrainSettings
 from ckd_core.training.state_file import load_checkpoint, part
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from torch import Tensor
@@ -44,6 +43,7 @@ if TYPE_CHECKING:
     from ckd_core.data.footage import Footage
     from ckd_core.models.checkpoint import ModelMetadata
     from ckd_core.models.network import TrackingNetwork
+    from ckd_core.training.config import WeightsShare
 
 # Of the parts of a score; a part without recordings does not count.
 WEIGHTS = {"sequences": 0.4, "clips": 0.3, "one camera": 0.15, "degraded colour": 0.15}
@@ -94,7 +94,7 @@ def _choose(settings: TrainSettings, paths: list[Path], echo: Callable[[str], ob
         run_state.require_same(path, to_plain(recipe), settings)
         if step in candidates:  # `last` is often the last epoch's
             continue
-        _blend(network, settings)
+        _average(network, settings.choice.averaged_with)
         scores = {
             f"{kind}: {recording.name}": success(network, recording, run_state.published_crops(recipe))
             for kind, recordings in parts.items()
@@ -104,7 +104,7 @@ def _choose(settings: TrainSettings, paths: list[Path], echo: Callable[[str], ob
         echo(f"{path.stem}, step {step}: {candidates[step].total:.4f}  {_by_part(scores)}")
     ranked = sorted(candidates.values(), key=lambda c: -c.total)
     network, recipe, step = averaged_network(paths[0].with_name(f"{ranked[0].name}.safetensors"))
-    _blend(network, settings)
+    _average(network, settings.choice.averaged_with)
     discard((settings.run.out / CHOSEN, settings.run.out / "choice.json"))
     run_state.export(settings.run.out / CHOSEN, network, recipe, step, {"choice/auc": ranked[0].total})
     write_json(settings.run.out / "choice.json", {"weights": WEIGHTS, "candidates": [asdict(c) for c in ranked]})
@@ -128,18 +128,19 @@ def averaged_network(path: Path) -> tuple[TrackingNetwork, TrainSettings, int]:
     return network.eval(), settings, int(state["step"])
 
 
-def _blend(network: TrackingNetwork, settings: TrainSettings) -> None:
-    """Average the network's weights with those that the training began from, as `choice.kept` says; in place."""
-    kept, init = settings.choice.kept, settings.model.init
-    if kept == 1 or init is None:
+def _average(network: TrackingNetwork, others: Sequence[WeightsShare]) -> None:
+    """Average the network's weights with others, as `choice.averaged_with` says; in place."""
+    if not others:
         return
-    path, before = first_weights(init), copy.deepcopy(network)
-    weights = read_weights(path)
-    load_strictly(before, {name: weights[name] for name in network.state_dict() if name in weights}, str(path))
-    with torch.no_grad():
-        for after, first in zip(network.state_dict().values(), before.state_dict().values(), strict=True):
-            if after.is_floating_point():
-                after.lerp_(first, 1 - kept)
+    own = 1 - sum(other.share for other in others)
+    total = {name: own * value for name, value in network.state_dict().items() if value.is_floating_point()}
+    for other in others:
+        loaded, weights = copy.deepcopy(network), read_weights(other.file)
+        load_strictly(loaded, {name: weights[name] for name in loaded.state_dict() if name in weights}, str(other.file))
+        for name, value in loaded.state_dict().items():
+            if name in total:
+                total[name] += other.share * value
+    network.load_state_dict({**network.state_dict(), **total})
 
 
 def ship(settings: TrainSettings, recipe: str, out: Path | None = None) -> tuple[Path, ModelMetadata]:

@@ -198,6 +198,14 @@ class RunSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class WeightsShare:
+    """Weights of the same network, and their share in an average."""
+
+    file: Path
+    share: float = field(metadata=limits(0.0, 1.0))
+
+
+@dataclass(frozen=True, slots=True)
 class ChoiceSettings:
     """What `sdstrack choose` lets checkpoints track: never what the final weights are judged on.
 
@@ -206,15 +214,21 @@ class ChoiceSettings:
             degraded colour.
         clips: Number of synthetic recordings.
         clip_frames: Frames per synthetic recording.
-        kept: Share of what the training changed that its weights keep, 1 = all of it. Below 1 they are an average with
-            the weights of `model.init`, which must be of the kind `weights`: networks are often best half way between
-            before and after a second training (Wortsman et al., "Robust fine-tuning of zero-shot models", CVPR 2022).
+        averaged_with: Other weights in the average that is scored and chosen; this run's have the rest. Trainings that
+            began from the same weights differ by noise that an average takes out, and those weights themselves keep
+            what a second training forgets (Wortsman et al., "Model soups", ICML 2022, and "Robust fine-tuning of
+            zero-shot models", CVPR 2022).
     """
 
     sequences: tuple[Path, ...] = ()
     clips: int = field(default=6, metadata=limits(0))
     clip_frames: int = field(default=40, metadata=limits(2))
-    kept: float = field(default=1.0, metadata=limits(0.0, 1.0))
+    averaged_with: tuple[WeightsShare, ...] = ()
+
+    def __post_init__(self) -> None:
+        total = sum(other.share for other in self.averaged_with)
+        if total >= 1:
+            raise SettingsError(f"the shares of choice.averaged_with sum to {total:g}; expected less than 1")
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,11 +256,6 @@ class TrainSettings:
     published: bool = False
 
     def __post_init__(self) -> None:
-        if self.choice.kept < 1 and (self.model.init is None or self.model.init.kind != "weights"):
-            raise SettingsError(
-                f"choice.kept is {self.choice.kept:g} without weights to average with; expected model.init of the kind "
-                "weights, or kept: 1"
-            )
         if not self.published:
             return
         if isinstance(self.objective, SDSTrackSettings):

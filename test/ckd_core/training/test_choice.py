@@ -25,7 +25,7 @@ from ckd_core.models.registry import build_model
 from ckd_core.settings import SettingsError, read_settings, to_plain
 from ckd_core.tracking.tracker import Tracker
 from ckd_core.training.choice import CHOSEN, ChoiceError, averaged_network, choose, ship
-from ckd_core.training.config import ChoiceSettings, InitSettings, TrainSettings
+from ckd_core.training.config import ChoiceSettings, InitSettings, TrainSettings, WeightsShare
 from ckd_core.training.run_state import export
 from ckd_core.training.state_file import RunStateError, load_checkpoint, part, save_checkpoint
 from testkit.small_scenes import write_scene
@@ -63,28 +63,29 @@ def test_the_best_checkpoint_is_chosen_by_tracking(trained: TrainSettings) -> No
     assert ranked[0].total == pytest.approx(again)
 
 
-def test_chosen_weights_are_an_average_with_those_that_the_training_began_from(
-    trained: TrainSettings, tmp_path: Path
-) -> None:
+def test_chosen_weights_are_an_average_with_those_that_the_recipe_names(trained: TrainSettings, tmp_path: Path) -> None:
     chosen = replace(trained, run=replace(trained.run, out=tmp_path / "run"))
     shutil.copytree(trained.run.out / "checkpoints", chosen.run.out / "checkpoints")
-    before = build_model("ckd_s128", teachers=False)
-    start = tmp_path / "start.safetensors"
-    save_model(start, before, metadata_of(before, ["thermal"], "test"))
-    init = InitSettings("weights", str(start))
-    chosen = replace(chosen, model=replace(chosen.model, init=init), choice=replace(FEW, kept=0.25))
+    others, shares = [build_model("ckd_s128", teachers=False) for _ in range(2)], (0.5, 0.25)
+    named = [WeightsShare(tmp_path / f"{index}.safetensors", share) for index, share in enumerate(shares)]
+    for other, network in zip(named, others, strict=True):
+        save_model(other.file, network, metadata_of(network, ["thermal"], "test"))
+    chosen = replace(chosen, choice=replace(FEW, averaged_with=tuple(named)))
     best = choose(chosen)[0]
     network, _ = load_model(chosen.run.out / CHOSEN, model="ckd_s128")
-    after = averaged_network(chosen.run.out / "checkpoints" / f"{best.name}.safetensors")[0].state_dict()
+    own = averaged_network(chosen.run.out / "checkpoints" / f"{best.name}.safetensors")[0].state_dict()
     compared = 0
     for name, value in network.state_dict().items():
         if value.is_floating_point():
-            expected = 0.75 * before.state_dict()[name] + 0.25 * after[name]
-            assert torch.allclose(value, expected, atol=1e-6), name
-            compared += not torch.equal(before.state_dict()[name], after[name])
+            parts = [0.25 * own[name], *(w * other.state_dict()[name] for w, other in zip(shares, others, strict=True))]
+            assert torch.allclose(value, sum(parts), atol=1e-6), name
+            compared += not torch.equal(parts[1] / 0.5, own[name])
     assert compared > 10
-    with pytest.raises(SettingsError, match=r"choice\.kept is 0\.25 without weights to average with"):
-        replace(chosen, model=replace(chosen.model, init=None))
+    with pytest.raises(SettingsError, match=r"averaged_with sum to 1\.25; expected less than 1"):
+        replace(FEW, averaged_with=(*named, WeightsShare(named[0].file, 0.5)))
+    named[0].file.unlink()
+    with pytest.raises(WeightsFileError, match=r"0\.safetensors"):
+        choose(chosen)
 
 
 def test_shipped_weights_are_half_as_large_and_say_where_they_come_from(trained: TrainSettings, tmp_path: Path) -> None:
@@ -232,7 +233,8 @@ def test_the_second_training_of_the_default_goes_on_where_the_first_ends(
         read_settings(folder / f"{name}_sdstrack_m256.yaml", TrainSettings) for name in ("first", "default")
     )
     assert second.model.init == InitSettings("weights", str(first.run.out / "final.safetensors"))
-    assert 0 < second.choice.kept < 1
+    files = [other.file for other in second.choice.averaged_with]
+    assert first.run.out / "final.safetensors" in files
     for before, after in zip(first.data.train, second.data.train, strict=True):
         assert isinstance(before, FeatureSource)
         assert isinstance(after, FeatureSource)
