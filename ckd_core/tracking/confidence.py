@@ -98,7 +98,8 @@ class ConfidenceConfig:
         enabled: False is the published behaviour: every box is trusted and the state is always TRACKING.
         lost_after: Doubtful frames in a row until LOST; one without any sign of the target counts UNSEEN_WEIGHT times.
         recover_after: Good frames in a row until TRACKING again, the last of them as high as `Thresholds.regain`.
-        believe_after: Good frames in a row after which a lower score will do: the target looks different now.
+        believe_after: Good frames in a row, or frames that show a re-acquired target, after which a lower score will
+            do: the target looks different now.
         growth: Factor by which the search region grows per doubtful frame; 1 = never.
         max_growth: Bound on that growth.
         max_jump: Displacement of the centre per frame, as a multiple of sqrt(w h), above which a motion is implausible.
@@ -108,7 +109,8 @@ class ConfidenceConfig:
         reacquire: Whether to search the whole frame while LOST.
         tiles_per_frame: Windows searched per frame while LOST; bounds its cost.
         tile_scale: Side of such a window as a multiple of the usual search region.
-        confirm_frames: Frames in a row that must show a re-acquired target before it counts.
+        confirm_frames: Frames in a row that must show a re-acquired target before it counts, the last of them as high
+            as `Thresholds.regain`.
     """
 
     enabled: bool = True
@@ -129,9 +131,10 @@ class ConfidenceConfig:
         for name in ("lost_after", "recover_after", "tiles_per_frame", "confirm_frames"):
             if getattr(self, name) < 1:
                 raise ConfidenceError(f"{name} is {getattr(self, name)}; expected at least 1")
-        if self.believe_after < self.recover_after:
+        if self.believe_after < max(self.recover_after, self.confirm_frames):
             raise ConfidenceError(
-                f"believe_after is {self.believe_after}; expected at least recover_after ({self.recover_after})"
+                f"believe_after is {self.believe_after}; expected at least recover_after ({self.recover_after}) and "
+                f"confirm_frames ({self.confirm_frames})"
             )
         for name in ("growth", "max_growth", "max_scale", "max_shape", "tile_scale"):
             if getattr(self, name) < 1:
@@ -310,8 +313,7 @@ def observe_lost(
     """Return the state after a frame in LOST, in which the windows of `looks` were searched."""
     best = max(looks, key=lambda look: look.score)
     fits = 1 / config.max_scale <= _size(best.box) / before.usual_size <= config.max_scale
-    alike = best.score >= limits.confirm and _reaches(best, limits.regain, before.history)
-    convincing = fits and alike and best.rival <= limits.rival and not best.sighting.elsewhere
+    convincing = fits and best.score >= limits.confirm and best.rival <= limits.rival and not best.sighting.elsewhere
     scan = before.scan + (1 if before.candidate is None else 0)
     if not convincing:
         return replace(before, candidate=None, confirmed_frames=0, scan=scan, good_frames=0)
@@ -321,7 +323,8 @@ def observe_lost(
     if not same:
         return replace(before, candidate=best.box, confirmed_frames=1, scan=scan)
     confirmed_frames = before.confirmed_frames + 1
-    if confirmed_frames < config.confirm_frames:
+    awaited = config.confirm_frames if _reaches(best, limits.regain, before.history) else config.believe_after
+    if confirmed_frames < awaited:
         return replace(before, candidate=best.box, confirmed_frames=confirmed_frames, scan=scan)
     return Confidence(
         trusted_box=best.box,

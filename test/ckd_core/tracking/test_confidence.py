@@ -67,12 +67,19 @@ def test_what_is_seen_again_has_to_look_as_usual_or_to_stay() -> None:
     assert observe(run(state, look(0.3)), look(0.7), limits, config).state is TrackState.UNCERTAIN, "one frame"
 
 
-def test_a_lost_target_is_no_candidate_below_its_usual_score() -> None:
-    limits = replace(LIMITS, regain=0.75)
-    state = replace(run(Confidence.begin(BOX), *[look(0.8)] * 6), state=TrackState.LOST)
-    assert observe_lost(state, (look(0.59),), limits, CONFIG).candidate is None
-    assert observe_lost(state, (look(0.61),), limits, CONFIG).candidate is not None
-    assert observe_lost(state, (look(0.59),), LIMITS, CONFIG).candidate is not None
+def test_a_lost_target_that_looks_different_is_confirmed_for_longer() -> None:
+    limits, config = replace(LIMITS, regain=0.75), replace(CONFIG, believe_after=5)
+    lost = replace(run(Confidence.begin(BOX), *[look(0.8)] * 6), state=TrackState.LOST)
+
+    def frames_until_found(score: float) -> int:
+        state, frames = lost, 0
+        while state.state is TrackState.LOST:
+            state, frames = observe_lost(state, (look(score, x=300),), limits, config), frames + 1
+        return frames
+
+    assert [frames_until_found(score) for score in (0.61, 0.59)] == [CONFIG.confirm_frames, 5]
+    with pytest.raises(ConfidenceError, match=r"believe_after is 2; expected at least recover_after \(2\) and"):
+        replace(CONFIG, believe_after=2)
 
 
 def test_a_box_that_swallows_a_neighbour_is_doubted_and_bounded_around_the_target() -> None:
