@@ -149,9 +149,8 @@ def test_a_short_recording_begins_when_the_node_is_active_and_loses_no_frame(
         said = run.process.output
         assert said.index("/tracker is active: playing") < said.index("has been played; /tracker is still running")
         assert f"{RGB_TOPIC}: {FRAMES} messages" in said
-        ros.until(lambda: ros.value("aux.received") == str(FRAMES), PATIENCE_S, "all depth images", run.process)
-        assert ros.value("rgb.received") == str(FRAMES)
-        assert ros.value("sync.paired") == str(FRAMES)
+        ros.until(lambda: ros.value("sync.paired") == str(FRAMES), PATIENCE_S, "all frames in pairs", run.process)
+        assert (ros.value("rgb.received"), ros.value("aux.received")) == (str(FRAMES), str(FRAMES))
         assert ros.value("lifecycle") == "active"
         assert run.process.interrupt(PATIENCE_S) == 0, run.process.output
         assert len(run.pids()) == 2
