@@ -144,7 +144,8 @@ def run_suite(part: str, out: Path) -> bool:
     if part != "kills" or (folder / "_about.json").exists():  # unfinished kills are continued
         shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True, exist_ok=True)
-    environment = dict(os.environ, SDSTRACK_LONG="1", SDSTRACK_RELIABILITY_OUT=str(out))
+    # One thread, as in `make test`: commands that are to be killed are forked, which OpenMP's threads do not survive.
+    environment = dict(os.environ, SDSTRACK_LONG="1", SDSTRACK_RELIABILITY_OUT=str(out), OMP_NUM_THREADS="1")
     done = subprocess.run([*PYTEST, *SUITES[part]], cwd=ROOT, env=environment, check=False)
     if part != "kills" or done.returncode == 0:
         write_text(folder / "_about.json", json.dumps({"about": about(), "passed": done.returncode == 0}))
