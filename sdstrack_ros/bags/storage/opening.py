@@ -224,6 +224,12 @@ class Bag:
             return
         yield reader.start_time, None
         for connection, time_ns, data in reader.messages(wanted, start_ns, stop_ns):
+            # a column of SQLite takes values of any type, and bytes(10**9) would be a gigabyte
+            if not isinstance(time_ns, int) or not isinstance(data, (bytes, bytearray, memoryview)):
+                raise BagError(
+                    f"a message of '{shown(connection.topic)}' has the time {shown(repr(time_ns))} and data of type "
+                    f"{type(data).__name__}; expected whole nanoseconds and bytes"
+                )
             yield time_ns, BagMessage(connection.topic, connection.msgtype, time_ns, bytes(data))
 
     def decode(self, message: BagMessage) -> Any:

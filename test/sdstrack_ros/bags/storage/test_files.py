@@ -118,6 +118,33 @@ def test_a_half_written_transaction_is_rolled_back_on_a_copy(tmp_path: Path) -> 
     assert "take_0.db3-journal" in remarks(path)
 
 
+@pytest.mark.parametrize(
+    ("column", "value", "reason"),
+    [
+        ("timestamp", "soon", "the time 'soon'"),
+        ("timestamp", 1.5, r"the time 1\.5"),
+        ("data", 1_000_000_000, "data of type int"),
+        ("data", "text", "data of type str"),
+        ("data", None, "data of type NoneType"),
+    ],
+)
+def test_values_of_another_type_in_a_table_are_refused(tmp_path: Path, column: str, value: Any, reason: str) -> None:
+    path, _ = make_recording(tmp_path, Recipe("sqlite3"))
+    update = {
+        "timestamp": "update messages set timestamp = ? where id = ?",
+        "data": "update messages set data = ? where id = ?",
+    }[column]
+    with closing(sqlite3.connect(path / "take_0.db3")) as base, base:
+        (last,) = base.execute("select max(id) from messages").fetchone()
+        if value is None:  # tables of rosbag2 do not allow it; those of others may
+            base.execute("create table copy as select * from messages")
+            base.execute("drop table messages")
+            base.execute("alter table copy rename to messages")
+        base.execute(update, (value, last))
+    with pytest.raises(BagError, match=reason):
+        content(path)
+
+
 def test_no_copy_is_begun_that_would_fill_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(storage_files, "SPARE_BYTES", 1 << 60)
     for recipe in (Recipe("sqlite3", fault="killed with a log"), Recipe("mcap", "file", name="packed")):
