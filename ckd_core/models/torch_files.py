@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from ckd_core.errors import TrackingError
+from ckd_core.text import shown
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -29,6 +30,8 @@ MAX_ROUNDS = 200  # a legacy file names one unknown class per attempt
 UNKNOWN_NAME = re.compile(r"Unsupported global: GLOBAL (\S+) was not an allowed global")
 TRUNCATED = re.compile(r"truncated|[Rr]an out of input|unexpected EOF|unexpected end|reached EOF")
 UNFIT_CONTAINER = re.compile(r"Can only (SETITEM|append|extend)[^<]*<class '(.+)'>")
+
+MAX_REASON = 300  # characters of torch's own words about a file
 
 
 class ForeignFileError(TrackingError):
@@ -95,7 +98,9 @@ def read_foreign(path: Path) -> tuple[Any, set[str]]:
     except Exception as error:
         _refuse_incomplete(path, error)
         reason, *_ = str(_original(error)).splitlines() or [""]
-        raise ForeignFileError(f"{path} cannot be read as a torch file: {type(error).__name__}: {reason}") from error
+        # torch repeats names of the file's, of any length
+        remark = shown(f"{type(error).__name__}: {reason}", MAX_REASON)
+        raise ForeignFileError(f"{path} cannot be read as a torch file: {remark}") from error
 
 
 def _is_archive(path: Path) -> bool:

@@ -346,6 +346,14 @@ def test_an_unfinished_download_is_called_truncated(tmp_path: Path, zipped: bool
         read_foreign(path)
 
 
+def test_a_long_name_in_a_pickle_is_shortened_in_the_reason(tmp_path: Path) -> None:
+    path = tmp_path / "long.pth"
+    path.write_bytes(b"\x80\x02c" + b"m\x00" * 300 + b"\n" + b" " * 200 + b"\n.")
+    with pytest.raises(ForeignFileError, match="cannot be read as a torch file") as caught:
+        read_foreign(path)
+    assert len(str(caught.value)) < len(str(path)) + 1000
+
+
 def test_what_a_download_gives_in_place_of_a_file_is_named(tmp_path: Path) -> None:
     path = tmp_path / "a.pth.tar"
     for text, message in (
