@@ -20,7 +20,7 @@ import yaml
 
 from ckd_core.errors import TrackingError
 from ckd_core.files import regular
-from ckd_core.text import shown
+from ckd_core.text import MAX_REASON, shown
 
 T = TypeVar("T")
 
@@ -102,7 +102,7 @@ def _yaml_reason(error: Exception) -> str:
     """What PyYAML complains about, on one line."""
     mark = getattr(error, "problem_mark", None)
     place = "" if mark is None else f", line {mark.line + 1}, column {mark.column + 1}"
-    return f"{type(error).__name__}: {shown(getattr(error, 'problem', None) or error, 300)}{place}"
+    return f"{type(error).__name__}: {shown(getattr(error, 'problem', None) or error, MAX_REASON)}{place}"
 
 
 def build(cls: type[T], raw: Any, file: str, key: str = "") -> T:

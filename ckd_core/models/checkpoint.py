@@ -23,7 +23,7 @@ from ckd_core.frame import Modality
 from ckd_core.models.registry import build_model, list_models, model_config
 from ckd_core.models.tensor_file import read_tensors
 from ckd_core.settings import SettingsError, typed_fields
-from ckd_core.text import shown
+from ckd_core.text import MAX_REASON, shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -106,7 +106,7 @@ class ModelMetadata:
             missing = tuple(name for name in header.get("missing", "").split(",") if name)
             return cls(header["model"], names, header["source"], config, header["sha256"], tracking, missing)
         except (KeyError, ValueError, RecursionError) as error:
-            raise WeightsFileError(f"its metadata are incomplete: {shown(error, 300)}") from error
+            raise WeightsFileError(f"its metadata are incomplete: {shown(error, MAX_REASON)}") from error
 
 
 def metadata_of(model: TrackingNetwork, modalities: Iterable[Modality | str], source: str) -> ModelMetadata:
@@ -330,7 +330,7 @@ def _read_header(path: Path) -> tuple[ModelMetadata, dict[str, tuple[int, ...]]]
                 )
             header = stream.read(length)
     except OSError as error:
-        raise WeightsFileError(f"{shown(path, 300)} cannot be read: {error.strerror or error}") from error
+        raise WeightsFileError(f"{shown(path, MAX_REASON)} cannot be read: {error.strerror or error}") from error
     try:
         entries = json.loads(header)
         pairs = entries.pop("__metadata__")

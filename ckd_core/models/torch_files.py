@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from ckd_core.errors import TrackingError
-from ckd_core.text import shown
+from ckd_core.text import MAX_REASON, shown
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -30,8 +30,6 @@ MAX_ROUNDS = 200  # a legacy file names one unknown class per attempt
 UNKNOWN_NAME = re.compile(r"Unsupported global: GLOBAL (\S+) was not an allowed global")
 TRUNCATED = re.compile(r"truncated|[Rr]an out of input|unexpected EOF|unexpected end|reached EOF")
 UNFIT_CONTAINER = re.compile(r"Can only (SETITEM|append|extend)[^<]*<class '(.+)'>")
-
-MAX_REASON = 300  # characters of torch's own words about a file
 
 
 class ForeignFileError(TrackingError):

@@ -15,7 +15,7 @@ import numpy as np
 from ckd_core.background import read_ahead
 from ckd_core.errors import TrackingError
 from ckd_core.evaluation.scoring.metrics import TrackSummary, overlap, summarize_track
-from ckd_core.text import shown
+from ckd_core.text import MAX_REASON, shown
 from ckd_core.tracking.result import StageTiming, TrackState
 from sdstrack_ros.bags.frames import BagTopics, choose_topics, read_bag_frames
 from sdstrack_ros.bags.storage.opening import open_bag
@@ -38,7 +38,6 @@ if TYPE_CHECKING:
     from sdstrack_ros.bags.truth import FrameTruth, RecordedTruth
     from sdstrack_ros.sync.types import SyncConfig, SyncCounters
 
-MAX_REASON = 300  # letters of a reason that are shown
 MAX_CAUSES = 20
 OTHER_CAUSES = "other reasons"
 FAILURE_S = 1.0  # a target that is lost for so long is one that a robot has to be helped with

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from ckd_core.errors import TrackingError
 from ckd_core.files import regular
-from ckd_core.text import shown
+from ckd_core.text import MAX_REASON, shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -74,7 +74,7 @@ def _read(
         yield from _members(path, wanted, suffixes)
     except (OSError, EOFError, ValueError, RuntimeError, tarfile.TarError, *_DAMAGED) as error:
         # RuntimeError: members that are encrypted, or compressed in a way that Python does not know.
-        raise ResultsError(f"cannot read {path}: {shown(error, 300)}") from error
+        raise ResultsError(f"cannot read {path}: {shown(error, MAX_REASON)}") from error
 
 
 def _holds_results(name: str, suffixes: tuple[str, ...]) -> bool:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 from ckd_core.errors import TrackingError
 from ckd_core.files import regular
-from ckd_core.text import shown
+from ckd_core.text import MAX_REASON, shown
 from sdstrack_ros.bags.storage.metadata import METADATA_FILE, BagMetadata, read_metadata, read_qos_plainly
 
 if sys.version_info >= (3, 14):
@@ -199,9 +199,10 @@ def open_storage(path: Path) -> Iterator[tuple[Reader, str, tuple[str, ...]]]:
             raise
         except Exception as error:
             # rosbags passes on errors of zstd, sqlite and struct; to the user they all mean the same.
+            reason = shown(str(error).replace(str(source), path.name), MAX_REASON)
             raise BagError(
                 f"{path} cannot be read as a rosbag2 recording (damaged, truncated, or not closed by its recorder): "
-                f"{type(error).__name__}: {shown(str(error).replace(str(source), path.name), 300)}{_remedy(path)}"
+                f"{type(error).__name__}: {reason}{_remedy(path)}"
             ) from error
         try:
             yield reader, kind, remarks

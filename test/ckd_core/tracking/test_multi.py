@@ -14,6 +14,7 @@ from ckd_core.tracking.confidence import ConfidenceConfig, Thresholds
 from ckd_core.tracking.config import MissingPolicy, TrackerConfig
 from ckd_core.tracking.multi import MultiTracker, TrackerError
 from ckd_core.tracking.result import TrackState
+from testkit.tracker_looks import looks_per_frame
 
 LIMITS = Thresholds(doubt=0.6, unseen=0.5, confirm=0.6, rival=0.85, history=0.5)
 STATES = ConfidenceConfig(lost_after=4, confirm_frames=3)
@@ -28,17 +29,9 @@ def overlap(a: BoundingBox, b: BoundingBox) -> float:
     return float(iou_xywh(np.array(a), np.array(b)))
 
 
-def looks_per_frame(tracker: MultiTracker, monkeypatch: pytest.MonkeyPatch) -> list[list[int]]:
+def looked_for(tracker: MultiTracker, monkeypatch: pytest.MonkeyPatch) -> list[list[int]]:
     """The targets that each later frame looks for, one entry per row of the batch."""
-    seen: list[list[int]] = []
-    predict = tracker._predict
-
-    def watched(frame, memory, looks):
-        seen.append([look.target for look in looks])
-        return predict(frame, memory, looks)
-
-    monkeypatch.setattr(tracker, "_predict", watched)
-    return seen
+    return looks_per_frame(tracker, monkeypatch, lambda look: look.target)
 
 
 def test_lost_targets_are_searched_for_in_turn_at_the_cost_of_one(scene, correlation, monkeypatch) -> None:
@@ -49,7 +42,7 @@ def test_lost_targets_are_searched_for_in_turn_at_the_cost_of_one(scene, correla
     for step in range(1, 6):
         results = tracker.update(scene.frame(step, only_c))
     assert [results[number].state for number in (3, 5, 9)] == [TrackState.LOST, TrackState.LOST, TrackState.TRACKING]
-    looks = looks_per_frame(tracker, monkeypatch)
+    looks = looked_for(tracker, monkeypatch)
     for step in range(6, 12):
         results = tracker.update(scene.frame(step, only_c))
     assert sorted(map(sorted, looks[:2])) == [[3, 9], [5, 9]]
@@ -114,7 +107,7 @@ def test_a_lost_target_is_not_found_where_another_is_followed(scene, correlation
 def test_one_lost_target_is_searched_for_in_every_frame(scene, correlation, monkeypatch) -> None:
     tracker = tracker_of(correlation)
     tracker.start(scene.frame(0, PLACES), {4: scene.box(*PLACES["a"])})
-    looks = looks_per_frame(tracker, monkeypatch)
+    looks = looked_for(tracker, monkeypatch)
     for step in range(1, 12):
         result = tracker.update(scene.frame(step, {}))[4]
     assert result.state is TrackState.LOST

@@ -19,6 +19,7 @@ from ckd_core.tracking.engines.base import EngineSpec
 from ckd_core.tracking.engines.build import engine_for
 from ckd_core.tracking.looks import CALM_ERROR
 from ckd_core.tracking.multi import MultiTracker
+from testkit.tracker_looks import looks_per_frame
 
 FRAMES = 30
 
@@ -35,15 +36,7 @@ def film():
 
 def looked(tracker: MultiTracker, monkeypatch: pytest.MonkeyPatch) -> list[list[int]]:
     """Sides of the crops of each later frame, 0 for the network's own."""
-    seen: list[list[int]] = []
-    predict = tracker._predict
-
-    def watched(frame, memory, looks):
-        seen.append([look.narrow for look in looks])
-        return predict(frame, memory, looks)
-
-    monkeypatch.setattr(tracker, "_predict", watched)
-    return seen
+    return looks_per_frame(tracker, monkeypatch, lambda look: look.narrow)
 
 
 def test_the_narrowed_network_is_the_same_one_at_the_same_scale(network) -> None:
