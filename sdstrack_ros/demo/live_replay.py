@@ -11,17 +11,17 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 from ckd_core.errors import TrackingError
 from ckd_core.frame import Modality
 from ckd_core.orphans import end_with_parent
 from sdstrack_ros.bags.storage.opening import CAMERA_INFO, COMPRESSED_IMAGE, EVENT_PACKET, TF, open_bag
+from sdstrack_ros.demo.domains import free_domain
 from sdstrack_ros.messages.stamps import stamp_of
 from sdstrack_ros.parameters.table import Settings
 from sdstrack_ros.tracking.target_requests import detection_box
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from ckd_core.frame import BoundingBox
     from sdstrack_ros.bags.frames import BagTopics
 
-MAX_DOMAIN_ID = 101  # higher domains collide with the ephemeral ports of Linux
 START_TIMEOUT_S = 240.0  # a busy small machine that loads and warms up a large model
 QUIET_S = 1.5  # the node is done when nothing has come for this long after playback
 END_TIMEOUT_S = 10.0
@@ -139,29 +138,6 @@ def _folder_for_a_while(folder: Path) -> Iterator[Path]:
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-
-
-@contextlib.contextmanager
-def _free_domain() -> Iterator[int]:
-    """Yield a ROS domain that no other run on this machine uses until the context ends.
-
-    Raises:
-        LiveReplayError: all domains are in use.
-    """
-    import fcntl
-
-    start = os.getpid() % MAX_DOMAIN_ID
-    for step in range(MAX_DOMAIN_ID):
-        domain = 1 + (start + step) % MAX_DOMAIN_ID
-        lock: IO[str] = (Path(tempfile.gettempdir()) / f"sdstrack_domain_{domain}.lock").open("a")
-        with lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                continue
-            yield domain
-            return
-    raise LiveReplayError(f"all {MAX_DOMAIN_ID} ROS domains are in use on this machine; end another replay first")
 
 
 class _Listener:
@@ -308,8 +284,8 @@ def replay(
     }
     with (
         _folder_for_a_while(logs / ".ros") as ros_logs,  # the same lines once more, in a file for each process
-        _free_domain() as domain,
-        _environment_with(_private_environment(domain, ros_logs)) as environment,
+        free_domain() as domain,
+        _environment_with(_private_environment(domain.number, ros_logs)) as environment,
     ):
         node = [
             sys.executable,
@@ -322,7 +298,7 @@ def replay(
         player += ["--wait", str(DISCOVERY_TIMEOUT_S)]
         player += [option for topic in played_topics for option in ("--topic", topic)]
         node_log, player_log = logs / "node.log", logs / "player.log"
-        listener = _Listener(domain)
+        listener = _Listener(domain.number)
         try:
             with _process(node, environment, node_log) as node_process:
                 _wait_active(listener, node_process, node_log)

@@ -7,24 +7,22 @@ package's own Fast DDS profile, as a robot would.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
+
+from sdstrack_ros.demo.domains import free_domain
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
 ROOT = Path(__file__).parents[2]
 FASTDDS_PROFILE = ROOT / "config" / "fastdds.xml"
-# Domains above 101 collide with the ephemeral ports of Linux.
-MAX_DOMAIN = 101
 # Locks of the domains in use, which every child holds too: see `private_domain`.
 _domain_locks: set[int] = set()
 
@@ -40,23 +38,12 @@ def private_domain() -> Iterator[int]:
     Children inherit the lock, so that a domain whose test was killed stays taken while a node of it still runs: a
     second node of the same name would answer the next test's requests.
     """
-    start = os.getpid() % MAX_DOMAIN
-    for step in range(MAX_DOMAIN):
-        domain = 1 + (start + step) % MAX_DOMAIN
-        stream = (Path(tempfile.gettempdir()) / f"sdstrack_domain_{domain}.lock").open("a")
+    with free_domain() as domain:
+        _domain_locks.add(domain.lock.fileno())
         try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            stream.close()
-            continue
-        with stream:
-            _domain_locks.add(stream.fileno())
-            try:
-                yield domain
-            finally:
-                _domain_locks.discard(stream.fileno())
-        return
-    raise ChildProcessFailure(f"all {MAX_DOMAIN} ROS domains are in use by other tests")
+            yield domain.number
+        finally:
+            _domain_locks.discard(domain.lock.fileno())
 
 
 def ros_environment(domain: int, log_dir: Path, profile: Path | None = FASTDDS_PROFILE) -> dict[str, str]:
