@@ -1,8 +1,9 @@
 """Export folders: a network for one engine with its metadata, written whole or not at all, verified when loaded.
 
-A folder holds `export.json`, `template.*` (one target) and `search_N.*` for N targets, as .onnx or OpenVINO's .xml and
-.bin. Shapes are static. For torch it holds `export.json` and the weights in the engine's precision: the program is this
-package, because PyTorch's own program files cannot be loaded without unpickling.
+A folder holds `export.json`, `template.*` (one target), `search_N.*` for N targets and, where the network has smaller
+search regions and a CPU is to run it, `narrow.*` for one of those, as .onnx or OpenVINO's .xml and .bin. Shapes are
+static. For torch it holds `export.json` and the weights in the engine's precision: the program is this package, because
+PyTorch's own program files cannot be loaded without unpickling.
 """
 
 from __future__ import annotations
@@ -44,14 +45,16 @@ from ckd_core.tracking.engines.exported import (
 from ckd_core.tracking.engines.threads import thread_budget
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
     from ckd_core.models.network import TrackingNetwork
+    from ckd_core.tracking.engines.exported import Program
 
 FORMAT = "sdstrack-export-1"
 METADATA_FILE = "export.json"
 SUFFIXES = {"onnx": ".onnx", "tensorrt": ".onnx", "openvino": ".xml"}
 WEIGHTS_FILE = "weights.safetensors"
+TEMPLATE, NARROW = "template", "narrow"  # stems of programs; the others are search_N
 # Lowest median IoU with the boxes of torch/fp32 on the same real crops, by precision.
 MEDIAN_IOU = {"fp32": 0.999, "bf16": 0.99, "fp16": 0.99, "int8": 0.97}
 
@@ -74,7 +77,8 @@ class ExportMetadata:
         weights_sha256: Content checksum of the weights.
         thresholds: Those of the weights' metadata.
         published_geometry: Whether the weights were trained on whole-pixel windows (see `CropWindow`).
-        files: SHA-256 of every other file of the folder, filled in when it is written.
+        narrow_size: Side of the search crops of `narrow.*`, see `Engine`; 0: none. Filled in by `write_export`.
+        files: SHA-256 of every other file of the folder. Filled in by `write_export`.
     """
 
     engine: str
@@ -86,6 +90,7 @@ class ExportMetadata:
     weights_sha256: str
     thresholds: Thresholds
     published_geometry: bool
+    narrow_size: int = 0
     files: dict[str, str] = field(default_factory=dict)
 
     def to_json(self) -> str:
@@ -107,7 +112,13 @@ class ExportMetadata:
             values["thresholds"] = Thresholds.from_mapping(values["thresholds"])
             values["batches"], values["modalities"] = tuple(values["batches"]), tuple(values["modalities"])
             values["files"] = {str(name): str(digest) for name, digest in values["files"].items()}
-            return cls(**values)
+            metadata = cls(**values)
+            if not isinstance(metadata.narrow_size, int) or not 0 <= metadata.narrow_size < metadata.spec.search_size:
+                raise ExportError(
+                    f"its narrow_size is {shown(metadata.narrow_size)}; expected less than search_size,"
+                    f" {metadata.spec.search_size}"
+                )
+            return metadata
         except (KeyError, TypeError, ValueError, AttributeError, ConfidenceError) as error:
             raise ExportError(f"its {METADATA_FILE} is not what sdstrack export writes: {error}") from error
 
@@ -150,6 +161,8 @@ def write_export(
         with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as name:
             staging = Path(name) / "export"
             staging.mkdir()
+            if kind != "torch" and metadata.device == "cpu":
+                metadata = dataclasses.replace(metadata, narrow_size=network.config.narrow_size)
             if kind == "torch":
                 _save_weights(staging / WEIGHTS_FILE, network, metadata, precision)
             else:
@@ -179,19 +192,32 @@ def _save_programs(
     kind, precision = parse_engine(metadata.engine)
     if precision == "fp16":
         network = copy.deepcopy(network).half()
-    programs = {"template": template_program(network)}
+    programs = {TEMPLATE: template_program(network)}
     programs.update({f"search_{batch}": search_program(network, batch) for batch in metadata.batches})
+    if metadata.narrow_size:
+        programs[NARROW] = search_program(network.narrowed(), 1)
     for stem, program in programs.items():
         path = folder / f"{stem}{SUFFIXES[kind]}"
         if kind != "openvino":
             path.write_bytes(to_onnx(program))
             continue
         model = to_openvino(program)
-        if precision == "int8" and stem != "template":
-            batch = program.example_inputs[0][1].shape[0]
-            rows = [tuple(np.repeat(part, batch, axis=0) for part in item) for item in items]
-            model = quantise(model, rows, network)  # type: ignore[arg-type]  # three parts stay three
+        if precision == "int8" and stem != TEMPLATE:
+            _, crops, weights = program.example_inputs[0]
+            rows = [_fitted(item, len(crops), crops.shape[2], weights.shape[-1]) for item in items]
+            model = quantise(model, rows, network)
         _save_openvino(path, model, precision)
+
+
+def _fitted(item: CalibrationItem, batch: int, side: int, grid: int) -> CalibrationItem:
+    """An input of the search program for one target as one for `batch` targets, of which the middle is seen."""
+    template, crops, weights = (np.repeat(part, batch, axis=0) for part in item)
+    edge, rim = (crops.shape[2] - side) // 2, (weights.shape[-1] - grid) // 2
+    return (
+        template,
+        crops[:, :, edge : edge + side, edge : edge + side],
+        weights[:, :, rim : rim + grid, rim : rim + grid],
+    )
 
 
 def _save_openvino(path: Path, model: Any, precision: str) -> None:
@@ -249,25 +275,32 @@ def _load(folder: Path, threads: int, device: str | None) -> tuple[Engine, Expor
     metadata = verified_export(folder)
     kind, precision = parse_engine(metadata.engine)
     device = device or metadata.device
-    paths = _programs(folder, metadata)
     if kind == "torch":
         return _load_torch(folder / WEIGHTS_FILE, metadata, precision, device), metadata
     if kind == "openvino" and device != "cpu":
         raise EngineUnavailableError(f"device is {device}; OpenVINO runs on the CPU here")
-    single = folder / f"search_1{SUFFIXES[kind]}"
+    paths = _programs(folder, metadata)
+    start: Callable[[Path], Program]
+    start_lanes: Callable[[Path], Sequence[Program]]
     if kind == "openvino":
         from ckd_core.models.registry import model_config
 
         exact = model_config(metadata.spec.model).exact_convolutions > 0
-        programs = [openvino_program(path, precision, threads, exact) for path in paths]
-        lanes = functools.partial(openvino_lanes, single, precision, threads, exact)
+        start = functools.partial(openvino_program, precision=precision, threads=threads, exact=exact)
+        start_lanes = functools.partial(openvino_lanes, precision=precision, threads=threads, exact=exact)
     else:
-        programs = [onnx_program(path, kind, device, threads) for path in paths]
-        lanes = functools.partial(onnx_lanes, single, threads)
+        start = functools.partial(onnx_program, kind=kind, device=device, threads=threads)
+        start_lanes = functools.partial(onnx_lanes, threads=threads)
+    template, search = start(paths[TEMPLATE]), {batch: start(paths[f"search_{batch}"]) for batch in metadata.batches}
+
+    def lanes(side: int) -> Sequence[Program]:
+        return start_lanes(paths[NARROW if side == metadata.narrow_size else "search_1"])
+
     build = OpenVinoEngine if kind == "openvino" else OnnxEngine
-    search = dict(zip(metadata.batches, programs[1:], strict=True))
-    make_lanes = (lambda _side: lanes()) if device == "cpu" and threads > 1 else None
-    return build(metadata.engine, device, metadata.spec, programs[0], search, make_lanes=make_lanes), metadata
+    make_lanes = lanes if device == "cpu" else None
+    return build(
+        metadata.engine, device, metadata.spec, template, search, None, make_lanes, metadata.narrow_size
+    ), metadata
 
 
 def verified_export(folder: Path) -> ExportMetadata:
@@ -277,7 +310,7 @@ def verified_export(folder: Path) -> ExportMetadata:
         ExportError: The folder is no export, not complete, or was changed.
     """
     metadata = read_export_metadata(folder)
-    paths = _programs(folder, metadata)
+    paths = _programs(folder, metadata).values()
     needed = [path.name for path in paths] or [WEIGHTS_FILE]
     if parse_engine(metadata.engine)[0] == "openvino":
         needed += [path.with_suffix(".bin").name for path in paths]
@@ -285,11 +318,13 @@ def verified_export(folder: Path) -> ExportMetadata:
     return metadata
 
 
-def _programs(folder: Path, metadata: ExportMetadata) -> list[Path]:
-    """Where the programs of an export are, the template's first; none for torch."""
+def _programs(folder: Path, metadata: ExportMetadata) -> dict[str, Path]:
+    """Where the programs of an export are, by stem; none for torch."""
     kind, _ = parse_engine(metadata.engine)
-    stems = [] if kind == "torch" else ["template", *(f"search_{batch}" for batch in metadata.batches)]
-    return [folder / f"{stem}{SUFFIXES[kind]}" for stem in stems]
+    if kind == "torch":
+        return {}
+    stems = [TEMPLATE, *(f"search_{batch}" for batch in metadata.batches), *([NARROW] if metadata.narrow_size else [])]
+    return {stem: folder / f"{stem}{SUFFIXES[kind]}" for stem in stems}
 
 
 def _load_torch(path: Path, metadata: ExportMetadata, precision: str, device: str) -> Engine:

@@ -2,24 +2,41 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 import torch
 
 from ckd_core import DEFAULT_MODEL
-from ckd_core.boxes import iou_xywh
+from ckd_core.boxes import cxcywh_to_xyxy, iou, iou_xywh
+from ckd_core.data.footage import of_clip
 from ckd_core.data.synthetic import clip
+from ckd_core.deploy.network_inputs import calibration_items, network_inputs
 from ckd_core.frame import BoundingBox, Modality
 from ckd_core.models.checkpoint import default_weights, load_model
 from ckd_core.models.config import ConfigError
 from ckd_core.models.registry import build_model
+from ckd_core.tracking.confidence import Thresholds
 from ckd_core.tracking.engines.base import EngineSpec
 from ckd_core.tracking.engines.build import engine_for
+from ckd_core.tracking.engines.export import (
+    MEDIAN_IOU,
+    METADATA_FILE,
+    ExportError,
+    ExportMetadata,
+    load_export,
+    write_export,
+)
 from ckd_core.tracking.looks import CALM_ERROR
 from ckd_core.tracking.multi import MultiTracker
+from testkit.reliability.lengths import LONG, ONLY_LONG
 from testkit.tracker_looks import looks_per_frame
+
+if TYPE_CHECKING:
+    from ckd_core.tracking.engines import Engine
 
 FRAMES = 30
 
@@ -57,12 +74,8 @@ def test_a_network_with_positions_has_no_smaller_region() -> None:
         small.narrowed()
 
 
-@pytest.mark.parametrize("kind", ["torch", "openvino"])
-@torch.inference_mode()
-def test_engines_say_of_smaller_crops_what_the_network_says(network, film, kind: str) -> None:
-    if kind == "openvino":
-        pytest.importorskip("openvino")
-    engine = engine_for(network, engine=f"{kind}/fp32", device="cpu", threads=2, strict_device=True)
+def small_crops(engine: Engine, film) -> tuple[Any, Any, Any]:
+    """Tokens of a template three times, three crops of 192 pixels, and weights that prefer no place."""
     random = np.random.default_rng(3)
     image = film.frames[0].rgb
     crops, weights = engine.search_crops(3, 192), engine.response_weights(3, 192)
@@ -74,11 +87,66 @@ def test_engines_say_of_smaller_crops_what_the_network_says(network, film, kind:
     weights.fill(1.0)
     template = engine.template_crops(1)
     template[:] = image[60:188, 90:218]
-    tokens = engine.embed_template(template)
-    rows = engine.track(engine.join([tokens] * 3), crops, weights).copy()
+    return engine.join([engine.embed_template(template)] * 3), crops, weights
+
+
+@pytest.fixture(scope="module")
+def expected(network, film):
+    """What the narrowed network says of `small_crops`."""
     reference = engine_for(network.narrowed(), engine="torch/fp32", device="cpu", threads=1)
-    expected = reference.track(reference.join([reference.embed_template(template)] * 3), crops, weights)
-    np.testing.assert_allclose(rows, expected, rtol=0, atol=2e-4)
+    return reference.track(*small_crops(reference, film)).copy()
+
+
+@pytest.mark.parametrize("kind", ["torch", "openvino"])
+@torch.inference_mode()
+def test_engines_say_of_smaller_crops_what_the_network_says(network, film, expected, kind: str) -> None:
+    if kind == "openvino":
+        pytest.importorskip("openvino")
+    engine = engine_for(network, engine=f"{kind}/fp32", device="cpu", threads=2, strict_device=True)
+    np.testing.assert_allclose(engine.track(*small_crops(engine, film)), expected, rtol=0, atol=2e-4)
+
+
+@pytest.mark.parametrize(
+    ("name", "threads"),
+    [
+        ("openvino/fp32", 1),
+        pytest.param("onnx/fp32", 2, marks=pytest.mark.skipif(not LONG, reason=ONLY_LONG)),
+        pytest.param("openvino/int8", 2, marks=pytest.mark.skipif(not LONG, reason=ONLY_LONG)),
+    ],
+)
+def test_exports_for_a_cpu_take_smaller_crops_too(network, film, expected, tmp_path, name: str, threads: int) -> None:
+    pytest.importorskip("nncf" if name.endswith("int8") else name.partition("/")[0].replace("onnx", "onnxruntime"))
+    folder = tmp_path / "export"
+    spec = EngineSpec.of(network.name, network.config)
+    metadata = ExportMetadata(name, "cpu", spec, (1,), ("thermal",), "a test", "0" * 64, Thresholds(), False)
+    items = []
+    if name.endswith("int8"):
+        reference = engine_for(network, engine="torch/fp32", device="cpu", threads=1)
+        items = calibration_items(reference, network_inputs([of_clip("film", film)], spec, False, 24))
+    written = write_export(folder, network, metadata, items)
+    assert written.narrow_size == 192
+    engine, _ = load_export(folder, threads)
+    assert engine.narrow_size == 192
+    rows = engine.track(*small_crops(engine, film))
+    if name.endswith("int8"):
+        corners = [cxcywh_to_xyxy(boxes[:, :4].astype(np.float64)) for boxes in (rows, expected)]
+        assert np.median(iou(*corners)) > MEDIAN_IOU["int8"]
+    else:
+        np.testing.assert_allclose(rows, expected, rtol=0, atol=2e-4)
+    if name != "openvino/fp32":
+        return
+    plain = json.loads((folder / METADATA_FILE).read_text())
+    for value in (256, -1, "192", None):
+        (folder / METADATA_FILE).write_text(json.dumps({**plain, "narrow_size": value}))
+        with pytest.raises(ExportError, match=r"narrow_size|not what sdstrack export writes"):
+            load_export(folder)
+    older = {key: value for key, value in plain.items() if key != "narrow_size"}
+    older["files"] = {key: value for key, value in plain["files"].items() if "narrow" not in key}
+    (folder / METADATA_FILE).write_text(json.dumps(older))
+    for path in folder.glob("narrow.*"):
+        path.unlink()
+    engine, _ = load_export(folder, threads)
+    assert engine.narrow_size == 0, "an export from before there was a smaller one"
 
 
 def test_targets_among_others_are_looked_for_in_smaller_regions_and_found_as_alone(network, film, monkeypatch) -> None:
