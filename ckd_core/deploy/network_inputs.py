@@ -11,6 +11,7 @@ from ckd_core.boxes import cxcywh_to_xyxy, iou
 from ckd_core.errors import TrackingError
 from ckd_core.tracking.config import TrackerConfig
 from ckd_core.tracking.crop import window_around
+from ckd_core.tracking.engines.base import middle_of
 from ckd_core.tracking.response import hann_weights
 from ckd_core.tracking.view import FrameView
 
@@ -89,9 +90,25 @@ def calibration_items(engine: Engine, inputs: Sequence[NetworkInput]) -> list[Ca
 
 
 def median_agreement(engine: Engine, reference: Engine, inputs: Sequence[NetworkInput]) -> float:
-    """Median IoU of the boxes of two engines on the same inputs, 0..1."""
+    """Median IoU of the boxes of two engines on the same inputs, 0..1.
+
+    Where both have smaller search regions as well, the lower of the medians on whole ones and on their middle.
+    """
+    sides = {engine.spec.search_size} | ({engine.narrow_size} & {reference.narrow_size}) - {0}
+    return min(_median_iou(engine, reference, inputs, side) for side in sides)
+
+
+def _median_iou(engine: Engine, reference: Engine, inputs: Sequence[NetworkInput], side: int) -> float:
+    grid = engine.spec.narrowed(side).grid
     boxes = [
-        np.concatenate([one.track(one.embed_template(i.template), i.search, i.response_weights).copy() for i in inputs])
+        np.concatenate([
+            one.track(
+                one.embed_template(item.template),
+                np.ascontiguousarray(middle_of(item.search, side)),
+                np.ascontiguousarray(middle_of(item.response_weights, grid)),
+            ).copy()
+            for item in inputs
+        ])
         for one in (engine, reference)
-    ]
+    ]  # fmt: skip
     return float(np.median(iou(*(cxcywh_to_xyxy(rows[:, :4].astype(np.float64)) for rows in boxes))))

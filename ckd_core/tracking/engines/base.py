@@ -110,6 +110,12 @@ def cpu_flags() -> frozenset[str]:
     return frozenset(next((line.partition(":")[2].split() for line in lines if line.startswith("flags")), ()))
 
 
+def middle_of(values: NDArray[Any], side: int) -> NDArray[Any]:
+    """The middle of a batch of search crops [B, 2, S, S, 3] or response weights [B, 1, g, g], `side` long both ways."""
+    edge = (values.shape[2] - side) // 2
+    return values[:, :, edge : edge + side, edge : edge + side]
+
+
 @dataclass(frozen=True, slots=True)
 class EngineSpec:
     """Shapes an engine works with; see `NetworkConfig` for their meaning."""

@@ -24,7 +24,7 @@ from ckd_core.errors import TrackingError
 from ckd_core.files import regular
 from ckd_core.text import is_plain_name, shown
 from ckd_core.tracking.confidence import ConfidenceError, Thresholds
-from ckd_core.tracking.engines.base import Engine, EngineSpec, EngineUnavailableError, parse_engine
+from ckd_core.tracking.engines.base import Engine, EngineSpec, EngineUnavailableError, middle_of, parse_engine
 from ckd_core.tracking.engines.convert import (
     CalibrationItem,
     quantise,
@@ -212,12 +212,7 @@ def _save_programs(
 def _fitted(item: CalibrationItem, batch: int, side: int, grid: int) -> CalibrationItem:
     """An input of the search program for one target as one for `batch` targets, of which the middle is seen."""
     template, crops, weights = (np.repeat(part, batch, axis=0) for part in item)
-    edge, rim = (crops.shape[2] - side) // 2, (weights.shape[-1] - grid) // 2
-    return (
-        template,
-        crops[:, :, edge : edge + side, edge : edge + side],
-        weights[:, :, rim : rim + grid, rim : rim + grid],
-    )
+    return template, middle_of(crops, side), middle_of(weights, grid)
 
 
 def _save_openvino(path: Path, model: Any, precision: str) -> None:

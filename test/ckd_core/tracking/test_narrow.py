@@ -14,7 +14,7 @@ from ckd_core import DEFAULT_MODEL
 from ckd_core.boxes import cxcywh_to_xyxy, iou, iou_xywh
 from ckd_core.data.footage import of_clip
 from ckd_core.data.synthetic import clip
-from ckd_core.deploy.network_inputs import calibration_items, network_inputs
+from ckd_core.deploy.network_inputs import calibration_items, median_agreement, network_inputs
 from ckd_core.frame import BoundingBox, Modality
 from ckd_core.models.checkpoint import default_weights, load_model
 from ckd_core.models.config import ConfigError
@@ -147,6 +147,21 @@ def test_exports_for_a_cpu_take_smaller_crops_too(network, film, expected, tmp_p
         path.unlink()
     engine, _ = load_export(folder, threads)
     assert engine.narrow_size == 0, "an export from before there was a smaller one"
+
+
+def test_boxes_of_two_engines_are_compared_in_smaller_regions_too(network, film, monkeypatch) -> None:
+    engine, reference = (engine_for(network, engine="torch/fp32", device="cpu", threads=1) for _ in range(2))
+    inputs = network_inputs([of_clip("film", film)], engine.spec, False, 3)
+    assert median_agreement(engine, reference, inputs) == 1
+    track = engine.track
+
+    def off_in_small_crops(templates: Any, crops: Any, weights: Any) -> Any:
+        return track(templates, crops, weights) * (0.5 if crops.shape[2] == engine.narrow_size else 1.0)
+
+    monkeypatch.setattr(engine, "track", off_in_small_crops)
+    assert median_agreement(engine, reference, inputs) < 0.5
+    monkeypatch.setattr(engine, "narrow_size", 0)
+    assert median_agreement(engine, reference, inputs) == 1
 
 
 def test_targets_among_others_are_looked_for_in_smaller_regions_and_found_as_alone(network, film, monkeypatch) -> None:
