@@ -207,7 +207,7 @@ def read_bag_frames(
         decoded = bag.decode(message)
         stamp_ns = stamp_of(decoded)
         stream = "rgb" if message.topic == topics.rgb else "aux"
-        reason = unusable_text(decoded) or guard.refusal(stream, decoded.header.stamp, now_ns)
+        reason = unusable_text(decoded) or guard.refusal(stream, decoded.header.stamp, now_ns, now_ns)
         if reason:
             _report(on_reject, Rejection(stream, message.topic, f"{message.topic}: {reason}"))
             continue

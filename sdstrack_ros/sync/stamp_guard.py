@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 STEPS = 5  # of which the median is a stream's rhythm
 # After so many images in a row that fit neither the known time nor each other, the next one sets the time.
 MAX_SUSPECTS = 3
+# An image that is stamped by the node's clock may come so much late, behind others or before them.
+LATE_S = 1.0
 
 
 @dataclass(slots=True)
@@ -27,19 +29,27 @@ class _Timeline:
     newest_ns: int
     arrival_ns: int
     began_ns: int
+    late_ns: int = 0  # that much after its stamp the newest one arrived, as far as the node's clock tells
     steps_ns: deque[int] = field(default_factory=lambda: deque(maxlen=STEPS))
     jumped_at_ns: int | None = None
-    # The newest stamp before an image that only a pause explained; None once a later image has come after that one.
+    # The newest stamp before images that only a pause explained; None once an ordinary one has come after them.
     before_pause_ns: int | None = None
     suspects: list[tuple[int, int]] = field(default_factory=list)
 
     def accept(self, stamp_ns: int, arrival_ns: int, after_pause: bool) -> None:
         if stamp_ns > self.newest_ns:
             self.steps_ns.append(stamp_ns - self.newest_ns)
-            self.before_pause_ns = self.newest_ns if after_pause else None
+            if not after_pause:
+                self.before_pause_ns = None
+            elif self.before_pause_ns is None:
+                self.before_pause_ns = self.newest_ns
         self.newest_ns = max(self.newest_ns, stamp_ns)
         self.arrival_ns = arrival_ns
         self.suspects.clear()
+
+    def note_late(self, clock_ns: int | None) -> None:
+        late_ns = (clock_ns or 0) - self.newest_ns
+        self.late_ns = late_ns if 0 < late_ns <= round(LATE_S * NS_PER_S) else 0
 
     def jump(self, stamp_ns: int, arrival_ns: int) -> None:
         # The step from the old time to the new one is no rhythm: as one it would let any later outlier pass.
@@ -56,7 +66,9 @@ class StampGuard:
     """Judges the stamp of every message of the streams that are paired; not thread-safe.
 
     An image jumps when its stamp lies `jump_back_s` before the newest of its stream, or further ahead of it than the
-    time that has passed since (or the stream's rhythm, where a recording is played fast) and `jump_back_s` explain. It
+    time that has passed since (or the stream's rhythm, where a recording is played fast) and `jump_back_s` explain.
+    Where the newest one came late, as an image does that a busy camera, network or node held up, the next one may be as
+    far ahead as that was late by the node's clock, which says so only of cameras that are stamped by it. Any other jump
     is an outlier, and refused, until another image confirms the new time: a later one of its stream, or one of the
     other stream that is later by more than the skew of a pair. A pair that was stamped by one glitch confirms nothing.
     The first image of a stream is judged by the time of the other one, where that has led alone for `color_dead_s`.
@@ -102,11 +114,14 @@ class StampGuard:
             )
         line = self._lines.get(stream) or self._begin(stream, arrival_ns)
         if line is None:
-            self._lines[stream] = _Timeline(stamp_ns, arrival_ns, arrival_ns)
+            line = self._lines[stream] = _Timeline(stamp_ns, arrival_ns, arrival_ns)
+            line.note_late(clock_ns)
             return ""
         ahead_ns = stamp_ns - line.newest_ns
-        if -self.config.ns("jump_back_s") <= ahead_ns <= self._reach_ns(line, arrival_ns - line.arrival_ns):
+        passed_ns = arrival_ns - line.arrival_ns + line.late_ns
+        if -self.config.ns("jump_back_s") <= ahead_ns <= self._reach_ns(line, passed_ns):
             line.accept(stamp_ns, arrival_ns, after_pause=ahead_ns > self._reach_ns(line, 0))
+            line.note_late(clock_ns)
             return ""
         if line.before_pause_ns is not None and line.before_pause_ns <= stamp_ns < line.newest_ns:
             return (
@@ -115,6 +130,7 @@ class StampGuard:
             )
         if self._is_confirmed(line, stamp_ns, arrival_ns):
             line.jump(stamp_ns, arrival_ns)
+            line.note_late(clock_ns)
             return ""
         line.suspects.append((stamp_ns, arrival_ns))
         return (

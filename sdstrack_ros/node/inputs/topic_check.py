@@ -124,7 +124,8 @@ class _Listener:
     def _on_message(self, topic: str, message: Any) -> None:
         self._report.received[topic] += 1
         stream, now_ns = ("rgb" if topic == self._rgb else "aux"), time.monotonic_ns()
-        reason = self._guard.refusal(stream, message.header.stamp, now_ns)
+        clock_ns = self._node.get_clock().now().nanoseconds
+        reason = self._guard.refusal(stream, message.header.stamp, now_ns, clock_ns)
         try:
             if reason:
                 raise TrackingError(reason)

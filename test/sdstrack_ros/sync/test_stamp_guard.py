@@ -28,7 +28,9 @@ def stamp(ns: int) -> Any:
 class Streams:
     """Two cameras in front of a guard and a synchronizer, as in the node."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock_offset_ns: int | None = None) -> None:
+        """Begin; the offset is that of the node's clock from the steady one, None where it says nothing of stamps."""
+        self.clock_offset_ns = clock_offset_ns
         self.guard = StampGuard(SyncConfig())
         self.sync = Synchronizer(SyncConfig())
         self.released: list[SyncedSet] = []
@@ -37,7 +39,8 @@ class Streams:
     def send(self, stream: str, stamp_ns: int, now_ns: int) -> str:
         while (deadline := self.sync.next_deadline_ns) is not None and deadline < now_ns:
             self.released += self.sync.poll(deadline)
-        reason = self.guard.refusal(stream, stamp(stamp_ns), now_ns)
+        clock_ns = None if self.clock_offset_ns is None else now_ns + self.clock_offset_ns
+        reason = self.guard.refusal(stream, stamp(stamp_ns), now_ns, clock_ns)
         if reason:
             self.refused += 1
             return reason
@@ -120,8 +123,24 @@ def film(
     hz: int = 15,
     pause: Pause | None = None,
 ) -> None:
-    """Send 60 images of two cameras: no target is lost, and every image is released or counted."""
-    cameras, period_ns = Streams(), NS_PER_S // hz
+    """Send 60 images of two cameras: no target is lost, and every image is released or counted.
+
+    The cameras are stamped by another clock than the node's, by the same, or by one that is 0.8 s behind it.
+    """
+    for clock_offset_ns in (None, BASE_NS, BASE_NS + 800_000_000):
+        _film(Streams(clock_offset_ns), outliers, late, late_stream, jitter_ns, hz, pause)
+
+
+def _film(
+    cameras: Streams,
+    outliers: list[Outlier],
+    late: int,
+    late_stream: str,
+    jitter_ns: tuple[int, ...],
+    hz: int,
+    pause: Pause | None,
+) -> None:
+    period_ns = NS_PER_S // hz
     wrong = {outlier[:2]: outlier[2:] for outlier in outliers}
     arrivals: list[tuple[int, str, int]] = []
     for index in range(COUNT):
@@ -233,6 +252,26 @@ def test_an_outlier_that_a_pause_explains_loses_no_target(
 ) -> None:
     index = first if held_up else first + length
     film([(index, stream, off_s, not beside)], hz=hz, pause=Pause(first, first + length, streams, held_up))
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 900), st.booleans()), min_size=3, max_size=60),
+    st.sampled_from([5, 15, 30, 100]),
+    st.integers(0, 100_000_000),
+)
+@example([(900, True), (0, False), (0, True)], 15, 0)
+@settings(max_examples=examples(300, 10_000))
+def test_no_image_with_a_right_stamp_is_refused_however_late_it_comes(
+    images: list[tuple[int, bool]], hz: int, behind_ns: int
+) -> None:
+    """Stamps are by the node's clock; what held an image up for so many ms held up those after it, and lost some."""
+    cameras, now_ns = Streams(BASE_NS), 0
+    for index, (late_ms, arrives) in enumerate(images):
+        taken_ns = index * NS_PER_S // hz
+        now_ns = max(now_ns, taken_ns + behind_ns + late_ms * 1_000_000)
+        if arrives:
+            for stream in ("rgb", "aux"):
+                assert cameras.send(stream, BASE_NS + taken_ns, now_ns) == ""
 
 
 @pytest.mark.parametrize("start_ns", [BASE_NS, BASE_NS - 3600 * NS_PER_S, BASE_NS + 3600 * NS_PER_S])
