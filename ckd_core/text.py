@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 MAX_CHARACTERS = 100
-MAX_REASON = 300  # of a library's own words about a file
+MAX_REASON = 300  # of a library's own words
 MAX_CELL = 1000
 MAX_LINE, MAX_LINES = 2000, 1000  # of a text for the terminal
 

@@ -283,7 +283,7 @@ def _check_config(path: Path, metadata: ModelMetadata, tensors: int) -> None:
     try:
         fields = typed_fields(type(model_config(metadata.model)), metadata.config, str(path), "config")
     except SettingsError as error:
-        raise WeightsFileError(shown(error, 400)) from error
+        raise WeightsFileError(str(error)) from error
     depth = fields.get("depth", 0)
     if depth > min(tensors, MAX_ENTRIES):
         raise WeightsFileError(

@@ -106,7 +106,7 @@ def read_space(bag: Bag) -> RecordedSpace | None:
     for message in bag.messages([topic.name for topic in bag.topics if topic.type_name == TF]):
         for transform in bag.decode(message).transforms:
             try:
-                tree.add(transform, fixed=message.topic.endswith("/tf_static"))
+                tree.add(transform, message.time_ns, fixed=message.topic.endswith("/tf_static"))
             except TransformError:
                 continue  # as the node does: what is no transform leaves a gap, which the lookup reports
     frames: set[str] = set()

@@ -100,6 +100,28 @@ class RigidTransform:
         return x, y, z, math.cos(angle / 2)
 
 
+@dataclass(slots=True)
+class _Track:
+    """The transforms of one frame by stamp, when the newest arrived, and the last one that jumped in time."""
+
+    kept: list[tuple[int, RigidTransform]] = field(default_factory=list)
+    arrival_ns: int = 0
+    suspect: tuple[int, int] | None = None
+
+    def jumps(self, stamp_ns: int, arrival_ns: int, keep_ns: int) -> bool:
+        """Whether a stamp cannot follow the others, and none before it was alike; see `TransformTree.add`."""
+        ahead_ns = stamp_ns - self.kept[-1][0] if self.kept else 0
+        if -keep_ns <= ahead_ns <= MAX_GAP_NS + arrival_ns - self.arrival_ns:
+            self.suspect = None
+            return False
+        before, self.suspect = self.suspect, (stamp_ns, arrival_ns)
+        if before is None or not 0 <= stamp_ns - before[0] <= MAX_GAP_NS + arrival_ns - before[1]:
+            return True
+        self.kept.clear()
+        self.suspect = None
+        return False
+
+
 class TransformTree:
     """The transforms of the last `KEEP_S` seconds; may be used by several threads."""
 
@@ -107,17 +129,24 @@ class TransformTree:
         self._keep_ns = round(keep_s * NS_PER_S)
         self._lock = threading.Lock()
         self._parents: dict[str, str] = {}
-        self._moving: dict[str, list[tuple[int, RigidTransform]]] = {}
+        self._moving: dict[str, _Track] = {}
         self._fixed: dict[str, RigidTransform] = {}
 
-    def add(self, message: Any, fixed: bool = False) -> None:
+    def add(self, message: Any, arrival_ns: int, fixed: bool = False) -> None:
         """Take a geometry_msgs/TransformStamped in.
 
-        A parent's stamps may jump back, as a recording that starts again lets them: older transforms are forgotten.
+        A frame's stamps may jump, as those of a recording that starts again do: earlier transforms are forgotten. But
+        one glitched stamp must not cost them, so the first one that lies before all that is kept, or further ahead than
+        the time that has passed and a second explain, is refused; a second one that follows it sets the new time.
+
+        Args:
+            message: what to take in.
+            arrival_ns: when it arrived, on a steady clock, or was recorded.
+            fixed: whether it holds at any time.
 
         Raises:
-            TransformError: it is no transform, names no two frames, its stamp cannot be, or there are more than
-                `MAX_FRAMES`.
+            TransformError: it is no transform, names no two frames, its stamp cannot be or jumps, or there are more
+                than `MAX_FRAMES`.
         """
         parent, child = (str(name).lstrip("/") for name in (message.header.frame_id, message.child_frame_id))
         if max(len(parent), len(child)) > MAX_NAME:
@@ -143,9 +172,14 @@ class TransformTree:
             if fixed:
                 self._fixed[child] = transform
                 return
-            kept = self._moving.setdefault(child, [])
-            if kept and stamp_ns < kept[-1][0] - self._keep_ns:
-                kept.clear()
+            track = self._moving.setdefault(child, _Track())
+            kept = track.kept
+            if track.jumps(stamp_ns, arrival_ns, self._keep_ns):
+                raise TransformError(
+                    f"transform from '{shown(child)}' to '{shown(parent)}': header.stamp jumps by"
+                    f" {(stamp_ns - kept[-1][0]) / NS_PER_S:+.3f} s; refused until a second one confirms the new time"
+                )
+            track.arrival_ns = arrival_ns
             at = bisect_left(kept, stamp_ns, key=_stamp)
             again = at < len(kept) and kept[at][0] == stamp_ns
             kept[at : at + again] = [(stamp_ns, transform)]  # a publisher whose clock stands still fills no memory
@@ -187,9 +221,10 @@ class TransformTree:
         return transform
 
     def _to_parent(self, child: str, stamp_ns: int | None) -> RigidTransform:
-        kept = self._moving.get(child)
-        if not kept:
+        track = self._moving.get(child)
+        if track is None:
             return self._fixed[child]
+        kept = track.kept
         if stamp_ns is None:
             return kept[-1][1]
         after = bisect_left(kept, stamp_ns, key=_stamp)

@@ -12,7 +12,7 @@ import numpy as np
 from ckd_core.data.box_files import BoxFileError, parse_table
 from ckd_core.errors import TrackingError
 from ckd_core.files import regular
-from ckd_core.text import shown
+from ckd_core.text import MAX_REASON, shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -75,7 +75,7 @@ def read_masks(path: Path) -> MissingMasks:
         else:
             raise MaskError(f"{path} is no file or folder of masks; expected {FORMS}")
     except (OSError, ValueError, RecursionError) as error:
-        raise MaskError(f"cannot read masks {path}: {shown(error, 200)}") from error
+        raise MaskError(f"cannot read masks {path}: {shown(error, MAX_REASON)}") from error
     flags: dict[str, Flags] = {}
     for name, rows in entries:
         if name in flags:
@@ -118,7 +118,7 @@ def _checked(rows: Any, source: str) -> Flags:
     try:
         values = np.asarray(rows, dtype=np.float64)
     except (ValueError, TypeError) as error:
-        raise MaskError(f"{source} is not rows of two flags: {shown(error, 100)}") from error
+        raise MaskError(f"{source} is not rows of two flags: {shown(error, MAX_REASON)}") from error
     if values.size == 0:
         raise MaskError(
             f"{source} has no flags: the file says how images go missing, not which; generate the flags first"

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from ckd_core.errors import TrackingError
-from ckd_core.text import shown
+from ckd_core.text import MAX_REASON, shown
 from ckd_core.tracking.engines.base import Engine, EngineFailedError
 
 if TYPE_CHECKING:
@@ -31,7 +31,6 @@ T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
 MAX_FAILURES = 3
-MAX_REASON = 200
 # Attributes that have a default in `Engine`, such as `chosen_by`.
 FACTS = [name for name, value in vars(Engine).items() if not name.startswith("_") and not callable(value)]
 

@@ -11,6 +11,7 @@ from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
 from ckd_core.settings import SettingsError, load_yaml, parse_yaml
+from ckd_core.text import MAX_REASON, shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -66,7 +67,7 @@ def read_metadata(folder: Path) -> tuple[BagMetadata | None, tuple[str, ...]]:
     try:
         return _metadata(load_yaml(path)), ()
     except (SettingsError, KeyError, TypeError, ValueError, AttributeError) as error:
-        reason = " ".join(str(error).split())[:200]
+        reason = shown(" ".join(str(error).split()), MAX_REASON)
         return None, (
             f"{METADATA_FILE} is unreadable ({type(error).__name__}: {reason}); the storage files of the folder are "
             "read without it",
@@ -142,7 +143,7 @@ def disagreements(
     remarks: list[str] = []
     kinds = {kind for _, kind in storages}
     if kinds != {metadata.storage}:
-        said = f"the storage '{metadata.storage}'" if metadata.storage else "no storage"
+        said = f"the storage '{shown(metadata.storage)}'" if metadata.storage else "no storage"
         remarks.append(f"{METADATA_FILE} names {said}; {storages[0][0]} is {' and '.join(sorted(kinds))}")
     types: dict[str, set[str]] = {}
     qos: dict[str, set[tuple[Qos, ...]]] = {}
@@ -155,7 +156,7 @@ def disagreements(
     remarks += _remark(
         "counts other numbers of messages than the storage files hold",
         [
-            f"{name} ({written[name].count if name in written else 0}, not {stored[name]})"
+            f"{shown(name)} ({written[name].count if name in written else 0}, not {stored[name]})"
             for name in sorted({*stored, *written})
             if stored[name] != (written[name].count if name in written else 0)
         ],
@@ -163,7 +164,7 @@ def disagreements(
     remarks += _remark(
         "names other message types than the storage files",
         [
-            f"{name} ({written[name].type_name}, not {' and '.join(sorted(types[name]))})"
+            f"{shown(name)} ({shown(written[name].type_name)}, not {shown(' and '.join(sorted(types[name])))})"
             for name in sorted(types)
             if name in written and written[name].type_name not in types[name]
         ],
@@ -171,7 +172,7 @@ def disagreements(
     remarks += _remark(
         "names another QoS than the storage files, and decides what is latched",
         [
-            name
+            shown(name)
             for name in sorted(qos)
             if name in written and written[name].qos and any(qos[name]) and written[name].qos not in qos[name]
         ],

@@ -10,7 +10,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ckd_core.text import shown
+from ckd_core.text import MAX_LINE, MAX_REASON, shown
 from sdstrack_ros.bags.storage.files import BagError as BagError
 from sdstrack_ros.bags.storage.files import LocatedFiles, locate, open_storage, unpack_message
 from sdstrack_ros.bags.storage.metadata import BagMetadata, disagreements, latched_by_qos
@@ -31,7 +31,6 @@ DETECTIONS = "vision_msgs/msg/Detection2DArray"
 POSE = "geometry_msgs/msg/PoseStamped"
 TF = "tf2_msgs/msg/TFMessage"
 MAX_DURATION_NS = 30 * 86_400 * NS_PER_S  # of one recording; longer ones are those of a clock that was set
-MAX_REMARK = 1000  # characters
 # Latched by convention; a recording that was converted or written by hand carries no QoS.
 LATCHED_TOPICS = ("/tf_static", "/robot_description")
 
@@ -139,11 +138,11 @@ class Bag:
         self.start_ns = min((reader.start_time for reader in filled), default=0)
         self.end_ns = max((reader.end_time for reader in filled), default=0)
         self.remarks = tuple(
-            shown(remark, MAX_REMARK)
+            shown(remark, MAX_LINE)
             for remark in (
                 *remarks,
                 *(
-                    f"topic {name} is left out: serialised as '{form}'; expected cdr"
+                    f"topic {shown(name)} is left out: serialised as '{shown(form)}'; expected cdr"
                     for name, form in sorted(self._unreadable.items())
                 ),
             )
@@ -197,7 +196,7 @@ class Bag:
             except Exception as error:
                 # rosbags passes on errors of zstd, sqlite and struct; to the user they all mean the same.
                 known = isinstance(error, BagError)
-                reason = str(error) if known else shown(f"{type(error).__name__}: {error}", MAX_REMARK)
+                reason = str(error) if known else shown(f"{type(error).__name__}: {error}", MAX_REASON)
                 raise BagError(
                     f"{self.path} is damaged or truncated after {read} messages: {reason}; what is whole of an MCAP "
                     "file is read with --recover"
@@ -246,7 +245,7 @@ class Bag:
             return typestore().deserialize_cdr(message.data, message.type_name)
         except Exception as error:  # rosbags raises whatever its generated code meets in broken bytes
             where = f"{self.path}: a message of '{shown(message.topic)}' at {message.time_ns} ns"
-            raise BagError(f"{where} is not a valid {message.type_name}: {shown(error, MAX_REMARK)}") from error
+            raise BagError(f"{where} is not a valid {message.type_name}: {shown(error, MAX_REASON)}") from error
 
 
 @contextmanager

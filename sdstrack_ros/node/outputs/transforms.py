@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any
 
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
@@ -118,6 +119,6 @@ class Transforms:
     def _store(self, message: Any, fixed: bool) -> None:
         for transform in message.transforms:
             try:
-                self._tree.add(transform, fixed)
+                self._tree.add(transform, time.monotonic_ns(), fixed)
             except TransformError as error:
                 self.faults.record("tf_static" if fixed else "tf", str(error))

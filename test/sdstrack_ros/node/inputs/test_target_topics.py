@@ -44,7 +44,7 @@ class Topics:
         self.requests: list[Any] = []
         self.outcomes: list[RequestOutcome] = []
         tree = TransformTree()
-        tree.add(map_to_camera(), fixed=True)
+        tree.add(map_to_camera(), 0, fixed=True)
         node = SimpleNamespace(create_subscription=lambda *_, **__: None)
         self.topics = TargetTopics(
             node,  # type: ignore[arg-type]  # it only has to hand out subscriptions

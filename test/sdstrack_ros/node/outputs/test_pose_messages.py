@@ -81,7 +81,7 @@ def test_every_field_of_the_frame_on_tf_and_after_the_wire() -> None:
     received = deserialize_message(serialize_message(TFMessage(transforms=[frame()])), TFMessage)
     assert received == TFMessage(transforms=[expected])
     tree = TransformTree()
-    tree.add(received.transforms[0])
+    tree.add(received.transforms[0], 0)
     seen = tree.lookup("odom", "target_hall_anna", STAMP_NS)
     np.testing.assert_array_equal(seen.translation, (1.0, -2.0, 0.5))
     np.testing.assert_array_equal(seen.rotation, np.eye(3))
