@@ -1,8 +1,8 @@
 """How the node follows a signal: between two callbacks as a rule, and at any point while it configures.
 
 Configuring imports, reads and compiles for seconds or minutes, much of it inside libraries that do not look up. No
-target is lost and no file is open for writing then, so the process may end where it is, without the interpreter's own
-end either: PyTorch's takes a second.
+target is lost and no file is open for writing then, so the process may end where it is. Nor does a node that has left
+the graph in order need the interpreter's own end: after PyTorch's compiler that takes a second.
 """
 
 from __future__ import annotations

@@ -311,7 +311,7 @@ def main(args: list[str] | None = None) -> int:
         executor.shutdown(timeout_sec=1.0)
         node.destroy_node()
         rclpy.try_shutdown()
-    if signals.cut:
+    if signals.stop:
         end_process()
     return 0
 
