@@ -21,7 +21,7 @@ from ckd_core.errors import TrackingError
 from ckd_core.files import atomic_path, regular
 from ckd_core.frame import Modality
 from ckd_core.models.registry import build_model, list_models, model_config
-from ckd_core.models.tensor_file import read_tensors
+from ckd_core.models.tensor_file import METADATA, read_entries, read_tensors
 from ckd_core.settings import SettingsError, typed_fields
 from ckd_core.text import MAX_REASON, shown
 
@@ -332,8 +332,11 @@ def _read_header(path: Path) -> tuple[ModelMetadata, dict[str, tuple[int, ...]]]
     except OSError as error:
         raise WeightsFileError(f"{shown(path, MAX_REASON)} cannot be read: {error.strerror or error}") from error
     try:
-        entries = json.loads(header)
-        pairs = entries.pop("__metadata__")
+        entries = read_entries(header)
+    except (ValueError, RecursionError) as error:
+        raise WeightsFileError(f"{path} is no safetensors file: {shown(error, MAX_REASON)}") from error
+    try:
+        pairs = entries.pop(METADATA)
         shapes = {name: tuple(int(side) for side in entry["shape"]) for name, entry in entries.items()}
         end = max((int(entry["data_offsets"][1]) for entry in entries.values()), default=0)
     except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError) as error:

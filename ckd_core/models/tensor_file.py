@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -30,6 +30,30 @@ _DTYPES = {
 }
 
 
+def read_entries(header: bytes) -> dict[str, Any]:
+    """Return what a header says of each name, each once: of two entries, readers could take either.
+
+    Args:
+        header: the JSON of a safetensors file.
+
+    Raises:
+        ValueError: it is no JSON, no mapping, or says something twice.
+    """
+    entries = json.loads(header, object_pairs_hook=_once)
+    if not isinstance(entries, dict):
+        raise ValueError("the header is not a mapping")  # one kind of error for a broken file
+    return entries
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    entries: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in entries:
+            raise ValueError(f"the header has more than one {name!r}")
+        entries[name] = value
+    return entries
+
+
 def read_tensors(data: bytes) -> dict[str, Tensor]:
     """Return the tensors of a safetensors file by name; each has memory of its own.
 
@@ -42,9 +66,7 @@ def read_tensors(data: bytes) -> dict[str, Tensor]:
     length = int.from_bytes(data[:8], "little")
     if len(data) < 8 or length > len(data) - 8:
         raise ValueError(f"a header of {length} bytes in a file of {len(data)}")
-    entries = json.loads(data[8 : 8 + length])
-    if not isinstance(entries, dict):
-        raise ValueError("the header is not a mapping")  # one kind of error for a broken file
+    entries = read_entries(data[8 : 8 + length])
     entries.pop(METADATA, None)
     body = memoryview(data)[8 + length :]
     tensors: dict[str, Tensor] = {}

@@ -50,7 +50,7 @@ def test_tensors_have_memory_of_their_own() -> None:
 
 
 def file_of(header: Any, body: bytes = b"\0" * 8) -> bytes:
-    text = json.dumps(header).encode()
+    text = header if isinstance(header, bytes) else json.dumps(header).encode()
     return len(text).to_bytes(8, "little") + text + body
 
 
@@ -77,6 +77,9 @@ GOOD = {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}
         (file_of({"a": GOOD | {"shape": [2.0]}}), r"a has the shape \[2.0\]"),
         (file_of({"a": GOOD | {"shape": None}}), "a has the shape None"),
         (b"\x02\0\0\0\0\0\0\0{]", "Expecting property name"),
+        (file_of(b'{"__metadata__": {}, "__metadata__": {"a": "b"}}', b""), "more than one '__metadata__'"),
+        (file_of(b'{"__metadata__": {"a": "b", "a": "c"}}', b""), "more than one 'a'"),
+        (file_of(b'{"a": 1, "a": ' + json.dumps(GOOD).encode() + b"}"), "more than one 'a'"),
     ],
 )
 def test_a_broken_file_is_refused_with_the_reason(data: bytes, reason: str) -> None:
