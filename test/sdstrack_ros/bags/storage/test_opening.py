@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import resource
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -44,6 +46,26 @@ def test_damaged_bytes_raise_nothing_but_a_bag_error(tmp_path: Path) -> None:
             list(read_frames(path, Modality.THERMAL))
         except BagError as error:
             assert str(path) in str(error)
+
+
+@pytest.mark.parametrize("size", [0, 3 << 30, 1 << 40, 1 << 62])
+def test_records_of_an_mcap_file_that_lie_about_their_size_take_no_memory(tmp_path: Path, size: int) -> None:
+    bag = write_bag(tmp_path / "bag", random_frames(3))
+    data = next(bag.glob("*.mcap")).read_bytes()
+    at, records = 8, {}
+    while at < len(data) - 8:
+        records.setdefault(data[at], at)
+        at += 9 + struct.unpack_from("<Q", data, at + 1)[0]
+    assert len(records) >= 10, "kinds of records"
+    before_kb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    for place in records.values():
+        path = tmp_path / "lies.mcap"
+        path.write_bytes(data[: place + 1] + struct.pack("<Q", size) + data[place + 9 :])
+        try:
+            assert len(list(read_frames(path, Modality.DEPTH))) == 3
+        except BagError as error:
+            assert len(str(error)) < 2000
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before_kb < 500_000
 
 
 def test_a_message_that_does_not_deserialise_is_named_in_the_error(tmp_path: Path) -> None:
