@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING
 
 from ckd_core.errors import TrackingError
 from ckd_core.frame import BoundingBox
+from ckd_core.tracking.colours import Recognition
 from ckd_core.tracking.distance import Sighting
 from ckd_core.tracking.result import TrackState
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from ckd_core.tracking.colours import Portrait
     from ckd_core.tracking.distance import Course
 
 HISTORY_LENGTH = 30  # frames whose scores define what is usual for a target
@@ -25,7 +27,7 @@ USUAL_LENGTH = 10  # frames whose sizes and shapes are usual: a target that come
 MIN_HISTORY = 5  # with fewer frames the history does not count
 VELOCITY_RATE = 0.4  # of the latest displacement in the smoothed velocity
 VELOCITY_DECAY = 0.7  # per doubtful frame
-NOTHING_SIGHTED = Sighting()
+NOTHING_SIGHTED, NOTHING_RECOGNISED = Sighting(), Recognition()
 UNSEEN_WEIGHT = 2  # of a frame without any sign of the target, where a doubtful one counts 1
 
 
@@ -100,6 +102,7 @@ class ConfidenceConfig:
         recover_after: Good frames in a row until TRACKING again, the last of them as high as `Thresholds.regain`.
         believe_after: Good frames in a row, or frames that show a re-acquired target, after which a lower score will
             do: the target looks different now.
+        repaint_after: Frames of looking for a LOST target after which it may have other colours.
         growth: Factor by which the search region grows per doubtful frame; 1 = never.
         max_growth: Bound on that growth.
         max_jump: Displacement of the centre per frame, as a multiple of sqrt(w h), above which a motion is implausible.
@@ -117,6 +120,7 @@ class ConfidenceConfig:
     lost_after: int = 8
     recover_after: int = 2
     believe_after: int = 12
+    repaint_after: int = 90
     growth: float = 1.2
     max_growth: float = 2.0
     max_jump: float = 1.5
@@ -128,7 +132,7 @@ class ConfidenceConfig:
     confirm_frames: int = 3
 
     def __post_init__(self) -> None:
-        for name in ("lost_after", "recover_after", "tiles_per_frame", "confirm_frames"):
+        for name in ("lost_after", "recover_after", "repaint_after", "tiles_per_frame", "confirm_frames"):
             if getattr(self, name) < 1:
                 raise ConfidenceError(f"{name} is {getattr(self, name)}; expected at least 1")
         if self.believe_after < max(self.recover_after, self.confirm_frames):
@@ -152,12 +156,14 @@ class Evidence:
         score: Highest weighted response.
         rival: Height of the second peak as a share of the first.
         sighting: What depth says of the box.
+        recognition: What colours say of it.
     """
 
     box: BoundingBox
     score: float
     rival: float
     sighting: Sighting = NOTHING_SIGHTED
+    recognition: Recognition = NOTHING_RECOGNISED
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,6 +183,7 @@ class Confidence:
         scan: Index of the next tile.
         velocity: Pixels per frame along x and y, smoothed over good frames.
         course: The target's distance, where depth tells.
+        portrait: Its colours, where there are any.
     """
 
     trusted_box: BoundingBox
@@ -192,11 +199,13 @@ class Confidence:
     scan: int = 0
     velocity: tuple[float, float] = (0.0, 0.0)
     course: Course | None = None
+    portrait: Portrait | None = None
 
     @classmethod
-    def begin(cls, box: BoundingBox, course: Course | None = None) -> Confidence:
+    def begin(cls, box: BoundingBox, course: Course | None = None, portrait: Portrait | None = None) -> Confidence:
         """Return the state at the start, with the user's box."""
-        return cls(trusted_box=box, last_box=box, sizes=(_size(box),), shapes=(_shape(box),), course=course)
+        sizes, shapes = (_size(box),), (_shape(box),)
+        return cls(trusted_box=box, last_box=box, sizes=sizes, shapes=shapes, course=course, portrait=portrait)
 
     @property
     def usual_size(self) -> float:
@@ -262,6 +271,7 @@ def observe(
             last_box=evidence.box,
             good_frames=good_frames,
             course=evidence.sighting.course,
+            portrait=evidence.recognition.portrait,
         )
     return Confidence(
         trusted_box=trusted_box,
@@ -272,6 +282,7 @@ def observe(
         good_frames=good_frames,
         velocity=_velocity(before, evidence.box),
         course=evidence.sighting.course,
+        portrait=evidence.recognition.portrait,
     )
 
 
@@ -313,7 +324,8 @@ def observe_lost(
     """Return the state after a frame in LOST, in which the windows of `looks` were searched."""
     best = max(looks, key=lambda look: look.score)
     fits = 1 / config.max_scale <= _size(best.box) / before.usual_size <= config.max_scale
-    convincing = fits and best.score >= limits.confirm and best.rival <= limits.rival and not best.sighting.elsewhere
+    other = best.sighting.elsewhere or (best.recognition.otherwise and before.scan < config.repaint_after)
+    convincing = fits and best.score >= limits.confirm and best.rival <= limits.rival and not other
     scan = before.scan + (1 if before.candidate is None else 0)
     if not convincing:
         return replace(before, candidate=None, confirmed_frames=0, scan=scan, good_frames=0)
@@ -334,13 +346,14 @@ def observe_lost(
         shapes=before.shapes,
         good_frames=confirmed_frames,
         course=best.sighting.course,
+        portrait=None if best.recognition.otherwise else best.recognition.portrait,
     )
 
 
 def is_doubtful(evidence: Evidence, limits: Thresholds, history: tuple[float, ...]) -> bool:
-    """Whether the score, the second peak or the target's own usual score speaks against a box."""
+    """Whether the score, the second peak, the target's own usual score or its colours speak against a box."""
     low = evidence.score < limits.doubt or not _reaches(evidence, limits.history, history)
-    return low or evidence.rival > limits.rival
+    return low or evidence.rival > limits.rival or evidence.recognition.otherwise
 
 
 def _reaches(evidence: Evidence, share: float, history: tuple[float, ...]) -> bool:

@@ -7,6 +7,7 @@ from enum import Enum
 
 from ckd_core.errors import TrackingError
 from ckd_core.modality import ModalityOptions
+from ckd_core.tracking.colours import ColoursConfig
 from ckd_core.tracking.confidence import ConfidenceConfig, Thresholds
 from ckd_core.tracking.distance import DistanceConfig
 
@@ -86,6 +87,7 @@ class TrackerConfig:
         missing: Policy for a missing image.
         confidence: The state machine.
         distance: What depth says about boxes.
+        colours: What colours say about boxes.
         thresholds: None = those of the weights.
         template_refresh: Whether the template is renewed.
         template_every: Frames between two refreshes.
@@ -102,6 +104,7 @@ class TrackerConfig:
     missing: MissingPolicy = MissingPolicy.DUPLICATE
     confidence: ConfidenceConfig = field(default_factory=ConfidenceConfig)
     distance: DistanceConfig = field(default_factory=DistanceConfig)
+    colours: ColoursConfig = field(default_factory=ColoursConfig)
     thresholds: Thresholds | None = None
     template_refresh: TemplateRefresh = TemplateRefresh.OFF
     template_every: int = 50

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 from ckd_core.boxes import clip_box
 from ckd_core.frame import BoundingBox, Modality, MultiModalFrame
 from ckd_core.tracking.confidence import (
-    NOTHING_SIGHTED,
     Confidence,
     Evidence,
     Thresholds,
@@ -20,13 +19,13 @@ from ckd_core.tracking.confidence import (
 )
 from ckd_core.tracking.config import PUBLISHED_MOTION, SQUARE_MOTION, MissingPolicy, TemplateRefresh, TrackerConfig
 from ckd_core.tracking.crop import CropWindow, window_around
-from ckd_core.tracking.distance import sighted
 from ckd_core.tracking.looks import Look, Looker, TargetState, TargetTemplate, error_of, is_calm
 from ckd_core.tracking.response import hann_weights
 from ckd_core.tracking.result import StageTiming, TrackResult, TrackState
 from ckd_core.tracking.search import Turn, is_taken, next_turn, scan_places
 from ckd_core.tracking.steps import TrackerError, carried, check_box, towards
 from ckd_core.tracking.view import AUX, RGB, FrameView, same_stream
+from ckd_core.tracking.witnesses import Witnesses
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -36,7 +35,6 @@ if TYPE_CHECKING:
 
     from ckd_core.tracking.box_depth import Expected
     from ckd_core.tracking.camera_motion import CameraMotion
-    from ckd_core.tracking.distance import Course, Sighting
     from ckd_core.tracking.engines import Engine
     from ckd_core.tracking.engines.base import Prediction
     from ckd_core.tracking.view import StreamMemory
@@ -74,6 +72,7 @@ class MultiTracker:
         self.camera_motion: CameraMotion | None = None
         self._published = self.config.published_geometry is not False
         self._view = FrameView(modality, self.config, engine.threads)
+        self._witnesses = Witnesses(self._view, modality, self.config)
         self._memory: StreamMemory | None = None
         self._targets: dict[int, TargetState] = {}
         self._turn: Turn | None = None
@@ -175,6 +174,7 @@ class MultiTracker:
         turn = next_turn(self._turn, lost, self.config.confidence)
         looks = [look for name in self._targets for look in self._looks(name, frame, memory, turn)]
         predictions, cropped, predicted = self._predict(frame, memory, looks)
+        self._witnesses.begin(frame)
         states = (target.confidence for target in self._targets.values())
         followed = [state.trusted_box for state in states if state.state is TrackState.TRACKING]
         evidence: dict[int, list[Evidence]] = {name: [] for name in self._targets}
@@ -225,9 +225,11 @@ class MultiTracker:
             window = self._window(box, self.engine.spec.template_factor)
             self._view.begin(frame, memory)
             self._view.cut(window, crops[0])
+            self._witnesses.begin(frame)
             start = BoundingBox(*(float(value) for value in box))
-            course = self._sighted(frame, start, memory, None).course
-            targets[name] = TargetState(Confidence.begin(start, course), (self._template(crops),), view=view)
+            course = self._witnesses.sighted(frame, start, memory, None).course
+            portrait = self._witnesses.recognised(start, None).portrait
+            targets[name] = TargetState(Confidence.begin(start, course, portrait), (self._template(crops),), view=view)
         return targets
 
     def _template(self, crops: NDArray[np.uint8]) -> TargetTemplate:
@@ -298,15 +300,9 @@ class MultiTracker:
             box = towards(confidence.trusted_box, box, self._size_rate)
         box = clip_box(box, memory.size, self.config.clip_margin)
         score = 0.0 if look.target in lost and is_taken(box, followed) else prediction.score
-        sighting = self._sighted(frame, box, memory, confidence.course)
-        return Evidence(box, score, prediction.rival / score if score > 0 else 1.0, sighting)
-
-    def _sighted(
-        self, frame: MultiModalFrame, box: BoundingBox, memory: StreamMemory, course: Course | None
-    ) -> Sighting:
-        """What depth says of a box, where it is asked."""
-        watched = self.modality is Modality.DEPTH and self.config.distance.enabled and self.config.confidence.enabled
-        return sighted(frame, box, memory.size, course, self.config.distance) if watched else NOTHING_SIGHTED
+        sighting = self._witnesses.sighted(frame, box, memory, confidence.course)
+        recognition = self._witnesses.recognised(box, confidence.portrait)
+        return Evidence(box, score, prediction.rival / score if score > 0 else 1.0, sighting, recognition)
 
     def _advance(self, target: TargetState, looks: list[Evidence], size: tuple[int, int]) -> TargetState:
         """State after this frame; with two templates the higher score counts. A LOST target may have had no turn."""

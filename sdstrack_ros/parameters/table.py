@@ -68,6 +68,12 @@ class Settings:
         "Doubt a box whose depth leaps from one frame to the next: it has left the target. Off where depth is not"
         " registered to colour.",
     )
+    watch_colours: bool = row(
+        False,
+        "Confidence",
+        "Doubt a box whose colours suddenly are others while those of the whole picture are not: it has left the"
+        " target. Fewer likenesses are followed; a target that was hidden is found again later.",
+    )
     doubt_score: float = row(
         -1.0,
         "Confidence",

@@ -72,6 +72,7 @@ def build_warm_tracker(settings: Settings) -> WarmTracker:
     """
     from ckd_core.models.registry import model_config
     from ckd_core.tracking import build_tracker
+    from ckd_core.tracking.colours import ColoursConfig
     from ckd_core.tracking.confidence import ConfidenceConfig
     from ckd_core.tracking.config import MissingPolicy, TemplateRefresh, TrackerConfig
     from ckd_core.tracking.distance import MIN_READING_M, DistanceConfig
@@ -85,6 +86,7 @@ def build_warm_tracker(settings: Settings) -> WarmTracker:
         missing=MissingPolicy(settings.missing),
         confidence=ConfidenceConfig(enabled=settings.confidence, reacquire=settings.reacquire),
         template_refresh=TemplateRefresh(settings.template_refresh),
+        colours=ColoursConfig(enabled=settings.watch_colours),
         distance=DistanceConfig(
             enabled=settings.watch_distance,
             min_m=max(settings.min_depth_m, MIN_READING_M),

@@ -48,3 +48,16 @@ def test_the_engine_has_seen_every_number_of_targets_before_the_first_frame(
     assert set(sizes) == set(range(1, max_targets + 1))
     assert sizes.count(1) >= 2, "the first run compiles, the second shows the speed"
     assert warm.tracker.multi.targets == ()
+
+
+@pytest.mark.parametrize("watched", [True, False])
+def test_the_parameters_switch_the_witnesses(tmp_path: Path, watched: bool) -> None:
+    model = build_model("sdstrack_tiny_test", seed=3)
+    path = tmp_path / "tiny.safetensors"
+    save_model(path, model, metadata_of(model, [Modality.DEPTH.value], "seeded random numbers"))
+    settings = replace(
+        Settings(), model="sdstrack_tiny_test", weights=str(path), device="cpu", engine="torch/fp32", threads=1,
+        watch_distance=watched, watch_colours=watched,
+    )  # fmt: skip
+    config = warm_tracker.build_warm_tracker(settings).tracker.config
+    assert (config.distance.enabled, config.colours.enabled) == (watched, watched)

@@ -1,0 +1,53 @@
+"""What depth and colour say of the boxes in a frame, beside the network."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ckd_core.frame import Modality
+from ckd_core.tracking.colours import INNER_SHARE, INNER_SIDE, Colours, Recognition, histogram, recognised, scene_of
+from ckd_core.tracking.crop import window_around
+from ckd_core.tracking.distance import Sighting, sighted
+
+if TYPE_CHECKING:
+    from ckd_core.frame import BoundingBox, MultiModalFrame
+    from ckd_core.tracking.colours import Histogram, Portrait
+    from ckd_core.tracking.config import TrackerConfig
+    from ckd_core.tracking.distance import Course
+    from ckd_core.tracking.view import FrameView, StreamMemory
+
+
+class Witnesses:
+    """Asks the witnesses that the options name; the others say nothing.
+
+    Args:
+        view: Cuts windows out of the frame that is being tracked.
+        modality: Of the auxiliary images.
+        config: The tracker's options.
+    """
+
+    def __init__(self, view: FrameView, modality: Modality, config: TrackerConfig) -> None:
+        self._view, self._config = view, config
+        self._depth = modality is Modality.DEPTH and config.distance.enabled and config.confidence.enabled
+        self._colours = config.colours.enabled and config.confidence.enabled
+        self._inner = np.zeros((2, INNER_SIDE, INNER_SIDE, 3), dtype=np.uint8)
+        self._scene: Histogram | None = None
+
+    def begin(self, frame: MultiModalFrame) -> None:
+        """Prepare for the boxes of a frame, for which the view is prepared already."""
+        self._scene = scene_of(frame.rgb) if self._colours and frame.rgb is not None else None
+
+    def sighted(
+        self, frame: MultiModalFrame, box: BoundingBox, memory: StreamMemory, course: Course | None
+    ) -> Sighting:
+        """What depth says of a box."""
+        return sighted(frame, box, memory.size, course, self._config.distance) if self._depth else Sighting(course)
+
+    def recognised(self, box: BoundingBox, portrait: Portrait | None) -> Recognition:
+        """What colours say of a box."""
+        if self._scene is None:
+            return Recognition(portrait)
+        self._view.cut(window_around(box, INNER_SHARE, False, square_boxes=True), self._inner)
+        return recognised(Colours(histogram(self._inner[0]), self._scene), portrait, self._config.colours)
