@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import os
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -51,7 +52,8 @@ def read(folder: Path) -> tuple[dict[str, Any] | None, list[dict[str, Any]]]:
 
 def link(file: str, text: str = "") -> str:
     """Markdown link to a test file."""
-    return f"[{text or file}](../test/reliability/{file})"
+    path = os.path.normpath(Path("../test/reliability", file))
+    return f"[{text or Path(path).name}]({path})"
 
 
 def cell(value: object) -> str:
