@@ -8,6 +8,7 @@ the graph in order need the interpreter's own end: after PyTorch's compiler that
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import signal
 import socket
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
 
 # How long Python code has to notice the signal, and to leave the graph, before the process ends without it.
 PATIENCE_S = 0.4
+
+
+_AbortHandler = ctypes.CFUNCTYPE(None, ctypes.c_int)
 
 
 class ConfigureStoppedError(BaseException):
@@ -89,6 +93,7 @@ class StopSignals:
         self._wake()
         if self._interruptible:
             self.cut = True
+            _end_instead_of_abort()
             raise ConfigureStoppedError
 
     def _watch(self, reading: socket.socket) -> None:
@@ -99,6 +104,26 @@ class StopSignals:
                 if self._interruptible:
                     sys.stderr.write("stopped while it configured\n")
                 end_process()
+
+
+def _on_abort(_: int) -> None:
+    sys.stderr.write("stopped while it configured\n")
+    end_process()
+
+
+_ABORTED = _AbortHandler(_on_abort)  # C keeps no reference
+
+
+def _end_instead_of_abort() -> None:
+    """Let abort() end the process as a signal does: C++ calls it where the error passes a place that allows none.
+
+    PyTorch does so between the two ends of a mode that tracing switches off for a while. Python's own handlers run too
+    late: abort() returns to nobody.
+    """
+    with contextlib.suppress(OSError, AttributeError):
+        signal_of_c = ctypes.CDLL(None).signal
+        signal_of_c.argtypes, signal_of_c.restype = (ctypes.c_int, _AbortHandler), ctypes.c_void_p
+        signal_of_c(signal.SIGABRT, _ABORTED)
 
 
 def end_process() -> NoReturn:

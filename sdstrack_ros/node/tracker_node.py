@@ -147,6 +147,13 @@ class TrackerNode(LifecycleNode):  # type: ignore[misc]  # rclpy brings no types
         self._close_configured()
         return self._entered("unconfigured", super().on_error(state))
 
+    def destroy_node(self) -> None:
+        """Leave the graph at once: rclpy leaves its state machine, which holds the node, to the garbage collector."""
+        super().destroy_node()
+        machine = getattr(self, "_state_machine", None)
+        if machine is not None:
+            machine.destroy_when_not_in_use()
+
     def finish(self) -> None:
         """Go to the end of the lifecycle from whatever state the node is in."""
         if self._label != "finalized":

@@ -6,6 +6,7 @@ import importlib.util
 import os
 import signal
 import subprocess
+import sys
 import time
 from contextlib import ExitStack
 from functools import partial
@@ -18,6 +19,7 @@ from sdstrack_ros.node.stopping import descendants
 from testkit.reliability.lengths import LONG, ONLY_LONG, record
 from testkit.ros.camera import START_PATIENCE_S, node_command, ros_test
 from testkit.ros.processes import (
+    ROOT,
     RosProcess,
     private_domain,
     python_module,
@@ -34,6 +36,7 @@ pytestmark = pytest.mark.ros
 
 # A second on an idle machine.
 ENDS_WITHIN_S = 15.0
+LEFT_WITHIN_S = 10.0  # the middleware gives up a participant that says nothing after 20
 GONE_WITHIN_S = 5.0  # whoever adopts what a compiler has started has to notice its end
 
 
@@ -66,6 +69,49 @@ def test_one_signal_ends_the_node_in_the_middle_of_configure(
             assert time.monotonic() - begin < ENDS_WITHIN_S
             assert "stopped while it configured" in process.output
             assert "Traceback" not in process.output
+
+
+@pytest.mark.parametrize("active", [False, True])
+def test_a_node_that_is_stopped_leaves_the_graph_at_once(active: bool, tiny_weights: Path, tmp_path: Path) -> None:
+    """And not when the middleware gives it up, after 20 s in which a new node of its name is one of two."""
+    values = {
+        "model": "sdstrack_tiny_test", "weights": tiny_weights, "device": "cpu", "engine": "torch/fp32",
+        "autostart": active,
+    }  # fmt: skip
+    with private_domain() as domain:
+        environment = ros_environment(domain, tmp_path)
+        with (
+            ros_process(node_command(values, python_module), environment, tmp_path / "node.log") as process,
+            ros_test(domain, environment) as ros,
+        ):
+            ros.until(lambda: "tracker" in ros.node.get_node_names(), START_PATIENCE_S, "the node", process)
+            if active:
+                ros.until(lambda: "active: waiting for" in process.output, START_PATIENCE_S, "an active node", process)
+            process.process.send_signal(signal.SIGTERM)
+            assert process.process.wait(60) == 0, process.output[-2000:]
+            wait_until(lambda: "tracker" not in ros.node.get_node_names(), LEFT_WITHIN_S, "its leave", ros.spin)
+
+
+ABORTING = """
+import os, time
+from sdstrack_ros.node.stopping import ConfigureStoppedError, StopSignals
+signals = StopSignals(lambda: None)
+with signals.interruptible():
+    print("ready", flush=True)
+    try:
+        time.sleep(60)
+    except ConfigureStoppedError:
+        os.abort()
+"""
+
+
+def test_a_library_that_aborts_because_of_the_signal_ends_the_node_with_status_0() -> None:
+    process = subprocess.Popen([sys.executable, "-c", ABORTING], cwd=ROOT, stdout=subprocess.PIPE)
+    with process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"ready\n"
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(60) == 0
 
 
 POINTS = 20
