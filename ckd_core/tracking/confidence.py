@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING
 
 from ckd_core.errors import TrackingError
 from ckd_core.frame import BoundingBox
-from ckd_core.tracking.colours import Recognition
-from ckd_core.tracking.distance import Sighting
 from ckd_core.tracking.result import TrackState
+from ckd_core.tracking.witnesses.colours import Recognition
+from ckd_core.tracking.witnesses.distance import Sighting
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from ckd_core.tracking.colours import Portrait
-    from ckd_core.tracking.distance import Course
+    from ckd_core.tracking.witnesses.colours import Portrait
+    from ckd_core.tracking.witnesses.distance import Course
 
 HISTORY_LENGTH = 30  # frames whose scores define what is usual for a target
 USUAL_LENGTH = 10  # frames whose sizes and shapes are usual: a target that comes closer grows by half in twenty

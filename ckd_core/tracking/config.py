@@ -7,9 +7,9 @@ from enum import Enum
 
 from ckd_core.errors import TrackingError
 from ckd_core.modality import ModalityOptions
-from ckd_core.tracking.colours import ColoursConfig
 from ckd_core.tracking.confidence import ConfidenceConfig, Thresholds
-from ckd_core.tracking.distance import DistanceConfig
+from ckd_core.tracking.witnesses.colours import ColoursConfig
+from ckd_core.tracking.witnesses.distance import DistanceConfig
 
 
 class TrackerConfigError(TrackingError):

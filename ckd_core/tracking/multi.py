@@ -25,7 +25,7 @@ from ckd_core.tracking.result import StageTiming, TrackResult, TrackState
 from ckd_core.tracking.search import Turn, is_taken, next_turn, scan_places
 from ckd_core.tracking.steps import TrackerError, carried, check_box, towards
 from ckd_core.tracking.view import AUX, RGB, FrameView, same_stream
-from ckd_core.tracking.witnesses import Witnesses
+from ckd_core.tracking.witnesses.witnesses import Witnesses
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -33,11 +33,11 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from ckd_core.tracking.box_depth import Expected
     from ckd_core.tracking.camera_motion import CameraMotion
     from ckd_core.tracking.engines import Engine
     from ckd_core.tracking.engines.base import Prediction
     from ckd_core.tracking.view import StreamMemory
+    from ckd_core.tracking.witnesses.box_depth import Expected
 
 
 class MultiTracker:
@@ -220,12 +220,12 @@ class MultiTracker:
         for name, box in boxes.items():
             check_box(box, memory.size, name)
         crops, view = self.engine.template_crops(1), self._seen(frame)
+        self._witnesses.begin(frame)
         targets = {}
         for name, box in boxes.items():
             window = self._window(box, self.engine.spec.template_factor)
             self._view.begin(frame, memory)
             self._view.cut(window, crops[0])
-            self._witnesses.begin(frame)
             start = BoundingBox(*(float(value) for value in box))
             course = self._witnesses.sighted(frame, start, memory, None).course
             portrait = self._witnesses.recognised(start, None).portrait

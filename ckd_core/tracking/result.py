@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from ckd_core.frame import BoundingBox
-    from ckd_core.tracking.box_depth import Expected
+    from ckd_core.tracking.witnesses.box_depth import Expected
 
 
 class TrackState(str, Enum):

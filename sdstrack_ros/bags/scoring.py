@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ckd_core.frame import BoundingBox, Modality
-    from ckd_core.tracking.box_depth import Expected
     from ckd_core.tracking.tracker import FrameTracker
+    from ckd_core.tracking.witnesses.box_depth import Expected
     from sdstrack_ros.bags.frames import BagFrame
     from sdstrack_ros.bags.storage.opening import Bag
     from sdstrack_ros.bags.truth import FrameTruth, RecordedTruth

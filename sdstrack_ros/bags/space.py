@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ckd_core.tracking.box_depth import target_depth
 from ckd_core.tracking.result import TrackState
+from ckd_core.tracking.witnesses.box_depth import target_depth
 from sdstrack_ros.bags.scoring import INIT
 from sdstrack_ros.bags.storage.opening import CAMERA_INFO, POSE, TF
 from sdstrack_ros.bags.truth import TRUTH_TOLERANCE_NS, EvaluationError

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ckd_core.tracking.box_depth import Cut
+from ckd_core.tracking.witnesses.box_depth import Cut
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ckd_core.frame import BoundingBox
-    from ckd_core.tracking.box_depth import BoxDepth
+    from ckd_core.tracking.witnesses.box_depth import BoxDepth
     from sdstrack_ros.messages.camera import PinholeCamera
 
 SPREAD_DEVIATIONS = 2.563  # standard deviations between the 10 % and 90 % quantiles of a normal distribution

@@ -72,11 +72,11 @@ def build_warm_tracker(settings: Settings) -> WarmTracker:
     """
     from ckd_core.models.registry import model_config
     from ckd_core.tracking import build_tracker
-    from ckd_core.tracking.colours import ColoursConfig
     from ckd_core.tracking.confidence import ConfidenceConfig
     from ckd_core.tracking.config import MissingPolicy, TemplateRefresh, TrackerConfig
-    from ckd_core.tracking.distance import MIN_READING_M, DistanceConfig
     from ckd_core.tracking.engines.origin import weights_origin
+    from ckd_core.tracking.witnesses.colours import ColoursConfig
+    from ckd_core.tracking.witnesses.distance import MIN_READING_M, DistanceConfig
 
     _freeze_libraries()
     model_config(settings.model)  # names the networks there are, where a missing weights file would be all that is said

@@ -11,7 +11,7 @@ from vision_msgs.msg import Detection2DArray, Detection3DArray
 from visualization_msgs.msg import Marker, MarkerArray
 
 from ckd_core.frame import Modality
-from ckd_core.tracking.box_depth import target_depth
+from ckd_core.tracking.witnesses.box_depth import target_depth
 from sdstrack_ros.messages.image_codec import encode
 from sdstrack_ros.messages.metric_box import metric_box
 from sdstrack_ros.messages.overlay import Caption, draw_overlay

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 from ckd_core.frame import Modality
 from ckd_core.text import shown
-from ckd_core.tracking.box_depth import target_depth
 from ckd_core.tracking.prediction import MAX_AHEAD_S, BoxPredictor, seen_box
 from ckd_core.tracking.result import TrackState
+from ckd_core.tracking.witnesses.box_depth import target_depth
 from sdstrack_ros.messages.metric_box import metric_point
 from sdstrack_ros.messages.stamps import NS_PER_S, set_ns
 from sdstrack_ros.node.outputs import detections

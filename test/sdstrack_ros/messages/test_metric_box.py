@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from ckd_core.frame import BoundingBox
-from ckd_core.tracking.box_depth import BoxDepth
+from ckd_core.tracking.witnesses.box_depth import BoxDepth
 from sdstrack_ros.messages.metric_box import CENTER_NOISE, CUT_NOISE, metric_box, metric_point
 from testkit.frame_results import CAMERA
 

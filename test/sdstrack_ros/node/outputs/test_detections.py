@@ -6,8 +6,8 @@ import pytest
 from visualization_msgs.msg import Marker
 
 from ckd_core.frame import BoundingBox
-from ckd_core.tracking.box_depth import BoxDepth
 from ckd_core.tracking.result import TrackState
+from ckd_core.tracking.witnesses.box_depth import BoxDepth
 from sdstrack_ros.messages.metric_box import metric_box
 from sdstrack_ros.node.outputs import detections
 from sdstrack_ros.tracking.target_requests import detection_box

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ckd_core.frame import BoundingBox, Modality, MultiModalFrame
-from ckd_core.tracking.box_depth import Expected, readings_in, robust_depth, target_depth
+from ckd_core.tracking.witnesses.box_depth import Expected, readings_in, robust_depth, target_depth
 from testkit.frame_results import BOX, SIZE, depth_scene
 
 

@@ -7,8 +7,8 @@ import pytest
 
 from ckd_core.frame import BoundingBox, Modality, MultiModalFrame
 from ckd_core.tracking.confidence import Confidence, ConfidenceConfig, Evidence, Thresholds, observe, observe_lost
-from ckd_core.tracking.distance import Course, DistanceConfig, DistanceError, Sighting, sighted
 from ckd_core.tracking.result import TrackState
+from ckd_core.tracking.witnesses.distance import Course, DistanceConfig, DistanceError, Sighting, sighted
 
 CONFIG = DistanceConfig()
 SIZE = (48, 64)

@@ -7,16 +7,24 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ckd_core.frame import Modality
-from ckd_core.tracking.colours import INNER_SHARE, INNER_SIDE, Colours, Recognition, histogram, recognised, scene_of
 from ckd_core.tracking.crop import window_around
-from ckd_core.tracking.distance import Sighting, sighted
+from ckd_core.tracking.witnesses.colours import (
+    INNER_SHARE,
+    INNER_SIDE,
+    Colours,
+    Recognition,
+    histogram,
+    recognised,
+    scene_of,
+)
+from ckd_core.tracking.witnesses.distance import Sighting, sighted
 
 if TYPE_CHECKING:
     from ckd_core.frame import BoundingBox, MultiModalFrame
-    from ckd_core.tracking.colours import Histogram, Portrait
     from ckd_core.tracking.config import TrackerConfig
-    from ckd_core.tracking.distance import Course
     from ckd_core.tracking.view import FrameView, StreamMemory
+    from ckd_core.tracking.witnesses.colours import Histogram, Portrait
+    from ckd_core.tracking.witnesses.distance import Course
 
 
 class Witnesses:
@@ -36,7 +44,7 @@ class Witnesses:
         self._scene: Histogram | None = None
 
     def begin(self, frame: MultiModalFrame) -> None:
-        """Prepare for the boxes of a frame, for which the view is prepared already."""
+        """Prepare for the boxes of a frame."""
         self._scene = scene_of(frame.rgb) if self._colours and frame.rgb is not None else None
 
     def sighted(
@@ -46,7 +54,7 @@ class Witnesses:
         return sighted(frame, box, memory.size, course, self._config.distance) if self._depth else Sighting(course)
 
     def recognised(self, box: BoundingBox, portrait: Portrait | None) -> Recognition:
-        """What colours say of a box."""
+        """What colours say of a box, once the view is prepared for the frame, too."""
         if self._scene is None:
             return Recognition(portrait)
         self._view.cut(window_around(box, INNER_SHARE, False, square_boxes=True), self._inner)

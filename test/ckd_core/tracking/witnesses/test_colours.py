@@ -11,7 +11,11 @@ import pytest
 from ckd_core.data.footage import of_clip
 from ckd_core.data.synthetic import clip
 from ckd_core.frame import BoundingBox, Modality, MultiModalFrame
-from ckd_core.tracking.colours import (
+from ckd_core.tracking.confidence import Confidence, ConfidenceConfig, Evidence, Thresholds, observe, observe_lost
+from ckd_core.tracking.config import TrackerConfig
+from ckd_core.tracking.result import TrackState
+from ckd_core.tracking.view import FrameView
+from ckd_core.tracking.witnesses.colours import (
     Colours,
     ColoursConfig,
     ColoursError,
@@ -22,11 +26,7 @@ from ckd_core.tracking.colours import (
     recognised,
     scene_of,
 )
-from ckd_core.tracking.confidence import Confidence, ConfidenceConfig, Evidence, Thresholds, observe, observe_lost
-from ckd_core.tracking.config import TrackerConfig
-from ckd_core.tracking.result import TrackState
-from ckd_core.tracking.view import FrameView
-from ckd_core.tracking.witnesses import Witnesses
+from ckd_core.tracking.witnesses.witnesses import Witnesses
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ckd_core.errors import TrackingError
-from ckd_core.tracking.box_depth import Expected, target_depth
+from ckd_core.tracking.witnesses.box_depth import Expected, target_depth
 
 if TYPE_CHECKING:
     from ckd_core.frame import BoundingBox, MultiModalFrame
