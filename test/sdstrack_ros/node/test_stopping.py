@@ -97,8 +97,8 @@ import os, time
 from sdstrack_ros.node.stopping import ConfigureStoppedError, StopSignals
 signals = StopSignals(lambda: None)
 with signals.interruptible():
-    print("ready", flush=True)
     try:
+        print("ready", flush=True)
         time.sleep(60)
     except ConfigureStoppedError:
         os.abort()
