@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from testkit.reliability.soak import Sample, slope_mb_h, soak
+from testkit.reliability.soak import LEAST_FAULTS, Sample, slope_mb_h, soak
 from testkit.reliability.soak_figure import draw
 from testkit.reliability.weights import write_tiny_weights
 
@@ -37,7 +37,7 @@ def test_a_short_soak_with_faults(tmp_path: Path) -> None:
     result = soak(tmp_path, parameters, 0.4, say=lambda _: None)
     failed = [criterion for criterion in result.criteria if criterion.passed is False]
     assert not failed
-    assert len(result.faults) >= 2
+    assert len(result.faults) >= LEAST_FAULTS
     assert result.answers > 50
     json.dumps(result.as_json(), allow_nan=False)
     picture = draw(result, tmp_path / "soak.png").read_bytes()

@@ -26,6 +26,7 @@ WIDTH, HEIGHT = 640, 480
 RATE_HZ = 30.0
 BOX = (160.0, 120.0, 50.0, 50.0)  # where the square of the camera process is at first
 SETTLE_S = 2.0
+LEAST_FAULTS = 2  # however little a slow machine gets done in the time of a short run
 RECOVERY_LIMIT_S = 20.0
 # Slopes and percentiles of less than this are noise: the short form checks bounds instead.
 MIN_JUDGED_S = 240.0
@@ -308,7 +309,7 @@ def soak(
     Args:
         folder: for logs.
         parameters: of the node, with `model`; `init_box` and the like are set here.
-        minutes: length of the whole run.
+        minutes: length of the whole run; longer where that is too short for `LEAST_FAULTS` faults.
         seed: of the random faults.
         say: receives one line per fault.
     """
@@ -326,7 +327,7 @@ def soak(
         run.warm_up(warm_s, source if total_s >= MIN_JUDGED_S else None)
         result.begin = run.quiet(quiet_s, "quiet")
         deck: list[Fault] = []
-        while run.elapsed_s < total_s - quiet_s - SETTLE_S:
+        while run.elapsed_s < total_s - quiet_s - SETTLE_S or len(result.faults) < LEAST_FAULTS:
             # Every fault once before any comes twice.
             deck = deck or source.sample(FAULTS, len(FAULTS))
             run.inject(deck.pop(), source.uniform(1.0, 3.0))
