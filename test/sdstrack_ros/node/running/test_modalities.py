@@ -16,7 +16,7 @@ from vision_msgs.msg import Detection3DArray
 
 from ckd_core.models.checkpoint import metadata_of, save_model
 from ckd_core.models.registry import build_model
-from testkit.ros.camera import HEIGHT, NODE, OPTICAL_FRAME, WIDTH, image_message
+from testkit.ros.camera import HEIGHT, NODE, OPTICAL_FRAME, START_PATIENCE_S, WIDTH, image_message
 from testkit.ros.rig import running_node
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def test_weights_of_another_camera_are_a_warning_on_status(tmp_path: Path) -> No
     model, path = build_model("sdstrack_tiny_test", seed=3), tmp_path / "rgbd.safetensors"
     save_model(path, model, metadata_of(model, ["depth"], "seeded random numbers"))
     with running_node(path, tmp_path, modality="thermal", autostart=True) as rig:
-        rig.until(lambda: rig.ros.value("lifecycle") == "active", "the node is active")
+        rig.until(lambda: rig.ros.value("lifecycle") == "active", "the node is active", START_PATIENCE_S)
         rig.until(lambda: "trained with depth cameras, and this is thermal" in rig.ros.status.message, "warning")
         assert rig.ros.status.level == DiagnosticStatus.WARN
 
@@ -75,34 +75,52 @@ def test_event_packets_become_the_auxiliary_image(tiny_weights: Path, tmp_path: 
                 sequence += 1
                 ros.spin(0.033)
 
-        film(40)
-        rig.until(lambda: int(ros.value("sync.paired") or 0) > 10, "pairs of colour and events")
-        assert any(message.detections for message in ros.detections)
-        picture = ros.messages[f"{NODE}/overlay"][-1]
-        right = np.frombuffer(picture.data, np.uint8).reshape(HEIGHT, 2 * WIDTH, 3)[:, WIDTH:]
-        colours = {tuple(int(v) for v in colour) for colour in np.unique(right.reshape(-1, 3), axis=0)}
-        assert {(255, 255, 255), (255, 0, 0), (0, 0, 255)} <= colours, "events are drawn"
-        broken = mono_packet(time.time_ns(), (0, 0, 9, 9), sequence, random)
+        def paired() -> int:
+            return int(ros.value("sync.paired") or 0)
+
+        def boxes() -> bool:
+            return any(message.detections for message in ros.detections)
+
+        def drawn() -> bool:
+            pictures = ros.messages[f"{NODE}/overlay"]
+            if not pictures:
+                return False
+            right = np.frombuffer(pictures[-1].data, np.uint8).reshape(HEIGHT, 2 * WIDTH, 3)[:, WIDTH:]
+            colours = {tuple(int(v) for v in colour) for colour in np.unique(right.reshape(-1, 3), axis=0)}
+            return {(255, 255, 255), (255, 0, 0), (0, 0, 255)} <= colours
+
+        rig.send_until(
+            lambda: film(10), lambda: paired() > 10 and boxes() and drawn(), "pairs, boxes, and events that are drawn"
+        )
+
+        def rejected() -> int:
+            return int(ros.value("events.rejected") or 0)
+
         for encoding in ("evt9", "mono"):
-            broken.encoding = encoding
-            broken.events = b"123"
-            events.publish(broken)
-            ros.spin(0.1)
-        rig.until(lambda: int(ros.value("events.rejected") or 0) >= 2, "broken packets counted")
+            before = rig.settled("events.rejected")
+
+            def send(encoding: str = encoding) -> None:
+                broken = mono_packet(time.time_ns(), (0, 0, 9, 9), sequence, random)
+                broken.encoding, broken.events = encoding, b"123"
+                events.publish(broken)
+
+            rig.send_until(send, lambda before=before: rejected() > before, f"a broken packet of {encoding} counted")
         assert "/aux/events" in ros.value("events.topic")
         ros.detections.clear()
-        film(20)
-        assert any(message.detections for message in ros.detections)
+        rig.send_until(lambda: film(5), boxes, "boxes after the broken packets")
         reconfigure(rig, event_input="image")
-        begin = int(ros.value("sync.paired") or 0)
-        for index in range(60):
-            stamp = cameras.shoot(aux=False)
-            picture = np.full((HEIGHT, WIDTH, 3), 255, np.uint8)
-            x, y, w, h = cameras.box(index)
-            picture[y : y + h, x : x + w] = (255, 0, 0)
-            cameras.aux.publish(image_message(picture, "rgb8", stamp))
-            ros.spin(0.033)
-        rig.until(lambda: int(ros.value("sync.paired") or 0) > begin + 10, "pairs of colour and ready-made images")
+        begin = paired()
+
+        def film_images() -> None:
+            for _ in range(10):
+                x, y, w, h = cameras.box(cameras.index)
+                stamp = cameras.shoot(aux=False)
+                picture = np.full((HEIGHT, WIDTH, 3), 255, np.uint8)
+                picture[y : y + h, x : x + w] = (255, 0, 0)
+                cameras.aux.publish(image_message(picture, "rgb8", stamp))
+                ros.spin(0.033)
+
+        rig.send_until(film_images, lambda: paired() > begin + 10, "pairs of colour and ready-made images")
 
 
 def reconfigure(rig: Rig, **parameters: Any) -> None:
@@ -146,31 +164,45 @@ def test_compressed_colour_and_a_thermal_camera_at_a_third_of_the_rate(tiny_weig
         rgb = ros.publisher(CompressedImage, "/rgb/image_raw/compressed")
         aux = ros.publisher(CompressedImage, "/aux/image_raw/compressed")
         rig.until(lambda: rgb.get_subscription_count() > 0 and aux.get_subscription_count() > 0, "listeners")
-        for index in range(45):
-            color, depth = cameras.images(index)
-            stamp = time.time_ns()
-            if index % 3 == 0:
-                aux.publish(compressed(depth, stamp, "png"))
-            rgb.publish(compressed(color, stamp, "jpeg"))
-            ros.spin(0.033)
-        rig.until(lambda: ros.count("held") > 0, "frames with a held thermal image")
-        assert any(message.detections for message in ros.detections)
-        assert int(ros.value("sync.paired")) > 3
+
+        def film(aux: Any, kind: str, every: int) -> None:
+            for number in range(15):
+                color, depth = cameras.images(cameras.index)
+                cameras.index += 1
+                stamp = time.time_ns()
+                if number % every == 0:
+                    aux.publish(compressed(depth, stamp, kind))
+                rgb.publish(compressed(color, stamp, "jpeg"))
+                ros.spin(0.033)
+
+        rig.send_until(
+            lambda: film(aux, "png", 3),
+            lambda: (
+                ros.count("held") > 0
+                and int(ros.value("sync.paired") or 0) > 3
+                and any(message.detections for message in ros.detections)
+            ),
+            "pairs, frames with a held thermal image, and boxes",
+        )
         for data in (b"", b"\xff\xd8\xff\xe0junk"):
-            header = compressed(depth, time.time_ns(), "png").header
-            rgb.publish(CompressedImage(format="jpeg", data=data, header=header))
-            ros.spin(0.1)
-        rig.until(lambda: int(ros.value("rgb.rejected") or 0) >= 2, "broken images counted")
+            before = rig.settled("rgb.rejected")
+            broken = CompressedImage(format="jpeg", data=data)
+
+            def send(broken: CompressedImage = broken) -> None:
+                broken.header = compressed(cameras.images(0)[1], time.time_ns(), "png").header
+                rgb.publish(broken)
+
+            rig.send_until(
+                send, lambda before=before: int(ros.value("rgb.rejected") or 0) > before, f"{data!r} counted as broken"
+            )
         reconfigure(rig, modality="depth")
-        cameras.calibrate()
+        rig.calibrate()
         depth_topic = ros.publisher(CompressedImage, "/aux/image_raw/compressedDepth")
         ros.listen(Detection3DArray, f"{NODE}/detections_3d")
         rig.until(lambda: depth_topic.get_subscription_count() > 0, "a listener for depth")
         metric = ros.messages[f"{NODE}/detections_3d"]
-        for index in range(60):
-            color, depth = cameras.images(index)
-            stamp = time.time_ns()
-            depth_topic.publish(compressed(depth, stamp, "depth"))
-            rgb.publish(compressed(color, stamp, "jpeg"))
-            ros.spin(0.033)
-        rig.until(lambda: any(message.detections for message in metric), "boxes in metres from compressed depth")
+        rig.send_until(
+            lambda: film(depth_topic, "depth", 1),
+            lambda: any(message.detections for message in metric),
+            "boxes in metres from compressed depth",
+        )
