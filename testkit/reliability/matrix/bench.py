@@ -112,7 +112,7 @@ class Camera:
         assert self.process.stdin is not None
         self.process.stdin.write(json.dumps(command).encode() + b"\n")
         self.process.stdin.flush()
-        return self._read(20.0)
+        return self._read(60.0)
 
     def _read(self, timeout_s: float) -> dict[str, Any]:
         assert self.process is not None
@@ -161,7 +161,7 @@ class Bench:
         if fresh:
             self.spin(0.1)  # what is on its way
             count = len(statuses)
-            self.until(lambda: len(statuses) > count, 30, "a status message")
+            self.until(lambda: len(statuses) > count, 60, "a status message")
         return {pair.key: pair.value for pair in statuses[-1].values}
 
     def said_since(self, start: int) -> str:
@@ -182,7 +182,7 @@ class Bench:
         """Stamps of the answers so far."""
         return [stamp_of(message) for message in self.ros.messages[f"{NODE}/detections"]]
 
-    def healthy(self, timeout_s: float = 60.0) -> dict[str, str]:
+    def healthy(self, timeout_s: float = 120.0) -> dict[str, str]:
         """Wait until results flow and colour pairs with the auxiliary camera again; returns the status values."""
         deadline = time.monotonic() + timeout_s
         before = self.values()
@@ -205,7 +205,7 @@ class Bench:
         self.aimed = not self.aimed
         x, y, w, h = box
         assert self.ros.set_parameters(init_box=(x, y, w, h + 0.001 * (1 + self.aimed))).successful
-        self.until(lambda: self.ros.value("state") != "NONE", 30, "a target")
+        self.until(lambda: self.ros.value("state") != "NONE", 60, "a target")
         return True
 
     def resources(self) -> Resources:

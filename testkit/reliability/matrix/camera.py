@@ -30,6 +30,8 @@ from tf2_msgs.msg import TFMessage
 from testkit.ros.camera import image_message
 
 NS = 1_000_000_000
+# Of reliable queues at both ends: more than a row that counts its messages sends, so that a busy machine loses none.
+DEPTH = 150
 CYCLE = 30
 SQUARE = 50
 
@@ -91,7 +93,7 @@ class Sensors:
         self, node: Any, width: int, height: int, reliable: bool, events: bool, aux_size: tuple[int, int] | None = None
     ) -> None:
         policy = ReliabilityPolicy.RELIABLE if reliable else ReliabilityPolicy.BEST_EFFORT
-        qos = QoSProfile(depth=10, reliability=policy)
+        qos = QoSProfile(depth=DEPTH if reliable else 10, reliability=policy)
         self._node = node
         self._rgb = node.create_publisher(Image, "/rgb/image_raw", qos)
         self._aux = None if events else node.create_publisher(Image, "/aux/image_raw", qos)

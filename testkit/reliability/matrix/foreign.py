@@ -53,9 +53,11 @@ def outliers(*topics: str) -> Callable[[Bench], list[Counted]]:
         before = bench.values()
         for topic in topics:
             send(bench, topic, color(stamp_ns=GLITCH_NS) if topic == RGB else depth(stamp_ns=GLITCH_NS))
-        bench.spin(1.0)
-        now = bench.values()
         refused = [f"{topic.split('/')[1]}.rejected" for topic in topics]
+        bench.until(lambda: all(number(bench.values(), key) > number(before, key) for key in refused), 60, "refusals")
+        answers = len(bench.answers)
+        bench.until(lambda: len(bench.answers) >= answers + 15, 60, "answers after the outliers")
+        now = bench.values()
         counts = [Counted(key, 1, number(now, key) - number(before, key)) for key in refused]
         rewinds = number(now, "frames.rewinds") - number(before, "frames.rewinds")
         same = int(now["target_id"] == before["target_id"])

@@ -9,6 +9,7 @@ from vision_msgs.msg import Detection2D
 
 from testkit.reliability.matrix.bench import NODE, Bench, number
 from testkit.reliability.matrix.outcome import BOX, Counted, Row
+from testkit.ros.camera import stamp_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,7 +22,7 @@ OWN = dict.fromkeys(UNREACHABLE, -1.0)
 
 
 def _request(bench: Bench, target_id: str) -> None:
-    publisher = bench.ros.publisher(Detection2D, f"{NODE}/init_box")
+    publisher = bench.ros.publisher(Detection2D, f"{NODE}/init_box", 2 * REQUESTED)
     bench.until(lambda: publisher.get_subscription_count() > 0, 30, "a listener on ~/init_box")
     x, y, w, h = BOX
     message = Detection2D(id=target_id)
@@ -60,9 +61,13 @@ def lose_all(bench: Bench) -> list[Counted]:
     bench.until(lambda: bench.ros.value("targets") == str(MAX_TARGETS), 30, "all targets")
     bench.camera.set(content="black")
     bench.until(lambda: _states(bench) == ["LOST"] * MAX_TARGETS, 60, "all targets lost")
-    at = len(bench.ros.messages[f"{NODE}/detections"])
-    bench.spin(3.0)
-    messages: list[Any] = bench.ros.messages[f"{NODE}/detections"][at:]
+    since_ns = bench.camera.report()["last_stamp_ns"]  # of frames filmed from now on; others may be under way
+
+    def answers() -> list[Any]:
+        return [message for message in bench.ros.messages[f"{NODE}/detections"] if stamp_of(message) > since_ns]
+
+    bench.until(lambda: len(answers()) >= 20, 60, "answers without a box")
+    messages = answers()
     return [
         Counted("targets LOST", MAX_TARGETS, _states(bench).count("LOST")),
         Counted("boxes of lost targets", 0, sum(len(message.detections) for message in messages)),
