@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -12,7 +13,7 @@ from lifecycle_msgs.msg import Transition
 
 from testkit.reliability.lengths import LONG, ONLY_LONG
 from testkit.reliability.matrix.bench import Bench, bench, number, sigkill
-from testkit.reliability.matrix.outcome import Counted, Outcome, Row, finish, run_row
+from testkit.reliability.matrix.outcome import PATIENCE_S, Counted, Outcome, Row, finish, run_row
 from testkit.reliability.matrix.rows import script
 from testkit.reliability.weights import tiny_node
 from testkit.ros.camera import START_PATIENCE_S
@@ -46,6 +47,16 @@ def _obeyed(bench: Bench, order: str) -> int:
     return log.read_text().split().count(order) if log.exists() else 0
 
 
+def _failed(bench: Bench, order: str, before: dict[str, str]) -> Counted:
+    """Calls that obeyed an order that is over, and frames refused since; the status comes once a second at best."""
+    deadline = time.monotonic() + PATIENCE_S
+    while True:
+        counted = number(bench.values(), "frames.rejected") - number(before, "frames.rejected")
+        item = Counted("calls that failed", _obeyed(bench, order), counted, 1)
+        if item.holds() or time.monotonic() > deadline:
+            return item
+
+
 def test_network_blocked_two_seconds(disturbed: Bench) -> None:
     """Older waiting frames are dropped and counted, the lag does not grow."""
     orders = disturbed.folder / "orders"
@@ -53,11 +64,11 @@ def test_network_blocked_two_seconds(disturbed: Bench) -> None:
     def block(bench: Bench) -> list[Counted]:
         before = bench.values()
         orders.write_text("block 2.0")
-        bench.until(lambda: _obeyed(bench, "block") >= 1, 20, "the block")
+        bench.until(lambda: _obeyed(bench, "block") >= 1, 60, "the block")
         bench.spin(2.5)
         orders.unlink()
         bench.until(
-            lambda: number(bench.values(), "frames.dropped") > number(before, "frames.dropped") + 10, 20, "drops"
+            lambda: number(bench.values(), "frames.dropped") > number(before, "frames.dropped") + 10, 60, "drops"
         )
         return []
 
@@ -74,7 +85,7 @@ def test_engine_is_never_entered_twice(disturbed: Bench) -> None:
     def act(bench: Bench) -> list[Counted]:
         before = _obeyed(bench, "block")
         orders.write_text("block 2.0")
-        bench.until(lambda: _obeyed(bench, "block") > before, 20, "the block")
+        bench.until(lambda: _obeyed(bench, "block") > before, 60, "the block")
         done = bench.transition(Transition.TRANSITION_DEACTIVATE) + bench.transition(Transition.TRANSITION_ACTIVATE)
         bench.spin(3.0)
         orders.unlink()
@@ -95,10 +106,9 @@ def test_device_out_of_memory(disturbed: Bench) -> None:
         before = bench.values()
         orders.write_text("oom")
         bench.spin(2.0)
+        bench.until(lambda: _obeyed(bench, "oom") >= 3, 60, "calls that fail")
         orders.unlink()
-        bench.spin(0.5)
-        counted = number(bench.values(), "frames.rejected") - number(before, "frames.rejected")
-        return [Counted("calls that failed", _obeyed(bench, "oom"), counted, 1)]
+        return [_failed(bench, "oom", before)]
 
     finish(
         "matrix",
@@ -116,11 +126,10 @@ def test_engine_answers_nan(disturbed: Bench) -> None:
         before = bench.values()
         orders.write_text("nan")
         bench.spin(2.0)
+        bench.until(lambda: _obeyed(bench, "nan") >= 3, 60, "calls that fail")
         kept = bench.values()["targets"]
         orders.unlink()
-        bench.spin(0.5)
-        counted = number(bench.values(), "frames.rejected") - number(before, "frames.rejected")
-        return [Counted("targets kept", 1, int(kept)), Counted("calls that failed", _obeyed(bench, "nan"), counted, 1)]
+        return [Counted("targets kept", 1, int(kept)), _failed(bench, "nan", before)]
 
     finish("matrix", "NaN from the engine", run_row(disturbed, Row("NaN", "every call for 2 s", act, r"has NaN")))
 
@@ -170,7 +179,7 @@ def test_qos_mismatch(tmp_path: Path) -> None:
     outcome = Outcome("best-effort cameras, input_reliability: reliable")
     with bench(tmp_path, parameters, ("--best-effort",), wait=False) as running:
         running.until(lambda: running.ros.value("lifecycle") == "active", START_PATIENCE_S, "an active node")
-        running.until(lambda: "incompatible QoS" in running.said_since(0), 30, "word of the incompatible QoS")
+        running.until(lambda: "incompatible QoS" in running.said_since(0), 60, "word of the incompatible QoS")
         status = running.said_since(0)
         assert "/rgb/image_raw" in status
         outcome.shown = "incompatible QoS"
@@ -193,10 +202,10 @@ def test_node_killed_and_restarted_under_load(tmp_path: Path) -> None:
             statuses = running.statuses
             running.node = running.restart()
             running.until(lambda count=statuses: running.statuses > count, 90, "the new node's status")
-            running.healthy(90)
+            running.healthy()
         outcome.stayed_up = running.node.alive()
         before = running.camera.report()["last_stamp_ns"]
-        running.until(lambda: any(stamp > before for stamp in running.answers), 30, "an answer to a new frame")
+        running.until(lambda: any(stamp > before for stamp in running.answers), 60, "an answer to a new frame")
     outcome.shown = "state=" + running.ros.value("state")
     finish("matrix", "node killed", outcome)
 

@@ -69,7 +69,7 @@ def test_overlay_goes_first_boxes_stay_and_everything_comes_back(tmp_path: Path)
         running.until(lambda: extras.all_since(0), 60, "all outputs")
         begin = running.answers[-1]
         running.until(lambda: extras.all_since(begin), 60, "all outputs again")
-        assert running.values()["left_out"] == ""
+        running.until(lambda: running.values()["left_out"] == "", 60, "nothing left out")
 
         before = running.values()
         orders.write_text(f"block {BLOCK_S}")

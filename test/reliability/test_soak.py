@@ -27,7 +27,7 @@ def test_slope_finds_a_leak_and_ignores_a_burst() -> None:
 
 
 @pytest.mark.ros
-@pytest.mark.timeout(280)
+@pytest.mark.timeout(600)
 def test_a_short_soak_with_faults(tmp_path: Path) -> None:
     parameters = {
         "model": "sdstrack_tiny_test",

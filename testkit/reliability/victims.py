@@ -154,7 +154,7 @@ def kill(child: int) -> int:
     started = descendants(child)
     os.kill(child, signal.SIGKILL)
     status = wait(child)
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while alive := {process for process in started if Path(f"/proc/{process}").exists()}:
         assert time.monotonic() < deadline, f"processes {alive} go on after their parent {child} was killed"
         time.sleep(0.01)

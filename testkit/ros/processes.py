@@ -104,7 +104,7 @@ class RosProcess:
         """Whether it still runs."""
         return self.process.poll() is None
 
-    def interrupt(self, timeout_s: float = 15.0) -> int:
+    def interrupt(self, timeout_s: float = 60.0) -> int:
         """Send SIGINT and return the exit status."""
         self.process.send_signal(signal.SIGINT)
         try:

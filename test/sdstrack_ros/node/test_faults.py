@@ -43,7 +43,9 @@ def node_parameters() -> dict[str, Any]:
         "autostart": True,
         "init_box": "[200.0, 180.0, 60.0, 60.0]",
         "confidence": False,
+        # Single messages decide here, so none may be overwritten while a busy node waits for its turn.
         "input_reliability": "reliable",
+        "input_depth": 50,
         "stale_after_s": 0.7,
     }
 
@@ -110,17 +112,29 @@ def test_both_die_and_return(rig: Rig) -> None:
 def test_jitter_with_late_and_duplicate_frames(rig: Rig) -> None:
     random = np.random.default_rng(5)
     cameras, ros = rig.cameras, rig.ros
-    for index in range(45):
-        stamp = cameras.shoot(aux_late_ns=int(random.integers(-8_000_000, 8_000_000)))
-        if index % 5 == 0:
-            cameras.shoot(stamp_ns=stamp)
-        if index % 7 == 0:
-            cameras.shoot(stamp_ns=stamp - 60_000_000)
-        ros.spin(0.02)
+
+    def counted(what: str) -> int:
+        return int(ros.value(f"sync.color_{what}") or 0)
+
+    rig.two_more_statuses()
+    duplicate, late = counted("duplicate"), counted("late")
+
+    def shoot() -> None:
+        for index in range(45):
+            stamp = cameras.shoot(aux_late_ns=int(random.integers(-8_000_000, 8_000_000)))
+            if index % 5 == 0:
+                cameras.shoot(stamp_ns=stamp)
+            if index % 7 == 0:
+                cameras.shoot(stamp_ns=stamp - 60_000_000)
+            ros.spin(0.02)
+
+    rig.send_until(
+        shoot,
+        lambda: counted("duplicate") >= duplicate + 5 and counted("late") > late,
+        "duplicate and late ones counted",
+    )
     answered = [stamp_of(message) for message in ros.detections]
     assert answered == sorted(answered)
-    rig.until(lambda: int(ros.value("sync.color_duplicate") or 0) >= 5, "duplicates counted")
-    assert int(ros.value("sync.color_late")) >= 1
 
 
 def test_time_jumps_back(rig: Rig) -> None:
@@ -133,16 +147,21 @@ def test_time_jumps_back(rig: Rig) -> None:
     rig.until(lambda: rig.says("jump back in time"), "the jump named")
     rig.until(lambda: bool({stamp_of(m) for m in ros.detections if m.detections} & set(stamps)), "boxes after the jump")
     # An hour back is before the parameter's box was first used: as in a recording that starts again, it is used again.
-    assert "so that box starts the target again" in ros.value("last_time_reset")
+    rig.until(lambda: "so that box starts the target again" in ros.value("last_time_reset"), "the box used again")
     # The way back to the present is a jump forward, which needs no special handling. A short jump back from there is
     # after that first use: the old box must not choose another object.
     rig.film_until(lambda: ros.value("state") == "TRACKING", "a target in the present")
-    cameras.film(90)
-    base = time.time_ns() - 1_500_000_000
-    for index in range(30):
-        cameras.shoot(stamp_ns=base + index * 33_000_000)
-        ros.spin(0.03)
-    rig.until(lambda: "does not start one" in ros.value("last_time_reset"), "the old box refused aloud")
+
+    def jump() -> None:
+        cameras.film(90)
+        base = time.time_ns() - 1_500_000_000
+        for index in range(30):
+            cameras.shoot(stamp_ns=base + index * 33_000_000)
+            ros.spin(0.03)
+
+    rig.send_until(jump, lambda: "does not start one" in ros.value("last_time_reset"), "the old box refused aloud")
+    rig.until(lambda: ros.value("state") == "NONE", "no target")
+    rig.two_more_statuses()
     assert ros.value("state") == "NONE"
 
 
@@ -171,16 +190,19 @@ def test_wrong_encodings_and_contradictory_sizes_are_named(rig: Rig) -> None:
         "empty": "empty",
         "stamp": "header.stamp is 0",
     }
+    before = rig.settled("rgb.rejected")
     for kind, expected in words.items():
-        for _ in range(6):
-            cameras.rgb.publish(bad(kind))
-            ros.spin(0.04)
-        rig.until(lambda expected=expected: expected in rig.fault(RGB), f"'{expected}' named")
-    assert int(ros.value("rgb.rejected")) >= len(words)
-    for _ in range(6):
-        cameras.aux.publish(image_message(depth.astype(np.uint8), "mono8", cameras.shoot(aux=False)))
-        ros.spin(0.04)
-    rig.until(lambda: "carries no depth" in rig.fault(AUX), "a depth image without depth")
+        rig.send_until(
+            lambda kind=kind: cameras.rgb.publish(bad(kind)),
+            lambda expected=expected: expected in rig.fault(RGB),
+            f"'{expected}' named",
+        )
+    rig.until(lambda: int(ros.value("rgb.rejected")) >= before + len(words), "each of them counted")
+    rig.send_until(
+        lambda: cameras.aux.publish(image_message(depth.astype(np.uint8), "mono8", cameras.shoot(aux=False))),
+        lambda: "carries no depth" in rig.fault(AUX),
+        "a depth image without depth",
+    )
 
 
 def test_frames_without_a_usable_image_are_an_error_and_keep_the_target(rig: Rig) -> None:
@@ -203,14 +225,14 @@ def test_frames_without_a_usable_image_are_an_error_and_keep_the_target(rig: Rig
 def test_faults_are_logged_at_most_once_per_second(rig: Rig) -> None:
     message = image_message(rig.cameras.images(0)[0], "no_such_encoding", 1)
     begin, lines = time.monotonic(), rig.process.output.count("no_such_encoding'")
-    while time.monotonic() - begin < 2.5:
+    while time.monotonic() - begin < 2.5 or rig.process.output.count("no_such_encoding'") == lines:
+        assert time.monotonic() - begin < PATIENCE_S, "the fault is not logged"
         stamp = time.time_ns()
         message.header.stamp.sec, message.header.stamp.nanosec = divmod(stamp, 1_000_000_000)
         rig.cameras.rgb.publish(message)
         rig.ros.spin(0.01)
     rig.ros.spin(0.5)
-    elapsed = time.monotonic() - begin
-    assert 1 <= rig.process.output.count("no_such_encoding'") - lines <= elapsed + 2
+    assert 1 <= rig.process.output.count("no_such_encoding'") - lines <= time.monotonic() - begin + 2
 
 
 def test_depth_full_of_nan(rig: Rig) -> None:
@@ -230,7 +252,7 @@ def test_a_change_of_size_ends_the_target_and_says_so(rig: Rig) -> None:
         cameras.rgb.publish(image_message(small, "rgb8", time.time_ns()))
         ros.spin(0.04)
     assert rig.says("given up: 10 frames in a row could not be used")
-    assert rig.fault("frame")
+    rig.until(lambda: bool(rig.fault("frame")), "the frames named")
 
 
 def test_bytes_that_do_not_form_a_message(rig: Rig) -> None:
@@ -259,11 +281,13 @@ def test_bytes_that_do_not_form_a_message(rig: Rig) -> None:
                 publisher.publish(data)
             rig.ros.spin(0.01)
     # The middleware drops what does not deserialise; the node refuses the rest by name.
-    rig.until(lambda: refused(RGB) > before, "refusals counted")
-    assert refused("init_roi") > 0
+    rig.until(lambda: refused(RGB) > before and refused("init_roi") > 0, "refusals counted")
     info = CameraInfo(k=[float("nan")] * 9)
-    rig.cameras.info.publish(info)
-    rig.until(lambda: "uncalibrated" in rig.fault("/camera_info"), "the calibration refused")
+    rig.send_until(
+        lambda: rig.cameras.info.publish(info),
+        lambda: "uncalibrated" in rig.fault("/camera_info"),
+        "the calibration refused",
+    )
 
 
 def test_an_incompatible_publisher_is_named_with_both_qos(rig: Rig) -> None:
@@ -309,6 +333,7 @@ def test_one_glitched_stamp_on_both_cameras_keeps_the_target(rig: Rig, sec: int 
     color, depth = cameras.images(0)
     rig.film_until(lambda: ros.value("state") == "TRACKING", "a target")
     cameras.film(10)
+    rig.two_more_statuses()
     target, rewinds = ros.value("target_id"), ros.value("frames.rewinds")
     refused = [int(ros.value(f"{name}.rejected")) for name in ("rgb", "aux")]
     for publisher, pixels, encoding in ((cameras.rgb, color, "rgb8"), (cameras.aux, depth, "16UC1")):
@@ -321,7 +346,8 @@ def test_one_glitched_stamp_on_both_cameras_keeps_the_target(rig: Rig, sec: int 
         lambda: [int(ros.value(f"{name}.rejected")) for name in ("rgb", "aux")] == [count + 1 for count in refused],
         "one refused image of each camera",
     )
-    cameras.film(20)
-    ros.spin(1.2)
+    answers = len(ros.detections)
+    rig.film_until(lambda: len(ros.detections) >= answers + 20, "answers after it")
+    rig.two_more_statuses()
     assert (ros.value("target_id"), ros.value("frames.rewinds")) == (target, rewinds)
     assert "header.stamp" in rig.fault(RGB)

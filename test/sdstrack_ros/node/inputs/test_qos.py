@@ -8,6 +8,8 @@ from std_msgs.msg import String
 
 from sdstrack_ros.node.inputs import qos
 from sdstrack_ros.node.inputs.qos import subscribe
+from testkit.ros.camera import PATIENCE_S
+from testkit.ros.processes import wait_until
 
 if TYPE_CHECKING:
     from testkit.ros.camera import RosTest
@@ -32,7 +34,8 @@ def test_a_middleware_without_qos_events_is_served_all_the_same(ros: RosTest, mo
     subscription = subscribe(ros.node, String, "words", lambda message: got.append(message.data), profile, pytest.fail)
     assert len(asked) == 2
     assert asked[1] is None
-    ros.publisher(String, "words").publish(String(data="hello"))
-    ros.spin(1.0)
-    assert got == ["hello"]
+    publisher = ros.publisher(String, "words")
+    wait_until(lambda: publisher.get_subscription_count() > 0, PATIENCE_S, "the subscription", ros.spin)
+    publisher.publish(String(data="hello"))
+    wait_until(lambda: got == ["hello"], PATIENCE_S, "the word", ros.spin)
     ros.node.destroy_subscription(subscription)

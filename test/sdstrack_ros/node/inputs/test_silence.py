@@ -69,6 +69,12 @@ def test_why_pairs_do_not_come_is_logged_with_both_publishers_and_forgotten_when
         publisher = second.create_publisher(Image, "/rgb/image_raw", 10)
         wait_until(lambda: ros.node.count_publishers("/rgb/image_raw") == 2, 30, "both publishers", ros.spin)
         wait_until(lambda: cameras.aux.get_subscription_count() > 0, 30, "the subscription", ros.spin)
+
+        def both_are_said() -> bool:
+            silence.warn(begin)
+            return {"pairing", "publishers of /rgb/image_raw"} <= set(silence.remarks)
+
+        wait_until(both_are_said, 60, "both remarks", lambda: cameras.film(6, aux_late_ns=-3_200_000_000))
         for second_of in range(8):
             cameras.film(6, aux_late_ns=-3_200_000_000)
             silence.warn(begin + second_of)
@@ -101,11 +107,20 @@ def test_depth_that_is_not_registered_is_logged_once(ros: RosTest, monkeypatch: 
     begin = time.monotonic()
     try:
         wait_until(lambda: cameras.aux.get_subscription_count() > 0, 30, "the subscription", ros.spin)
-        for second in range(0, 100, 10):
+
+        def shoot() -> None:
             message = image_message(np.full((576, 640), 2000, np.uint16), "16UC1", cameras.shoot(aux=False))
             message.header.frame_id = "depth_camera_link"
             cameras.aux.publish(message)
             ros.spin(0.1)
+
+        def is_said() -> bool:
+            silence.warn(begin)
+            return text in silence.remarks.get("geometry", "")
+
+        wait_until(is_said, 60, "the remark", shoot)
+        for second in range(10, 100, 10):
+            shoot()
             silence.warn(begin + second)
         assert text in silence.remarks["geometry"]
         assert "set aux_homography" in silence.remarks["geometry"]

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.ros
 RGB, AUX = "/rgb/image_raw", "/aux/image_raw"
 
 
-def examined(ros: RosTest, aux: str = AUX, seconds: float = 2.0, **options: int) -> list[Finding]:
+def examined(ros: RosTest, aux: str = AUX, seconds: float = 4.0, **options: int) -> list[Finding]:
     """What the doctor finds while the cameras film."""
     cameras = Cameras(ros)
     with ThreadPoolExecutor(1) as pool:
@@ -44,7 +44,7 @@ def test_another_clock_is_a_fault_with_its_remedy(ros: RosTest) -> None:
 def test_topics_that_bring_nothing_say_why(ros: RosTest) -> None:
     ros.publisher(String, "/words")
     for topic, reason in (
-        ("/none", "nothing on /none within 2 s: it has no publisher"),
+        ("/none", "nothing on /none within 4 s: it has no publisher"),
         ("/words", "/words is std_msgs"),
     ):
         faults = [finding for finding in examined(ros, topic) if finding.is_fault]

@@ -75,12 +75,12 @@ def test_a_looped_bag_in_sim_time_with_namespace_and_remappings(walk: Path, tiny
             ros.until(lambda: value("lifecycle") == "active", 240, "an active node", node)
             assert value("rgb.topic") == RGB_TOPIC
             with ros_process(player, environment, tmp_path / "player.log") as played:
-                ros.until(lambda: int(value("frames.rewinds") or 0) >= 2, 60, "two jumps back", node)
-                ros.until(lambda: int(value("target_id") or 0) >= 3, 30, "init_box started anew in each pass", node)
+                ros.until(lambda: int(value("frames.rewinds") or 0) >= 2, 120, "two jumps back", node)
+                ros.until(lambda: int(value("target_id") or 0) >= 3, 60, "init_box started anew in each pass", node)
                 boxes = ros.messages[f"{NAMESPACE}/tracker/detections"]
-                ros.until(lambda: any(m.detections for m in boxes[-5:]), 30, "boxes", node)
+                ros.until(lambda: any(m.detections for m in boxes[-5:]), 60, "boxes", node)
                 metric = ros.messages[f"{NAMESPACE}/tracker/detections_3d"]
-                ros.until(lambda: any(m.detections for m in metric), 30, "boxes in metres", node)
+                ros.until(lambda: any(m.detections for m in metric), 60, "boxes in metres", node)
                 assert played.alive(), played.output
                 assert node.interrupt() == 0
             begin, end = FIRST_STAMP_S, FIRST_STAMP_S + FRAMES / FPS + 1

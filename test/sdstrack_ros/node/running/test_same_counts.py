@@ -50,6 +50,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.ros
 # A machine under load delivers late; with a long wait no pair is missed for that.
 WAIT_S = 1.0
+LOSSLESS = {"input_reliability": "reliable", "input_depth": 100}  # what is lost on its way, no side can count
 BOX = BoundingBox(4.0, 3.0, 6.0, 5.0)
 
 
@@ -57,7 +58,7 @@ BOX = BoundingBox(4.0, 3.0, 6.0, 5.0)
 def rig(tiny_weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
     parameters = {
         "max_wait_s": WAIT_S, "rgb_topic": RGB, "aux_topic": AUX, "confidence": False, "publish_3d": False,
-        "input_depth": 100, "autostart": True, "init_box": str([float(v) for v in BOX]),
+        **LOSSLESS, "autostart": True, "init_box": str([float(v) for v in BOX]),
     }  # fmt: skip
     with running_node(tiny_weights, tmp_path_factory.mktemp("node"), **parameters) as running:
         yield running
@@ -92,7 +93,7 @@ class InputSide:
 
     def __init__(self, ros: RosTest, **parameters: Any) -> None:
         self.reporter = StatusReporter(ros.node, lambda now: (Situation("active"), {}))
-        given = {"rgb_topic": RGB, "aux_topic": AUX, "max_wait_s": WAIT_S, "input_depth": 100, **parameters}
+        given = {"rgb_topic": RGB, "aux_topic": AUX, "max_wait_s": WAIT_S, **LOSSLESS, **parameters}
         settings = settings_from(given)
         self.topics = ImageTopics(ros.node, settings, self.reporter, self._decode, lambda seconds, stamp_ns: None)
 

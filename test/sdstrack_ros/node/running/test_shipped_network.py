@@ -30,19 +30,8 @@ def node_parameters() -> dict[str, Any]:
 
 def test_every_frame_is_answered_or_counted_and_nothing_queues(rig: Rig) -> None:
     rig.active()
-    stamps = rig.cameras.film(FRAMES, 30.0)
-    rig.until(lambda: stamps[-1] in {stamp_of(message) for message in rig.ros.detections}, "the last frame's answer")
-    # The status comes once a second, on busy cores later: the newest may be older than the last answer's count.
-    rig.until(lambda: rig.ros.count("answered") >= len(rig.ros.detections), "a status that counts the last answer")
-    answered = [stamp_of(message) for message in rig.ros.detections]
-    counts = {name: rig.ros.count(name) for name in ("frames", "answered", "dropped", "rejected")}
-    assert answered == sorted(set(answered))
-    assert set(answered) <= set(stamps)
-    assert counts["answered"] == len(answered)
-    assert counts["frames"] == counts["answered"] + counts["dropped"] + counts["rejected"]
-    # On busy cores images come in bursts: one after a stall that the guard takes for an outlier is counted there.
-    refused = sum(int(rig.ros.value(name)) for name in ("rgb.rejected", "sync.color_late", "sync.color_duplicate"))
-    assert counts["frames"] + refused == int(rig.ros.value("rgb.received"))
+    stamps = rig.film_to_the_last_answer(FRAMES)
+    rig.every_frame_is_counted(stamps)
     # The newest frame never waits behind others, so the last answer belongs to the last frame.
-    assert answered[-1] == stamps[-1]
+    assert stamp_of(rig.ros.detections[-1]) == stamps[-1]
     assert rig.ros.value("model") == DEFAULT_MODEL

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import time
+from itertools import pairwise
+from statistics import median
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -33,30 +34,20 @@ def node_parameters() -> dict[str, Any]:
 
 
 def test_without_images_it_costs_next_to_nothing(rig: Rig) -> None:
+    """A timer that polls takes 0.05 of a core and more, at any time; what a start leaves to do goes over."""
     rig.active()
-    rig.ros.spin(1.0)
-    before = rig.process.cpu_s
-    rig.ros.spin(3.0)
-    assert rig.process.cpu_s - before < 0.025 * 3.0, "a timer that polls takes 0.05 and more"
+
+    def idle() -> bool:
+        before = rig.process.cpu_s
+        rig.ros.spin(3.0)
+        return rig.process.cpu_s - before < 0.025 * 3.0
+
+    rig.until(idle, "three seconds that cost less than 0.025 of a core")
 
 
 def test_every_frame_is_answered_or_counted_and_lag_does_not_grow(rig: Rig) -> None:
     rig.active()
-    stamps = rig.cameras.film(90)
-    # The newest frame is tracked first, so the last one is answered soon, whatever was dropped before it.
-    rig.until(lambda: stamps[-1] in {stamp_of(message) for message in rig.ros.detections}, "the last frame's answer")
-    # The status comes once a second, on busy cores later: the newest may be older than the last answer's count.
-    rig.until(lambda: rig.ros.count("answered") >= len(rig.ros.detections), "a status that counts the last answer")
-    answered = [stamp_of(message) for message in rig.ros.detections]
-    counts = {name: rig.ros.count(name) for name in ("frames", "answered", "dropped", "rejected")}
-    assert set(answered) <= set(stamps)
-    assert answered == sorted(answered)
-    assert counts["frames"] == counts["answered"] + counts["dropped"] + counts["rejected"]
-    assert counts["answered"] == len(answered)
-    # On busy cores images come in bursts: one after a stall that the guard takes for an outlier is counted there.
-    refused = sum(int(rig.ros.value(name)) for name in ("rgb.rejected", "sync.color_late", "sync.color_duplicate"))
-    received = int(rig.ros.value("rgb.received"))
-    assert counts["frames"] + refused == received, "every colour frame leaves the synchronizer once, or is counted"
+    rig.every_frame_is_counted(rig.film_to_the_last_answer(90))
 
 
 def test_detections_carry_header_label_and_a_stable_id(rig: Rig) -> None:
@@ -69,13 +60,12 @@ def test_detections_carry_header_label_and_a_stable_id(rig: Rig) -> None:
 
 
 def test_the_status_shows_rates_ages_drops_and_latency(rig: Rig) -> None:
-    rig.cameras.film(45)
     value = rig.ros.value
+    rig.film_until(lambda: float(value("rgb.rate_hz")) > 1 and float(value("aux.rate_hz")) > 1, "rates of the cameras")
     assert value("lifecycle") == "active"
     assert value("state") == "TRACKING"
     assert value("device") == "cpu"
     assert value("model") == "sdstrack_tiny_test"
-    assert float(value("rgb.rate_hz")) > 1
     assert value("rgb.topic") == "/rgb/image_raw"
     assert float(value("aux.age_ms")) >= 0
     assert float(value("latency_ms.total.p50")) >= float(value("latency_ms.network.p50")) > 0
@@ -87,8 +77,7 @@ def test_extra_outputs_are_published_while_there_is_a_subscriber(rig: Rig) -> No
     topics = {"detections_3d": Detection3DArray, "markers": MarkerArray, "overlay": Image}
     for name, kind in topics.items():
         ros.listen(kind, f"{NODE}/{name}")
-    rig.cameras.calibrate()
-    rig.until(lambda: int(ros.value("camera_info.received") or 0) > 0, "camera_info")
+    rig.calibrate()
     heard = {name: ros.messages[f"{NODE}/{name}"] for name in topics}
     rig.film_until(lambda: all(heard.values()) and heard["detections_3d"][-1].detections, "all outputs")
     picture = heard["overlay"][-1]
@@ -107,9 +96,10 @@ def test_extra_outputs_are_published_while_there_is_a_subscriber(rig: Rig) -> No
 def test_diagnostics_come_once_per_second(rig: Rig) -> None:
     rig.ros.listen(DiagnosticArray, "/diagnostics")
     messages = rig.ros.messages["/diagnostics"]
-    begin = time.monotonic()
-    rig.until(lambda: len(messages) >= 3, "three reports")
-    assert time.monotonic() - begin > 1.5, "not faster than once a second"
+    rig.until(lambda: len(messages) >= 6, "six reports")
+    stamps = [stamp_of(message) / 1e9 for message in messages]
+    # A busy machine delays one now and then, and the next one then comes sooner.
+    assert median(later - earlier for earlier, later in pairwise(stamps)) > 0.7, "not faster than once a second"
     assert messages[-1].status[0].name == NODE
 
 
