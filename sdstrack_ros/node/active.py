@@ -125,6 +125,9 @@ class Active:
         self._undo.close()
         if self.worker.running:
             self._log.warning("still processing a frame; its result will be discarded")
+        waiting = self.worker.unserved_frame()
+        if waiting is not None and self._settle(waiting):
+            self._health.count("dropped")
         for request in self.worker.unserved():
             if isinstance(request, ResetRequest) or (isinstance(request, BoxRequest) and request.patient):
                 continue  # the next activation begins without a target and starts on the parameter's box anyway
@@ -250,7 +253,9 @@ class Active:
         self._reporter.conclude(served.outcome)
 
     def _publish(self, frame_result: FrameResult, begin: float) -> None:
-        if self.worker.stopping:
+        if self.worker.stopping:  # the node is being deactivated, and the result is discarded
+            if self._settle(frame_result.source):
+                self._health.count("dropped")
             return
         settings, outputs = self._settings(), self._configured.outputs
         output = FrameOutput.of(frame_result)

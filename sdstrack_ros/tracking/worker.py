@@ -88,7 +88,6 @@ class LatestFrameWorker(Generic[FrameT, RequestT]):
         """Let the thread end after what it is doing now; return whether it has ended within `timeout_s`."""
         with self._wake:
             self._stopping = True
-            self._frame = None
             self._wake.notify()
         if self._thread.ident is None:
             return True
@@ -101,6 +100,12 @@ class LatestFrameWorker(Generic[FrameT, RequestT]):
             unserved = [request for request, newest_only in self._requests if not newest_only]
             self._requests.clear()
         return unserved
+
+    def unserved_frame(self) -> FrameT | None:
+        """Take out the frame that `stop` left in the mailbox, if any; the caller must count it."""
+        with self._wake:
+            frame, self._frame = self._frame, None
+        return frame
 
     @property
     def running(self) -> bool:

@@ -151,7 +151,10 @@ def test_a_request_that_outlives_deactivation_keeps_the_tracker_to_itself(
     node._active.submit(ResetRequest("reset"))
     assert entered.wait(30)
     node._active.submit(BoxRequest("init_roi", BoundingBox(0.0, 0.0, 20.0, 20.0)))
+    waiting: Any = SimpleNamespace(sequence=0)
+    assert node._active.worker.offer(waiting) is None
     assert node.trigger_deactivate() == SUCCESS, "which does not wait for it"
+    assert node._reporter.health.counts()["dropped"] == 1, "the frame that waited is counted"
     assert watched.subscribed() == []
     assert watched.value("last_request") == "init_roi refused: the node was deactivated before it could be served"
     monkeypatch.setattr(configured, "TRACKER_PATIENCE_S", 0.1)

@@ -232,7 +232,7 @@ def test_the_newest_frame_wins_and_the_others_are_counted() -> None:
     assert served == [0, 3]
 
 
-def test_requests_that_were_not_served_are_handed_back() -> None:
+def test_requests_and_the_frame_that_were_not_served_are_handed_back() -> None:
     release, served = threading.Event(), []
 
     def serve(request: str) -> None:
@@ -246,12 +246,14 @@ def test_requests_that_were_not_served_are_handed_back() -> None:
         time.sleep(0.001)
     worker.submit("second")
     worker.submit("of a stream", newest_only=True)
+    assert worker.offer(7) is None
     assert not worker.stop(0)
     worker.submit("too late")
     release.set()
     assert worker.stop(5)
     assert worker.unserved() == ["second"]
     assert worker.unserved() == []
+    assert (worker.unserved_frame(), worker.unserved_frame()) == (7, None)
     assert served == ["first"]
 
 

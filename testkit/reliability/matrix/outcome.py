@@ -170,7 +170,6 @@ def _accounts(before: dict[str, str], after: dict[str, str]) -> Counted | None:
         return number(after, f"frames.{key}") - number(before, f"frames.{key}")
 
     served = sum(rise(key) for key in ("answered", "dropped", "rejected", "paused"))
-    # A deactivation discards the frame under way, uncounted by intent: one each.
     return Counted("frames = answered + dropped + refused", rise("frames"), served, IN_FLIGHT)
 
 
