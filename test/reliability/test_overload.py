@@ -17,10 +17,10 @@ from testkit.ros.camera import stamp_of
 if TYPE_CHECKING:
     from pathlib import Path
 
-pytestmark = [pytest.mark.ros, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.ros, pytest.mark.timeout(600)]
 # Slow enough for a busy machine to keep up without the fault.
-RATE_HZ = 6.0
-BLOCK_S = 0.5
+RATE_HZ = 4.0
+BLOCK_S = 0.75
 ORDER = ("overlay", "markers", "detections_3d")
 
 
@@ -88,7 +88,7 @@ def test_overlay_goes_first_boxes_stay_and_everything_comes_back(tmp_path: Path)
 
         orders.unlink()
         calm = running.answers[-1]
-        running.until(lambda: extras.all_since(calm), 120, "all outputs are back")
+        running.until(lambda: extras.all_since(calm), 240, "all outputs are back")
         back = extras.first_after(calm)
         assert back[2] < back[1] < back[0]
         assert running.node.alive()
