@@ -7,89 +7,29 @@ from __future__ import annotations
 
 import math
 import statistics
-from dataclasses import dataclass, fields, replace
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
-from ckd_core.errors import TrackingError
 from ckd_core.frame import BoundingBox
 from ckd_core.tracking.result import TrackState
+from ckd_core.tracking.thresholds import ConfidenceError
 from ckd_core.tracking.witnesses.colours import Recognition
 from ckd_core.tracking.witnesses.distance import Sighting
+from ckd_core.tracking.witnesses.features import Resemblance
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
+    from ckd_core.tracking.thresholds import Thresholds
     from ckd_core.tracking.witnesses.colours import Portrait
     from ckd_core.tracking.witnesses.distance import Course
+    from ckd_core.tracking.witnesses.features import Gallery
 
 HISTORY_LENGTH = 30  # frames whose scores define what is usual for a target
 USUAL_LENGTH = 10  # frames whose sizes and shapes are usual: a target that comes closer grows by half in twenty
 MIN_HISTORY = 5  # with fewer frames the history does not count
 VELOCITY_RATE = 0.4  # of the latest displacement in the smoothed velocity
 VELOCITY_DECAY = 0.7  # per doubtful frame
-NOTHING_SIGHTED, NOTHING_RECOGNISED = Sighting(), Recognition()
+NOTHING_SIGHTED, NOTHING_RECOGNISED, NOTHING_RESEMBLED = Sighting(), Recognition(), Resemblance()
 UNSEEN_WEIGHT = 2  # of a frame without any sign of the target, where a doubtful one counts 1
-
-
-class ConfidenceError(TrackingError):
-    """Thresholds or options outside their range."""
-
-
-@dataclass(frozen=True, slots=True)
-class Thresholds:
-    """How to read a network's scores; set by `sdstrack calibrate` and stored in the metadata of its weights.
-
-    Attributes:
-        doubt: Score below which a frame is doubtful.
-        unseen: Score below which a frame has no sign of the target.
-        confirm: Lowest score of a target that is found again.
-        rival: Height of the second peak, as a share of the first, above which a frame is doubtful.
-        history: Share of the target's own median score below which a frame is doubtful.
-        regain: Share of it that a target reaches when it is seen again; 0 = any.
-    """
-
-    doubt: float = 0.35
-    unseen: float = 0.2
-    confirm: float = 0.4
-    rival: float = 0.8
-    history: float = 0.5
-    regain: float = 0.0
-
-    def __post_init__(self) -> None:
-        for field in fields(self):
-            value = getattr(self, field.name)
-            if not (isinstance(value, (int, float)) and 0 <= value <= 1):
-                raise ConfidenceError(f"threshold {field.name} is {value!r}; expected 0 to 1")
-        if self.unseen > self.doubt:
-            raise ConfidenceError(f"threshold unseen is {self.unseen}; expected at most doubt ({self.doubt})")
-
-    @classmethod
-    def from_mapping(cls, values: Mapping[str, object]) -> Thresholds:
-        """Build from values by name; missing names keep their defaults.
-
-        Raises:
-            ConfidenceError: A name is unknown, or a value is not a number in 0..1.
-        """
-        known = {field.name for field in fields(cls)}
-        unknown = sorted(set(values) - known)
-        if unknown:
-            raise ConfidenceError(
-                f"unknown threshold {', '.join(unknown)}; expected one of: {', '.join(sorted(known))}"
-            )
-        return cls(**{name: _number(name, value) for name, value in values.items()})
-
-    def as_mapping(self) -> dict[str, float]:
-        """All thresholds by name."""
-        return {field.name: getattr(self, field.name) for field in fields(self)}
-
-
-def _number(name: str, value: object) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
-        raise ConfidenceError(f"threshold {name} is {value!r}; expected a number")
-    try:
-        return float(value)
-    except ValueError as error:
-        raise ConfidenceError(f"threshold {name} is {value!r}; expected a number") from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +43,7 @@ class ConfidenceConfig:
         believe_after: Good frames in a row, or frames that show a re-acquired target, after which a lower score will
             do: the target looks different now.
         repaint_after: Frames of looking for a LOST target after which it may have other colours.
+        alter_after: Frames of looking for it after which it may have other features.
         growth: Factor by which the search region grows per doubtful frame; 1 = never.
         max_growth: Bound on that growth.
         max_jump: Displacement of the centre per frame, as a multiple of sqrt(w h), above which a motion is implausible.
@@ -121,6 +62,7 @@ class ConfidenceConfig:
     recover_after: int = 2
     believe_after: int = 12
     repaint_after: int = 90
+    alter_after: int = 30
     growth: float = 1.2
     max_growth: float = 2.0
     max_jump: float = 1.5
@@ -132,7 +74,9 @@ class ConfidenceConfig:
     confirm_frames: int = 3
 
     def __post_init__(self) -> None:
-        for name in ("lost_after", "recover_after", "repaint_after", "tiles_per_frame", "confirm_frames"):
+        for name in (
+            "lost_after", "recover_after", "repaint_after", "alter_after", "tiles_per_frame", "confirm_frames",
+        ):  # fmt: skip
             if getattr(self, name) < 1:
                 raise ConfidenceError(f"{name} is {getattr(self, name)}; expected at least 1")
         if self.believe_after < max(self.recover_after, self.confirm_frames):
@@ -157,6 +101,7 @@ class Evidence:
         rival: Height of the second peak as a share of the first.
         sighting: What depth says of the box.
         recognition: What colours say of it.
+        resemblance: What the network's features say of it.
     """
 
     box: BoundingBox
@@ -164,6 +109,7 @@ class Evidence:
     rival: float
     sighting: Sighting = NOTHING_SIGHTED
     recognition: Recognition = NOTHING_RECOGNISED
+    resemblance: Resemblance = NOTHING_RESEMBLED
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,6 +130,7 @@ class Confidence:
         velocity: Pixels per frame along x and y, smoothed over good frames.
         course: The target's distance, where depth tells.
         portrait: Its colours, where there are any.
+        gallery: Its features, where they are watched.
     """
 
     trusted_box: BoundingBox
@@ -200,12 +147,12 @@ class Confidence:
     velocity: tuple[float, float] = (0.0, 0.0)
     course: Course | None = None
     portrait: Portrait | None = None
+    gallery: Gallery | None = None
 
     @classmethod
-    def begin(cls, box: BoundingBox, course: Course | None = None, portrait: Portrait | None = None) -> Confidence:
+    def begin(cls, box: BoundingBox) -> Confidence:
         """Return the state at the start, with the user's box."""
-        sizes, shapes = (_size(box),), (_shape(box),)
-        return cls(trusted_box=box, last_box=box, sizes=sizes, shapes=shapes, course=course, portrait=portrait)
+        return cls(trusted_box=box, last_box=box, sizes=(_size(box),), shapes=(_shape(box),))
 
     @property
     def usual_size(self) -> float:
@@ -249,7 +196,9 @@ def observe(
         trusted_box = evidence.box
     elif visible and bounded and not evidence.sighting.elsewhere:
         trusted_box = _followed(before, evidence.box, config)
-    if not plausible or is_doubtful(evidence, limits, before.history):
+    said = evidence.resemblance
+    strange = said.doubtful if before.state is TrackState.TRACKING else said.denied
+    if not plausible or strange or is_doubtful(evidence, limits, before.history):
         doubt_weight = before.doubt_weight + (1 if visible else UNSEEN_WEIGHT)
         state = TrackState.LOST if doubt_weight >= config.lost_after else TrackState.UNCERTAIN
         return replace(
@@ -270,8 +219,7 @@ def observe(
             trusted_box=trusted_box,
             last_box=evidence.box,
             good_frames=good_frames,
-            course=evidence.sighting.course,
-            portrait=evidence.recognition.portrait,
+            **_witnessed(evidence),
         )
     return Confidence(
         trusted_box=trusted_box,
@@ -281,9 +229,17 @@ def observe(
         shapes=(*before.shapes, _shape(evidence.box))[-USUAL_LENGTH:],
         good_frames=good_frames,
         velocity=_velocity(before, evidence.box),
-        course=evidence.sighting.course,
-        portrait=evidence.recognition.portrait,
+        **_witnessed(evidence),
     )
+
+
+def _witnessed(evidence: Evidence) -> dict[str, Any]:
+    """What the witnesses will know of a target whose box this is."""
+    return {
+        "course": evidence.sighting.course,
+        "portrait": evidence.recognition.portrait,
+        "gallery": evidence.resemblance.gallery,
+    }
 
 
 def _followed(before: Confidence, box: BoundingBox, config: ConfidenceConfig) -> BoundingBox:
@@ -324,7 +280,11 @@ def observe_lost(
     """Return the state after a frame in LOST, in which the windows of `looks` were searched."""
     best = max(looks, key=lambda look: look.score)
     fits = 1 / config.max_scale <= _size(best.box) / before.usual_size <= config.max_scale
-    other = best.sighting.elsewhere or (best.recognition.otherwise and before.scan < config.repaint_after)
+    other = (
+        best.sighting.elsewhere
+        or (best.recognition.otherwise and before.scan < config.repaint_after)
+        or best.resemblance.denied
+    )
     convincing = fits and best.score >= limits.confirm and best.rival <= limits.rival and not other
     scan = before.scan + (1 if before.candidate is None else 0)
     if not convincing:
@@ -345,9 +305,20 @@ def observe_lost(
         sizes=before.sizes,
         shapes=before.shapes,
         good_frames=confirmed_frames,
-        course=best.sighting.course,
-        portrait=None if best.recognition.otherwise else best.recognition.portrait,
+        **{**_witnessed(best), "portrait": None if best.recognition.otherwise else best.recognition.portrait},
     )
+
+
+def is_suspicious(before: Confidence, evidence: Evidence, limits: Thresholds, config: ConfidenceConfig) -> bool:
+    """Whether features could contradict a box that nothing else speaks against: a claim with a low score, or a new one.
+
+    The first sight of a LOST target is not asked about: its box comes from a large window and is coarse.
+    """
+    if before.state is TrackState.LOST:
+        return before.candidate is not None and evidence.score >= limits.confirm and before.scan < config.alter_after
+    if is_doubtful(evidence, limits, before.history):
+        return False
+    return before.state is not TrackState.TRACKING or not _reaches(evidence, limits.regain, before.history)
 
 
 def is_doubtful(evidence: Evidence, limits: Thresholds, history: tuple[float, ...]) -> bool:
@@ -369,19 +340,6 @@ def growth_of(state: Confidence, config: ConfidenceConfig) -> float:
     if state.doubt_weight >= math.log(config.max_growth) / math.log(config.growth):
         return float(config.max_growth)
     return float(config.growth**state.doubt_weight)
-
-
-def tile_centers(frame_size: tuple[int, int], side: float) -> list[tuple[float, float]]:
-    """List the centres (x, y) of half-overlapping windows of `side` px that cover a frame (height, width), by rows."""
-    height, width = frame_size
-    return [(x, y) for y in _positions(height, side) for x in _positions(width, side)]
-
-
-def _positions(length: float, side: float) -> list[float]:
-    if side >= length:
-        return [length / 2]
-    count = math.ceil((length - side) / (side / 2)) + 1
-    return [side / 2 + (length - side) * index / (count - 1) for index in range(count)]
 
 
 def sides_of(size: float, shape: float) -> tuple[float, float]:

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from enum import Enum
+from typing import TYPE_CHECKING
 
 from ckd_core.errors import TrackingError
 from ckd_core.modality import ModalityOptions
-from ckd_core.tracking.confidence import ConfidenceConfig, Thresholds
+from ckd_core.tracking.confidence import ConfidenceConfig
 from ckd_core.tracking.witnesses.colours import ColoursConfig
 from ckd_core.tracking.witnesses.distance import DistanceConfig
+from ckd_core.tracking.witnesses.features import FeaturesConfig
+
+if TYPE_CHECKING:
+    from ckd_core.tracking.thresholds import Thresholds
 
 
 class TrackerConfigError(TrackingError):
@@ -88,6 +93,7 @@ class TrackerConfig:
         confidence: The state machine.
         distance: What depth says about boxes.
         colours: What colours say about boxes.
+        features: What the network's features say about boxes.
         thresholds: None = those of the weights.
         template_refresh: Whether the template is renewed.
         template_every: Frames between two refreshes.
@@ -105,6 +111,7 @@ class TrackerConfig:
     confidence: ConfidenceConfig = field(default_factory=ConfidenceConfig)
     distance: DistanceConfig = field(default_factory=DistanceConfig)
     colours: ColoursConfig = field(default_factory=ColoursConfig)
+    features: FeaturesConfig = field(default_factory=FeaturesConfig)
     thresholds: Thresholds | None = None
     template_refresh: TemplateRefresh = TemplateRefresh.OFF
     template_every: int = 50

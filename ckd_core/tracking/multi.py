@@ -11,8 +11,8 @@ from ckd_core.frame import BoundingBox, Modality, MultiModalFrame
 from ckd_core.tracking.confidence import (
     Confidence,
     Evidence,
-    Thresholds,
     growth_of,
+    is_suspicious,
     observe,
     observe_lost,
     predicted_box,
@@ -24,6 +24,7 @@ from ckd_core.tracking.response import hann_weights
 from ckd_core.tracking.result import StageTiming, TrackResult, TrackState
 from ckd_core.tracking.search import Turn, is_taken, next_turn, scan_places
 from ckd_core.tracking.steps import TrackerError, carried, check_box, towards
+from ckd_core.tracking.thresholds import Thresholds
 from ckd_core.tracking.view import AUX, RGB, FrameView, same_stream
 from ckd_core.tracking.witnesses.witnesses import Witnesses
 
@@ -72,7 +73,7 @@ class MultiTracker:
         self.camera_motion: CameraMotion | None = None
         self._published = self.config.published_geometry is not False
         self._view = FrameView(modality, self.config, engine.threads)
-        self._witnesses = Witnesses(self._view, modality, self.config)
+        self._witnesses = Witnesses(self._view, engine, modality, self.config)
         self._memory: StreamMemory | None = None
         self._targets: dict[int, TargetState] = {}
         self._turn: Turn | None = None
@@ -227,9 +228,14 @@ class MultiTracker:
             self._view.begin(frame, memory)
             self._view.cut(window, crops[0])
             start = BoundingBox(*(float(value) for value in box))
-            course = self._witnesses.sighted(frame, start, memory, None).course
-            portrait = self._witnesses.recognised(start, None).portrait
-            targets[name] = TargetState(Confidence.begin(start, course, portrait), (self._template(crops),), view=view)
+            template = self._template(crops)
+            confidence = replace(
+                Confidence.begin(start),
+                course=self._witnesses.sighted(frame, start, memory, None).course,
+                portrait=self._witnesses.recognised(start, None).portrait,
+                gallery=self._witnesses.resembled(start, None, False).gallery,
+            )
+            targets[name] = TargetState(confidence, (template,), view=view)
         return targets
 
     def _template(self, crops: NDArray[np.uint8]) -> TargetTemplate:
@@ -302,7 +308,9 @@ class MultiTracker:
         score = 0.0 if look.target in lost and is_taken(box, followed) else prediction.score
         sighting = self._witnesses.sighted(frame, box, memory, confidence.course)
         recognition = self._witnesses.recognised(box, confidence.portrait)
-        return Evidence(box, score, prediction.rival / score if score > 0 else 1.0, sighting, recognition)
+        evidence = Evidence(box, score, prediction.rival / score if score > 0 else 1.0, sighting, recognition)
+        asked = is_suspicious(confidence, evidence, self.thresholds, self.config.confidence)
+        return replace(evidence, resemblance=self._witnesses.resembled(box, confidence.gallery, asked))
 
     def _advance(self, target: TargetState, looks: list[Evidence], size: tuple[int, int]) -> TargetState:
         """State after this frame; with two templates the higher score counts. A LOST target may have had no turn."""

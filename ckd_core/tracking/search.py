@@ -10,7 +10,7 @@ import numpy as np
 
 from ckd_core.boxes import iou_xywh
 from ckd_core.frame import BoundingBox
-from ckd_core.tracking.confidence import sides_of, tile_centers
+from ckd_core.tracking.confidence import sides_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -76,6 +76,19 @@ def scan_places(
         cx, cy = centers[step // 2 % len(centers)] if step % 2 else box.center
         places.append(BoundingBox(cx - box.w / 2, cy - box.h / 2, box.w, box.h))
     return places
+
+
+def tile_centers(frame_size: tuple[int, int], side: float) -> list[tuple[float, float]]:
+    """List the centres (x, y) of half-overlapping windows of `side` px that cover a frame (height, width), by rows."""
+    height, width = frame_size
+    return [(x, y) for y in _positions(height, side) for x in _positions(width, side)]
+
+
+def _positions(length: float, side: float) -> list[float]:
+    if side >= length:
+        return [length / 2]
+    count = math.ceil((length - side) / (side / 2)) + 1
+    return [side / 2 + (length - side) * index / (count - 1) for index in range(count)]
 
 
 def is_taken(box: BoundingBox, others: Sequence[BoundingBox]) -> bool:

@@ -68,11 +68,11 @@ class Settings:
         "Doubt a box whose depth leaps from one frame to the next: it has left the target. Off where depth is not"
         " registered to colour.",
     )
-    watch_colours: bool = row(
+    watch_appearance: bool = row(
         False,
         "Confidence",
-        "Doubt a box whose colours suddenly are others while those of the whole picture are not: it has left the"
-        " target. Fewer likenesses are followed; a target that was hidden is found again later.",
+        "Doubt a box whose colours, or what the network sees in it, suddenly are others: it has left the target. Fewer"
+        " likenesses are followed; where smoke blinds one camera, the target may be lost.",
     )
     doubt_score: float = row(
         -1.0,

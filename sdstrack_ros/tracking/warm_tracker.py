@@ -14,7 +14,7 @@ from ckd_core.frame import BoundingBox, Modality, MultiModalFrame
 from sdstrack_ros.tracking.weights_path import weights_path
 
 if TYPE_CHECKING:
-    from ckd_core.tracking.confidence import Thresholds
+    from ckd_core.tracking.thresholds import Thresholds
     from ckd_core.tracking.tracker import Tracker
     from sdstrack_ros.parameters.table import Settings
     from sdstrack_ros.tracking.targets import FramesTracker
@@ -77,6 +77,7 @@ def build_warm_tracker(settings: Settings) -> WarmTracker:
     from ckd_core.tracking.engines.origin import weights_origin
     from ckd_core.tracking.witnesses.colours import ColoursConfig
     from ckd_core.tracking.witnesses.distance import MIN_READING_M, DistanceConfig
+    from ckd_core.tracking.witnesses.features import FeaturesConfig
 
     _freeze_libraries()
     model_config(settings.model)  # names the networks there are, where a missing weights file would be all that is said
@@ -86,7 +87,8 @@ def build_warm_tracker(settings: Settings) -> WarmTracker:
         missing=MissingPolicy(settings.missing),
         confidence=ConfidenceConfig(enabled=settings.confidence, reacquire=settings.reacquire),
         template_refresh=TemplateRefresh(settings.template_refresh),
-        colours=ColoursConfig(enabled=settings.watch_colours),
+        colours=ColoursConfig(enabled=settings.watch_appearance),
+        features=FeaturesConfig(enabled=settings.watch_appearance),
         distance=DistanceConfig(
             enabled=settings.watch_distance,
             min_m=max(settings.min_depth_m, MIN_READING_M),

@@ -210,6 +210,10 @@ class Engine(ABC):
     def embed_template(self, crops: NDArray[np.uint8]) -> Templates:
         """Return the template tokens of `crops` [B, 2, T, T, 3]; they stay valid whatever runs later."""
 
+    def tokens_of(self, templates: Templates) -> NDArray[np.float32]:
+        """Template tokens [2, N, C] of the first of `templates`, as numbers in host memory."""
+        return np.asarray(templates[0], dtype=np.float32)
+
     @abstractmethod
     def track(
         self, templates: Templates, crops: NDArray[np.uint8], response_weights: NDArray[np.float32]

@@ -87,6 +87,10 @@ class GuardedEngine(Engine):
         crops = crops.copy()  # the buffer is used again, and is the failing engine's
         return self._watched(lambda engine: _Templates(crops, engine.embed_template(crops), engine))
 
+    def tokens_of(self, templates: Templates) -> NDArray[np.float32]:
+        """See `Engine`; raises as `track`."""
+        return self._watched(lambda engine: engine.tokens_of(_tokens(templates, engine)))
+
     def track(
         self, templates: Templates, crops: NDArray[np.uint8], response_weights: NDArray[np.float32]
     ) -> NDArray[np.float32]:

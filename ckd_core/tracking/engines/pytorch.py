@@ -60,6 +60,10 @@ class TorchEngine(Engine):
         """See `Engine`."""
         return self._embed(torch.from_numpy(crops).to(self._device))
 
+    def tokens_of(self, templates: Tensor) -> NDArray[np.float32]:
+        """See `Engine`."""
+        return cast("NDArray[np.float32]", templates[0].float().cpu().numpy())
+
     @torch.inference_mode()
     def track(
         self, templates: Tensor, crops: NDArray[np.uint8], response_weights: NDArray[np.float32]

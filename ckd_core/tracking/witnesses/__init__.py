@@ -1,1 +1,4 @@
-"""What depth (`distance`, by `box_depth`) and colours (`colours`) say of boxes; `witnesses` asks them."""
+"""What depth (`distance`, by `box_depth`), colours (`colours`) and the network's features (`features`) say of boxes.
+
+`witnesses` asks them.
+"""

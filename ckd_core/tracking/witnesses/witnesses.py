@@ -18,13 +18,16 @@ from ckd_core.tracking.witnesses.colours import (
     scene_of,
 )
 from ckd_core.tracking.witnesses.distance import Sighting, sighted
+from ckd_core.tracking.witnesses.features import Resemblance, cells_of, is_due, resembling
 
 if TYPE_CHECKING:
     from ckd_core.frame import BoundingBox, MultiModalFrame
     from ckd_core.tracking.config import TrackerConfig
+    from ckd_core.tracking.engines import Engine
     from ckd_core.tracking.view import FrameView, StreamMemory
     from ckd_core.tracking.witnesses.colours import Histogram, Portrait
     from ckd_core.tracking.witnesses.distance import Course
+    from ckd_core.tracking.witnesses.features import Gallery
 
 
 class Witnesses:
@@ -32,19 +35,23 @@ class Witnesses:
 
     Args:
         view: Cuts windows out of the frame that is being tracked.
+        engine: How the network runs, whose features are compared.
         modality: Of the auxiliary images.
         config: The tracker's options.
     """
 
-    def __init__(self, view: FrameView, modality: Modality, config: TrackerConfig) -> None:
-        self._view, self._config = view, config
+    def __init__(self, view: FrameView, engine: Engine, modality: Modality, config: TrackerConfig) -> None:
+        self._view, self._engine, self._config = view, engine, config
         self._depth = modality is Modality.DEPTH and config.distance.enabled and config.confidence.enabled
         self._colours = config.colours.enabled and config.confidence.enabled
+        self._features = config.features.enabled and config.confidence.enabled
         self._inner = np.zeros((2, INNER_SIDE, INNER_SIDE, 3), dtype=np.uint8)
         self._scene: Histogram | None = None
+        self._presence = (True, True)
 
     def begin(self, frame: MultiModalFrame) -> None:
         """Prepare for the boxes of a frame."""
+        self._presence = frame.presence
         self._scene = scene_of(frame.rgb) if self._colours and frame.rgb is not None else None
 
     def sighted(
@@ -59,3 +66,21 @@ class Witnesses:
             return Recognition(portrait)
         self._view.cut(window_around(box, INNER_SHARE, False, square_boxes=True), self._inner)
         return recognised(Colours(histogram(self._inner[0]), self._scene), portrait, self._config.colours)
+
+    def resembled(self, box: BoundingBox, gallery: Gallery | None, asked: bool) -> Resemblance:
+        """What the network's features say of a box, once the view is prepared for the frame, too.
+
+        Args:
+            box: In reference pixels.
+            gallery: How its target has looked; None at the start.
+            asked: Whether there is reason to doubt the box.
+        """
+        config = self._config.features
+        if not self._features:
+            return Resemblance(gallery)
+        if not (asked or is_due(gallery, config)):
+            return resembling(None, gallery, self._presence, asked, config)
+        spec, crops = self._engine.spec, self._engine.template_crops(1)
+        self._view.cut(window_around(box, spec.template_factor, False, square_boxes=spec.square_boxes), crops[0])
+        tokens = self._engine.tokens_of(self._engine.embed_template(crops))
+        return resembling(cells_of(tokens, spec.template_factor), gallery, self._presence, asked, config)

@@ -11,16 +11,15 @@ from ckd_core.frame import BoundingBox
 from ckd_core.tracking.confidence import (
     Confidence,
     ConfidenceConfig,
-    ConfidenceError,
     Evidence,
-    Thresholds,
     growth_of,
     observe,
     observe_lost,
     predicted_box,
-    tile_centers,
 )
 from ckd_core.tracking.result import TrackState
+from ckd_core.tracking.search import tile_centers
+from ckd_core.tracking.thresholds import ConfidenceError, Thresholds
 
 LIMITS = Thresholds(doubt=0.4, unseen=0.2, confirm=0.5, rival=0.8, history=0.5)
 CONFIG = ConfidenceConfig(lost_after=4, recover_after=2, confirm_frames=3)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from ckd_core.boxes import iou_xywh
 from ckd_core.errors import TrackingError
 from ckd_core.frame import BoundingBox, FrameError, Modality, MultiModalFrame
-from ckd_core.tracking.confidence import ConfidenceConfig, Thresholds
+from ckd_core.tracking.confidence import ConfidenceConfig
 from ckd_core.tracking.config import (
     PUBLISHED_MOTION,
     SQUARE_MOTION,
@@ -23,6 +23,7 @@ from ckd_core.tracking.config import (
 )
 from ckd_core.tracking.multi import MultiTracker, TrackerError
 from ckd_core.tracking.result import TrackResult, TrackState
+from ckd_core.tracking.thresholds import Thresholds
 from ckd_core.tracking.tracker import Tracker
 
 LIMITS = Thresholds(doubt=0.6, unseen=0.5, confirm=0.6, rival=0.85, history=0.5)

@@ -57,7 +57,7 @@ def test_the_parameters_switch_the_witnesses(tmp_path: Path, watched: bool) -> N
     save_model(path, model, metadata_of(model, [Modality.DEPTH.value], "seeded random numbers"))
     settings = replace(
         Settings(), model="sdstrack_tiny_test", weights=str(path), device="cpu", engine="torch/fp32", threads=1,
-        watch_distance=watched, watch_colours=watched,
+        watch_distance=watched, watch_appearance=watched,
     )  # fmt: skip
     config = warm_tracker.build_warm_tracker(settings).tracker.config
-    assert (config.distance.enabled, config.colours.enabled) == (watched, watched)
+    assert {config.distance.enabled, config.colours.enabled, config.features.enabled} == {watched}

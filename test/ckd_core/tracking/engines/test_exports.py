@@ -15,7 +15,6 @@ from ckd_core.frame import Modality
 from ckd_core.models.checkpoint import load_model
 from ckd_core.models.layers.stem import EXACT_BLOCKS
 from ckd_core.tracking import build_tracker
-from ckd_core.tracking.confidence import Thresholds
 from ckd_core.tracking.engines import EngineError, EngineSpec, EngineUnavailableError
 from ckd_core.tracking.engines.build import engine_for, resolve_engine
 from ckd_core.tracking.engines.export import (
@@ -26,6 +25,7 @@ from ckd_core.tracking.engines.export import (
     read_export_metadata,
     write_export,
 )
+from ckd_core.tracking.thresholds import Thresholds
 from testkit.engine_boxes import MEDIAN_IOU, median_iou, predictions_of, sharp_weights
 from testkit.reliability.lengths import LONG, ONLY_LONG
 from testkit.small_scenes import TINY
@@ -71,6 +71,9 @@ def test_an_export_loads_back_with_the_same_boxes(
     assert replace(read, files={}) == metadata
     assert (engine.name, engine.spec) == (name, metadata.spec)
     assert median_iou(predictions_of(engine, crops), expected) >= MEDIAN_IOU[name.split("/")[1]]
+    tokens = engine.tokens_of(engine.embed_template(crops[0][:1]))
+    assert (tokens.shape, tokens.dtype) == (template[0].shape, np.float32)
+    assert np.corrcoef(tokens.ravel(), template[0].ravel())[0, 1] > (0.9 if name.endswith("int8") else 0.999)
     several, _ = load_export(tmp_path / "export", threads=2)
     assert median_iou(predictions_of(several, crops, batch=6), expected) >= MEDIAN_IOU[name.split("/")[1]]
     assert len(several._lanes[several.spec.search_size]) == 2

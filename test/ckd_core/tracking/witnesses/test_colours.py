@@ -11,9 +11,10 @@ import pytest
 from ckd_core.data.footage import of_clip
 from ckd_core.data.synthetic import clip
 from ckd_core.frame import BoundingBox, Modality, MultiModalFrame
-from ckd_core.tracking.confidence import Confidence, ConfidenceConfig, Evidence, Thresholds, observe, observe_lost
+from ckd_core.tracking.confidence import Confidence, ConfidenceConfig, Evidence, observe, observe_lost
 from ckd_core.tracking.config import TrackerConfig
 from ckd_core.tracking.result import TrackState
+from ckd_core.tracking.thresholds import Thresholds
 from ckd_core.tracking.view import FrameView
 from ckd_core.tracking.witnesses.colours import (
     Colours,
@@ -30,6 +31,8 @@ from ckd_core.tracking.witnesses.witnesses import Witnesses
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+    from test.ckd_core.tracking.conftest import CorrelationEngine
 
 CONFIG = ColoursConfig(enabled=True)
 BOX = BoundingBox(20, 10, 20, 30)
@@ -126,9 +129,11 @@ WATCHING = TrackerConfig(colours=CONFIG)
 
 
 @pytest.mark.parametrize("config", [WATCHING, WATCHING.as_published(), TrackerConfig()])
-def test_the_witness_sees_a_swap_in_a_frame_if_it_is_asked(config: TrackerConfig) -> None:
+def test_the_witness_sees_a_swap_in_a_frame_if_it_is_asked(
+    config: TrackerConfig, correlation: CorrelationEngine
+) -> None:
     view = FrameView(Modality.THERMAL, config)
-    witnesses = Witnesses(view, Modality.THERMAL, config)
+    witnesses = Witnesses(view, correlation, Modality.THERMAL, config)
     random, portrait = np.random.default_rng(5), None
     said = []
     for index in range(SETTLED + 2):
@@ -145,11 +150,11 @@ def test_the_witness_sees_a_swap_in_a_frame_if_it_is_asked(config: TrackerConfig
     assert witnesses.recognised(BOX, portrait) == Recognition(portrait), "no colour camera, no witness"
 
 
-def test_smoke_and_darkness_that_come_slowly_are_no_other_target() -> None:
+def test_smoke_and_darkness_that_come_slowly_are_no_other_target(correlation: CorrelationEngine) -> None:
     for kind, trouble in (("person", "smoke"), ("person", "dark")):
         film = of_clip("film", clip(91, Modality.THERMAL, 60, (320, 240), target=kind, trouble=trouble))  # type: ignore[arg-type]
         view = FrameView(film.modality, WATCHING)
-        witnesses, portrait, other = Witnesses(view, film.modality, WATCHING), None, 0
+        witnesses, portrait, other = Witnesses(view, correlation, film.modality, WATCHING), None, 0
         shown = np.flatnonzero(film.present)
         for index in shown.tolist():
             frame = film.frame(index)

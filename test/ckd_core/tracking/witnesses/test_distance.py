@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from ckd_core.frame import BoundingBox, Modality, MultiModalFrame
-from ckd_core.tracking.confidence import Confidence, ConfidenceConfig, Evidence, Thresholds, observe, observe_lost
+from ckd_core.tracking.confidence import Confidence, ConfidenceConfig, Evidence, observe, observe_lost
 from ckd_core.tracking.result import TrackState
+from ckd_core.tracking.thresholds import Thresholds
 from ckd_core.tracking.witnesses.distance import Course, DistanceConfig, DistanceError, Sighting, sighted
 
 CONFIG = DistanceConfig()
@@ -83,7 +86,7 @@ def test_options_outside_their_range_are_refused(wrong: dict[str, float]) -> Non
 
 
 def test_a_box_that_is_elsewhere_is_not_believed_however_high_its_score() -> None:
-    before = Confidence.begin(BOX, Course(0.0, 2.5, readings=9))
+    before = replace(Confidence.begin(BOX), course=Course(0.0, 2.5, readings=9))
     there = Evidence(BoundingBox(24, 10, 20, 30), 0.9, 0.1, Sighting(before.course, elsewhere=True))
     after = before
     for _ in range(ConfidenceConfig().lost_after):
