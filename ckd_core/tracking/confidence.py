@@ -309,15 +309,20 @@ def observe_lost(
     )
 
 
-def is_suspicious(before: Confidence, evidence: Evidence, limits: Thresholds, config: ConfidenceConfig) -> bool:
-    """Whether features could contradict a box that nothing else speaks against: a claim with a low score, or a new one.
+def is_credible(before: Confidence, evidence: Evidence, limits: Thresholds) -> bool:
+    """Whether a box may be the target's as far as everything but features says, so that comparing them is worth it.
 
-    The first sight of a LOST target is not asked about: its box comes from a large window and is coarse.
+    The first sight of a LOST target is not: its box comes from a large window and is coarse.
     """
     if before.state is TrackState.LOST:
-        return before.candidate is not None and evidence.score >= limits.confirm and before.scan < config.alter_after
-    if is_doubtful(evidence, limits, before.history):
-        return False
+        return before.candidate is not None
+    return not is_doubtful(evidence, limits, before.history)
+
+
+def is_suspicious(before: Confidence, evidence: Evidence, limits: Thresholds, config: ConfidenceConfig) -> bool:
+    """Whether features may contradict a credible box: a claim with a low score, or a new one."""
+    if before.state is TrackState.LOST:
+        return evidence.score >= limits.confirm and before.scan < config.alter_after
     return before.state is not TrackState.TRACKING or not _reaches(evidence, limits.regain, before.history)
 
 

@@ -12,6 +12,7 @@ from ckd_core.tracking.confidence import (
     Confidence,
     Evidence,
     growth_of,
+    is_credible,
     is_suspicious,
     observe,
     observe_lost,
@@ -233,7 +234,7 @@ class MultiTracker:
                 Confidence.begin(start),
                 course=self._witnesses.sighted(frame, start, memory, None).course,
                 portrait=self._witnesses.recognised(start, None).portrait,
-                gallery=self._witnesses.resembled(start, None, False).gallery,
+                gallery=self._witnesses.resembled(start, None, False).gallery if self._witnesses.compares else None,
             )
             targets[name] = TargetState(confidence, (template,), view=view)
         return targets
@@ -309,6 +310,8 @@ class MultiTracker:
         sighting = self._witnesses.sighted(frame, box, memory, confidence.course)
         recognition = self._witnesses.recognised(box, confidence.portrait)
         evidence = Evidence(box, score, prediction.rival / score if score > 0 else 1.0, sighting, recognition)
+        if not self._witnesses.compares or not is_credible(confidence, evidence, self.thresholds):
+            return evidence  # no box of a frame in doubt changes what is known of the target
         asked = is_suspicious(confidence, evidence, self.thresholds, self.config.confidence)
         return replace(evidence, resemblance=self._witnesses.resembled(box, confidence.gallery, asked))
 

@@ -1,4 +1,4 @@
-"""What depth and colour say of the boxes in a frame, beside the network."""
+"""What depth, colours and the network's features say of the boxes in a frame, beside its score."""
 
 from __future__ import annotations
 
@@ -38,13 +38,16 @@ class Witnesses:
         engine: How the network runs, whose features are compared.
         modality: Of the auxiliary images.
         config: The tracker's options.
+
+    Attributes:
+        compares: Whether features are watched.
     """
 
     def __init__(self, view: FrameView, engine: Engine, modality: Modality, config: TrackerConfig) -> None:
         self._view, self._engine, self._config = view, engine, config
         self._depth = modality is Modality.DEPTH and config.distance.enabled and config.confidence.enabled
         self._colours = config.colours.enabled and config.confidence.enabled
-        self._features = config.features.enabled and config.confidence.enabled
+        self.compares = config.features.enabled and config.confidence.enabled
         self._inner = np.zeros((2, INNER_SIDE, INNER_SIDE, 3), dtype=np.uint8)
         self._scene: Histogram | None = None
         self._presence = (True, True)
@@ -76,8 +79,6 @@ class Witnesses:
             asked: Whether there is reason to doubt the box.
         """
         config = self._config.features
-        if not self._features:
-            return Resemblance(gallery)
         if not (asked or is_due(gallery, config)):
             return resembling(None, gallery, self._presence, asked, config)
         spec, crops = self._engine.spec, self._engine.template_crops(1)

@@ -15,6 +15,7 @@ from ckd_core.tracking.confidence import (
     Confidence,
     ConfidenceConfig,
     Evidence,
+    is_credible,
     is_suspicious,
     observe,
     observe_lost,
@@ -184,17 +185,18 @@ def test_they_are_asked_of_low_scores_and_of_new_claims_alone() -> None:
     config, state = ConfidenceConfig(), followed()
     assert not is_suspicious(state, evidence(0.9), LIMITS, config), "as usual"
     assert is_suspicious(state, evidence(0.6), LIMITS, config), "two thirds of the usual score"
-    assert not is_suspicious(state, evidence(0.1), LIMITS, config), "doubted without them"
+    assert not is_credible(state, evidence(0.1), LIMITS), "doubted without them"
     unsure = replace(state, state=TrackState.UNCERTAIN)
+    assert is_credible(unsure, evidence(0.9), LIMITS)
     assert is_suspicious(unsure, evidence(0.9), LIMITS, config)
     lost = replace(state, state=TrackState.LOST)
-    assert not is_suspicious(lost, evidence(0.9), LIMITS, config), "the first sight is coarse"
+    assert not is_credible(lost, evidence(0.9), LIMITS), "the first sight is coarse"
     seen = replace(lost, candidate=BOX)
+    assert is_credible(seen, evidence(0.9), LIMITS)
     assert is_suspicious(seen, evidence(0.9), LIMITS, config)
     assert not is_suspicious(seen, evidence(0.1), LIMITS, config)
-    assert not is_suspicious(replace(seen, scan=config.alter_after), evidence(0.9), LIMITS, config), (
-        "it may look different"
-    )
+    altered = replace(seen, scan=config.alter_after)
+    assert not is_suspicious(altered, evidence(0.9), LIMITS, config), "it may look different"
 
 
 def picture(index: int, swapped: bool) -> MultiModalFrame:
