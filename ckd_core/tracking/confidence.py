@@ -30,6 +30,7 @@ VELOCITY_RATE = 0.4  # of the latest displacement in the smoothed velocity
 VELOCITY_DECAY = 0.7  # per doubtful frame
 NOTHING_SIGHTED, NOTHING_RECOGNISED, NOTHING_RESEMBLED = Sighting(), Recognition(), Resemblance()
 UNSEEN_WEIGHT = 2  # of a frame without any sign of the target, where a doubtful one counts 1
+LOOK_WEIGHT = 0.25  # of one that only looks different: a target may do that for a second
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +103,8 @@ class Evidence:
         sighting: What depth says of the box.
         recognition: What colours say of it.
         resemblance: What the network's features say of it.
+        veiled: Whether one of the cameras may be blind while the other sees. What looks different to it makes a target
+            UNCERTAIN then, and never LOST.
     """
 
     box: BoundingBox
@@ -110,6 +113,7 @@ class Evidence:
     sighting: Sighting = NOTHING_SIGHTED
     recognition: Recognition = NOTHING_RECOGNISED
     resemblance: Resemblance = NOTHING_RESEMBLED
+    veiled: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +127,7 @@ class Confidence:
         history: Scores of the last good frames.
         sizes, shapes: sqrt(w h) and w / h of the last good frames.
         doubt_weight: Weight of the doubtful frames in a row.
+        blur_weight: Of those whose score or place is doubtful, which widen the search region.
         good_frames: Good frames in a row.
         candidate: A re-acquired box that waits for confirmation.
         confirmed_frames: Frames in a row that show the candidate.
@@ -139,7 +144,8 @@ class Confidence:
     history: tuple[float, ...] = ()
     sizes: tuple[float, ...] = ()
     shapes: tuple[float, ...] = ()
-    doubt_weight: int = 0
+    doubt_weight: float = 0.0
+    blur_weight: int = 0
     good_frames: int = 0
     candidate: BoundingBox | None = None
     confirmed_frames: int = 0
@@ -198,22 +204,17 @@ def observe(
         trusted_box = _followed(before, evidence.box, config)
     said = evidence.resemblance
     strange = said.doubtful if before.state is TrackState.TRACKING else said.denied
-    if not plausible or strange or is_doubtful(evidence, limits, before.history):
-        doubt_weight = before.doubt_weight + (1 if visible else UNSEEN_WEIGHT)
-        state = TrackState.LOST if doubt_weight >= config.lost_after else TrackState.UNCERTAIN
-        return replace(
-            before,
-            trusted_box=trusted_box,
-            last_box=evidence.box,
-            state=state,
-            doubt_weight=doubt_weight,
-            good_frames=0,
-            velocity=(VELOCITY_DECAY * before.velocity[0], VELOCITY_DECAY * before.velocity[1]),
-        )
-    good_frames = before.good_frames + 1
+    if not visible or not plausible or _is_low(evidence, limits, before.history):
+        weight = 1 if visible else UNSEEN_WEIGHT
+        return _doubted(before, evidence, trusted_box, (weight, weight), config)
+    strange = strange or evidence.recognition.otherwise
+    if strange and not evidence.veiled:
+        return _doubted(before, evidence, trusted_box, (LOOK_WEIGHT, 0), config)
+    good_frames = 0 if strange else before.good_frames + 1
     alike = _reaches(evidence, limits.regain, before.history)
     awaited = config.recover_after if alike else config.believe_after
-    if before.state is not TrackState.TRACKING and good_frames < awaited:
+    certain = not strange and (before.state is TrackState.TRACKING or good_frames >= awaited)
+    if not (certain or strange) and before.doubt_weight > 0:
         return replace(
             before,
             trusted_box=trusted_box,
@@ -221,15 +222,40 @@ def observe(
             good_frames=good_frames,
             **_witnessed(evidence),
         )
+    known = _witnessed(evidence)
+    if strange:
+        known = {"course": before.course, "portrait": before.portrait, "gallery": before.gallery}
     return Confidence(
         trusted_box=trusted_box,
         last_box=evidence.box,
+        state=TrackState.TRACKING if certain else TrackState.UNCERTAIN,
         history=(*before.history, evidence.score)[-HISTORY_LENGTH:],
         sizes=(*before.sizes, _size(evidence.box))[-USUAL_LENGTH:],
         shapes=(*before.shapes, _shape(evidence.box))[-USUAL_LENGTH:],
         good_frames=good_frames,
         velocity=_velocity(before, evidence.box),
-        **_witnessed(evidence),
+        **known,
+    )
+
+
+def _doubted(
+    before: Confidence,
+    evidence: Evidence,
+    trusted_box: BoundingBox,
+    weights: tuple[float, int],
+    config: ConfidenceConfig,
+) -> Confidence:
+    """The state after a doubtful frame, with what it adds to both weights."""
+    doubt_weight = before.doubt_weight + weights[0]
+    return replace(
+        before,
+        trusted_box=trusted_box,
+        last_box=evidence.box,
+        state=TrackState.LOST if doubt_weight >= config.lost_after else TrackState.UNCERTAIN,
+        doubt_weight=doubt_weight,
+        blur_weight=before.blur_weight + weights[1],
+        good_frames=0,
+        velocity=(VELOCITY_DECAY * before.velocity[0], VELOCITY_DECAY * before.velocity[1]),
     )
 
 
@@ -328,8 +354,12 @@ def is_suspicious(before: Confidence, evidence: Evidence, limits: Thresholds, co
 
 def is_doubtful(evidence: Evidence, limits: Thresholds, history: tuple[float, ...]) -> bool:
     """Whether the score, the second peak, the target's own usual score or its colours speak against a box."""
+    return _is_low(evidence, limits, history) or evidence.recognition.otherwise
+
+
+def _is_low(evidence: Evidence, limits: Thresholds, history: tuple[float, ...]) -> bool:
     low = evidence.score < limits.doubt or not _reaches(evidence, limits.history, history)
-    return low or evidence.rival > limits.rival or evidence.recognition.otherwise
+    return low or evidence.rival > limits.rival
 
 
 def _reaches(evidence: Evidence, share: float, history: tuple[float, ...]) -> bool:
@@ -339,12 +369,12 @@ def _reaches(evidence: Evidence, share: float, history: tuple[float, ...]) -> bo
 
 def growth_of(state: Confidence, config: ConfidenceConfig) -> float:
     """Return the factor on the search region for the next frame."""
-    if not config.enabled or state.doubt_weight == 0 or config.growth == 1:
+    if not config.enabled or state.blur_weight == 0 or config.growth == 1:
         return 1.0
     # Without re-acquisition the weight grows without bound, and a power of it would overflow.
-    if state.doubt_weight >= math.log(config.max_growth) / math.log(config.growth):
+    if state.blur_weight >= math.log(config.max_growth) / math.log(config.growth):
         return float(config.max_growth)
-    return float(config.growth**state.doubt_weight)
+    return float(config.growth**state.blur_weight)
 
 
 def sides_of(size: float, shape: float) -> tuple[float, float]:

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 from ckd_core.errors import TrackingError
 from ckd_core.modality import ModalityOptions
 from ckd_core.tracking.confidence import ConfidenceConfig
-from ckd_core.tracking.witnesses.colours import ColoursConfig
 from ckd_core.tracking.witnesses.distance import DistanceConfig
-from ckd_core.tracking.witnesses.features import FeaturesConfig
 
 if TYPE_CHECKING:
     from ckd_core.tracking.thresholds import Thresholds
+    from ckd_core.tracking.witnesses.colours import ColoursConfig
+    from ckd_core.tracking.witnesses.features import FeaturesConfig
 
 
 class TrackerConfigError(TrackingError):
@@ -92,8 +92,9 @@ class TrackerConfig:
         missing: Policy for a missing image.
         confidence: The state machine.
         distance: What depth says about boxes.
-        colours: What colours say about boxes.
-        features: What the network's features say about boxes.
+        colours: What colours say about boxes. None: `ColoursConfig()` for a network whose crops make every box square;
+            nothing for others, on which it was not found to help.
+        features: The same of what the network's features say.
         thresholds: None = those of the weights.
         template_refresh: Whether the template is renewed.
         template_every: Frames between two refreshes.
@@ -110,8 +111,8 @@ class TrackerConfig:
     missing: MissingPolicy = MissingPolicy.DUPLICATE
     confidence: ConfidenceConfig = field(default_factory=ConfidenceConfig)
     distance: DistanceConfig = field(default_factory=DistanceConfig)
-    colours: ColoursConfig = field(default_factory=ColoursConfig)
-    features: FeaturesConfig = field(default_factory=FeaturesConfig)
+    colours: ColoursConfig | None = None
+    features: FeaturesConfig | None = None
     thresholds: Thresholds | None = None
     template_refresh: TemplateRefresh = TemplateRefresh.OFF
     template_every: int = 50

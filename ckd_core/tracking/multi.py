@@ -230,10 +230,11 @@ class MultiTracker:
             self._view.cut(window, crops[0])
             start = BoundingBox(*(float(value) for value in box))
             template = self._template(crops)
+            self._witnesses.look_into(start, None)
             confidence = replace(
                 Confidence.begin(start),
                 course=self._witnesses.sighted(frame, start, memory, None).course,
-                portrait=self._witnesses.recognised(start, None).portrait,
+                portrait=self._witnesses.recognised(None).portrait,
                 gallery=self._witnesses.resembled(start, None, False).gallery if self._witnesses.compares else None,
             )
             targets[name] = TargetState(confidence, (template,), view=view)
@@ -308,8 +309,10 @@ class MultiTracker:
         box = clip_box(box, memory.size, self.config.clip_margin)
         score = 0.0 if look.target in lost and is_taken(box, followed) else prediction.score
         sighting = self._witnesses.sighted(frame, box, memory, confidence.course)
-        recognition = self._witnesses.recognised(box, confidence.portrait)
-        evidence = Evidence(box, score, prediction.rival / score if score > 0 else 1.0, sighting, recognition)
+        self._witnesses.look_into(box, confidence.gallery)
+        recognition = self._witnesses.recognised(confidence.portrait)
+        rival = prediction.rival / score if score > 0 else 1.0
+        evidence = Evidence(box, score, rival, sighting, recognition, veiled=self._witnesses.veiled)
         if not self._witnesses.compares or not is_credible(confidence, evidence, self.thresholds):
             return evidence  # no box of a frame in doubt changes what is known of the target
         asked = is_suspicious(confidence, evidence, self.thresholds, self.config.confidence)

@@ -69,10 +69,11 @@ class Settings:
         " registered to colour.",
     )
     watch_appearance: bool = row(
-        False,
+        True,
         "Confidence",
-        "Doubt a box whose colours, or what the network sees in it, suddenly are others: it has left the target. Fewer"
-        " likenesses are followed; where smoke blinds one camera, the target may be lost.",
+        "Doubt a box whose colours, or what the network sees in it, suddenly are others: it has left the target, which"
+        " becomes UNCERTAIN, and without a thermal camera LOST after a second. With the default network; the others do"
+        " not.",
     )
     doubt_score: float = row(
         -1.0,

@@ -87,8 +87,8 @@ def build_warm_tracker(settings: Settings) -> WarmTracker:
         missing=MissingPolicy(settings.missing),
         confidence=ConfidenceConfig(enabled=settings.confidence, reacquire=settings.reacquire),
         template_refresh=TemplateRefresh(settings.template_refresh),
-        colours=ColoursConfig(enabled=settings.watch_appearance),
-        features=FeaturesConfig(enabled=settings.watch_appearance),
+        colours=None if settings.watch_appearance else ColoursConfig(enabled=False),
+        features=None if settings.watch_appearance else FeaturesConfig(enabled=False),
         distance=DistanceConfig(
             enabled=settings.watch_distance,
             min_m=max(settings.min_depth_m, MIN_READING_M),

@@ -46,7 +46,7 @@ class ColoursConfig:
             changes.
     """
 
-    enabled: bool = False
+    enabled: bool = True
     spreads: float = 4.0
     least_spread: float = 0.1
     settled_after: int = 5

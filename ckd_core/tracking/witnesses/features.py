@@ -3,6 +3,9 @@
 A network's score says how much a place looks like the target, and hardly whether it is the target: a likeness gets two
 thirds of the usual score and more. What the network sees in the box, compared with what it saw in the start box, tells
 them apart better. It costs a call of the template's program, so it is asked where the score gives reason to.
+
+A colour camera that smoke or darkness blinds shows something else, too, wherever the target is. Where its box has lost
+the detail that it usually shows, thermal judges alone: it sees through both. Depth and events do not.
 """
 
 from __future__ import annotations
@@ -11,6 +14,7 @@ import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+import cv2
 import numpy as np
 
 from ckd_core.errors import TrackingError
@@ -21,6 +25,7 @@ if TYPE_CHECKING:
     Cells = NDArray[np.float32]
 
 LEAST_USUAL = 0.3  # likeness of a camera that shows the target at all; it could be up to 2
+LEAST_DETAIL = 2.0  # grey levels from pixel to pixel; a target with less shows as little in clear air as in smoke
 
 
 class FeaturesError(TrackingError):
@@ -36,22 +41,26 @@ class FeaturesConfig:
         doubt: A box that is TRACKING with a low score has left its target where either camera's likeness is below this.
         deny: A box that waits for the state TRACKING is on something else where the likeness of both cameras together
             is below this: one of them may be blind by then.
+        blind: A colour camera is blind where its box shows less than this share of the usual detail.
+        deny_alone: Beside such a one, thermal doubts and denies a box where its likeness is below this.
         readings: How many of the first good boxes say what is usual.
         settled_after: Readings before they may contradict the network.
         renew_every: Good frames after which the target's present look is kept beside its first one.
         renew: Likeness that such a look must have.
     """
 
-    enabled: bool = False
+    enabled: bool = True
     doubt: float = 0.6
     deny: float = 0.7
+    blind: float = 0.5
+    deny_alone: float = 0.65
     readings: int = 10
     settled_after: int = 3
     renew_every: int = 10
     renew: float = 0.85
 
     def __post_init__(self) -> None:
-        for name in ("doubt", "deny", "renew"):
+        for name in ("doubt", "deny", "blind", "deny_alone", "renew"):
             if not 0 < getattr(self, name) <= 1:
                 raise FeaturesError(f"{name} is {getattr(self, name)}; expected more than 0, at most 1")
         for name in ("readings", "settled_after", "renew_every"):
@@ -68,6 +77,7 @@ class Gallery:
     Attributes:
         first: Features in the start box.
         usual: [n, 2], likeness to them per camera in the first good boxes.
+        details: [n], detail of colour in them.
         kept: Features of a later good box; None at first.
         latest: Features that take its place next, so that a box that slips away is not what it is compared with.
         frames: Good frames so far.
@@ -75,9 +85,23 @@ class Gallery:
 
     first: Cells
     usual: NDArray[np.float32]
+    details: NDArray[np.float32]
     kept: Cells | None = None
     latest: Cells | None = None
     frames: int = 0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Reading:
+    """Of one box.
+
+    Attributes:
+        cells: Features in it.
+        detail: See `detail_of`.
+    """
+
+    cells: Cells
+    detail: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +128,20 @@ def cells_of(tokens: NDArray[np.float32], factor: float) -> Cells:
     return grid[:, begin : begin + inner, begin : begin + inner].reshape(2, inner * inner, -1)
 
 
+def detail_of(rgb: NDArray[np.uint8]) -> float:
+    """Mean change from pixel to pixel of [h, w, 3] uint8, in grey levels."""
+    grey = cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY).astype(np.float32)
+    return float(np.hypot(np.diff(grey, axis=0)[:, 1:], np.diff(grey, axis=1)[1:]).mean())
+
+
+def is_blind(detail: float, gallery: Gallery | None, config: FeaturesConfig) -> bool:
+    """Whether colour shows so little detail in a box that the target may be there unseen."""
+    if gallery is None or len(gallery.details) < config.settled_after:
+        return False
+    usual = float(gallery.details.mean())
+    return usual > LEAST_DETAIL and detail < config.blind * usual
+
+
 def likeness(a: Cells, b: Cells) -> NDArray[np.float32]:
     """[2], per camera: mean cosine of the cells at the same place, and the cosine of the cells' means."""
     by_place = (_unit(a) * _unit(b)).sum(-1).mean(-1)
@@ -124,35 +162,49 @@ def is_due(gallery: Gallery | None, config: FeaturesConfig) -> bool:
 
 
 def resembling(
-    cells: Cells | None, gallery: Gallery | None, presence: tuple[bool, bool], asked: bool, config: FeaturesConfig
+    reading: Reading | None,
+    gallery: Gallery | None,
+    presence: tuple[bool, bool],
+    asked: bool,
+    config: FeaturesConfig,
+    blind: bool = False,
 ) -> Resemblance:
     """Compare the features in a box with those of the target.
 
     Args:
-        cells: Features in the box; None where they were not read.
+        reading: Of the box; None where there is none.
         gallery: How the target has looked; None at the start.
         presence: Which of the images the frame has.
         asked: Whether there is reason to doubt the box.
         config: When a box has left its target.
+        blind: Whether colour is, and thermal judges alone.
     """
     if gallery is None:
-        return Resemblance(None if cells is None else Gallery(cells, np.empty((0, 2), dtype=np.float32)))
+        return Resemblance(None if reading is None else _begun(reading))
     frames = gallery.frames + 1
-    if cells is None:
+    if reading is None:
         return Resemblance(replace(gallery, frames=frames))
-    to_first, usual = likeness(cells, gallery.first), gallery.usual
-    if len(usual) < config.readings:
-        usual = np.concatenate([usual, to_first[None]])
-    after = replace(gallery, usual=usual, frames=frames)
-    if len(usual) < config.settled_after:
+    cells, after = reading.cells, replace(gallery, frames=frames)
+    to_first = likeness(cells, gallery.first)
+    if len(gallery.usual) < config.readings:
+        usual = np.concatenate([gallery.usual, to_first[None]])
+        details = np.append(gallery.details, np.float32(reading.detail))
+        after = replace(after, usual=usual, details=details)
+    if len(after.usual) < config.settled_after:
         return Resemblance(after)
     readings = [to_first] if gallery.kept is None else [to_first, likeness(cells, gallery.kept)]
-    seen = np.array(presence if any(presence) else (True, True))
-    shares = [_shares(reading, usual.mean(0), seen) for reading in readings]
+    seen = np.array((False, True) if blind else presence if any(presence) else (True, True))
+    shares = [_shares(one, after.usual.mean(0), seen) for one in readings]
     weakest, together = max(one for one, _ in shares), max(other for _, other in shares)
     if frames % config.renew_every == 0 and together > config.renew:
         after = replace(after, kept=gallery.latest, latest=cells)
-    return Resemblance(after, asked and weakest < config.doubt, asked and together < config.deny)
+    doubt, deny = (config.deny_alone, config.deny_alone) if blind else (config.doubt, config.deny)
+    return Resemblance(after, asked and weakest < doubt, asked and together < deny)
+
+
+def _begun(reading: Reading) -> Gallery:
+    nothing = np.empty(0, dtype=np.float32)
+    return Gallery(reading.cells, usual=nothing.reshape(0, 2), details=nothing)
 
 
 def _shares(reading: NDArray[np.float32], usual: NDArray[np.float32], seen: NDArray[np.bool_]) -> tuple[float, float]:

@@ -153,8 +153,8 @@ def test_search_grows_step_by_step_up_to_its_limit() -> None:
 
 
 def test_growth_stays_finite_however_long_a_target_is_away() -> None:
-    assert growth_of(replace(Confidence.begin(BOX), doubt_weight=1_000_000), CONFIG) == CONFIG.max_growth
-    assert growth_of(replace(Confidence.begin(BOX), doubt_weight=3), replace(CONFIG, growth=1.0)) == 1
+    assert growth_of(replace(Confidence.begin(BOX), blur_weight=1_000_000), CONFIG) == CONFIG.max_growth
+    assert growth_of(replace(Confidence.begin(BOX), blur_weight=3), replace(CONFIG, growth=1.0)) == 1
 
 
 @given(st.lists(st.tuples(st.floats(0, 1), st.floats(-500, 500), st.floats(0, 1)), max_size=20))

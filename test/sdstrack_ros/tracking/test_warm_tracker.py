@@ -60,4 +60,6 @@ def test_the_parameters_switch_the_witnesses(tmp_path: Path, watched: bool) -> N
         watch_distance=watched, watch_appearance=watched,
     )  # fmt: skip
     config = warm_tracker.build_warm_tracker(settings).tracker.config
-    assert {config.distance.enabled, config.colours.enabled, config.features.enabled} == {watched}
+    assert config.distance.enabled == watched
+    for look in (config.colours, config.features):
+        assert look is None if watched else look is not None and not look.enabled, "None: as suits the network"

@@ -11,7 +11,7 @@ import pytest
 from ckd_core.data.footage import of_clip
 from ckd_core.data.synthetic import clip
 from ckd_core.frame import BoundingBox, Modality, MultiModalFrame
-from ckd_core.tracking.confidence import Confidence, ConfidenceConfig, Evidence, observe, observe_lost
+from ckd_core.tracking.confidence import LOOK_WEIGHT, Confidence, ConfidenceConfig, Evidence, observe, observe_lost
 from ckd_core.tracking.config import TrackerConfig
 from ckd_core.tracking.result import TrackState
 from ckd_core.tracking.thresholds import Thresholds
@@ -105,10 +105,11 @@ def test_a_box_of_other_colours_is_doubted_and_then_lost() -> None:
         state = observe(state, evidence(False), Thresholds(), config)
     assert state.state is TrackState.TRACKING
     seen = []
-    for _ in range(config.lost_after):
+    frames = round(config.lost_after / LOOK_WEIGHT)
+    for _ in range(frames):
         state = observe(state, evidence(True), Thresholds(), config)
         seen.append(state.state)
-    assert seen == [TrackState.UNCERTAIN] * (config.lost_after - 1) + [TrackState.LOST]
+    assert seen == [TrackState.UNCERTAIN] * (frames - 1) + [TrackState.LOST]
     for _ in range(config.repaint_after):
         state = observe_lost(state, (evidence(True),), Thresholds(), config)
         assert state.state is TrackState.LOST
@@ -142,12 +143,14 @@ def test_the_witness_sees_a_swap_in_a_frame_if_it_is_asked(
         frame = MultiModalFrame(index / 30, rgb, np.zeros((60, 80), np.uint8), Modality.THERMAL)
         view.begin(frame, view.check(frame, None))
         witnesses.begin(frame)
-        said.append(witnesses.recognised(BOX, portrait))
+        witnesses.look_into(BOX, None)
+        said.append(witnesses.recognised(portrait))
         portrait = said[-1].portrait
     assert [one.otherwise for one in said[-3:]] == [False, *[config is WATCHING] * 2]
     blind = MultiModalFrame(9.0, None, np.zeros((60, 80), np.uint8), Modality.THERMAL)
     witnesses.begin(blind)
-    assert witnesses.recognised(BOX, portrait) == Recognition(portrait), "no colour camera, no witness"
+    witnesses.look_into(BOX, None)
+    assert witnesses.recognised(portrait) == Recognition(portrait), "no colour camera, no witness"
 
 
 def test_smoke_and_darkness_that_come_slowly_are_no_other_target(correlation: CorrelationEngine) -> None:
@@ -160,6 +163,7 @@ def test_smoke_and_darkness_that_come_slowly_are_no_other_target(correlation: Co
             frame = film.frame(index)
             view.begin(frame, view.check(frame, None))
             witnesses.begin(frame)
-            said = witnesses.recognised(film.box(index), portrait)
+            witnesses.look_into(film.box(index), None)
+            said = witnesses.recognised(portrait)
             portrait, other = said.portrait, other + said.otherwise
         assert other <= 0.1 * len(shown), f"{kind} in {trouble}: {other} of {len(shown)}"

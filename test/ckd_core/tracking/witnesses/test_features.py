@@ -12,9 +12,11 @@ import pytest
 from ckd_core import DEFAULT_MODEL
 from ckd_core.frame import BoundingBox, Modality, MultiModalFrame
 from ckd_core.tracking.confidence import (
+    LOOK_WEIGHT,
     Confidence,
     ConfidenceConfig,
     Evidence,
+    growth_of,
     is_credible,
     is_suspicious,
     observe,
@@ -26,12 +28,16 @@ from ckd_core.tracking.multi import MultiTracker
 from ckd_core.tracking.result import TrackState
 from ckd_core.tracking.thresholds import Thresholds
 from ckd_core.tracking.view import FrameView
+from ckd_core.tracking.witnesses.colours import ColoursConfig
 from ckd_core.tracking.witnesses.features import (
     FeaturesConfig,
     FeaturesError,
     Gallery,
+    Reading,
     Resemblance,
     cells_of,
+    detail_of,
+    is_blind,
     is_due,
     likeness,
     resembling,
@@ -57,13 +63,23 @@ def cells(seed: int, noise: float = 0.0, of: NDArray[np.float32] | None = None) 
 TARGET = cells(0)
 
 
+def read(look: NDArray[np.float32], detail: float = 10.0) -> Reading:
+    return Reading(look, detail)
+
+
 def watch(
-    looks: list[NDArray[np.float32]], asked: bool = True, presence: tuple[bool, bool] = BOTH
+    looks: list[NDArray[np.float32]],
+    asked: bool = True,
+    presence: tuple[bool, bool] = BOTH,
+    blind: bool = False,
 ) -> list[Resemblance]:
-    """What features say of a box that shows `looks` after the start; what they deny does not become usual."""
-    gallery, said = resembling(TARGET, None, BOTH, False, CONFIG).gallery, []
-    for look in looks:
-        said.append(resembling(look, gallery, presence, asked, CONFIG))
+    """What features say of a box that shows `looks` after the start; what they deny does not become usual.
+
+    Colour is `blind` in the last one.
+    """
+    gallery, said = resembling(read(TARGET), None, BOTH, False, CONFIG).gallery, []
+    for index, look in enumerate(looks, 1):
+        said.append(resembling(read(look), gallery, presence, asked, CONFIG, blind and index == len(looks)))
         if not said[-1].doubtful:
             gallery = said[-1].gallery
     return said
@@ -127,12 +143,12 @@ def test_a_look_that_changes_slowly_stays_the_target_and_a_jump_there_does_not()
 
 
 def test_a_reading_is_due_at_first_and_every_tenth_frame() -> None:
-    gallery = resembling(TARGET, None, BOTH, False, CONFIG).gallery
+    gallery = resembling(read(TARGET), None, BOTH, False, CONFIG).gallery
     assert is_due(None, CONFIG)
     due = []
     for _ in range(40):
         due.append(is_due(gallery, CONFIG))
-        gallery = resembling(TARGET if due[-1] else None, gallery, BOTH, False, CONFIG).gallery
+        gallery = resembling(read(TARGET) if due[-1] else None, gallery, BOTH, False, CONFIG).gallery
     assert due == [True] * 10 + [False] * 9 + [True] + [False] * 9 + [True] + [False] * 9 + [True]
 
 
@@ -142,6 +158,8 @@ def test_a_reading_is_due_at_first_and_every_tenth_frame() -> None:
         ("doubt", 0.0),
         ("deny", 1.5),
         ("renew", float("nan")),
+        ("blind", 0.0),
+        ("deny_alone", 2.0),
         ("readings", 0),
         ("renew_every", 0),
         ("settled_after", 11),
@@ -152,8 +170,8 @@ def test_options_outside_their_range_are_refused(name: str, value: float) -> Non
         FeaturesConfig(**{name: value})
 
 
-def evidence(score: float = 0.9, **said: bool) -> Evidence:
-    return Evidence(BOX, score, 0.1, resemblance=Resemblance(None, **said))
+def evidence(score: float = 0.9, veiled: bool = False, **said: bool) -> Evidence:
+    return Evidence(BOX, score, 0.1, resemblance=Resemblance(None, **said), veiled=veiled)
 
 
 def followed() -> Confidence:
@@ -170,7 +188,9 @@ def test_a_box_of_other_features_is_doubted_and_then_lost_and_not_found_again() 
     )
     state = observe(state, evidence(doubtful=True), LIMITS, config)
     assert state.state is TrackState.UNCERTAIN
-    for _ in range(config.lost_after - 1):
+    assert growth_of(state, config) == 1.0, "its place is not in doubt"
+    for _ in range(round(config.lost_after / LOOK_WEIGHT) - 1):
+        assert state.state is TrackState.UNCERTAIN
         state = observe(state, evidence(denied=True), LIMITS, config)
     assert state.state is TrackState.LOST
     for _ in range(4 * config.confirm_frames):
@@ -179,6 +199,60 @@ def test_a_box_of_other_features_is_doubted_and_then_lost_and_not_found_again() 
     for _ in range(config.confirm_frames):
         state = observe_lost(state, (evidence(),), LIMITS, config)
     assert state.state is TrackState.TRACKING
+
+
+def test_beside_thermal_a_strange_look_changes_the_state_alone() -> None:
+    config, state, plain = ConfidenceConfig(), followed(), followed()
+    for step in range(1, 60):
+        moved = BOX._replace(x=BOX.x + step)
+        state = observe(state, replace(evidence(veiled=True, doubtful=True, denied=True), box=moved), LIMITS, config)
+        plain = observe(plain, replace(evidence(), box=moved), LIMITS, config)
+        assert state.state is TrackState.UNCERTAIN
+        for name in ("trusted_box", "history", "sizes", "shapes", "velocity", "gallery"):
+            assert getattr(state, name) == getattr(plain, name), name
+        assert growth_of(state, config) == 1.0
+    for _ in range(config.recover_after):
+        state = observe(state, replace(evidence(veiled=True), box=moved), LIMITS, config)
+    assert state.state is TrackState.TRACKING, "and it is itself again"
+
+
+def test_beside_thermal_a_low_score_still_loses_a_target() -> None:
+    config, state = ConfidenceConfig(), followed()
+    for _ in range(config.lost_after):
+        state = observe(state, evidence(0.05, veiled=True), LIMITS, config)
+    assert state.state is TrackState.LOST
+
+
+def test_where_colour_is_blind_thermal_judges_alone() -> None:
+    hidden, gone = same(1, 70)[0], cells(98)
+    hidden[0] = cells(99)[0]
+    assert watch([*same(12), hidden])[-1].doubtful, "colour sees something else"
+    assert not watch([*same(12), hidden], blind=True)[-1].doubtful, "colour sees nothing"
+    said = watch([*same(12), gone], blind=True)[-1]
+    assert said.doubtful
+    assert said.denied
+
+
+def test_colour_is_blind_where_its_box_has_lost_its_detail() -> None:
+    gallery = resembling(read(TARGET, 12.0), None, BOTH, False, CONFIG).gallery
+    assert not is_blind(1.0, gallery, CONFIG), "nothing is usual yet"
+    for look in same(CONFIG.settled_after):
+        gallery = resembling(read(look, 12.0), gallery, BOTH, False, CONFIG).gallery
+    assert is_blind(5.0, gallery, CONFIG)
+    assert not is_blind(7.0, gallery, CONFIG)
+    plain = resembling(read(TARGET, 1.0), None, BOTH, False, CONFIG).gallery
+    for look in same(CONFIG.settled_after):
+        plain = resembling(read(look, 1.0), plain, BOTH, False, CONFIG).gallery
+    assert not is_blind(0.1, plain, CONFIG), "a plain target always looks so"
+
+
+def test_smoke_takes_detail_and_noise_gives_it() -> None:
+    stripes = np.zeros((36, 36, 3), dtype=np.uint8)
+    stripes[::4] = 200
+    veiled = np.clip(0.1 * stripes + 170, 0, 255).astype(np.uint8)
+    assert detail_of(stripes) == pytest.approx(200 * 17 / 35, rel=0.05)
+    assert detail_of(veiled) < 0.2 * detail_of(stripes)
+    assert detail_of(np.full((36, 36, 3), 90, dtype=np.uint8)) == 0.0
 
 
 def test_they_are_asked_of_low_scores_and_of_new_claims_alone() -> None:
@@ -228,6 +302,7 @@ def test_the_features_of_a_network_tell_two_things_apart(model: str) -> None:
         frame = picture(index, swapped=index >= 14)
         view.begin(frame, view.check(frame, None))
         witnesses.begin(frame)
+        witnesses.look_into(BOX, gallery)
         said.append(witnesses.resembled(BOX, gallery, asked=True))
         gallery = said[-1].gallery
     assert not any(one.doubtful for one in said[:14])
@@ -251,3 +326,33 @@ def test_a_tracker_reads_them_if_it_is_asked_to_and_its_boxes_stay_the_same(watc
     if gallery is not None:
         assert gallery.frames == 11
         assert len(gallery.usual) == 10
+
+
+@pytest.mark.parametrize(("model", "watched"), [(DEFAULT_MODEL, True), ("sdstrack_s128", False), ("ckd_s128", False)])
+def test_looks_are_watched_by_the_network_they_were_measured_with(model: str, watched: bool) -> None:
+    built = build_engine(model, None, engine="torch/fp32", threads=1)
+    tracker = MultiTracker(built.engine, Modality.THERMAL, TrackerConfig(), built.thresholds)
+    tracker.start(picture(0, False), {1: BOX})
+    confidence = tracker._targets[1].confidence
+    assert (confidence.gallery is not None, confidence.portrait is not None) == (watched, watched)
+
+
+def test_thermal_goes_on_with_a_target_that_smoke_hides_from_colour() -> None:
+    built = build_engine(DEFAULT_MODEL, None, engine="torch/fp32", threads=1)
+    tracker = MultiTracker(built.engine, Modality.THERMAL, TrackerConfig(), built.thresholds)
+    blind = MultiTracker(
+        built.engine,
+        Modality.THERMAL,
+        TrackerConfig(colours=ColoursConfig(enabled=False), features=replace(CONFIG, enabled=False)),
+        built.thresholds,
+    )
+    for one in (tracker, blind):
+        one.start(picture(0, False), {1: BOX})
+    for index in range(1, 30):
+        frame = picture(index, False)
+        if index > 12 and frame.rgb is not None:
+            grey = np.random.default_rng(index).normal(180, 3, frame.rgb.shape)
+            frame = replace(frame, rgb=np.clip(0.05 * frame.rgb + 0.95 * grey, 0, 255).astype(np.uint8))
+        watched, plain = tracker.update(frame)[1], blind.update(frame)[1]
+        assert watched.state is not TrackState.LOST
+        assert watched.box == plain.box
