@@ -6,7 +6,9 @@ seconds between them, and a quiet stretch of the same length at the end: latenci
 
 from __future__ import annotations
 
+import os
 import random
+import signal
 import time
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 
 WIDTH, HEIGHT = 640, 480
 RATE_HZ = 30.0
+STANDSTILL_S = 1.0  # 30 images per camera, for queues of five
 BOX = (160.0, 120.0, 50.0, 50.0)  # where the square of the camera process is at first
 SETTLE_S = 2.0
 LEAST_FAULTS = 2  # however little a slow machine gets done in the time of a short run
@@ -257,7 +260,12 @@ class Run:
         self.result.healthy_frames += rise["sync.color_in"]
 
     def warm_up(self, seconds: float, source: random.Random | None) -> None:
-        """Film for that many seconds; with a `source`, after every fault once."""
+        """Film for that many seconds; with a `source`, after every fault once.
+
+        Before that the node stands still, so that the middleware's queues fill to their depth. It keeps the memory of
+        as many images as it ever held at once, which would look like a leak when a busy moment needs one more.
+        """
+        self.stand_still()
         for fault in source.sample(FAULTS, len(FAULTS)) if source is not None else ():
             fault.act(self.bench, 1.0)
             self.bench.camera.set()
@@ -267,6 +275,14 @@ class Run:
         until = time.monotonic() + seconds
         while time.monotonic() < until:
             self.sample("warm-up")
+
+    def stand_still(self) -> None:
+        """Stop the node's process for `STANDSTILL_S`; the cameras go on."""
+        os.kill(self.bench.node.pid, signal.SIGSTOP)
+        try:
+            time.sleep(STANDSTILL_S)
+        finally:
+            os.kill(self.bench.node.pid, signal.SIGCONT)
 
     def quiet(self, seconds: float, phase: str) -> Stretch:
         """Latencies of a stretch without a fault."""
