@@ -87,10 +87,11 @@ class Witnesses:
             box: In reference pixels.
             gallery: How its target has looked; None at the start.
         """
-        if self._scene is None and not self.compares:
+        measures = self.compares and self._thermal
+        if self._scene is None and not measures:
             return
         self._view.cut(window_around(box, INNER_SHARE, False, square_boxes=True), self._inner)
-        if self.compares:
+        if measures:
             self._detail = detail_of(self._inner[0])
             self._blind = self.veiled and is_blind(self._detail, gallery, self._features)
 
