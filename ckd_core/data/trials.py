@@ -20,7 +20,7 @@ from ckd_core.data.synthetic.clips import MIN_VISIBLE_SHARE
 from ckd_core.frame import Modality
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -45,28 +45,27 @@ class Trial:
     change: Callable[[Footage], Footage | None]
 
 
-def write_trials(out: Path, root: Path | None, echo: Callable[[str], object] = lambda _: None) -> list[Path]:
-    """Write all trials below `out`, one folder each; `out` appears when all of them are written.
+def write_trials(out: Path, footage: Iterable[Footage], echo: Callable[[str], object] = lambda _: None) -> list[Path]:
+    """Write footage below `out`, one folder each; `out` appears when all of it is written.
 
     Args:
         out: A new or empty folder.
-        root: Folder of the open sequences, or of their folders; those for validation are changed too. None: without.
+        footage: Of this module or of `smoke_trials`; names become those of the folders.
         echo: Takes a line per sequence.
 
     Raises:
-        SequenceError: `out` has files in it, `root` holds no validation sequence, or a file cannot be read or written.
+        SequenceError: `out` has files in it, or a file cannot be read or written.
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise SequenceError(f"{out} is not empty; expected a new folder")
-    folders = [] if root is None else validation_folders(root)
     part = out.with_name(f".{out.name}.part")  # a killed call leaves it, the next one begins again
     shutil.rmtree(part, ignore_errors=True)
     written = []
-    for footage in trials(folders):
-        frames = (footage.frame(index) for index in range(len(footage)))
-        name = write_sequence(part / footage.name.replace(" ", "_"), frames, footage.boxes).name
+    for trial in footage:
+        frames = (trial.frame(index) for index in range(len(trial)))
+        name = write_sequence(part / trial.name.replace(" ", "_"), frames, trial.boxes).name
         written.append(out / name)
-        echo(f"{name}: {len(footage)} frames, {int(footage.absent.sum())} without the target")
+        echo(f"{name}: {len(trial)} frames, {int(trial.absent.sum())} without the target")
     part.rename(out)
     return written
 

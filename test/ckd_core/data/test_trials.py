@@ -9,7 +9,7 @@ import pytest
 
 from ckd_core.data.footage import Footage
 from ckd_core.data.sequences import SequenceError, open_folder
-from ckd_core.data.trials import AWAY_FRAMES, COVERED_FRAMES, TRIALS, validation_folders, write_trials
+from ckd_core.data.trials import AWAY_FRAMES, COVERED_FRAMES, TRIALS, trials, validation_folders, write_trials
 from ckd_core.frame import Modality, MultiModalFrame
 
 if TYPE_CHECKING:
@@ -88,31 +88,27 @@ def test_trials_are_written_as_sequences_the_same_every_time(tmp_path: Path, mon
     }.items():
         monkeypatch.setattr(f"ckd_core.data.trials.{name}", value)
     lines: list[str] = []
-    written = write_trials(tmp_path / "a", None, lambda line: lines.append(str(line)))
+    written = write_trials(tmp_path / "a", trials([]), lambda line: lines.append(str(line)))
     sequences = open_folder(tmp_path / "a")
     assert len(sequences) == len(written) == len(lines) == 3 + len(TRIALS)
     assert {sequence.name.split("_")[0] for sequence in sequences} == {"absence", *CHANGES}
     assert all(np.isfinite(sequence.boxes[0]).all() for sequence in sequences)
-    write_trials(tmp_path / "b", None)
+    write_trials(tmp_path / "b", trials([]))
     for sequence, again in zip(sequences, open_folder(tmp_path / "b"), strict=True):
         assert np.array_equal(sequence.boxes, again.boxes, equal_nan=True)
         assert (sequence.rgb(7) == again.rgb(7)).all()
     with pytest.raises(SequenceError, match="a is not empty; expected a new folder"):
-        write_trials(tmp_path / "a", None)
+        write_trials(tmp_path / "a", trials([]))
 
 
-def test_trials_that_were_stopped_are_no_folder_and_begin_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("ckd_core.data.trials.trials", lambda _: iter([recording(3)]))
-
+def test_trials_that_were_stopped_are_no_folder_and_begin_again(tmp_path: Path) -> None:
     def stop(_: object) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        write_trials(tmp_path / "a", None, stop)
+        write_trials(tmp_path / "a", [recording(3)], stop)
     assert not (tmp_path / "a").exists()
-    assert write_trials(tmp_path / "a", None)[0].is_dir()
+    assert write_trials(tmp_path / "a", [recording(3)])[0].is_dir()
 
 
 def test_only_validation_sequences_are_changed(tmp_path: Path) -> None:
