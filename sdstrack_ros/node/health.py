@@ -41,6 +41,7 @@ class StreamReport:
         topic: its resolved name.
         received: number of messages.
         rejected: number of those that could not be used.
+        lost: number of messages that were sent and never came; None where the middleware does not number messages.
         rate_hz: messages per second over the last two seconds.
         age_s: seconds since the last message; None before the first.
 
@@ -49,6 +50,7 @@ class StreamReport:
     topic: str
     received: int
     rejected: int
+    lost: int | None
     rate_hz: float
     age_s: float | None
 
@@ -61,14 +63,16 @@ class StreamHealth:
         self.started = started
         self.received = 0
         self.rejected = 0
+        self.lost: int | None = 0
         self.flows_since: float | None = None
         self._times: deque[float] = deque(maxlen=2048)
 
-    def arrived(self, now: float) -> None:
-        """Count a message; `now` is in seconds of a steady clock."""
+    def arrived(self, now: float, lost: int | None) -> None:
+        """Count a message, as `Health.arrived` does."""
         if self.flows_since is None or self.silent_for(now) > RATE_INTERVAL_S:
             self.flows_since = now
         self.received += 1
+        self.lost = None if lost is None or self.lost is None else self.lost + lost
         self._times.append(now)
 
     def report(self, now: float) -> StreamReport:
@@ -76,7 +80,7 @@ class StreamHealth:
         times = [t for t in tuple(self._times) if now - t <= RATE_INTERVAL_S]
         rate = (len(times) - 1) / (times[-1] - times[0]) if len(times) > 1 and times[-1] > times[0] else 0.0
         age = now - self._times[-1] if self._times else None
-        return StreamReport(self.topic, self.received, self.rejected, rate, age)
+        return StreamReport(self.topic, self.received, self.rejected, self.lost, rate, age)
 
     def silent_for(self, now: float) -> float:
         """Return the seconds since the last message, or since the start."""
@@ -134,11 +138,18 @@ class Health:
         with self._lock:
             self._streams.clear()
 
-    def arrived(self, name: str, now: float) -> None:
-        """Count a message of a stream."""
+    def arrived(self, name: str, now: float, lost: int | None = 0) -> None:
+        """Count a message of a stream.
+
+        Args:
+            name: of the stream.
+            now: seconds of a steady clock.
+            lost: how many messages before it never came; None where that cannot be known.
+
+        """
         with self._lock:
             if name in self._streams:
-                self._streams[name].arrived(now)
+                self._streams[name].arrived(now, lost)
 
     def rejected(self, name: str, reason: str = "") -> None:
         """Count a message of a stream that cannot be used, with the reason if it can keep frames from being tracked."""
@@ -235,6 +246,7 @@ class Health:
             result[f"{name}.topic"] = report.topic
             result[f"{name}.received"] = str(report.received)
             result[f"{name}.rejected"] = str(report.rejected)
+            result[f"{name}.lost"] = "unknown" if report.lost is None else str(report.lost)
             result[f"{name}.rate_hz"] = f"{report.rate_hz:.1f}"
             result[f"{name}.age_ms"] = age
         with self._lock:

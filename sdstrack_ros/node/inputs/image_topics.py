@@ -16,6 +16,7 @@ from sdstrack_ros.messages.header_texts import unusable_text
 from sdstrack_ros.messages.stamps import NS_PER_S, stamp_of
 from sdstrack_ros.node.faults import guarded
 from sdstrack_ros.node.heap import room_for_images
+from sdstrack_ros.node.inputs.lost_messages import LostMessages, numbered, only_publisher
 from sdstrack_ros.node.inputs.qos import sensor_qos, subscribe
 from sdstrack_ros.node.inputs.queue_memory import QueueMemory
 from sdstrack_ros.node.inputs.serialized_image import SerializedImageError, read_image
@@ -108,6 +109,7 @@ class ImageTopics:
         self._largest_image = 0  # in bytes
         self._subscriptions: list[Any] = []
         self._topics: dict[str, str] = {}
+        self._lost: dict[str, LostMessages] = {}
         try:
             self._subscribe(settings)
             self.watch = PairWatch(
@@ -175,7 +177,7 @@ class ImageTopics:
         self._stream(CAMERA_INFO, CameraInfo, settings.camera_info_topic, "", depth, self._on_info)
 
     def _stream(
-        self, name: str, kind: Any, topic: str, suffix: str, depth: int, callback: Callable[[Any], None]
+        self, name: str, kind: Any, topic: str, suffix: str, depth: int, callback: Callable[[Any, int | None], None]
     ) -> None:
         # image_transport's rule: the base name is remapped, then the transport's name is appended.
         resolved = self._node.resolve_topic_name(topic) + suffix
@@ -183,9 +185,16 @@ class ImageTopics:
         type_name = f"{kind.__module__.partition('.')[0]}/msg/{kind.__name__}"
         self.silence.watch(Stream(name, resolved, type_name, qos))
         self._topics[name] = resolved
+        self._lost[name] = LostMessages(lambda: only_publisher(self._node, resolved))
         self._subscriptions.append(
             subscribe(
-                self._node, kind, resolved, callback, qos, lambda: self._on_incompatible_qos(name), raw=kind is Image
+                self._node,
+                kind,
+                resolved,
+                numbered(self._node, callback),
+                qos,
+                lambda: self._on_incompatible_qos(name),
+                raw=kind is Image,
             )
         )
 
@@ -194,20 +203,20 @@ class ImageTopics:
         self.silence.on_incompatible(name)
 
     @guarded("rgb topic")
-    def _on_color(self, message: Any) -> None:
-        self._receive("rgb", message, self._color_source)
+    def _on_color(self, message: Any, number: int | None) -> None:
+        self._receive("rgb", message, number, self._color_source)
 
     @guarded("aux topic")
-    def _on_aux(self, message: Any) -> None:
-        self._receive(self._aux_name, message, self._aux_source)
+    def _on_aux(self, message: Any, number: int | None) -> None:
+        self._receive(self._aux_name, message, number, self._aux_source)
 
     def _on_broken_packet(self, error: Exception) -> None:
         self._health.rejected("events")
         self.faults.record(self._topics["events"], str(error))
 
     @guarded("camera_info topic")
-    def _on_info(self, message: CameraInfo) -> None:
-        self._health.arrived(CAMERA_INFO, time.monotonic())
+    def _on_info(self, message: CameraInfo, number: int | None) -> None:
+        self._count(CAMERA_INFO, number)
         try:
             self.camera = PinholeCamera.from_message(message)
             self.silence.calibrated = True
@@ -215,8 +224,11 @@ class ImageTopics:
             self._health.rejected(CAMERA_INFO)
             self.faults.record(self._topics[CAMERA_INFO], str(error))
 
-    def _receive(self, name: str, message: Any, source: SimpleFilter) -> None:
-        self._health.arrived(name, time.monotonic())
+    def _count(self, name: str, number: int | None) -> None:
+        self._health.arrived(name, time.monotonic(), self._lost[name].before(number))
+
+    def _receive(self, name: str, message: Any, number: int | None, source: SimpleFilter) -> None:
+        self._count(name, number)
         if not isinstance(message, bytes):
             self._store(name, message, source)
             return

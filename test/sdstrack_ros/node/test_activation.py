@@ -206,7 +206,7 @@ def test_a_missing_camera_info_is_reported_while_3d_boxes_need_it(create: Any, m
     images.apply(replace(node.node.settings, publish_3d=False))
     assert not images.silence.silences(later)
     images.apply(node.node.settings)
-    images._on_info(CameraInfo(width=640, height=480, k=[500.0, 0.0, 320.0, 0.0, 500.0, 240.0, 0.0, 0.0, 1.0]))
+    images._on_info(CameraInfo(width=640, height=480, k=[500.0, 0.0, 320.0, 0.0, 500.0, 240.0, 0.0, 0.0, 1.0]), None)
     assert not images.silence.silences(later + 1.0).keys() - {"/rgb/image_raw", "/aux/image_raw"}, "a calibration holds"
 
 
@@ -229,7 +229,7 @@ def test_the_timer_of_the_synchronizer_runs_only_while_an_image_waits(create: An
     try:
         for number in (1, 2):
             header = Header(stamp=Time(sec=1, nanosec=number * 100_000_000))
-            images._on_color(Image(header=header, height=2, width=2, encoding="rgb8", step=6))
+            images._on_color(Image(header=header, height=2, width=2, encoding="rgb8", step=6), None)
             assert not images._timer.is_canceled(), "it waits for its partner"
             patience = time.monotonic() + 30.0
             while counts().get("frames", 0) < number and time.monotonic() < patience:

@@ -76,6 +76,7 @@ def test_a_distribution_without_the_events_executor_says_so_and_uses_the_other(m
 def test_frames_are_answered_or_counted(rig: Rig) -> None:
     rig.active()
     rig.every_frame_is_counted(rig.film_to_the_last_answer(60))
+    assert rig.ros.value("rgb.lost") == "unknown", "this executor does not say which messages came"
 
 
 @needs_it

@@ -68,6 +68,7 @@ def test_the_status_shows_rates_ages_drops_and_latency(rig: Rig) -> None:
     assert value("model") == "sdstrack_tiny_test"
     assert value("rgb.topic") == "/rgb/image_raw"
     assert float(value("aux.age_ms")) >= 0
+    assert value("rgb.lost").isdigit()
     assert float(value("latency_ms.total.p50")) >= float(value("latency_ms.network.p50")) > 0
     assert int(value("sync.paired")) > 0
 
