@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 WIDTH, HEIGHT = 640, 480
 RATE_HZ = 30.0
 STANDSTILL_S = 1.0  # 30 images per camera, for queues of five
+LARGEST_CONTENT = "nan"  # depth in floats, twice as large as in millimetres
 BOX = (160.0, 120.0, 50.0, 50.0)  # where the square of the camera process is at first
 SETTLE_S = 2.0
 LEAST_FAULTS = 2  # however little a slow machine gets done in the time of a short run
@@ -262,10 +263,11 @@ class Run:
     def warm_up(self, seconds: float, source: random.Random | None) -> None:
         """Film for that many seconds; with a `source`, after every fault once.
 
-        Before that the node stands still, so that the middleware's queues fill to their depth. It keeps the memory of
-        as many images as it ever held at once, which would look like a leak when a busy moment needs one more.
+        Before that the node stands still, so that the middleware's queues fill to their depth with the largest images
+        of all faults. They keep the memory of as many images as they ever held at once, each at its largest size, which
+        would look like a leak when a busy moment needs one more.
         """
-        self.stand_still()
+        self.stand_still(content=LARGEST_CONTENT)
         for fault in source.sample(FAULTS, len(FAULTS)) if source is not None else ():
             fault.act(self.bench, 1.0)
             self.bench.camera.set()
@@ -276,11 +278,13 @@ class Run:
         while time.monotonic() < until:
             self.sample("warm-up")
 
-    def stand_still(self) -> None:
-        """Stop the node's process for `STANDSTILL_S`; the cameras go on."""
+    def stand_still(self, **script: Any) -> None:
+        """Stop the node's process for `STANDSTILL_S`; the cameras go on, by a script if one is given."""
         os.kill(self.bench.node.pid, signal.SIGSTOP)
         try:
+            self.bench.camera.set(**script)
             time.sleep(STANDSTILL_S)
+            self.bench.camera.set()
         finally:
             os.kill(self.bench.node.pid, signal.SIGCONT)
 
