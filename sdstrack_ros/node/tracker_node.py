@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 
 STATUS_PERIOD_S = 1.0
 SPIN_S = 0.25
-HEAP_STATUSES = 10  # periodic statuses between two looks at the allocator
+HEAP_PERIOD_S = 9.73  # no multiple of a camera's period, so that each look is at another moment of a frame
 
 _SUCCESS = TransitionCallbackReturn.SUCCESS
 
@@ -68,14 +68,14 @@ class TrackerNode(LifecycleNode):  # type: ignore[misc]  # rclpy brings no types
         self.interruptible: Callable[[], AbstractContextManager[None]] = nullcontext
         self._label = "unconfigured"
         self._duplicate_name = ""
-        self._heap: dict[str, str] = {}
-        self._statuses = 0
+        self._heap = heap_facts()
         self._configured: Configured | None = None
         self._active: Active | None = None
         self._table = NodeParameters(self, self._on_settings)
         self._reporter = StatusReporter(self, self._describe)
         steady = Clock(clock_type=ClockType.STEADY_TIME)
         self._status_timer = self.create_timer(STATUS_PERIOD_S, self._on_status_timer, clock=steady)
+        self._heap_timer = self.create_timer(HEAP_PERIOD_S, self._on_heap_timer, clock=steady)
         refuse_impossible_transitions(self, self.faults)
 
     @property
@@ -209,10 +209,11 @@ class TrackerNode(LifecycleNode):  # type: ignore[misc]  # rclpy brings no types
         if self._active is not None:
             self._active.images.silence.warn(time.monotonic())
         self._duplicate_name = duplicate_name_warning(self)
-        if self._statuses % HEAP_STATUSES == 0:
-            self._heap = heap_facts()
-        self._statuses += 1
         self.report_status(periodic=True)
+
+    @guarded("heap timer")
+    def _on_heap_timer(self) -> None:
+        self._heap = heap_facts()
 
     def report_status(self, periodic: bool = False) -> None:
         """Publish ~/status; also on /diagnostics when `periodic`."""
