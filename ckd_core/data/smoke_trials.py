@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from ckd_core.data.footage import Footage
     from ckd_core.frame import MultiModalFrame
 
-SEED = 100  # no training draws its sensors with these
+SEED_STEP = 100  # between the seeds of two sequences
 CLEAR_SHARE, DENSE_SHARE = 1 / 6, 7 / 24  # of the sequence: when the smoke begins, and when it is as dense as it gets
 NOISE = 2.0  # standard deviation of the colour camera's grey levels: smoke has grain, not flat colour
 
@@ -76,7 +76,7 @@ def smoke_trials(folders: list[Path]) -> Iterator[Footage]:
     for number, folder in enumerate(folders):
         footage = recording_footage(folder)
         for kind, smoke in enumerate(SMOKE):
-            yield smoky(footage, smoke, SEED * (number + 1) + kind)
+            yield smoky(footage, smoke, SEED_STEP * (number + 1) + kind)
 
 
 def smoky(footage: Footage, smoke: Smoke, seed: int) -> Footage:
