@@ -23,6 +23,7 @@ from ckd_core.models.checkpoint import WeightsFileError
 from ckd_core.models.layers.elimination import keep_rate_at
 from ckd_core.objectives.base import Objective, StepContext, StepResult, mix_seed
 from ckd_core.objectives.losses import LossError, count_positives, heatmap, mean_present
+from ckd_core.tracking.engines.base import has_native_bf16
 from ckd_core.training import optim, processes, run_state
 from ckd_core.training.batches import BatchError, StepIndices, load_batches
 from ckd_core.training.interruption import StopRequest
@@ -100,6 +101,11 @@ class Trainer:
         if settings.optim.precision != "fp32":
             # A quarter less time for small networks' convolutions on a CPU; in fp32 its sums round five times worse.
             self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch types other forms
+        if settings.optim.precision == "bf16" and self.processes.device.type == "cpu" and not has_native_bf16():
+            LOGGER.warning(
+                "optim.precision is bf16, for which this CPU has no instructions: a step takes several times as long "
+                "as with optim.precision=fp32"
+            )
         if settings.run.best_metric not in METRICS:
             raise TrainingError(f"run.best_metric is '{settings.run.best_metric}'; expected {' or '.join(METRICS)}")
         self.grid = network.config.grid

@@ -110,6 +110,11 @@ def cpu_flags() -> frozenset[str]:
     return frozenset(next((line.partition(":")[2].split() for line in lines if line.startswith("flags")), ()))
 
 
+def has_native_bf16() -> bool:
+    """Whether this CPU multiplies bf16 by instructions of its own; without them every product goes through float32."""
+    return bool(cpu_flags() & {"amx_bf16", "avx512_bf16"})
+
+
 def middle_of(values: NDArray[Any], side: int) -> NDArray[Any]:
     """The middle of a batch of search crops [B, 2, S, S, 3] or response weights [B, 1, g, g], `side` long both ways."""
     edge = (values.shape[2] - side) // 2

@@ -23,8 +23,8 @@ from ckd_core.tracking.engines.base import (
     Engine,
     EngineError,
     EngineUnavailableError,
-    cpu_flags,
     device_family,
+    has_native_bf16,
     parse_engine,
 )
 from ckd_core.tracking.engines.convert import engine_from_network
@@ -295,7 +295,7 @@ def auto_engine(device: str, config: NetworkConfig) -> str:
     """
     if device.startswith("cuda"):
         return "cudagraph/fp16"
-    native_bf16 = bool(cpu_flags() & {"amx_bf16", "avx512_bf16"})
+    native_bf16 = has_native_bf16()
     if importlib.util.find_spec("openvino") is not None:
         return "openvino/bf16" if native_bf16 and not config.exact_convolutions else "openvino/fp32"
     return "torch/bf16" if native_bf16 else "torch/fp32"

@@ -417,3 +417,22 @@ def test_checkpoints_hold_no_pickle(tmp_path: Path) -> None:
     assert {name.split("/")[0] for name in tensors} == {"model", "optimizer"}
     written = {p for p in tmp_path.rglob("*") if p.is_file() and "tensorboard" not in str(p)}
     assert {p.suffix for p in written} == {".safetensors", ".csv"}  # losses.csv beside the checkpoints
+
+
+@pytest.mark.parametrize(
+    ("flags", "precision", "warned"),
+    [("avx2 fma", "bf16", True), ("avx512f avx512_bf16", "bf16", False), ("avx2 fma", "fp32", False)],
+)
+def test_bf16_on_a_cpu_that_has_no_instructions_for_it_is_said(
+    flags: str,
+    precision: str,
+    warned: bool,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    cpu = tmp_path / "cpuinfo"
+    cpu.write_text(f"processor\t: 0\nflags\t\t: fpu {flags}\n")
+    monkeypatch.setattr("ckd_core.tracking.engines.base.CPU_FLAGS", cpu)
+    runs.trainer(runs.settings(tmp_path / "run", optim__precision=precision))
+    assert ("optim.precision=fp32" in caplog.text) is warned
