@@ -9,18 +9,19 @@ from __future__ import annotations
 
 import argparse
 import math
-import shutil
 import sys
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 
+from ckd_core.data.footage import Footage
+from ckd_core.data.open_sequences import VALIDATION
 from ckd_core.data.real.teacher import LabelSettings, Teacher, label_clip
 from ckd_core.data.real.video import read_video
-from ckd_core.data.sequences import write_sequence
 from ckd_core.data.smoke_trials import smoke_trials
 from ckd_core.data.trials import trials, validation_folders, write_trials
 from ckd_core.evaluation.benchmark import open_plan
@@ -45,12 +46,21 @@ CLIPS = (
     "real_video/intel_sample_videos/store-aisle-detection.mp4",
     "real_video/intel_sample_videos/worker-zone-detection.mp4",
 )
+REAL = "real"
 SHORTEST, FPS = 20, 25.0  # frames of a track that is used; the clips' stamps
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A row of the table: sequences of a folder of footage, under one or several conditions."""
+    """A row of the table: sequences under one or several conditions.
+
+    Attributes:
+        name: For the command line and for folders.
+        text: For the table.
+        footage: What is written for it (see `write_footage`); "real": nothing, the validation sequences themselves.
+        conditions: See `sdstrack robustness`; a run each.
+        two_cameras: Only sequences that have both.
+    """
 
     name: str
     text: str
@@ -60,11 +70,11 @@ class Part:
 
 
 PARTS = (
-    Part("real", "real sequences", "real"),
-    Part("half", "the same at half the rate", "real", ("rate=2",)),
-    Part("misaligned", "auxiliary camera 10 px beside", "real", ("misaligned=10",), two_cameras=True),
-    Part("alone", "each camera alone", "real", ("rgb_only", "aux_only"), two_cameras=True),
-    Part("gone", "colour gone from frame 10 on", "real", ("rgb_gone=10",), two_cameras=True),
+    Part("real", "real sequences", REAL),
+    Part("half", "the same at half the rate", REAL, ("rate=2",)),
+    Part("misaligned", "auxiliary camera 10 px beside", REAL, ("misaligned=10",), two_cameras=True),
+    Part("alone", "each camera alone", REAL, ("rgb_only", "aux_only"), two_cameras=True),
+    Part("gone", "colour gone from frame 10 on", REAL, ("rgb_gone=10",), two_cameras=True),
     Part("clips", "clips kept out of training", "clips"),
     Part("smoke", "smoke before colour", "smoke"),
     Part("trials", "trials of the states", "trials"),
@@ -93,7 +103,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     footage = options.footage or options.out / "footage"
     lines = []
     for part in parts:
-        write_footage(part.footage, footage, options.root, options.teacher)
+        if part.footage != REAL:
+            write_footage(part.footage, footage, options.root, options.teacher)
         tracks: dict[str, TrackFrames] = {}
         for condition in part.conditions:
             plan = open_plan(_run(part, condition, footage, options))
@@ -110,11 +121,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(part: Part, condition: str, footage: Path, options: argparse.Namespace) -> BenchmarkOptions:
-    root = footage / part.footage
-    names = [path.name for path in sorted(root.iterdir()) if not part.two_cameras or _has_two_cameras(path)]
+    real = part.footage == REAL
+    folders = validation_folders(options.root) if real else sorted((footage / part.footage).iterdir())
+    names = [path.name for path in folders if not part.two_cameras or _has_two_cameras(path)]
     return BenchmarkOptions(
-        root=root,
+        root=options.root if real else footage / part.footage,
         dataset="folder",
+        split=VALIDATION if real else None,
         out=options.out / f"{part.name}_{condition}",
         model=options.model,
         weights=options.weights,
@@ -130,45 +143,33 @@ def _has_two_cameras(folder: Path) -> bool:
     return len([path for path in folder.iterdir() if path.is_dir()]) > 1
 
 
-def write_footage(name: str, footage: Path, root: Path, teacher: Path | None) -> None:
-    """Write one kind of footage below `footage`, unless it is there; a folder appears when it is whole."""
-    out = footage / name
-    if out.exists():
+def write_footage(name: str, folder: Path, root: Path, teacher: Path | None) -> None:
+    """Write `clips`, `smoke` or `trials` into a folder of that name, unless it is there."""
+    if (folder / name).exists():
         return
-    footage.mkdir(parents=True, exist_ok=True)
-    folders = validation_folders(root)
-    if name == "trials":
-        write_trials(out, trials(folders))
-    elif name == "smoke":
-        write_trials(out, smoke_trials(folders))
+    folder.mkdir(parents=True, exist_ok=True)
+    if name == "clips" and teacher is not None:
+        write_trials(folder / name, clips(root / "training", Teacher(teacher)))
     else:
-        part = footage / f".{name}.part"
-        shutil.rmtree(part, ignore_errors=True)
-        part.mkdir()
-        if name == "real":
-            for folder in folders:
-                (part / folder.name).symlink_to(folder.resolve())
-        elif teacher is not None:
-            write_clips(part, root / "training", Teacher(teacher))
-        part.rename(out)
+        make = {"smoke": smoke_trials, "trials": trials}[name]
+        write_trials(folder / name, make(validation_folders(root)))
 
 
-def write_clips(out: Path, root: Path, teacher: Teacher) -> None:
-    """Write the two longest tracks through each of `CLIPS` as sequences with one camera."""
+def clips(root: Path, teacher: Teacher) -> Iterator[Footage]:
+    """The two longest tracks through each of `CLIPS`, through one camera."""
     for clip in CLIPS:
         thermal, images = "infrared" in clip, read_video(root / clip)
         tracks = [t for t in label_clip(images, teacher, LabelSettings(), thermal) if len(t.boxes) >= SHORTEST]
         for number, track in enumerate(sorted(tracks, key=lambda track: -len(track.boxes))[:2]):
-            shown = images[track.first : track.first + len(track.boxes)]
             boxes = np.array(track.boxes, dtype=np.float64)
-            write_sequence(out / f"{Path(clip).stem}_{number}", _frames(shown, thermal), boxes)
+            show = partial(_frame, images[track.first : track.first + len(boxes)], thermal)
+            yield Footage(f"{Path(clip).stem} {number}", Modality.THERMAL, boxes, np.ones(len(boxes), np.bool_), show)
 
 
-def _frames(images: Sequence[Image], thermal: bool) -> Iterator[MultiModalFrame]:
-    for index, image in enumerate(images):
-        rgb = None if thermal else cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
-        aux = cv2.cvtColor(image, cv2.COLOR_BGR2GRAY) if thermal else None
-        yield MultiModalFrame(index / FPS, rgb, aux, Modality.THERMAL)
+def _frame(images: Sequence[Image], thermal: bool, index: int) -> MultiModalFrame:
+    rgb = None if thermal else cv2.cvtColor(images[index], cv2.COLOR_BGR2RGB)
+    aux = cv2.cvtColor(images[index], cv2.COLOR_BGR2GRAY) if thermal else None
+    return MultiModalFrame(index / FPS, rgb, aux, Modality.THERMAL)
 
 
 if __name__ == "__main__":

@@ -56,7 +56,7 @@ SETTLING_S = 600.0  # of a session: no part of the slopes where it is at least t
 # A minute counts as calm while the control's p99 is at most this much above that of the calmest quarter of minutes.
 CALM_SHARE = 0.25
 MIN_CALM_FRAMES = 3000  # calm ones in a window, or it says nothing about the node: 30 decide about a p99 of these
-# Anonymous memory without what the heap keeps free between its blocks. The latter is used again before more is fetched;
+# Anonymous memory without what the heap keeps free between its blocks. The latter is used again where a block fits;
 # it depends on what lay beside what, moves by megabytes after single faults, and hides what really grows.
 HELD = "held_mb"
 ANONYMOUS, FREE = "anon_mb", "heap_free_mb"
