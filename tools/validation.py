@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 import math
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
-from ckd_core.data.footage import Footage
+from ckd_core.data.footage import Footage, recording_footage
 from ckd_core.data.open_sequences import VALIDATION
 from ckd_core.data.real.teacher import LabelSettings, Teacher, label_clip
 from ckd_core.data.real.video import read_video
@@ -48,6 +48,8 @@ CLIPS = (
 )
 REAL = "real"
 SHORTEST, FPS = 20, 25.0  # frames of a track that is used; the clips' stamps
+FEWEST = 8  # frames of a run from another start
+STARTS = (0.25, 0.5)  # where further runs through a sequence begin, as a share of it, and where backward ones do
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +73,7 @@ class Part:
 
 PARTS = (
     Part("real", "real sequences", REAL),
+    Part("starts", "the same from other frames, forwards and backwards", "starts"),
     Part("half", "the same at half the rate", REAL, ("rate=2",)),
     Part("misaligned", "auxiliary camera 10 px beside", REAL, ("misaligned=10",), two_cameras=True),
     Part("alone", "each camera alone", REAL, ("rgb_only", "aux_only"), two_cameras=True),
@@ -91,6 +94,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--model", default=None)
     parser.add_argument("--weights", type=Path, default=None)
     parser.add_argument("--engine", default="openvino/fp32")
+    parser.add_argument("--ego-motion", action="store_true", help="see sdstrack benchmark")
     parser.add_argument("--parts", default=",".join(part.name for part in PARTS))
     options = parser.parse_args(arguments)
     wanted = options.parts.split(",")
@@ -134,6 +138,7 @@ def _run(part: Part, condition: str, footage: Path, options: argparse.Namespace)
         sequences=",".join(names),
         engine=options.engine,
         condition=condition,
+        ego_motion=options.ego_motion,
         device="cpu",
         threads=1,
     )
@@ -144,15 +149,44 @@ def _has_two_cameras(folder: Path) -> bool:
 
 
 def write_footage(name: str, folder: Path, root: Path, teacher: Path | None) -> None:
-    """Write `clips`, `smoke` or `trials` into a folder of that name, unless it is there."""
+    """Write `clips`, `starts`, `smoke` or `trials` into a folder of that name, unless it is there."""
     if (folder / name).exists():
         return
     folder.mkdir(parents=True, exist_ok=True)
     if name == "clips" and teacher is not None:
         write_trials(folder / name, clips(root / "training", Teacher(teacher)))
     else:
-        make = {"smoke": smoke_trials, "trials": trials}[name]
+        make = {"starts": starts, "smoke": smoke_trials, "trials": trials}[name]
         write_trials(folder / name, make(validation_folders(root)))
+
+
+def starts(folders: list[Path]) -> Iterator[Footage]:
+    """Every sequence from other frames on, and backwards: a run that one unlucky frame decides counts less."""
+    for whole in map(recording_footage, folders):
+        for turned, share in (
+            (False, STARTS[0]),
+            (False, STARTS[1]),
+            (True, 0.0),
+            (True, STARTS[0]),
+            (True, STARTS[1]),
+        ):
+            footage = _backwards(whole) if turned else whole
+            seen = np.flatnonzero(np.isfinite(footage.boxes).all(axis=1))
+            first = int(seen[np.searchsorted(seen, round(share * len(footage)))])
+            if len(footage) - first >= FEWEST:
+                yield replace(footage.since(first), name=f"{footage.name} from {first}")
+
+
+def _backwards(footage: Footage) -> Footage:
+    last = len(footage) - 1
+    end = footage.frame(last).stamp
+
+    def frame(index: int) -> MultiModalFrame:
+        seen = footage.frame(last - index)
+        return replace(seen, stamp=end - seen.stamp)
+
+    boxes, labelled = footage.boxes[::-1], footage.labelled[::-1]
+    return replace(footage, name=f"{footage.name} backwards", boxes=boxes, labelled=labelled, frame=frame)
 
 
 def clips(root: Path, teacher: Teacher) -> Iterator[Footage]:

@@ -39,6 +39,9 @@ def command(
     missing: Annotated[
         str | None, typer.Option(help="Replacement for a missing image: zeros, last, duplicate or alone.")
     ] = None,
+    ego_motion: Annotated[
+        bool, typer.Option("--ego-motion", help="Foresee where the camera's own motion carries the target.")
+    ] = False,
     any_modality: options.AnyModality = False,
     fps: Annotated[float, typer.Option(min=0.1, help="Frames per second of images.")] = 30.0,
     video: Annotated[bool, typer.Option(help="Write the overlay video.")] = True,
@@ -50,6 +53,7 @@ def command(
     from ckd_core.replay.recording import open_recording, parse_modality
     from ckd_core.replay.run import start_box, track_recording, tracker_config
     from ckd_core.tracking import build_tracker
+    from ckd_core.tracking.camera_motion import ImageMotion
     from ckd_core.tracking.engines.origin import weights_origin
 
     recording = open_recording(sources, parse_modality(modality), fps)
@@ -60,4 +64,5 @@ def command(
     tracker = build_tracker(
         model, weights, recording.modality, config, engine, device, threads, strict_device, any_modality=True
     )
+    tracker.camera_motion = ImageMotion() if ego_motion else None
     say(track_recording(recording, box, tracker, out, video=video))

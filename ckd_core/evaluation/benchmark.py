@@ -73,6 +73,8 @@ def open_plan(options: BenchmarkOptions, echo: Callable[[str], object] = lambda 
     condition = parse_condition(options.condition, options.seed)
     if options.integer_boxes and not options.published:
         raise RunError("--integer-boxes belongs to the published harness; expected --published beside it")
+    if options.ego_motion and options.published:
+        raise RunError("--ego-motion is no part of the published tracker; leave it or --published out")
     require_folder(options.out)
     tracker, runs_on = _tracker_of(options)
     dataset = open_dataset(options.dataset, options.root, options.split, options.cut)
@@ -113,14 +115,15 @@ def _tracker_of(options: BenchmarkOptions) -> tuple[TrackerSpec, str]:
         options = replace(options, model=model_of(options.model, options.weights))
         engine, reason = _engine_of_all(options)
         model = str(options.model)
-        spec = ModelSpec(model, options.weights, engine, config, any_modality=options.any_modality)
+        permitted, foreseen = options.any_modality, options.ego_motion
+        spec = ModelSpec(model, options.weights, engine, config, any_modality=permitted, ego_motion=foreseen)
         return spec, f"{engine} ({reason})"
     if options.tracker != "nanotrack":
         raise RunError(f"unknown tracker {options.tracker!r}; expected network or nanotrack")
     if options.weights is None:
         raise RunError("nanotrack has no weights in this package; give the folder of its two ONNX files as --weights")
     own = {field.name: field.default for field in fields(BenchmarkOptions)}
-    names = ("model", "engine", "published", "missing", "any_modality")
+    names = ("model", "engine", "published", "missing", "any_modality", "ego_motion")
     unused = [f"--{name.replace('_', '-')}" for name in names if getattr(options, name) != own[name]]
     if unused:
         raise RunError(f"nanotrack has no {', '.join(unused)}; leave them out")

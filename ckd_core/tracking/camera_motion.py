@@ -14,13 +14,15 @@ import cv2
 import numpy as np
 
 from ckd_core.frame import BoundingBox
+from ckd_core.modality import ModalityConverter, ModalityOptions
+from ckd_core.tracking.view import image_from_reference
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
 
-    from ckd_core.frame import MultiModalFrame
+    from ckd_core.frame import Image, MultiModalFrame
 
     Matrix = NDArray[np.float64]
 
@@ -37,8 +39,13 @@ MIN_SIDE_PX = 4.0  # smaller no box is carried: a camera that backs off from a l
 class CameraMotion(Protocol):
     """A way to know the camera's motion."""
 
-    def view(self, frame: MultiModalFrame) -> object:
-        """Return what has to be remembered of a frame; None when nothing can be."""
+    def view(self, frame: MultiModalFrame, size: tuple[int, int]) -> object:
+        """Return what has to be remembered of a frame; None when nothing can be.
+
+        Args:
+            frame: the frame.
+            size: (height, width) of the reference image, which `frame` may lack.
+        """
 
     def between(self, before: object, after: object, targets: Sequence[BoundingBox]) -> Matrix | None:
         """Return the 3x3 map of reference pixels from one view to a later one; None when it is not known.
@@ -52,27 +59,39 @@ class CameraMotion(Protocol):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Picture:
-    """A small grey image and how many of its pixels make one of the reference."""
+    """A small grey image.
+
+    Attributes:
+        grey: [h, w].
+        camera: Which camera it is of; two cameras' pictures cannot be compared.
+        from_reference: 3x3 matrix from a pixel of the reference to one of `grey`; integers are pixel centres.
+    """
 
     grey: NDArray[np.uint8]
-    scale: float
+    camera: str
+    from_reference: Matrix
 
 
 class ImageMotion:
-    """The camera's motion as a similarity, from sparse optical flow outside the targets."""
+    """The camera's motion as a similarity, from sparse optical flow outside the targets.
 
-    def view(self, frame: MultiModalFrame) -> _Picture | None:
-        """Return the small grey picture; None for a frame without colour, or whose boxes are in other pixels."""
-        if frame.rgb is None or frame.rgb_from_reference is not None:
-            return None
-        height, width, _ = frame.rgb.shape
-        scale = min(1.0, FLOW_WIDTH / width)
-        small = cv2.resize(frame.rgb, (round(width * scale), round(height * scale)), interpolation=cv2.INTER_AREA)
-        return _Picture(cv2.cvtColor(small, cv2.COLOR_RGB2GRAY).astype(np.uint8, copy=False), scale)
+    The flow is that of the colour images, or of the auxiliary ones while there is no colour.
+    """
+
+    def view(self, frame: MultiModalFrame, size: tuple[int, int]) -> _Picture:
+        """Return the small grey picture of colour, else of the auxiliary image."""
+        if frame.rgb is not None:
+            return _picture(frame.rgb, "colour", image_from_reference(frame.rgb, frame.rgb_from_reference, size))
+        assert frame.aux is not None  # noqa: S101 - check_frame refuses a frame without images
+        mapped = image_from_reference(frame.aux, frame.aux_from_reference, size)
+        converter = ModalityConverter(frame.modality, ModalityOptions(depth_colormap=False))
+        return _picture(converter.convert(converter.prepare(frame.aux)), frame.modality.value, mapped)
 
     def between(self, before: object, after: object, targets: Sequence[BoundingBox]) -> Matrix | None:
         """See `CameraMotion`; None also when too little of the picture agrees."""
-        if not (isinstance(before, _Picture) and isinstance(after, _Picture) and before.grey.shape == after.grey.shape):
+        if not (isinstance(before, _Picture) and isinstance(after, _Picture) and before.camera == after.camera):
+            return None
+        if before.grey.shape != after.grey.shape:
             return None
         corners = cv2.goodFeaturesToTrack(before.grey, MAX_CORNERS, 0.01, 8, mask=_outside(before, targets))
         if corners is None or len(corners) < MIN_INLIERS:
@@ -83,17 +102,17 @@ class ImageMotion:
         seen = found.ravel() == 1
         if seen.sum() < MIN_INLIERS:
             return None
-        # Continuous pixels of the reference, as boxes are: pixel 0 covers 0..1.
-        start, end = ((points[seen].reshape(-1, 2) + 0.5) / before.scale for points in (corners, moved))
         fit, inliers = cv2.estimateAffinePartial2D(
-            start, end, method=cv2.RANSAC, ransacReprojThreshold=INLIER_PX / before.scale
+            corners[seen], moved[seen], method=cv2.RANSAC, ransacReprojThreshold=INLIER_PX
         )
         if fit is None or inliers.sum() < max(MIN_INLIERS, MIN_INLIER_SHARE * seen.sum()):
             return None
         scale = math.hypot(fit[0, 0], fit[1, 0])
         if not 1 / MAX_SCALE <= scale <= MAX_SCALE:
             return None
-        return np.vstack((fit, (0.0, 0.0, 1.0)))
+        # Continuous pixels of the reference, as boxes are: pixel 0 covers 0..1.
+        start, end = (picture.from_reference @ _shift(-0.5) for picture in (before, after))
+        return np.asarray(np.linalg.inv(end) @ np.vstack((fit, (0.0, 0.0, 1.0))) @ start, dtype=np.float64)
 
 
 class RotationMotion:
@@ -115,7 +134,7 @@ class RotationMotion:
         self._rotation = rotation
         self._camera = camera
 
-    def view(self, frame: MultiModalFrame) -> float:
+    def view(self, frame: MultiModalFrame, size: tuple[int, int]) -> float:  # noqa: ARG002
         """Return the frame's stamp."""
         return frame.stamp
 
@@ -132,13 +151,32 @@ class RotationMotion:
         return np.asarray(pixels @ rotation @ np.linalg.inv(pixels), dtype=np.float64)
 
 
+def _picture(image: Image, camera: str, mapped: Matrix | None) -> _Picture:
+    """The small picture of an uint8 image [H, W] or [H, W, 3] of RGB, to which `mapped` leads from the reference."""
+    height, width = image.shape[:2]
+    scale = min(1.0, FLOW_WIDTH / width)
+    small = cv2.resize(image, (round(width * scale), round(height * scale)), interpolation=cv2.INTER_AREA)
+    grey = cv2.cvtColor(small, cv2.COLOR_RGB2GRAY) if small.ndim == 3 else small
+    sy, sx = small.shape[0] / height, small.shape[1] / width
+    shrunk = _shift(-0.5) @ np.diag((sx, sy, 1.0)) @ _shift(0.5)
+    return _Picture(grey.astype(np.uint8, copy=False), camera, shrunk if mapped is None else shrunk @ mapped)
+
+
+def _shift(pixels: float) -> Matrix:
+    """Matrix that moves by so many pixels along both axes."""
+    return np.array(((1.0, 0.0, pixels), (0.0, 1.0, pixels), (0.0, 0.0, 1.0)))
+
+
 def _outside(picture: _Picture, targets: Sequence[BoundingBox]) -> NDArray[np.uint8]:
     """255 outside the targets, 0 inside."""
     mask = np.full(picture.grey.shape, 255, np.uint8)
     height, width = picture.grey.shape
     for box in targets:
-        corners = np.array((box.x, box.y, box.x + box.w, box.y + box.h)) * picture.scale
-        left, top, right, bottom = np.clip(np.round(corners), 0, (width, height, width, height)).astype(int)
+        x, y, right, bottom = box.x - 0.5, box.y - 0.5, box.x + box.w - 0.5, box.y + box.h - 0.5
+        corners = np.array([[(x, y), (right, y), (right, bottom), (x, bottom)]])
+        seen = cv2.perspectiveTransform(corners, picture.from_reference)[0] + 0.5
+        edges = np.round(np.nan_to_num((*seen.min(axis=0), *seen.max(axis=0))))
+        left, top, right, bottom = np.clip(edges, 0, (width, height, width, height)).astype(int)
         mask[top:bottom, left:right] = 0
     return mask
 

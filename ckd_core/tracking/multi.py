@@ -161,7 +161,7 @@ class MultiTracker:
         if not self._targets or self._memory is None:
             raise TrackerError("update was called before start: there is no target to follow")
         memory = self._view.check(frame, self._memory)
-        before, view = self._targets, self._seen(frame)
+        before, view = self._targets, self._seen(frame, memory)
         self._targets = carried(self._targets, self.camera_motion, view, memory.size)
         try:
             return self._follow(frame, memory)
@@ -213,15 +213,15 @@ class MultiTracker:
         course = target.confidence.course
         return None if course is None else course.at(stamp, self.config.distance)
 
-    def _seen(self, frame: MultiModalFrame) -> object:
-        return None if self.camera_motion is None else self.camera_motion.view(frame)
+    def _seen(self, frame: MultiModalFrame, memory: StreamMemory) -> object:
+        return None if self.camera_motion is None else self.camera_motion.view(frame, memory.size)
 
     def _embed(
         self, frame: MultiModalFrame, memory: StreamMemory, boxes: Mapping[int, BoundingBox]
     ) -> dict[int, TargetState]:
         for name, box in boxes.items():
             check_box(box, memory.size, name)
-        crops, view = self.engine.template_crops(1), self._seen(frame)
+        crops, view = self.engine.template_crops(1), self._seen(frame, memory)
         self._witnesses.begin(frame)
         targets = {}
         for name, box in boxes.items():

@@ -124,8 +124,8 @@ class FrameView:
         aux = memory.last_aux if frame.aux is None else frame.aux
         self._aux = None if aux is None else self._converter.prepare(aux)
         self._convert = self._converter.convert
-        self._rgb_map = _image_from_reference(self._rgb, frame.rgb_from_reference, memory.size)
-        self._aux_map = _image_from_reference(self._aux, frame.aux_from_reference, memory.size)
+        self._rgb_map = image_from_reference(self._rgb, frame.rgb_from_reference, memory.size)
+        self._aux_map = image_from_reference(self._aux, frame.aux_from_reference, memory.size)
 
     def cut(self, window: CropWindow, out: NDArray[np.uint8]) -> None:
         """Write the window of both images of the frame into `out` [2, S, S, 3] uint8: colour, auxiliary."""
@@ -243,7 +243,7 @@ def _check_same_size(name: str, before: tuple[int, int] | None, now: tuple[int, 
     )
 
 
-def _image_from_reference(
+def image_from_reference(
     image: Image | None, homography: NDArray[np.float64] | None, reference: tuple[int, int]
 ) -> NDArray[np.float64] | None:
     """3x3 matrix from a reference pixel to an image pixel (integers are pixel centres); None: the same pixels."""

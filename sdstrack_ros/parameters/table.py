@@ -328,7 +328,8 @@ class Settings:
         "off",
         "Target in space",
         "Where the camera's own motion is known from, so that the search region follows it: off, image (optical flow of"
-        " the colour image), or tf (the camera's rotation in target_frame, and camera_info).",
+        " the colour image, or of the auxiliary one while there is no colour), or tf (the camera's rotation in"
+        " target_frame, and camera_info).",
         choices=("off", "image", "tf"),
     )
 

@@ -55,6 +55,7 @@ def test_usable_frames_pass(good: MultiModalFrame) -> None:
         (frame(rgb=RGB.tolist()), "colour image must be a numpy array, got list"),
         (frame(stamp=None), "finite number of seconds, got None"),
         (frame(rgb_from_reference=np.full((3, 3), np.nan)), "rgb_from_reference must be a finite 3x3"),
+        (frame(aux_from_reference=np.diag((1.0, 0.0, 1.0))), "aux_from_reference maps the whole image to a line"),
     ],
 )
 def test_other_frames_are_refused_by_name(bad: MultiModalFrame, message: str) -> None:

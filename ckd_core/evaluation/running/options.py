@@ -70,6 +70,11 @@ class BenchmarkOptions(Execution):
     missing: str | None = _option(
         "Shown for a missing image: zeros, last, duplicate or alone; default: duplicate.", default=None
     )
+    ego_motion: bool = _option(
+        "Foresee where the camera's own motion carries the target, by optical flow (the node's ego_motion: image).",
+        "--ego-motion",
+        default=False,
+    )
     condition: str = _option("What the tracker is shown; see `sdstrack robustness`.", default="full")
     seed: int = _option("For what is random in a condition.", default=0, minimum=0)
     any_modality: bool = _option("Also run weights on cameras that they were not trained with.", default=False)

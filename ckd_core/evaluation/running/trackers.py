@@ -67,6 +67,7 @@ class ModelSpec:
         config: Options of the tracker, None = its defaults.
         name: Name in tables, None = the network's.
         any_modality: Also run the weights on cameras that they were not trained with.
+        ego_motion: Whether the camera's motion is foreseen by optical flow.
     """
 
     model: str
@@ -75,6 +76,7 @@ class ModelSpec:
     config: TrackerConfig | None = None
     name: str | None = None
     any_modality: bool = False
+    ego_motion: bool = False
 
     @property
     def label(self) -> str:
@@ -116,11 +118,14 @@ class ModelSpec:
         The plan has compared the weights with the sequences that have two cameras; others say thermal for want of one.
         """
         from ckd_core.tracking import build_tracker
+        from ckd_core.tracking.camera_motion import ImageMotion
 
-        return build_tracker(
+        tracker = build_tracker(
             self.model, self.weights, modality, self.config, self.engine, device, threads, strict_device=True,
             any_modality=True,
         )  # fmt: skip
+        tracker.camera_motion = ImageMotion() if self.ego_motion else None
+        return tracker
 
     def describe(self) -> dict[str, object]:
         """Model, checksum of the weights, engine and options.
@@ -135,8 +140,10 @@ class ModelSpec:
         parse_engine(self.engine)
         path = self._path()
         permitted = {"any_modality": True} if self.any_modality else {}
+        foreseen = {"ego_motion": True} if self.ego_motion else {}
         return {
             **permitted,
+            **foreseen,
             "kind": "model",
             "model": self.model,
             "weights": path.name,

@@ -99,6 +99,21 @@ def test_integer_boxes_are_those_of_the_run_without_decimals(scenes: Path, tmp_p
     assert "--integer-boxes belongs to the published harness; expected --published beside it" in output
 
 
+def test_ego_motion_is_an_option_of_the_run_and_none_of_the_published_tracker(
+    scenes: Path, tmp_path: Path, tiny_weights: Path
+) -> None:
+    common = ["benchmark", "-d", "folder", "--root", scenes, "--weights", tiny_weights, "--device", "cpu"]
+    common += ["--threads", 1, "--sequences", "a", "--no-report"]
+    call(*common, "--out", tmp_path / "run", "--ego-motion")
+    described = json.loads((tmp_path / "run" / "manifest.json").read_text())["run"]["tracker"]
+    assert described["ego_motion"] is True
+    assert "holds another run (differs in tracker)" in call(*common, "--out", tmp_path / "run")
+    output = call(*common, "--out", tmp_path / "x", "--ego-motion", "--published")
+    assert "--ego-motion is no part of the published tracker; leave it or --published out" in output
+    words = [*common, "--out", tmp_path / "x", "--tracker", "nanotrack", "--ego-motion"]
+    assert "nanotrack has no --ego-motion; leave them out" in call(*words)
+
+
 def test_nanotrack_needs_its_files_and_takes_no_network(scenes: Path, tmp_path: Path) -> None:
     common = ["--dataset", "folder", "--root", scenes, "--out", tmp_path / "run", "--tracker"]
     assert "nanotrack has no weights in this package" in call("benchmark", *common, "nanotrack")

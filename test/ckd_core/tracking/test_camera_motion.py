@@ -122,7 +122,7 @@ def test_a_camera_that_turns_at_60_degrees_a_second_keeps_the_target_only_if_its
 def test_the_motion_carries_places_to_where_they_are_seen(panorama: Panorama, way: str) -> None:
     motion = ways(panorama)[way]
     assert motion is not None
-    views = [motion.view(panorama.frame(stamp)) for stamp in (0.0, 1 / RATE_HZ)]
+    views = [motion.view(panorama.frame(stamp), FRAME_SIZE) for stamp in (0.0, 1 / RATE_HZ)]
     matrix = motion.between(*views, [panorama.box(0.0)])
     assert matrix is not None
     carried = moved_box(panorama.box(0.0), matrix, FRAME_SIZE)
@@ -137,7 +137,7 @@ def test_targets_that_fill_the_picture_do_not_count_as_the_cameras_motion() -> N
         rgb[20:220, 40 + 8 * step : 240 + 8 * step] = figure
         frames.append(MultiModalFrame(step / RATE_HZ, rgb, rgb[..., 0], Modality.THERMAL))
     motion = ImageMotion()
-    matrix = motion.between(*(motion.view(frame) for frame in frames), [BoundingBox(40, 20, 200, 200)])
+    matrix = motion.between(*(motion.view(frame, FRAME_SIZE) for frame in frames), [BoundingBox(40, 20, 200, 200)])
     assert matrix is not None
     np.testing.assert_allclose(matrix, np.eye(3), atol=0.3)  # the walker has moved by 8 px
 
@@ -146,7 +146,52 @@ def test_targets_that_fill_the_picture_do_not_count_as_the_cameras_motion() -> N
 def test_nothing_is_foreseen_where_the_picture_does_not_show_the_motion(panorama: Panorama, rgb) -> None:
     motion = ImageMotion()
     after = MultiModalFrame(0.1, rgb, np.zeros((HEIGHT, WIDTH), np.uint8), Modality.THERMAL)
-    assert motion.between(motion.view(panorama.frame(0.0)), motion.view(after), []) is None
+    before = motion.view(panorama.frame(0.0), FRAME_SIZE)
+    assert motion.between(before, motion.view(after, FRAME_SIZE), []) is None
+
+
+def thermal(seen: NDArray[np.uint8]) -> MultiModalFrame:
+    return MultiModalFrame(0.0, None, seen[..., 0].copy(), Modality.THERMAL)
+
+
+def counts(seen: NDArray[np.uint8]) -> MultiModalFrame:
+    return MultiModalFrame(0.0, None, seen[..., 0].astype(np.uint16) * 9 + 3000, Modality.THERMAL)
+
+
+def millimetres(seen: NDArray[np.uint8]) -> MultiModalFrame:
+    return MultiModalFrame(0.0, None, seen[..., 0].astype(np.uint16) * 20 + 600, Modality.DEPTH)
+
+
+def metres(seen: NDArray[np.uint8]) -> MultiModalFrame:
+    return MultiModalFrame(0.0, None, seen[..., 0].astype(np.float32) / 50 + 0.6, Modality.DEPTH)
+
+
+def half_the_size(seen: NDArray[np.uint8]) -> MultiModalFrame:
+    return thermal(cv2.resize(seen, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA))
+
+
+def another_view(seen: NDArray[np.uint8]) -> MultiModalFrame:
+    to_aux = np.array(((1.1, 0.05, -20.0), (-0.05, 1.1, 5.0), (0.0, 0.0, 1.0)))
+    image = cv2.warpPerspective(seen[..., 0], to_aux, (WIDTH, HEIGHT), borderMode=cv2.BORDER_REFLECT)
+    return MultiModalFrame(0.0, None, image, Modality.THERMAL, aux_from_reference=to_aux)
+
+
+@pytest.mark.parametrize("camera", [thermal, counts, millimetres, metres, half_the_size, another_view])
+def test_without_colour_the_motion_is_that_of_the_other_camera(panorama: Panorama, camera) -> None:
+    motion = ImageMotion()
+    seen = [panorama.frame(stamp).rgb for stamp in (0.0, 1 / RATE_HZ)]
+    matrix = motion.between(*(motion.view(camera(rgb), FRAME_SIZE) for rgb in seen), [panorama.box(0.0)])
+    assert matrix is not None
+    carried = moved_box(panorama.box(0.0), matrix, FRAME_SIZE)
+    assert center_error(carried, panorama.box(1 / RATE_HZ)) < 1.5
+
+
+def test_two_cameras_pictures_are_not_compared(panorama: Panorama) -> None:
+    motion, frame = ImageMotion(), panorama.frame(0.0)
+    dark = MultiModalFrame(frame.stamp, None, frame.aux, Modality.THERMAL)
+    views = motion.view(frame, FRAME_SIZE), motion.view(dark, FRAME_SIZE)
+    assert motion.between(views[0], views[0], []) is not None
+    assert motion.between(*views, []) is None
 
 
 def test_nothing_is_foreseen_without_a_rotation_or_a_calibration() -> None:
@@ -158,12 +203,13 @@ def test_nothing_is_foreseen_without_a_rotation_or_a_calibration() -> None:
 def test_boxes_of_a_frame_whose_motion_is_unknown_are_not_carried_by_the_motion_since_an_older_one(
     panorama: Panorama, correlation
 ) -> None:
-    asked = []
+    asked, found = [], []
 
     class Recording(ImageMotion):
         def between(self, before, after, targets):
             asked.append((before, after))
-            return super().between(before, after, targets)
+            found.append(super().between(before, after, targets))
+            return found[-1]
 
     tracker = MultiTracker(correlation, Modality.THERMAL)
     tracker.camera_motion = Recording()
@@ -172,9 +218,8 @@ def test_boxes_of_a_frame_whose_motion_is_unknown_are_not_carried_by_the_motion_
     assert len(asked) == 1, "once for all targets of a frame"
     tracker.update(panorama.frame(0.2, rgb=False))
     tracker.update(panorama.frame(0.3))
-    assert len(asked) == 1
-    tracker.update(panorama.frame(0.4))
-    assert len(asked) == 2
+    assert [[view.camera for view in pair] for pair in asked[1:]] == [["colour", "thermal"], ["thermal", "colour"]]
+    assert found[1:] == [None, None]
     tracker.camera_motion = RotationMotion(panorama.rotation, lambda: CAMERA)
     tracker.update(panorama.frame(0.5))
 

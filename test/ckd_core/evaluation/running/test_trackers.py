@@ -15,6 +15,7 @@ from ckd_core.evaluation.running.runner import run_benchmark
 from ckd_core.evaluation.running.trackers import ModelSpec
 from ckd_core.frame import Modality
 from ckd_core.tracking.engines import EngineError, EngineUnavailableError, build
+from ckd_core.tracking.tracker import Tracker
 from testkit.small_scenes import TINY
 
 if TYPE_CHECKING:
@@ -56,6 +57,13 @@ def test_an_unavailable_engine_has_no_fallback(tiny_weights: Path) -> None:
     tracker = ModelSpec(TINY, tiny_weights, "cudagraph/fp16")
     with pytest.raises(EngineUnavailableError, match="CUDA graphs need a CUDA device"):
         tracker.build(Modality.DEPTH, "cpu", 1)
+
+
+def test_the_cameras_motion_is_foreseen_where_it_is_asked_for(tiny_weights: Path) -> None:
+    for asked in (False, True):
+        tracker = ModelSpec(TINY, tiny_weights, ego_motion=asked).build(Modality.DEPTH, "cpu", 1)
+        assert isinstance(tracker, Tracker)
+        assert (tracker.camera_motion is not None) is asked
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="shows what happens without a CUDA device")
