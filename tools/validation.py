@@ -75,6 +75,7 @@ PARTS = (
     Part("real", "real sequences", REAL),
     Part("starts", "the same from other frames, forwards and backwards", "starts"),
     Part("half", "the same at half the rate", REAL, ("rate=2",)),
+    Part("starts_half", "those at half the rate", "starts", ("rate=2",)),
     Part("misaligned", "auxiliary camera 10 px beside", REAL, ("misaligned=10",), two_cameras=True),
     Part("alone", "each camera alone", REAL, ("rgb_only", "aux_only"), two_cameras=True),
     Part("gone", "colour gone from frame 10 on", REAL, ("rgb_gone=10",), two_cameras=True),
