@@ -42,13 +42,11 @@ class TemplateRefresh(str, Enum):
 
     Attributes:
         OFF: The first frame's template is kept (published).
-        REPLACE: The newest template takes its place.
-        SECOND: Both run in one batch and the higher response counts; twice the cost of a frame.
+        BLEND: A good look at the target is blended into it now and then.
     """
 
     OFF = "off"
-    REPLACE = "replace"
-    SECOND = "second"
+    BLEND = "blend"
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +96,8 @@ class TrackerConfig:
         thresholds: None = those of the weights.
         template_refresh: Whether the template is renewed.
         template_every: Frames between two refreshes.
-        template_score: Lowest score that allows a refresh.
+        template_score: Lowest score, as a share of the target's usual one, that allows a refresh.
+        template_share: How much of the template is the newest look's; the rest is the first frame's.
         motion: How the target is expected to move. None: `SQUARE_MOTION` where crops make every box square,
             `PUBLISHED_MOTION` for other networks.
         device_crops: Whether windows are cut on the engine's device, out of images that are uploaded once, where the
@@ -115,8 +114,9 @@ class TrackerConfig:
     features: FeaturesConfig | None = None
     thresholds: Thresholds | None = None
     template_refresh: TemplateRefresh = TemplateRefresh.OFF
-    template_every: int = 50
-    template_score: float = 0.6
+    template_every: int = 10
+    template_score: float = 0.9
+    template_share: float = 0.5
     motion: MotionConfig | None = None
     device_crops: bool = False
     clip_margin: float = 10.0
@@ -125,8 +125,9 @@ class TrackerConfig:
     def __post_init__(self) -> None:
         if self.template_every < 1:
             raise TrackerConfigError(f"template_every is {self.template_every}; expected at least 1 frame")
-        if not 0 <= self.template_score <= 1:
-            raise TrackerConfigError(f"template_score is {self.template_score}; expected 0 to 1")
+        for name in ("template_score", "template_share"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise TrackerConfigError(f"{name} is {getattr(self, name)}; expected 0 to 1")
         if not self.clip_margin >= 1:
             raise TrackerConfigError(f"clip_margin is {self.clip_margin}; expected at least 1 px")
 

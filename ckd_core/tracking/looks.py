@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import statistics
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
@@ -51,6 +52,14 @@ class TargetTemplate:
         rgb, aux = frame.presence
         return self.both if rgb and aux else self.rgb if rgb else self.aux
 
+    def blended(self, newest: TargetTemplate, share: float, engine: Engine) -> TargetTemplate:
+        """The template `share` of the way from this one to the `newest` one."""
+        both = engine.blend(self.both, newest.both, share)
+        if self.rgb is self.both:
+            return TargetTemplate(both, both, both)
+        rgb, aux = engine.blend(self.rgb, newest.rgb, share), engine.blend(self.aux, newest.aux, share)
+        return TargetTemplate(both, rgb, aux)
+
 
 @dataclass(frozen=True, slots=True)
 class TargetState:
@@ -58,7 +67,9 @@ class TargetState:
 
     Attributes:
         confidence: State, boxes and history.
-        templates: The first one, then the refreshed one if there is any.
+        template: What is looked for.
+        first: The template of the first frame.
+        cameras: Which images that frame had: colour, auxiliary.
         age: Frames since the start.
         score: That of the last look at it.
         view: What `CameraMotion` remembers of the frame in whose pixels the boxes are.
@@ -66,7 +77,9 @@ class TargetState:
     """
 
     confidence: Confidence
-    templates: tuple[TargetTemplate, ...]
+    template: TargetTemplate
+    first: TargetTemplate
+    cameras: tuple[bool, bool]
     age: int = 0
     score: float = 1.0
     view: object = None
@@ -89,6 +102,14 @@ def error_of(target: TargetState, found: BoundingBox, prediction: float) -> floa
 def is_calm(target: TargetState) -> bool:
     """Whether a target moves as foreseen, so that in the next frame it will still be in a smaller search region."""
     return target.confidence.state is TrackState.TRACKING and target.error < CALM_ERROR
+
+
+def is_sure(target: TargetState, share: float) -> bool:
+    """Whether a target is TRACKING and its last look has at least this share of its usual score."""
+    confidence = target.confidence
+    if confidence.state is not TrackState.TRACKING:
+        return False
+    return not confidence.history or target.score >= share * statistics.median(confidence.history)
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ from ckd_core.tracking.confidence import (
 )
 from ckd_core.tracking.config import PUBLISHED_MOTION, SQUARE_MOTION, MissingPolicy, TemplateRefresh, TrackerConfig
 from ckd_core.tracking.crop import CropWindow, window_around
-from ckd_core.tracking.looks import Look, Looker, TargetState, TargetTemplate, error_of, is_calm
+from ckd_core.tracking.looks import Look, Looker, TargetState, TargetTemplate, error_of, is_calm, is_sure
 from ckd_core.tracking.response import hann_weights
 from ckd_core.tracking.result import StageTiming, TrackResult, TrackState
 from ckd_core.tracking.search import Turn, is_taken, next_turn, scan_places
@@ -237,7 +237,7 @@ class MultiTracker:
                 portrait=self._witnesses.recognised(None).portrait,
                 gallery=self._witnesses.resembled(start, None, False).gallery if self._witnesses.compares else None,
             )
-            targets[name] = TargetState(confidence, (template,), view=view)
+            targets[name] = TargetState(confidence, template, template, frame.presence, view=view)
         return targets
 
     def _template(self, crops: NDArray[np.uint8]) -> TargetTemplate:
@@ -270,11 +270,7 @@ class MultiTracker:
             windows = [(self._window(confidence.candidate, factor), False)]
         else:
             windows = self._scan_windows(confidence, memory)
-        return [
-            Look(name, template.of(frame), window, scanning, narrow)
-            for window, scanning in windows
-            for template in target.templates
-        ]
+        return [Look(name, target.template.of(frame), window, scanning, narrow) for window, scanning in windows]
 
     def _window(self, box: BoundingBox, factor: float) -> CropWindow:
         return window_around(box, factor, self._published, square_boxes=self.engine.spec.square_boxes)
@@ -319,7 +315,7 @@ class MultiTracker:
         return replace(evidence, resemblance=self._witnesses.resembled(box, confidence.gallery, asked))
 
     def _advance(self, target: TargetState, looks: list[Evidence], size: tuple[int, int]) -> TargetState:
-        """State after this frame; with two templates the higher score counts. A LOST target may have had no turn."""
+        """State after this frame; of several looks the highest score counts. A LOST target may have had no turn."""
         if not looks:
             return replace(target, age=target.age + 1)
         best, config = max(looks, key=lambda look: look.score), self.config.confidence
@@ -333,19 +329,19 @@ class MultiTracker:
         return replace(target, confidence=after, age=target.age + 1, score=best.score)
 
     def _refresh(self, frame: MultiModalFrame, targets: dict[int, TargetState]) -> dict[int, TargetState]:
-        """Replace the templates of targets that are due and score high, if the frame has both images."""
-        if self.config.template_refresh is TemplateRefresh.OFF or not all(frame.presence):
+        """Blend a good look into the templates that are due, in a frame with the images of their first one."""
+        config = self.config
+        if config.template_refresh is TemplateRefresh.OFF:
             return targets
         refreshed = dict(targets)
         for name, target in targets.items():
-            if target.age % self.config.template_every or target.score < self.config.template_score:
+            if target.age % config.template_every or frame.presence != target.cameras:
                 continue
-            if target.confidence.state is not TrackState.TRACKING:
+            if not is_sure(target, config.template_score):
                 continue
             crops = self.engine.template_crops(1)
             box = target.confidence.trusted_box
             self._view.cut(self._window(box, self.engine.spec.template_factor), crops[0])
-            newest = self._template(crops)
-            keep = (target.templates[0],) if self.config.template_refresh is TemplateRefresh.SECOND else ()
-            refreshed[name] = replace(target, templates=(*keep, newest))
+            blended = target.first.blended(self._template(crops), config.template_share, self.engine)
+            refreshed[name] = replace(target, template=blended)
         return refreshed

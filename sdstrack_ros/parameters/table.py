@@ -110,9 +110,9 @@ class Settings:
     template_refresh: str = row(
         "off",
         "Confidence",
-        "Whether the template follows the target's appearance: never (off), by replacing it (replace), or by a second "
-        "template beside the first (second).",
-        choices=("off", "replace", "second"),
+        "Whether the template follows the target's appearance: never (off), or by blending a good look into it every "
+        "tenth frame (blend).",
+        choices=("off", "blend"),
     )
 
     rgb_topic: str = row("rgb/image_raw", "Input", "Colour images (sensor_msgs/Image).")

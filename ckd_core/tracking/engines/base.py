@@ -245,6 +245,10 @@ class Engine(ABC):
         del templates, images, response_weights
         raise EngineError(f"{self.name} does not cut windows; expected one of: torch, cudagraph")
 
+    def blend(self, first: Templates, newest: Templates, share: float) -> Templates:
+        """Return templates that lie `share` of the way from the `first` to the `newest` ones of the same targets."""
+        return first + (newest - first) * share
+
     @abstractmethod
     def join(self, templates: Sequence[Templates]) -> Templates:
         """Return the templates of several targets as one batch, in order."""

@@ -37,15 +37,15 @@ FACTS = [name for name, value in vars(Engine).items() if not name.startswith("_"
 
 @dataclass(slots=True, eq=False)
 class _Templates:
-    """Tokens with what they were made of.
+    """Tokens, and how to make them again.
 
     Attributes:
-        crops: [B, 2, T, T, 3] uint8.
+        make: Makes them with any engine.
         tokens: Of `engine`.
         engine: Which one made them.
     """
 
-    crops: NDArray[np.uint8]
+    make: Callable[[Engine], Any]
     tokens: Any
     engine: Engine
 
@@ -85,7 +85,11 @@ class GuardedEngine(Engine):
     def embed_template(self, crops: NDArray[np.uint8]) -> Templates:
         """See `Engine`; raises as `track`."""
         crops = crops.copy()  # the buffer is used again, and is the failing engine's
-        return self._watched(lambda engine: _Templates(crops, engine.embed_template(crops), engine))
+        return self._made(lambda engine: engine.embed_template(crops))
+
+    def blend(self, first: Templates, newest: Templates, share: float) -> Templates:
+        """See `Engine`; raises as `track`."""
+        return self._made(lambda engine: engine.blend(_tokens(first, engine), _tokens(newest, engine), share))
 
     def tokens_of(self, templates: Templates) -> NDArray[np.float32]:
         """See `Engine`; raises as `track`."""
@@ -111,13 +115,11 @@ class GuardedEngine(Engine):
 
     def join(self, templates: Sequence[Templates]) -> Templates:
         """See `Engine`; raises as `track`."""
-        return self._watched(
-            lambda engine: _Templates(
-                np.concatenate([one.crops for one in templates]),
-                engine.join([_tokens(one, engine) for one in templates]),
-                engine,
-            )
-        )
+        parts = tuple(templates)
+        return self._made(lambda engine: engine.join([_tokens(part, engine) for part in parts]))
+
+    def _made(self, make: Callable[[Engine], Any]) -> _Templates:
+        return self._watched(lambda engine: _Templates(make, make(engine), engine))
 
     def _watched(self, call: Callable[[Engine], T]) -> T:
         try:
@@ -167,9 +169,7 @@ def _finite(rows: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def _tokens(templates: _Templates, engine: Engine) -> Any:
-    """The tokens of an engine, embedded anew where another one made them."""
+    """The tokens of an engine, made anew where another one made them."""
     if templates.engine is not engine:
-        rows = [engine.embed_template(templates.crops[row : row + 1]) for row in range(len(templates.crops))]
-        templates.tokens = engine.join(rows) if len(rows) > 1 else rows[0]
-        templates.engine = engine
+        templates.tokens, templates.engine = templates.make(engine), engine
     return templates.tokens

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -25,6 +26,9 @@ from ckd_core.tracking.multi import MultiTracker, TrackerError
 from ckd_core.tracking.result import TrackResult, TrackState
 from ckd_core.tracking.thresholds import Thresholds
 from ckd_core.tracking.tracker import Tracker
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 LIMITS = Thresholds(doubt=0.6, unseen=0.5, confirm=0.6, rival=0.85, history=0.5)
 STATES = ConfidenceConfig(lost_after=4, confirm_frames=3)
@@ -384,31 +388,60 @@ def test_targets_come_and_go(scene, correlation) -> None:
     assert set(tracker.update(scene.frame(9, places))) == {7}
 
 
-@pytest.mark.parametrize("mode", [TemplateRefresh.REPLACE, TemplateRefresh.SECOND])
-def test_template_refresh_follows_a_target_that_changes(scene, correlation, mode: TemplateRefresh) -> None:
-    """The target fades into another texture; the first template alone loses it."""
+@pytest.fixture
+def fading(scene) -> Callable[..., MultiModalFrame]:
+    """Frames of a target that fades into another texture within 24 of them."""
 
-    def frame(step: int) -> MultiModalFrame:
+    def frame(step: int, rgb: bool = True, aux: bool = True) -> MultiModalFrame:
         first, second = (scene.frame(step, {name: path(step)}) for name in ("a", "b"))
         share = min(1.0, step / 24)
-        blend = [
+        mixed = [
             np.rint((1 - share) * p + share * q).astype(np.uint8)
             for p, q in zip((first.rgb, first.aux), (second.rgb, second.aux), strict=True)
         ]
-        return MultiModalFrame(float(step), blend[0], blend[1], Modality.THERMAL)
+        return MultiModalFrame(float(step), mixed[0] if rgb else None, mixed[1] if aux else None, Modality.THERMAL)
 
+    return frame
+
+
+@pytest.mark.parametrize("cameras", [(True, True), (True, False), (False, True)])
+@pytest.mark.parametrize("share", [0.5, 1.0])
+def test_a_template_that_is_refreshed_follows_a_target_that_changes(
+    scene, correlation, fading, cameras: tuple[bool, bool], share: float
+) -> None:
+    """The first template alone loses it; with one camera it is refreshed as with two."""
     scores = {}
-    for refresh in (TemplateRefresh.OFF, mode):
+    for refresh in TemplateRefresh:
         config = TrackerConfig(
             confidence=replace(STATES, enabled=False),
             template_refresh=refresh,
             template_every=3,
-            template_score=0.6,
+            template_score=0.0,
+            template_share=share,
         )
         tracker = tracker_of(correlation, config)
-        tracker.start(frame(0), scene.box(*path(0)))
-        scores[refresh] = [tracker.update(frame(step)).score for step in range(1, 26)][-1]
-    assert scores[mode] > scores[TemplateRefresh.OFF] + 0.2
+        tracker.start(fading(0, *cameras), scene.box(*path(0)))
+        scores[refresh] = [tracker.update(fading(step, *cameras)).score for step in range(1, 26)][-1]
+    assert scores[TemplateRefresh.BLEND] > scores[TemplateRefresh.OFF] + 0.1
+
+
+def test_a_template_is_refreshed_by_good_looks_with_its_own_cameras_alone(scene, correlation, fading) -> None:
+    config = TrackerConfig(template_refresh=TemplateRefresh.BLEND, template_every=1, template_score=0.0)
+    tracker = tracker_of(correlation, config)
+    tracker.start(fading(0), scene.box(*path(0)))
+    first = tracker.multi._targets[0].template
+    tracker.update(fading(1, aux=False))
+    assert tracker.multi._targets[0].template is first, "half of it would be another camera's"
+    tracker.update(fading(2))
+    second = tracker.multi._targets[0].template
+    assert second is not first
+    assert tracker.multi._targets[0].first is first
+    strict = tracker_of(correlation, replace(config, template_score=1.0))
+    strict.start(fading(0), scene.box(*path(0)))
+    strict.update(fading(1))
+    kept = strict.multi._targets[0].template
+    strict.update(fading(24))
+    assert strict.multi._targets[0].template is kept, "it does not look as usual"
 
 
 def test_a_size_goes_only_part_of_the_way_to_the_predicted_one(scene, tiny) -> None:
@@ -425,7 +458,9 @@ def test_a_size_goes_only_part_of_the_way_to_the_predicted_one(scene, tiny) -> N
     assert TrackerConfig(motion=SQUARE_MOTION).as_published().motion == PUBLISHED_MOTION
 
 
-@pytest.mark.parametrize("wrong", [{"template_every": 0}, {"template_score": 2}, {"clip_margin": 0}])
+@pytest.mark.parametrize(
+    "wrong", [{"template_every": 0}, {"template_score": 2}, {"template_share": -1}, {"clip_margin": 0}]
+)
 def test_impossible_options_are_refused(wrong: dict[str, float]) -> None:
     with pytest.raises(TrackerConfigError, match=next(iter(wrong))):
         TrackerConfig(**wrong)

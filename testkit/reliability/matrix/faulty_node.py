@@ -53,6 +53,10 @@ class FaultyEngine(Engine):
         """See `Engine`."""
         return self._inner.embed_template(crops)
 
+    def blend(self, first: Any, newest: Any, share: float) -> Any:
+        """See `Engine`."""
+        return self._inner.blend(first, newest, share)
+
     def join(self, templates: Sequence[Any]) -> Any:
         """See `Engine`."""
         return self._inner.join(templates)

@@ -59,6 +59,25 @@ def test_bf16_uses_the_attention_that_is_faster_on_this_cpu(network, monkeypatch
         assert bool(calls) is fused
 
 
+@pytest.mark.parametrize("name", ["torch/fp32", "torch/bf16", "onnx/fp32", "openvino/fp32"])
+def test_a_blended_template_lies_between_its_two(converted, crops, name: str) -> None:
+    engine = converted(name)
+    template, search = crops
+    first, newest = engine.embed_template(template), engine.embed_template(template[:, :, ::-1].copy())
+    weights = np.ones_like(engine.response_weights(1))
+
+    def boxes(tokens: Any) -> np.ndarray:
+        return engine.track(tokens, search[:1], weights).copy()
+
+    np.testing.assert_array_equal(boxes(engine.blend(first, newest, 0.0)), boxes(first))
+    np.testing.assert_allclose(boxes(engine.blend(first, newest, 1.0)), boxes(newest), atol=0.02)
+    half = engine.blend(first, newest, 0.5)
+    assert half.shape == first.shape
+    assert half.dtype == first.dtype
+    middle = (engine.tokens_of(first) + engine.tokens_of(newest)) / 2
+    np.testing.assert_allclose(engine.tokens_of(half), middle, atol=0.02)
+
+
 def test_a_batch_gives_the_boxes_of_its_targets_alone(network, crops, expected) -> None:
     engine = engine_for(copy.deepcopy(network), engine="torch/fp32", device="cpu")
     np.testing.assert_allclose(predictions_of(engine, crops, batch=3), expected, atol=2e-5)

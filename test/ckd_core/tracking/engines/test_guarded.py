@@ -45,6 +45,9 @@ class Breakable(Engine):
         rows = self.inner.track(templates[1], crops, response_weights)
         return rows * np.float32(np.nan) if self.fault == "NaN" else rows
 
+    def blend(self, first: Any, newest: Any, share: float) -> Any:
+        return ("tokens", self.inner.blend(first[1], newest[1], share))
+
     def join(self, templates: Sequence[Any]) -> Any:
         return ("tokens", self.inner.join([one[1] for one in templates]))
 
@@ -153,11 +156,15 @@ def test_templates_of_several_targets_move_to_the_new_engine(tiny: Callable[[], 
     random = np.random.default_rng(1)
     side = guarded.spec.template_size
     crops = random.integers(0, 256, (3, 1, 2, side, side, 3), dtype=np.uint8)
-    templates = guarded.join([guarded.embed_template(one) for one in crops])
+    own = [guarded.embed_template(one) for one in crops]
+    blended = guarded.blend(own[0], own[1], 0.25)
+    templates = guarded.join([own[0], blended, own[2]])
     search, weights = guarded.search_crops(3), guarded.response_weights(3)
     search[:], weights[:] = random.integers(0, 256, search.shape, dtype=np.uint8), 1
     search = search.copy()
     before = guarded.track(templates, search, weights).copy()
+    unblended = guarded.track(guarded.join(own), search, weights)
+    assert (unblended[1] != before[1]).any()
     broken.fault = "launch failure"
     for _ in range(MAX_FAILURES - 1):
         with pytest.raises(EngineFailedError):
