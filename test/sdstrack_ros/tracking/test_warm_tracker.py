@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -63,3 +63,19 @@ def test_the_parameters_switch_the_witnesses(tmp_path: Path, watched: bool) -> N
     assert config.distance.enabled == watched
     for look in (config.colours, config.features):
         assert look is None if watched else look is not None and not look.enabled, "None: as suits the network"
+
+
+@pytest.mark.parametrize("name", ["missing", "template_refresh"])
+def test_every_choice_of_a_parameter_is_one_of_the_trackers(tmp_path: Path, name: str) -> None:
+    model = build_model("sdstrack_tiny_test", seed=3)
+    path = tmp_path / "tiny.safetensors"
+    save_model(path, model, metadata_of(model, [Modality.DEPTH.value], "seeded random numbers"))
+    choices = {field.name: field.metadata["choices"] for field in fields(Settings)}[name]
+    for choice in choices:
+        changes = {name: choice}
+        settings = replace(
+            Settings(), model="sdstrack_tiny_test", weights=str(path), device="cpu", engine="torch/fp32", threads=1,
+            **changes,
+        )  # fmt: skip
+        config = warm_tracker.build_warm_tracker(settings).tracker.config
+        assert getattr(config, name).value == choice
