@@ -73,9 +73,12 @@ def test_a_further_start_is_where_the_target_is_seen(root: Path, monkeypatch: py
     lines[2] = lines[3] = "nan,nan,nan,nan"
     boxes.write_text("\n".join(lines) + "\n")
     names = [footage.name.removeprefix("rgbt_m3svd_0111_1716 ") for footage in validation.starts([folder])]
-    assert names == ["from 4", "from 4", "backwards from 0", "backwards from 2", "backwards from 6"]
+    assert names == ["from 4", "backwards from 0", "backwards from 2", "backwards from 6"]
     for footage in validation.starts([folder]):
         assert np.isfinite(footage.boxes[0]).all()
+    boxes.write_text("\n".join(lines[:2] + ["nan,nan,nan,nan"] * (FRAMES - 2)) + "\n")
+    names = [footage.name.removeprefix("rgbt_m3svd_0111_1716 ") for footage in validation.starts([folder])]
+    assert names == ["backwards from 6"], "a target that is seen in the first frames alone"
 
 
 @pytest.mark.parametrize(

@@ -49,7 +49,7 @@ CLIPS = (
 REAL = "real"
 SHORTEST, FPS = 20, 25.0  # frames of a track that is used; the clips' stamps
 FEWEST = 8  # frames of a run from another start
-STARTS = (0.25, 0.5)  # where further runs through a sequence begin, as a share of it, and where backward ones do
+STARTS = (0.25, 0.5)  # where further runs through a sequence begin, as shares of it
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,18 +164,13 @@ def write_footage(name: str, folder: Path, root: Path, teacher: Path | None) -> 
 def starts(folders: list[Path]) -> Iterator[Footage]:
     """Every sequence from other frames on, and backwards: a run that one unlucky frame decides counts less."""
     for whole in map(recording_footage, folders):
-        for turned, share in (
-            (False, STARTS[0]),
-            (False, STARTS[1]),
-            (True, 0.0),
-            (True, STARTS[0]),
-            (True, STARTS[1]),
-        ):
-            footage = _backwards(whole) if turned else whole
-            seen = np.flatnonzero(np.isfinite(footage.boxes).all(axis=1))
-            first = int(seen[np.searchsorted(seen, round(share * len(footage)))])
-            if len(footage) - first >= FEWEST:
-                yield replace(footage.since(first), name=f"{footage.name} from {first}")
+        for footage, shares in ((whole, STARTS), (_backwards(whole), (0.0, *STARTS))):
+            seen = np.flatnonzero(np.isfinite(footage.boxes).all(axis=1)).tolist()
+            wanted = [round(share * len(footage)) for share in shares]
+            firsts = {next((index for index in seen if index >= least), len(footage)) for least in wanted}
+            for first in sorted(firsts):  # two may fall together where the target is away
+                if len(footage) - first >= FEWEST:
+                    yield replace(footage.since(first), name=f"{footage.name} from {first}")
 
 
 def _backwards(footage: Footage) -> Footage:

@@ -50,12 +50,14 @@ def command(
 
     Example: sdstrack run sequences/man --init 131,185,115,295
     """
-    from ckd_core.replay.recording import open_recording, parse_modality
+    from ckd_core.replay.recording import ReplayError, open_recording, parse_modality
     from ckd_core.replay.run import start_box, track_recording, tracker_config
     from ckd_core.tracking import build_tracker
     from ckd_core.tracking.camera_motion import ImageMotion
     from ckd_core.tracking.engines.origin import weights_origin
 
+    if ego_motion and published:
+        raise ReplayError("--ego-motion is no part of the published tracker; leave it or --published out")
     recording = open_recording(sources, parse_modality(modality), fps)
     box, config = start_box(recording, init), tracker_config(published, missing)
     if not any_modality and recording.has_auxiliary:

@@ -134,6 +134,7 @@ def test_without_init_the_folders_own_box_is_used(tmp_path, call, scenes, tiny_w
         (["{a}", "--modality", "depth"], "holds thermal images; expected depth"),
         (["{a}", "--modality", "radar"], "unknown modality 'radar'"),
         (["{a}", "--missing", "guess"], "unknown policy 'guess'"),
+        (["{a}", "--published", "--ego-motion"], "--ego-motion is no part of the published tracker"),
         (["{a}", "--init", "1,2,3"], "expected four numbers"),
         (["{a}", "--init", "1,2,0,4"], "positive width"),
         (["{a}", "--init", "500,500,10,10"], "overlap with the 128 x 96 frame"),
