@@ -149,6 +149,6 @@ def _check_homography(matrix: NDArray[np.float64] | None, name: str) -> None:
     if not isinstance(matrix, np.ndarray) or matrix.shape != (3, 3) or not np.isfinite(matrix).all():
         message = f"{name} must be a finite 3x3 matrix, got {np.asarray(matrix).tolist()}"
         raise FrameError(message)
-    if np.linalg.matrix_rank(matrix) < 3:
+    if np.linalg.det(matrix) == 0:
         message = f"{name} maps the whole image to a line or a point, expected an invertible matrix: {matrix.tolist()}"
         raise FrameError(message)
