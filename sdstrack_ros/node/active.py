@@ -215,7 +215,7 @@ class Active:
 
     def _patience(self, source: SourceFrame) -> float:
         now = time.monotonic()
-        seconds = self._freshness.patience(source.arrival_age + now - source.arrived, now)
+        seconds = self._freshness.patience(source.arrival_age + now - source.arrived, now, self.images.held_until)
         if seconds > 0:
             self._stale = source
         return seconds

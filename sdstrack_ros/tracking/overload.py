@@ -156,15 +156,21 @@ class Freshness:
         with self._lock:
             self._overheads.append(overhead)
 
-    def patience(self, age: float, now: float) -> float:
-        """How long a frame of this age is to wait for a newer one before it is answered; 0: not at all."""
+    def patience(self, age: float, now: float, held_until: float = 0.0) -> float:
+        """How long a frame is to wait for a newer one before it is answered; 0: not at all.
+
+        Args:
+            age: Of the frame.
+            now: By a steady clock.
+            held_until: By that clock, until when a newer one waits for its partner at the longest; past: none does.
+        """
         with self._lock:
             if min(len(self._periods), len(self._overheads)) < MIN_FRAMES:
                 return 0.0
             period = statistics.median(self._periods)
             overhead = sorted(self._overheads)[-2]  # one odd frame does not count
             limit = FRESH_PERIODS * period - overhead
-            wait = self._newest + NEXT_PERIODS * period - now
+            wait = max(self._newest + NEXT_PERIODS * period, held_until) - now
             stays = age <= limit or statistics.median(self._ages) > limit or wait <= 0
             if stays or self._passed >= MAX_PASSED:
                 self._passed = 0

@@ -58,6 +58,8 @@ class ImageTopics:
 
     Attributes:
         camera: the last calibration; None before the first.
+        held_until: steady time [s] until which images wait for their partners at the longest, 0 where none does; may be
+            read by other threads.
         silence: what is said about topics on which nothing comes, and about pairs that do not come.
         watch: why pairs do not come.
 
@@ -84,6 +86,7 @@ class ImageTopics:
         """
         self.faults = reporter.faults
         self.camera: PinholeCamera | None = None
+        self.held_until = 0.0
         self.silence = SilenceWatch(node, settings, reporter)
         self._node = node
         self._health = reporter.health
@@ -274,7 +277,8 @@ class ImageTopics:
 
     def _poll_while_something_waits(self) -> None:
         """Run the timer only while an image waits for its partner: 100 calls per second cost a tenth of a core."""
-        waiting = self._sync.next_deadline_ns is not None
+        deadline_ns = self._sync.next_deadline_ns
+        waiting, self.held_until = deadline_ns is not None, (deadline_ns or 0) / NS_PER_S
         if waiting and self._timer.is_canceled():
             self._timer.reset()
         elif not waiting and not self._timer.is_canceled():

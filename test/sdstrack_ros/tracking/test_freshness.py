@@ -34,6 +34,16 @@ def test_after_the_last_frame_of_a_stream_nothing_is_waited_for() -> None:
     assert freshness.patience(0.050, now + 2.1 * PERIOD) == 0
 
 
+def test_an_old_frame_gives_way_to_a_newer_one_that_waits_for_its_partner() -> None:
+    """Of cameras of 60 and 9 Hz, some frames are held until the other camera's image is there or overdue."""
+    freshness, now = steady()
+    late = now + 2.5 * PERIOD
+    assert freshness.patience(0.055, late) == 0, "as at the end of a stream"
+    assert freshness.patience(0.055, late, late + 0.012) == pytest.approx(0.012)
+    assert freshness.patience(0.055, late, late - 0.001) == 0
+    assert freshness.patience(0.020, late, late + 0.012) == 0, "it is fresh"
+
+
 @pytest.mark.parametrize(("age", "overhead"), [(0.06, 0.004), (0.015, 0.03)])
 def test_where_no_frame_can_be_fresh_enough_none_gives_way(age: float, overhead: float) -> None:
     """A driver that delivers late, or a machine on which the node's own work takes long: late boxes beat none."""
