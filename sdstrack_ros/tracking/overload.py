@@ -19,6 +19,7 @@ _SMOOTHING = 0.1
 # A box is to be no older than this many frame periods and the network's own time.
 FRESH_PERIODS = 2.0
 NEXT_PERIODS = 2.0  # after the newest frame the next one is expected within these
+HELD_PERIODS = 3.0  # what may wait longer for its partner than this will not be fresh either
 MAX_PASSED = 3  # frames in a row that may give way to the next one
 RECENT_FRAMES, MIN_FRAMES = 30, 10
 MAX_PERIOD_S = 5.0  # a longer pause is none
@@ -170,7 +171,8 @@ class Freshness:
             period = statistics.median(self._periods)
             overhead = sorted(self._overheads)[-2]  # one odd frame does not count
             limit = FRESH_PERIODS * period - overhead
-            wait = max(self._newest + NEXT_PERIODS * period, held_until) - now
+            held = held_until if held_until <= now + HELD_PERIODS * period else 0.0
+            wait = max(self._newest + NEXT_PERIODS * period, held) - now
             stays = age <= limit or statistics.median(self._ages) > limit or wait <= 0
             if stays or self._passed >= MAX_PASSED:
                 self._passed = 0

@@ -41,6 +41,7 @@ def test_an_old_frame_gives_way_to_a_newer_one_that_waits_for_its_partner() -> N
     assert freshness.patience(0.055, late) == 0, "as at the end of a stream"
     assert freshness.patience(0.055, late, late + 0.012) == pytest.approx(0.012)
     assert freshness.patience(0.055, late, late - 0.001) == 0
+    assert freshness.patience(0.055, late, late + 0.5) == 0, "with a long max_wait_s it would come late, too"
     assert freshness.patience(0.020, late, late + 0.012) == 0, "it is fresh"
 
 
