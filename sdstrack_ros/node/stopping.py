@@ -38,18 +38,14 @@ class StopSignals:
     Attributes:
         stop: whether one has come.
         cut: whether it has ended an interruptible block.
+        wake: called when a signal comes, so that the main thread looks at `stop`.
 
     """
 
-    def __init__(self, wake: Callable[[], object]) -> None:
-        """Install the handlers.
-
-        Args:
-            wake: called when a signal comes, so that the main thread looks at `stop`.
-
-        """
+    def __init__(self) -> None:
+        """Install the handlers."""
         self.stop = self.cut = False
-        self._wake = wake
+        self.wake: Callable[[], object] = lambda: None
         self._interruptible = False
         # The interpreter writes a byte at once, even when the main thread is inside a library and runs no handler.
         reading, writing = socket.socketpair()
@@ -90,7 +86,7 @@ class StopSignals:
         self.stop = True
         # A second signal ends the process at once, whatever it is doing.
         signal.signal(number, signal.SIG_DFL)
-        self._wake()
+        self.wake()
         if self._interruptible:
             self.cut = True
             _end_instead_of_abort()

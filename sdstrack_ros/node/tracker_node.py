@@ -300,11 +300,12 @@ def main(args: list[str] | None = None) -> int:
         sys.stdout.write(usage())
         return 0
     steady_heap()
+    signals = StopSignals()  # before the node is in the graph, which it has to leave in order
     rclpy.init(args=args, signal_handler_options=rclpy.signals.SignalHandlerOptions.NO)
     node = TrackerNode()
     executor = make_executor(node)
     executor.add_node(node)
-    signals = StopSignals(executor.wake)
+    signals.wake = executor.wake
     node.interruptible = signals.interruptible
     try:
         if node.settings.autostart and node.trigger_configure() == _SUCCESS:

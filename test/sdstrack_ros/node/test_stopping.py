@@ -92,10 +92,40 @@ def test_a_node_that_is_stopped_leaves_the_graph_at_once(active: bool, tiny_weig
             wait_until(lambda: "tracker" not in ros.node.get_node_names(), LEFT_WITHIN_S, "its leave", ros.spin)
 
 
+SLOW_TO_BEGIN = """
+import sys, time
+from sdstrack_ros.node import tracker_node
+make_executor = tracker_node.make_executor
+def slowly(node):
+    print("in the graph", flush=True)
+    time.sleep(2)
+    return make_executor(node)
+tracker_node.make_executor = slowly
+sys.exit(tracker_node.main())
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_node_that_is_stopped_before_it_spins_ends_in_order(number: int, tmp_path: Path) -> None:
+    with private_domain() as domain:
+        environment = ros_environment(domain, tmp_path)
+        command = [sys.executable, "-c", SLOW_TO_BEGIN]
+        with (
+            ros_process(command, environment, tmp_path / "node.log") as process,
+            ros_test(domain, environment) as ros,
+        ):
+            wait_until(lambda: "in the graph" in process.output, START_PATIENCE_S, "the node", ros.spin, process)
+            ros.until(lambda: "tracker" in ros.node.get_node_names(), START_PATIENCE_S, "its name", process)
+            process.process.send_signal(number)
+            assert process.process.wait(60) == 0, process.output[-2000:]
+            assert "Traceback" not in process.output
+            wait_until(lambda: "tracker" not in ros.node.get_node_names(), LEFT_WITHIN_S, "its leave", ros.spin)
+
+
 ABORTING = """
 import os, time
 from sdstrack_ros.node.stopping import ConfigureStoppedError, StopSignals
-signals = StopSignals(lambda: None)
+signals = StopSignals()
 with signals.interruptible():
     try:
         print("ready", flush=True)
