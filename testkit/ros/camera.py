@@ -20,6 +20,7 @@ from rcl_interfaces.srv import SetParametersAtomically
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CameraInfo, Image
+from std_msgs.msg import Empty
 from vision_msgs.msg import Detection2DArray
 
 from testkit.ros.processes import ChildProcessFailure, RosProcess, wait_until
@@ -95,6 +96,14 @@ class RosTest:
         if topic not in self._publishers:
             self._publishers[topic] = self.node.create_publisher(kind, topic, qos)
         return self._publishers[topic]
+
+    def name_nodes_again(self) -> None:
+        """Have this participant send the names of its nodes again, as every new endpoint does.
+
+        Fast DDS sends them once. A node that lost sight of this participant for a while, as busy machines let happen,
+        finds its publishers again without them and names none until the next change.
+        """
+        self.node.destroy_publisher(self.node.create_publisher(Empty, "names_again", 1))
 
     def call(self, kind: Any, name: str, request: Any, timeout_s: float = PATIENCE_S) -> Any:
         """Call a service and return its response; repeats the call every `REPEAT_S`, so calling twice must do no harm.
