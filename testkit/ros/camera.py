@@ -98,10 +98,10 @@ class RosTest:
         return self._publishers[topic]
 
     def name_nodes_again(self) -> None:
-        """Have this participant send the names of its nodes again, as every new endpoint does.
+        """Have this participant send the names of its nodes again, which a new publisher does.
 
-        Fast DDS sends them once. A node that lost sight of this participant for a while, as busy machines let happen,
-        finds its publishers again without them and names none until the next change.
+        A node to which this participant was gone for longer than its lease (Fast DDS: 20 s) finds the publishers again
+        without the names of their nodes, and names none until these are sent again.
         """
         self.node.destroy_publisher(self.node.create_publisher(Empty, "names_again", 1))
 

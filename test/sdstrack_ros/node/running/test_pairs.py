@@ -10,7 +10,7 @@ import pytest
 import rclpy
 from sensor_msgs.msg import Image
 
-from testkit.ros.camera import PATIENCE_S, image_message
+from testkit.ros.camera import image_message
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,25 +20,10 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.ros
 NS_PER_S = 1_000_000_000
 WARN = b"\x01"
-NAMES_AGAIN_S = 5.0
 
 
 def says(rig: Rig, *texts: str) -> Callable[[], bool]:
     return lambda: rig.ros.status is not None and all(text in rig.ros.status.message for text in texts)
-
-
-def film_until_named(rig: Rig, condition: Callable[[], bool], what: str) -> None:
-    """Publish frames until the condition holds, and send the names of the test's nodes again and again."""
-    deadline = time.monotonic() + PATIENCE_S
-    again = time.monotonic() + NAMES_AGAIN_S
-
-    def named_or_due() -> bool:
-        return condition() or time.monotonic() > again
-
-    while not condition():
-        rig.film_until(named_or_due, what, deadline - time.monotonic())
-        rig.ros.name_nodes_again()
-        again = time.monotonic() + NAMES_AGAIN_S
 
 
 def test_another_clock_is_named_in_status_and_log(rig: Rig) -> None:
@@ -57,7 +42,12 @@ def test_a_second_publisher_is_named_with_the_first(rig: Rig) -> None:
     try:
         second.create_publisher(Image, "/rgb/image_raw", 10)
         said = says(rig, "2 publishers on /rgb/image_raw: '/rear_camera', '/test'; their images mix, remap all but one")
-        film_until_named(rig, said, "a status that names both publishers")
+
+        def film_and_name_again() -> None:
+            rig.ros.name_nodes_again()
+            rig.cameras.film(3)
+
+        rig.send_until(film_and_name_again, said, "a status that names both publishers")
         line = "2 publishers on /rgb/image_raw: '/rear_camera', '/test'"
         rig.until(lambda: line in rig.process.output, "the same in the log")
     finally:
