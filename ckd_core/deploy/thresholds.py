@@ -20,13 +20,13 @@ from ckd_core.errors import TrackingError
 from ckd_core.frame import Modality
 from ckd_core.locks import folder_lock
 from ckd_core.models.checkpoint import default_weights, load_model, load_tensors, save_tensors
+from ckd_core.tracking.confidence.thresholds import Thresholds
 from ckd_core.tracking.config import TrackerConfig
 from ckd_core.tracking.engines.build import tracking_metadata
 from ckd_core.tracking.engines.origin import weights_origin
 from ckd_core.tracking.engines.pytorch import TorchEngine
 from ckd_core.tracking.multi import MultiTracker
 from ckd_core.tracking.result import TrackState
-from ckd_core.tracking.thresholds import Thresholds
 from ckd_core.tracking.tracker import TARGET
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from ckd_core.data.footage import of_sequence
 from ckd_core.data.sequences import open_sequence
 from ckd_core.evaluation.running.conditions import AUX_ALONE, RGB_ALONE, parse_condition
 from ckd_core.evaluation.scoring.metrics import overlap, success_auc
-from ckd_core.tracking.confidence import ConfidenceConfig
+from ckd_core.tracking.confidence.config import ConfidenceConfig
 from ckd_core.tracking.config import TrackerConfig
 from ckd_core.tracking.engines.pytorch import TorchEngine
 from ckd_core.tracking.tracker import Tracker

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 
 from ckd_core.errors import TrackingError
 from ckd_core.modality import ModalityOptions
-from ckd_core.tracking.confidence import ConfidenceConfig
+from ckd_core.tracking.confidence.config import ConfidenceConfig
 from ckd_core.tracking.witnesses.distance import DistanceConfig
 
 if TYPE_CHECKING:
-    from ckd_core.tracking.thresholds import Thresholds
+    from ckd_core.tracking.confidence.thresholds import Thresholds
     from ckd_core.tracking.witnesses.colours import ColoursConfig
     from ckd_core.tracking.witnesses.features import FeaturesConfig
 

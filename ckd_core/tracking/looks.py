@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
-from ckd_core.tracking.confidence import predicted_box
+from ckd_core.tracking.confidence.state import predicted_box
 from ckd_core.tracking.engines.base import Prediction
 from ckd_core.tracking.result import TrackState
 from ckd_core.tracking.steps import TrackerError
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ckd_core.frame import BoundingBox, MultiModalFrame
-    from ckd_core.tracking.confidence import Confidence
+    from ckd_core.tracking.confidence.state import Confidence
     from ckd_core.tracking.crop import CropWindow
     from ckd_core.tracking.engines import Engine, Templates
     from ckd_core.tracking.view import FrameView, StreamMemory

@@ -8,24 +8,17 @@ from typing import TYPE_CHECKING
 
 from ckd_core.boxes import clip_box
 from ckd_core.frame import BoundingBox, Modality, MultiModalFrame
-from ckd_core.tracking.confidence import (
-    Confidence,
-    Evidence,
-    growth_of,
-    is_credible,
-    is_suspicious,
-    observe,
-    observe_lost,
-    predicted_box,
-)
+from ckd_core.tracking.confidence.evidence import Evidence, is_credible, is_suspicious
+from ckd_core.tracking.confidence.observe import observe
+from ckd_core.tracking.confidence.search import Turn, is_taken, next_turn, observe_lost, scan_places
+from ckd_core.tracking.confidence.state import Confidence, growth_of, predicted_box
+from ckd_core.tracking.confidence.thresholds import Thresholds
 from ckd_core.tracking.config import PUBLISHED_MOTION, SQUARE_MOTION, MissingPolicy, TemplateRefresh, TrackerConfig
 from ckd_core.tracking.crop import CropWindow, window_around
 from ckd_core.tracking.looks import Look, Looker, TargetState, TargetTemplate, error_of, is_calm, is_sure
 from ckd_core.tracking.response import hann_weights
 from ckd_core.tracking.result import StageTiming, TrackResult, TrackState
-from ckd_core.tracking.search import Turn, is_taken, next_turn, scan_places
 from ckd_core.tracking.steps import TrackerError, carried, check_box, towards
-from ckd_core.tracking.thresholds import Thresholds
 from ckd_core.tracking.view import AUX, RGB, FrameView, same_stream
 from ckd_core.tracking.witnesses.witnesses import Witnesses
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ckd_core.tracking.camera_motion import CameraMotion
-    from ckd_core.tracking.confidence import Confidence
+    from ckd_core.tracking.confidence.state import Confidence
     from ckd_core.tracking.looks import TargetState
 
 MIN_BOX_SIDE_PX = 1.0  # a start box must be larger than this

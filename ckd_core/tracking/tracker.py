@@ -9,10 +9,10 @@ from ckd_core.tracking.multi import MultiTracker
 if TYPE_CHECKING:
     from ckd_core.frame import BoundingBox, Modality, MultiModalFrame
     from ckd_core.tracking.camera_motion import CameraMotion
+    from ckd_core.tracking.confidence.thresholds import Thresholds
     from ckd_core.tracking.config import TrackerConfig
     from ckd_core.tracking.engines import Engine
     from ckd_core.tracking.result import TrackResult
-    from ckd_core.tracking.thresholds import Thresholds
 
 TARGET = 0
 

@@ -29,7 +29,7 @@ from ckd_core.models.checkpoint import default_weights, load_strictly, load_tens
 from ckd_core.models.published.starts import read_weights
 from ckd_core.models.registry import build_model
 from ckd_core.settings import build, to_plain
-from ckd_core.tracking.thresholds import Thresholds
+from ckd_core.tracking.confidence.thresholds import Thresholds
 from ckd_core.training import run_state
 from ckd_core.training.config import TrainSettings
 from ckd_core.training.state_file import load_checkpoint, part

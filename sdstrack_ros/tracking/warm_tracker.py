@@ -14,7 +14,7 @@ from ckd_core.frame import BoundingBox, Modality, MultiModalFrame
 from sdstrack_ros.tracking.weights_path import weights_path
 
 if TYPE_CHECKING:
-    from ckd_core.tracking.thresholds import Thresholds
+    from ckd_core.tracking.confidence.thresholds import Thresholds
     from ckd_core.tracking.tracker import Tracker
     from sdstrack_ros.parameters.table import Settings
     from sdstrack_ros.tracking.targets import FramesTracker
@@ -72,7 +72,7 @@ def build_warm_tracker(settings: Settings) -> WarmTracker:
     """
     from ckd_core.models.registry import model_config
     from ckd_core.tracking import build_tracker
-    from ckd_core.tracking.confidence import ConfidenceConfig
+    from ckd_core.tracking.confidence.config import ConfidenceConfig
     from ckd_core.tracking.config import MissingPolicy, TemplateRefresh, TrackerConfig
     from ckd_core.tracking.engines.origin import weights_origin
     from ckd_core.tracking.witnesses.colours import ColoursConfig

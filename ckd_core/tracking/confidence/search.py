@@ -1,21 +1,25 @@
-"""The search for LOST targets: whose turn it is, where to look, and what is not it. Pure functions."""
+"""The search for LOST targets: whose turn it is, where to look, what is not it, and the state after it."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ckd_core.boxes import iou_xywh
 from ckd_core.frame import BoundingBox
-from ckd_core.tracking.confidence import sides_of
+from ckd_core.tracking.confidence.evidence import reaches, witnessed
+from ckd_core.tracking.confidence.sizes import is_plausible, shape_of, sides_of, size_of
+from ckd_core.tracking.confidence.state import Confidence
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from ckd_core.tracking.confidence import Confidence, ConfidenceConfig
+    from ckd_core.tracking.confidence.config import ConfidenceConfig
+    from ckd_core.tracking.confidence.evidence import Evidence
+    from ckd_core.tracking.confidence.thresholds import Thresholds
 
 TAKEN_OVERLAP = 0.5
 
@@ -76,6 +80,41 @@ def scan_places(
         cx, cy = centers[step // 2 % len(centers)] if step % 2 else box.center
         places.append(BoundingBox(cx - box.w / 2, cy - box.h / 2, box.w, box.h))
     return places
+
+
+def observe_lost(
+    before: Confidence, looks: tuple[Evidence, ...], limits: Thresholds, config: ConfidenceConfig
+) -> Confidence:
+    """Return the state after a frame in LOST, in which the windows of `looks` were searched."""
+    best = max(looks, key=lambda look: look.score)
+    fits = 1 / config.max_scale <= size_of(best.box) / before.usual_size <= config.max_scale
+    other = (
+        best.sighting.elsewhere
+        or (best.recognition.otherwise and before.scan < config.repaint_after)
+        or best.resemblance.denied
+    )
+    convincing = fits and best.score >= limits.confirm and best.rival <= limits.rival and not other
+    scan = before.scan + (1 if before.candidate is None else 0)
+    if not convincing:
+        return replace(before, candidate=None, confirmed_frames=0, scan=scan, good_frames=0)
+    same = before.candidate is not None and is_plausible(
+        before.candidate, best.box, size_of(before.candidate), shape_of(before.candidate), config
+    )
+    if not same:
+        return replace(before, candidate=best.box, confirmed_frames=1, scan=scan)
+    confirmed_frames = before.confirmed_frames + 1
+    awaited = config.confirm_frames if reaches(best, limits.regain, before.history) else config.believe_after
+    if confirmed_frames < awaited:
+        return replace(before, candidate=best.box, confirmed_frames=confirmed_frames, scan=scan)
+    return Confidence(
+        trusted_box=best.box,
+        last_box=best.box,
+        history=before.history,
+        sizes=before.sizes,
+        shapes=before.shapes,
+        good_frames=confirmed_frames,
+        **{**witnessed(best), "portrait": None if best.recognition.otherwise else best.recognition.portrait},
+    )
 
 
 def tile_centers(frame_size: tuple[int, int], side: float) -> list[tuple[float, float]]:

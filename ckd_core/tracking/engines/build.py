@@ -17,6 +17,7 @@ import torch
 from ckd_core.models.checkpoint import default_weights, load_model
 from ckd_core.models.registry import model_config
 from ckd_core.text import MAX_REASON, shown
+from ckd_core.tracking.confidence.thresholds import Thresholds
 from ckd_core.tracking.config import TrackerConfig
 from ckd_core.tracking.engines.base import (
     CHOICES,
@@ -39,7 +40,6 @@ from ckd_core.tracking.engines.guarded import GuardedEngine
 from ckd_core.tracking.engines.pytorch import CompiledEngine, CudaGraphEngine, TorchEngine
 from ckd_core.tracking.engines.threads import thread_budget, use_threads
 from ckd_core.tracking.engines.tuned import TuneKey, exports_folder, find_tuned
-from ckd_core.tracking.thresholds import Thresholds
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

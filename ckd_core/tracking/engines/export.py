@@ -23,6 +23,7 @@ import numpy as np
 from ckd_core.errors import TrackingError
 from ckd_core.files import regular
 from ckd_core.text import is_plain_name, shown
+from ckd_core.tracking.confidence.thresholds import ConfidenceError, Thresholds
 from ckd_core.tracking.engines.base import Engine, EngineSpec, EngineUnavailableError, middle_of, parse_engine
 from ckd_core.tracking.engines.convert import (
     CalibrationItem,
@@ -42,7 +43,6 @@ from ckd_core.tracking.engines.exported import (
     openvino_program,
 )
 from ckd_core.tracking.engines.threads import thread_budget
-from ckd_core.tracking.thresholds import ConfidenceError, Thresholds
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence

@@ -19,11 +19,11 @@ from ckd_core.deploy.thresholds import (
 from ckd_core.frame import Modality
 from ckd_core.models.checkpoint import WeightsFileError, load_model, load_tensors
 from ckd_core.tracking import build_tracker
-from ckd_core.tracking.confidence import ConfidenceConfig
+from ckd_core.tracking.confidence.config import ConfidenceConfig
+from ckd_core.tracking.confidence.thresholds import Thresholds
 from ckd_core.tracking.config import TrackerConfig
 from ckd_core.tracking.engines.pytorch import TorchEngine
 from ckd_core.tracking.result import TrackState
-from ckd_core.tracking.thresholds import Thresholds
 from testkit.small_scenes import TINY, write_scene
 
 CREDULOUS = Thresholds(doubt=0.02, unseen=0.02, confirm=0.02, rival=1.0, history=0.0)

@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 
 from ckd_core.frame import BoundingBox, Modality, MultiModalFrame
 from ckd_core.tracking.camera_motion import CameraMotion, ImageMotion, RotationMotion, moved_box
-from ckd_core.tracking.confidence import ConfidenceConfig
+from ckd_core.tracking.confidence.config import ConfidenceConfig
+from ckd_core.tracking.confidence.thresholds import Thresholds
 from ckd_core.tracking.config import TrackerConfig
 from ckd_core.tracking.multi import MultiTracker, TrackerError
 from ckd_core.tracking.result import TrackState
-from ckd_core.tracking.thresholds import Thresholds
 from ckd_core.tracking.tracker import Tracker
 
 if TYPE_CHECKING:

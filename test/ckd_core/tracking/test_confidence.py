@@ -8,18 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ckd_core.frame import BoundingBox
-from ckd_core.tracking.confidence import (
-    Confidence,
-    ConfidenceConfig,
-    Evidence,
-    growth_of,
-    observe,
-    observe_lost,
-    predicted_box,
-)
+from ckd_core.tracking.confidence.config import ConfidenceConfig
+from ckd_core.tracking.confidence.evidence import Evidence
+from ckd_core.tracking.confidence.observe import observe
+from ckd_core.tracking.confidence.search import observe_lost, tile_centers
+from ckd_core.tracking.confidence.state import Confidence, growth_of, predicted_box
+from ckd_core.tracking.confidence.thresholds import ConfidenceError, Thresholds
 from ckd_core.tracking.result import TrackState
-from ckd_core.tracking.search import tile_centers
-from ckd_core.tracking.thresholds import ConfidenceError, Thresholds
 
 LIMITS = Thresholds(doubt=0.4, unseen=0.2, confirm=0.5, rival=0.8, history=0.5)
 CONFIG = ConfidenceConfig(lost_after=4, recover_after=2, confirm_frames=3)

@@ -10,11 +10,11 @@ import pytest
 
 from ckd_core.boxes import iou_xywh
 from ckd_core.frame import BoundingBox, FrameError, Modality
-from ckd_core.tracking.confidence import ConfidenceConfig
+from ckd_core.tracking.confidence.config import ConfidenceConfig
+from ckd_core.tracking.confidence.thresholds import Thresholds
 from ckd_core.tracking.config import MissingPolicy, TrackerConfig
 from ckd_core.tracking.multi import MultiTracker, TrackerError
 from ckd_core.tracking.result import TrackState
-from ckd_core.tracking.thresholds import Thresholds
 from testkit.tracker_looks import looks_per_frame
 
 LIMITS = Thresholds(doubt=0.6, unseen=0.5, confirm=0.6, rival=0.85, history=0.5)

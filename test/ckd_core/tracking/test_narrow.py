@@ -19,6 +19,7 @@ from ckd_core.frame import BoundingBox, Modality
 from ckd_core.models.checkpoint import default_weights, load_model
 from ckd_core.models.config import ConfigError
 from ckd_core.models.registry import build_model
+from ckd_core.tracking.confidence.thresholds import Thresholds
 from ckd_core.tracking.engines.base import EngineSpec
 from ckd_core.tracking.engines.build import engine_for
 from ckd_core.tracking.engines.export import (
@@ -31,7 +32,6 @@ from ckd_core.tracking.engines.export import (
 )
 from ckd_core.tracking.looks import CALM_ERROR
 from ckd_core.tracking.multi import MultiTracker
-from ckd_core.tracking.thresholds import Thresholds
 from testkit.reliability.lengths import LONG, ONLY_LONG
 from testkit.tracker_looks import looks_per_frame
 

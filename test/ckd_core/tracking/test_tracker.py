@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from ckd_core.boxes import iou_xywh
 from ckd_core.errors import TrackingError
 from ckd_core.frame import BoundingBox, FrameError, Modality, MultiModalFrame
-from ckd_core.tracking.confidence import ConfidenceConfig
+from ckd_core.tracking.confidence.config import ConfidenceConfig
+from ckd_core.tracking.confidence.thresholds import Thresholds
 from ckd_core.tracking.config import (
     PUBLISHED_MOTION,
     SQUARE_MOTION,
@@ -24,7 +25,6 @@ from ckd_core.tracking.config import (
 )
 from ckd_core.tracking.multi import MultiTracker, TrackerError
 from ckd_core.tracking.result import TrackResult, TrackState
-from ckd_core.tracking.thresholds import Thresholds
 from ckd_core.tracking.tracker import Tracker
 
 if TYPE_CHECKING:

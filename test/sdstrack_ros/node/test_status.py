@@ -10,8 +10,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from rclpy.serialization import serialize_message
 
+from ckd_core.tracking.confidence.thresholds import Thresholds
 from ckd_core.tracking.result import TrackState
-from ckd_core.tracking.thresholds import Thresholds
 from sdstrack_ros.node.faults import FaultLog
 from sdstrack_ros.node.health import Health, Level, Verdict
 from sdstrack_ros.node.status import diagnostic_status, engine_facts, target_facts, uncertain_targets, worst_state

@@ -15,6 +15,7 @@ from ckd_core.frame import Modality
 from ckd_core.models.checkpoint import load_model
 from ckd_core.models.layers.stem import EXACT_BLOCKS
 from ckd_core.tracking import build_tracker
+from ckd_core.tracking.confidence.thresholds import Thresholds
 from ckd_core.tracking.engines import EngineError, EngineSpec, EngineUnavailableError
 from ckd_core.tracking.engines.build import engine_for, resolve_engine
 from ckd_core.tracking.engines.export import (
@@ -25,7 +26,6 @@ from ckd_core.tracking.engines.export import (
     read_export_metadata,
     write_export,
 )
-from ckd_core.tracking.thresholds import Thresholds
 from testkit.engine_boxes import MEDIAN_IOU, median_iou, predictions_of, sharp_weights
 from testkit.reliability.lengths import LONG, ONLY_LONG
 from testkit.small_scenes import TINY

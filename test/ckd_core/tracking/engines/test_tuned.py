@@ -11,6 +11,7 @@ import pytest
 
 from ckd_core.models.checkpoint import default_weights, metadata_of, save_model
 from ckd_core.models.registry import build_model, model_config
+from ckd_core.tracking.confidence.thresholds import Thresholds
 from ckd_core.tracking.engines import EngineError, EngineSpec
 from ckd_core.tracking.engines.build import auto_engine, build_engine, choose_engine, resolve_engine
 from ckd_core.tracking.engines.export import ExportMetadata, write_export
@@ -23,7 +24,6 @@ from ckd_core.tracking.engines.tuned import (
     find_tuned,
     read_tuned,
 )
-from ckd_core.tracking.thresholds import Thresholds
 
 if TYPE_CHECKING:
     from pathlib import Path

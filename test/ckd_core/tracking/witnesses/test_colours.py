@@ -11,10 +11,14 @@ import pytest
 from ckd_core.data.footage import of_clip
 from ckd_core.data.synthetic import clip
 from ckd_core.frame import BoundingBox, Modality, MultiModalFrame
-from ckd_core.tracking.confidence import LOOK_WEIGHT, Confidence, ConfidenceConfig, Evidence, observe, observe_lost
+from ckd_core.tracking.confidence.config import ConfidenceConfig
+from ckd_core.tracking.confidence.evidence import Evidence
+from ckd_core.tracking.confidence.observe import LOOK_WEIGHT, observe
+from ckd_core.tracking.confidence.search import observe_lost
+from ckd_core.tracking.confidence.state import Confidence
+from ckd_core.tracking.confidence.thresholds import Thresholds
 from ckd_core.tracking.config import TrackerConfig
 from ckd_core.tracking.result import TrackState
-from ckd_core.tracking.thresholds import Thresholds
 from ckd_core.tracking.view import FrameView
 from ckd_core.tracking.witnesses.colours import (
     Colours,

@@ -8,9 +8,13 @@ import numpy as np
 import pytest
 
 from ckd_core.frame import BoundingBox, Modality, MultiModalFrame
-from ckd_core.tracking.confidence import Confidence, ConfidenceConfig, Evidence, observe, observe_lost
+from ckd_core.tracking.confidence.config import ConfidenceConfig
+from ckd_core.tracking.confidence.evidence import Evidence
+from ckd_core.tracking.confidence.observe import observe
+from ckd_core.tracking.confidence.search import observe_lost
+from ckd_core.tracking.confidence.state import Confidence
+from ckd_core.tracking.confidence.thresholds import Thresholds
 from ckd_core.tracking.result import TrackState
-from ckd_core.tracking.thresholds import Thresholds
 from ckd_core.tracking.witnesses.distance import Course, DistanceConfig, DistanceError, Sighting, sighted
 
 CONFIG = DistanceConfig()

@@ -11,22 +11,16 @@ import pytest
 
 from ckd_core import DEFAULT_MODEL
 from ckd_core.frame import BoundingBox, Modality, MultiModalFrame
-from ckd_core.tracking.confidence import (
-    LOOK_WEIGHT,
-    Confidence,
-    ConfidenceConfig,
-    Evidence,
-    growth_of,
-    is_credible,
-    is_suspicious,
-    observe,
-    observe_lost,
-)
+from ckd_core.tracking.confidence.config import ConfidenceConfig
+from ckd_core.tracking.confidence.evidence import Evidence, is_credible, is_suspicious
+from ckd_core.tracking.confidence.observe import LOOK_WEIGHT, observe
+from ckd_core.tracking.confidence.search import observe_lost
+from ckd_core.tracking.confidence.state import Confidence, growth_of
+from ckd_core.tracking.confidence.thresholds import Thresholds
 from ckd_core.tracking.config import TrackerConfig
 from ckd_core.tracking.engines.build import build_engine
 from ckd_core.tracking.multi import MultiTracker
 from ckd_core.tracking.result import TrackState
-from ckd_core.tracking.thresholds import Thresholds
 from ckd_core.tracking.view import FrameView
 from ckd_core.tracking.witnesses.colours import ColoursConfig
 from ckd_core.tracking.witnesses.features import (

@@ -1,0 +1,89 @@
+"""What is believed of one target, and what follows from it for the next search."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ckd_core.tracking.confidence.sizes import shape_of, size_of
+from ckd_core.tracking.result import TrackState
+
+if TYPE_CHECKING:
+    from ckd_core.frame import BoundingBox
+    from ckd_core.tracking.confidence.config import ConfidenceConfig
+    from ckd_core.tracking.witnesses.colours import Portrait
+    from ckd_core.tracking.witnesses.distance import Course
+    from ckd_core.tracking.witnesses.features import Gallery
+
+
+@dataclass(frozen=True, slots=True)
+class Confidence:
+    """State of the machine for one target.
+
+    Attributes:
+        trusted_box: The last box that was trusted.
+        last_box: The last box that was predicted, trusted or not.
+        state: TRACKING, UNCERTAIN or LOST.
+        history: Scores of the last good frames.
+        sizes, shapes: sqrt(w h) and w / h of the last good frames.
+        doubt_weight: Weight of the doubtful frames in a row.
+        blur_weight: Of those whose score or place is doubtful, which widen the search region.
+        good_frames: Good frames in a row.
+        candidate: A re-acquired box that waits for confirmation.
+        confirmed_frames: Frames in a row that show the candidate.
+        scan: Index of the next tile.
+        velocity: Pixels per frame along x and y, smoothed over good frames.
+        course: The target's distance, where depth tells.
+        portrait: Its colours, where there are any.
+        gallery: Its features, where they are watched.
+    """
+
+    trusted_box: BoundingBox
+    last_box: BoundingBox
+    state: TrackState = TrackState.TRACKING
+    history: tuple[float, ...] = ()
+    sizes: tuple[float, ...] = ()
+    shapes: tuple[float, ...] = ()
+    doubt_weight: float = 0.0
+    blur_weight: int = 0
+    good_frames: int = 0
+    candidate: BoundingBox | None = None
+    confirmed_frames: int = 0
+    scan: int = 0
+    velocity: tuple[float, float] = (0.0, 0.0)
+    course: Course | None = None
+    portrait: Portrait | None = None
+    gallery: Gallery | None = None
+
+    @classmethod
+    def begin(cls, box: BoundingBox) -> Confidence:
+        """Return the state at the start, with the user's box."""
+        return cls(trusted_box=box, last_box=box, sizes=(size_of(box),), shapes=(shape_of(box),))
+
+    @property
+    def usual_size(self) -> float:
+        """Median sqrt(w h) of the last good frames: unlike the last box, a runaway cannot drag it along."""
+        return statistics.median(self.sizes)
+
+    @property
+    def usual_shape(self) -> float:
+        """Median w / h of the last good frames."""
+        return statistics.median(self.shapes)
+
+
+def predicted_box(state: Confidence, share: float) -> BoundingBox:
+    """The trusted box, moved by a share of what the target's velocity predicts for the next frame."""
+    dx, dy = (share * rate for rate in state.velocity)
+    return state.trusted_box._replace(x=state.trusted_box.x + dx, y=state.trusted_box.y + dy)
+
+
+def growth_of(state: Confidence, config: ConfidenceConfig) -> float:
+    """Return the factor on the search region for the next frame."""
+    if not config.enabled or state.blur_weight == 0 or config.growth == 1:
+        return 1.0
+    # Without re-acquisition the weight grows without bound, and a power of it would overflow.
+    if state.blur_weight >= math.log(config.max_growth) / math.log(config.growth):
+        return float(config.max_growth)
+    return float(config.growth**state.blur_weight)
