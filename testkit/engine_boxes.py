@@ -18,11 +18,19 @@ MEDIAN_IOU = {"fp32": 0.9999, "bf16": 0.99, "fp16": 0.99, "int8": 0.97}
 
 
 def sharp_weights(engine: Engine, count: int) -> NDArray[np.float32]:
-    """Weights that leave one cell per crop: the box is then a smooth function of the network's numbers."""
-    weights = np.full((count, 1, engine.spec.grid, engine.spec.grid), 0.01, dtype=np.float32)
+    """Weights that leave one cell per crop, and one for the rival: whose boxes then hardly depend on rounding."""
+    grid = engine.spec.grid
+    weights = np.full((count, 1, grid, grid), 0.01, dtype=np.float32)
     for row in range(count):
-        weights[row, 0, (row * 3) % engine.spec.grid, (row * 5) % engine.spec.grid] = 1
+        for weight, (x, y) in zip((1.0, 0.2), sharp_cells(row, grid), strict=True):
+            weights[row, 0, y, x] = weight
     return weights
+
+
+def sharp_cells(row: int, grid: int) -> tuple[tuple[int, int], tuple[int, int]]:
+    """The cell (x, y) of the peak that `sharp_weights` leave in a row of a batch, and that of its rival."""
+    x, y = (row * 5) % grid, (row * 3) % grid
+    return (x, y), ((x + grid // 2) % grid, (y + grid // 2) % grid)
 
 
 def predictions_of(

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 CALM_ERROR = 0.1
 ERROR_DECAY = 0.9  # per frame
 UNKNOWN_ERROR = 0.3  # of a new target, which is calm after eleven good frames
+SIDES = [Prediction._fields.index(name) for name in ("w", "h", "rival_w", "rival_h")]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -122,6 +123,7 @@ class Look:
         window: Where to look.
         scanning: Whether the target is equally likely anywhere in the window, so that no place gets a lower weight.
         narrow: `Engine.narrow_size` where the window is cut to that size; 0: to the network's own.
+        second: Whether it is where the target may be instead (`Confidence.rival`).
     """
 
     target: int
@@ -129,6 +131,7 @@ class Look:
     window: CropWindow
     scanning: bool
     narrow: int = 0
+    second: bool = False
 
 
 class Looker:
@@ -149,21 +152,35 @@ class Looker:
 
     def predict(
         self, frame: MultiModalFrame, memory: StreamMemory, looks: Sequence[Look]
-    ) -> tuple[list[Prediction], float, float]:
-        """Predictions for all looks, and the moments when the crops and the network were done.
+    ) -> tuple[list[Prediction], float]:
+        """Predictions for all looks, and the seconds that the network took.
+
+        Second looks are asked about apart, so that they need no size of batch that the first ones do not: some engines
+        compile or capture each.
 
         Raises:
             TrackerError: The network's output is not finite.
         """
-        engine, windows = self._engine, [look.window for look in looks]
-        groups = {side: [i for i, look in enumerate(looks) if look.narrow == side] for side in (0, engine.narrow_size)}
-        groups = {side: rows for side, rows in groups.items() if rows}
+        predictions: list[Prediction | None] = [None] * len(looks)
+        network_s = 0.0
         self._view.begin(frame, memory)
+        for second in (False, True):
+            rows = [row for row, look in enumerate(looks) if look.second is second]
+            found, seconds = self._ask(frame, [looks[row] for row in rows]) if rows else ([], 0.0)
+            network_s += seconds
+            for row, prediction in zip(rows, found, strict=True):
+                predictions[row] = prediction
+        return cast("list[Prediction]", predictions), network_s
+
+    def _ask(self, frame: MultiModalFrame, looks: Sequence[Look]) -> tuple[list[Prediction], float]:
+        engine, windows = self._engine, [look.window for look in looks]
         if self._device_crops and engine.cuts and all(frame.presence):
             images = self._view.images(windows, engine.spec.search_size)
             cropped = time.perf_counter()
             found = engine.track_images(self._join(0, looks), images, self._weighted(0, looks))
-            return _predictions(engine, found), cropped, time.perf_counter()
+            return _predictions(engine, found), time.perf_counter() - cropped
+        groups = {side: [i for i, look in enumerate(looks) if look.narrow == side] for side in (0, engine.narrow_size)}
+        groups = {side: rows for side, rows in groups.items() if rows}
         crops = {side: engine.search_crops(len(rows), side) for side, rows in groups.items()}
         outs: list[NDArray[np.uint8]] = [np.empty(0, np.uint8)] * len(looks)
         for side, rows in groups.items():
@@ -177,7 +194,7 @@ class Looker:
             found = engine.track(self._join(side, group), crops[side], self._weighted(side, group))
             for row, prediction in zip(rows, _predictions(engine, found), strict=True):
                 predictions[row] = prediction
-        return cast("list[Prediction]", predictions), cropped, time.perf_counter()
+        return cast("list[Prediction]", predictions), time.perf_counter() - cropped
 
     def _weighted(self, side: int, looks: Sequence[Look]) -> NDArray[np.float32]:
         weights = self._engine.response_weights(len(looks), side)
@@ -203,7 +220,7 @@ def _predictions(engine: Engine, rows: NDArray[np.float32]) -> list[Prediction]:
         raise TrackerError(
             f"the network's output has NaN or infinity ({engine.name} on {engine.device}); expected finite numbers"
         )
-    if (rows[:, 2:4] < 0).any():
+    if (rows[:, SIDES] < 0).any():
         raise TrackerError(
             f"the network's output has a box of negative size ({engine.name} on {engine.device}); expected sizes from 0"
         )

@@ -10,6 +10,7 @@ from ckd_core.boxes import clip_box
 from ckd_core.frame import BoundingBox, Modality, MultiModalFrame
 from ckd_core.tracking.confidence.evidence import Evidence, is_credible, is_suspicious
 from ckd_core.tracking.confidence.observe import observe
+from ckd_core.tracking.confidence.rivals import chosen, rival_of
 from ckd_core.tracking.confidence.search import Turn, is_taken, next_turn, observe_lost, scan_places
 from ckd_core.tracking.confidence.state import Confidence, growth_of, predicted_box
 from ckd_core.tracking.confidence.thresholds import Thresholds
@@ -168,7 +169,8 @@ class MultiTracker:
         lost = {name: target.confidence for name, target in self._targets.items() if self._searched_for(target)}
         turn = next_turn(self._turn, lost, self.config.confidence)
         looks = [look for name in self._targets for look in self._looks(name, frame, memory, turn)]
-        predictions, cropped, predicted = self._predict(frame, memory, looks)
+        predictions, network_s = self._predict(frame, memory, looks)
+        predicted = time.perf_counter()
         self._witnesses.begin(frame)
         states = (target.confidence for target in self._targets.values())
         followed = [state.trusted_box for state in states if state.state is TrackState.TRACKING]
@@ -179,8 +181,8 @@ class MultiTracker:
         targets = self._refresh(frame, targets)
         count = len(self._targets)
         timing = StageTiming(
-            crop=(cropped - begin) / count,
-            network=(predicted - cropped) / count,
+            crop=(predicted - begin - network_s) / count,
+            network=network_s / count,
             post=(time.perf_counter() - predicted) / count,
         )
         self._targets = targets
@@ -263,7 +265,12 @@ class MultiTracker:
             windows = [(self._window(confidence.candidate, factor), False)]
         else:
             windows = self._scan_windows(confidence, memory)
-        return [Look(name, target.template.of(frame), window, scanning, narrow) for window, scanning in windows]
+        template = target.template.of(frame)
+        looks = [Look(name, template, window, scanning, narrow) for window, scanning in windows]
+        if confidence.rival is not None:
+            window = self._window(confidence.rival, self.engine.spec.search_factor)
+            looks.append(Look(name, template, window, scanning=False, second=True))
+        return looks
 
     def _window(self, box: BoundingBox, factor: float) -> CropWindow:
         return window_around(box, factor, self._published, square_boxes=self.engine.spec.square_boxes)
@@ -277,8 +284,8 @@ class MultiTracker:
 
     def _predict(
         self, frame: MultiModalFrame, memory: StreamMemory, looks: list[Look]
-    ) -> tuple[list[Prediction], float, float]:
-        """Predictions for all looks, and the moments when the crops and the network were done."""
+    ) -> tuple[list[Prediction], float]:
+        """Predictions for all looks, and the seconds that the network took."""
         return self._looker.predict(frame, memory, looks)
 
     def _evidence(
@@ -290,35 +297,42 @@ class MultiTracker:
         lost: Collection[int],
         followed: Sequence[BoundingBox],
     ) -> Evidence:
-        """What a look says; where another target is `followed`, nothing of one that is `lost`."""
+        """What a look says; where another target is `followed`, nothing of one that is `lost` or has a second look."""
         box = look.window.from_crop((prediction.cx, prediction.cy, prediction.w, prediction.h))
+        rival_box = look.window.from_crop(
+            (prediction.rival_cx, prediction.rival_cy, prediction.rival_w, prediction.rival_h)
+        )
         confidence = self._targets[look.target].confidence
         if self._size_rate < 1 and confidence.state is not TrackState.LOST:
             box = towards(confidence.trusted_box, box, self._size_rate)
         box = clip_box(box, memory.size, self.config.clip_margin)
-        score = 0.0 if look.target in lost and is_taken(box, followed) else prediction.score
+        taken = (look.second or look.target in lost) and is_taken(box, followed)
+        score = 0.0 if taken else prediction.score
         sighting = self._witnesses.sighted(frame, box, memory, confidence.course)
         self._witnesses.look_into(box, confidence.gallery)
         recognition = self._witnesses.recognised(confidence.portrait)
         rival = prediction.rival / score if score > 0 else 1.0
-        evidence = Evidence(box, score, rival, sighting, recognition, veiled=self._witnesses.veiled)
+        veiled = self._witnesses.veiled
+        evidence = Evidence(box, score, rival, sighting, recognition, veiled=veiled, rival_box=rival_box)
         if not self._witnesses.compares or not is_credible(confidence, evidence, self.thresholds):
             return evidence  # no box of a frame in doubt changes what is known of the target
         asked = is_suspicious(confidence, evidence, self.thresholds, self.config.confidence)
         return replace(evidence, resemblance=self._witnesses.resembled(box, confidence.gallery, asked))
 
     def _advance(self, target: TargetState, looks: list[Evidence], size: tuple[int, int]) -> TargetState:
-        """State after this frame; of several looks the highest score counts. A LOST target may have had no turn."""
+        """State after this frame. A LOST target may have had no turn."""
         if not looks:
             return replace(target, age=target.age + 1)
-        best, config = max(looks, key=lambda look: look.score), self.config.confidence
+        searched, config = self._searched_for(target), self.config.confidence
+        best = chosen(target.confidence, looks, self.thresholds)
         target = replace(target, error=error_of(target, best.box, self._prediction))
-        if self._searched_for(target):
+        if searched:
             after = observe_lost(target.confidence, tuple(looks), self.thresholds, config)
         else:
             after = observe(target.confidence, best, self.thresholds, config, self._bounded)
             if after.trusted_box not in (best.box, target.confidence.trusted_box):  # bounded, and so perhaps larger
                 after = replace(after, trusted_box=clip_box(after.trusted_box, size, self.config.clip_margin))
+            after = replace(after, rival=rival_of(target.confidence, after, looks, best, config))
         return replace(target, confidence=after, age=target.age + 1, score=best.score)
 
     def _refresh(self, frame: MultiModalFrame, targets: dict[int, TargetState]) -> dict[int, TargetState]:

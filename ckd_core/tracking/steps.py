@@ -52,6 +52,7 @@ def _moved(before: Confidence, motion: NDArray[np.float64], frame_size: tuple[in
         trusted_box=moved_box(before.trusted_box, motion, frame_size),
         last_box=moved_box(before.last_box, motion, frame_size),
         candidate=None if before.candidate is None else moved_box(before.candidate, motion, frame_size),
+        rival=None if before.rival is None else moved_box(before.rival, motion, frame_size),
     )
 
 

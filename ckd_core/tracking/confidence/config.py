@@ -25,6 +25,12 @@ class ConfidenceConfig:
         max_scale: Change of sqrt(w h) against its recent median above which it is implausible.
         max_shape: Change of w / h against its recent median above which it is implausible: a box that swallows a
             neighbour beside the target.
+        claim_jump: Displacement of the centre in a frame, as a multiple of sqrt(w h), after which a target that is seen
+            again may be something else, until it is TRACKING; one that was LOST may be, too.
+        claim_scale: Change of sqrt(w h) against its recent median above which such a target has to stay.
+        claim_after: Good frames in a row for which it has to.
+        trial_frames: Frames after that in which the second peak gets a window of its own, as it does in doubt.
+        second_look: Whether the second peak of a frame in doubt, or on trial, gets a window of its own in the next one.
         reacquire: Whether to search the whole frame while LOST.
         tiles_per_frame: Windows searched per frame while LOST; bounds its cost.
         tile_scale: Side of such a window as a multiple of the usual search region.
@@ -43,6 +49,11 @@ class ConfidenceConfig:
     max_jump: float = 1.5
     max_scale: float = 1.6
     max_shape: float = 1.6
+    claim_jump: float = 0.35
+    claim_scale: float = 1.25
+    claim_after: int = 8
+    trial_frames: int = 40
+    second_look: bool = True
     reacquire: bool = True
     tiles_per_frame: int = 1
     tile_scale: float = 1.5
@@ -50,7 +61,8 @@ class ConfidenceConfig:
 
     def __post_init__(self) -> None:
         for name in (
-            "lost_after", "recover_after", "repaint_after", "alter_after", "tiles_per_frame", "confirm_frames",
+            "lost_after", "recover_after", "claim_after", "trial_frames", "repaint_after", "alter_after",
+            "tiles_per_frame", "confirm_frames",
         ):  # fmt: skip
             if getattr(self, name) < 1:
                 raise ConfidenceError(f"{name} is {getattr(self, name)}; expected at least 1")
@@ -59,8 +71,9 @@ class ConfidenceConfig:
                 f"believe_after is {self.believe_after}; expected at least recover_after ({self.recover_after}) and "
                 f"confirm_frames ({self.confirm_frames})"
             )
-        for name in ("growth", "max_growth", "max_scale", "max_shape", "tile_scale"):
+        for name in ("growth", "max_growth", "max_scale", "max_shape", "claim_scale", "tile_scale"):
             if getattr(self, name) < 1:
                 raise ConfidenceError(f"{name} is {getattr(self, name)}; expected at least 1")
-        if self.max_jump <= 0:
-            raise ConfidenceError(f"max_jump is {self.max_jump}; expected more than 0")
+        for name in ("max_jump", "claim_jump"):
+            if getattr(self, name) <= 0:
+                raise ConfidenceError(f"{name} is {getattr(self, name)}; expected more than 0")

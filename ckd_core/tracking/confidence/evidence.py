@@ -34,6 +34,7 @@ class Evidence:
         resemblance: What the network's features say of it.
         veiled: Whether one of the cameras may be blind while the other sees. What looks different to it makes a target
             UNCERTAIN then, and never LOST.
+        rival_box: The box at the second peak in reference pixels; None where it is not known.
     """
 
     box: BoundingBox
@@ -43,6 +44,7 @@ class Evidence:
     recognition: Recognition = NOTHING_RECOGNISED
     resemblance: Resemblance = NOTHING_RESEMBLED
     veiled: bool = False
+    rival_box: BoundingBox | None = None
 
 
 def witnessed(evidence: Evidence) -> dict[str, Any]:

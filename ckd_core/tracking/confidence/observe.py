@@ -7,8 +7,17 @@ from typing import TYPE_CHECKING
 
 from ckd_core.frame import BoundingBox
 from ckd_core.tracking.confidence.evidence import is_low, reaches, witnessed
-from ckd_core.tracking.confidence.sizes import clip, is_plausible, jump_between, nearest, shape_of, sides_of, size_of
-from ckd_core.tracking.confidence.state import Confidence, predicted_box
+from ckd_core.tracking.confidence.sizes import (
+    clip,
+    is_plausible,
+    jump_between,
+    nearest,
+    off_by,
+    shape_of,
+    sides_of,
+    size_of,
+)
+from ckd_core.tracking.confidence.state import Confidence, Trial, is_settled, predicted_box
 from ckd_core.tracking.result import TrackState
 
 if TYPE_CHECKING:
@@ -38,6 +47,7 @@ def observe(
     """
     if not config.enabled:
         return replace(before, trusted_box=evidence.box, last_box=evidence.box)
+    before = replace(before, jumped=_has_jumped(before, evidence.box, config))
     # a jump is implausible once; a target that stays where it jumped to has moved
     plausible = not evidence.sighting.elsewhere and any(
         is_plausible(box, evidence.box, before.usual_size, before.usual_shape, config)
@@ -60,8 +70,13 @@ def observe(
     good_frames = 0 if strange else before.good_frames + 1
     alike = reaches(evidence, limits.regain, before.history)
     awaited = config.recover_after if alike else config.believe_after
-    certain = not strange and (before.state is TrackState.TRACKING or good_frames >= awaited)
-    if not (certain or strange) and before.doubt_weight > 0:
+    again = not strange and (before.state is TrackState.TRACKING or good_frames >= awaited)
+    settled = is_settled(before, evidence.box, config)
+    certain = again and (settled or good_frames >= config.claim_after)
+    trial = _trial_after(before.trial, evidence.box, config)
+    if certain and not settled:
+        trial = Trial(before.usual_size, config.trial_frames)
+    if not (again or strange) and before.doubt_weight > 0:
         return replace(
             before,
             trusted_box=trusted_box,
@@ -77,12 +92,30 @@ def observe(
         last_box=evidence.box,
         state=TrackState.TRACKING if certain else TrackState.UNCERTAIN,
         history=(*before.history, evidence.score)[-HISTORY_LENGTH:],
-        sizes=(*before.sizes, size_of(evidence.box))[-USUAL_LENGTH:],
+        # what may be something else must not make its own size the usual one
+        sizes=(*before.sizes, size_of(evidence.box))[-USUAL_LENGTH:] if certain or not again else before.sizes,
         shapes=(*before.shapes, shape_of(evidence.box))[-USUAL_LENGTH:],
         good_frames=good_frames,
+        jumped=before.jumped,
+        trial=trial,
         velocity=_velocity(before, evidence.box),
         **known,
     )
+
+
+def _has_jumped(before: Confidence, box: BoundingBox, config: ConfidenceConfig) -> bool:
+    """Whether a target has jumped since it was TRACKING, from its last box and from where that was going."""
+    dx, dy = before.velocity
+    ahead = before.last_box._replace(x=before.last_box.x + dx, y=before.last_box.y + dy)
+    jump = min(jump_between(place, box) for place in (before.last_box, ahead))
+    return jump > config.claim_jump or (before.jumped and before.state is not TrackState.TRACKING)
+
+
+def _trial_after(trial: Trial | None, box: BoundingBox, config: ConfidenceConfig) -> Trial | None:
+    """A trial after another frame: over at once when the size is the old one again."""
+    if trial is None or trial.frames <= 1 or off_by(size_of(box), trial.size) <= config.claim_scale:
+        return None
+    return replace(trial, frames=trial.frames - 1)
 
 
 def _doubted(
@@ -94,11 +127,13 @@ def _doubted(
 ) -> Confidence:
     """The state after a doubtful frame, with what it adds to both weights."""
     doubt_weight = before.doubt_weight + weights[0]
+    lost = doubt_weight >= config.lost_after
     return replace(
         before,
         trusted_box=trusted_box,
         last_box=evidence.box,
-        state=TrackState.LOST if doubt_weight >= config.lost_after else TrackState.UNCERTAIN,
+        state=TrackState.LOST if lost else TrackState.UNCERTAIN,
+        jumped=before.jumped or lost,
         doubt_weight=doubt_weight,
         blur_weight=before.blur_weight + weights[1],
         good_frames=0,

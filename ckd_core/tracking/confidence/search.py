@@ -12,7 +12,8 @@ from ckd_core.boxes import iou_xywh
 from ckd_core.frame import BoundingBox
 from ckd_core.tracking.confidence.evidence import reaches, witnessed
 from ckd_core.tracking.confidence.sizes import is_plausible, shape_of, sides_of, size_of
-from ckd_core.tracking.confidence.state import Confidence
+from ckd_core.tracking.confidence.state import Confidence, Trial, is_settled
+from ckd_core.tracking.result import TrackState
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -106,13 +107,18 @@ def observe_lost(
     awaited = config.confirm_frames if reaches(best, limits.regain, before.history) else config.believe_after
     if confirmed_frames < awaited:
         return replace(before, candidate=best.box, confirmed_frames=confirmed_frames, scan=scan)
+    settled = is_settled(before, best.box, config)
+    certain = settled or confirmed_frames >= config.claim_after
     return Confidence(
         trusted_box=best.box,
         last_box=best.box,
+        state=TrackState.TRACKING if certain else TrackState.UNCERTAIN,
         history=before.history,
         sizes=before.sizes,
         shapes=before.shapes,
         good_frames=confirmed_frames,
+        jumped=before.jumped,
+        trial=Trial(before.usual_size, config.trial_frames) if certain and not settled else None,
         **{**witnessed(best), "portrait": None if best.recognition.otherwise else best.recognition.portrait},
     )
 

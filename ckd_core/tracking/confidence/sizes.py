@@ -16,13 +16,18 @@ def sides_of(size: float, shape: float) -> tuple[float, float]:
 
 
 def size_of(box: BoundingBox) -> float:
-    """sqrt(w h) in pixels, more than 0."""
+    """Side in pixels of a square of the same area, more than 0."""
     return max(math.sqrt(box.w * box.h), 1e-6)
 
 
 def shape_of(box: BoundingBox) -> float:
-    """W / h, more than 0."""
+    """Width by height, more than 0."""
     return max(box.w, 1e-6) / max(box.h, 1e-6)
+
+
+def off_by(size: float, usual: float) -> float:
+    """Factor, at least 1, by which a size is off the usual one."""
+    return max(size / usual, usual / size)
 
 
 def jump_between(before: BoundingBox, after: BoundingBox) -> float:

@@ -7,7 +7,7 @@ import statistics
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ckd_core.tracking.confidence.sizes import shape_of, size_of
+from ckd_core.tracking.confidence.sizes import off_by, shape_of, size_of
 from ckd_core.tracking.result import TrackState
 
 if TYPE_CHECKING:
@@ -16,6 +16,19 @@ if TYPE_CHECKING:
     from ckd_core.tracking.witnesses.colours import Portrait
     from ckd_core.tracking.witnesses.distance import Course
     from ckd_core.tracking.witnesses.features import Gallery
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """A claim of another size that counts, and may still be a lookalike's.
+
+    Attributes:
+        size: The usual sqrt(w h) before it.
+        frames: For which it is still on trial.
+    """
+
+    size: float
+    frames: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +47,9 @@ class Confidence:
         candidate: A re-acquired box that waits for confirmation.
         confirmed_frames: Frames in a row that show the candidate.
         scan: Index of the next tile.
+        jumped: Whether the target jumped (`ConfidenceConfig.claim_jump`) or was LOST since it was last TRACKING.
+        rival: Where it may be instead, which the next frame looks at, too.
+        trial: Of the claim that made it TRACKING, where that was of another size.
         velocity: Pixels per frame along x and y, smoothed over good frames.
         course: The target's distance, where depth tells.
         portrait: Its colours, where there are any.
@@ -52,6 +68,9 @@ class Confidence:
     candidate: BoundingBox | None = None
     confirmed_frames: int = 0
     scan: int = 0
+    jumped: bool = False
+    rival: BoundingBox | None = None
+    trial: Trial | None = None
     velocity: tuple[float, float] = (0.0, 0.0)
     course: Course | None = None
     portrait: Portrait | None = None
@@ -66,6 +85,11 @@ class Confidence:
     def usual_size(self) -> float:
         """Median sqrt(w h) of the last good frames: unlike the last box, a runaway cannot drag it along."""
         return statistics.median(self.sizes)
+
+    @property
+    def expected_size(self) -> float:
+        """The usual size, or that from before a claim of another one while that is on trial."""
+        return self.usual_size if self.trial is None else self.trial.size
 
     @property
     def usual_shape(self) -> float:
@@ -87,3 +111,13 @@ def growth_of(state: Confidence, config: ConfidenceConfig) -> float:
     if state.blur_weight >= math.log(config.max_growth) / math.log(config.growth):
         return float(config.max_growth)
     return float(config.growth**state.blur_weight)
+
+
+def is_settled(before: Confidence, box: BoundingBox, config: ConfidenceConfig) -> bool:
+    """Whether a target that is seen again may be TRACKING at once, and not only after it has stayed for long.
+
+    After a jump to something of another size that is mostly a lookalike.
+    """
+    if before.state is TrackState.TRACKING or not before.jumped:
+        return True
+    return off_by(size_of(box), before.usual_size) <= config.claim_scale

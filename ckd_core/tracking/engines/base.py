@@ -50,6 +50,10 @@ class Prediction(NamedTuple):
         score: The highest weighted response, 0..1.
         raw_score: The highest response before it is weighted.
         rival: The highest weighted response away from the peak: further than an eighth of the map in x or y.
+        rival_cx: Centre of the box at that response, as a share of the crop, like the three below.
+        rival_cy: Its centre from the top.
+        rival_w: Its width.
+        rival_h: Its height.
     """
 
     cx: float
@@ -59,6 +63,10 @@ class Prediction(NamedTuple):
     score: float
     raw_score: float
     rival: float
+    rival_cx: float
+    rival_cy: float
+    rival_w: float
+    rival_h: float
 
 
 # Precisions by kind, the first is the default. tensorrt: through ONNX Runtime.
@@ -231,7 +239,7 @@ class Engine(ABC):
             response_weights: [B, 1, g, g] float32, multiplied into the response maps.
 
         Returns:
-            [B, 7] float32 in host memory, each row a `Prediction`; valid until the next call.
+            [B, 11] float32 in host memory, each row a `Prediction`; valid until the next call.
         """
 
     def track_images(

@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     from ckd_core.models.network import TrackingNetwork
     from ckd_core.tracking.engines.exported import Program
 
-FORMAT = "sdstrack-export-1"
+FORMAT = "sdstrack-export-2"  # 2: the rival's box in every row
 METADATA_FILE = "export.json"
 SUFFIXES = {"onnx": ".onnx", "tensorrt": ".onnx", "openvino": ".xml"}
 WEIGHTS_FILE = "weights.safetensors"
@@ -106,8 +106,9 @@ class ExportMetadata:
         """
         try:
             values = json.loads(text)
-            if values.pop("format") != FORMAT:
-                raise ExportError(f"its format must be {FORMAT!r}")
+            found = values.pop("format")
+            if found != FORMAT:
+                raise ExportError(f"its format is {shown(found)}; expected {FORMAT!r}, which `sdstrack export` writes")
             values["spec"] = EngineSpec(**values["spec"])
             values["thresholds"] = Thresholds.from_mapping(values["thresholds"])
             values["batches"], values["modalities"] = tuple(values["batches"]), tuple(values["modalities"])

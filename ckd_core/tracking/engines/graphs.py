@@ -52,7 +52,7 @@ class FrameGraph:
         """Capture.
 
         Args:
-            compute: Takes the tokens and the inputs on the device, returns [B, 7] predictions.
+            compute: Takes the tokens and the inputs on the device, returns [B, 11] predictions.
             templates: Tokens of the first frame; where they lie is where the frame is computed.
             inputs: In pinned memory that belongs to the graph, which reads it in every frame.
             capture: What makes a graph of a call.

@@ -60,7 +60,7 @@ class TemplateProgram(_Program):
 
 
 class SearchProgram(_Program):
-    """Template tokens, search crops and response weights -> [B, 7] float32, each row a `Prediction`."""
+    """Template tokens, search crops and response weights -> [B, 11] float32, each row a `Prediction`."""
 
     places: Tensor
 
@@ -73,14 +73,14 @@ class SearchProgram(_Program):
         self.register_buffer("places", places[None])
 
     def forward(self, template_tokens: Tensor, crops: Tensor, windows: Tensor) -> Tensor:
-        """Tokens [B, 2, n, width], crops [B, 2, S, S, 3] uint8, response weights [B, 1, g, g] float32 -> [B, 7].
+        """Tokens [B, 2, n, width], crops [B, 2, S, S, 3] uint8, response weights [B, 1, g, g] float32 -> [B, 11].
 
         The weights are called `windows` because that is the input's name in exported files.
         """
         output = self.network.track(template_tokens, self.normalise(crops))
         response = output.score_map * windows
         boxes, score, cell = decode_boxes(output, response)
-        far = ((self.places - cell[:, :, None, None]).abs().amax(dim=1) > self.reach).flatten(1)  # [B, g * g]
-        rival = (response.flatten(1) * far).amax(dim=1)
+        far = (self.places - cell[:, :, None, None]).abs().amax(dim=1, keepdim=True) > self.reach  # [B, 1, g, g]
+        rival_boxes, rival, _ = decode_boxes(output, response * far)
         heights = torch.stack((score, output.score_map.flatten(1).amax(dim=1), rival), dim=1)
-        return torch.cat((boxes.float(), heights.float()), dim=1)
+        return torch.cat((boxes.float(), heights.float(), rival_boxes.float()), dim=1)

@@ -63,9 +63,10 @@ def sequence_box(sequence):
 def test_calibration_makes_the_shipped_network_doubt_more() -> None:
     network, metadata = load_model("sdstrack_s128")
     footage = synthetic_footage(17, [Modality.THERMAL], 1, 36)
-    # the rule about shapes alone would already doubt what stands where the target was
+    # the rules about shapes, sizes and rivals alone would already doubt what stands where the target was
     config = TrackerConfig(
-        published_geometry=bool(metadata.tracking["published_geometry"]), confidence=ConfidenceConfig(max_shape=100.0)
+        published_geometry=bool(metadata.tracking["published_geometry"]),
+        confidence=ConfidenceConfig(max_shape=100.0, claim_scale=100.0, second_look=False),
     )
     trial = Trial(TorchEngine(network, "fp32", "cpu"), footage, config)
     calibrated = find_thresholds(trial, CREDULOUS)

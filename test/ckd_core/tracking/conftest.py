@@ -9,7 +9,7 @@ import pytest
 
 from ckd_core.frame import BoundingBox, Modality, MultiModalFrame
 from ckd_core.models.registry import build_model
-from ckd_core.tracking.engines import Engine, EngineSpec
+from ckd_core.tracking.engines import Engine, EngineSpec, Prediction
 from ckd_core.tracking.engines.pytorch import TorchEngine
 
 if TYPE_CHECKING:
@@ -55,20 +55,21 @@ class CorrelationEngine(Engine):
 
     def _answer(
         self, template: NDArray[np.float32], crop: NDArray[np.uint8], window: NDArray[np.float32]
-    ) -> list[float]:
-        search, best = self._grey(crop), [0.5, 0.5, 0.25, 0.25, 0.0, 0.0, 0.0]
+    ) -> Prediction:
+        search, best = self._grey(crop), Prediction(0.5, 0.5, 0.25, 0.25, 0.0, 0.0, 0.0, 0.5, 0.5, 0.25, 0.25)
         for side in (32, 27, 22, 18, 16):
             patch = cv2.resize(template, (side, side), interpolation=cv2.INTER_AREA)
             response = np.clip(cv2.matchTemplate(search, patch, cv2.TM_CCOEFF_NORMED), 0, 1)
             weight = cv2.resize(window[0], response.shape[::-1], interpolation=cv2.INTER_LINEAR)
             weighted = response * (0.5 + 0.5 * weight)
             y, x = np.unravel_index(weighted.argmax(), weighted.shape)
-            if weighted[y, x] > best[4]:
+            if weighted[y, x] > best.score:
                 far = weighted.copy()
                 far[max(0, y - 24) : y + 24, max(0, x - 24) : x + 24] = 0
-                middle = ((x + side / 2) / 128, (y + side / 2) / 128)
-                size = side / 128
-                best = [*middle, size, size, float(weighted[y, x]), float(response.max()), float(far.max())]
+                below, beside = np.unravel_index(far.argmax(), far.shape)
+                x, y, beside, below = ((corner + side / 2) / 128 for corner in (x, y, beside, below))
+                size, heights = side / 128, (weighted.max(), response.max(), far.max())
+                best = Prediction(x, y, size, size, *map(float, heights), beside, below, size, size)
         return best
 
 

@@ -16,6 +16,7 @@ from ckd_core.tracking.camera_motion import CameraMotion, ImageMotion, RotationM
 from ckd_core.tracking.confidence.config import ConfidenceConfig
 from ckd_core.tracking.confidence.thresholds import Thresholds
 from ckd_core.tracking.config import TrackerConfig
+from ckd_core.tracking.engines import Prediction
 from ckd_core.tracking.multi import MultiTracker, TrackerError
 from ckd_core.tracking.result import TrackState
 from ckd_core.tracking.tracker import Tracker
@@ -230,7 +231,7 @@ def test_a_frame_that_fails_leaves_the_boxes_where_they_were(panorama: Panorama,
     tracker.start(panorama.frame(0.0), panorama.box(0.0))
     first = tracker.update(panorama.frame(1 / RATE_HZ))
     with monkeypatch.context() as broken:
-        broken.setattr(correlation, "track", lambda *_: np.full((1, 7), np.nan, np.float32))
+        broken.setattr(correlation, "track", lambda *_: np.full((1, len(Prediction._fields)), np.nan, np.float32))
         with pytest.raises(TrackerError):
             tracker.update(panorama.frame(2 / RATE_HZ))
     second = tracker.update(panorama.frame(2 / RATE_HZ))

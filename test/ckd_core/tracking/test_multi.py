@@ -105,6 +105,33 @@ def test_a_lost_target_is_not_found_where_another_is_followed(scene, correlation
     assert overlap(results[2].box, scene.box(60, 60)) > 0.6
 
 
+def test_a_target_in_doubt_is_looked_for_in_two_places_but_not_where_another_is_followed(
+    scene, correlation, monkeypatch
+) -> None:
+    tracker = tracker_of(correlation)
+    shown = {"a": (60, 60), "b": (230, 170)}
+    tracker.start(scene.frame(0, shown), {1: scene.box(60, 60), 2: scene.box(230, 170)})
+    gone = {"a": (60, 60)}
+    tracker.update(scene.frame(1, gone))
+
+    def pretend(rival: BoundingBox) -> None:
+        """As though the last frame had shown a second peak there."""
+        state = tracker._targets[2]
+        tracker._targets[2] = replace(state, confidence=replace(state.confidence, rival=rival))
+
+    looks = looks_per_frame(tracker, monkeypatch, lambda look: look.target * (-1 if look.second else 1))
+    pretend(scene.box(150, 120))
+    found = tracker.update(scene.frame(2, {"a": (60, 60), "b": (150, 120)}))[2]
+    assert looks[-1] == [1, 2, -2]
+    assert found.score > LIMITS.doubt
+    pretend(scene.box(60, 60))
+    twin = replace(tracker._targets[2], template=tracker._targets[1].template)
+    tracker._targets[2] = twin
+    found = tracker.update(scene.frame(3, gone))[2]
+    assert looks[-1] == [1, 2, -2]
+    assert found.score < LIMITS.doubt
+
+
 def test_one_lost_target_is_searched_for_in_every_frame(scene, correlation, monkeypatch) -> None:
     tracker = tracker_of(correlation)
     tracker.start(scene.frame(0, PLACES), {4: scene.box(*PLACES["a"])})

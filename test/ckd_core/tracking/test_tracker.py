@@ -277,14 +277,19 @@ def test_update_is_refused_before_start_and_after_reset(scene, tiny) -> None:
 
 
 @pytest.mark.parametrize(
-    ("row", "reason"),
-    [([math.nan] * 7, "NaN or infinity"), ([0.5, 0.5, -0.25, 0.25, 0.9, 0.9, 0.0], "a box of negative size")],
+    ("wrong", "reason"),
+    [
+        ({"score": math.nan}, "NaN or infinity"),
+        ({"rival_cx": math.inf}, "NaN or infinity"),
+        ({"w": -0.25}, "a box of negative size"),
+        ({"rival_h": -0.25}, "a box of negative size"),
+    ],
 )
-def test_a_network_that_returns_no_box_leaves_the_state_as_before(scene, correlation, row, reason) -> None:
+def test_a_network_that_returns_no_box_leaves_the_state_as_before(scene, correlation, wrong, reason) -> None:
     tracker = tracker_of(correlation)
     tracker.start(scene.frame(0, {"a": path(0)}), scene.box(*path(0)))
     answer = correlation._answer
-    correlation._answer = lambda *_: row
+    correlation._answer = lambda *values: answer(*values)._replace(**wrong)
     with pytest.raises(TrackerError, match=reason):
         tracker.update(scene.frame(1, {"a": path(1)}))
     correlation._answer = answer

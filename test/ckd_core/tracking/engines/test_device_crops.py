@@ -16,7 +16,7 @@ from ckd_core.models.checkpoint import load_model
 from ckd_core.models.registry import build_model
 from ckd_core.tracking.config import TrackerConfig
 from ckd_core.tracking.crop import window_around
-from ckd_core.tracking.engines import Engine, EngineError, EngineFailedError, EngineSpec
+from ckd_core.tracking.engines import Engine, EngineError, EngineFailedError, EngineSpec, Prediction
 from ckd_core.tracking.engines.build import engine_for
 from ckd_core.tracking.engines.device_crops import CropProgram
 from ckd_core.tracking.engines.exported import OnnxEngine
@@ -28,6 +28,7 @@ from ckd_core.tracking.view import FrameView
 from testkit.golden_weights import depth_u16, image_u8, video
 
 HEIGHT, WIDTH, CROP = 120, 160, 64
+NUMBERS = len(Prediction._fields)
 HALF = np.array(((0.5, 0.02, 3.0), (-0.01, 0.5, 2.0), (0.0, 0.0, 1.0)))
 TILTED = np.array(((0.5, 0.02, 3.0), (-0.01, 0.5, 2.0), (1e-4, 2e-4, 1.0)))
 HORIZON = np.array(((0.5, 0.02, 3.0), (-0.01, 0.5, 2.0), (-0.02, 0.0, 1.0)))
@@ -194,7 +195,7 @@ def test_a_guarded_engine_cuts_and_notices_numbers_that_are_not_finite(monkeypat
         monkeypatch.setattr(engine, "track", lambda *_: pytest.fail("cut on the CPU"))
         boxes.append(tracker.update(frame)[0].box)
     assert boxes[0] == boxes[1]
-    monkeypatch.setattr(inner, "track_images", lambda *_: np.full((1, 7), np.nan, dtype=np.float32))
+    monkeypatch.setattr(inner, "track_images", lambda *_: np.full((1, NUMBERS), np.nan, dtype=np.float32))
     with pytest.raises(EngineFailedError, match="NaN or infinity"):
         tracker.update(frame)
 
@@ -226,16 +227,16 @@ def test_a_frame_graph_reads_its_own_buffers_and_copies_tokens_only_when_they_ch
         return captured[-1]
 
     def compute(tokens: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
-        return (tokens + values.sum(1, keepdim=True)).expand(2, 7)
+        return (tokens + values.sum(1, keepdim=True)).expand(2, NUMBERS)
 
     own = np.zeros((2, 3), dtype=np.float32)
     first, second = torch.full((2, 1), 10.0), torch.full((2, 1), 20.0)
     graph = FrameGraph(compute, first, [own], capture)
     own[:] = 1
-    np.testing.assert_array_equal(graph.run(first, [own]), np.full((2, 7), 13.0))
+    np.testing.assert_array_equal(graph.run(first, [own]), np.full((2, NUMBERS), 13.0))
     first[:] = 90  # a template never changes; were it copied again, it would show
     given = np.full((2, 3), 2, dtype=np.float32)
-    np.testing.assert_array_equal(graph.run(first, [given]), np.full((2, 7), 16.0))
+    np.testing.assert_array_equal(graph.run(first, [given]), np.full((2, NUMBERS), 16.0))
     np.testing.assert_array_equal(own, given)
-    np.testing.assert_array_equal(graph.run(second, [own]), np.full((2, 7), 26.0))
+    np.testing.assert_array_equal(graph.run(second, [own]), np.full((2, NUMBERS), 26.0))
     assert captured[0].replays == 3

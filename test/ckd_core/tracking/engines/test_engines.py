@@ -15,18 +15,20 @@ from ckd_core.tracking import build_tracker
 from ckd_core.tracking.engines import EngineError, EngineUnavailableError, Prediction, parse_engine
 from ckd_core.tracking.engines.build import auto_engine, candidates, engine_for, resolve_engine
 from ckd_core.tracking.engines.pytorch import CompiledEngine
-from testkit.engine_boxes import MEDIAN_IOU, median_iou, predictions_of
+from testkit.engine_boxes import MEDIAN_IOU, median_iou, predictions_of, sharp_cells
 from testkit.reliability.lengths import LONG
 from testkit.small_scenes import TINY
 
 
-def test_a_prediction_is_the_box_at_the_highest_weighted_response(network, crops, expected) -> None:
+def test_a_prediction_is_the_box_at_the_highest_weighted_response_and_that_of_its_rival(network, expected) -> None:
     grid = network.config.grid
     for row, prediction in enumerate(Prediction(*values) for values in expected):
-        cell = ((row * 5) % grid, (row * 3) % grid)  # x, y of the cell with weight 1
+        cell, rival_cell = sharp_cells(row, grid)
         assert np.all(np.abs(expected[row, :2] * grid - cell) < 2)
+        assert np.all(np.abs(np.array([prediction.rival_cx, prediction.rival_cy]) * grid - rival_cell) < 2)
+        assert min(prediction.w, prediction.h, prediction.rival_w, prediction.rival_h) > 0
         assert 0 < prediction.score <= prediction.raw_score < 1
-        assert prediction.rival <= 0.0101
+        assert 0.01 < prediction.rival <= 0.2
 
 
 @pytest.mark.parametrize("name", ["onnx/fp32", "openvino/fp32"])

@@ -154,10 +154,18 @@ def test_a_failed_export_leaves_nothing(tmp_path, network) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"format": "other"}', '{"format": "sdstrack-export-1"}'])
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"format": "other"}', '{"format": "sdstrack-export-2"}'])
 def test_foreign_metadata_are_refused(tmp_path, text: str) -> None:
     (tmp_path / "export.json").write_text(text)
     with pytest.raises(ExportError, match="cannot be used"):
         read_export_metadata(tmp_path)
     with pytest.raises(ExportError, match="is no export"):
         read_export_metadata(tmp_path / "nowhere")
+
+
+def test_an_export_of_an_earlier_version_is_refused_with_what_to_do(tmp_path) -> None:
+    (tmp_path / "export.json").write_text('{"format": "sdstrack-export-1"}')
+    with pytest.raises(
+        ExportError, match=r"is sdstrack-export-1; expected 'sdstrack-export-2', which `sdstrack export`"
+    ):
+        read_export_metadata(tmp_path)
