@@ -54,7 +54,7 @@ class ModelMetadata:
         source: Where the weights come from, for people.
         config: Fields of the network's configuration.
         sha256: Over all of this and the tensors; filled in when the file is written.
-        tracking: What a tracker must know about the weights: `thresholds` (see `tracking.confidence.Thresholds`,
+        tracking: What a tracker must know about the weights: `thresholds` (see `tracking.confidence.thresholds`,
             written by sdstrack calibrate) and `published_geometry` (whether they were trained on the published crops;
             true if absent).
         missing: Names of tensors that the converted file lacked, so that they hold initial weights.

@@ -148,7 +148,8 @@ class Looker:
     def __init__(self, engine: Engine, view: FrameView, weights: NDArray[np.float32], device_crops: bool) -> None:
         self._engine, self._view, self._device_crops = engine, view, device_crops
         self._weights = weights
-        self._joined: dict[int, tuple[tuple[Templates, ...], Templates]] = {}  # by size of crop; the last ones
+        # the last ones, by size of crop and by whether they were second looks
+        self._joined: dict[tuple[int, bool], tuple[tuple[Templates, ...], Templates]] = {}
 
     def predict(
         self, frame: MultiModalFrame, memory: StreamMemory, looks: Sequence[Look]
@@ -177,7 +178,7 @@ class Looker:
         if self._device_crops and engine.cuts and all(frame.presence):
             images = self._view.images(windows, engine.spec.search_size)
             cropped = time.perf_counter()
-            found = engine.track_images(self._join(0, looks), images, self._weighted(0, looks))
+            found = engine.track_images(self._join(looks), images, self._weighted(0, looks))
             return _predictions(engine, found), time.perf_counter() - cropped
         groups = {side: [i for i, look in enumerate(looks) if look.narrow == side] for side in (0, engine.narrow_size)}
         groups = {side: rows for side, rows in groups.items() if rows}
@@ -191,7 +192,7 @@ class Looker:
         predictions: list[Prediction | None] = [None] * len(looks)
         for side, rows in groups.items():
             group = [looks[row] for row in rows]
-            found = engine.track(self._join(side, group), crops[side], self._weighted(side, group))
+            found = engine.track(self._join(group), crops[side], self._weighted(side, group))
             for row, prediction in zip(rows, _predictions(engine, found), strict=True):
                 predictions[row] = prediction
         return cast("list[Prediction]", predictions), time.perf_counter() - cropped
@@ -204,14 +205,15 @@ class Looker:
             weights[row, 0] = 1.0 if look.scanning else middle
         return weights
 
-    def _join(self, side: int, looks: Sequence[Look]) -> Templates:
+    def _join(self, looks: Sequence[Look]) -> Templates:
         if len(looks) == 1:
             return looks[0].template
         parts = tuple(look.template for look in looks)
-        key, joined = self._joined.get(side, ((), None))
+        call = looks[0].narrow, looks[0].second
+        key, joined = self._joined.get(call, ((), None))
         if len(key) != len(parts) or any(one is not other for one, other in zip(key, parts, strict=True)):
             joined = self._engine.join(parts)
-            self._joined[side] = parts, joined
+            self._joined[call] = parts, joined
         return joined
 
 

@@ -141,8 +141,9 @@ class FrameView:
         for row, window in enumerate(windows):
             first.setdefault((window, out[row].shape[1]), row)
         different = [window for window, _ in first]
-        if self._aux is not None and len(different) > 1 and self._covered(different) > math.prod(_size(self._aux)):
-            self._aux, self._convert = self._converter.convert(self._aux), None
+        unconverted = None if self._convert is None else self._aux  # a second call of the frame finds it converted
+        if unconverted is not None and len(different) > 1 and self._covered(different) > math.prod(_size(unconverted)):
+            self._aux, self._convert = self._converter.convert(unconverted), None
         jobs = iter([(windows[row], row) for row in first.values()])
         running = []
         if self._helpers is not None:

@@ -61,7 +61,7 @@ class ModelSettings:
         overrides: Fields of the network's configuration.
         init: Weights to start from.
         notice: The data that the weights were trained on and its licences; `sdstrack ship` writes it into the file.
-        thresholds: Of the states, as far as they differ from the defaults (`ckd_core.tracking.confidence.Thresholds`);
+        thresholds: Of the states, as far as they differ from the defaults (`ckd_core.tracking.confidence.thresholds`);
             `ship` writes them too.
     """
 

@@ -27,10 +27,11 @@ class ConfidenceConfig:
             neighbour beside the target.
         claim_jump: Displacement of the centre in a frame, as a multiple of sqrt(w h), after which a target that is seen
             again may be something else, until it is TRACKING; one that was LOST may be, too.
-        claim_scale: Change of sqrt(w h) against its recent median above which such a target has to stay.
-        claim_after: Good frames in a row for which it has to.
-        trial_frames: Frames after that in which the second peak gets a window of its own, as it does in doubt.
-        second_look: Whether the second peak of a frame in doubt, or on trial, gets a window of its own in the next one.
+        claim_scale: Change of sqrt(w h) against its recent median above which such a target is UNCERTAIN for longer.
+        claim_after: Good frames in a row until it is TRACKING.
+        trial_frames: Good frames after that for which it is on trial: the second peak gets a second look.
+        second_look: Whether the second peak of a frame that is UNCERTAIN after such a jump, or on trial, gets a window
+            of its own in the next one.
         reacquire: Whether to search the whole frame while LOST.
         tiles_per_frame: Windows searched per frame while LOST; bounds its cost.
         tile_scale: Side of such a window as a multiple of the usual search region.

@@ -92,7 +92,7 @@ def observe(
         last_box=evidence.box,
         state=TrackState.TRACKING if certain else TrackState.UNCERTAIN,
         history=(*before.history, evidence.score)[-HISTORY_LENGTH:],
-        # what may be something else must not make its own size the usual one
+        # what would count by its score, but for its size, must not make that the usual one
         sizes=(*before.sizes, size_of(evidence.box))[-USUAL_LENGTH:] if certain or not again else before.sizes,
         shapes=(*before.shapes, shape_of(evidence.box))[-USUAL_LENGTH:],
         good_frames=good_frames,

@@ -1,7 +1,8 @@
 """The second look: where a target in doubt may be instead, and which of two looks to believe.
 
-A network that looks at a lookalike hardly responds to the target beside it, and the other way round. So in doubt the
-second peak gets a window of its own in the next frame, and both compare as equals.
+A network that looks at a lookalike hardly responds to the target beside it, and the other way round. So after a jump,
+while a target is UNCERTAIN or on trial, the second peak gets a window of its own in the next frame, and the scores of
+both can be compared.
 """
 
 from __future__ import annotations

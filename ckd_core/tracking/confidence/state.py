@@ -88,7 +88,7 @@ class Confidence:
 
     @property
     def expected_size(self) -> float:
-        """The usual size, or that from before a claim of another one while that is on trial."""
+        """What two looks are compared by: the usual size, or that from before a claim of another one on trial."""
         return self.usual_size if self.trial is None else self.trial.size
 
     @property

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import math
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import cv2
@@ -14,11 +14,14 @@ from hypothesis import strategies as st
 from ckd_core.frame import BoundingBox, Modality, MultiModalFrame
 from ckd_core.tracking.camera_motion import CameraMotion, ImageMotion, RotationMotion, moved_box
 from ckd_core.tracking.confidence.config import ConfidenceConfig
+from ckd_core.tracking.confidence.state import Confidence
 from ckd_core.tracking.confidence.thresholds import Thresholds
 from ckd_core.tracking.config import TrackerConfig
 from ckd_core.tracking.engines import Prediction
+from ckd_core.tracking.looks import TargetState
 from ckd_core.tracking.multi import MultiTracker, TrackerError
 from ckd_core.tracking.result import TrackState
+from ckd_core.tracking.steps import carried
 from ckd_core.tracking.tracker import Tracker
 
 if TYPE_CHECKING:
@@ -223,6 +226,20 @@ def test_boxes_of_a_frame_whose_motion_is_unknown_are_not_carried_by_the_motion_
     assert found[1:] == [None, None]
     tracker.camera_motion = RotationMotion(panorama.rotation, lambda: CAMERA)
     tracker.update(panorama.frame(0.5))
+
+
+def test_every_place_of_a_target_is_carried() -> None:
+    class Panning:
+        def between(self, *_: object) -> np.ndarray:
+            return np.array(((1.0, 0.0, 10.0), (0.0, 1.0, -5.0), (0.0, 0.0, 1.0)))
+
+    places = [BoundingBox(100.0 + 20 * step, 100.0, 30.0, 40.0) for step in range(4)]
+    fields = ("trusted_box", "last_box", "candidate", "rival")
+    confidence = replace(Confidence.begin(places[0]), **dict(zip(fields, places, strict=True)))
+    target = TargetState(confidence, template=None, first=None, cameras=(True, True), view="before")
+    moved = carried({1: target}, Panning(), "after", FRAME_SIZE)[1].confidence
+    for field, place in zip(fields, places, strict=True):
+        np.testing.assert_allclose(getattr(moved, field), (place.x + 10, place.y - 5, place.w, place.h))
 
 
 def test_a_frame_that_fails_leaves_the_boxes_where_they_were(panorama: Panorama, correlation, monkeypatch) -> None:

@@ -51,6 +51,19 @@ def test_windows_cut_together_are_those_cut_one_by_one(modality, homography, thr
         np.testing.assert_array_equal(together, alone)
 
 
+@pytest.mark.parametrize("modality", [Modality.DEPTH, Modality.THERMAL])
+def test_windows_of_a_frame_may_be_cut_in_two_calls(modality) -> None:
+    """As for second looks, which the network is asked about apart."""
+    frame, looks = frame_of(modality), windows(6)
+    alone = crops_of(FrameView(modality, TrackerConfig()), frame, looks, together=False)
+    view = FrameView(modality, TrackerConfig())
+    crops = np.zeros_like(alone)
+    view.begin(frame, view.check(frame, None))
+    for rows in (slice(0, 3), slice(3, 6)):
+        view.cut_all(looks[rows], crops[rows])
+    np.testing.assert_array_equal(crops, alone)
+
+
 def test_what_windows_share_is_converted_once() -> None:
     frame = frame_of(Modality.DEPTH)
     for count, converted in ((1, ["part"]), (2, ["part", "part"]), (8, ["whole"])):
