@@ -18,7 +18,7 @@ MEDIAN_IOU = {"fp32": 0.9999, "bf16": 0.99, "fp16": 0.99, "int8": 0.97}
 
 
 def sharp_weights(engine: Engine, count: int) -> NDArray[np.float32]:
-    """Weights that leave one cell per crop, and one for the rival: whose boxes then hardly depend on rounding."""
+    """Weights that leave a cell for the peak and one for its rival: the boxes there hardly depend on rounding."""
     grid = engine.spec.grid
     weights = np.full((count, 1, grid, grid), 0.01, dtype=np.float32)
     for row in range(count):

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from ckd_core.tracking.confidence.state import Confidence
     from ckd_core.tracking.confidence.thresholds import Thresholds
 
-LOWEST_RIVAL = 0.03  # response at a second peak that is worth a look; a look of its own may raise it to 0.8
+LOWEST_RIVAL = 0.03  # response at a second peak that is worth a look; one of 0.05 was 0.74 in a look of its own
 RIVAL_SCALE = 1.4  # most that its size is off the usual one
 RIVAL_DISTANCE = 0.35  # least distance from the first one, in sides of that
 KEPT_SHARE = 0.5  # of the better look's likeness from which the other place is looked at again
