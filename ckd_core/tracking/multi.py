@@ -323,11 +323,11 @@ class MultiTracker:
         """State after this frame. A LOST target may have had no turn."""
         if not looks:
             return replace(target, age=target.age + 1)
-        searched, config = self._searched_for(target), self.config.confidence
+        config = self.config.confidence
         best = chosen(target.confidence, looks, self.thresholds)
         target = replace(target, error=error_of(target, best.box, self._prediction))
-        if searched:
-            after = observe_lost(target.confidence, tuple(looks), self.thresholds, config)
+        if self._searched_for(target):
+            after = observe_lost(target.confidence, best, self.thresholds, config)
         else:
             after = observe(target.confidence, best, self.thresholds, config, self._bounded)
             if after.trusted_box not in (best.box, target.confidence.trusted_box):  # bounded, and so perhaps larger

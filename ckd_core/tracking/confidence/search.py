@@ -83,11 +83,8 @@ def scan_places(
     return places
 
 
-def observe_lost(
-    before: Confidence, looks: tuple[Evidence, ...], limits: Thresholds, config: ConfidenceConfig
-) -> Confidence:
-    """Return the state after a frame in LOST, in which the windows of `looks` were searched."""
-    best = max(looks, key=lambda look: look.score)
+def observe_lost(before: Confidence, best: Evidence, limits: Thresholds, config: ConfidenceConfig) -> Confidence:
+    """Return the state after a frame in LOST, of whose windows `best` has the highest score."""
     fits = 1 / config.max_scale <= size_of(best.box) / before.usual_size <= config.max_scale
     other = (
         best.sighting.elsewhere

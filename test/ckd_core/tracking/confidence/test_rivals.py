@@ -83,7 +83,7 @@ def test_a_lost_target_of_another_size_has_to_stay_too(side: float, frames: int)
     while state.state is not TrackState.TRACKING:
         taken += 1
         searched = state.state is TrackState.LOST
-        state = observe_lost(state, (seen,), LIMITS, CONFIG) if searched else observe(state, seen, LIMITS, CONFIG)
+        state = observe_lost(state, seen, LIMITS, CONFIG) if searched else observe(state, seen, LIMITS, CONFIG)
     assert taken == frames
 
 

@@ -68,7 +68,7 @@ def test_a_lost_target_that_looks_different_is_confirmed_for_longer() -> None:
     def frames_until_found(score: float) -> int:
         state, frames = lost, 0
         while state.state is TrackState.LOST:
-            state, frames = observe_lost(state, (look(score, x=300),), limits, config), frames + 1
+            state, frames = observe_lost(state, look(score, x=300), limits, config), frames + 1
         return frames
 
     assert [frames_until_found(score) for score in (0.61, 0.59)] == [CONFIG.confirm_frames, 5]
@@ -165,28 +165,28 @@ def test_without_the_state_machine_every_box_is_trusted(frames: list[tuple[float
 def test_lost_confirms_before_it_claims_tracking() -> None:
     state = run(Confidence.begin(BOX), *[look(0.3)] * 4)
     for _ in range(2):
-        state = observe_lost(state, (look(0.7, x=250),), LIMITS, CONFIG)
+        state = observe_lost(state, look(0.7, x=250), LIMITS, CONFIG)
         assert (state.state, state.trusted_box) == (TrackState.LOST, run(Confidence.begin(BOX), look(0.3)).trusted_box)
-    state = observe_lost(state, (look(0.7, x=252),), LIMITS, CONFIG)
+    state = observe_lost(state, look(0.7, x=252), LIMITS, CONFIG)
     assert (state.state, state.trusted_box.x) == (TrackState.TRACKING, 252)
 
 
 def test_a_candidate_that_does_not_stay_is_dropped() -> None:
     state = run(Confidence.begin(BOX), *[look(0.3)] * 4)
-    state = observe_lost(state, (look(0.7, x=250),), LIMITS, CONFIG)
-    dropped = observe_lost(state, (look(0.4, x=250),), LIMITS, CONFIG)
+    state = observe_lost(state, look(0.7, x=250), LIMITS, CONFIG)
+    dropped = observe_lost(state, look(0.4, x=250), LIMITS, CONFIG)
     assert (dropped.candidate, dropped.confirmed_frames, dropped.state) == (None, 0, TrackState.LOST)
-    elsewhere = observe_lost(state, (look(0.7, x=900),), LIMITS, CONFIG)
+    elsewhere = observe_lost(state, look(0.7, x=900), LIMITS, CONFIG)
     assert (elsewhere.confirmed_frames, elsewhere.candidate.x) == (1, 900)
-    ambiguous = observe_lost(state, (look(0.7, x=250, rival=0.95),), LIMITS, CONFIG)
+    ambiguous = observe_lost(state, look(0.7, x=250, rival=0.95), LIMITS, CONFIG)
     assert ambiguous.candidate is None
 
 
 def test_scanning_advances_only_while_there_is_no_candidate() -> None:
     state = run(Confidence.begin(BOX), *[look(0.3)] * 4)
-    assert observe_lost(state, (look(0.1),), LIMITS, CONFIG).scan == 1
-    again = observe_lost(state, (look(0.7),), LIMITS, CONFIG)
-    assert observe_lost(again, (look(0.7),), LIMITS, CONFIG).scan == again.scan
+    assert observe_lost(state, look(0.1), LIMITS, CONFIG).scan == 1
+    again = observe_lost(state, look(0.7), LIMITS, CONFIG)
+    assert observe_lost(again, look(0.7), LIMITS, CONFIG).scan == again.scan
 
 
 @given(st.integers(20, 2000), st.integers(20, 2000), st.floats(10, 800))

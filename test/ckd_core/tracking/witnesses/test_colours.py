@@ -115,10 +115,10 @@ def test_a_box_of_other_colours_is_doubted_and_then_lost() -> None:
         seen.append(state.state)
     assert seen == [TrackState.UNCERTAIN] * (frames - 1) + [TrackState.LOST]
     for _ in range(config.repaint_after):
-        state = observe_lost(state, (evidence(True),), Thresholds(), config)
+        state = observe_lost(state, evidence(True), Thresholds(), config)
         assert state.state is TrackState.LOST
     for _ in range(config.confirm_frames):
-        state = observe_lost(state, (evidence(True),), Thresholds(), config)
+        state = observe_lost(state, evidence(True), Thresholds(), config)
     assert state.state is TrackState.TRACKING, "it may have been repainted"
     assert state.portrait is None, "what is usual begins anew"
 
@@ -126,7 +126,7 @@ def test_a_box_of_other_colours_is_doubted_and_then_lost() -> None:
 def test_a_lost_target_is_found_at_once_where_its_colours_are_its_own() -> None:
     config, state = ConfidenceConfig(), replace(Confidence.begin(BOX), state=TrackState.LOST)
     for _ in range(config.confirm_frames):
-        state = observe_lost(state, (evidence(False),), Thresholds(), config)
+        state = observe_lost(state, evidence(False), Thresholds(), config)
     assert state.state is TrackState.TRACKING
 
 

@@ -100,9 +100,9 @@ def test_a_box_that_is_elsewhere_is_not_believed_however_high_its_score() -> Non
     assert after.state is TrackState.LOST
     again = after
     for _ in range(5):
-        again = observe_lost(again, (there,), Thresholds(), ConfidenceConfig())
+        again = observe_lost(again, there, Thresholds(), ConfidenceConfig())
     assert again.state is TrackState.LOST
     found = Evidence(BOX, 0.9, 0.1, Sighting(Course(1.0, 2.4)))
     for _ in range(ConfidenceConfig().confirm_frames):
-        again = observe_lost(again, (found,), Thresholds(), ConfidenceConfig())
+        again = observe_lost(again, found, Thresholds(), ConfidenceConfig())
     assert (again.state, again.course) == (TrackState.TRACKING, Course(1.0, 2.4))

@@ -188,10 +188,10 @@ def test_a_box_of_other_features_is_doubted_and_then_lost_and_not_found_again() 
         state = observe(state, evidence(denied=True), LIMITS, config)
     assert state.state is TrackState.LOST
     for _ in range(4 * config.confirm_frames):
-        state = observe_lost(state, (evidence(denied=True),), LIMITS, config)
+        state = observe_lost(state, evidence(denied=True), LIMITS, config)
         assert state.state is TrackState.LOST
     for _ in range(config.confirm_frames):
-        state = observe_lost(state, (evidence(),), LIMITS, config)
+        state = observe_lost(state, evidence(), LIMITS, config)
     assert state.state is TrackState.TRACKING
 
 
