@@ -154,12 +154,15 @@ def elsewhere(footage: Footage) -> Footage | None:
     dx = reach if right else -reach
     boxes[end:] = _in_view(np.add(boxes[end:], (dx, 0, 0, 0)), width)
 
-    def turned(image: Image | None) -> Image | None:
-        return None if image is None else np.roll(image, round(dx * image.shape[1] / width), axis=1)
+    def turned(image: Image | None, box: NDArray[np.float64]) -> Image | None:
+        return None if image is None else _turned(image, box * (image.shape[1] / width), dx / width)
 
     def frame(index: int) -> MultiModalFrame:
         seen = gone.frame(index)
-        return seen if index < end else replace(seen, rgb=turned(seen.rgb), aux=turned(seen.aux))
+        if index < end:
+            return seen
+        box = footage.boxes[index]
+        return replace(seen, rgb=turned(seen.rgb, box), aux=turned(seen.aux, box))
 
     return replace(gone, boxes=boxes, frame=frame)
 
@@ -221,6 +224,17 @@ def _painted_over(image: Image, box: NDArray[np.float64]) -> Image:
 
 
 def _covered(image: Image, box: NDArray[np.float64]) -> Image:
-    """The picture's far side, mirrored, with hard edges: something that does not belong there hides it."""
+    """What is half a picture away, with hard edges: something that does not belong there hides it."""
     corners = _corners(box, image, MARGIN / 2)
-    return _blend(image, np.ascontiguousarray(image[::-1, ::-1]), corners, 0.7)
+    height, width = image.shape[:2]
+    return _blend(image, np.roll(image, (height // 2, width // 2), axis=(0, 1)), corners, 0.7)
+
+
+def _turned(image: Image, box: NDArray[np.float64], share: float) -> Image:
+    """The picture moved by a share of its width. The target is not in what comes in from the other side."""
+    dx = round(share * image.shape[1])
+    turned = np.roll(_painted_over(image, box) if np.isfinite(box).all() else image, dx, axis=1)
+    new, old = (slice(dx, None), slice(None, -dx)) if dx > 0 else (slice(None, dx), slice(-dx, None))
+    if dx:
+        turned[:, new] = image[:, old]
+    return turned

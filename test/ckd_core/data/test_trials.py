@@ -21,9 +21,13 @@ COUNT, WIDTH, HEIGHT = 80, 160, 120
 CHANGES = {trial.name: trial.change for trial in TRIALS}
 
 
-def recording(count: int = COUNT) -> Footage:
+CENTRAL = (70.0, 51.0, 12.0, 18.0)
+WIDE = (50.0, 42.0, 44.0, 36.0)  # it leaves the picture when the camera turns
+
+
+def recording(count: int = COUNT, start: tuple[float, float, float, float] = (20.0, 50.0, 12.0, 18.0)) -> Footage:
     """A white target that moves to the right over a dark ramp, in both cameras; the auxiliary one has half the size."""
-    boxes = np.array([(20.0 + index / 4, 50.0, 12.0, 18.0) for index in range(count)])
+    boxes = np.array([(start[0] + index / 4, *start[1:]) for index in range(count)])
 
     def picture(index: int, scale: float) -> NDArray[np.uint8]:
         height, width = int(HEIGHT * scale), int(WIDTH * scale)
@@ -40,8 +44,9 @@ def recording(count: int = COUNT) -> Footage:
 
 
 @pytest.mark.parametrize(("name", "hidden"), [("away", AWAY_FRAMES), ("covered", COVERED_FRAMES)])
-def test_an_absent_target_is_in_no_picture(name: str, hidden: int) -> None:
-    changed = CHANGES[name](recording())
+@pytest.mark.parametrize("start", [(20.0, 50.0, 12.0, 18.0), CENTRAL])
+def test_an_absent_target_is_in_no_picture(name: str, hidden: int, start: tuple[float, float, float, float]) -> None:
+    changed = CHANGES[name](recording(start=start))
     assert changed is not None
     assert int(changed.absent.sum()) == hidden
     for index in range(len(changed)):
@@ -50,6 +55,23 @@ def test_an_absent_target_is_in_no_picture(name: str, hidden: int) -> None:
         assert shown.aux is not None
         bright = [bool((image > 200).any()) for image in (shown.rgb, shown.aux)]
         assert bright == [not changed.absent[index]] * 2
+
+
+def test_what_the_camera_turns_away_from_does_not_come_in_from_the_other_side() -> None:
+    changed = CHANGES["elsewhere"](recording(start=WIDE))
+    assert changed is not None
+    turned = range(int(0.35 * COUNT) + AWAY_FRAMES, COUNT)
+    assert {bool(changed.absent[index]) for index in turned} == {True, False}, "in some frames a part of it is left"
+    for index in turned:
+        shown = changed.frame(index)
+        for image, scale in ((shown.rgb, 1.0), (shown.aux, 0.5)):
+            assert image is not None
+            columns = np.flatnonzero((image > 200).reshape(image.shape[0], image.shape[1], -1).any(axis=(0, 2)))
+            x, _, w, _ = changed.boxes[index] * scale
+            if changed.absent[index]:
+                assert len(columns) < scale * WIDE[2] / 2, "what is left is not worth a box"
+            else:
+                assert abs(columns[0] - x) + abs(columns[-1] + 1 - x - w) <= 2
 
 
 def test_a_target_that_returns_elsewhere_is_where_its_box_says() -> None:
