@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks import doubt
 from benchmarks.__main__ import part_modules
 from benchmarks.gpu import runner
 from benchmarks.gpu.cases import NETWORKS, PUBLISHED, Case, cases
@@ -179,3 +180,12 @@ def test_every_part_is_found_by_its_name_whichever_room_it_is_in() -> None:
         text = (path / "__init__.py" if path.is_dir() else path.with_suffix(".py")).read_text()
         assert "\nTITLE = " in text, module
         assert "\ndef run(quick: bool) -> list[Row]:\n" in text, module
+
+
+def test_a_frame_in_doubt_asks_the_network_once_more_for_each_question() -> None:
+    assert {row["name"]: row["calls"] for row in doubt.run(quick=True)} == {
+        "as foreseen": 1,
+        "a second look": 2,
+        "a look back": 2,
+        "a second look, and a look back": 3,
+    }

@@ -16,12 +16,16 @@ if TYPE_CHECKING:
 def looks_per_frame(
     tracker: MultiTracker, monkeypatch: pytest.MonkeyPatch, told: Callable[[Look], int]
 ) -> list[list[int]]:
-    """What `told` says of each look of each later frame, in the order of the batch; grows while the tracker runs."""
+    """What `told` says of each look of each later frame, in the order of the batch; grows while the tracker runs.
+
+    Looks back at older frames are left out.
+    """
     seen: list[list[int]] = []
     predict = tracker._predict
 
     def watched(frame: Any, memory: Any, looks: list[Look]) -> Any:
-        seen.append([told(look) for look in looks])
+        if all(look.hidden is None for look in looks):
+            seen.append([told(look) for look in looks])
         return predict(frame, memory, looks)
 
     monkeypatch.setattr(tracker, "_predict", watched)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ckd_core.frame import BoundingBox, MultiModalFrame
+    from ckd_core.tracking.confidence.bystanders import LastSeen
     from ckd_core.tracking.confidence.state import Confidence
     from ckd_core.tracking.crop import CropWindow
     from ckd_core.tracking.engines import Engine, Templates
@@ -75,6 +76,8 @@ class TargetState:
         score: That of the last look at it.
         view: What `CameraMotion` remembers of the frame in whose pixels the boxes are.
         error: See `error_of`.
+        steady: Frames in a row in which it was TRACKING without a jump.
+        seen: The last frame in which it was seen for sure.
     """
 
     confidence: Confidence
@@ -85,6 +88,8 @@ class TargetState:
     score: float = 1.0
     view: object = None
     error: float = UNKNOWN_ERROR
+    steady: int = 0
+    seen: LastSeen | None = None
 
 
 def error_of(target: TargetState, found: BoundingBox, prediction: float) -> float:
@@ -124,6 +129,7 @@ class Look:
         scanning: Whether the target is equally likely anywhere in the window, so that no place gets a lower weight.
         narrow: `Engine.narrow_size` where the window is cut to that size; 0: to the network's own.
         second: Whether it is where the target may be instead (`Confidence.rival`).
+        hidden: What of it is painted over, in reference pixels.
     """
 
     target: int
@@ -132,6 +138,7 @@ class Look:
     scanning: bool
     narrow: int = 0
     second: bool = False
+    hidden: BoundingBox | None = None
 
 
 class Looker:
@@ -175,7 +182,8 @@ class Looker:
 
     def _ask(self, frame: MultiModalFrame, looks: Sequence[Look]) -> tuple[list[Prediction], float]:
         engine, windows = self._engine, [look.window for look in looks]
-        if self._device_crops and engine.cuts and all(frame.presence):
+        hides = any(look.hidden is not None for look in looks)
+        if self._device_crops and engine.cuts and all(frame.presence) and not hides:
             images = self._view.images(windows, engine.spec.search_size)
             cropped = time.perf_counter()
             found = engine.track_images(self._join(looks), images, self._weighted(0, looks))
@@ -188,6 +196,9 @@ class Looker:
             for row, out in zip(rows, crops[side], strict=True):
                 outs[row] = out
         self._view.cut_all(windows, outs)
+        for look, out in zip(looks, outs, strict=True):
+            if look.hidden is not None:
+                _paint_over(out, look.window, look.hidden)
         cropped = time.perf_counter()
         predictions: list[Prediction | None] = [None] * len(looks)
         for side, rows in groups.items():
@@ -215,6 +226,16 @@ class Looker:
             joined = self._engine.join(parts)
             self._joined[call] = parts, joined
         return joined
+
+
+def _paint_over(crops: NDArray[np.uint8], window: CropWindow, box: BoundingBox) -> None:
+    """Fill a box (reference pixels) in both crops [2, S, S, 3] of a window with their mean."""
+    side = crops.shape[1]
+    cx, cy, w, h = (side * value for value in window.to_crop(box))
+    left, right = (min(max(round(x), 0), side) for x in (cx - w / 2, cx + w / 2))
+    top, bottom = (min(max(round(y), 0), side) for y in (cy - h / 2, cy + h / 2))
+    for crop in crops:
+        crop[top:bottom, left:right] = crop.mean(axis=(0, 1)).astype(np.uint8)
 
 
 def _predictions(engine: Engine, rows: NDArray[np.float32]) -> list[Prediction]:

@@ -1,4 +1,4 @@
-"""Several targets in one stream of frames, one batched network call per frame."""
+"""Several targets in one stream of frames, one batched network call per frame in which none is in doubt."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from ckd_core.boxes import clip_box
 from ckd_core.frame import BoundingBox, Modality, MultiModalFrame
+from ckd_core.tracking.confidence.bystanders import LastSeen, bystander_after, is_sure_of, steady_frames
 from ckd_core.tracking.confidence.evidence import Evidence, is_credible, is_suspicious
 from ckd_core.tracking.confidence.observe import observe
 from ckd_core.tracking.confidence.rivals import chosen, rival_of
@@ -16,6 +17,7 @@ from ckd_core.tracking.confidence.state import Confidence, growth_of, predicted_
 from ckd_core.tracking.confidence.thresholds import Thresholds
 from ckd_core.tracking.config import PUBLISHED_MOTION, SQUARE_MOTION, MissingPolicy, TemplateRefresh, TrackerConfig
 from ckd_core.tracking.crop import CropWindow, window_around
+from ckd_core.tracking.look_back import marked
 from ckd_core.tracking.looks import Look, Looker, TargetState, TargetTemplate, error_of, is_calm, is_sure
 from ckd_core.tracking.response import hann_weights
 from ckd_core.tracking.result import StageTiming, TrackResult, TrackState
@@ -24,7 +26,7 @@ from ckd_core.tracking.view import AUX, RGB, FrameView, same_stream
 from ckd_core.tracking.witnesses.witnesses import Witnesses
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
+    from collections.abc import Collection, Mapping
 
     import numpy as np
     from numpy.typing import NDArray
@@ -81,6 +83,12 @@ class MultiTracker:
     def targets(self) -> tuple[int, ...]:
         """The targets' numbers in the order in which they were added."""
         return tuple(self._targets)
+
+    @property
+    def kept_bytes(self) -> int:
+        """Bytes of the images that are kept of earlier frames (see `LastSeen`)."""
+        seen = [target.seen for target in self._targets.values() if target.seen is not None]
+        return sum({id(image): image.nbytes for one in seen for image in one.images}.values())
 
     def start(self, frame: MultiModalFrame, boxes: Mapping[int, BoundingBox]) -> None:
         """Forget everything and follow `boxes` (xywh in reference pixels by target), as they are in `frame`.
@@ -172,18 +180,18 @@ class MultiTracker:
         predictions, network_s = self._predict(frame, memory, looks)
         predicted = time.perf_counter()
         self._witnesses.begin(frame)
-        states = (target.confidence for target in self._targets.values())
-        followed = [state.trusted_box for state in states if state.state is TrackState.TRACKING]
         evidence: dict[int, list[Evidence]] = {name: [] for name in self._targets}
         for look, prediction in zip(looks, predictions, strict=True):
-            evidence[look.target].append(self._evidence(look, prediction, frame, memory, lost, followed))
-        targets = {name: self._advance(target, evidence[name], memory.size) for name, target in self._targets.items()}
-        targets = self._refresh(frame, targets)
+            evidence[look.target].append(self._evidence(look, prediction, frame, memory, lost))
+        config = self.config.confidence
+        told, back_s = marked(evidence, self._targets, self._predict, self._search_window, self.thresholds, config)
+        targets = {name: self._advance(target, told[name], frame, memory) for name, target in self._targets.items()}
+        targets = self._refresh(frame, memory, targets)
         count = len(self._targets)
         timing = StageTiming(
             crop=(predicted - begin - network_s) / count,
-            network=network_s / count,
-            post=(time.perf_counter() - predicted) / count,
+            network=(network_s + back_s) / count,
+            post=(time.perf_counter() - predicted - back_s) / count,
         )
         self._targets = targets
         self._turn = turn
@@ -232,7 +240,8 @@ class MultiTracker:
                 portrait=self._witnesses.recognised(None).portrait,
                 gallery=self._witnesses.resembled(start, None, False).gallery if self._witnesses.compares else None,
             )
-            targets[name] = TargetState(confidence, template, template, frame.presence, view=view)
+            seen = LastSeen.now(frame, memory, start, 0) if self.config.confidence.looks_back else None
+            targets[name] = TargetState(confidence, template, template, frame.presence, view=view, seen=seen)
         return targets
 
     def _template(self, crops: NDArray[np.uint8]) -> TargetTemplate:
@@ -267,13 +276,15 @@ class MultiTracker:
             windows = self._scan_windows(confidence, memory)
         template = target.template.of(frame)
         looks = [Look(name, template, window, scanning, narrow) for window, scanning in windows]
-        if confidence.rival is not None:
-            window = self._window(confidence.rival, self.engine.spec.search_factor)
-            looks.append(Look(name, template, window, scanning=False, second=True))
+        if looks and confidence.rival is not None:
+            looks.append(Look(name, template, self._search_window(confidence.rival), scanning=False, second=True))
         return looks
 
     def _window(self, box: BoundingBox, factor: float) -> CropWindow:
         return window_around(box, factor, self._published, square_boxes=self.engine.spec.square_boxes)
+
+    def _search_window(self, box: BoundingBox) -> CropWindow:
+        return self._window(box, self.engine.spec.search_factor)
 
     def _scan_windows(self, confidence: Confidence, memory: StreamMemory) -> list[tuple[CropWindow, bool]]:
         """Windows for a lost target: in turn its last trusted place and the next tiles of the frame."""
@@ -295,18 +306,17 @@ class MultiTracker:
         frame: MultiModalFrame,
         memory: StreamMemory,
         lost: Collection[int],
-        followed: Sequence[BoundingBox],
     ) -> Evidence:
-        """What a look says; where another target is `followed`, nothing of one that is `lost` or has a second look."""
+        """What a look says; where another target is TRACKING, nothing of one that is `lost` or has a second look."""
         box = look.window.from_crop((prediction.cx, prediction.cy, prediction.w, prediction.h))
         rival_box = look.window.from_crop(
             (prediction.rival_cx, prediction.rival_cy, prediction.rival_w, prediction.rival_h)
         )
         confidence = self._targets[look.target].confidence
-        if self._size_rate < 1 and confidence.state is not TrackState.LOST:
+        if self._size_rate < 1 and confidence.state is not TrackState.LOST and not look.second:
             box = towards(confidence.trusted_box, box, self._size_rate)
         box = clip_box(box, memory.size, self.config.clip_margin)
-        taken = (look.second or look.target in lost) and is_taken(box, followed)
+        taken = (look.second or look.target in lost) and is_taken(box, self._followed_beside(look.target))
         score = 0.0 if taken else prediction.score
         sighting = self._witnesses.sighted(frame, box, memory, confidence.course)
         self._witnesses.look_into(box, confidence.gallery)
@@ -319,11 +329,18 @@ class MultiTracker:
         asked = is_suspicious(confidence, evidence, self.thresholds, self.config.confidence)
         return replace(evidence, resemblance=self._witnesses.resembled(box, confidence.gallery, asked))
 
-    def _advance(self, target: TargetState, looks: list[Evidence], size: tuple[int, int]) -> TargetState:
+    def _followed_beside(self, target: int) -> list[BoundingBox]:
+        others = (state.confidence for name, state in self._targets.items() if name != target)
+        return [other.trusted_box for other in others if other.state is TrackState.TRACKING]
+
+    def _advance(
+        self, target: TargetState, looks: list[Evidence], frame: MultiModalFrame, memory: StreamMemory
+    ) -> TargetState:
         """State after this frame. A LOST target may have had no turn."""
-        if not looks:
-            return replace(target, age=target.age + 1)
         config = self.config.confidence
+        if not looks:
+            bystander = bystander_after(target.confidence.bystander, looks, config)
+            return replace(target, age=target.age + 1, confidence=replace(target.confidence, bystander=bystander))
         best = chosen(target.confidence, looks, self.thresholds)
         target = replace(target, error=error_of(target, best.box, self._prediction))
         if self._searched_for(target):
@@ -331,11 +348,17 @@ class MultiTracker:
         else:
             after = observe(target.confidence, best, self.thresholds, config, self._bounded)
             if after.trusted_box not in (best.box, target.confidence.trusted_box):  # bounded, and so perhaps larger
-                after = replace(after, trusted_box=clip_box(after.trusted_box, size, self.config.clip_margin))
-            after = replace(after, rival=rival_of(target.confidence, after, looks, best, config))
-        return replace(target, confidence=after, age=target.age + 1, score=best.score)
+                after = replace(after, trusted_box=clip_box(after.trusted_box, memory.size, self.config.clip_margin))
+        rival = rival_of(target.confidence, after, looks, best, config)
+        after = replace(after, rival=rival, bystander=bystander_after(target.confidence.bystander, looks, config))
+        steady, seen = steady_frames(target.steady, after), target.seen
+        if config.looks_back and is_sure_of(after, best, steady, self.thresholds):
+            seen = LastSeen.now(frame, memory, after.trusted_box, target.age + 1)
+        return replace(target, confidence=after, age=target.age + 1, score=best.score, steady=steady, seen=seen)
 
-    def _refresh(self, frame: MultiModalFrame, targets: dict[int, TargetState]) -> dict[int, TargetState]:
+    def _refresh(
+        self, frame: MultiModalFrame, memory: StreamMemory, targets: dict[int, TargetState]
+    ) -> dict[int, TargetState]:
         """Blend a good look into the templates that are due, in a frame with the images of their first one."""
         config = self.config
         if config.template_refresh is TemplateRefresh.OFF:
@@ -348,6 +371,7 @@ class MultiTracker:
                 continue
             crops = self.engine.template_crops(1)
             box = target.confidence.trusted_box
+            self._view.begin(frame, memory)  # an older frame may have been looked at
             self._view.cut(self._window(box, self.engine.spec.template_factor), crops[0])
             blended = target.first.blended(self._template(crops), config.template_share, self.engine)
             refreshed[name] = replace(target, template=blended)

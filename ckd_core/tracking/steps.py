@@ -40,8 +40,12 @@ def carried(
             boxes = [other.confidence.last_box for other in targets.values() if other.view is before]
             motions[id(before)] = camera.between(before, view, boxes)
         motion = motions.get(id(before))
-        confidence = target.confidence if motion is None else _moved(target.confidence, motion, frame_size)
-        moved[name] = replace(target, confidence=confidence, view=view)
+        confidence, seen = target.confidence, target.seen
+        if motion is not None:
+            confidence = _moved(confidence, motion, frame_size)
+            if seen is not None:
+                seen = replace(seen, place=moved_box(seen.place, motion, frame_size))
+        moved[name] = replace(target, confidence=confidence, seen=seen, view=view)
     return moved
 
 
@@ -52,6 +56,9 @@ def _moved(before: Confidence, motion: NDArray[np.float64], frame_size: tuple[in
         trusted_box=moved_box(before.trusted_box, motion, frame_size),
         last_box=moved_box(before.last_box, motion, frame_size),
         candidate=None if before.candidate is None else moved_box(before.candidate, motion, frame_size),
+        bystander=None
+        if before.bystander is None
+        else replace(before.bystander, box=moved_box(before.bystander.box, motion, frame_size)),
         rival=None if before.rival is None else moved_box(before.rival, motion, frame_size),
     )
 

@@ -28,10 +28,14 @@ class ConfidenceConfig:
         claim_jump: Displacement of the centre in a frame, as a multiple of sqrt(w h), after which a target that is seen
             again may be something else, until it is TRACKING; one that was LOST may be, too.
         claim_scale: Change of sqrt(w h) against its recent median above which such a target is UNCERTAIN for longer.
-        claim_after: Good frames in a row until it is TRACKING.
+        claim_after: Good frames since its last jump until it is TRACKING.
         trial_frames: Good frames after that for which it is on trial: the second peak gets a second look.
         second_look: Whether the second peak of a frame that is UNCERTAIN after such a jump, or on trial, gets a window
             of its own in the next one.
+        bystanders: Whether a target that seems to have jumped is also looked for in the last frame in which it was seen
+            for sure, beside itself: what stood there is something else.
+        bystander_score: Share of the target's usual score from which that counts.
+        bystander_frames: Frames for which such a thing is remembered after that.
         reacquire: Whether to search the whole frame while LOST.
         tiles_per_frame: Windows searched per frame while LOST; bounds its cost.
         tile_scale: Side of such a window as a multiple of the usual search region.
@@ -55,15 +59,23 @@ class ConfidenceConfig:
     claim_after: int = 8
     trial_frames: int = 40
     second_look: bool = True
+    bystanders: bool = True
+    bystander_score: float = 0.5
+    bystander_frames: int = 60
     reacquire: bool = True
     tiles_per_frame: int = 1
     tile_scale: float = 1.5
     confirm_frames: int = 3
 
+    @property
+    def looks_back(self) -> bool:
+        """Whether the last frame that shows a target for sure is kept."""
+        return self.enabled and self.bystanders
+
     def __post_init__(self) -> None:
         for name in (
-            "lost_after", "recover_after", "claim_after", "trial_frames", "repaint_after", "alter_after",
-            "tiles_per_frame", "confirm_frames",
+            "lost_after", "recover_after", "claim_after", "trial_frames", "bystander_frames", "repaint_after",
+            "alter_after", "tiles_per_frame", "confirm_frames",
         ):  # fmt: skip
             if getattr(self, name) < 1:
                 raise ConfidenceError(f"{name} is {getattr(self, name)}; expected at least 1")

@@ -34,6 +34,7 @@ class Evidence:
         resemblance: What the network's features say of it.
         veiled: Whether one of the cameras may be blind while the other sees. What looks different to it makes a target
             UNCERTAIN then, and never LOST.
+        bystander: Whether it stood beside the target when that was last seen for sure.
         rival_box: The box at the second peak in reference pixels; None where it is not known.
     """
 
@@ -44,7 +45,18 @@ class Evidence:
     recognition: Recognition = NOTHING_RECOGNISED
     resemblance: Resemblance = NOTHING_RESEMBLED
     veiled: bool = False
+    bystander: bool = False
     rival_box: BoundingBox | None = None
+
+    @property
+    def contradicted(self) -> bool:
+        """Whether anything says that this is not the target."""
+        return self.misplaced or self.recognition.otherwise or self.resemblance.denied
+
+    @property
+    def misplaced(self) -> bool:
+        """Whether its place says so: its distance, or that it was there when the target was elsewhere."""
+        return self.sighting.elsewhere or self.bystander
 
 
 def witnessed(evidence: Evidence) -> dict[str, Any]:

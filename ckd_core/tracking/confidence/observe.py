@@ -47,41 +47,49 @@ def observe(
     """
     if not config.enabled:
         return replace(before, trusted_box=evidence.box, last_box=evidence.box)
-    before = replace(before, jumped=_has_jumped(before, evidence.box, config))
     # a jump is implausible once; a target that stays where it jumped to has moved
-    plausible = not evidence.sighting.elsewhere and any(
+    plausible = not evidence.misplaced and any(
         is_plausible(box, evidence.box, before.usual_size, before.usual_shape, config)
         for box in (before.trusted_box, before.last_box)
     )
     visible = evidence.score >= limits.unseen
+    if visible:  # the best of nothing may be anywhere
+        jumped = jumps(before, evidence.box, config)
+        before = replace(before, jumped=jumped or is_away(before), stayed=0 if jumped else before.stayed)
+    else:
+        before = replace(before, jumped=is_away(before))
     trusted_box = before.trusted_box
     if visible and plausible:
         trusted_box = evidence.box
-    elif visible and bounded and not evidence.sighting.elsewhere:
+    elif visible and bounded and not evidence.misplaced:
         trusted_box = _followed(before, evidence.box, config)
     said = evidence.resemblance
     strange = said.doubtful if before.state is TrackState.TRACKING else said.denied
     if not visible or not plausible or is_low(evidence, limits, before.history):
         weight = 1 if visible else UNSEEN_WEIGHT
-        return _doubted(before, evidence, trusted_box, (weight, weight), config)
+        last_box = evidence.box if visible else before.last_box
+        return _doubted(before, (last_box, trusted_box), (weight, weight), config)
     strange = strange or evidence.recognition.otherwise
     if strange and not evidence.veiled:
-        return _doubted(before, evidence, trusted_box, (LOOK_WEIGHT, 0), config)
+        return _doubted(before, (evidence.box, trusted_box), (LOOK_WEIGHT, 0), config)
     good_frames = 0 if strange else before.good_frames + 1
+    stayed = before.stayed + (not strange)
     alike = reaches(evidence, limits.regain, before.history)
     awaited = config.recover_after if alike else config.believe_after
     again = not strange and (before.state is TrackState.TRACKING or good_frames >= awaited)
     settled = is_settled(before, evidence.box, config)
-    certain = again and (settled or good_frames >= config.claim_after)
+    stays = stayed >= config.claim_after or good_frames >= config.believe_after
+    certain = again and (settled or stays)
     trial = _trial_after(before.trial, evidence.box, config)
     if certain and not settled:
-        trial = Trial(before.usual_size, config.trial_frames)
+        trial = Trial(before.expected_size, config.trial_frames)
     if not (again or strange) and before.doubt_weight > 0:
         return replace(
             before,
             trusted_box=trusted_box,
             last_box=evidence.box,
             good_frames=good_frames,
+            stayed=stayed,
             **witnessed(evidence),
         )
     known = witnessed(evidence)
@@ -96,6 +104,7 @@ def observe(
         sizes=(*before.sizes, size_of(evidence.box))[-USUAL_LENGTH:] if certain or not again else before.sizes,
         shapes=(*before.shapes, shape_of(evidence.box))[-USUAL_LENGTH:],
         good_frames=good_frames,
+        stayed=stayed,
         jumped=before.jumped,
         trial=trial,
         velocity=_velocity(before, evidence.box),
@@ -103,12 +112,21 @@ def observe(
     )
 
 
-def _has_jumped(before: Confidence, box: BoundingBox, config: ConfidenceConfig) -> bool:
-    """Whether a target has jumped since it was TRACKING, from its last box and from where that was going."""
+def has_jumped(before: Confidence, box: BoundingBox, config: ConfidenceConfig) -> bool:
+    """Whether a target is where it has jumped to since it was TRACKING."""
+    return jumps(before, box, config) or is_away(before)
+
+
+def is_away(before: Confidence) -> bool:
+    """Whether a target has jumped and has not been TRACKING since."""
+    return before.jumped and before.state is not TrackState.TRACKING
+
+
+def jumps(before: Confidence, box: BoundingBox, config: ConfidenceConfig) -> bool:
+    """Whether a target that is here now has jumped, from its last box and from where that was going."""
     dx, dy = before.velocity
     ahead = before.last_box._replace(x=before.last_box.x + dx, y=before.last_box.y + dy)
-    jump = min(jump_between(place, box) for place in (before.last_box, ahead))
-    return jump > config.claim_jump or (before.jumped and before.state is not TrackState.TRACKING)
+    return min(jump_between(place, box) for place in (before.last_box, ahead)) > config.claim_jump
 
 
 def _trial_after(trial: Trial | None, box: BoundingBox, config: ConfidenceConfig) -> Trial | None:
@@ -120,18 +138,17 @@ def _trial_after(trial: Trial | None, box: BoundingBox, config: ConfidenceConfig
 
 def _doubted(
     before: Confidence,
-    evidence: Evidence,
-    trusted_box: BoundingBox,
+    boxes: tuple[BoundingBox, BoundingBox],
     weights: tuple[float, int],
     config: ConfidenceConfig,
 ) -> Confidence:
-    """The state after a doubtful frame, with what it adds to both weights."""
+    """The state after a doubtful frame, with the last and the trusted box, and with what it adds to both weights."""
     doubt_weight = before.doubt_weight + weights[0]
     lost = doubt_weight >= config.lost_after
     return replace(
         before,
-        trusted_box=trusted_box,
-        last_box=evidence.box,
+        last_box=boxes[0],
+        trusted_box=boxes[1],
         state=TrackState.LOST if lost else TrackState.UNCERTAIN,
         jumped=before.jumped or lost,
         doubt_weight=doubt_weight,

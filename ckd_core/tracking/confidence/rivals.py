@@ -33,15 +33,22 @@ def chosen(before: Confidence, looks: Sequence[Evidence], limits: Thresholds) ->
 
     Args:
         before: The state so far.
-        looks: Of a LOST target the windows that were searched, of which the highest score counts. Else of the place
-            where it was expected, and perhaps of `Confidence.rival`, which has to score as a target seen again.
+        looks: Of a LOST target the windows that were searched, of which the highest score counts that nothing
+            contradicts. Else of the place
+            where it was expected, and perhaps of `Confidence.rival`, which has to score as a target seen again, with
+            nothing that contradicts it. Where something contradicts the first, another counts if there is one.
         limits: How to read their scores.
     """
     if before.state is TrackState.LOST:
-        return max(looks, key=lambda look: look.score)
+        return max(looks, key=lambda look: (not look.contradicted, look.score))
     first, *others = looks
-    good = [o for o in others if o.score >= limits.doubt and reaches(o, limits.regain, before.history)]
-    return max([first, *good], key=lambda look: _likeness(before, look))
+    good = [
+        look
+        for look in others
+        if look.score >= limits.doubt and reaches(look, limits.regain, before.history) and not look.contradicted
+    ]
+    candidates = good if first.contradicted and good else [first, *good]
+    return max(candidates, key=lambda look: _likeness(before, look))
 
 
 def rival_of(
@@ -58,15 +65,17 @@ def rival_of(
     """
     in_doubt = after.jumped and after.state is TrackState.UNCERTAIN
     on_trial = after.trial is not None and after.state is TrackState.TRACKING
-    if not (config.second_look and (in_doubt or on_trial)):
+    if not (config.second_look and (in_doubt or on_trial or best.bystander)):
         return None
     box, response = best.rival_box, best.rival * best.score
     least = KEPT_SHARE * _likeness(before, best)
     for other in looks:
-        if other is not best and _likeness(before, other) >= least:
+        if other is not best and not other.contradicted and _likeness(before, other) >= least:
             box, response = other.box, other.score
     if box is None or response < LOWEST_RIVAL or off_by(size_of(box), after.expected_size) > RIVAL_SCALE:
         return None
+    if not best.bystander and jump_between(after.trusted_box, box) <= RIVAL_DISTANCE:
+        return None  # the first look goes there
     return box if RIVAL_DISTANCE < jump_between(best.box, box) <= config.max_jump else None
 
 

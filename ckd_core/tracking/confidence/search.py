@@ -11,7 +11,7 @@ import numpy as np
 from ckd_core.boxes import iou_xywh
 from ckd_core.frame import BoundingBox
 from ckd_core.tracking.confidence.evidence import reaches, witnessed
-from ckd_core.tracking.confidence.sizes import is_plausible, shape_of, sides_of, size_of
+from ckd_core.tracking.confidence.sizes import is_plausible, off_by, shape_of, sides_of, size_of
 from ckd_core.tracking.confidence.state import Confidence, Trial, is_settled
 from ckd_core.tracking.result import TrackState
 
@@ -85,11 +85,10 @@ def scan_places(
 
 def observe_lost(before: Confidence, best: Evidence, limits: Thresholds, config: ConfidenceConfig) -> Confidence:
     """Return the state after a frame in LOST, of whose windows `best` has the highest score."""
-    fits = 1 / config.max_scale <= size_of(best.box) / before.usual_size <= config.max_scale
+    sizes = before.usual_size, before.expected_size
+    fits = any(off_by(size_of(best.box), size) <= config.max_scale for size in sizes)
     other = (
-        best.sighting.elsewhere
-        or (best.recognition.otherwise and before.scan < config.repaint_after)
-        or best.resemblance.denied
+        best.misplaced or (best.recognition.otherwise and before.scan < config.repaint_after) or best.resemblance.denied
     )
     convincing = fits and best.score >= limits.confirm and best.rival <= limits.rival and not other
     scan = before.scan + (1 if before.candidate is None else 0)
@@ -106,6 +105,9 @@ def observe_lost(before: Confidence, best: Evidence, limits: Thresholds, config:
         return replace(before, candidate=best.box, confirmed_frames=confirmed_frames, scan=scan)
     settled = is_settled(before, best.box, config)
     certain = settled or confirmed_frames >= config.claim_after
+    trial = before.trial
+    if certain:
+        trial = None if settled else Trial(before.expected_size, config.trial_frames)
     return Confidence(
         trusted_box=best.box,
         last_box=best.box,
@@ -114,8 +116,9 @@ def observe_lost(before: Confidence, best: Evidence, limits: Thresholds, config:
         sizes=before.sizes,
         shapes=before.shapes,
         good_frames=confirmed_frames,
+        stayed=confirmed_frames,
         jumped=before.jumped,
-        trial=Trial(before.usual_size, config.trial_frames) if certain and not settled else None,
+        trial=trial,
         **{**witnessed(best), "portrait": None if best.recognition.otherwise else best.recognition.portrait},
     )
 

@@ -32,23 +32,40 @@ class Trial:
 
 
 @dataclass(frozen=True, slots=True)
+class Bystander:
+    """Something like the target that is known not to be it.
+
+    Attributes:
+        box: Where it was last.
+        frames: For which it is still known by its place alone.
+        unseen: Frames in a row without it.
+    """
+
+    box: BoundingBox
+    frames: int
+    unseen: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Confidence:
     """State of the machine for one target.
 
     Attributes:
         trusted_box: The last box that was trusted.
-        last_box: The last box that was predicted, trusted or not.
+        last_box: The last box in which something was seen, trusted or not.
         state: TRACKING, UNCERTAIN or LOST.
         history: Scores of the last good frames.
         sizes, shapes: sqrt(w h) and w / h of the last good frames.
         doubt_weight: Weight of the doubtful frames in a row.
         blur_weight: Of those whose score or place is doubtful, which widen the search region.
         good_frames: Good frames in a row.
+        stayed: Good frames since the last jump, doubtful ones between them.
         candidate: A re-acquired box that waits for confirmation.
         confirmed_frames: Frames in a row that show the candidate.
         scan: Index of the next tile.
         jumped: Whether the target jumped (`ConfidenceConfig.claim_jump`) or was LOST since it was last TRACKING.
         rival: Where it may be instead, which the next frame looks at, too.
+        bystander: What is known to be something else.
         trial: Of the claim that made it TRACKING, where that was of another size.
         velocity: Pixels per frame along x and y, smoothed over good frames.
         course: The target's distance, where depth tells.
@@ -65,11 +82,13 @@ class Confidence:
     doubt_weight: float = 0.0
     blur_weight: int = 0
     good_frames: int = 0
+    stayed: int = 0
     candidate: BoundingBox | None = None
     confirmed_frames: int = 0
     scan: int = 0
     jumped: bool = False
     rival: BoundingBox | None = None
+    bystander: Bystander | None = None
     trial: Trial | None = None
     velocity: tuple[float, float] = (0.0, 0.0)
     course: Course | None = None
@@ -120,4 +139,4 @@ def is_settled(before: Confidence, box: BoundingBox, config: ConfidenceConfig) -
     """
     if before.state is TrackState.TRACKING or not before.jumped:
         return True
-    return off_by(size_of(box), before.usual_size) <= config.claim_scale
+    return off_by(size_of(box), before.expected_size) <= config.claim_scale

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 
 from ckd_core.frame import BoundingBox, Modality, MultiModalFrame
 from ckd_core.tracking.camera_motion import CameraMotion, ImageMotion, RotationMotion, moved_box
+from ckd_core.tracking.confidence.bystanders import LastSeen
 from ckd_core.tracking.confidence.config import ConfidenceConfig
-from ckd_core.tracking.confidence.state import Confidence
+from ckd_core.tracking.confidence.state import Bystander, Confidence
 from ckd_core.tracking.confidence.thresholds import Thresholds
 from ckd_core.tracking.config import TrackerConfig
 from ckd_core.tracking.engines import Prediction
@@ -235,11 +236,19 @@ def test_every_place_of_a_target_is_carried() -> None:
 
     places = [BoundingBox(100.0 + 20 * step, 100.0, 30.0, 40.0) for step in range(4)]
     fields = ("trusted_box", "last_box", "candidate", "rival")
-    confidence = replace(Confidence.begin(places[0]), **dict(zip(fields, places, strict=True)))
-    target = TargetState(confidence, template=None, first=None, cameras=(True, True), view="before")
-    moved = carried({1: target}, Panning(), "after", FRAME_SIZE)[1].confidence
-    for field, place in zip(fields, places, strict=True):
-        np.testing.assert_allclose(getattr(moved, field), (place.x + 10, place.y - 5, place.w, place.h))
+    confidence = replace(
+        Confidence.begin(places[0]), **dict(zip(fields, places, strict=True)), bystander=Bystander(places[0], 9)
+    )
+    seen = LastSeen(frame=None, memory=None, box=places[1], place=places[2], age=0)
+    target = TargetState(confidence, template=None, first=None, cameras=(True, True), view="before", seen=seen)
+    moved = carried({1: target}, Panning(), "after", FRAME_SIZE)[1]
+    later = [getattr(moved.confidence, field) for field in fields]
+    for now, place in zip(
+        [*later, moved.confidence.bystander.box, moved.seen.place], [*places, *places[::2]], strict=True
+    ):
+        np.testing.assert_allclose(now, (place.x + 10, place.y - 5, place.w, place.h))
+    assert moved.seen.box == places[1], "in pixels of its own frame"
+    np.testing.assert_allclose(moved.seen.then(moved.confidence.trusted_box), seen.then(places[0]))
 
 
 def test_a_frame_that_fails_leaves_the_boxes_where_they_were(panorama: Panorama, correlation, monkeypatch) -> None:

@@ -132,6 +132,20 @@ def test_a_target_in_doubt_is_looked_for_in_two_places_but_not_where_another_is_
     assert found.score < LIMITS.doubt
 
 
+def test_a_second_look_may_find_the_target_where_it_is_believed_to_be(scene, correlation) -> None:
+    """Only what other targets are followed on is taken."""
+    tracker = tracker_of(correlation)
+    tracker.start(scene.frame(0, {"a": (60, 60)}), {1: scene.box(60, 60)})
+    state = tracker._targets[1]
+    tracker._targets[1] = replace(state, confidence=replace(state.confidence, rival=scene.box(62, 60)))
+    told = []
+    advance = tracker._advance
+    tracker._advance = lambda target, looks, *rest: told.append(looks) or advance(target, looks, *rest)
+    assert tracker.update(scene.frame(1, {"a": (60, 60)}))[1].score > LIMITS.doubt
+    first, second = told[0]
+    assert second.score == pytest.approx(first.score, abs=0.1)
+
+
 def test_one_lost_target_is_searched_for_in_every_frame(scene, correlation, monkeypatch) -> None:
     tracker = tracker_of(correlation)
     tracker.start(scene.frame(0, PLACES), {4: scene.box(*PLACES["a"])})

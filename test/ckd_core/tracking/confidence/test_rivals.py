@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -15,6 +16,9 @@ from ckd_core.tracking.confidence.search import observe_lost
 from ckd_core.tracking.confidence.state import Confidence, Trial
 from ckd_core.tracking.confidence.thresholds import ConfidenceError, Thresholds
 from ckd_core.tracking.result import TrackState
+from ckd_core.tracking.witnesses.colours import Recognition
+from ckd_core.tracking.witnesses.distance import Sighting
+from ckd_core.tracking.witnesses.features import Resemblance
 
 LIMITS = Thresholds(doubt=0.3, unseen=0.1, confirm=0.4, rival=0.9, history=0.45, regain=0.75)
 CONFIG = ConfidenceConfig(lost_after=8, recover_after=2, confirm_frames=3, claim_after=6)
@@ -49,6 +53,52 @@ def test_a_claim_of_another_size_after_a_jump_has_to_stay_before_it_counts() -> 
     state = after(smaller, state=state)
     assert state.state is TrackState.TRACKING
     assert after(*[smaller] * 9, state=state).usual_size == 55
+
+
+def test_a_doubtful_frame_between_does_not_begin_the_wait_anew_and_another_jump_does() -> None:
+    smaller, dim = look(0.85, BESIDE, 55), look(0.2, BESIDE, 55)
+    waited = after(*[smaller] * (CONFIG.claim_after - 1), state=covered())
+    assert after(dim, smaller, state=waited).state is TrackState.UNCERTAIN, "two in a row, as after any doubt"
+    assert after(dim, smaller, smaller, state=waited).state is TrackState.TRACKING
+    further = look(0.85, (210, 110), 55)
+    assert after(*[further] * (CONFIG.claim_after - 1), state=waited).state is TrackState.UNCERTAIN
+    assert after(*[further] * CONFIG.claim_after, state=waited).state is TrackState.TRACKING
+
+
+def test_where_nothing_is_seen_the_best_place_is_no_jump() -> None:
+    nowhere = look(0.05, (190, 190))
+    assert not after(nowhere, state=covered()).jumped
+    assert after(look(0.2, (150, 130)), state=covered()).jumped
+
+
+def test_a_jump_across_frames_without_any_sign_is_one() -> None:
+    state = after(look(0.05, BESIDE, 55), look(0.05, BESIDE, 55), state=covered())
+    seen = after(*[look(0.85, BESIDE, 55)] * 3, state=state)
+    assert (seen.state, seen.jumped) == (TrackState.UNCERTAIN, True)
+
+
+def test_a_claim_that_jumps_to_and_fro_is_believed_in_the_end() -> None:
+    """A shaking camera and a small target."""
+    state = covered()
+    for frame in range(CONFIG.believe_after):
+        state = after(look(0.85, (180 + 22 * (frame % 2), 110), 55), state=state)
+        assert (state.state is TrackState.TRACKING) is (frame == CONFIG.believe_after - 1)
+
+
+def test_a_claim_on_trial_does_not_say_what_size_the_target_has() -> None:
+    state = after(*[look(0.85, BESIDE, 55)] * 9, state=claimed())
+    assert (state.usual_size, state.expected_size) == (55, 80)
+    lost = after(*[look(0.05)] * 4, state=state)
+    assert (lost.state, lost.expected_size) == (TrackState.LOST, 80)
+    target, other = look(0.85, (300, 100), 80), look(0.85, (300, 100), 56)
+    for _ in range(CONFIG.confirm_frames):
+        lost = observe_lost(lost, target, LIMITS, CONFIG)
+    assert (lost.state, lost.trial) == (TrackState.TRACKING, None), "the size is the old one"
+    again = after(*[look(0.05)] * 4, state=state)
+    for _ in range(CONFIG.claim_after):
+        searched = again.state is TrackState.LOST
+        again = observe_lost(again, other, LIMITS, CONFIG) if searched else after(other, state=again)
+    assert again.trial == Trial(80, CONFIG.trial_frames)
 
 
 @pytest.mark.parametrize(
@@ -154,6 +204,42 @@ def test_a_second_look_below_a_target_seen_again_is_not_believed() -> None:
     assert chosen(covered(), [first, second], LIMITS) is first
 
 
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"sighting": Sighting(elsewhere=True)},
+        {"recognition": Recognition(otherwise=True)},
+        {"resemblance": Resemblance(denied=True)},
+        {"bystander": True},
+    ],
+    ids=lambda said: next(iter(said)),
+)
+def test_a_second_look_that_a_witness_contradicts_is_not_believed(said: dict[str, Any]) -> None:
+    first, second = look(0.85, BESIDE, 55), look(0.8)
+    assert chosen(covered(), [first, second], LIMITS) is second
+    assert chosen(covered(), [first, replace(second, **said)], LIMITS) is first
+    contradicted, worse = replace(look(0.9), **said), look(0.75, BESIDE)
+    assert chosen(covered(), [contradicted, worse], LIMITS) is worse, "nor is the first, if there is another"
+    assert chosen(covered(), [contradicted, look(0.2, BESIDE)], LIMITS) is contradicted
+
+
+def test_a_bystander_in_the_first_look_leaves_the_second_peak_to_be_looked_at() -> None:
+    home = BoundingBox(102, 100, 78, 78)
+    for state in (TrackState.UNCERTAIN, TrackState.LOST):
+        before = replace(covered(), state=state, jumped=True)
+        other = look(0.8, BESIDE, 78, rival=0.3, rival_box=home)
+        assert rival_of(before, before, [other], other, CONFIG) is None, "the first look goes there"
+        denied = replace(other, bystander=True)
+        assert rival_of(before, before, [denied], denied, CONFIG) == home
+
+
+def test_of_the_windows_of_a_search_one_that_nothing_contradicts_counts() -> None:
+    lost = replace(covered(), state=TrackState.LOST)
+    first, second = replace(look(0.9), bystander=True), look(0.6, (300, 100))
+    assert chosen(lost, [first, second], LIMITS) is second
+    assert chosen(lost, [first], LIMITS) is first
+
+
 def test_of_the_windows_of_a_search_the_highest_score_counts() -> None:
     lost = replace(covered(), state=TrackState.LOST)
     first, second = look(0.3), look(0.6, BESIDE, 55)
@@ -166,6 +252,8 @@ def test_the_place_that_lost_is_looked_at_again_while_it_was_nearly_as_good() ->
     state = after(second, state=before)
     assert state.state is TrackState.UNCERTAIN
     assert rival_of(before, state, [first, second], second, CONFIG) == first.box
+    other = replace(first, bystander=True)
+    assert rival_of(before, state, [other, second], second, CONFIG) is None
     poor = replace(first, score=0.2)
     assert rival_of(before, state, [poor, second], second, CONFIG) is None
 

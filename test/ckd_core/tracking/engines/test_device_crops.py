@@ -23,6 +23,7 @@ from ckd_core.tracking.engines.exported import OnnxEngine
 from ckd_core.tracking.engines.graphs import FrameGraph
 from ckd_core.tracking.engines.guarded import GuardedEngine
 from ckd_core.tracking.engines.pytorch import _bits
+from ckd_core.tracking.looks import Look
 from ckd_core.tracking.multi import MultiTracker
 from ckd_core.tracking.view import FrameView
 from testkit.golden_weights import depth_u16, image_u8, video
@@ -182,6 +183,37 @@ def test_without_both_images_the_cpu_cuts(monkeypatch: pytest.MonkeyPatch) -> No
     tracker.start(frame, {0: BoundingBox(60.0, 50.0, 20.0, 30.0)})
     monkeypatch.setattr(engine, "track_images", lambda *_: pytest.fail("a frame without an auxiliary image"))
     tracker.update(MultiModalFrame(0.1, frame.rgb, None, Modality.DEPTH))
+
+
+def test_a_look_with_something_painted_over_is_cut_by_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = engine_for(build_model("sdstrack_tiny_test").eval(), engine="torch/fp32", device="cpu")
+    tracker = MultiTracker(engine, Modality.DEPTH, TrackerConfig(device_crops=True))
+    frame, box = frame_of("depth"), BoundingBox(60.0, 50.0, 20.0, 30.0)
+    tracker.start(frame, {0: box})
+    target, memory = tracker._targets[0], tracker._memory
+    monkeypatch.setattr(engine, "track_images", lambda *_: pytest.fail("nothing is painted over there"))
+    shown, track = [], engine.track
+
+    def watched(templates: object, crops: np.ndarray, weights: object) -> np.ndarray:
+        shown.append(crops.copy())
+        return track(templates, crops, weights)
+
+    monkeypatch.setattr(engine, "track", watched)
+    for hidden in (BoundingBox(65.0, 60.0, 10.0, 9.0), BoundingBox(-500.0, 0.0, 20.0, 20.0), box):
+        look = Look(0, target.template.both, tracker._search_window(box), scanning=False, hidden=hidden)
+        tracker._predict(frame, memory, [look])
+    part, nothing, whole = (crops[0] for crops in shown)
+    side = engine.spec.search_size
+    for crops, hidden in ((part, BoundingBox(65.0, 60.0, 10.0, 9.0)), (whole, box)):
+        cx, cy, w, h = (round(side * value) for value in look.window.to_crop(hidden))
+        inside = np.zeros((side, side), dtype=np.bool_)
+        inside[cy - h // 2 + 1 : cy + h // 2 - 1, cx - w // 2 + 1 : cx + w // 2 - 1] = True
+        around = np.zeros_like(inside)
+        around[cy - h // 2 - 2 : cy + h // 2 + 3, cx - w // 2 - 2 : cx + w // 2 + 3] = True
+        for camera, before in zip(crops, nothing, strict=True):
+            np.testing.assert_array_equal(camera[~around], before[~around])
+            np.testing.assert_array_equal(camera[inside], np.broadcast_to(camera[cy, cx], camera[inside].shape))
+            assert np.abs(camera[cy, cx] - before.mean(axis=(0, 1))).max() <= 1
 
 
 def test_a_guarded_engine_cuts_and_notices_numbers_that_are_not_finite(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,264 @@
+"""What stood beside the target when it was last seen for sure is something else, wherever the target is now."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from ckd_core.boxes import iou_xywh
+from ckd_core.frame import BoundingBox, Modality, MultiModalFrame
+from ckd_core.tracking.confidence.bystanders import (
+    MOST_UNSEEN,
+    OLDEST,
+    STEADY_FRAMES,
+    LastSeen,
+    bystander_after,
+    is_known,
+    is_sure_of,
+    may_stand_by,
+    steady_frames,
+    stood_by,
+    tells,
+)
+from ckd_core.tracking.confidence.config import ConfidenceConfig
+from ckd_core.tracking.confidence.evidence import Evidence
+from ckd_core.tracking.confidence.observe import observe
+from ckd_core.tracking.confidence.search import observe_lost
+from ckd_core.tracking.confidence.state import Bystander, Confidence, Trial
+from ckd_core.tracking.confidence.thresholds import Thresholds
+from ckd_core.tracking.config import MissingPolicy, TrackerConfig
+from ckd_core.tracking.multi import MultiTracker
+from ckd_core.tracking.result import TrackState
+from ckd_core.tracking.view import StreamMemory
+from ckd_core.tracking.witnesses.distance import Sighting
+from testkit.tracker_looks import looks_per_frame
+
+LIMITS = Thresholds(doubt=0.3, unseen=0.1, confirm=0.4, rival=0.9, history=0.45, regain=0.75)
+CONFIG = ConfidenceConfig(bystander_frames=6)
+HOME, BESIDE = BoundingBox(100, 100, 40, 40), BoundingBox(180, 100, 40, 40)
+
+
+def seen_at(box: BoundingBox, place: BoundingBox | None = None) -> LastSeen:
+    image = np.zeros((240, 320, 3), np.uint8)
+    frame = MultiModalFrame(0.0, image, image, Modality.THERMAL)
+    return LastSeen(frame, StreamMemory((240, 320), 0.0), box, place or box, 10)
+
+
+def look(box: BoundingBox, score: float = 0.8, **said: object) -> Evidence:
+    return Evidence(box, score, 0.0, **said)  # type: ignore[arg-type] - passed on
+
+
+def known() -> Confidence:
+    """A target that has been TRACKING under a score of 0.8."""
+    state = Confidence.begin(HOME)
+    for _ in range(10):
+        state = observe(state, look(HOME), LIMITS, CONFIG)
+    return state
+
+
+def test_only_what_has_jumped_away_from_where_the_target_was_is_asked_about() -> None:
+    state, seen = known(), seen_at(HOME)
+    assert may_stand_by(state, seen, look(BESIDE), LIMITS, CONFIG)
+    near = HOME._replace(x=115)
+    assert not may_stand_by(state, seen, look(near), LIMITS, CONFIG), "0.375 sides"
+    assert not may_stand_by(state, seen, look(BESIDE, 0.05), LIMITS, CONFIG), "nothing is there"
+    denied = look(BESIDE, sighting=Sighting(elsewhere=True))
+    assert not may_stand_by(state, seen, denied, LIMITS, CONFIG), "nothing is left to be asked"
+    assert tells(seen, 9 + OLDEST)
+    assert not tells(seen, 10 + OLDEST), "too long ago"
+    gone = replace(state, state=TrackState.LOST, last_box=BESIDE, trusted_box=BESIDE)
+    assert may_stand_by(gone, seen, look(BESIDE), LIMITS, CONFIG), "a LOST target may have gone there unseen"
+
+
+def test_a_target_that_moves_on_is_not_asked_about() -> None:
+    state = Confidence.begin(HOME)
+    for step in range(1, 13):
+        state = observe(state, look(HOME._replace(x=100 + 16 * step)), LIMITS, CONFIG)
+    assert not may_stand_by(state, seen_at(HOME), look(HOME._replace(x=100 + 16 * 13)), LIMITS, CONFIG)
+
+
+@pytest.mark.parametrize(
+    ("found", "score", "counts"),
+    [
+        (BESIDE, 0.7, True),
+        (BESIDE._replace(x=191), 0.7, True),
+        (BESIDE._replace(x=192), 0.7, False),
+        (BoundingBox(185, 105, 26, 26), 0.7, False),
+        (BESIDE, 0.39, False),
+        (HOME._replace(x=138), 0.7, False),
+    ],
+    ids=["the same", "a little further", "too far", "another size", "too low", "a rest of the target"],
+)
+def test_what_the_network_finds_there_counts_if_it_may_be_the_same_thing(
+    found: BoundingBox, score: float, counts: bool
+) -> None:
+    assert stood_by(known(), seen_at(HOME), BESIDE, found, score, 11, LIMITS, CONFIG) is counts
+    if counts:
+        demanding = replace(CONFIG, bystander_score=0.9)
+        assert not stood_by(known(), seen_at(HOME), BESIDE, found, score, 11, LIMITS, demanding)
+
+
+def test_a_bystander_may_have_moved_on_since_then() -> None:
+    def counts(shift: float, frames: int) -> bool:
+        there = BESIDE._replace(x=BESIDE.x + 40 * shift)
+        return stood_by(known(), seen_at(HOME), there, BESIDE, 0.7, 10 + frames, LIMITS, CONFIG)
+
+    assert (counts(0.28, 1), counts(0.3, 1)) == (True, False)
+    assert (counts(0.44, 5), counts(0.46, 5)) == (True, False)
+    assert (counts(0.59, 20), counts(0.61, 20)) == (True, False)
+
+
+def test_places_are_those_of_then_where_the_camera_has_moved() -> None:
+    moved = seen_at(HOME, HOME._replace(x=60))
+    assert moved.then(BESIDE._replace(x=140)) == BESIDE
+    assert stood_by(known(), moved, BESIDE._replace(x=140), BESIDE, 0.7, 11, LIMITS, CONFIG)
+    nearer = seen_at(HOME, BoundingBox(40, 60, 80, 80))
+    assert nearer.then(BoundingBox(200, 60, 80, 80)) == BESIDE, "it came to within half the distance"
+
+
+def test_a_frame_is_for_sure_a_while_after_the_last_jump() -> None:
+    state, steady = known(), 0
+    for _ in range(STEADY_FRAMES - 1):
+        steady = steady_frames(steady, state)
+        assert not is_sure_of(state, look(HOME), steady, LIMITS)
+    steady = steady_frames(steady, state)
+    assert is_sure_of(state, look(HOME), steady, LIMITS)
+    assert not is_sure_of(state, look(HOME, 0.5), steady, LIMITS), "below `regain`"
+    assert not is_sure_of(replace(state, trial=Trial(40, 9)), look(HOME), steady, LIMITS)
+    jumped = observe(state, look(HOME._replace(x=140)), LIMITS, CONFIG)
+    assert (jumped.state, steady_frames(steady, jumped)) == (TrackState.TRACKING, 0)
+    assert steady_frames(steady, observe(state, look(HOME, 0.05), LIMITS, CONFIG)) == 0
+
+
+def test_a_bystander_is_known_while_it_is_seen_and_not_for_ever() -> None:
+    one = bystander_after(None, [look(BESIDE, bystander=True)], CONFIG)
+    assert one == Bystander(BESIDE, CONFIG.bystander_frames)
+    moved = BESIDE._replace(x=192)
+    assert is_known(one, moved)
+    assert not is_known(one, BESIDE._replace(x=196))
+    assert not is_known(one, BoundingBox(185, 105, 26, 26))
+    assert not is_known(None, BESIDE)
+    assert bystander_after(one, [look(moved, bystander=True)], CONFIG) == Bystander(moved, CONFIG.bystander_frames - 1)
+    unseen, frames = one, 0
+    while unseen is not None:
+        unseen, frames = bystander_after(unseen, [look(HOME)], CONFIG), frames + 1
+    assert frames == MOST_UNSEEN + 1
+    seen, frames = one, 0
+    while seen is not None:
+        seen, frames = bystander_after(seen, [look(BESIDE, bystander=True)], CONFIG), frames + 1
+    assert frames == CONFIG.bystander_frames, "then it is asked about again"
+
+
+def test_the_belief_stays_where_it_was_and_the_target_is_lost() -> None:
+    state = known()
+    for frame in range(CONFIG.lost_after):
+        state = observe(state, look(BESIDE, bystander=True), LIMITS, CONFIG, bounded=True)
+        assert state.trusted_box == HOME
+        assert state.state is (TrackState.LOST if frame == CONFIG.lost_after - 1 else TrackState.UNCERTAIN)
+    for _ in range(CONFIG.believe_after):
+        state = observe_lost(state, look(BESIDE, bystander=True), LIMITS, CONFIG)
+    assert (state.state, state.candidate) == (TrackState.LOST, None)
+    for _ in range(CONFIG.confirm_frames):
+        state = observe_lost(state, look(BESIDE), LIMITS, CONFIG)
+    assert state.state is TrackState.TRACKING
+
+
+TWIN = (168, 106)
+STATES = ConfidenceConfig(lost_after=4, confirm_frames=3)
+CORRELATION = Thresholds(doubt=0.6, unseen=0.5, confirm=0.6, rival=0.95, history=0.5)
+
+
+def with_twin(scene, step: int, home: tuple[int, int] | None) -> MultiModalFrame:
+    """Two squares of the same texture; the target's may be away."""
+    side = 40
+    twin, ground = scene.frame(step, {"a": TWIN}), scene.frame(step, {} if home is None else {"a": home})
+    x, y = TWIN
+    for image, source in ((ground.rgb, twin.rgb), (ground.aux, twin.aux)):
+        image[y : y + side, x : x + side] = source[y : y + side, x : x + side]
+    return ground
+
+
+@pytest.mark.parametrize("bystanders", [True, False])
+def test_a_twin_is_not_taken_for_a_target_that_has_gone(scene, correlation, bystanders: bool) -> None:
+    config = TrackerConfig(confidence=replace(STATES, bystanders=bystanders))
+    tracker = MultiTracker(correlation, Modality.THERMAL, config, CORRELATION)
+    home = (125, 100)
+    tracker.start(with_twin(scene, 0, home), {0: scene.box(*home)})
+    for step in range(1, 20):
+        assert tracker.update(with_twin(scene, step, home))[0].state is TrackState.TRACKING
+    states = [tracker.update(with_twin(scene, step, None))[0].state for step in range(20, 70)]
+    assert (TrackState.TRACKING in states) is not bystanders
+    if bystanders:
+        assert states[-1] is TrackState.LOST
+        for step in range(70, 80):
+            result = tracker.update(with_twin(scene, step, home))[0]
+        assert result.state is TrackState.TRACKING
+        assert float(iou_xywh(np.array(result.box), np.array(scene.box(*home)))) > 0.6
+
+
+def test_a_target_that_jumps_to_where_nothing_was_is_followed(scene, correlation) -> None:
+    tracker = MultiTracker(correlation, Modality.THERMAL, TrackerConfig(confidence=STATES), CORRELATION)
+    tracker.start(scene.frame(0, {"a": (125, 100)}), {0: scene.box(125, 100)})
+    for step in range(1, 15):
+        tracker.update(scene.frame(step, {"a": (125, 100)}))
+    states = [tracker.update(scene.frame(step, {"a": TWIN}))[0].state for step in range(15, 20)]
+    assert states[-1] is TrackState.TRACKING
+
+
+def test_the_old_frame_is_looked_at_in_doubt_alone(scene, correlation, monkeypatch) -> None:
+    tracker = MultiTracker(correlation, Modality.THERMAL, TrackerConfig(confidence=STATES), CORRELATION)
+    home, back, predict = (125, 100), [], tracker._predict
+
+    def watched(frame, memory, looks):
+        back.extend(frame.stamp for look in looks if look.hidden is not None)
+        return predict(frame, memory, looks)
+
+    monkeypatch.setattr(tracker, "_predict", watched)
+    tracker.start(with_twin(scene, 0, home), {0: scene.box(*home)})
+    for step in range(1, 15):
+        tracker.update(with_twin(scene, step, home))
+    assert back == []
+    for step in range(15, 18):
+        tracker.update(with_twin(scene, step, None))
+    assert back == [14.0], "a bystander that is known is not asked about again"
+
+
+def test_one_frame_is_kept_of_each_target_and_shared_images_count_once(scene, correlation) -> None:
+    tracker = MultiTracker(correlation, Modality.THERMAL, TrackerConfig(confidence=STATES), CORRELATION)
+    both = {"a": (60, 60), "b": (230, 170)}
+    first = scene.frame(0, both)
+    pair = first.rgb.nbytes + first.aux.nbytes
+    tracker.start(first, {1: scene.box(60, 60), 2: scene.box(230, 170)})
+    assert tracker.kept_bytes == pair
+    for step in range(1, 15):
+        tracker.update(scene.frame(step, both))
+        assert tracker.kept_bytes == pair
+    for step in range(15, 30):
+        tracker.update(scene.frame(step, {"b": (230, 170)}))
+        assert tracker.kept_bytes == 2 * pair, "one of them is LOST"
+    tracker.remove(1)
+    assert tracker.kept_bytes == pair
+
+
+def test_images_of_before_count_where_they_stand_in_for_missing_ones(scene, correlation) -> None:
+    config = TrackerConfig(confidence=STATES, missing=MissingPolicy.LAST)
+    tracker = MultiTracker(correlation, Modality.THERMAL, config, CORRELATION)
+    first = scene.frame(0, {"a": (60, 60)})
+    tracker.start(first, {0: scene.box(60, 60)})
+    for step in range(1, 15):
+        tracker.update(scene.frame(step, {"a": (60, 60)}, rgb=step < 12))
+        assert tracker.kept_bytes == first.rgb.nbytes + first.aux.nbytes
+
+
+def test_published_behaviour_keeps_and_asks_nothing(scene, correlation, monkeypatch) -> None:
+    boxes = []
+    for config in (TrackerConfig(confidence=replace(STATES, bystanders=False)), TrackerConfig(confidence=STATES)):
+        tracker = MultiTracker(correlation, Modality.THERMAL, config.as_published(), CORRELATION)
+        asked = looks_per_frame(tracker, monkeypatch, lambda one: int(one.second))
+        tracker.start(with_twin(scene, 0, (125, 100)), {0: scene.box(125, 100)})
+        frames = [with_twin(scene, step, (125, 100) if step < 15 else None) for step in range(1, 20)]
+        boxes.append([tracker.update(frame)[0].box for frame in frames])
+        assert (asked, tracker.kept_bytes) == ([[0]] * 19, 0)
+    assert boxes[0] == boxes[1]
