@@ -89,6 +89,7 @@ class Active:
         self._policy = OverloadPolicy()
         self._freshness = Freshness()
         self._stale: SourceFrame | None = None  # the last frame that was to give way to a newer one
+        configured.warm.tracker.reset()  # what the last activation followed, and the images that it kept
         self.session = Session(configured.warm.tracker.multi, self._history, settings)
         self.worker: LatestFrameWorker[SourceFrame, TargetRequest] = LatestFrameWorker(
             self._serve_frame, self._serve_request, self._on_worker_error, self._serve_waiting, self._patience
@@ -159,6 +160,7 @@ class Active:
         return {
             "memory.waiting_mb": f"{waiting / MB:.1f}",
             "memory.middleware_mb": f"{self.images.middleware_bytes / MB:.1f}",
+            "memory.tracker_mb": f"{self._configured.warm.tracker.multi.kept_bytes / MB:.1f}",
             "memory.evicted": str(self._history.evicted),
         }
 
@@ -187,7 +189,8 @@ class Active:
         now = time.monotonic()
         stamp, age = source.stamp_ns / NS_PER_S, (self._clock().nanoseconds - source.stamp_ns) / NS_PER_S
         source.arrival_age = self._freshness.came(stamp, now, age - (now - source.arrived))
-        self._history.elsewhere_bytes = self.images.waiting_bytes + self.images.middleware_bytes
+        kept = self._configured.warm.tracker.multi.kept_bytes
+        self._history.elsewhere_bytes = self.images.waiting_bytes + self.images.middleware_bytes + kept
         self._history.append(source)
         if self._paused:
             self._health.count("paused")

@@ -107,7 +107,8 @@ class History:
 
     Attributes:
         max_bytes: of everything that waits.
-        elsewhere_bytes: what of that waits before the history, in the middleware and the synchronizer.
+        elsewhere_bytes: what of that waits before the history, in the middleware and the synchronizer, and what the
+            tracker keeps.
         evicted: number of frames that gave way.
 
     """

@@ -25,6 +25,7 @@ from sdstrack_ros.node.health import Level, Situation, judge
 from sdstrack_ros.node.inputs.image_topics import ImageTopics
 from sdstrack_ros.tracking.target_requests import BoxRequest, ResetRequest
 from sdstrack_ros.tracking.warm_tracker import WarmTracker
+from testkit.session_bench import source_frame
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -38,7 +39,7 @@ TOPICS = {"/rgb/image_raw", "/aux/image_raw", "/camera_info"}
 
 @pytest.fixture(autouse=True)
 def without_network(monkeypatch: pytest.MonkeyPatch) -> None:
-    idle: Any = SimpleNamespace(reset=lambda: None)
+    idle: Any = SimpleNamespace(reset=lambda: None, kept_bytes=0)
     idle.multi = idle
     idle.engine = SimpleNamespace(name="none", device="cpu", chosen_by="", trouble="")
     warm = WarmTracker(idle, idle, "none", "none")
@@ -117,6 +118,25 @@ def broken_second_stream() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ImageTopics, "_stream", stream)
         yield
+
+
+def test_images_that_the_tracker_keeps_are_counted_and_an_activation_begins_without_any(
+    create: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    idle: Any = SimpleNamespace(kept_bytes=7_000_000, reset=lambda: setattr(idle, "kept_bytes", 0))
+    idle.multi = idle
+    idle.engine = SimpleNamespace(name="none", device="cpu", chosen_by="", trouble="")
+    monkeypatch.setattr(configured, "build_warm_tracker", lambda _: WarmTracker(idle, idle, "none", "none"))
+    node = create()
+    assert node.node.trigger_configure() == SUCCESS
+    assert node.node.trigger_activate() == SUCCESS
+    active = node.node._active
+    assert active is not None
+    assert active.memory["memory.tracker_mb"] == "0.0"
+    idle.kept_bytes = 5_000_000
+    assert active.memory["memory.tracker_mb"] == "5.0"
+    active._on_source(source_frame(0))
+    assert active._history.elsewhere_bytes >= 5_000_000
 
 
 def test_an_activation_that_fails_halfway_leaves_nothing_and_says_why(create: Any) -> None:
