@@ -28,13 +28,30 @@ if TYPE_CHECKING:
     from ckd_core.data.footage import Footage
     from ckd_core.frame import Image, MultiModalFrame
 
-TRIALS_WORLD, TRIALS_SEED = 611, 56_000  # no training, choice or calibration renders these
-SCENES_PER_MODALITY, ABSENCE_FRAMES = 3, 75
-RECORDINGS, RECORDING_FRAMES = 9, 60
+SCENES_PER_MODALITY, ABSENCE_FRAMES, RECORDING_FRAMES = 3, 75, 60
 MIN_FRAMES = 30  # of a recording that is long enough to lose its target and to find it again
 AWAY_FRAMES, COVERED_FRAMES, EVERY = 25, 12, 3
 MARGIN = 0.15  # of the box, on each side, that is painted over with it
 SHIFT_SIDES = 2.5  # of the target: how far away it is when it returns elsewhere
+
+
+@dataclass(frozen=True, slots=True)
+class Scenes:
+    """Which synthetic scenes trials are made of; no training and no calibration renders these.
+
+    Attributes:
+        world: Seed of their surfaces and of the absences.
+        seed: Of the recordings.
+        recordings: How many.
+    """
+
+    world: int
+    seed: int
+    recordings: int
+
+
+TRIED = Scenes(611, 56_000, 9)  # on which rules have been chosen
+FRESH = Scenes(6177, 571_000, 18)  # to see what a rule that was chosen on others is worth
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,11 +100,15 @@ def validation_folders(root: Path) -> list[Path]:
     return found
 
 
-def trials(folders: list[Path]) -> Iterator[Footage]:
-    """All trials: synthetic absences, then each change of synthetic recordings and of the sequences in `folders`."""
-    for footage in synthetic_footage(TRIALS_WORLD, tuple(Modality), SCENES_PER_MODALITY, ABSENCE_FRAMES):
+def trials(folders: list[Path], scenes: Scenes | None = None) -> Iterator[Footage]:
+    """All trials: synthetic absences, then each change of synthetic recordings and of the sequences in `folders`.
+
+    The scenes are `TRIED` unless given.
+    """
+    scenes = scenes or TRIED
+    for footage in synthetic_footage(scenes.world, tuple(Modality), SCENES_PER_MODALITY, ABSENCE_FRAMES):
         yield replace(footage.since(footage.start), name=f"absence {footage.name}")
-    synthetic = synthetic_recordings(TRIALS_SEED, TRIALS_WORLD, RECORDINGS, RECORDING_FRAMES)
+    synthetic = synthetic_recordings(scenes.seed, scenes.world, scenes.recordings, RECORDING_FRAMES)
     for footage in (*synthetic, *map(recording_footage, folders)):
         for trial in TRIALS:
             changed = trial.change(footage)

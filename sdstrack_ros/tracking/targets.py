@@ -21,10 +21,6 @@ if TYPE_CHECKING:
 class FramesTracker(Protocol):
     """Follows several targets from frame to frame, as `ckd_core.tracking.multi.MultiTracker` does."""
 
-    @property
-    def kept_bytes(self) -> int:
-        """Bytes of the images of earlier frames that it keeps."""
-
     def fork(self) -> FramesTracker:
         """Return a tracker without targets on the same engine."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -209,10 +209,16 @@ def preload() -> None:
     for name in ("matplotlib.pyplot", "matplotlib.backends.backend_pdf", "rich.progress", "torch.utils.tensorboard",
                  "openvino", "nncf"):  # fmt: skip
         importlib.import_module(name)
-    sizes: dict[str, Any] = {"SCENES_PER_MODALITY": 0, "RECORDINGS": 1, "RECORDING_FRAMES": 30}
-    for name, value in sizes.items():
+    one = replace(trials.TRIED, recordings=1)
+    for name, value in {"SCENES_PER_MODALITY": 0, "TRIED": one, "RECORDING_FRAMES": 30}.items():
         setattr(trials, name, value)
-    sizes = {"SYNTHETIC_FRAMES": 6, "CALIBRATION_SCENES": 1, "CALIBRATION_INPUTS": 4, "COMPARED_INPUTS": 4, "CALLS": 1}
+    sizes: dict[str, Any] = {
+        "SYNTHETIC_FRAMES": 6,
+        "CALIBRATION_SCENES": 1,
+        "CALIBRATION_INPUTS": 4,
+        "COMPARED_INPUTS": 4,
+        "CALLS": 1,
+    }
     for name, value in {**sizes, "candidates": lambda *_: ["torch/fp32"]}.items():
         setattr(tune, name, value)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -9,7 +10,16 @@ import pytest
 
 from ckd_core.data.footage import Footage
 from ckd_core.data.sequences import SequenceError, open_folder
-from ckd_core.data.trials import AWAY_FRAMES, COVERED_FRAMES, TRIALS, trials, validation_folders, write_trials
+from ckd_core.data.trials import (
+    AWAY_FRAMES,
+    COVERED_FRAMES,
+    FRESH,
+    TRIALS,
+    TRIED,
+    trials,
+    validation_folders,
+    write_trials,
+)
 from ckd_core.frame import Modality, MultiModalFrame
 
 if TYPE_CHECKING:
@@ -105,7 +115,7 @@ def test_trials_are_written_as_sequences_the_same_every_time(tmp_path: Path, mon
     for name, value in {
         "SCENES_PER_MODALITY": 1,
         "ABSENCE_FRAMES": 12,
-        "RECORDINGS": 1,
+        "TRIED": replace(TRIED, recordings=1),
         "RECORDING_FRAMES": 32,
     }.items():
         monkeypatch.setattr(f"ckd_core.data.trials.{name}", value)
@@ -116,6 +126,8 @@ def test_trials_are_written_as_sequences_the_same_every_time(tmp_path: Path, mon
     assert {sequence.name.split("_")[0] for sequence in sequences} == {"absence", *CHANGES}
     assert all(np.isfinite(sequence.boxes[0]).all() for sequence in sequences)
     write_trials(tmp_path / "b", trials([]))
+    others = trials([], replace(FRESH, recordings=1))
+    assert not {footage.name for footage in others} & {line.partition(":")[0].replace("_", " ") for line in lines}
     for sequence, again in zip(sequences, open_folder(tmp_path / "b"), strict=True):
         assert np.array_equal(sequence.boxes, again.boxes, equal_nan=True)
         assert (sequence.rgb(7) == again.rgb(7)).all()
