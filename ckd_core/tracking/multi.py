@@ -74,6 +74,7 @@ class MultiTracker:
         self._memory: StreamMemory | None = None
         self._targets: dict[int, TargetState] = {}
         self._turn: Turn | None = None
+        self._looks_back = self.config.confidence.looks_back(engine.spec.square_boxes)
         motion = self.config.motion or (SQUARE_MOTION if engine.spec.square_boxes else PUBLISHED_MOTION)
         self._size_rate, self._prediction, self._bounded = motion.size_rate, motion.prediction, motion.bounded
         weights = 1 - motion.place_weight * (1 - hann_weights(engine.spec.grid))
@@ -240,7 +241,7 @@ class MultiTracker:
                 portrait=self._witnesses.recognised(None).portrait,
                 gallery=self._witnesses.resembled(start, None, False).gallery if self._witnesses.compares else None,
             )
-            seen = LastSeen.now(frame, memory, start, 0) if self.config.confidence.looks_back else None
+            seen = LastSeen.now(frame, memory, start, 0) if self._looks_back else None
             targets[name] = TargetState(confidence, template, template, frame.presence, view=view, seen=seen)
         return targets
 
@@ -352,7 +353,7 @@ class MultiTracker:
         rival = rival_of(target.confidence, after, looks, best, config)
         after = replace(after, rival=rival, bystander=bystander_after(target.confidence.bystander, looks, config))
         steady, seen = steady_frames(target.steady, after), target.seen
-        if config.looks_back and is_sure_of(after, best, steady, self.thresholds):
+        if self._looks_back and is_sure_of(after, best, steady, self.thresholds):
             seen = LastSeen.now(frame, memory, after.trusted_box, target.age + 1)
         return replace(target, confidence=after, age=target.age + 1, score=best.score, steady=steady, seen=seen)
 

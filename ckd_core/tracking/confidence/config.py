@@ -33,7 +33,8 @@ class ConfidenceConfig:
         second_look: Whether the second peak of a frame that is UNCERTAIN after such a jump, or on trial, gets a window
             of its own in the next one.
         bystanders: Whether a target that seems to have jumped is also looked for in the last frame in which it was seen
-            for sure, beside itself: what stood there is something else.
+            for sure, beside itself: what stood there is something else. None: for a network whose crops make every box
+            square; others were found to lose boxes by it.
         bystander_score: Share of the target's usual score from which that counts.
         bystander_frames: Frames for which such a thing is remembered after that.
         reacquire: Whether to search the whole frame while LOST.
@@ -59,7 +60,7 @@ class ConfidenceConfig:
     claim_after: int = 8
     trial_frames: int = 40
     second_look: bool = True
-    bystanders: bool = True
+    bystanders: bool | None = None
     bystander_score: float = 0.5
     bystander_frames: int = 60
     reacquire: bool = True
@@ -67,10 +68,9 @@ class ConfidenceConfig:
     tile_scale: float = 1.5
     confirm_frames: int = 3
 
-    @property
-    def looks_back(self) -> bool:
-        """Whether the last frame that shows a target for sure is kept."""
-        return self.enabled and self.bystanders
+    def looks_back(self, square_boxes: bool) -> bool:
+        """Whether the last frame that shows a target for sure is kept, for a network of this kind."""
+        return self.enabled and (square_boxes if self.bystanders is None else self.bystanders)
 
     def __post_init__(self) -> None:
         for name in (

@@ -9,6 +9,7 @@ import pytest
 
 from ckd_core.boxes import iou_xywh
 from ckd_core.frame import BoundingBox, Modality, MultiModalFrame
+from ckd_core.tracking import build_tracker
 from ckd_core.tracking.confidence.bystanders import (
     MOST_UNSEEN,
     OLDEST,
@@ -42,7 +43,7 @@ HOME, BESIDE = BoundingBox(100, 100, 40, 40), BoundingBox(180, 100, 40, 40)
 
 def seen_at(box: BoundingBox, place: BoundingBox | None = None) -> LastSeen:
     image = np.zeros((240, 320, 3), np.uint8)
-    frame = MultiModalFrame(0.0, image, image, Modality.THERMAL)
+    frame = MultiModalFrame(0.0, image, image[..., 0], Modality.THERMAL)
     return LastSeen(frame, StreamMemory((240, 320), 0.0), box, place or box, 10)
 
 
@@ -166,7 +167,7 @@ def test_the_belief_stays_where_it_was_and_the_target_is_lost() -> None:
 
 
 TWIN = (168, 106)
-STATES = ConfidenceConfig(lost_after=4, confirm_frames=3)
+STATES = ConfidenceConfig(lost_after=4, confirm_frames=3, bystanders=True)
 CORRELATION = Thresholds(doubt=0.6, unseen=0.5, confirm=0.6, rival=0.95, history=0.5)
 
 
@@ -250,6 +251,16 @@ def test_images_of_before_count_where_they_stand_in_for_missing_ones(scene, corr
     for step in range(1, 15):
         tracker.update(scene.frame(step, {"a": (60, 60)}, rgb=step < 12))
         assert tracker.kept_bytes == first.rgb.nbytes + first.aux.nbytes
+
+
+def test_frames_are_kept_by_default_for_networks_that_see_every_box_as_a_square() -> None:
+    for model, square in (("sdstrack_m256", True), ("sdstrack_s128", False)):
+        tracker = build_tracker(model, modality=Modality.THERMAL, engine="torch/fp32")
+        frame = MultiModalFrame(
+            0.0, np.zeros((240, 320, 3), np.uint8), np.zeros((240, 320), np.uint8), Modality.THERMAL
+        )
+        tracker.start(frame, HOME)
+        assert (tracker.multi.kept_bytes > 0) is square
 
 
 def test_published_behaviour_keeps_and_asks_nothing(scene, correlation, monkeypatch) -> None:
