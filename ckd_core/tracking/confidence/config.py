@@ -87,6 +87,8 @@ class ConfidenceConfig:
         for name in ("growth", "max_growth", "max_scale", "max_shape", "claim_scale", "tile_scale"):
             if getattr(self, name) < 1:
                 raise ConfidenceError(f"{name} is {getattr(self, name)}; expected at least 1")
+        if not 0 <= self.bystander_score <= 1:
+            raise ConfidenceError(f"bystander_score is {self.bystander_score}; expected 0 to 1")
         for name in ("max_jump", "claim_jump"):
             if getattr(self, name) <= 0:
                 raise ConfidenceError(f"{name} is {getattr(self, name)}; expected more than 0")
