@@ -31,7 +31,7 @@ STEADY_FRAMES = 10  # without a jump, until a target is seen for sure
 BESIDE = 1.0  # least distance in sides between a bystander and the target: less may be what is not painted over of it
 NEAR, DRIFT, FURTHEST = 0.25, 0.04, 0.6  # most that a thing may have moved since then: at once, per frame, and ever
 AWAY = BESIDE - FURTHEST  # so what is nearer to where the target was need not be asked about
-OLDEST = 25  # frames after which where things stood says no more
+OLDEST = 25  # frames for which it counts where things stood
 SAME_SCALE = 1.4  # most that its size may be off
 MOST_UNSEEN = 3  # frames in a row without a known bystander until it is forgotten
 SAME_PLACE = 0.35  # most that a known bystander moves in a frame
@@ -95,8 +95,7 @@ def may_stand_by(
     """Whether what a look shows may be a bystander: away from where the target was, and not where that was going."""
     if look.score < limits.unseen or look.contradicted:
         return False
-    moved = before.state is TrackState.LOST or has_jumped(before, look.box, config)
-    return moved and jump_between(seen.place, look.box) > AWAY
+    return has_jumped(before, look.box, config) and jump_between(seen.place, look.box) > AWAY
 
 
 def tells(seen: LastSeen, age: int) -> bool:

@@ -34,7 +34,7 @@ class ConfidenceConfig:
             of its own in the next one.
         bystanders: Whether a target that seems to have jumped is also looked for in the last frame in which it was seen
             for sure, beside itself: what stood there is something else. None: for a network whose crops make every box
-            square; others were found to lose boxes by it.
+            square; `sdstrack_s128` was found to lose boxes by it.
         bystander_score: Share of the target's usual score from which that counts.
         bystander_frames: Frames for which such a thing is remembered after that.
         reacquire: Whether to search the whole frame while LOST.

@@ -53,11 +53,8 @@ def observe(
         for box in (before.trusted_box, before.last_box)
     )
     visible = evidence.score >= limits.unseen
-    if visible:  # the best of nothing may be anywhere
-        jumped = jumps(before, evidence.box, config)
-        before = replace(before, jumped=jumped or is_away(before), stayed=0 if jumped else before.stayed)
-    else:
-        before = replace(before, jumped=is_away(before))
+    jumped = visible and jumps(before, evidence.box, config)  # the best of nothing may be anywhere
+    before = replace(before, jumped=jumped or is_away(before), stayed=0 if jumped else before.stayed)
     trusted_box = before.trusted_box
     if visible and plausible:
         trusted_box = evidence.box

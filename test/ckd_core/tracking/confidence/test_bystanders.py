@@ -69,7 +69,7 @@ def test_only_what_has_jumped_away_from_where_the_target_was_is_asked_about() ->
     assert not may_stand_by(state, seen, denied, LIMITS, CONFIG), "nothing is left to be asked"
     assert tells(seen, 9 + OLDEST)
     assert not tells(seen, 10 + OLDEST), "too long ago"
-    gone = replace(state, state=TrackState.LOST, last_box=BESIDE, trusted_box=BESIDE)
+    gone = replace(state, state=TrackState.LOST, jumped=True, last_box=BESIDE, trusted_box=BESIDE)
     assert may_stand_by(gone, seen, look(BESIDE), LIMITS, CONFIG), "a LOST target may have gone there unseen"
 
 
