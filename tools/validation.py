@@ -23,7 +23,7 @@ from ckd_core.data.open_sequences import VALIDATION
 from ckd_core.data.real.teacher import LabelSettings, Teacher, label_clip
 from ckd_core.data.real.video import read_video
 from ckd_core.data.smoke_trials import smoke_trials
-from ckd_core.data.trials import FRESH, trials, validation_folders, write_trials
+from ckd_core.data.trials import FRESH, TRIED_SINCE, trials, validation_folders, write_trials
 from ckd_core.evaluation.benchmark import open_plan
 from ckd_core.evaluation.report.figures import box_rows, state_rows, tracks_of
 from ckd_core.evaluation.report.table_files import markdown_table
@@ -46,6 +46,7 @@ CLIPS = (
     "real_video/intel_sample_videos/store-aisle-detection.mp4",
     "real_video/intel_sample_videos/worker-zone-detection.mp4",
 )
+SCENES = {"trials_since": TRIED_SINCE, "fresh": FRESH}  # of trials without recordings
 REAL = "real"
 SHORTEST, FPS = 20, 25.0  # frames of a track that is used; the clips' stamps
 FEWEST = 8  # frames of a run from another start
@@ -82,6 +83,7 @@ PARTS = (
     Part("clips", "clips kept out of training", "clips"),
     Part("smoke", "smoke before colour", "smoke"),
     Part("trials", "trials of the states", "trials"),
+    Part("trials_since", "trials of other scenes, seen since", "trials_since"),
     Part("fresh", "trials of other scenes", "fresh"),
 )
 
@@ -151,14 +153,14 @@ def _has_two_cameras(folder: Path) -> bool:
 
 
 def write_footage(name: str, folder: Path, root: Path, teacher: Path | None) -> None:
-    """Write `clips`, `starts`, `smoke`, `trials` or `fresh` into a folder of that name, unless it is there."""
+    """Write the footage of a `Part` into a folder of that name, unless it is there."""
     if (folder / name).exists():
         return
     folder.mkdir(parents=True, exist_ok=True)
     if name == "clips" and teacher is not None:
         write_trials(folder / name, clips(root / "training", Teacher(teacher)))
-    elif name == "fresh":
-        write_trials(folder / name, trials([], FRESH))
+    elif name in SCENES:
+        write_trials(folder / name, trials([], SCENES[name]))
     else:
         make = {"starts": starts, "smoke": smoke_trials, "trials": trials}[name]
         write_trials(folder / name, make(validation_folders(root)))

@@ -51,7 +51,8 @@ class Scenes:
 
 
 TRIED = Scenes(611, 56_000, 9)  # on which rules have been chosen
-FRESH = Scenes(6177, 571_000, 18)  # to see what a rule that was chosen on others is worth
+TRIED_SINCE = Scenes(6177, 571_000, 18)  # fresh until 2026-11-28
+FRESH = Scenes(8231, 742_000, 9)  # to see what a rule that was chosen on others is worth
 
 
 @dataclass(frozen=True, slots=True)
