@@ -1,4 +1,4 @@
-"""What a frame in doubt costs: as foreseen, with a second look, and with a look back at the last sure frame.
+"""What a frame in doubt costs: as foreseen, with a second look, and with looks back at the last sure frame.
 
 The same frame is tracked in every round, from states of the same target that differ in what they ask; how often the
 network was asked is counted.
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 TITLE = "Frames in doubt, 640 x 480 colour and thermal"
 SIZE, TARGET, SETTLED = (640, 480), 0, 12  # frames until the target is known well
+OTHER_SIZE = 1.4  # times the size that it has, so that a claim has to wait
 CERTAIN = "as foreseen"
 
 
@@ -47,18 +48,23 @@ def run(quick: bool) -> list[Row]:
 
 
 def _states(certain: TargetState) -> Mapping[str, TargetState]:
-    """A target as it is, and as though it had jumped a side to where it is, with and without a second peak."""
+    """A target as it is, and as though it had jumped to where it is from a side away or from another size.
+
+    Those from a side away with and without a second peak.
+    """
     assert certain.seen is not None
     box = certain.confidence.trusted_box
     away = box._replace(x=box.x + box.w, y=box.y + box.h)
     rival = replace(certain, confidence=replace(certain.confidence, rival=away))
     jumped = replace(certain.confidence, state=TrackState.UNCERTAIN, jumped=True)
     seen = replace(certain.seen, box=away, place=away, age=certain.age)
+    larger = tuple(OTHER_SIZE * size for size in jumped.sizes)
     return {
         CERTAIN: certain,
         "a second look": rival,
         "a look back": replace(certain, confidence=jumped, seen=seen),
         "a second look, and a look back": replace(certain, confidence=replace(jumped, rival=away), seen=seen),
+        "a recollection": replace(certain, confidence=replace(jumped, sizes=larger, good_frames=1)),
     }
 
 

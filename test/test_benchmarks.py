@@ -188,4 +188,5 @@ def test_a_frame_in_doubt_asks_the_network_once_more_for_each_question() -> None
         "a second look": 2,
         "a look back": 2,
         "a second look, and a look back": 3,
+        "a recollection": 3,
     }

@@ -52,7 +52,8 @@ class Scenes:
 
 TRIED = Scenes(611, 56_000, 9)  # on which rules have been chosen
 TRIED_SINCE = Scenes(6177, 571_000, 18)  # fresh until 2026-11-28
-FRESH = Scenes(8231, 742_000, 9)  # to see what a rule that was chosen on others is worth
+TRIED_LATER = Scenes(8231, 742_000, 9)  # the next ones, fresh for a day
+FRESH = Scenes(9467, 913_000, 9)  # to see what a rule that was chosen on others is worth
 
 
 @dataclass(frozen=True, slots=True)

@@ -130,6 +130,7 @@ class Look:
         narrow: `Engine.narrow_size` where the window is cut to that size; 0: to the network's own.
         second: Whether it is where the target may be instead (`Confidence.rival`).
         hidden: What of it is painted over, in reference pixels.
+        sought: The stamp of the frame and the box that the template is of; None: it is the target's own.
     """
 
     target: int
@@ -139,6 +140,7 @@ class Look:
     narrow: int = 0
     second: bool = False
     hidden: BoundingBox | None = None
+    sought: tuple[float, BoundingBox] | None = None
 
 
 class Looker:

@@ -17,7 +17,7 @@ from ckd_core.tracking.confidence.state import Confidence, growth_of, predicted_
 from ckd_core.tracking.confidence.thresholds import Thresholds
 from ckd_core.tracking.config import PUBLISHED_MOTION, SQUARE_MOTION, MissingPolicy, TemplateRefresh, TrackerConfig
 from ckd_core.tracking.crop import CropWindow, window_around
-from ckd_core.tracking.look_back import marked
+from ckd_core.tracking.look_back import LookBack
 from ckd_core.tracking.looks import Look, Looker, TargetState, TargetTemplate, error_of, is_calm, is_sure
 from ckd_core.tracking.response import hann_weights
 from ckd_core.tracking.result import StageTiming, TrackResult, TrackState
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ckd_core.tracking.camera_motion import CameraMotion
-    from ckd_core.tracking.engines import Engine
+    from ckd_core.tracking.engines import Engine, Templates
     from ckd_core.tracking.engines.base import Prediction
     from ckd_core.tracking.view import StreamMemory
     from ckd_core.tracking.witnesses.box_depth import Expected
@@ -184,8 +184,10 @@ class MultiTracker:
         evidence: dict[int, list[Evidence]] = {name: [] for name in self._targets}
         for look, prediction in zip(looks, predictions, strict=True):
             evidence[look.target].append(self._evidence(look, prediction, frame, memory, lost))
-        config = self.config.confidence
-        told, back_s = marked(evidence, self._targets, self._predict, self._search_window, self.thresholds, config)
+        look_back = LookBack(
+            self._predict, self._embedded, self._search_window, self.thresholds, self.config.confidence
+        )
+        told, back_s = look_back.tell(evidence, self._targets, frame, memory)
         targets = {name: self._advance(target, told[name], frame, memory) for name, target in self._targets.items()}
         targets = self._refresh(frame, memory, targets)
         count = len(self._targets)
@@ -225,15 +227,12 @@ class MultiTracker:
     ) -> dict[int, TargetState]:
         for name, box in boxes.items():
             check_box(box, memory.size, name)
-        crops, view = self.engine.template_crops(1), self._seen(frame, memory)
+        view = self._seen(frame, memory)
         self._witnesses.begin(frame)
         targets = {}
         for name, box in boxes.items():
-            window = self._window(box, self.engine.spec.template_factor)
-            self._view.begin(frame, memory)
-            self._view.cut(window, crops[0])
+            template = self._template(frame, memory, box)
             start = BoundingBox(*(float(value) for value in box))
-            template = self._template(crops)
             self._witnesses.look_into(start, None)
             confidence = replace(
                 Confidence.begin(start),
@@ -245,8 +244,8 @@ class MultiTracker:
             targets[name] = TargetState(confidence, template, template, frame.presence, view=view, seen=seen)
         return targets
 
-    def _template(self, crops: NDArray[np.uint8]) -> TargetTemplate:
-        """Embed `crops` [1, 2, T, T, 3], the engine's own buffer, which is overwritten."""
+    def _template(self, frame: MultiModalFrame, memory: StreamMemory, box: BoundingBox) -> TargetTemplate:
+        crops = self._template_crops(frame, memory, box)
         both = self.engine.embed_template(crops)
         if self.config.missing is not MissingPolicy.ALONE:
             return TargetTemplate(both, both, both)
@@ -255,6 +254,17 @@ class MultiTracker:
             crops[:] = pair[:, stream, None]
             alone.append(self.engine.embed_template(crops))
         return TargetTemplate(both, *alone)
+
+    def _embedded(self, frame: MultiModalFrame, memory: StreamMemory, box: BoundingBox) -> Templates:
+        """A template for frames with the same cameras as this one."""
+        return self.engine.embed_template(self._template_crops(frame, memory, box))
+
+    def _template_crops(self, frame: MultiModalFrame, memory: StreamMemory, box: BoundingBox) -> NDArray[np.uint8]:
+        """Crops [1, 2, T, T, 3] of a box; they are the engine's own buffer, which is overwritten."""
+        crops = self.engine.template_crops(1)
+        self._view.begin(frame, memory)  # another frame may have been looked at
+        self._view.cut(self._window(box, self.engine.spec.template_factor), crops[0])
+        return crops
 
     def _searched_for(self, target: TargetState) -> bool:
         return target.confidence.state is TrackState.LOST and self.config.confidence.reacquire
@@ -370,10 +380,7 @@ class MultiTracker:
                 continue
             if not is_sure(target, config.template_score):
                 continue
-            crops = self.engine.template_crops(1)
-            box = target.confidence.trusted_box
-            self._view.begin(frame, memory)  # an older frame may have been looked at
-            self._view.cut(self._window(box, self.engine.spec.template_factor), crops[0])
-            blended = target.first.blended(self._template(crops), config.template_share, self.engine)
+            newest = self._template(frame, memory, target.confidence.trusted_box)
+            blended = target.first.blended(newest, config.template_share, self.engine)
             refreshed[name] = replace(target, template=blended)
         return refreshed

@@ -28,13 +28,14 @@ class ConfidenceConfig:
         claim_jump: Displacement of the centre in a frame, as a multiple of sqrt(w h), after which a target that is seen
             again may be something else, until it is TRACKING; one that was LOST may be, too.
         claim_scale: Change of sqrt(w h) against its recent median above which such a target is UNCERTAIN for longer.
-        claim_after: Good frames since its last jump until it is TRACKING.
+        claim_after: Good frames since its last jump until it is TRACKING, unless a recollection confirms it.
         trial_frames: Good frames after that for which it is on trial: the second peak gets a second look.
         second_look: Whether the second peak of a frame that is UNCERTAIN after such a jump, or on trial, gets a window
             of its own in the next one.
-        bystanders: Whether a target that seems to have jumped is also looked for in the last frame in which it was seen
-            for sure, beside itself: what stood there is something else. None: for a network whose crops make every box
-            square; `sdstrack_s128` was found to lose boxes by it.
+        look_back: Whether the last frame in which a target was seen for sure is kept, and asked where it seems to have
+            jumped: what stood beside it there is something else, and a claim of another size that finds it there counts
+            at once. None: for a network whose crops make every box square; `sdstrack_s128` was found to lose boxes by
+            bystanders.
         bystander_score: Share of the target's usual score from which that counts.
         bystander_frames: Frames for which such a thing is remembered after that.
         reacquire: Whether to search the whole frame while LOST.
@@ -60,7 +61,7 @@ class ConfidenceConfig:
     claim_after: int = 8
     trial_frames: int = 40
     second_look: bool = True
-    bystanders: bool | None = None
+    look_back: bool | None = None
     bystander_score: float = 0.5
     bystander_frames: int = 60
     reacquire: bool = True
@@ -70,7 +71,7 @@ class ConfidenceConfig:
 
     def looks_back(self, square_boxes: bool) -> bool:
         """Whether the last frame that shows a target for sure is kept, for a network of this kind."""
-        return self.enabled and (square_boxes if self.bystanders is None else self.bystanders)
+        return self.enabled and (square_boxes if self.look_back is None else self.look_back)
 
     def __post_init__(self) -> None:
         for name in (

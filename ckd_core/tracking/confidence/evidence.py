@@ -35,6 +35,7 @@ class Evidence:
         veiled: Whether one of the cameras may be blind while the other sees. What looks different to it makes a target
             UNCERTAIN then, and never LOST.
         bystander: Whether it stood beside the target when that was last seen for sure.
+        recollected: Whether it is found again where the target was then, and nowhere else.
         rival_box: The box at the second peak in reference pixels; None where it is not known.
     """
 
@@ -46,6 +47,7 @@ class Evidence:
     resemblance: Resemblance = NOTHING_RESEMBLED
     veiled: bool = False
     bystander: bool = False
+    recollected: bool = False
     rival_box: BoundingBox | None = None
 
     @property

@@ -74,7 +74,7 @@ def observe(
     alike = reaches(evidence, limits.regain, before.history)
     awaited = config.recover_after if alike else config.believe_after
     again = not strange and (before.state is TrackState.TRACKING or good_frames >= awaited)
-    settled = is_settled(before, evidence.box, config)
+    settled = is_settled(before, evidence, config)
     stays = stayed >= config.claim_after or good_frames >= config.believe_after
     certain = again and (settled or stays)
     trial = _trial_after(before.trial, evidence.box, config)

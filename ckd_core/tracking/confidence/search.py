@@ -103,7 +103,7 @@ def observe_lost(before: Confidence, best: Evidence, limits: Thresholds, config:
     awaited = config.confirm_frames if reaches(best, limits.regain, before.history) else config.believe_after
     if confirmed_frames < awaited:
         return replace(before, candidate=best.box, confirmed_frames=confirmed_frames, scan=scan)
-    settled = is_settled(before, best.box, config)
+    settled = is_settled(before, best, config)
     certain = settled or confirmed_frames >= config.claim_after
     trial = before.trial
     if certain:

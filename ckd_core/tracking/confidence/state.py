@@ -13,6 +13,7 @@ from ckd_core.tracking.result import TrackState
 if TYPE_CHECKING:
     from ckd_core.frame import BoundingBox
     from ckd_core.tracking.confidence.config import ConfidenceConfig
+    from ckd_core.tracking.confidence.evidence import Evidence
     from ckd_core.tracking.witnesses.colours import Portrait
     from ckd_core.tracking.witnesses.distance import Course
     from ckd_core.tracking.witnesses.features import Gallery
@@ -132,11 +133,16 @@ def growth_of(state: Confidence, config: ConfidenceConfig) -> float:
     return float(config.growth**state.blur_weight)
 
 
-def is_settled(before: Confidence, box: BoundingBox, config: ConfidenceConfig) -> bool:
+def is_settled(before: Confidence, evidence: Evidence, config: ConfidenceConfig) -> bool:
     """Whether a target that is seen again may be TRACKING at once, and not only after it has stayed for long.
 
     After a jump to something of another size that is mostly a lookalike.
     """
-    if before.state is TrackState.TRACKING or not before.jumped:
+    if before.state is TrackState.TRACKING or not before.jumped or evidence.recollected:
         return True
+    return has_usual_size(before, evidence.box, config)
+
+
+def has_usual_size(before: Confidence, box: BoundingBox, config: ConfidenceConfig) -> bool:
+    """Whether a claim is of the size that the target had before."""
     return off_by(size_of(box), before.expected_size) <= config.claim_scale

@@ -167,7 +167,7 @@ def test_the_belief_stays_where_it_was_and_the_target_is_lost() -> None:
 
 
 TWIN = (168, 106)
-STATES = ConfidenceConfig(lost_after=4, confirm_frames=3, bystanders=True)
+STATES = ConfidenceConfig(lost_after=4, confirm_frames=3, look_back=True)
 CORRELATION = Thresholds(doubt=0.6, unseen=0.5, confirm=0.6, rival=0.95, history=0.5)
 
 
@@ -181,17 +181,17 @@ def with_twin(scene, step: int, home: tuple[int, int] | None) -> MultiModalFrame
     return ground
 
 
-@pytest.mark.parametrize("bystanders", [True, False])
-def test_a_twin_is_not_taken_for_a_target_that_has_gone(scene, correlation, bystanders: bool) -> None:
-    config = TrackerConfig(confidence=replace(STATES, bystanders=bystanders))
+@pytest.mark.parametrize("looks_back", [True, False])
+def test_a_twin_is_not_taken_for_a_target_that_has_gone(scene, correlation, looks_back: bool) -> None:
+    config = TrackerConfig(confidence=replace(STATES, look_back=looks_back))
     tracker = MultiTracker(correlation, Modality.THERMAL, config, CORRELATION)
     home = (125, 100)
     tracker.start(with_twin(scene, 0, home), {0: scene.box(*home)})
     for step in range(1, 20):
         assert tracker.update(with_twin(scene, step, home))[0].state is TrackState.TRACKING
     states = [tracker.update(with_twin(scene, step, None))[0].state for step in range(20, 70)]
-    assert (TrackState.TRACKING in states) is not bystanders
-    if bystanders:
+    assert (TrackState.TRACKING in states) is not looks_back
+    if looks_back:
         assert states[-1] is TrackState.LOST
         for step in range(70, 80):
             result = tracker.update(with_twin(scene, step, home))[0]
@@ -265,7 +265,7 @@ def test_frames_are_kept_by_default_for_networks_that_see_every_box_as_a_square(
 
 def test_published_behaviour_keeps_and_asks_nothing(scene, correlation, monkeypatch) -> None:
     boxes = []
-    for config in (TrackerConfig(confidence=replace(STATES, bystanders=False)), TrackerConfig(confidence=STATES)):
+    for config in (TrackerConfig(confidence=replace(STATES, look_back=False)), TrackerConfig(confidence=STATES)):
         tracker = MultiTracker(correlation, Modality.THERMAL, config.as_published(), CORRELATION)
         asked = looks_per_frame(tracker, monkeypatch, lambda one: int(one.second))
         tracker.start(with_twin(scene, 0, (125, 100)), {0: scene.box(125, 100)})
