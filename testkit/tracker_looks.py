@@ -24,7 +24,7 @@ def looks_per_frame(
     predict = tracker._predict
 
     def watched(frame: Any, memory: Any, looks: list[Look]) -> Any:
-        if all(look.hidden is None for look in looks):
+        if all(look.hidden is None and look.sought is None for look in looks):
             seen.append([told(look) for look in looks])
         return predict(frame, memory, looks)
 
