@@ -48,11 +48,11 @@ def is_alike(before: Confidence, score: float) -> bool:
 
 
 def is_the_target(before: Confidence, score: float, beside: float) -> bool:
-    """Whether that is the target: a claim finds much less where the target is painted over.
+    """Whether what is alike is the target: a claim finds much less where the target is painted over.
 
     Args:
         before: The state so far.
         score: As in `is_alike`.
         beside: Of the best place in that frame with the target painted over.
     """
-    return is_alike(before, score) and score - beside >= AHEAD * statistics.median(before.history)
+    return score - beside >= AHEAD * statistics.median(before.history)

@@ -79,7 +79,6 @@ def test_the_target_of_then_answers_as_usual_and_nothing_beside_it_does() -> Non
     assert not is_alike(state, ALIKE * usual - 0.001)
     assert is_the_target(state, usual, (1 - AHEAD) * usual - 0.001)
     assert not is_the_target(state, usual, (1 - AHEAD) * usual + 0.001)
-    assert not is_the_target(state, ALIKE * usual - 0.001, 0.0)
 
 
 @pytest.mark.parametrize("recollected", [True, False])
