@@ -1,4 +1,4 @@
-"""What a frame in doubt costs: as foreseen, with a second look, and with looks back at the last sure frame.
+"""What a frame in doubt costs: as foreseen, with a second look, and with looks back at older frames.
 
 The same frame is tracked in every round, from states of the same target that differ in what they ask; how often the
 network was asked is counted.
@@ -15,6 +15,7 @@ from benchmarks.harness import Row, interleaved, rows_against
 from ckd_core import DEFAULT_MODEL
 from ckd_core.data.synthetic import clip
 from ckd_core.frame import BoundingBox, Modality, MultiModalFrame
+from ckd_core.tracking.confidence.trail import EVERY, LONGEST
 from ckd_core.tracking.engines.build import build_engine
 from ckd_core.tracking.multi import MultiTracker
 from ckd_core.tracking.result import TrackState
@@ -50,21 +51,25 @@ def run(quick: bool) -> list[Row]:
 def _states(certain: TargetState) -> Mapping[str, TargetState]:
     """A target as it is, and as though it had jumped to where it is from a side away or from another size.
 
-    Those from a side away with and without a second peak.
+    Those from a side away with and without a second peak; they are followed back, through one frame or through as many
+    as are ever kept.
     """
     assert certain.seen is not None
     box = certain.confidence.trusted_box
     away = box._replace(x=box.x + box.w, y=box.y + box.h)
     rival = replace(certain, confidence=replace(certain.confidence, rival=away))
-    jumped = replace(certain.confidence, state=TrackState.UNCERTAIN, jumped=True)
+    jumped = replace(certain.confidence, state=TrackState.UNCERTAIN, jumped=True, good_frames=1)
     seen = replace(certain.seen, box=away, place=away, age=certain.age)
+    trail = tuple(replace(seen, age=age) for age in range(seen.age + EVERY, seen.age + LONGEST, EVERY))
+    followed = replace(certain, confidence=jumped, seen=seen)
     larger = tuple(OTHER_SIZE * size for size in jumped.sizes)
     return {
         CERTAIN: certain,
         "a second look": rival,
-        "a look back": replace(certain, confidence=jumped, seen=seen),
-        "a second look, and a look back": replace(certain, confidence=replace(jumped, rival=away), seen=seen),
-        "a recollection": replace(certain, confidence=replace(jumped, sizes=larger, good_frames=1)),
+        "followed back through one frame": followed,
+        "a second look, and followed back": replace(followed, confidence=replace(jumped, rival=away)),
+        "followed back as far as ever": replace(followed, age=seen.age + LONGEST - 1, trail=trail),
+        "a recollection": replace(certain, confidence=replace(jumped, sizes=larger)),
     }
 
 

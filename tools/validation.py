@@ -23,7 +23,7 @@ from ckd_core.data.open_sequences import VALIDATION
 from ckd_core.data.real.teacher import LabelSettings, Teacher, label_clip
 from ckd_core.data.real.video import read_video
 from ckd_core.data.smoke_trials import smoke_trials
-from ckd_core.data.trials import FRESH, TRIED_LATER, TRIED_SINCE, trials, validation_folders, write_trials
+from ckd_core.data.trials import FRESH, SEEN, trials, validation_folders, write_trials
 from ckd_core.evaluation.benchmark import open_plan
 from ckd_core.evaluation.report.figures import box_rows, state_rows, tracks_of
 from ckd_core.evaluation.report.table_files import markdown_table
@@ -46,7 +46,7 @@ CLIPS = (
     "real_video/intel_sample_videos/store-aisle-detection.mp4",
     "real_video/intel_sample_videos/worker-zone-detection.mp4",
 )
-SCENES = {"trials_since": TRIED_SINCE, "trials_later": TRIED_LATER, "fresh": FRESH}  # of trials without recordings
+SCENES = {**{f"seen_{number}": scenes for number, scenes in enumerate(SEEN, 1)}, "fresh": FRESH}  # without recordings
 REAL = "real"
 SHORTEST, FPS = 20, 25.0  # frames of a track that is used; the clips' stamps
 FEWEST = 8  # frames of a run from another start
@@ -83,9 +83,11 @@ PARTS = (
     Part("clips", "clips kept out of training", "clips"),
     Part("smoke", "smoke before colour", "smoke"),
     Part("trials", "trials of the states", "trials"),
-    Part("trials_since", "trials of other scenes, seen since", "trials_since"),
-    Part("trials_later", "trials of still other scenes, seen since", "trials_later"),
-    Part("fresh", "trials of other scenes", "fresh"),
+    *(
+        Part(f"seen_{number}", f"trials of other scenes, seen since ({number})", f"seen_{number}")
+        for number in (1, 2, 3)
+    ),
+    Part("fresh", "trials of other scenes, not seen", "fresh"),
 )
 
 

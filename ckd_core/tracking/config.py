@@ -103,6 +103,7 @@ class TrackerConfig:
         device_crops: Whether windows are cut on the engine's device, out of images that are uploaded once, where the
             engine can (`Engine.cuts`) and the frame has both. Their pixels may differ a little from the CPU's.
         clip_margin: Smallest side of a box in pixels (published: 10).
+        kept_mb: Megabytes of kept images, from which on the frames since a target was last seen for sure are not kept.
         modality: How raw auxiliary images become network images.
     """
 
@@ -120,6 +121,7 @@ class TrackerConfig:
     motion: MotionConfig | None = None
     device_crops: bool = False
     clip_margin: float = 10.0
+    kept_mb: float = 128.0
     modality: ModalityOptions = field(default_factory=ModalityOptions)
 
     def __post_init__(self) -> None:
@@ -130,6 +132,8 @@ class TrackerConfig:
                 raise TrackerConfigError(f"{name} is {getattr(self, name)}; expected 0 to 1")
         if not self.clip_margin >= 1:
             raise TrackerConfigError(f"clip_margin is {self.clip_margin}; expected at least 1 px")
+        if not self.kept_mb >= 0:
+            raise TrackerConfigError(f"kept_mb is {self.kept_mb}; expected at least 0 MB")
 
     def as_published(self) -> TrackerConfig:
         """Return a copy with everything off that the published trackers do not have."""

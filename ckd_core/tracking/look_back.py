@@ -1,4 +1,4 @@
-"""Asks the network what the last frame that showed a target for sure says of what a look shows now."""
+"""Asks the network what older frames, back to the last that showed a target for sure, say of what a look shows now."""
 
 from __future__ import annotations
 
@@ -6,19 +6,20 @@ import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from ckd_core.tracking.confidence.bystanders import is_known, may_stand_by, stood_by, tells
+from ckd_core.tracking.confidence.bystanders import is_known, is_worth_following, may_stand_by
 from ckd_core.tracking.confidence.recollection import is_alike, is_the_target, may_settle
 from ckd_core.tracking.confidence.rivals import chosen
+from ckd_core.tracking.confidence.trail import LONGEST, Followed, hidden_in, was_beside
 from ckd_core.tracking.looks import Look
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from ckd_core.frame import BoundingBox, MultiModalFrame
-    from ckd_core.tracking.confidence.bystanders import LastSeen
     from ckd_core.tracking.confidence.config import ConfidenceConfig
     from ckd_core.tracking.confidence.evidence import Evidence
     from ckd_core.tracking.confidence.thresholds import Thresholds
+    from ckd_core.tracking.confidence.trail import Sight
     from ckd_core.tracking.crop import CropWindow
     from ckd_core.tracking.engines import Templates
     from ckd_core.tracking.engines.base import Prediction
@@ -54,7 +55,7 @@ class LookBack:
         frame: MultiModalFrame,
         memory: StreamMemory,
     ) -> tuple[dict[int, list[Evidence]], float]:
-        """The evidence with what the last sure frame says of it, and the seconds that the network took.
+        """The evidence with what older frames say of it, and the seconds that the network took.
 
         Args:
             evidence: What the looks of a frame say, by target.
@@ -67,12 +68,20 @@ class LookBack:
             target = targets[name]
             found = list(looks)
             if target.seen is not None and found:
-                seconds += self._mark(name, found, target, target.seen)
+                seconds += self._mark(name, found, target, target.seen, frame, memory)
                 seconds += self._recollect(name, found, target, target.seen, frame, memory)
             told[name] = found
         return told, seconds
 
-    def _mark(self, name: int, found: list[Evidence], target: TargetState, seen: LastSeen) -> float:
+    def _mark(
+        self,
+        name: int,
+        found: list[Evidence],
+        target: TargetState,
+        seen: Sight,
+        frame: MultiModalFrame,
+        memory: StreamMemory,
+    ) -> float:
         """Mark bystanders: asked about is the look that would be believed, and if it is one, the next."""
         before, seconds = target.confidence, 0.0
         while True:
@@ -80,24 +89,51 @@ class LookBack:
             if not may_stand_by(before, seen, best, self.limits, self.config):
                 break
             known = is_known(before.bystander, best.box)
-            if not known and tells(seen, target.age):
-                window = self.search_window(seen.then(best.box))
-                look = Look(name, target.template.of(seen.frame), window, scanning=False, hidden=seen.box)
-                there, took = self._asked(look, seen)
+            if not known and is_worth_following(before, best, self.limits, self.config):
+                known, took = self._stood_beside(name, best.box, target, seen, frame, memory)
                 seconds += took
-                then = window.from_crop((there.cx, there.cy, there.w, there.h))
-                known = stood_by(before, seen, best.box, then, there.score, target.age + 1, self.limits, self.config)
             if not known:
                 break
             found[:] = [replace(look, bystander=True) if look is best else look for look in found]
         return seconds
+
+    def _stood_beside(
+        self,
+        name: int,
+        box: BoundingBox,
+        target: TargetState,
+        seen: Sight,
+        frame: MultiModalFrame,
+        memory: StreamMemory,
+    ) -> tuple[bool, float]:
+        """Whether what is in a box now can be followed back to beside the target, and the network's seconds."""
+        sights = (seen, *target.trail)
+        # a template of one camera would find little in an image of the other
+        if target.age + 1 - seen.age > LONGEST or any(one.frame.presence != frame.presence for one in sights):
+            return False, 0.0
+        begin = time.perf_counter()
+        template = self.embed(frame, memory, box)
+        seconds = time.perf_counter() - begin
+        followed = Followed.begin(box, target.age + 1)
+        for sight in reversed(sights):
+            expected = sight.then(followed.expected(sight.age))
+            window, hidden = self.search_window(expected), hidden_in(sight, expected)
+            look = Look(name, template, window, scanning=False, hidden=hidden, sought=(frame.stamp, box))
+            there, took = self._asked(look, sight)
+            seconds += took
+            found = sight.since(window.from_crop((there.cx, there.cy, there.w, there.h)))
+            further = followed.step(found, there.score, sight.age)
+            if further is None:
+                return False, seconds
+            followed = further
+        return was_beside(followed, seen), seconds
 
     def _recollect(
         self,
         name: int,
         found: list[Evidence],
         target: TargetState,
-        seen: LastSeen,
+        seen: Sight,
         frame: MultiModalFrame,
         memory: StreamMemory,
     ) -> float:
@@ -121,6 +157,6 @@ class LookBack:
                 found[:] = [replace(look, recollected=True) if look is best else look for look in found]
         return seconds
 
-    def _asked(self, look: Look, seen: LastSeen) -> tuple[Prediction, float]:
+    def _asked(self, look: Look, seen: Sight) -> tuple[Prediction, float]:
         (there,), seconds = self.predict(seen.frame, seen.memory, [look])
         return there, seconds

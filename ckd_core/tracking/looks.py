@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ckd_core.frame import BoundingBox, MultiModalFrame
-    from ckd_core.tracking.confidence.bystanders import LastSeen
     from ckd_core.tracking.confidence.state import Confidence
+    from ckd_core.tracking.confidence.trail import Sight
     from ckd_core.tracking.crop import CropWindow
     from ckd_core.tracking.engines import Engine, Templates
     from ckd_core.tracking.view import FrameView, StreamMemory
@@ -78,6 +78,7 @@ class TargetState:
         error: See `error_of`.
         steady: Frames in a row in which it was TRACKING without a jump.
         seen: The last frame in which it was seen for sure.
+        trail: Frames since then, oldest first.
     """
 
     confidence: Confidence
@@ -89,7 +90,8 @@ class TargetState:
     view: object = None
     error: float = UNKNOWN_ERROR
     steady: int = 0
-    seen: LastSeen | None = None
+    seen: Sight | None = None
+    trail: tuple[Sight, ...] = ()
 
 
 def error_of(target: TargetState, found: BoundingBox, prediction: float) -> float:

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING
 
 from ckd_core.boxes import clip_box
 from ckd_core.frame import BoundingBox, Modality, MultiModalFrame
-from ckd_core.tracking.confidence.bystanders import LastSeen, bystander_after, is_sure_of, steady_frames
+from ckd_core.tracking.confidence.bystanders import bystander_after, is_sure_of, steady_frames
 from ckd_core.tracking.confidence.evidence import Evidence, is_credible, is_suspicious
 from ckd_core.tracking.confidence.observe import observe
 from ckd_core.tracking.confidence.rivals import chosen, rival_of
 from ckd_core.tracking.confidence.search import Turn, is_taken, next_turn, observe_lost, scan_places
 from ckd_core.tracking.confidence.state import Confidence, growth_of, predicted_box
 from ckd_core.tracking.confidence.thresholds import Thresholds
+from ckd_core.tracking.confidence.trail import EVERY, Sight, trail_after
 from ckd_core.tracking.config import PUBLISHED_MOTION, SQUARE_MOTION, MissingPolicy, TemplateRefresh, TrackerConfig
 from ckd_core.tracking.crop import CropWindow, window_around
 from ckd_core.tracking.look_back import LookBack
@@ -36,6 +37,9 @@ if TYPE_CHECKING:
     from ckd_core.tracking.engines.base import Prediction
     from ckd_core.tracking.view import StreamMemory
     from ckd_core.tracking.witnesses.box_depth import Expected
+
+
+MB = 1_000_000
 
 
 class MultiTracker:
@@ -74,6 +78,7 @@ class MultiTracker:
         self._memory: StreamMemory | None = None
         self._targets: dict[int, TargetState] = {}
         self._turn: Turn | None = None
+        self._frames = 0  # since the start
         self._looks_back = self.config.confidence.looks_back(engine.spec.square_boxes)
         motion = self.config.motion or (SQUARE_MOTION if engine.spec.square_boxes else PUBLISHED_MOTION)
         self._size_rate, self._prediction, self._bounded = motion.size_rate, motion.prediction, motion.bounded
@@ -87,9 +92,9 @@ class MultiTracker:
 
     @property
     def kept_bytes(self) -> int:
-        """Bytes of the images that are kept of earlier frames (see `LastSeen`)."""
-        seen = [target.seen for target in self._targets.values() if target.seen is not None]
-        return sum({id(image): image.nbytes for one in seen for image in one.images}.values())
+        """Bytes of the images that are kept of earlier frames (see `Sight`)."""
+        sights = [sight for target in self._targets.values() for sight in (target.seen, *target.trail)]
+        return sum({id(image): image.nbytes for one in sights if one is not None for image in one.images}.values())
 
     def start(self, frame: MultiModalFrame, boxes: Mapping[int, BoundingBox]) -> None:
         """Forget everything and follow `boxes` (xywh in reference pixels by target), as they are in `frame`.
@@ -103,6 +108,7 @@ class MultiTracker:
         memory = self._view.check(frame, None)
         self._targets = self._embed(frame, memory, boxes)
         self._memory = self._view.remember(frame, memory)
+        self._frames = 0
 
     def add(self, frame: MultiModalFrame, target: int, box: BoundingBox) -> None:
         """Follow one more target from `frame` on; a target of that number is replaced.
@@ -188,7 +194,10 @@ class MultiTracker:
             self._predict, self._embedded, self._search_window, self.thresholds, self.config.confidence
         )
         told, back_s = look_back.tell(evidence, self._targets, frame, memory)
-        targets = {name: self._advance(target, told[name], frame, memory) for name, target in self._targets.items()}
+        keep = self._frames % EVERY == 0 and self.kept_bytes < MB * self.config.kept_mb  # the same for all targets
+        targets = {
+            name: self._advance(target, told[name], frame, memory, keep) for name, target in self._targets.items()
+        }
         targets = self._refresh(frame, memory, targets)
         count = len(self._targets)
         timing = StageTiming(
@@ -198,6 +207,7 @@ class MultiTracker:
         )
         self._targets = targets
         self._turn = turn
+        self._frames += 1
         self._memory = self._view.remember(frame, memory)
         rgb, aux = frame.presence
         return {
@@ -240,7 +250,7 @@ class MultiTracker:
                 portrait=self._witnesses.recognised(None).portrait,
                 gallery=self._witnesses.resembled(start, None, False).gallery if self._witnesses.compares else None,
             )
-            seen = LastSeen.now(frame, memory, start, 0) if self._looks_back else None
+            seen = Sight.now(frame, memory, start, 0) if self._looks_back else None
             targets[name] = TargetState(confidence, template, template, frame.presence, view=view, seen=seen)
         return targets
 
@@ -345,13 +355,16 @@ class MultiTracker:
         return [other.trusted_box for other in others if other.state is TrackState.TRACKING]
 
     def _advance(
-        self, target: TargetState, looks: list[Evidence], frame: MultiModalFrame, memory: StreamMemory
+        self, target: TargetState, looks: list[Evidence], frame: MultiModalFrame, memory: StreamMemory, keep: bool
     ) -> TargetState:
-        """State after this frame. A LOST target may have had no turn."""
-        config = self.config.confidence
+        """State after this frame, of which images may be kept. A LOST target may have had no turn."""
+        config, age = self.config.confidence, target.age + 1
         if not looks:
-            bystander = bystander_after(target.confidence.bystander, looks, config)
-            return replace(target, age=target.age + 1, confidence=replace(target.confidence, bystander=bystander))
+            before = target.confidence
+            sight = Sight.now(frame, memory, before.trusted_box, age, steady=False)
+            trail = trail_after(target.trail, target.seen, sight, keep)
+            after = replace(before, bystander=bystander_after(before.bystander, looks, config))
+            return replace(target, age=age, confidence=after, trail=trail)
         best = chosen(target.confidence, looks, self.thresholds)
         target = replace(target, error=error_of(target, best.box, self._prediction))
         if self._searched_for(target):
@@ -363,9 +376,11 @@ class MultiTracker:
         rival = rival_of(target.confidence, after, looks, best, config)
         after = replace(after, rival=rival, bystander=bystander_after(target.confidence.bystander, looks, config))
         steady, seen = steady_frames(target.steady, after), target.seen
+        sight = Sight.now(frame, memory, after.trusted_box, age, steady > 0)
         if self._looks_back and is_sure_of(after, best, steady, self.thresholds):
-            seen = LastSeen.now(frame, memory, after.trusted_box, target.age + 1)
-        return replace(target, confidence=after, age=target.age + 1, score=best.score, steady=steady, seen=seen)
+            seen = sight
+        trail = trail_after(target.trail, seen, sight, keep)
+        return replace(target, confidence=after, age=age, score=best.score, steady=steady, seen=seen, trail=trail)
 
     def _refresh(
         self, frame: MultiModalFrame, memory: StreamMemory, targets: dict[int, TargetState]

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from ckd_core.tracking.camera_motion import CameraMotion
     from ckd_core.tracking.confidence.state import Confidence
+    from ckd_core.tracking.confidence.trail import Sight
     from ckd_core.tracking.looks import TargetState
 
 MIN_BOX_SIDE_PX = 1.0  # a start box must be larger than this
@@ -40,13 +41,21 @@ def carried(
             boxes = [other.confidence.last_box for other in targets.values() if other.view is before]
             motions[id(before)] = camera.between(before, view, boxes)
         motion = motions.get(id(before))
-        confidence, seen = target.confidence, target.seen
-        if motion is not None:
-            confidence = _moved(confidence, motion, frame_size)
-            if seen is not None:
-                seen = replace(seen, place=moved_box(seen.place, motion, frame_size))
-        moved[name] = replace(target, confidence=confidence, seen=seen, view=view)
+        moved[name] = replace(target if motion is None else _moved_target(target, motion, frame_size), view=view)
     return moved
+
+
+def _moved_target(target: TargetState, motion: NDArray[np.float64], frame_size: tuple[int, int]) -> TargetState:
+    return replace(
+        target,
+        confidence=_moved(target.confidence, motion, frame_size),
+        seen=None if target.seen is None else _moved_sight(target.seen, motion, frame_size),
+        trail=tuple(_moved_sight(sight, motion, frame_size) for sight in target.trail),
+    )
+
+
+def _moved_sight(sight: Sight, motion: NDArray[np.float64], frame_size: tuple[int, int]) -> Sight:
+    return replace(sight, place=moved_box(sight.place, motion, frame_size))
 
 
 def _moved(before: Confidence, motion: NDArray[np.float64], frame_size: tuple[int, int]) -> Confidence:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from sdstrack_ros.tracking.targets import FramesTracker
 
 WARM_UP_FRAMES = 2
+KEPT_SHARE = 4  # of memory_mb: what the tracker may fill with frames in which it was not sure of a target
 _WIDTH, _HEIGHT = 320, 240
 
 
@@ -94,6 +95,7 @@ def build_warm_tracker(settings: Settings) -> WarmTracker:
             min_m=max(settings.min_depth_m, MIN_READING_M),
             max_m=max(settings.max_depth_m, 2 * MIN_READING_M),
         ),
+        kept_mb=settings.memory_mb / KEPT_SHARE,
     )
     tracker = build_tracker(
         model=settings.model,

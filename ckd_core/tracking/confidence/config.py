@@ -32,11 +32,10 @@ class ConfidenceConfig:
         trial_frames: Good frames after that for which it is on trial: the second peak gets a second look.
         second_look: Whether the second peak of a frame that is UNCERTAIN after such a jump, or on trial, gets a window
             of its own in the next one.
-        look_back: Whether the last frame in which a target was seen for sure is kept, and asked where it seems to have
-            jumped: what stood beside it there is something else, and a claim of another size that finds it there counts
-            at once. None: for a network whose crops make every box square; `sdstrack_s128` was found to lose boxes by
-            bystanders.
-        bystander_score: Share of the target's usual score from which that counts.
+        look_back: Whether the last frame in which a target was seen for sure is kept, and some of those since. What it
+            seems to have jumped to is followed back through them: what was beside it there is something else, and a
+            claim of another size that finds it there counts at once. None: for a network whose crops make every box
+            square; `sdstrack_s128` was found to lose boxes by bystanders.
         bystander_frames: Frames for which such a thing is remembered after that.
         reacquire: Whether to search the whole frame while LOST.
         tiles_per_frame: Windows searched per frame while LOST; bounds its cost.
@@ -62,7 +61,6 @@ class ConfidenceConfig:
     trial_frames: int = 40
     second_look: bool = True
     look_back: bool | None = None
-    bystander_score: float = 0.5
     bystander_frames: int = 60
     reacquire: bool = True
     tiles_per_frame: int = 1
@@ -88,8 +86,6 @@ class ConfidenceConfig:
         for name in ("growth", "max_growth", "max_scale", "max_shape", "claim_scale", "tile_scale"):
             if getattr(self, name) < 1:
                 raise ConfidenceError(f"{name} is {getattr(self, name)}; expected at least 1")
-        if not 0 <= self.bystander_score <= 1:
-            raise ConfidenceError(f"bystander_score is {self.bystander_score}; expected 0 to 1")
         for name in ("max_jump", "claim_jump"):
             if getattr(self, name) <= 0:
                 raise ConfidenceError(f"{name} is {getattr(self, name)}; expected more than 0")

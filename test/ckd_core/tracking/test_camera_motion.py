@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 
 from ckd_core.frame import BoundingBox, Modality, MultiModalFrame
 from ckd_core.tracking.camera_motion import CameraMotion, ImageMotion, RotationMotion, moved_box
-from ckd_core.tracking.confidence.bystanders import LastSeen
 from ckd_core.tracking.confidence.config import ConfidenceConfig
 from ckd_core.tracking.confidence.state import Bystander, Confidence
 from ckd_core.tracking.confidence.thresholds import Thresholds
+from ckd_core.tracking.confidence.trail import Sight
 from ckd_core.tracking.config import TrackerConfig
 from ckd_core.tracking.engines import Prediction
 from ckd_core.tracking.looks import TargetState
@@ -239,12 +239,17 @@ def test_every_place_of_a_target_is_carried() -> None:
     confidence = replace(
         Confidence.begin(places[0]), **dict(zip(fields, places, strict=True)), bystander=Bystander(places[0], 9)
     )
-    seen = LastSeen(frame=None, memory=None, box=places[1], place=places[2], age=0)
-    target = TargetState(confidence, template=None, first=None, cameras=(True, True), view="before", seen=seen)
+    seen = Sight(frame=None, memory=None, box=places[1], place=places[2], age=0)
+    trail = (replace(seen, place=places[3]),)
+    target = TargetState(
+        confidence, template=None, first=None, cameras=(True, True), view="before", seen=seen, trail=trail
+    )
     moved = carried({1: target}, Panning(), "after", FRAME_SIZE)[1]
     later = [getattr(moved.confidence, field) for field in fields]
     for now, place in zip(
-        [*later, moved.confidence.bystander.box, moved.seen.place], [*places, *places[::2]], strict=True
+        [*later, moved.confidence.bystander.box, moved.seen.place, moved.trail[0].place],
+        [*places, *places[::2], places[3]],
+        strict=True,
     ):
         np.testing.assert_allclose(now, (place.x + 10, place.y - 5, place.w, place.h))
     assert moved.seen.box == places[1], "in pixels of its own frame"

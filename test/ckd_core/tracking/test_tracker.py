@@ -464,7 +464,7 @@ def test_a_size_goes_only_part_of_the_way_to_the_predicted_one(scene, tiny) -> N
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"template_every": 0}, {"template_score": 2}, {"template_share": -1}, {"clip_margin": 0}]
+    "wrong", [{"template_every": 0}, {"template_score": 2}, {"template_share": -1}, {"clip_margin": 0}, {"kept_mb": -1}]
 )
 def test_impossible_options_are_refused(wrong: dict[str, float]) -> None:
     with pytest.raises(TrackerConfigError, match=next(iter(wrong))):

@@ -12,16 +12,13 @@ from ckd_core.frame import BoundingBox, Modality, MultiModalFrame
 from ckd_core.tracking import build_tracker
 from ckd_core.tracking.confidence.bystanders import (
     MOST_UNSEEN,
-    OLDEST,
     STEADY_FRAMES,
-    LastSeen,
     bystander_after,
     is_known,
     is_sure_of,
+    is_worth_following,
     may_stand_by,
     steady_frames,
-    stood_by,
-    tells,
 )
 from ckd_core.tracking.confidence.config import ConfidenceConfig
 from ckd_core.tracking.confidence.evidence import Evidence
@@ -29,6 +26,7 @@ from ckd_core.tracking.confidence.observe import observe
 from ckd_core.tracking.confidence.search import observe_lost
 from ckd_core.tracking.confidence.state import Bystander, Confidence, Trial
 from ckd_core.tracking.confidence.thresholds import Thresholds
+from ckd_core.tracking.confidence.trail import EVERY, LONGEST, Sight
 from ckd_core.tracking.config import MissingPolicy, TrackerConfig
 from ckd_core.tracking.multi import MultiTracker
 from ckd_core.tracking.result import TrackState
@@ -41,10 +39,10 @@ CONFIG = ConfidenceConfig(bystander_frames=6)
 HOME, BESIDE = BoundingBox(100, 100, 40, 40), BoundingBox(180, 100, 40, 40)
 
 
-def seen_at(box: BoundingBox, place: BoundingBox | None = None) -> LastSeen:
+def seen_at(box: BoundingBox) -> Sight:
     image = np.zeros((240, 320, 3), np.uint8)
     frame = MultiModalFrame(0.0, image, image[..., 0], Modality.THERMAL)
-    return LastSeen(frame, StreamMemory((240, 320), 0.0), box, place or box, 10)
+    return Sight.now(frame, StreamMemory((240, 320), 0.0), box, 10)
 
 
 def look(box: BoundingBox, score: float = 0.8, **said: object) -> Evidence:
@@ -67,8 +65,6 @@ def test_only_what_has_jumped_away_from_where_the_target_was_is_asked_about() ->
     assert not may_stand_by(state, seen, look(BESIDE, 0.05), LIMITS, CONFIG), "nothing is there"
     denied = look(BESIDE, sighting=Sighting(elsewhere=True))
     assert not may_stand_by(state, seen, denied, LIMITS, CONFIG), "nothing is left to be asked"
-    assert tells(seen, 9 + OLDEST)
-    assert not tells(seen, 10 + OLDEST), "too long ago"
     gone = replace(state, state=TrackState.LOST, jumped=True, last_box=BESIDE, trusted_box=BESIDE)
     assert may_stand_by(gone, seen, look(BESIDE), LIMITS, CONFIG), "a LOST target may have gone there unseen"
 
@@ -80,43 +76,25 @@ def test_a_target_that_moves_on_is_not_asked_about() -> None:
     assert not may_stand_by(state, seen_at(HOME), look(HOME._replace(x=100 + 16 * 13)), LIMITS, CONFIG)
 
 
-@pytest.mark.parametrize(
-    ("found", "score", "counts"),
-    [
-        (BESIDE, 0.7, True),
-        (BESIDE._replace(x=191), 0.7, True),
-        (BESIDE._replace(x=192), 0.7, False),
-        (BoundingBox(185, 105, 26, 26), 0.7, False),
-        (BESIDE, 0.39, False),
-        (HOME._replace(x=138), 0.7, False),
-    ],
-    ids=["the same", "a little further", "too far", "another size", "too low", "a rest of the target"],
-)
-def test_what_the_network_finds_there_counts_if_it_may_be_the_same_thing(
-    found: BoundingBox, score: float, counts: bool
-) -> None:
-    assert stood_by(known(), seen_at(HOME), BESIDE, found, score, 11, LIMITS, CONFIG) is counts
-    if counts:
-        demanding = replace(CONFIG, bystander_score=0.9)
-        assert not stood_by(known(), seen_at(HOME), BESIDE, found, score, 11, LIMITS, demanding)
-
-
-def test_a_bystander_may_have_moved_on_since_then() -> None:
-    def counts(shift: float, frames: int) -> bool:
-        there = BESIDE._replace(x=BESIDE.x + 40 * shift)
-        return stood_by(known(), seen_at(HOME), there, BESIDE, 0.7, 10 + frames, LIMITS, CONFIG)
-
-    assert (counts(0.28, 1), counts(0.3, 1)) == (True, False)
-    assert (counts(0.44, 5), counts(0.46, 5)) == (True, False)
-    assert (counts(0.59, 20), counts(0.61, 20)) == (True, False)
-
-
-def test_places_are_those_of_then_where_the_camera_has_moved() -> None:
-    moved = seen_at(HOME, HOME._replace(x=60))
-    assert moved.then(BESIDE._replace(x=140)) == BESIDE
-    assert stood_by(known(), moved, BESIDE._replace(x=140), BESIDE, 0.7, 11, LIMITS, CONFIG)
-    nearer = seen_at(HOME, BoundingBox(40, 60, 80, 80))
-    assert nearer.then(BoundingBox(200, 60, 80, 80)) == BESIDE, "it came to within half the distance"
+def test_it_is_followed_back_when_it_jumps_and_when_it_is_due_to_count() -> None:
+    state = known()
+    assert is_worth_following(state, look(BESIDE), LIMITS, CONFIG), "it has just jumped"
+    assert not is_worth_following(state, look(BESIDE, 0.25), LIMITS, CONFIG), "and may be anything"
+    there = observe(state, look(HOME, 0.05), LIMITS, CONFIG)
+    for _ in range(2):  # a jump that far is implausible once
+        there = observe(there, look(BESIDE), LIMITS, CONFIG)
+    assert (there.state, there.good_frames) == (TrackState.UNCERTAIN, 1)
+    assert is_worth_following(there, look(BESIDE), LIMITS, CONFIG), "due"
+    assert not is_worth_following(there, look(BESIDE, 0.35), LIMITS, CONFIG), "below half of its usual score"
+    assert not is_worth_following(replace(there, good_frames=0), look(BESIDE), LIMITS, CONFIG)
+    assert not is_worth_following(replace(there, state=TrackState.TRACKING), look(BESIDE), LIMITS, CONFIG)
+    waits = replace(state, state=TrackState.LOST, jumped=True, candidate=BESIDE)
+    for frames in range(1, CONFIG.confirm_frames):
+        due = frames == CONFIG.confirm_frames - 1
+        assert is_worth_following(replace(waits, confirmed_frames=frames), look(BESIDE), LIMITS, CONFIG) is due
+    waits = replace(waits, confirmed_frames=CONFIG.confirm_frames - 1)
+    assert not is_worth_following(waits, look(BESIDE, 0.39), LIMITS, CONFIG)
+    assert not is_worth_following(replace(waits, candidate=None), look(BESIDE), LIMITS, CONFIG)
 
 
 def test_a_frame_is_for_sure_a_while_after_the_last_jump() -> None:
@@ -171,30 +149,36 @@ STATES = ConfidenceConfig(lost_after=4, confirm_frames=3, look_back=True)
 CORRELATION = Thresholds(doubt=0.6, unseen=0.5, confirm=0.6, rival=0.95, history=0.5)
 
 
-def with_twin(scene, step: int, home: tuple[int, int] | None) -> MultiModalFrame:
+def with_twin(
+    scene, step: int, home: tuple[int, int] | None, place: tuple[int, int] = TWIN, rgb: bool = True
+) -> MultiModalFrame:
     """Two squares of the same texture; the target's may be away."""
-    side = 40
-    twin, ground = scene.frame(step, {"a": TWIN}), scene.frame(step, {} if home is None else {"a": home})
-    x, y = TWIN
+    side, (x, y) = 40, place
+    twin, ground = scene.frame(step, {"a": place}), scene.frame(step, {} if home is None else {"a": home})
     for image, source in ((ground.rgb, twin.rgb), (ground.aux, twin.aux)):
         image[y : y + side, x : x + side] = source[y : y + side, x : x + side]
-    return ground
+    return ground if rgb else replace(ground, rgb=None)
 
 
 @pytest.mark.parametrize("looks_back", [True, False])
-def test_a_twin_is_not_taken_for_a_target_that_has_gone(scene, correlation, looks_back: bool) -> None:
+@pytest.mark.parametrize("speed", [0, -1], ids=["standing", "walking"])
+def test_a_twin_is_not_taken_for_a_target_that_has_gone(scene, correlation, looks_back: bool, speed: int) -> None:
     config = TrackerConfig(confidence=replace(STATES, look_back=looks_back))
     tracker = MultiTracker(correlation, Modality.THERMAL, config, CORRELATION)
-    home = (125, 100)
-    tracker.start(with_twin(scene, 0, home), {0: scene.box(*home)})
+    home, (x, y) = (125, 100), TWIN
+
+    def shown(step: int, home: tuple[int, int] | None) -> MultiModalFrame:
+        return with_twin(scene, step, home, (x, y + speed * max(step - 20, 0)))
+
+    tracker.start(shown(0, home), {0: scene.box(*home)})
     for step in range(1, 20):
-        assert tracker.update(with_twin(scene, step, home))[0].state is TrackState.TRACKING
-    states = [tracker.update(with_twin(scene, step, None))[0].state for step in range(20, 70)]
+        assert tracker.update(shown(step, home))[0].state is TrackState.TRACKING
+    states = [tracker.update(shown(step, None))[0].state for step in range(20, 70)]
     assert (TrackState.TRACKING in states) is not looks_back
     if looks_back:
         assert states[-1] is TrackState.LOST
         for step in range(70, 80):
-            result = tracker.update(with_twin(scene, step, home))[0]
+            result = tracker.update(shown(step, home))[0]
         assert result.state is TrackState.TRACKING
         assert float(iou_xywh(np.array(result.box), np.array(scene.box(*home)))) > 0.6
 
@@ -208,12 +192,12 @@ def test_a_target_that_jumps_to_where_nothing_was_is_followed(scene, correlation
     assert states[-1] is TrackState.TRACKING
 
 
-def test_the_old_frame_is_looked_at_in_doubt_alone(scene, correlation, monkeypatch) -> None:
+def test_older_frames_are_looked_at_in_doubt_alone(scene, correlation, monkeypatch) -> None:
     tracker = MultiTracker(correlation, Modality.THERMAL, TrackerConfig(confidence=STATES), CORRELATION)
     home, back, predict = (125, 100), [], tracker._predict
 
     def watched(frame, memory, looks):
-        back.extend(frame.stamp for look in looks if look.hidden is not None)
+        back.extend(frame.stamp for look in looks if look.sought is not None)
         return predict(frame, memory, looks)
 
     monkeypatch.setattr(tracker, "_predict", watched)
@@ -226,21 +210,71 @@ def test_the_old_frame_is_looked_at_in_doubt_alone(scene, correlation, monkeypat
     assert back == [14.0], "a bystander that is known is not asked about again"
 
 
-def test_one_frame_is_kept_of_each_target_and_shared_images_count_once(scene, correlation) -> None:
+def test_a_target_is_not_followed_through_frames_with_another_camera(scene, correlation, monkeypatch) -> None:
+    tracker = MultiTracker(correlation, Modality.THERMAL, TrackerConfig(confidence=STATES), CORRELATION)
+    home, sought, predict = (125, 100), [], tracker._predict
+
+    def watched(frame, memory, looks):
+        sought.extend(look for look in looks if look.sought is not None)
+        return predict(frame, memory, looks)
+
+    monkeypatch.setattr(tracker, "_predict", watched)
+    tracker.start(with_twin(scene, 0, home), {0: scene.box(*home)})
+    for step in range(1, 15):
+        tracker.update(with_twin(scene, step, home))
+    states = [tracker.update(with_twin(scene, step, None, rgb=False))[0].state for step in range(15, 40)]
+    assert sought == []
+    assert TrackState.TRACKING in states
+
+
+def test_frames_are_kept_while_a_target_is_not_seen_for_sure_and_shared_images_count_once(scene, correlation) -> None:
     tracker = MultiTracker(correlation, Modality.THERMAL, TrackerConfig(confidence=STATES), CORRELATION)
     both = {"a": (60, 60), "b": (230, 170)}
     first = scene.frame(0, both)
     pair = first.rgb.nbytes + first.aux.nbytes
     tracker.start(first, {1: scene.box(60, 60), 2: scene.box(230, 170)})
     assert tracker.kept_bytes == pair
-    for step in range(1, 15):
+    for step in range(1, STEADY_FRAMES):
+        tracker.update(scene.frame(step, both))
+    assert tracker.kept_bytes == (1 + 2) * pair, "the first frame, and two since then"
+    for step in range(STEADY_FRAMES, 15):
         tracker.update(scene.frame(step, both))
         assert tracker.kept_bytes == pair
-    for step in range(15, 30):
+    for step in range(15, 15 + LONGEST):
         tracker.update(scene.frame(step, {"b": (230, 170)}))
-        assert tracker.kept_bytes == 2 * pair, "one of them is LOST"
+        since = (step - 1) // EVERY - 13 // EVERY  # of the one that is gone
+        newest = 1 - ((step - 1) % EVERY == 0)  # of the other one; it is the same frame
+        assert tracker.kept_bytes == (1 + since + newest) * pair, step
+    tracker.update(scene.frame(15 + LONGEST, {"b": (230, 170)}))
+    assert tracker.kept_bytes == 2 * pair, "too long ago"
     tracker.remove(1)
     assert tracker.kept_bytes == pair
+
+
+def test_which_frames_are_kept_does_not_depend_on_what_was_followed_before(scene, correlation) -> None:
+    tracker = MultiTracker(correlation, Modality.THERMAL, TrackerConfig(confidence=STATES), CORRELATION)
+    kept = []
+    for frames in (STEADY_FRAMES - 1, STEADY_FRAMES - 1, 5, STEADY_FRAMES - 1):
+        tracker.start(scene.frame(0, {"a": (60, 60)}), {0: scene.box(60, 60)})
+        kept.append([])
+        for step in range(1, frames + 1):
+            tracker.update(scene.frame(step, {"a": (60, 60)}))
+            kept[-1].append(tracker.kept_bytes)
+    assert kept[0] == kept[1] == kept[3]
+    assert len(set(kept[0])) == 2
+
+
+def test_no_more_frames_are_kept_than_there_is_room_for(scene, correlation) -> None:
+    first = scene.frame(0, {"a": (60, 60)})
+    pair = first.rgb.nbytes + first.aux.nbytes
+    config = TrackerConfig(confidence=STATES, kept_mb=3 * pair / 1e6)
+    tracker = MultiTracker(correlation, Modality.THERMAL, config, CORRELATION)
+    tracker.start(first, {0: scene.box(60, 60)})
+    kept = []
+    for step in range(1, 60):
+        tracker.update(scene.frame(step, {"a": (60, 60)} if step < 15 else {}))
+        kept.append(tracker.kept_bytes)
+    assert max(kept) == kept[-1] == 3 * pair
 
 
 def test_images_of_before_count_where_they_stand_in_for_missing_ones(scene, correlation) -> None:
@@ -250,7 +284,8 @@ def test_images_of_before_count_where_they_stand_in_for_missing_ones(scene, corr
     tracker.start(first, {0: scene.box(60, 60)})
     for step in range(1, 15):
         tracker.update(scene.frame(step, {"a": (60, 60)}, rgb=step < 12))
-        assert tracker.kept_bytes == first.rgb.nbytes + first.aux.nbytes
+        if step >= STEADY_FRAMES:
+            assert tracker.kept_bytes == first.rgb.nbytes + first.aux.nbytes
 
 
 def test_frames_are_kept_by_default_for_networks_that_see_every_box_as_a_square() -> None:

@@ -125,7 +125,8 @@ def wait(scene, correlation, monkeypatch) -> Wait:
         predict = tracker._predict
 
         def watched(frame: Any, memory: Any, looks: list[Look]) -> Any:
-            recollections = [look for look in looks if look.sought is not None]
+            home = tracker._search_window(scene.box(*HERE))  # what is followed back is looked for where it is now
+            recollections = [look for look in looks if look.sought is not None and look.window == home]
             assert not recollections or frame.stamp == 14.0, "the last one that showed it for sure"
             asked.extend(recollections)
             return predict(frame, memory, looks)

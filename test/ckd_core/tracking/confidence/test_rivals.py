@@ -258,7 +258,7 @@ def test_the_place_that_lost_is_looked_at_again_while_it_was_nearly_as_good() ->
     assert rival_of(before, state, [poor, second], second, CONFIG) is None
 
 
-@pytest.mark.parametrize("wrong", [{"claim_jump": 0.0}, {"claim_scale": 0.9}, {"bystander_score": 1.1}])
+@pytest.mark.parametrize("wrong", [{"claim_jump": 0.0}, {"claim_scale": 0.9}])
 def test_impossible_options_are_refused(wrong: dict[str, float]) -> None:
     (name,) = wrong
     with pytest.raises(ConfidenceError, match=f"{name} is {wrong[name]}; expected"):
