@@ -60,7 +60,7 @@ def _states(certain: TargetState) -> Mapping[str, TargetState]:
     rival = replace(certain, confidence=replace(certain.confidence, rival=away))
     jumped = replace(certain.confidence, state=TrackState.UNCERTAIN, jumped=True, good_frames=1)
     seen = replace(certain.seen, box=away, place=away, age=certain.age)
-    trail = tuple(replace(seen, age=age) for age in range(seen.age + EVERY, seen.age + LONGEST, EVERY))
+    trail = tuple(replace(seen, age=age) for age in range(seen.age + 1, seen.age + LONGEST, EVERY))
     followed = replace(certain, confidence=jumped, seen=seen)
     larger = tuple(OTHER_SIZE * size for size in jumped.sizes)
     return {

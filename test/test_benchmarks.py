@@ -186,7 +186,8 @@ def test_a_frame_in_doubt_asks_the_network_once_more_for_each_question() -> None
     assert {row["name"]: row["calls"] for row in doubt.run(quick=True)} == {
         "as foreseen": 1,
         "a second look": 2,
-        "a look back": 2,
-        "a second look, and a look back": 3,
+        "followed back through one frame": 2,
+        "a second look, and followed back": 3,
+        "followed back as far as ever": 10,
         "a recollection": 3,
     }

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from ckd_core.tracking.confidence.bystanders import is_known, is_worth_following, may_stand_by
 from ckd_core.tracking.confidence.recollection import is_alike, is_the_target, may_settle
 from ckd_core.tracking.confidence.rivals import chosen
-from ckd_core.tracking.confidence.trail import LONGEST, Followed, hidden_in, was_beside
+from ckd_core.tracking.confidence.trail import Followed, are_close, hidden_in, was_beside
 from ckd_core.tracking.looks import Look
 
 if TYPE_CHECKING:
@@ -107,9 +107,9 @@ class LookBack:
         memory: StreamMemory,
     ) -> tuple[bool, float]:
         """Whether what is in a box now can be followed back to beside the target, and the network's seconds."""
-        sights = (seen, *target.trail)
         # a template of one camera would find little in an image of the other
-        if target.age + 1 - seen.age > LONGEST or any(one.frame.presence != frame.presence for one in sights):
+        sights = [sight for sight in (seen, *target.trail) if sight.frame.presence == frame.presence]
+        if seen not in sights or not are_close([*(sight.age for sight in sights), target.age + 1]):
             return False, 0.0
         begin = time.perf_counter()
         template = self.embed(frame, memory, box)

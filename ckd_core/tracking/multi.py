@@ -39,9 +39,6 @@ if TYPE_CHECKING:
     from ckd_core.tracking.witnesses.box_depth import Expected
 
 
-MB = 1_000_000
-
-
 class MultiTracker:
     """Follows any number of targets, each identified by an int, with its own state, box and template.
 
@@ -79,6 +76,7 @@ class MultiTracker:
         self._targets: dict[int, TargetState] = {}
         self._turn: Turn | None = None
         self._frames = 0  # since the start
+        self._most_bytes = 1e6 * self.config.kept_mb
         self._looks_back = self.config.confidence.looks_back(engine.spec.square_boxes)
         motion = self.config.motion or (SQUARE_MOTION if engine.spec.square_boxes else PUBLISHED_MOTION)
         self._size_rate, self._prediction, self._bounded = motion.size_rate, motion.prediction, motion.bounded
@@ -139,6 +137,7 @@ class MultiTracker:
         """
         fork = MultiTracker(self.engine, self.modality, self.config)
         fork.thresholds, fork.camera_motion = self.thresholds, self.camera_motion
+        fork._most_bytes = self._most_bytes - self.kept_bytes
         return fork
 
     def join(self, fork: MultiTracker) -> None:
@@ -152,6 +151,7 @@ class MultiTracker:
             raise TrackerError("the fork has no target; start it before join")
         memory = self._memory if self._targets else None
         self._memory = fork._memory if memory is None else same_stream(memory, fork._memory)
+        self._frames = fork._frames if memory is None else self._frames
         self._targets = {**self._targets, **fork._targets}
 
     def reset(self) -> None:
@@ -159,6 +159,7 @@ class MultiTracker:
         self._targets = {}
         self._memory = None
         self._turn = None
+        self._frames = 0
 
     def update(self, frame: MultiModalFrame) -> dict[int, TrackResult]:
         """Follow all targets into `frame`.
@@ -194,7 +195,7 @@ class MultiTracker:
             self._predict, self._embedded, self._search_window, self.thresholds, self.config.confidence
         )
         told, back_s = look_back.tell(evidence, self._targets, frame, memory)
-        keep = self._frames % EVERY == 0 and self.kept_bytes < MB * self.config.kept_mb  # the same for all targets
+        keep = self._frames % EVERY == 0 and self.kept_bytes < self._most_bytes  # the same for all targets
         targets = {
             name: self._advance(target, told[name], frame, memory, keep) for name, target in self._targets.items()
         }

@@ -8,12 +8,15 @@ there is something else, however much it looks like it.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from ckd_core.frame import BoundingBox
 from ckd_core.tracking.confidence.sizes import jump_between, off_by, size_of
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from ckd_core.frame import Image, MultiModalFrame
     from ckd_core.tracking.view import StreamMemory
 
@@ -123,8 +126,6 @@ class Followed:
             age: That of the target in that frame.
         """
         frames, first = self.age - age, self.velocity is None
-        if frames > LONGEST_STEP:
-            return None
         if score < max(FAINTEST, FAINTER * self.score) or off_by(size_of(found), size_of(self.box)) > SAME_SCALE:
             return None
         if jump_between(self.expected(age), found) > min(NEAR + DRIFT * frames, FURTHEST):
@@ -134,6 +135,11 @@ class Followed:
         share = min(1.0, frames / FEW_FRAMES) if first else VELOCITY_SHARE
         velocity = dx + share * ((x - u) / frames - dx), dy + share * ((y - v) / frames - dy)
         return Followed(found, age, velocity, score if first else self.score)
+
+
+def are_close(ages: Sequence[int]) -> bool:
+    """Whether something can be followed back through frames in which the target had these ages, oldest first."""
+    return ages[-1] - ages[0] <= LONGEST and all(later - age <= LONGEST_STEP for age, later in pairwise(ages))
 
 
 def hidden_in(sight: Sight, place: BoundingBox) -> BoundingBox | None:

@@ -251,17 +251,42 @@ def test_frames_are_kept_while_a_target_is_not_seen_for_sure_and_shared_images_c
     assert tracker.kept_bytes == pair
 
 
-def test_which_frames_are_kept_does_not_depend_on_what_was_followed_before(scene, correlation) -> None:
+@pytest.mark.parametrize("joined", [False, True])
+def test_which_frames_are_kept_does_not_depend_on_what_was_followed_before(scene, correlation, joined: bool) -> None:
     tracker = MultiTracker(correlation, Modality.THERMAL, TrackerConfig(confidence=STATES), CORRELATION)
-    kept = []
+    kept: list[list[int]] = []
     for frames in (STEADY_FRAMES - 1, STEADY_FRAMES - 1, 5, STEADY_FRAMES - 1):
-        tracker.start(scene.frame(0, {"a": (60, 60)}), {0: scene.box(60, 60)})
+        begin = tracker
+        if joined:
+            tracker.reset()
+            begin = tracker.fork()
+        begin.start(scene.frame(0, {"a": (60, 60)}), {0: scene.box(60, 60)})
+        if joined:
+            tracker.join(begin)
         kept.append([])
         for step in range(1, frames + 1):
             tracker.update(scene.frame(step, {"a": (60, 60)}))
             kept[-1].append(tracker.kept_bytes)
     assert kept[0] == kept[1] == kept[3]
     assert len(set(kept[0])) == 2
+
+
+def test_a_fork_keeps_what_there_is_still_room_for(scene, correlation) -> None:
+    first = scene.frame(0, {"a": (60, 60)})
+    pair = first.rgb.nbytes + first.aux.nbytes
+    config = TrackerConfig(confidence=STATES, kept_mb=3 * pair / 1e6)
+    tracker = MultiTracker(correlation, Modality.THERMAL, config, CORRELATION)
+    tracker.start(first, {0: scene.box(60, 60)})
+    for step in range(1, 5):
+        tracker.update(scene.frame(step, {}))
+    assert tracker.kept_bytes == 2 * pair
+    fork = tracker.fork()
+    fork.start(scene.frame(0, {"a": (60, 60)}), {1: scene.box(60, 60)})
+    for step in range(1, 20):
+        fork.update(scene.frame(step, {}))
+    assert fork.kept_bytes == pair
+    tracker.join(fork)
+    assert tracker.kept_bytes == 3 * pair
 
 
 def test_no_more_frames_are_kept_than_there_is_room_for(scene, correlation) -> None:
@@ -308,3 +333,64 @@ def test_published_behaviour_keeps_and_asks_nothing(scene, correlation, monkeypa
         boxes.append([tracker.update(frame)[0].box for frame in frames])
         assert (asked, tracker.kept_bytes) == ([[0]] * 19, 0)
     assert boxes[0] == boxes[1]
+
+
+class Panning:
+    """A camera that is known to turn by some pixels in every frame from `since` on."""
+
+    def __init__(self, pixels: int, since: int) -> None:
+        self.pixels, self.since = pixels, since
+
+    def shift(self, step: float) -> int:
+        return self.pixels * max(int(step) - self.since, 0)
+
+    def seen(self, frame: MultiModalFrame) -> MultiModalFrame:
+        images = (
+            None if image is None else np.roll(image, self.shift(frame.stamp), 1) for image in (frame.rgb, frame.aux)
+        )
+        return replace(frame, **dict(zip(("rgb", "aux"), images, strict=True)))
+
+    def view(self, frame: MultiModalFrame, size: tuple[int, int]) -> float:
+        return frame.stamp
+
+    def between(self, before: float, now: float, boxes: object) -> np.ndarray:
+        moved = np.eye(3)
+        moved[0, 2] = self.shift(now) - self.shift(before)
+        return moved
+
+
+@pytest.mark.parametrize(
+    ("pixels", "speed", "blind", "way"),
+    [(0, 0, (), [25.0, 19.0]), (0, -2, (), [25.0, 19.0]), (6, 0, (), [25.0, 19.0]), (0, 0, (25,), [19.0])],
+    ids=["standing", "walking", "the camera turns", "a kept frame without colour"],
+)
+def test_a_twin_is_followed_back_through_the_frames_since(
+    scene, correlation, monkeypatch, pixels: int, speed: int, blind: tuple[int, ...], way: list[float]
+) -> None:
+    """The twin is out of sight while it could be asked about at once, but for one frame that is kept."""
+    camera, home, (x, y) = Panning(pixels, 20), (125, 100), TWIN
+
+    def shown(step: int) -> MultiModalFrame:
+        place = (x, y + speed * max(step - 20, 0))
+        if step < 20 or step == 25 or step >= 29:
+            frame = with_twin(scene, step, home if step < 20 else None, place, rgb=step not in blind)
+        else:
+            frame = scene.frame(step, {})
+        return camera.seen(frame)
+
+    tracker = MultiTracker(correlation, Modality.THERMAL, TrackerConfig(confidence=STATES), CORRELATION)
+    if pixels:
+        tracker.camera_motion = camera
+    asked, predict = [], tracker._predict
+
+    def watched(frame, memory, looks):
+        asked.extend((look.sought[0], frame.stamp) for look in looks if look.sought is not None)
+        return predict(frame, memory, looks)
+
+    monkeypatch.setattr(tracker, "_predict", watched)
+    tracker.start(shown(0), {0: scene.box(*home)})
+    states = [tracker.update(shown(step))[0].state for step in range(1, 40)]
+    assert TrackState.TRACKING not in states[20:]
+    first = asked[0][0]
+    assert first > 28
+    assert [stamp for now, stamp in asked if now == first] == way

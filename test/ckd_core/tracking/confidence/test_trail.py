@@ -18,6 +18,7 @@ from ckd_core.tracking.confidence.trail import (
     SAME_SCALE,
     Followed,
     Sight,
+    are_close,
     hidden_in,
     trail_after,
     was_beside,
@@ -69,8 +70,6 @@ def test_a_trail_lasts_from_one_sure_frame_to_the_next_and_not_for_ever() -> Non
         (3, right(0.56), 0.8, False),
         (8, right(0.59), 0.8, True),
         (8, right(0.61), 0.8, False),
-        (LONGEST_STEP, HOME, 0.8, True),
-        (LONGEST_STEP + 1, HOME, 0.8, False),
         (3, HOME, FAINTEST, True),
         (3, HOME, FAINTEST - 0.01, False),
         (3, BoundingBox(100, 100, 40 * SAME_SCALE - 1, 40 * SAME_SCALE - 1), 0.8, True),
@@ -81,6 +80,14 @@ def test_a_step_finds_the_same_thing_near_where_it_should_have_been(
     frames: int, found: BoundingBox, score: float, follows: bool
 ) -> None:
     assert (Followed.begin(HOME, NOW).step(found, score, NOW - frames) is not None) is follows
+
+
+def test_frames_far_apart_lead_nowhere() -> None:
+    assert are_close([20, 21, 21 + LONGEST_STEP, NOW + LONGEST_STEP])
+    assert not are_close([20, 21, 22 + LONGEST_STEP, NOW + LONGEST_STEP])
+    ages = list(range(20, 20 + LONGEST, 8))
+    assert are_close([*ages, 20 + LONGEST])
+    assert not are_close([*ages, 21 + LONGEST])
 
 
 def test_later_steps_answer_like_the_first_one() -> None:
