@@ -114,7 +114,7 @@ class LookBack:
         begin = time.perf_counter()
         template = self.embed(frame, memory, box)
         seconds = time.perf_counter() - begin
-        followed = Followed.begin(box, target.age + 1)
+        followed = Followed(box, target.age + 1)
         for sight in reversed(sights):
             expected = sight.then(followed.expected(sight.age))
             window, hidden = self.search_window(expected), hidden_in(sight, expected)

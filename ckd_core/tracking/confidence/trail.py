@@ -96,8 +96,8 @@ class Followed:
     """Something that is followed back.
 
     Attributes:
-        box: Where it was in the oldest frame so far, in pixels of the newest one.
-        age: That of the target in the oldest frame so far.
+        box: Where it was in the oldest frame so far, at first the newest, in pixels of the newest one.
+        age: That of the target in that frame.
         velocity: Its pixels per frame along x and y; None before the first step.
         score: That of the first step, 0 before it.
     """
@@ -106,11 +106,6 @@ class Followed:
     age: int
     velocity: tuple[float, float] | None = None
     score: float = 0.0
-
-    @classmethod
-    def begin(cls, box: BoundingBox, age: int) -> Followed:
-        """What is here in the newest frame, where the target has this age."""
-        return cls(box, age)
 
     def expected(self, age: int) -> BoundingBox:
         """Where it should have been at an age, in pixels of the newest frame."""

@@ -79,7 +79,7 @@ def test_a_trail_lasts_from_one_sure_frame_to_the_next_and_not_for_ever() -> Non
 def test_a_step_finds_the_same_thing_near_where_it_should_have_been(
     frames: int, found: BoundingBox, score: float, follows: bool
 ) -> None:
-    assert (Followed.begin(HOME, NOW).step(found, score, NOW - frames) is not None) is follows
+    assert (Followed(HOME, NOW).step(found, score, NOW - frames) is not None) is follows
 
 
 def test_frames_far_apart_lead_nowhere() -> None:
@@ -91,14 +91,14 @@ def test_frames_far_apart_lead_nowhere() -> None:
 
 
 def test_later_steps_answer_like_the_first_one() -> None:
-    followed = Followed.begin(HOME, NOW).step(HOME, 0.9, NOW - 2)
+    followed = Followed(HOME, NOW).step(HOME, 0.9, NOW - 2)
     assert followed is not None
     assert followed.step(HOME, 0.9 * FAINTER + 0.01, NOW - 10) is not None
     assert followed.step(HOME, 0.9 * FAINTER - 0.01, NOW - 10) is None
 
 
 def test_what_moves_is_looked_for_where_it_came_from() -> None:
-    followed = Followed.begin(HOME, NOW)
+    followed = Followed(HOME, NOW)
     for step in range(1, 6):
         assert followed is not None
         found = HOME._replace(x=HOME.x - 2.5 * 8 * step)  # half a side per step
@@ -106,7 +106,7 @@ def test_what_moves_is_looked_for_where_it_came_from() -> None:
         followed = followed.step(found, 0.8, NOW - 8 * step)
     assert followed is not None
     assert followed.velocity == (2.5, 0.0)
-    shaken = Followed.begin(HOME, NOW).step(right(-0.2), 0.8, NOW - 1)
+    shaken = Followed(HOME, NOW).step(right(-0.2), 0.8, NOW - 1)
     assert shaken is not None
     assert shaken.velocity == (4.0, 0.0), "one frame tells half of it"
 
@@ -121,7 +121,7 @@ def test_beside_is_clear_of_where_the_target_was_in_pixels_of_then() -> None:
     seen = sight(20, HOME, HOME._replace(x=60))
 
     def followed(sides: float) -> Followed:
-        return Followed.begin(HOME._replace(x=60 + SIDE * sides), 20)
+        return Followed(HOME._replace(x=60 + SIDE * sides), 20)
 
     assert was_beside(followed(CLEAR + 0.01), seen)
     assert not was_beside(followed(CLEAR - 0.01), seen)
