@@ -85,7 +85,7 @@ PARTS = (
     Part("trials", "trials of the states", "trials"),
     *(
         Part(f"seen_{number}", f"trials of other scenes, seen since ({number})", f"seen_{number}")
-        for number in (1, 2, 3)
+        for number in range(1, len(SEEN) + 1)
     ),
     Part("fresh", "trials of other scenes, not seen", "fresh"),
 )

@@ -42,7 +42,7 @@ class TemplateRefresh(str, Enum):
 
     Attributes:
         OFF: The first frame's template is kept (published).
-        BLEND: A good look at the target is blended into it now and then.
+        BLEND: A look that shows the target for sure is blended into it now and then.
     """
 
     OFF = "off"
@@ -94,7 +94,8 @@ class TrackerConfig:
             nothing for others, on which it was not found to help.
         features: The same of what the network's features say.
         thresholds: None = those of the weights.
-        template_refresh: Whether the template is renewed.
+        template_refresh: Whether the template is renewed. None: it is where the state machine is on and crops make
+            every box square, for which it was chosen.
         template_every: Frames between two refreshes.
         template_score: Lowest score, as a share of the target's usual one, that allows a refresh.
         template_share: How much of the template is the newest look's; the rest is the first frame's.
@@ -114,7 +115,7 @@ class TrackerConfig:
     colours: ColoursConfig | None = None
     features: FeaturesConfig | None = None
     thresholds: Thresholds | None = None
-    template_refresh: TemplateRefresh = TemplateRefresh.OFF
+    template_refresh: TemplateRefresh | None = None
     template_every: int = 10
     template_score: float = 0.9
     template_share: float = 0.5
@@ -134,6 +135,12 @@ class TrackerConfig:
             raise TrackerConfigError(f"clip_margin is {self.clip_margin}; expected at least 1 px")
         if not self.kept_mb >= 0:
             raise TrackerConfigError(f"kept_mb is {self.kept_mb}; expected at least 0 MB")
+
+    def refreshes(self, square_boxes: bool) -> bool:
+        """Whether the template is renewed, for a network of this kind."""
+        if self.template_refresh is None:
+            return self.confidence.enabled and square_boxes
+        return self.template_refresh is TemplateRefresh.BLEND
 
     def as_published(self) -> TrackerConfig:
         """Return a copy with everything off that the published trackers do not have."""

@@ -77,7 +77,8 @@ class TargetState:
         view: What `CameraMotion` remembers of the frame in whose pixels the boxes are.
         error: See `error_of`.
         steady: Frames in a row in which it was TRACKING without a jump.
-        seen: The last frame in which it was seen for sure.
+        sure: Whether the last frame showed it for sure (see `is_sure_of`).
+        seen: The last frame that did, where such are kept.
         trail: Frames since then, oldest first.
     """
 
@@ -90,6 +91,7 @@ class TargetState:
     view: object = None
     error: float = UNKNOWN_ERROR
     steady: int = 0
+    sure: bool = False
     seen: Sight | None = None
     trail: tuple[Sight, ...] = ()
 
@@ -112,12 +114,10 @@ def is_calm(target: TargetState) -> bool:
     return target.confidence.state is TrackState.TRACKING and target.error < CALM_ERROR
 
 
-def is_sure(target: TargetState, share: float) -> bool:
-    """Whether a target is TRACKING and its last look has at least this share of its usual score."""
-    confidence = target.confidence
-    if confidence.state is not TrackState.TRACKING:
-        return False
-    return not confidence.history or target.score >= share * statistics.median(confidence.history)
+def looks_as_usual(target: TargetState, share: float) -> bool:
+    """Whether a target's last look shows it for sure, and has at least this share of its usual score."""
+    history = target.confidence.history
+    return target.sure and (not history or target.score >= share * statistics.median(history))
 
 
 @dataclass(frozen=True, slots=True)

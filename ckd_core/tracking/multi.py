@@ -16,10 +16,10 @@ from ckd_core.tracking.confidence.search import Turn, is_taken, next_turn, obser
 from ckd_core.tracking.confidence.state import Confidence, growth_of, predicted_box
 from ckd_core.tracking.confidence.thresholds import Thresholds
 from ckd_core.tracking.confidence.trail import EVERY, Sight, trail_after
-from ckd_core.tracking.config import PUBLISHED_MOTION, SQUARE_MOTION, MissingPolicy, TemplateRefresh, TrackerConfig
+from ckd_core.tracking.config import PUBLISHED_MOTION, SQUARE_MOTION, MissingPolicy, TrackerConfig
 from ckd_core.tracking.crop import CropWindow, window_around
 from ckd_core.tracking.look_back import LookBack
-from ckd_core.tracking.looks import Look, Looker, TargetState, TargetTemplate, error_of, is_calm, is_sure
+from ckd_core.tracking.looks import Look, Looker, TargetState, TargetTemplate, error_of, is_calm, looks_as_usual
 from ckd_core.tracking.response import hann_weights
 from ckd_core.tracking.result import StageTiming, TrackResult, TrackState
 from ckd_core.tracking.steps import TrackerError, carried, check_box, towards
@@ -78,6 +78,7 @@ class MultiTracker:
         self._frames = 0  # since the start
         self._most_bytes = 1e6 * self.config.kept_mb
         self._looks_back = self.config.confidence.looks_back(engine.spec.square_boxes)
+        self._refreshes = self.config.refreshes(engine.spec.square_boxes)
         motion = self.config.motion or (SQUARE_MOTION if engine.spec.square_boxes else PUBLISHED_MOTION)
         self._size_rate, self._prediction, self._bounded = motion.size_rate, motion.prediction, motion.bounded
         weights = 1 - motion.place_weight * (1 - hann_weights(engine.spec.grid))
@@ -365,7 +366,7 @@ class MultiTracker:
             sight = Sight.now(frame, memory, before.trusted_box, age, steady=False)
             trail = trail_after(target.trail, target.seen, sight, keep)
             after = replace(before, bystander=bystander_after(before.bystander, looks, config))
-            return replace(target, age=age, confidence=after, trail=trail)
+            return replace(target, age=age, confidence=after, sure=False, trail=trail)
         best = chosen(target.confidence, looks, self.thresholds)
         target = replace(target, error=error_of(target, best.box, self._prediction))
         if self._searched_for(target):
@@ -378,23 +379,26 @@ class MultiTracker:
         after = replace(after, rival=rival, bystander=bystander_after(target.confidence.bystander, looks, config))
         steady, seen = steady_frames(target.steady, after), target.seen
         sight = Sight.now(frame, memory, after.trusted_box, age, steady > 0)
-        if self._looks_back and is_sure_of(after, best, steady, self.thresholds):
+        sure = is_sure_of(after, best, steady, self.thresholds)
+        if sure and self._looks_back:
             seen = sight
         trail = trail_after(target.trail, seen, sight, keep)
-        return replace(target, confidence=after, age=age, score=best.score, steady=steady, seen=seen, trail=trail)
+        return replace(
+            target, confidence=after, age=age, score=best.score, steady=steady, sure=sure, seen=seen, trail=trail
+        )
 
     def _refresh(
         self, frame: MultiModalFrame, memory: StreamMemory, targets: dict[int, TargetState]
     ) -> dict[int, TargetState]:
-        """Blend a good look into the templates that are due, in a frame with the images of their first one."""
+        """Blend a sure look into the templates that are due, in a frame with the images of their first one."""
         config = self.config
-        if config.template_refresh is TemplateRefresh.OFF:
+        if not self._refreshes:
             return targets
         refreshed = dict(targets)
-        for name, target in targets.items():
-            if target.age % config.template_every or frame.presence != target.cameras:
-                continue
-            if not is_sure(target, config.template_score):
+        for index, (name, target) in enumerate(targets.items()):
+            if (target.age + index) % config.template_every or frame.presence != target.cameras:
+                continue  # the next target's turn is in another frame, so that no frame pays for all
+            if not looks_as_usual(target, config.template_score):
                 continue
             newest = self._template(frame, memory, target.confidence.trusted_box)
             blended = target.first.blended(newest, config.template_share, self.engine)

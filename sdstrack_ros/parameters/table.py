@@ -108,11 +108,11 @@ class Settings:
         choices=("zeros", "last", "duplicate", "alone"),
     )
     template_refresh: str = row(
-        "off",
+        "auto",
         "Confidence",
-        "Whether the template follows the target's appearance: never (off), or by blending a good look into it every "
-        "tenth frame (blend).",
-        choices=("off", "blend"),
+        "Whether the template follows the target's appearance: never (off), by blending a sure look into it every "
+        "tenth frame (blend), or as suits the network (auto: blend for sdstrack_m256, while confidence is on).",
+        choices=("auto", "off", "blend"),
     )
 
     rgb_topic: str = row("rgb/image_raw", "Input", "Colour images (sensor_msgs/Image).")

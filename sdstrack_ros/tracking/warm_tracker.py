@@ -87,7 +87,7 @@ def build_warm_tracker(settings: Settings) -> WarmTracker:
     config = TrackerConfig(
         missing=MissingPolicy(settings.missing),
         confidence=ConfidenceConfig(enabled=settings.confidence, reacquire=settings.reacquire),
-        template_refresh=TemplateRefresh(settings.template_refresh),
+        template_refresh=None if settings.template_refresh == "auto" else TemplateRefresh(settings.template_refresh),
         colours=None if settings.watch_appearance else ColoursConfig(enabled=False),
         features=None if settings.watch_appearance else FeaturesConfig(enabled=False),
         distance=DistanceConfig(

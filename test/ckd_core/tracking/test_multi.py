@@ -12,7 +12,7 @@ from ckd_core.boxes import iou_xywh
 from ckd_core.frame import BoundingBox, FrameError, Modality
 from ckd_core.tracking.confidence.config import ConfidenceConfig
 from ckd_core.tracking.confidence.thresholds import Thresholds
-from ckd_core.tracking.config import MissingPolicy, TrackerConfig
+from ckd_core.tracking.config import MissingPolicy, TemplateRefresh, TrackerConfig
 from ckd_core.tracking.multi import MultiTracker, TrackerError
 from ckd_core.tracking.result import TrackState
 from testkit.tracker_looks import looks_per_frame
@@ -154,6 +154,20 @@ def test_one_lost_target_is_searched_for_in_every_frame(scene, correlation, monk
         result = tracker.update(scene.frame(step, {}))[4]
     assert result.state is TrackState.LOST
     assert looks == [[4]] * 11
+
+
+def test_no_frame_pays_for_the_templates_of_several_targets(scene, correlation, monkeypatch) -> None:
+    tracker = tracker_of(correlation, template_refresh=TemplateRefresh.BLEND, template_every=4)
+    tracker.start(scene.frame(0, PLACES), {number: scene.box(*place) for number, place in enumerate(PLACES.values())})
+    crops_of, made = correlation.embed_template, []
+    monkeypatch.setattr(correlation, "embed_template", lambda crops: made.append(1) or crops_of(crops))
+    per_frame = []
+    for step in range(1, 21):
+        made.clear()
+        tracker.update(scene.frame(step, PLACES))
+        per_frame.append(len(made))
+    assert sum(per_frame) >= 6, "two each after the tenth frame"
+    assert max(per_frame) == 1
 
 
 def test_a_fork_catches_up_through_frames_that_the_others_have_seen(scene, correlation) -> None:

@@ -20,6 +20,7 @@ from ckd_core.models.checkpoint import default_weights, load_model
 from ckd_core.models.config import ConfigError
 from ckd_core.models.registry import build_model
 from ckd_core.tracking.confidence.thresholds import Thresholds
+from ckd_core.tracking.config import TemplateRefresh, TrackerConfig
 from ckd_core.tracking.engines.base import EngineSpec
 from ckd_core.tracking.engines.build import engine_for
 from ckd_core.tracking.engines.export import (
@@ -167,7 +168,8 @@ def test_boxes_of_two_engines_are_compared_in_smaller_regions_too(network, film,
 def test_targets_among_others_are_looked_for_in_smaller_regions_and_found_as_alone(network, film, monkeypatch) -> None:
     engine = engine_for(network, engine="torch/fp32", device="cpu", threads=1)
     box = BoundingBox(*map(float, film.boxes[0]))
-    alone, among = MultiTracker(engine, Modality.THERMAL), MultiTracker(engine, Modality.THERMAL)
+    config = TrackerConfig(template_refresh=TemplateRefresh.OFF)  # two targets would be refreshed in different frames
+    alone, among = (MultiTracker(engine, Modality.THERMAL, config) for _ in range(2))
     alone.start(film.frames[0], {0: box})
     among.start(film.frames[0], {0: box, 1: box})
     looks = {tracker: looked(tracker, monkeypatch) for tracker in (alone, among)}

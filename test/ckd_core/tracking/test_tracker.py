@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from ckd_core.boxes import iou_xywh
 from ckd_core.errors import TrackingError
 from ckd_core.frame import BoundingBox, FrameError, Modality, MultiModalFrame
+from ckd_core.tracking.confidence.bystanders import STEADY_FRAMES
 from ckd_core.tracking.confidence.config import ConfidenceConfig
 from ckd_core.tracking.confidence.thresholds import Thresholds
 from ckd_core.tracking.config import (
@@ -430,23 +431,54 @@ def test_a_template_that_is_refreshed_follows_a_target_that_changes(
     assert scores[TemplateRefresh.BLEND] > scores[TemplateRefresh.OFF] + 0.1
 
 
-def test_a_template_is_refreshed_by_good_looks_with_its_own_cameras_alone(scene, correlation, fading) -> None:
+def test_a_template_is_refreshed_by_sure_looks_with_its_own_cameras_alone(scene, correlation) -> None:
     config = TrackerConfig(template_refresh=TemplateRefresh.BLEND, template_every=1, template_score=0.0)
     tracker = tracker_of(correlation, config)
-    tracker.start(fading(0), scene.box(*path(0)))
+    tracker.start(scene.frame(0, {"a": path(0)}), scene.box(*path(0)))
     first = tracker.multi._targets[0].template
-    tracker.update(fading(1, aux=False))
+    for step in range(1, STEADY_FRAMES):
+        tracker.update(scene.frame(step, {"a": path(step)}))
+        assert tracker.multi._targets[0].template is first, "soon after a start or a jump it may be something else"
+    tracker.update(scene.frame(STEADY_FRAMES, {"a": path(STEADY_FRAMES)}, aux=False))
     assert tracker.multi._targets[0].template is first, "half of it would be another camera's"
-    tracker.update(fading(2))
-    second = tracker.multi._targets[0].template
-    assert second is not first
+    tracker.update(scene.frame(STEADY_FRAMES + 1, {"a": path(STEADY_FRAMES + 1)}))
+    assert tracker.multi._targets[0].template is not first
     assert tracker.multi._targets[0].first is first
-    strict = tracker_of(correlation, replace(config, template_score=1.0))
-    strict.start(fading(0), scene.box(*path(0)))
-    strict.update(fading(1))
-    kept = strict.multi._targets[0].template
-    strict.update(fading(24))
-    assert strict.multi._targets[0].template is kept, "it does not look as usual"
+
+
+@pytest.mark.parametrize("share", [0.0, 1.0])
+def test_a_template_is_not_refreshed_by_a_look_below_its_share_of_the_usual_score(
+    scene, correlation, fading, share: float
+) -> None:
+    config = TrackerConfig(
+        template_refresh=TemplateRefresh.BLEND, template_every=STEADY_FRAMES, template_score=share, confidence=STATES
+    )
+    tracker = tracker_of(correlation, config)
+    tracker.start(scene.frame(0, {"a": path(0)}), scene.box(*path(0)))
+    first = tracker.multi._targets[0].template
+    for step in range(1, STEADY_FRAMES):
+        tracker.update(scene.frame(step, {"a": path(step)}))
+    result = tracker.update(fading(STEADY_FRAMES))
+    assert result.state is TrackState.TRACKING
+    assert (tracker.multi._targets[0].template is first) == (share == 1.0)
+
+
+@pytest.mark.parametrize(
+    ("refresh", "enabled", "square", "renewed"),
+    [
+        (None, True, True, True),
+        (None, True, False, False),
+        (None, False, True, False),
+        (TemplateRefresh.BLEND, False, False, True),
+        (TemplateRefresh.OFF, True, True, False),
+    ],
+)
+def test_templates_are_renewed_by_default_where_boxes_are_square_and_states_are_on(
+    refresh: TemplateRefresh | None, enabled: bool, square: bool, renewed: bool
+) -> None:
+    config = TrackerConfig(template_refresh=refresh, confidence=replace(STATES, enabled=enabled))
+    assert config.refreshes(square) is renewed
+    assert not config.as_published().refreshes(square)
 
 
 def test_a_size_goes_only_part_of_the_way_to_the_predicted_one(scene, tiny) -> None:
