@@ -40,9 +40,11 @@ if TYPE_CHECKING:
     from ckd_core.tracking.looks import Look
     from ckd_core.tracking.view import StreamMemory
 
-    # Predictions by frame (its stamp), by the windows that were searched, and by what was hidden and sought in them.
+    # Predictions by frame (its stamp), by the windows that were searched, by what was hidden and sought in them, and by
+    # what had been learnt of the target.
     Sought = tuple[float, BoundingBox] | None
-    Memory = dict[tuple[float, tuple[tuple[CropWindow, bool, BoundingBox | None, Sought], ...]], list[Prediction]]
+    Asked = tuple[CropWindow, bool, BoundingBox | None, Sought, Sought]
+    Memory = dict[tuple[float, tuple[Asked, ...]], list[Prediction]]
 
 TOUCHING_IOU = 0.1  # below it a box on a present target is beside it
 CALIBRATION_SEED, HELD_OUT_SEED = 5100, 7300  # of synthetic clips; training and its validation use others
@@ -123,8 +125,11 @@ class RememberingTracker(MultiTracker):
     def _predict(
         self, frame: MultiModalFrame, memory: StreamMemory, looks: list[Look]
     ) -> tuple[list[Prediction], float]:
-        key = frame.stamp, tuple((look.window, look.scanning, look.hidden, look.sought) for look in looks)
-        if key not in self._cache:
+        asked = tuple((look.window, look.scanning, look.hidden, look.sought, look.learnt) for look in looks)
+        key = frame.stamp, asked
+        if key in self._cache:
+            self._view.begin(frame, memory)  # what its colours and features say is not remembered
+        else:
             self._cache[key] = super()._predict(frame, memory, looks)[0]
         return self._cache[key], 0.0
 

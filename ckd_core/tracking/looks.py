@@ -71,6 +71,7 @@ class TargetState:
         confidence: State, boxes and history.
         template: What is looked for.
         first: The template of the first frame.
+        learnt: The stamp of the frame and the box that are blended into the template; None: it is the first one.
         cameras: Which images that frame had: colour, auxiliary.
         age: Frames since the start.
         score: That of the last look at it.
@@ -86,6 +87,7 @@ class TargetState:
     template: TargetTemplate
     first: TargetTemplate
     cameras: tuple[bool, bool]
+    learnt: tuple[float, BoundingBox] | None = None
     age: int = 0
     score: float = 1.0
     view: object = None
@@ -133,6 +135,7 @@ class Look:
         second: Whether it is where the target may be instead (`Confidence.rival`).
         hidden: What of it is painted over, in reference pixels.
         sought: The stamp of the frame and the box that the template is of; None: it is the target's own.
+        learnt: `TargetState.learnt` of the target's own template.
     """
 
     target: int
@@ -143,6 +146,7 @@ class Look:
     second: bool = False
     hidden: BoundingBox | None = None
     sought: tuple[float, BoundingBox] | None = None
+    learnt: tuple[float, BoundingBox] | None = None
 
 
 class Looker:

@@ -297,10 +297,11 @@ class MultiTracker:
             windows = [(self._window(confidence.candidate, factor), False)]
         else:
             windows = self._scan_windows(confidence, memory)
-        template = target.template.of(frame)
-        looks = [Look(name, template, window, scanning, narrow) for window, scanning in windows]
+        template, learnt = target.template.of(frame), target.learnt
+        looks = [Look(name, template, window, scanning, narrow, learnt=learnt) for window, scanning in windows]
         if looks and confidence.rival is not None:
-            looks.append(Look(name, template, self._search_window(confidence.rival), scanning=False, second=True))
+            window = self._search_window(confidence.rival)
+            looks.append(Look(name, template, window, scanning=False, second=True, learnt=learnt))
         return looks
 
     def _window(self, box: BoundingBox, factor: float) -> CropWindow:
@@ -396,11 +397,12 @@ class MultiTracker:
             return targets
         refreshed = dict(targets)
         for index, (name, target) in enumerate(targets.items()):
-            if (target.age + index) % config.template_every or frame.presence != target.cameras:
-                continue  # the next target's turn is in another frame, so that no frame pays for all
+            if (self._frames + 1 + index) % config.template_every or frame.presence != target.cameras:
+                continue  # each target has its own turn, so that no frame pays for all of them
             if not looks_as_usual(target, config.template_score):
                 continue
-            newest = self._template(frame, memory, target.confidence.trusted_box)
+            box = target.confidence.trusted_box
+            newest = self._template(frame, memory, box)
             blended = target.first.blended(newest, config.template_share, self.engine)
-            refreshed[name] = replace(target, template=blended)
+            refreshed[name] = replace(target, template=blended, learnt=(frame.stamp, box))
         return refreshed

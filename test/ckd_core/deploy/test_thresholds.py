@@ -6,11 +6,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from ckd_core import DEFAULT_MODEL
 from ckd_core.data.footage import synthetic_footage
 from ckd_core.data.sequences import SequenceError, open_sequence
 from ckd_core.deploy.thresholds import (
     CalibrationError,
     Claims,
+    RememberingTracker,
     Trial,
     calibrate,
     find_thresholds,
@@ -76,6 +78,30 @@ def test_calibration_makes_the_shipped_network_doubt_more() -> None:
     assert after.false_share <= before.false_share - 0.3
     assert after.cost < before.cost
     assert find_thresholds(trial, CREDULOUS) == calibrated
+
+
+def test_what_is_remembered_is_what_the_network_would_say() -> None:
+    """Two sets of thresholds let different looks into the template."""
+    network, _ = load_model(DEFAULT_MODEL)
+    (footage,) = synthetic_footage(17, [Modality.THERMAL], 1, 72)
+    engine = TorchEngine(network, "fp32", "cpu")
+    config = TrackerConfig(published_geometry=False, template_every=2, template_score=0.0)
+
+    def followed(thresholds: Thresholds, cache: dict) -> tuple[list, object]:
+        tracker = RememberingTracker(engine, footage.modality, config, thresholds, cache)
+        tracker.start(footage.frame(footage.start), {0: footage.box(footage.start)})
+        frames = map(footage.frame, range(footage.start + 1, len(footage)))
+        results = [tracker.update(frame)[0] for frame in frames]
+        return [(one.box, one.score, one.state) for one in results], tracker._targets[0].learnt
+
+    cache: dict = {}
+    sets = [replace(CREDULOUS, regain=regain) for regain in (1.0, 0.0)]
+    alone = [followed(thresholds, {}) for thresholds in sets]
+    assert [followed(thresholds, cache) for thresholds in sets] == alone
+    assert alone[0][1] != alone[1][1]
+    filled = len(cache)
+    assert followed(sets[1], cache) == alone[1]
+    assert len(cache) == filled, "the network is not asked again"
 
 
 def test_claims_add_up() -> None:

@@ -158,11 +158,14 @@ def test_one_lost_target_is_searched_for_in_every_frame(scene, correlation, monk
 
 def test_no_frame_pays_for_the_templates_of_several_targets(scene, correlation, monkeypatch) -> None:
     tracker = tracker_of(correlation, template_refresh=TemplateRefresh.BLEND, template_every=4)
-    tracker.start(scene.frame(0, PLACES), {number: scene.box(*place) for number, place in enumerate(PLACES.values())})
+    boxes = [scene.box(*place) for place in PLACES.values()]
+    tracker.start(scene.frame(0, PLACES), {0: boxes[0], 1: boxes[1]})
+    tracker.update(scene.frame(1, PLACES))
+    tracker.add(scene.frame(1, PLACES), 2, boxes[2])
     crops_of, made = correlation.embed_template, []
     monkeypatch.setattr(correlation, "embed_template", lambda crops: made.append(1) or crops_of(crops))
     per_frame = []
-    for step in range(1, 21):
+    for step in range(2, 22):
         made.clear()
         tracker.update(scene.frame(step, PLACES))
         per_frame.append(len(made))

@@ -323,12 +323,15 @@ def test_a_tracker_reads_them_if_it_is_asked_to_and_its_boxes_stay_the_same(watc
 
 
 @pytest.mark.parametrize(("model", "watched"), [(DEFAULT_MODEL, True), ("sdstrack_s128", False), ("ckd_s128", False)])
-def test_looks_are_watched_by_the_network_they_were_measured_with(model: str, watched: bool) -> None:
+def test_looks_are_watched_and_learnt_by_the_network_they_were_measured_with(model: str, watched: bool) -> None:
     built = build_engine(model, None, engine="torch/fp32", threads=1)
     tracker = MultiTracker(built.engine, Modality.THERMAL, TrackerConfig(), built.thresholds)
     tracker.start(picture(0, False), {1: BOX})
     confidence = tracker._targets[1].confidence
     assert (confidence.gallery is not None, confidence.portrait is not None) == (watched, watched)
+    for index in range(1, 11):
+        tracker.update(picture(index, False))
+    assert (tracker._targets[1].learnt is not None) == watched
 
 
 def test_thermal_goes_on_with_a_target_that_smoke_hides_from_colour() -> None:
