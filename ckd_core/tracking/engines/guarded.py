@@ -1,13 +1,14 @@
 """An engine that may fail in the middle of a stream: the caller learns why, and another engine takes over.
 
 A device that vanished fails at every call, memory that ran out may be free again at the next one, and a network whose
-numbers are not finite fails without an error. The first failures cost their frames; after `MAX_FAILURES` in a row the
-spare engine is started, templates are embedded anew from their crops, and the targets go on.
+numbers are not finite fails without an error. The first failures cost their frames; after `MAX_FAILURES` of one call in
+a row the spare engine is started, templates are embedded anew from their crops, and the targets go on.
 """
 
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -68,7 +69,7 @@ class GuardedEngine(Engine):
         self._engine = engine
         self._take_facts()
         self._spare = spare
-        self._failures = 0
+        self._failures: Counter[str] = Counter()  # in a row, by call: one program may fail while the other works
 
     def template_crops(self, count: int) -> NDArray[np.uint8]:
         """See `Engine`."""
@@ -85,15 +86,15 @@ class GuardedEngine(Engine):
     def embed_template(self, crops: NDArray[np.uint8]) -> Templates:
         """See `Engine`; raises as `track`."""
         crops = crops.copy()  # the buffer is used again, and is the failing engine's
-        return self._made(lambda engine: engine.embed_template(crops))
+        return self._made("embed_template", lambda engine: engine.embed_template(crops))
 
     def blend(self, first: Templates, newest: Templates, share: float) -> Templates:
         """See `Engine`; raises as `track`."""
-        return self._made(lambda engine: engine.blend(_tokens(first, engine), _tokens(newest, engine), share))
+        return self._made("blend", lambda engine: engine.blend(_tokens(first, engine), _tokens(newest, engine), share))
 
     def tokens_of(self, templates: Templates) -> NDArray[np.float32]:
         """See `Engine`; raises as `track`."""
-        return self._watched(lambda engine: engine.tokens_of(_tokens(templates, engine)))
+        return self._watched("tokens_of", lambda engine: engine.tokens_of(_tokens(templates, engine)))
 
     def track(
         self, templates: Templates, crops: NDArray[np.uint8], response_weights: NDArray[np.float32]
@@ -103,38 +104,40 @@ class GuardedEngine(Engine):
         Raises:
             EngineFailedError: The engine failed, or its numbers are not finite.
         """
-        return self._watched(lambda engine: _finite(engine.track(_tokens(templates, engine), crops, response_weights)))
+        return self._watched(
+            "track", lambda engine: _finite(engine.track(_tokens(templates, engine), crops, response_weights))
+        )
 
     def track_images(
         self, templates: Templates, images: FrameImages, response_weights: NDArray[np.float32]
     ) -> NDArray[np.float32]:
         """See `Engine`; raises as `track`."""
         return self._watched(
-            lambda engine: _finite(engine.track_images(_tokens(templates, engine), images, response_weights))
+            "track_images",
+            lambda engine: _finite(engine.track_images(_tokens(templates, engine), images, response_weights)),
         )
 
     def join(self, templates: Sequence[Templates]) -> Templates:
         """See `Engine`; raises as `track`."""
         parts = tuple(templates)
-        return self._made(lambda engine: engine.join([_tokens(part, engine) for part in parts]))
+        return self._made("join", lambda engine: engine.join([_tokens(part, engine) for part in parts]))
 
-    def _made(self, make: Callable[[Engine], Any]) -> _Templates:
-        return self._watched(lambda engine: _Templates(make, make(engine), engine))
+    def _made(self, name: str, make: Callable[[Engine], Any]) -> _Templates:
+        return self._watched(name, lambda engine: _Templates(make, make(engine), engine))
 
-    def _watched(self, call: Callable[[Engine], T]) -> T:
+    def _watched(self, name: str, call: Callable[[Engine], T]) -> T:
         try:
             value = call(self._engine)
         except Exception as error:  # whatever a library raises when its device is gone
-            self._failures += 1
+            self._failures[name] += 1
             reason = shown(
                 error if isinstance(error, TrackingError) else f"{type(error).__name__}: {error}", MAX_REASON
             )
-            self.trouble = f"{self.name} on {self.device} failed {self._failures} times in a row: {reason}"
-            if self._failures < MAX_FAILURES or self._spare is None or not self._replaced():
+            self.trouble = f"{self.name} on {self.device} failed {self._failures[name]} times in a row: {reason}"
+            if self._failures[name] < MAX_FAILURES or self._spare is None or not self._replaced():
                 raise EngineFailedError(self.trouble) from error
-            return self._watched(call)
-        if self._failures:
-            self._failures = 0
+            return self._watched(name, call)
+        if self._failures.pop(name, 0) and not self._failures:
             self.trouble = ""
         return value
 
@@ -153,7 +156,8 @@ class GuardedEngine(Engine):
         self._engine, self.name, self.device = engine, engine.name, engine.device
         self._take_facts()
         self.chosen_by = chosen_by
-        self._failures = 0
+        self._failures.clear()
+        self.trouble = ""
         return True
 
     def _take_facts(self) -> None:

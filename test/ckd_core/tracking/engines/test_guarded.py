@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from ckd_core.tracking.config import TemplateRefresh, TrackerConfig
 from ckd_core.tracking.engines import Engine, EngineFailedError
 from ckd_core.tracking.engines.guarded import FACTS, MAX_FAILURES, GuardedEngine
 from ckd_core.tracking.tracker import Tracker
@@ -103,6 +104,23 @@ def test_without_a_spare_the_engine_is_used_again_when_it_works(fault: str, engi
     assert follow(tracker, scene, range(6, 9)) == ["right"] * 3
     assert guarded.trouble == ""
     assert guarded.name == "cudagraph/fp16"
+
+
+def test_a_program_that_fails_while_the_other_works_is_replaced_too(
+    engine: Breakable, correlation: Engine, scene: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Templates are renewed in the middle of a stream, after a search that has succeeded."""
+    guarded = GuardedEngine(engine, lambda: correlation)
+    tracker = Tracker(guarded, scene.modality, TrackerConfig(template_refresh=TemplateRefresh.BLEND))
+    tracker.start(scene.frame(0.0, {"a": (100, 80)}), scene.box(100, 80))
+
+    def broken(_: Any) -> Any:
+        raise RuntimeError("out of memory")
+
+    monkeypatch.setattr(engine, "embed_template", broken)
+    seen = follow(tracker, scene, range(1, 20))
+    assert [text.partition(":")[0] for text in seen] == ["right"] * 9 + ["error"] * (MAX_FAILURES - 1) + ["right"] * 8
+    assert (guarded.name, guarded.trouble) == ("correlation/fp32", "")
 
 
 def test_two_failures_apart_are_no_reason_to_change(engine: Breakable, correlation: Engine, scene: Any) -> None:
