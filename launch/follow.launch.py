@@ -17,7 +17,7 @@ from launch import LaunchDescription
 DEFAULTS = {
     "target_frame": ("odom", "frame in which the target is followed: one that does not move with the robot"),
     "publish_tf": ("true", "publish the frames of the targets on /tf"),
-    "ego_motion": ("tf", "off, image or tf: where the camera's own motion is known from"),
+    "ego_motion": ("tf", "none, image or tf: where the camera's own motion is known from"),
 }
 
 

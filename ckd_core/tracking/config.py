@@ -41,11 +41,11 @@ class TemplateRefresh(str, Enum):
     """Whether the template follows the target's appearance.
 
     Attributes:
-        OFF: The first frame's template is kept (published).
+        NEVER: The first frame's template is kept (published).
         BLEND: A look that shows the target for sure is blended into it now and then.
     """
 
-    OFF = "off"
+    NEVER = "never"
     BLEND = "blend"
 
 
@@ -76,7 +76,7 @@ class MotionConfig:
 
 
 PUBLISHED_MOTION = MotionConfig()
-# Chosen on the validation sequences for networks that see every box as a square, see ckd_core/weights/MODEL_CARD.md.
+# Chosen on the validation sequences for networks that see every box as a square, see docs/experiments.md.
 SQUARE_MOTION = MotionConfig(size_rate=0.5, prediction=0.7, place_weight=0.6, bounded=True)
 
 
@@ -148,7 +148,7 @@ class TrackerConfig:
             self,
             published_geometry=True,
             confidence=replace(self.confidence, enabled=False),
-            template_refresh=TemplateRefresh.OFF,
+            template_refresh=TemplateRefresh.NEVER,
             motion=PUBLISHED_MOTION,
             clip_margin=10.0,
         )

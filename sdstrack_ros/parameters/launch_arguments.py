@@ -32,7 +32,7 @@ PARAMETER_ARGUMENTS = {
     "init_box": "box to start on in the first frame: x,y,width,height in pixels",
     "target_frame": "frame in which targets are followed in space, for example odom; empty: as in the config file",
     "publish_tf": "true: publish the frames of the targets on /tf",
-    "ego_motion": "off, image or tf: where the camera's own motion is known from",
+    "ego_motion": "none, image or tf: where the camera's own motion is known from",
     "bond": "true: form a bond with nav2's lifecycle manager",
 }
 OTHER_ARGUMENTS = {

@@ -110,9 +110,9 @@ class Settings:
     template_refresh: str = row(
         "auto",
         "Confidence",
-        "Whether the template follows the target's appearance: never (off), by blending a sure look into it every "
-        "tenth frame (blend), or as suits the network (auto: blend for sdstrack_m256, while confidence is on).",
-        choices=("auto", "off", "blend"),
+        "Whether the template follows the target's appearance: never, by blending a sure look into it every tenth "
+        "frame (blend), or as suits the network (auto: blend for sdstrack_m256, while confidence is on).",
+        choices=("auto", "never", "blend"),
     )
 
     rgb_topic: str = row("rgb/image_raw", "Input", "Colour images (sensor_msgs/Image).")
@@ -325,12 +325,12 @@ class Settings:
         "Publish the frames target (the oldest target) and target_ID (each) on /tf.",
     )
     ego_motion: str = row(
-        "off",
+        "none",
         "Target in space",
-        "Where the camera's own motion is known from, so that the search region follows it: off, image (optical flow of"
-        " the colour image, or of the auxiliary one while there is no colour), or tf (the camera's rotation in"
+        "Where the camera's own motion is known from, so that the search region follows it: none, image (optical flow"
+        " of the colour image, or of the auxiliary one while there is no colour), or tf (the camera's rotation in"
         " target_frame, and camera_info).",
-        choices=("off", "image", "tf"),
+        choices=("none", "image", "tf"),
     )
 
     publish_3d: bool = row(

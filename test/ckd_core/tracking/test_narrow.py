@@ -168,7 +168,7 @@ def test_boxes_of_two_engines_are_compared_in_smaller_regions_too(network, film,
 def test_targets_among_others_are_looked_for_in_smaller_regions_and_found_as_alone(network, film, monkeypatch) -> None:
     engine = engine_for(network, engine="torch/fp32", device="cpu", threads=1)
     box = BoundingBox(*map(float, film.boxes[0]))
-    config = TrackerConfig(template_refresh=TemplateRefresh.OFF)  # two targets would be refreshed in different frames
+    config = TrackerConfig(template_refresh=TemplateRefresh.NEVER)  # two targets would be refreshed in different frames
     alone, among = (MultiTracker(engine, Modality.THERMAL, config) for _ in range(2))
     alone.start(film.frames[0], {0: box})
     among.start(film.frames[0], {0: box, 1: box})

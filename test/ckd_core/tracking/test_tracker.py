@@ -428,7 +428,7 @@ def test_a_template_that_is_refreshed_follows_a_target_that_changes(
         tracker = tracker_of(correlation, config)
         tracker.start(fading(0, *cameras), scene.box(*path(0)))
         scores[refresh] = [tracker.update(fading(step, *cameras)).score for step in range(1, 26)][-1]
-    assert scores[TemplateRefresh.BLEND] > scores[TemplateRefresh.OFF] + 0.1
+    assert scores[TemplateRefresh.BLEND] > scores[TemplateRefresh.NEVER] + 0.1
 
 
 def test_a_template_is_refreshed_by_sure_looks_with_its_own_cameras_alone(scene, correlation) -> None:
@@ -470,7 +470,7 @@ def test_a_template_is_not_refreshed_by_a_look_below_its_share_of_the_usual_scor
         (None, True, False, False),
         (None, False, True, False),
         (TemplateRefresh.BLEND, False, False, True),
-        (TemplateRefresh.OFF, True, True, False),
+        (TemplateRefresh.NEVER, True, True, False),
     ],
 )
 def test_templates_are_renewed_by_default_where_boxes_are_square_and_states_are_on(

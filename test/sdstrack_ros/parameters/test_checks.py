@@ -5,10 +5,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from sdstrack_ros.parameters.checks import change_settings, settings_from, settings_from_yaml
 from sdstrack_ros.parameters.spec import Effect, ParameterError
 from sdstrack_ros.parameters.table import TABLE, Settings
+
+
+def test_every_choice_is_a_text_in_yaml() -> None:
+    """`off` without quotes is a truth value there, and ROS refuses the type before anybody can explain it."""
+    choices = [choice for row in TABLE.values() for choice in row.choices]
+    assert len(choices) > 20
+    assert [yaml.safe_load(choice) for choice in choices] == choices
 
 
 def test_only_integers_for_doubles_are_converted() -> None:
