@@ -266,7 +266,7 @@ def test_a_frame_graph_reads_its_own_buffers_and_copies_tokens_only_when_they_ch
     graph = FrameGraph(compute, first, [own], capture)
     own[:] = 1
     np.testing.assert_array_equal(graph.run(first, [own]), np.full((2, NUMBERS), 13.0))
-    first[:] = 90  # a template never changes; were it copied again, it would show
+    first[:] = 90  # tokens never change in place; were they copied again, it would show
     given = np.full((2, 3), 2, dtype=np.float32)
     np.testing.assert_array_equal(graph.run(first, [given]), np.full((2, NUMBERS), 16.0))
     np.testing.assert_array_equal(own, given)
