@@ -23,7 +23,7 @@ from ckd_core.models.checkpoint import WeightsFileError, load_model, load_tensor
 from ckd_core.tracking import build_tracker
 from ckd_core.tracking.confidence.config import ConfidenceConfig
 from ckd_core.tracking.confidence.thresholds import Thresholds
-from ckd_core.tracking.config import TrackerConfig
+from ckd_core.tracking.config import TemplateRefresh, TrackerConfig
 from ckd_core.tracking.engines.pytorch import TorchEngine
 from ckd_core.tracking.result import TrackState
 from testkit.small_scenes import TINY, write_scene
@@ -81,26 +81,28 @@ def test_calibration_makes_the_shipped_network_doubt_more() -> None:
 
 
 def test_what_is_remembered_is_what_the_network_would_say() -> None:
-    """Two sets of thresholds let different looks into the template."""
+    """Two trackers look at the same windows with different templates."""
     network, _ = load_model(DEFAULT_MODEL)
-    (footage,) = synthetic_footage(17, [Modality.THERMAL], 1, 72)
+    (footage,) = synthetic_footage(17, [Modality.THERMAL], 1, 60)
     engine = TorchEngine(network, "fp32", "cpu")
-    config = TrackerConfig(published_geometry=False, template_every=2, template_score=0.0)
+    first = TrackerConfig(published_geometry=False, template_refresh=TemplateRefresh.NEVER)
+    configs = first, replace(first, template_refresh=TemplateRefresh.BLEND, template_every=2, template_score=0.0)
 
-    def followed(thresholds: Thresholds, cache: dict) -> tuple[list, object]:
-        tracker = RememberingTracker(engine, footage.modality, config, thresholds, cache)
+    def followed(config: TrackerConfig, cache: dict) -> list[tuple]:
+        tracker = RememberingTracker(engine, footage.modality, config, CREDULOUS, cache)
         tracker.start(footage.frame(footage.start), {0: footage.box(footage.start)})
-        frames = map(footage.frame, range(footage.start + 1, len(footage)))
-        results = [tracker.update(frame)[0] for frame in frames]
-        return [(one.box, one.score, one.state) for one in results], tracker._targets[0].learnt
+        told = []
+        for index in range(footage.start + 1, len(footage)):
+            result = tracker.update(footage.frame(index))[0]
+            told.append((result.box, result.score, result.state, tracker._targets[0].learnt))
+        return told
 
+    alone = [followed(config, {}) for config in configs]
+    assert [any(one[-1] for one in told) for told in alone] == [False, True]
     cache: dict = {}
-    sets = [replace(CREDULOUS, regain=regain) for regain in (1.0, 0.0)]
-    alone = [followed(thresholds, {}) for thresholds in sets]
-    assert [followed(thresholds, cache) for thresholds in sets] == alone
-    assert alone[0][1] != alone[1][1]
+    assert [followed(config, cache) for config in configs] == alone
     filled = len(cache)
-    assert followed(sets[1], cache) == alone[1]
+    assert followed(configs[1], cache) == alone[1]
     assert len(cache) == filled, "the network is not asked again"
 
 
