@@ -22,7 +22,7 @@ from ckd_core.files import write_json
 
 # The reliability tables name date, machine and versions; so do these.
 from testkit.reliability.about import about
-from tools.paste_table import paste
+from tools.paste_table import paste, require_part
 
 NO_PARTS = {"harness", "live"}
 
@@ -58,6 +58,8 @@ def main() -> None:
     unknown = sorted(set(options.parts) - set(modules))
     if unknown:
         parser.error(f"no such part: {', '.join(unknown)}; there are {', '.join(modules)}")
+    for name in (options.parts or modules) if options.page else ():
+        require_part(options.page, name)  # not only after minutes of measuring
     console = Console(width=160)
     console.print(", ".join(about().values()))
     results: dict[str, list[dict[str, object]]] = {}

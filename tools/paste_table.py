@@ -11,21 +11,39 @@ from pathlib import Path
 
 from ckd_core.files import write_text
 
+END = "<!-- end -->"
+
 
 def paste(document: Path, name: str, table: str) -> None:
     """Replace the marked part of a document.
 
     Raises:
-        SystemExit: the document has no such part, or more than one.
+        SystemExit: the document cannot be read, or has no such part, or more than one.
     """
-    begin, end = f"<!-- {name} -->\n", "<!-- end -->"
-    pattern = re.compile(re.escape(begin) + r".*?" + re.escape(end), re.DOTALL)
-    text = document.read_text()
+    text, pattern = require_part(document, name)
+    part = _begin(name) + table.strip() + "\n" + END
+    write_text(document, pattern.sub(lambda _: part, text))
+
+
+def require_part(document: Path, name: str) -> tuple[str, re.Pattern[str]]:
+    """The text of a document and the pattern of its marked part; what takes long may ask before it begins.
+
+    Raises:
+        SystemExit: the document cannot be read, or has no such part, or more than one.
+    """
+    pattern = re.compile(re.escape(_begin(name)) + r".*?" + re.escape(END), re.DOTALL)
+    try:
+        text = document.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise SystemExit(f"{document} cannot be read: {error}") from error
     count = len(pattern.findall(text))
     if count != 1:
-        raise SystemExit(f"{document} has {count} parts between {begin.strip()} and {end}; expected one")
-    part = begin + table.strip() + "\n" + end
-    write_text(document, pattern.sub(lambda _: part, text))
+        raise SystemExit(f"{document} has {count} parts between {_begin(name).strip()} and {END}; expected one")
+    return text, pattern
+
+
+def _begin(name: str) -> str:
+    return f"<!-- {name} -->\n"
 
 
 if __name__ == "__main__":
