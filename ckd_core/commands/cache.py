@@ -20,7 +20,7 @@ def command(
     ] = None,
     threads: Annotated[int, typer.Option(min=0, help="CPU threads; 0: all.")] = 0,
 ) -> None:
-    """Cut the recipe's real pairs and run them through its frozen stem; a cache of the same settings stays.
+    """Cut pairs of the recipe and compute features of its frozen stem; a cache of the same settings and crops stays.
 
     Files and boxes that cannot be used are named and counted.
     """
@@ -43,7 +43,7 @@ def command(
         if not isinstance(source, FeatureSource):
             continue
         with new_folder_lock(source.cache, "sdstrack cache"):
-            if cached(source):
+            if cached(source, network.config):
                 say(f"{source.cache} is there already")
                 continue
             manifest = write_cache(source, network.config, network.stem, say, teacher)

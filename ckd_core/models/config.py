@@ -23,8 +23,8 @@ class NetworkConfig:
     Attributes:
         exact_convolutions: This many first convolutions compute in float32 in every engine, because rounding them would
             move boxes by more than a precision may; a constant of the family.
-        narrow_size: Side of a smaller search crop of the same scale that the same weights can work on, as only networks
-            without positions can; 0: none. A constant of the family.
+        narrow_share: Share of the search crop's side that a smaller one of the same scale has, which the same weights
+            can work on, as only networks without positions can; 0: none. A constant of the family.
         template_size: Side of the square template crop in pixels; a multiple of `stride`.
         search_size: The same of the search crop.
         template_factor: Side of the template crop as a multiple of sqrt(w * h) of the box it is cut around.
@@ -47,7 +47,7 @@ class NetworkConfig:
     """
 
     exact_convolutions: ClassVar[int] = 0
-    narrow_size: ClassVar[int] = 0
+    narrow_share: ClassVar[float] = 0.0
     template_size: int = 128
     search_size: int = 256
     template_factor: float = 2.0
@@ -82,6 +82,11 @@ class NetworkConfig:
     def grid(self) -> int:
         """Cells of the score map in each direction."""
         return self.search_size // self.stride
+
+    @property
+    def narrow_size(self) -> int:
+        """Side of the smaller search crop in pixels (`narrow_share`), a whole number of cell pairs; 0: none."""
+        return int(self.search_size * self.narrow_share) // (2 * self.stride) * 2 * self.stride
 
     @property
     def template_grid(self) -> int:
@@ -223,7 +228,7 @@ class SDSTrackMediumConfig(StemConfig):
         feature_noise: Standard deviation of the noise that training adds to the whitened features of the stem.
     """
 
-    narrow_size: ClassVar[int] = 192
+    narrow_share: ClassVar[float] = 0.75
     square_boxes: bool = True
     depth: int = 3
     mlp_ratio: float = 2.0

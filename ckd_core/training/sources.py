@@ -122,7 +122,7 @@ def build_pairs(sources: tuple[Source, ...], settings: DataSettings, network: Ne
             raise PairError("every source of sequences has the ratio 0; expected one above 0")
         parts.append((weight, SequencePairs([_group(s) for s in on_disk], geometry, settings.sampler, seed)))
     parts += [(s.ratio, _synthetic(s, geometry, seed)) for s in sources if isinstance(s, SyntheticSource)]
-    parts += [(s.ratio, FeaturePairs(s, seed)) for s in sources if isinstance(s, FeatureSource)]
+    parts += [(s.ratio, FeaturePairs(s, network, seed)) for s in sources if isinstance(s, FeatureSource)]
     return parts[0][1] if len(parts) == 1 else MixedPairs(parts, seed)
 
 

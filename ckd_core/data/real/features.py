@@ -38,6 +38,7 @@ MANIFEST, TEMPLATE, SEARCH, BOXES = "manifest.json", "template.npy", "search.npy
 TAUGHT = {TEMPLATE: "template_teacher.npy", SEARCH: "search_teacher.npy"}  # the teacher's features of the same crops
 PAIRS_PER_CALL = 16  # of the stem
 FREE_KEYS = ("root", "tracks", "cache", "drop", "ratio")  # paths, and what acts in training alone
+CROP_KEYS = ("template_size", "search_size", "template_factor", "search_factor", "square_boxes")  # of a network
 CHOICE_STREAM, DROP_STREAM = 11, 12
 
 
@@ -85,14 +86,15 @@ class FeaturePairs:
 
     Args:
         source: Where the cache is, and `drop`.
+        network: Configuration of the network to train.
         seed: Seed of the order and of the lost cameras.
 
     Raises:
-        MaterialError: No cache, or one of other settings.
+        MaterialError: No cache, or one of other settings or of crops for another network.
     """
 
-    def __init__(self, source: FeatureSource, seed: int) -> None:
-        manifest = read_manifest(source)
+    def __init__(self, source: FeatureSource, network: NetworkConfig, seed: int) -> None:
+        manifest = read_manifest(source, network)
         self.source, self.seed, self.count = source, seed, int(manifest["pairs"])
         names = (TEMPLATE, SEARCH, *(TAUGHT.values() if source.taught else ()))
         self._arrays = tuple(np.load(source.cache / name, mmap_mode="r") for name in names)
@@ -137,17 +139,17 @@ class FeaturePairs:
                 crop[lost] = array[rows[number % 2], lost]
 
 
-def read_manifest(source: FeatureSource) -> dict[str, Any]:
+def read_manifest(source: FeatureSource, network: NetworkConfig) -> dict[str, Any]:
     """Read the manifest of a cache.
 
     Raises:
-        MaterialError: There is no cache, or it was made with other settings.
+        MaterialError: There is no cache, or it was made with other settings or with crops for another network.
     """
     path = source.cache / MANIFEST
     try:
         manifest: dict[str, Any] = json.loads(path.read_text())
         stored = {key: value for key, value in manifest["settings"].items() if key not in FREE_KEYS}
-        wanted = cache_settings(source)
+        wanted = cache_settings(source, network)
     except OSError as error:
         raise MaterialError(f"no features in {source.cache} ({error.strerror}); sdstrack cache makes them") from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -158,18 +160,19 @@ def read_manifest(source: FeatureSource) -> dict[str, Any]:
     return manifest
 
 
-def cached(source: FeatureSource) -> bool:
-    """Whether there is a cache of these settings."""
+def cached(source: FeatureSource, network: NetworkConfig) -> bool:
+    """Whether there is a cache of these settings with crops for this network."""
     try:
-        read_manifest(source)
+        read_manifest(source, network)
     except MaterialError:
         return False
     return True
 
 
-def cache_settings(source: FeatureSource) -> dict[str, Any]:
+def cache_settings(source: FeatureSource, network: NetworkConfig) -> dict[str, Any]:
     """The settings that decide what a cache holds."""
     plain = {key: value for key, value in to_plain(source).items() if key not in FREE_KEYS}
+    plain["crops"] = {key: getattr(network, key) for key in CROP_KEYS}
     return dict(json.loads(json.dumps(plain)))
 
 
@@ -229,7 +232,7 @@ def write_cache(
     rows = np.sort(places[:number])
     writer.close(rows)
     manifest = {
-        "settings": cache_settings(source),
+        "settings": cache_settings(source, network),
         "pairs": number,
         "groups": [groups[row] for row in rows.tolist()],
         "not_used": material.refusals.summary(),

@@ -18,7 +18,7 @@ from ckd_core.deploy.network_inputs import calibration_items, median_agreement, 
 from ckd_core.frame import BoundingBox, Modality
 from ckd_core.models.checkpoint import default_weights, load_model
 from ckd_core.models.config import ConfigError
-from ckd_core.models.registry import build_model
+from ckd_core.models.registry import build_model, model_config
 from ckd_core.tracking.confidence.thresholds import Thresholds
 from ckd_core.tracking.config import TemplateRefresh, TrackerConfig
 from ckd_core.tracking.engines.base import EngineSpec
@@ -66,6 +66,12 @@ def test_the_narrowed_network_is_the_same_one_at_the_same_scale(network) -> None
     assert own.keys() == others.keys()
     assert all(others[name].data_ptr() == values.data_ptr() for name, values in own.items())
     assert EngineSpec.of("m", before).narrowed(192) == EngineSpec.of("m", after)
+
+
+@pytest.mark.parametrize(("side", "narrow"), [(128, 96), (192, 128), (320, 224), (32, 0)])
+def test_the_smaller_region_follows_the_networks_own(side: int, narrow: int) -> None:
+    """A recipe may change the search region; a `narrow` one that is not smaller would be no saving but an error."""
+    assert replace(model_config("sdstrack_m256"), template_size=32, search_size=side).narrow_size == narrow
 
 
 def test_a_network_with_positions_has_no_smaller_region() -> None:

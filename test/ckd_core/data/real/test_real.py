@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 FRAMES, SIZE = 12, (160, 120)
+NETWORK = model_config("sdstrack_m256")
 GROUPS = (
     GroupSettings("annotated", "boxes", ("clips/*.mp4",), share=0.5),
     GroupSettings("tracked", "tracks", ("clips/*.mp4",), share=0.3, thermal=True),
@@ -95,8 +96,8 @@ def cached_source(tmp_path_factory: pytest.TempPathFactory) -> FeatureSource:
     """Material with its cache."""
     source = make_source(tmp_path_factory.mktemp("material"))
     with pytest.raises(MaterialError, match="sdstrack cache makes them"):
-        read_manifest(source)
-    write_cache(source, model_config("sdstrack_m256"), CoarseStem())
+        read_manifest(source, NETWORK)
+    write_cache(source, NETWORK, CoarseStem())
     return source
 
 
@@ -104,7 +105,7 @@ def test_the_target_is_square_in_its_template_and_where_the_box_says() -> None:
     image = np.zeros((200, 300, 3), dtype=np.uint8)
     image[60:140, 100:120] = 255  # 20 x 80
     box = np.array((100.0, 60.0, 20.0, 80.0))
-    cutter = PairCutter(model_config("sdstrack_m256"))
+    cutter = PairCutter(NETWORK)
     matches = 0
     for seed in range(30):
         cut = cutter.cut(RealPair((image, image), None, (box, box)), np.random.default_rng(seed))
@@ -124,7 +125,7 @@ def test_the_target_is_square_in_its_template_and_where_the_box_says() -> None:
 
 def test_a_target_that_is_away_or_covered_is_nothing_to_find() -> None:
     image, box = picture(7), np.array((60.0, 40.0, 30.0, 40.0))
-    cutter = PairCutter(model_config("sdstrack_m256"))
+    cutter = PairCutter(NETWORK)
 
     def boxes(pair: RealPair) -> NDArray[np.float32]:
         return np.stack([cutter.cut(pair, np.random.default_rng(seed)).box for seed in range(300)])
@@ -138,7 +139,7 @@ def test_a_target_that_is_away_or_covered_is_nothing_to_find() -> None:
 def test_some_search_regions_lie_around_another_target() -> None:
     image = np.zeros((400, 600, 3), dtype=np.uint8)
     box, other = np.array((60.0, 60.0, 30.0, 40.0)), np.array((420.0, 260.0, 30.0, 40.0))
-    cutter = PairCutter(model_config("sdstrack_m256"))
+    cutter = PairCutter(NETWORK)
 
     def far(pair: RealPair) -> float:
         x, y = np.stack([cutter.cut(pair, np.random.default_rng(seed)).box[:2] for seed in range(300)]).T
@@ -154,7 +155,7 @@ def test_another_target_stands_beside_the_target_or_hides_it() -> None:
     image[60:100, 60:90] = 255
     image[260:300, 420:450] = (255, 0, 0)
     box, other = np.array((60.0, 60.0, 30.0, 40.0)), np.array((420.0, 260.0, 30.0, 40.0))
-    cutter = PairCutter(model_config("sdstrack_m256"))
+    cutter = PairCutter(NETWORK)
     beside = hidden = 0
     for seed in range(80):
         crops = [np.zeros((size, size, 3), dtype=np.uint8) for size in (128, 256)]
@@ -183,7 +184,7 @@ def test_troubles_are_of_one_camera_and_of_the_search_region(monkeypatch: pytest
 
     def differ(troubles: TroubleSettings, rgb: bool = True) -> tuple[float, float]:
         """Share of pairs whose cameras differ by more than noise in template and search region."""
-        cutter = PairCutter(model_config("sdstrack_m256"), troubles=troubles)
+        cutter = PairCutter(NETWORK, troubles=troubles)
         pair = RealPair((image, image) if rgb else None, (image, image), (box, box))
         cuts = [cutter.cut(pair, np.random.default_rng(seed)) for seed in range(24)]
 
@@ -225,7 +226,7 @@ def test_a_stretched_search_region_lies_around_a_box_of_another_shape(monkeypatc
 
     def shapes(troubles: TroubleSettings) -> NDArray[np.float64]:
         """Logarithms of the target's width and height as multiples of the believed box's sides; [n, 2]."""
-        cutter = PairCutter(model_config("sdstrack_m256"), troubles=troubles)
+        cutter = PairCutter(NETWORK, troubles=troubles)
         pair = RealPair((image, image), None, (box, box))
         cuts = [cutter.cut(pair, np.random.default_rng(seed)).box for seed in range(300)]
         return np.log(np.array([cut[2:] for cut in cuts if cut[2] > 0], dtype=np.float64) * 4)
@@ -295,11 +296,11 @@ def test_a_patch_fills_its_box_on_both_backgrounds() -> None:
 def test_a_cache_holds_the_requested_pairs_and_each_depends_on_seed_and_index_alone(
     cached_source: FeatureSource,
 ) -> None:
-    manifest = read_manifest(cached_source)
-    assert cached(cached_source)
+    manifest = read_manifest(cached_source, NETWORK)
+    assert cached(cached_source, NETWORK)
     assert 40 <= manifest["pairs"] <= 64
     assert set(manifest["groups"]) == {"annotated", "tracked", "patches", "pasted", "scenes"}
-    pairs, again = FeaturePairs(cached_source, seed=7), FeaturePairs(cached_source, seed=7)
+    pairs, again = FeaturePairs(cached_source, NETWORK, 7), FeaturePairs(cached_source, NETWORK, 7)
     batch = collate([(index, pairs[index]) for index in range(8)])
     assert batch.template.shape == (8, 2 * COARSE_CHANNELS, 8, 8)
     assert batch.search.shape == (8, 2 * COARSE_CHANNELS, 16, 16)
@@ -312,16 +313,27 @@ def test_a_cache_holds_the_requested_pairs_and_each_depends_on_seed_and_index_al
 
 
 def test_a_lost_camera_shows_the_other_one_or_an_unrelated_pair(cached_source: FeatureSource) -> None:
-    whole, lossy = FeaturePairs(replace(cached_source, drop=0.0), 7), FeaturePairs(replace(cached_source, drop=1.0), 7)
+    whole, lossy = (
+        FeaturePairs(replace(cached_source, drop=0.0), NETWORK, 7),
+        FeaturePairs(replace(cached_source, drop=1.0), NETWORK, 7),
+    )
     for index in range(10):
         search, original = lossy[index].search.chunk(2), whole[index].search.chunk(2)
         assert sum(bool((a == b).all()) for a, b in zip(search, original, strict=True)) == 1
 
 
 def test_a_cache_of_other_settings_is_refused(cached_source: FeatureSource) -> None:
-    read_manifest(replace(cached_source, drop=0.9, ratio=3.0))  # of training, not of the cache
+    read_manifest(replace(cached_source, drop=0.9, ratio=3.0), NETWORK)  # of training, not of the cache
     with pytest.raises(MaterialError, match="another seed"):
-        FeaturePairs(replace(cached_source, seed=5), 0)
+        FeaturePairs(replace(cached_source, seed=5), NETWORK, 0)
+
+
+def test_a_cache_of_crops_for_another_network_is_refused(cached_source: FeatureSource) -> None:
+    """Features of stretched and of square cuts have the same shape: nothing else would tell."""
+    other = replace(NETWORK, square_boxes=False)
+    with pytest.raises(MaterialError, match="was made with another crops"):
+        FeaturePairs(cached_source, other, 0)
+    assert not cached(cached_source, other)
 
 
 def test_what_cannot_be_used_is_named_and_counted(source: FeatureSource) -> None:
@@ -334,13 +346,13 @@ def test_what_cannot_be_used_is_named_and_counted(source: FeatureSource) -> None
     (root / "clips" / "edge.txt").write_text("".join(f"{','.join(map(str, box))}\n" for box in lines))
     log_lines: list[str] = []
     strict = replace(source, max_refused=0.0, groups=GROUPS[:1])
-    small = replace(model_config("sdstrack_m256"), template_size=64, search_size=128)
+    small = replace(NETWORK, template_size=64, search_size=128)
     with pytest.raises(MaterialError, match=r"1 of 3 files could not be used; expected at most max_refused = 0"):
         write_cache(strict, small, CoarseStem(), lambda line: log_lines.append(str(line)))
     log = "\n".join(log_lines)
     assert "broken.mp4 decodes to 0 frames" in log
     assert "edge.mp4: 2 boxes outside the picture or smaller than 7 px" in log
-    assert not cached(strict)
+    assert not cached(strict, NETWORK)
 
 
 def test_missing_material_is_an_error_with_its_path(source: FeatureSource, tmp_path: Path) -> None:

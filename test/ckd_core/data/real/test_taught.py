@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 COUNT = 64
+NETWORK = model_config("sdstrack_m256")
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +59,7 @@ def source(tmp_path_factory: pytest.TempPathFactory, teacher: Path) -> FeatureSo
     tracks = root / "tracks.json"
     tracks.write_text('{"clips": {}}')
     made = FeatureSource(root, groups, tracks, root / "features", count=COUNT, seed=1, taught=True, drop=0.0)
-    write_cache(made, model_config("sdstrack_m256"), CoarseStem(), teacher=teacher)
+    write_cache(made, NETWORK, CoarseStem(), teacher=teacher)
     return made
 
 
@@ -79,14 +80,14 @@ def test_a_teacher_that_is_missing_or_no_network_is_named(source: FeatureSource,
     with pytest.raises(TeacherError, match=r"cannot read .*nanotrack_backbone_sim\.onnx"):
         TeacherFeatures(tmp_path)(np.zeros((1, 128, 128, 3), dtype=np.uint8))
     with pytest.raises(TeacherError, match="expected the teacher's folder"):
-        write_cache(replace(source, cache=tmp_path / "features"), model_config("sdstrack_m256"), CoarseStem())
+        write_cache(replace(source, cache=tmp_path / "features"), NETWORK, CoarseStem())
     assert not (tmp_path / "features").exists()
     with pytest.raises(MaterialError, match="was made with another taught"):
-        FeaturePairs(replace(source, taught=False), seed=0)
+        FeaturePairs(replace(source, taught=False), NETWORK, 0)
 
 
 def test_a_taught_pair_carries_the_teachers_features_of_both_cameras(source: FeatureSource) -> None:
-    pairs = FeaturePairs(source, seed=0)
+    pairs = FeaturePairs(source, NETWORK, 0)
     batch = collate([(index, pairs[index]) for index in range(4)])
     assert batch.teacher is not None
     assert batch.teacher[0].shape == (4, 2 * TeacherFeatures.channels, 8, 8)
@@ -102,7 +103,7 @@ def test_a_taught_pair_carries_the_teachers_features_of_both_cameras(source: Fea
 
 def test_the_teachers_features_are_lost_with_their_camera(source: FeatureSource) -> None:
     """Whatever replaces a camera's own features replaces the teacher's by those of the same crop."""
-    whole, lossy = FeaturePairs(source, seed=0), FeaturePairs(replace(source, drop=1.0), seed=0)
+    whole, lossy = FeaturePairs(source, NETWORK, 0), FeaturePairs(replace(source, drop=1.0), NETWORK, 0)
     seen = {}  # own features of a crop to the teacher's, of every camera
     for index in range(COUNT):
         for own, theirs in by_camera(whole, index):
@@ -124,7 +125,7 @@ def by_camera(pairs: FeaturePairs, index: int) -> list[tuple[torch.Tensor, torch
 
 
 def test_comparing_as_the_teacher_does_costs_nothing(source: FeatureSource) -> None:
-    pairs = FeaturePairs(source, seed=0)
+    pairs = FeaturePairs(source, NETWORK, 0)
     batch = collate([(index, pairs[index]) for index in range(2)])
     assert batch.teacher is not None
     template, search = (
@@ -139,7 +140,7 @@ def test_comparing_as_the_teacher_does_costs_nothing(source: FeatureSource) -> N
 
 def test_a_few_steps_bring_the_comparisons_closer_and_untaught_pairs_are_refused(source: FeatureSource) -> None:
     model = build_model("sdstrack_m256", channel_drop=0.0, feature_noise=0.0)
-    pairs = FeaturePairs(source, seed=0)
+    pairs = FeaturePairs(source, NETWORK, 0)
     batch = collate([(index, pairs[index]) for index in range(2)])
     assert batch.template.shape[1] == 2 * COARSE_CHANNELS
     objective = FactorObjective(FactorSettings(masked_share=0.0, imitate=4.0))
