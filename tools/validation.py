@@ -72,6 +72,33 @@ class Part:
     two_cameras: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Request:
+    """Which tracker runs on what.
+
+    Attributes:
+        out: Folder of the runs.
+        root: Folder of sequences, sequences_hard and training.
+        footage: Folder of the footage.
+        teacher: Folder of NanoTrack's ONNX files; the part clips alone needs it.
+        model: See `sdstrack benchmark`, as the following ones.
+        weights: See there.
+        engine: See there.
+        ego_motion: See there.
+        published: See there.
+    """
+
+    out: Path
+    root: Path
+    footage: Path
+    teacher: Path | None = None
+    model: str | None = None
+    weights: Path | None = None
+    engine: str = "openvino/fp32"
+    ego_motion: bool = False
+    published: bool = False
+
+
 PARTS = (
     Part("real", "real sequences", REAL),
     Part("starts", "the same from other frames, forwards and backwards", "starts"),
@@ -102,6 +129,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--weights", type=Path, default=None)
     parser.add_argument("--engine", default="openvino/fp32")
     parser.add_argument("--ego-motion", action="store_true", help="see sdstrack benchmark")
+    parser.add_argument("--published", action="store_true", help="see sdstrack benchmark")
     parser.add_argument("--parts", default=",".join(part.name for part in PARTS))
     options = parser.parse_args(arguments)
     wanted = options.parts.split(",")
@@ -111,15 +139,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parts = [part for part in PARTS if part.name in wanted]
     if options.teacher is None and any(part.footage == "clips" for part in parts):
         parser.error("the part clips needs --teacher FOLDER, with NanoTrack v2's two ONNX files in it")
-    footage = options.footage or options.out / "footage"
+    request = Request(
+        options.out,
+        options.root,
+        options.footage or options.out / "footage",
+        options.teacher,
+        options.model,
+        options.weights,
+        options.engine,
+        options.ego_motion,
+        options.published,
+    )
     lines = []
     for part in parts:
-        if part.footage != REAL:
-            write_footage(part.footage, footage, options.root, options.teacher)
-        tracks: dict[str, TrackFrames] = {}
-        for condition in part.conditions:
-            plan = open_plan(_run(part, condition, footage, options))
-            tracks |= {f"{name} {condition}": track for name, track in tracks_of(run_benchmark(plan)).items()}
+        tracks = part_tracks(part, request)
         boxes, states = box_rows("", tracks)[-1], state_rows("", tracks)[-1]
         shares = (states.false_tracking, states.shyness, states.found_in_30)
         cells = [f"{boxes.auc:.3f}", *("-" if math.isnan(share) else f"{share:.1%}" for share in shares)]
@@ -131,21 +164,34 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _run(part: Part, condition: str, footage: Path, options: argparse.Namespace) -> BenchmarkOptions:
+def part_tracks(part: Part, request: Request) -> dict[str, TrackFrames]:
+    """Write the footage of a row and run what is missing; its tracks by sequence and condition."""
+    if part.footage != REAL:
+        write_footage(part.footage, request.footage, request.root, request.teacher)
+    tracks: dict[str, TrackFrames] = {}
+    for condition in part.conditions:
+        plan = open_plan(benchmark_options(part, condition, request))
+        tracks |= {f"{name} {condition}": track for name, track in tracks_of(run_benchmark(plan)).items()}
+    return tracks
+
+
+def benchmark_options(part: Part, condition: str, request: Request) -> BenchmarkOptions:
+    """The run of `sdstrack benchmark` behind a row under one condition."""
     real = part.footage == REAL
-    folders = validation_folders(options.root) if real else sorted((footage / part.footage).iterdir())
+    folders = validation_folders(request.root) if real else sorted((request.footage / part.footage).iterdir())
     names = [path.name for path in folders if not part.two_cameras or _has_two_cameras(path)]
     return BenchmarkOptions(
-        root=options.root if real else footage / part.footage,
+        root=request.root if real else request.footage / part.footage,
         dataset="folder",
         split=VALIDATION if real else None,
-        out=options.out / f"{part.name}_{condition}",
-        model=options.model,
-        weights=options.weights,
+        out=request.out / f"{part.name}_{condition}",
+        model=request.model,
+        weights=request.weights,
         sequences=",".join(names),
-        engine=options.engine,
+        engine=request.engine,
         condition=condition,
-        ego_motion=options.ego_motion,
+        ego_motion=request.ego_motion,
+        published=request.published,
         device="cpu",
         threads=1,
     )
