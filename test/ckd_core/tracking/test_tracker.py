@@ -9,46 +9,21 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ckd_core.boxes import iou_xywh
-from ckd_core.errors import TrackingError
 from ckd_core.frame import BoundingBox, FrameError, Modality, MultiModalFrame
-from ckd_core.tracking.confidence.bystanders import STEADY_FRAMES
-from ckd_core.tracking.confidence.config import ConfidenceConfig
-from ckd_core.tracking.confidence.thresholds import Thresholds
 from ckd_core.tracking.config import (
     PUBLISHED_MOTION,
     SQUARE_MOTION,
     MissingPolicy,
     MotionConfig,
-    TemplateRefresh,
     TrackerConfig,
-    TrackerConfigError,
 )
 from ckd_core.tracking.multi import MultiTracker, TrackerError
 from ckd_core.tracking.result import TrackResult, TrackState
 from ckd_core.tracking.tracker import Tracker
+from testkit.small_trackers import LIMITS, STATES, overlap, path, tracker_of, without_timing
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-LIMITS = Thresholds(doubt=0.6, unseen=0.5, confirm=0.6, rival=0.85, history=0.5)
-STATES = ConfidenceConfig(lost_after=4, confirm_frames=3)
-
-
-def tracker_of(engine, config: TrackerConfig | None = None) -> Tracker:
-    return Tracker(engine, Modality.THERMAL, config or TrackerConfig(confidence=STATES), LIMITS)
-
-
-def overlap(a: BoundingBox, b: BoundingBox) -> float:
-    return float(iou_xywh(np.array(a), np.array(b)))
-
-
-def path(step: int) -> tuple[int, int]:
-    return 100 + 4 * step, 90 + 2 * step
-
-
-def without_timing(result):
-    return result.stamp, result.box, result.score, result.state, result.rgb_present, result.aux_present
+    pass
 
 
 def test_a_moving_target_is_followed(scene, correlation) -> None:
@@ -172,131 +147,6 @@ def test_a_tracker_can_start_with_either_camera_alone(scene, correlation) -> Non
         assert overlap(result.box, scene.box(*path(1))) > 0.75
 
 
-BAD_BOXES = [
-    (BoundingBox(10, 10, 0, 5), "more than 1 px"),
-    (BoundingBox(10, 10, 1, 1), "more than 1 px"),
-    (BoundingBox(10, 10, -5, 5), "more than 1 px"),
-    (BoundingBox(float("nan"), 10, 5, 5), "expected finite numbers"),
-    (BoundingBox(10, 10, float("inf"), 5), "expected finite numbers"),
-    (BoundingBox(320, 10, 5, 5), "expected an overlap with the 320 x 240 frame"),
-    (BoundingBox(10, -30, 5, 5), "expected an overlap with the 320 x 240 frame"),
-    (("10", 10, 5, 5), "four numbers"),
-    ((10, 10, 5), "four numbers"),
-]
-
-
-@pytest.mark.parametrize(("box", "message"), BAD_BOXES)
-def test_a_bad_box_is_refused_and_the_old_target_kept(scene, tiny, box, message: str) -> None:
-    used, untouched = tracker_of(tiny()), tracker_of(tiny())
-    for tracker in (used, untouched):
-        tracker.start(scene.frame(0, {"a": path(0)}), scene.box(*path(0)))
-    with pytest.raises(TrackerError, match=message):
-        used.start(scene.frame(9, {"b": path(0)}), box)
-    after = [tracker.update(scene.frame(1, {"a": path(1)})) for tracker in (used, untouched)]
-    assert without_timing(after[0]) == without_timing(after[1])
-
-
-def bad_frames(scene) -> dict[str, tuple[object, str]]:
-    good = scene.frame(2, {"a": path(2)})
-    return {
-        "no image": (replace(good, rgb=None, aux=None), "neither"),
-        "nan stamp": (replace(good, stamp=float("nan")), "finite number of seconds"),
-        "stamp back": (replace(good, stamp=0.5), "before the last one at 1"),
-        "other colour size": (replace(good, rgb=np.zeros((100, 100, 3), np.uint8)), "320 x 240 to 100 x 100"),
-        "other thermal size": (replace(good, aux=np.zeros((9, 9, 3), np.uint8)), "thermal image changed its size"),
-        "non-contiguous": (replace(good, rgb=good.rgb[..., ::-1]), "ascontiguousarray"),
-        "wrong dtype": (replace(good, rgb=good.rgb.astype(np.float32)), "uint8, got float32"),
-        "wrong channels": (replace(good, rgb=good.rgb[..., :2]), "3 channels, got 2"),
-        "other modality": (replace(good, modality=Modality.EVENT), "modality is event; expected thermal"),
-        "no frame": (good.rgb, "expected a MultiModalFrame"),
-    }
-
-
-BAD_FRAMES = (
-    "no image",
-    "nan stamp",
-    "stamp back",
-    "other colour size",
-    "other thermal size",
-    "non-contiguous",
-    "wrong dtype",
-    "wrong channels",
-    "other modality",
-    "no frame",
-)
-
-
-@pytest.mark.parametrize("name", BAD_FRAMES)
-def test_a_bad_frame_is_refused_and_leaves_the_state_as_before(scene, tiny, name: str) -> None:
-    frame, message = bad_frames(scene)[name]
-    used, untouched = tracker_of(tiny()), tracker_of(tiny())
-    for tracker in (used, untouched):
-        tracker.start(scene.frame(0, {"a": path(0)}), scene.box(*path(0)))
-        tracker.update(scene.frame(1, {"a": path(1)}))
-    with pytest.raises(FrameError, match=message):
-        used.update(frame)
-    after = [tracker.update(scene.frame(3, {"a": path(3)})) for tracker in (used, untouched)]
-    assert without_timing(after[0]) == without_timing(after[1])
-
-
-@pytest.mark.parametrize("name", [name for name in BAD_FRAMES if name not in ("stamp back", "other colour size")])
-def test_a_bad_first_frame_is_refused_and_the_old_target_kept(scene, tiny, name: str) -> None:
-    frame, message = bad_frames(scene)[name]
-    if name == "other thermal size":  # a new start may bring images of another size
-        frame, message = replace(frame, aux=frame.aux[:1]), "at least 2 x 2 pixels"
-    used, untouched = tracker_of(tiny()), tracker_of(tiny())
-    for tracker in (used, untouched):
-        tracker.start(scene.frame(0, {"a": path(0)}), scene.box(*path(0)))
-    with pytest.raises(FrameError, match=message):
-        used.start(frame, scene.box(*path(1)))
-    after = [tracker.update(scene.frame(1, {"a": path(1)})) for tracker in (used, untouched)]
-    assert without_timing(after[0]) == without_timing(after[1])
-
-
-@pytest.mark.parametrize(("box", "message"), BAD_BOXES[:6])
-def test_a_bad_added_target_leaves_the_others_as_before(scene, tiny, box, message: str) -> None:
-    used, untouched = (MultiTracker(tiny(), Modality.THERMAL, TrackerConfig(confidence=STATES), LIMITS) for _ in "ab")
-    for tracker in (used, untouched):
-        tracker.start(scene.frame(0, {"a": path(0)}), {4: scene.box(*path(0))})
-    with pytest.raises(TrackerError, match=f"target 5 .*{message}"):
-        used.add(scene.frame(1, {"a": path(1)}), 5, box)
-    assert used.targets == (4,)
-    frame = scene.frame(0.5, {"a": path(1)})  # also the stamp of the refused frame is forgotten
-    assert without_timing(used.update(frame)[4]) == without_timing(untouched.update(frame)[4])
-
-
-def test_update_is_refused_before_start_and_after_reset(scene, tiny) -> None:
-    tracker = tracker_of(tiny())
-    with pytest.raises(TrackerError, match="update was called before start"):
-        tracker.update(scene.frame(0, {}))
-    tracker.start(scene.frame(5, {"a": path(0)}), scene.box(*path(0)))
-    assert tracker.started
-    tracker.reset()
-    assert not tracker.started
-    with pytest.raises(TrackerError, match="update was called before start"):
-        tracker.update(scene.frame(6, {}))
-
-
-@pytest.mark.parametrize(
-    ("wrong", "reason"),
-    [
-        ({"score": math.nan}, "NaN or infinity"),
-        ({"rival_cx": math.inf}, "NaN or infinity"),
-        ({"w": -0.25}, "a box of negative size"),
-        ({"rival_h": -0.25}, "a box of negative size"),
-    ],
-)
-def test_a_network_that_returns_no_box_leaves_the_state_as_before(scene, correlation, wrong, reason) -> None:
-    tracker = tracker_of(correlation)
-    tracker.start(scene.frame(0, {"a": path(0)}), scene.box(*path(0)))
-    answer = correlation._answer
-    correlation._answer = lambda *values: answer(*values)._replace(**wrong)
-    with pytest.raises(TrackerError, match=reason):
-        tracker.update(scene.frame(1, {"a": path(1)}))
-    correlation._answer = answer
-    assert overlap(tracker.update(scene.frame(1, {"a": path(1)})).box, scene.box(*path(1))) > 0.75
-
-
 def test_start_and_reset_leave_no_state_behind(scene, tiny) -> None:
     used, fresh = tracker_of(tiny()), tracker_of(tiny())
     used.start(scene.frame(100, {"b": (30, 30)}, aux=False), scene.box(30, 30))
@@ -394,93 +244,6 @@ def test_targets_come_and_go(scene, correlation) -> None:
     assert set(tracker.update(scene.frame(9, places))) == {7}
 
 
-@pytest.fixture
-def fading(scene) -> Callable[..., MultiModalFrame]:
-    """Frames of a target that fades into another texture within 24 of them."""
-
-    def frame(step: int, rgb: bool = True, aux: bool = True) -> MultiModalFrame:
-        first, second = (scene.frame(step, {name: path(step)}) for name in ("a", "b"))
-        share = min(1.0, step / 24)
-        mixed = [
-            np.rint((1 - share) * p + share * q).astype(np.uint8)
-            for p, q in zip((first.rgb, first.aux), (second.rgb, second.aux), strict=True)
-        ]
-        return MultiModalFrame(float(step), mixed[0] if rgb else None, mixed[1] if aux else None, Modality.THERMAL)
-
-    return frame
-
-
-@pytest.mark.parametrize("cameras", [(True, True), (True, False), (False, True)])
-@pytest.mark.parametrize("share", [0.5, 1.0])
-def test_a_template_that_is_refreshed_follows_a_target_that_changes(
-    scene, correlation, fading, cameras: tuple[bool, bool], share: float
-) -> None:
-    """The first template alone loses it; with one camera it is refreshed as with two."""
-    scores = {}
-    for refresh in TemplateRefresh:
-        config = TrackerConfig(
-            confidence=replace(STATES, enabled=False),
-            template_refresh=refresh,
-            template_every=3,
-            template_score=0.0,
-            template_share=share,
-        )
-        tracker = tracker_of(correlation, config)
-        tracker.start(fading(0, *cameras), scene.box(*path(0)))
-        scores[refresh] = [tracker.update(fading(step, *cameras)).score for step in range(1, 26)][-1]
-    assert scores[TemplateRefresh.BLEND] > scores[TemplateRefresh.NEVER] + 0.1
-
-
-def test_a_template_is_refreshed_by_sure_looks_with_its_own_cameras_alone(scene, correlation) -> None:
-    config = TrackerConfig(template_refresh=TemplateRefresh.BLEND, template_every=1, template_score=0.0)
-    tracker = tracker_of(correlation, config)
-    tracker.start(scene.frame(0, {"a": path(0)}), scene.box(*path(0)))
-    first = tracker.multi._targets[0].template
-    for step in range(1, STEADY_FRAMES):
-        tracker.update(scene.frame(step, {"a": path(step)}))
-        assert tracker.multi._targets[0].template is first, "soon after a start or a jump it may be something else"
-    tracker.update(scene.frame(STEADY_FRAMES, {"a": path(STEADY_FRAMES)}, aux=False))
-    assert tracker.multi._targets[0].template is first, "half of it would be another camera's"
-    tracker.update(scene.frame(STEADY_FRAMES + 1, {"a": path(STEADY_FRAMES + 1)}))
-    assert tracker.multi._targets[0].template is not first
-    assert tracker.multi._targets[0].first is first
-
-
-@pytest.mark.parametrize("share", [0.0, 1.0])
-def test_a_template_is_not_refreshed_by_a_look_below_its_share_of_the_usual_score(
-    scene, correlation, fading, share: float
-) -> None:
-    config = TrackerConfig(
-        template_refresh=TemplateRefresh.BLEND, template_every=STEADY_FRAMES, template_score=share, confidence=STATES
-    )
-    tracker = tracker_of(correlation, config)
-    tracker.start(scene.frame(0, {"a": path(0)}), scene.box(*path(0)))
-    first = tracker.multi._targets[0].template
-    for step in range(1, STEADY_FRAMES):
-        tracker.update(scene.frame(step, {"a": path(step)}))
-    result = tracker.update(fading(STEADY_FRAMES))
-    assert result.state is TrackState.TRACKING
-    assert (tracker.multi._targets[0].template is first) == (share == 1.0)
-
-
-@pytest.mark.parametrize(
-    ("refresh", "enabled", "square", "renewed"),
-    [
-        (None, True, True, True),
-        (None, True, False, False),
-        (None, False, True, False),
-        (TemplateRefresh.BLEND, False, False, True),
-        (TemplateRefresh.NEVER, True, True, False),
-    ],
-)
-def test_templates_are_renewed_by_default_where_boxes_are_square_and_states_are_on(
-    refresh: TemplateRefresh | None, enabled: bool, square: bool, renewed: bool
-) -> None:
-    config = TrackerConfig(template_refresh=refresh, confidence=replace(STATES, enabled=enabled))
-    assert config.refreshes(square) is renewed
-    assert not config.as_published().refreshes(square)
-
-
 def test_a_size_goes_only_part_of_the_way_to_the_predicted_one(scene, tiny) -> None:
     boxes = {}
     for rate in (1.0, 0.5):
@@ -493,22 +256,3 @@ def test_a_size_goes_only_part_of_the_way_to_the_predicted_one(scene, tiny) -> N
     assert half.w == pytest.approx(math.sqrt(start.w * whole.w))
     assert half.h == pytest.approx(math.sqrt(start.h * whole.h))
     assert TrackerConfig(motion=SQUARE_MOTION).as_published().motion == PUBLISHED_MOTION
-
-
-@pytest.mark.parametrize(
-    "wrong", [{"template_every": 0}, {"template_score": 2}, {"template_share": -1}, {"clip_margin": 0}, {"kept_mb": -1}]
-)
-def test_impossible_options_are_refused(wrong: dict[str, float]) -> None:
-    with pytest.raises(TrackerConfigError, match=next(iter(wrong))):
-        TrackerConfig(**wrong)
-
-
-@pytest.mark.parametrize("wrong", [{"size_rate": 0}, {"size_rate": 1.5}, {"prediction": -0.1}, {"place_weight": 2}])
-def test_impossible_motions_are_refused(wrong: dict[str, float]) -> None:
-    with pytest.raises(TrackerConfigError, match=next(iter(wrong))):
-        MotionConfig(**wrong)
-
-
-def test_all_errors_are_tracking_errors() -> None:
-    assert issubclass(TrackerError, TrackingError)
-    assert issubclass(TrackerConfigError, TrackingError)
