@@ -31,7 +31,7 @@ def command(
 ) -> None:
     """Track every sequence of a dataset and score the result.
 
-    Example: sdstrack benchmark --dataset folder --root sequences/ --out runs/s128
+    Example: sdstrack benchmark --dataset folder --root sequences/ --out runs/m256
     """
     from ckd_core.evaluation.benchmark import open_plan, print_progress, run_and_report, run_table
     from ckd_core.evaluation.running.manifest import require_folder

@@ -31,7 +31,7 @@ def command(
 ) -> None:
     """Export a network; use the folder as `--weights` of run, benchmark and the node.
 
-    Example: sdstrack export --out s128_int8 --engine openvino/int8 --sequences sequences/
+    Example: sdstrack export --out m256_int8 --engine openvino/int8 --sequences sequences/
     """
     from ckd_core.deploy.export_model import export_model
     from ckd_core.tracking.engines.origin import model_of

@@ -72,7 +72,7 @@ class Settings:
         True,
         "Confidence",
         "Doubt a box whose colours, or what the network sees in it, suddenly are others: it has left the target, which"
-        " becomes UNCERTAIN, and without a thermal camera LOST after a second. With the default network; the others do"
+        " becomes UNCERTAIN, and without a thermal camera LOST after 32 frames. With the default network; the others do"
         " not.",
     )
     doubt_score: float = row(
@@ -290,10 +290,10 @@ class Settings:
         high=1.0,
     )
     min_depth_m: float = row(
-        0.1, "Depth", "Nearer readings are ignored in 3-D outputs.", live=True, unit="m", low=0.0, high=100.0
+        0.1, "Depth", "Nearer readings are ignored in 3-D outputs, and by watch_distance (there from the next configure on).", live=True, unit="m", low=0.0, high=100.0
     )
     max_depth_m: float = row(
-        20.0, "Depth", "Farther readings are ignored in 3-D outputs.", live=True, unit="m", low=0.1, high=1000.0
+        20.0, "Depth", "Farther readings are ignored in 3-D outputs, and by watch_distance (there from the next configure on).", live=True, unit="m", low=0.1, high=1000.0
     )
 
     target_frame: str = row(

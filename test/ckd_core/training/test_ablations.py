@@ -94,6 +94,34 @@ def test_each_distillation_term_of_ckd_is_off_at_weight_zero(tmp_path: Path, ter
     assert any(not torch.equal(value, runs.weights(off)[name]) for name, value in runs.weights(on).items())
 
 
+def test_the_content_of_ckd_is_normalised_as_named(tmp_path: Path) -> None:
+    gaps = {
+        kind: trained(tmp_path / kind, "ckd_tiny_test", objective__content_normalisation=kind)[1]["content"]
+        for kind in ("channel", "token", "none")
+    }
+    assert len(set(gaps.values())) == 3
+    assert all(gap > 0 for gap in gaps.values())
+
+
+@pytest.mark.parametrize("learn", [True, False])
+def test_teachers_of_ckd_learn_or_stay_as_they_are(tmp_path: Path, learn: bool) -> None:
+    chosen = {"objective__train_teachers": learn, "objective__stop_content_gradient": True}
+    one, _ = trained(tmp_path, "ckd_tiny_test", **chosen)
+    before = build_model("ckd_tiny_test", seed=1, drop_path=0.0, teachers=True).state_dict()
+    after = {name: value for name, value in runs.weights(one).items() if "teacher" in name and "running" not in name}
+    changed = {name for name, value in after.items() if not torch.equal(value, before[name])}
+    assert any("blocks" in name for name in after)
+    assert bool(changed) is learn
+
+
+def test_ckd_masks_nothing_at_probability_zero(tmp_path: Path) -> None:
+    overrides = {"drop_path": 0.0, "teachers": True, "mask_ratio": 0.9}
+    off, _ = trained(tmp_path, "ckd_tiny_test", model__overrides={**overrides, "mask_probability": 0.0})
+    assert off.network.draw_masks(4, torch.device("cpu")) is None
+    on = build_model("ckd_tiny_test", seed=1, **overrides)
+    assert not on.draw_masks(4, torch.device("cpu")).all()
+
+
 @pytest.mark.parametrize("name", ["sdstrack_rgbt", "sdstrack_rgbd", "sdstrack_rgbe"])
 def test_published_is_all_slips_at_once(name: str) -> None:
     from pathlib import Path
