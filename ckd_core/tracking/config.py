@@ -99,6 +99,9 @@ class TrackerConfig:
         template_every: Frames between two refreshes.
         template_score: Lowest score, as a share of the target's usual one, that allows a refresh.
         template_share: How much of the template is the newest look's; the rest is the first frame's.
+        fit_start: Whether a start box in which the network sees another box of the target gives way to that one (see
+            `start_box`). None: it does where the state machine is on and crops make every box square, for which it was
+            chosen.
         motion: How the target is expected to move. None: `SQUARE_MOTION` where crops make every box square,
             `PUBLISHED_MOTION` for other networks.
         device_crops: Whether windows are cut on the engine's device, out of images that are uploaded once, where the
@@ -119,6 +122,7 @@ class TrackerConfig:
     template_every: int = 10
     template_score: float = 0.9
     template_share: float = 0.5
+    fit_start: bool | None = None
     motion: MotionConfig | None = None
     device_crops: bool = False
     clip_margin: float = 10.0
@@ -142,6 +146,10 @@ class TrackerConfig:
             return self.confidence.enabled and square_boxes
         return self.template_refresh is TemplateRefresh.BLEND
 
+    def fits_start(self, square_boxes: bool) -> bool:
+        """Whether start boxes are fitted, for a network of this kind."""
+        return self.confidence.enabled and square_boxes if self.fit_start is None else self.fit_start
+
     def as_published(self) -> TrackerConfig:
         """Return a copy with everything off that the published trackers do not have."""
         return replace(
@@ -149,6 +157,7 @@ class TrackerConfig:
             published_geometry=True,
             confidence=replace(self.confidence, enabled=False),
             template_refresh=TemplateRefresh.NEVER,
+            fit_start=False,
             motion=PUBLISHED_MOTION,
             clip_margin=10.0,
         )

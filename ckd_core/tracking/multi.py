@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from ckd_core.boxes import clip_box
@@ -22,6 +23,7 @@ from ckd_core.tracking.look_back import LookBack
 from ckd_core.tracking.looks import Look, Looker, TargetState, TargetTemplate, error_of, is_calm, looks_as_usual
 from ckd_core.tracking.response import hann_weights
 from ckd_core.tracking.result import StageTiming, TrackResult, TrackState
+from ckd_core.tracking.start_box import SelfLook, fitted
 from ckd_core.tracking.steps import TrackerError, carried, check_box, towards
 from ckd_core.tracking.view import AUX, RGB, FrameView, same_stream
 from ckd_core.tracking.witnesses.witnesses import Witnesses
@@ -79,6 +81,7 @@ class MultiTracker:
         self._most_bytes = 1e6 * self.config.kept_mb
         self._looks_back = self.config.confidence.looks_back(engine.spec.square_boxes)
         self._refreshes = self.config.refreshes(engine.spec.square_boxes)
+        self._fits_start = self.config.fits_start(engine.spec.square_boxes)
         motion = self.config.motion or (SQUARE_MOTION if engine.spec.square_boxes else PUBLISHED_MOTION)
         self._size_rate, self._prediction, self._bounded = motion.size_rate, motion.prediction, motion.bounded
         weights = 1 - motion.place_weight * (1 - hann_weights(engine.spec.grid))
@@ -243,8 +246,12 @@ class MultiTracker:
         self._witnesses.begin(frame)
         targets = {}
         for name, box in boxes.items():
-            template = self._template(frame, memory, box)
             start = BoundingBox(*(float(value) for value in box))
+            if self._fits_start:
+                look = partial(self._self_look, frame, memory)
+                template, start = fitted(start, look, self.thresholds.confirm)
+            else:
+                template = self._template(frame, memory, start)
             self._witnesses.look_into(start, None)
             confidence = replace(
                 Confidence.begin(start),
@@ -255,6 +262,14 @@ class MultiTracker:
             seen = Sight.now(frame, memory, start, 0) if self._looks_back else None
             targets[name] = TargetState(confidence, template, template, frame.presence, view=view, seen=seen)
         return targets
+
+    def _self_look(self, frame: MultiModalFrame, memory: StreamMemory, box: BoundingBox) -> SelfLook:
+        """What the template of a box finds around it in the same frame."""
+        template = self._template(frame, memory, box)
+        look = Look(0, template.of(frame), self._search_window(box), scanning=False, sought=(frame.stamp, box))
+        (prediction,), _ = self._predict(frame, memory, [look])
+        found = look.window.from_crop((prediction.cx, prediction.cy, prediction.w, prediction.h))
+        return SelfLook(template, clip_box(found, memory.size, self.config.clip_margin), prediction.score)
 
     def _template(self, frame: MultiModalFrame, memory: StreamMemory, box: BoundingBox) -> TargetTemplate:
         crops = self._template_crops(frame, memory, box)

@@ -107,6 +107,13 @@ class Settings:
         "(duplicate), or the other camera's in both search region and template (alone).",
         choices=("zeros", "last", "duplicate", "alone"),
     )
+    fit_start: bool = row(
+        True,
+        "Confidence",
+        "Where the network sees another box of the target in the very frame of the start box, start on that one: boxes"
+        " that people or detectors give are often too large, too small or beside it. With the default network, while"
+        " confidence is on; the others do not.",
+    )
     template_refresh: str = row(
         "auto",
         "Confidence",
@@ -290,10 +297,22 @@ class Settings:
         high=1.0,
     )
     min_depth_m: float = row(
-        0.1, "Depth", "Nearer readings are ignored in 3-D outputs, and by watch_distance (there from the next configure on).", live=True, unit="m", low=0.0, high=100.0
+        0.1,
+        "Depth",
+        "Nearer readings are ignored in 3-D outputs, and by watch_distance (there from the next configure on).",
+        live=True,
+        unit="m",
+        low=0.0,
+        high=100.0,
     )
     max_depth_m: float = row(
-        20.0, "Depth", "Farther readings are ignored in 3-D outputs, and by watch_distance (there from the next configure on).", live=True, unit="m", low=0.1, high=1000.0
+        20.0,
+        "Depth",
+        "Farther readings are ignored in 3-D outputs, and by watch_distance (there from the next configure on).",
+        live=True,
+        unit="m",
+        low=0.1,
+        high=1000.0,
     )
 
     target_frame: str = row(

@@ -88,6 +88,7 @@ def build_warm_tracker(settings: Settings) -> WarmTracker:
         missing=MissingPolicy(settings.missing),
         confidence=ConfidenceConfig(enabled=settings.confidence, reacquire=settings.reacquire),
         template_refresh=None if settings.template_refresh == "auto" else TemplateRefresh(settings.template_refresh),
+        fit_start=None if settings.fit_start else False,
         colours=None if settings.watch_appearance else ColoursConfig(enabled=False),
         features=None if settings.watch_appearance else FeaturesConfig(enabled=False),
         distance=DistanceConfig(

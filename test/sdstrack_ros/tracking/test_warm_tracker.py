@@ -51,17 +51,18 @@ def test_the_engine_has_seen_every_number_of_targets_before_the_first_frame(
 
 
 @pytest.mark.parametrize("watched", [True, False])
-def test_the_parameters_switch_the_witnesses_and_bound_what_is_kept(tmp_path: Path, watched: bool) -> None:
+def test_the_parameters_switch_what_is_on_and_bound_what_is_kept(tmp_path: Path, watched: bool) -> None:
     model = build_model("sdstrack_tiny_test", seed=3)
     path = tmp_path / "tiny.safetensors"
     save_model(path, model, metadata_of(model, [Modality.DEPTH.value], "seeded random numbers"))
     settings = replace(
         Settings(), model="sdstrack_tiny_test", weights=str(path), device="cpu", engine="torch/fp32", threads=1,
-        watch_distance=watched, watch_appearance=watched, memory_mb=64,
+        watch_distance=watched, watch_appearance=watched, fit_start=watched, memory_mb=64,
     )  # fmt: skip
     config = warm_tracker.build_warm_tracker(settings).tracker.config
     assert config.kept_mb == 16
     assert config.distance.enabled == watched
+    assert config.fit_start is (None if watched else False)
     for look in (config.colours, config.features):
         assert look is None if watched else look is not None and not look.enabled, "None: as suits the network"
 
