@@ -1,9 +1,9 @@
 """What each part of the default's training is worth: `python -m tools.ablation OUT --root DATA --teacher DIR`.
 
 Every variant is a short training (a quarter of `config/train/first_sdstrack_m256.yaml`: pairs, steps, warm-up, average)
-that lacks one thing. Its last weights are scored on validation footage alone: one step from a true box; whole
-recordings with the published tracker's rules, which are the same for all; and with the rules that the weights would
-have by default. OUT keeps tracks, caches, runs and scores, so a call goes on where one stopped.
+that lacks one thing. Its last weights are scored on validation footage alone: one step from a true box, and whole
+recordings with the published tracker's rules, which are the same for all. OUT keeps tracks, caches, runs and scores,
+so a call goes on where one stopped.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ COLUMNS = (
     "training",
     "one step, IoU",
     f"shape above {LONG_SHAPE} : 1",
-    *(f"{part}, {rules}" for rules in ("published rules", "its defaults") for part in SCORED),
+    *(f"{part}, AUC" for part in SCORED),
 )
 
 
@@ -126,18 +126,14 @@ def train(name: str, options: argparse.Namespace) -> Path:
 
 
 def score(name: str, weights: Path, options: argparse.Namespace) -> list[str]:
-    """A row of the table: one-step IoU, then success AUC with the published rules and with the defaults."""
+    """A row of the table: one-step IoU, then success AUC."""
     out = options.out / "scores" / name
     footage = options.footage or options.out / "footage"
-    request = Request(out / "default", options.root, footage, weights=weights, engine=options.engine)
+    request = Request(out / "published", options.root, footage, weights=weights, engine=options.engine, published=True)
     parts = [part for part in PARTS if part.name in SCORED]
     plan = open_plan(replace(benchmark_options(parts[0], "full", request), out=out / "one_step"))
     means = [row.iou for row in one_step_table(plan, None, lambda *_: None) if row.sequence.startswith("mean")]
-    aucs = [
-        box_rows("", part_tracks(part, run))[-1].auc
-        for run in (replace(request, out=out / "published", published=True), request)
-        for part in parts
-    ]
+    aucs = [box_rows("", part_tracks(part, request))[-1].auc for part in parts]
     return [VARIANTS[name].text, *(f"{value:.3f}" for value in (*means, *aucs))]
 
 

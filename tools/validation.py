@@ -104,6 +104,8 @@ PARTS = (
     Part("starts", "the same from other frames, forwards and backwards", "starts"),
     Part("half", "the same at half the rate", REAL, ("rate=2",)),
     Part("starts_half", "those at half the rate", "starts", ("rate=2",)),
+    Part("loose", "start box off by 15 %", REAL, ("start_box=0.15",)),
+    Part("starts_loose", "other starts, the box off by 15 %", "starts", ("start_box=0.15",)),
     Part("misaligned", "auxiliary camera 10 px beside", REAL, ("misaligned=10",), two_cameras=True),
     Part("alone", "each camera alone", REAL, ("rgb_only", "aux_only"), two_cameras=True),
     Part("gone", "colour gone from frame 10 on", REAL, ("rgb_gone=10",), two_cameras=True),
