@@ -269,7 +269,7 @@ class MultiTracker:
         look = Look(0, template.of(frame), self._search_window(box), scanning=False, sought=(frame.stamp, box))
         (prediction,), _ = self._predict(frame, memory, [look])
         found = look.window.from_crop((prediction.cx, prediction.cy, prediction.w, prediction.h))
-        return SelfLook(template, clip_box(found, memory.size, self.config.clip_margin), prediction.score)
+        return SelfLook(template, found, prediction.score)  # as it is: nobody clips the given box either
 
     def _template(self, frame: MultiModalFrame, memory: StreamMemory, box: BoundingBox) -> TargetTemplate:
         crops = self._template_crops(frame, memory, box)

@@ -13,7 +13,7 @@ from ckd_core.tracking import build_tracker
 from ckd_core.tracking.config import TrackerConfig
 from ckd_core.tracking.looks import TargetTemplate
 from ckd_core.tracking.start_box import NEAR, ROUNDS, SelfLook, fitted
-from testkit.small_trackers import STATES, overlap
+from testkit.small_trackers import STATES, overlap, path, tracker_of
 
 GIVEN = BoundingBox(100, 100, 40, 40)
 
@@ -55,6 +55,18 @@ def test_what_is_not_seen_or_is_another_thing_changes_nothing_more(found: dict[f
     """Also what only step by step leads away from the given box."""
     _, box, _ = after(found)
     assert box.x == max(found)
+
+
+@pytest.mark.parametrize(
+    "box", [BoundingBox(100, 90, 8, 8), BoundingBox(-20, 90, 40, 40), BoundingBox(60, 225, 30, 30)]
+)
+def test_a_box_below_the_smallest_one_or_partly_outside_the_frame_stays_as_it_is(
+    scene, correlation, box: tuple[int, int, int, int]
+) -> None:
+    """The correlation finds exactly what it has been shown."""
+    tracker = tracker_of(correlation, TrackerConfig(confidence=STATES, fit_start=True))
+    tracker.start(scene.frame(0, {"a": path(0)}), BoundingBox(*box))
+    assert tracker.multi._targets[0].confidence.trusted_box == BoundingBox(*box)
 
 
 def test_the_default_starts_nearer_to_the_target_than_a_loose_box_and_on_a_true_one_as_it_is() -> None:
