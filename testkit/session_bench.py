@@ -60,6 +60,7 @@ class Script:
 
     Attributes:
         state: of every target that `states` does not name.
+        fitted: the box that every target starts on; None: the given one.
         error: raised by `update`.
         refusal: raised by `start`.
 
@@ -71,6 +72,7 @@ class Script:
         self.state = TrackState.TRACKING
         self.states: dict[int, TrackState] = {}
         self.boxes: dict[int, BoundingBox] = {}
+        self.fitted: BoundingBox | None = None
         self.error: Exception | None = None
         self.refusal: Exception | None = None
 
@@ -86,12 +88,13 @@ class Recorder:
         """Another tracker under the same script."""
         return Recorder(self.script)
 
-    def start(self, frame: MultiModalFrame, boxes: Mapping[int, BoundingBox]) -> None:
+    def start(self, frame: MultiModalFrame, boxes: Mapping[int, BoundingBox]) -> dict[int, BoundingBox]:
         """Record the frame, or raise `refusal`."""
         if self.script.refusal is not None:
             raise self.script.refusal
         self.script.calls.append(("start", index_of(frame)))
-        self.targets = dict(boxes)
+        self.targets = {name: self.script.fitted or box for name, box in boxes.items()}
+        return self.targets
 
     def join(self, fork: Recorder) -> None:
         """Take the targets of a fork."""

@@ -98,8 +98,11 @@ class MultiTracker:
         sights = [sight for target in self._targets.values() for sight in (target.seen, *target.trail)]
         return sum({id(image): image.nbytes for one in sights if one is not None for image in one.images}.values())
 
-    def start(self, frame: MultiModalFrame, boxes: Mapping[int, BoundingBox]) -> None:
+    def start(self, frame: MultiModalFrame, boxes: Mapping[int, BoundingBox]) -> dict[int, BoundingBox]:
         """Forget everything and follow `boxes` (xywh in reference pixels by target), as they are in `frame`.
+
+        Returns:
+            The boxes that it starts on, which need not be those given (`TrackerConfig.fit_start`).
 
         Raises:
             FrameError: The frame cannot be used.
@@ -111,6 +114,7 @@ class MultiTracker:
         self._targets = self._embed(frame, memory, boxes)
         self._memory = self._view.remember(frame, memory)
         self._frames = 0
+        return {name: target.confidence.trusted_box for name, target in self._targets.items()}
 
     def add(self, frame: MultiModalFrame, target: int, box: BoundingBox) -> None:
         """Follow one more target from `frame` on; a target of that number is replaced.

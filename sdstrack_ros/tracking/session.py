@@ -348,7 +348,8 @@ def _missing_frame(request: TargetRequest) -> str:
 
 
 def _text(newcomer: Newcomer) -> str:
-    return "({:.1f}, {:.1f}, {:.1f}, {:.1f})".format(*newcomer.box)
+    box, given = ("({:.1f}, {:.1f}, {:.1f}, {:.1f})".format(*box) for box in (newcomer.box, newcomer.given))
+    return box if newcomer.box == newcomer.given else f"{box}, fitted from {given}"
 
 
 def _in_place_of(start: _Start) -> str:

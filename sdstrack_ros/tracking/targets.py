@@ -24,8 +24,8 @@ class FramesTracker(Protocol):
     def fork(self) -> FramesTracker:
         """Return a tracker without targets on the same engine."""
 
-    def start(self, frame: MultiModalFrame, boxes: Mapping[int, BoundingBox]) -> None:
-        """Forget everything and follow `boxes`."""
+    def start(self, frame: MultiModalFrame, boxes: Mapping[int, BoundingBox]) -> dict[int, BoundingBox]:
+        """Forget everything and follow `boxes`; returns those that it starts on, which may fit better."""
 
     def join(self, fork: Any) -> None:
         """Take over the targets of what `fork` returned."""
@@ -59,7 +59,8 @@ class Newcomer:
     Attributes:
         target_id: '' lets the targets choose a number for it.
         label: its class; '' takes that of the parameter.
-        box: where it is in the first frame.
+        box: where it is in the first frame; what the tracker starts on, once it has started.
+        given: where the request says that it is.
         replaced: the id of the target whose place it takes; '' for none.
         number: the target's, once it has started.
 
@@ -70,6 +71,10 @@ class Newcomer:
     box: BoundingBox
     replaced: str = ""
     number: int = field(default=0, init=False)
+    given: BoundingBox = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.given = self.box
 
 
 class Targets:
@@ -193,7 +198,9 @@ class Targets:
             self._number += 1
             newcomer.number = self._number
         fork = self._tracker.fork()
-        fork.start(images, {newcomer.number: newcomer.box for newcomer in newcomers})
+        boxes = fork.start(images, {newcomer.number: newcomer.given for newcomer in newcomers})
+        for newcomer in newcomers:
+            newcomer.box = boxes[newcomer.number]
         return fork
 
     def join(

@@ -65,8 +65,7 @@ def test_a_box_below_the_smallest_one_or_partly_outside_the_frame_stays_as_it_is
 ) -> None:
     """The correlation finds exactly what it has been shown."""
     tracker = tracker_of(correlation, TrackerConfig(confidence=STATES, fit_start=True))
-    tracker.start(scene.frame(0, {"a": path(0)}), BoundingBox(*box))
-    assert tracker.multi._targets[0].confidence.trusted_box == BoundingBox(*box)
+    assert tracker.multi.start(scene.frame(0, {"a": path(0)}), {0: BoundingBox(*box)}) == {0: BoundingBox(*box)}
 
 
 def test_the_default_starts_nearer_to_the_target_than_a_loose_box_and_on_a_true_one_as_it_is() -> None:
@@ -78,8 +77,7 @@ def test_the_default_starts_nearer_to_the_target_than_a_loose_box_and_on_a_true_
         for factor in (0.7, 1.0, 1.4):  # sides
             width, height = factor * truth.w, factor * truth.h
             given = BoundingBox(truth.center[0] - width / 2, truth.center[1] - height / 2, width, height)
-            network.start(recording.frames[0], given)
-            believed = network.multi._targets[0].confidence.trusted_box
+            believed = network.multi.start(recording.frames[0], {0: given})[0]
             if factor == 1:
                 assert believed == given
             else:

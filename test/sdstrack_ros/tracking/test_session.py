@@ -51,6 +51,16 @@ def test_a_box_starts_on_the_newest_frame_and_keeps_its_id() -> None:
     assert id_of(bench.started(BoxRequest("init_roi", BOX))) == "2"
 
 
+def test_a_box_that_the_tracker_fits_is_what_is_published_and_said() -> None:
+    bench = Bench()
+    bench.tracker.fitted = fitted = BoundingBox(*(value + 2 for value in BOX))
+    bench.frame(0)
+    (served,) = bench.session.on_request(BoxRequest("init_roi", BOX))
+    assert served.outcome.reason == f"target 1 at {text_of(fitted)}, fitted from {text_of(BOX)}"
+    assert served.frame_result is not None
+    assert [target.box for target in served.frame_result.targets] == [fitted]
+
+
 @pytest.mark.parametrize(
     "ask",
     [
