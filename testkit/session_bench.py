@@ -15,7 +15,7 @@ from sdstrack_ros.sync.types import Sample, SyncedSet
 from sdstrack_ros.tracking.results import FrameResult
 from sdstrack_ros.tracking.session import Session
 from sdstrack_ros.tracking.source_frame import History, SourceFrame
-from sdstrack_ros.tracking.target_requests import TargetRequest
+from sdstrack_ros.tracking.target_requests import BoxRequest, TargetRequest
 from testkit.ros.camera import image_message
 
 if TYPE_CHECKING:
@@ -173,3 +173,25 @@ class Bench:
         (served,) = self.session.on_request(request)
         assert served.outcome.accepted, str(served.outcome)
         return served.frame_result
+
+
+PLACES = {name: BoundingBox(100.0 * index, 40.0 * index, 50.0, 60.0) for index, name in enumerate("abcdefgh", 1)}
+
+
+def box_request(name: str, stamp_ns: int | None = None, box: BoundingBox | None = None) -> BoxRequest:
+    """A request for a target of that name, by default at its place."""
+    return BoxRequest("init_box", box or PLACES[name], stamp_ns, target_id=name, detail=f"'{name}'")
+
+
+def several(*names: str, **settings: Any) -> Bench:
+    """A bench on which these targets have started in frame 0."""
+    bench = Bench(**{"max_targets": 4, **settings})
+    bench.frame(0)
+    for name in names:
+        assert bench.ask(box_request(name)).startswith(f"init_box '{name}' accepted: target {name} at ")
+    return bench
+
+
+def ids(result: FrameResult) -> list[str]:
+    """The targets of a result, the oldest first."""
+    return [target.target_id for target in result.targets]

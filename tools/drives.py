@@ -46,9 +46,10 @@ class Oracle:
     def __init__(self, boxes: Boxes) -> None:
         self._boxes, self._index = boxes, 0
 
-    def start(self, frame: MultiModalFrame, box: BoundingBox) -> None:  # noqa: ARG002
+    def start(self, frame: MultiModalFrame, box: BoundingBox) -> BoundingBox:  # noqa: ARG002
         """Begin with the first true box."""
         self._index = 0
+        return box
 
     def update(self, frame: MultiModalFrame) -> TrackResult:
         """The next true box; LOST where the target is not visible."""

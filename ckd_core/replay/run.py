@@ -99,9 +99,9 @@ def _track(recording: Recording, box: BoundingBox, tracker: Tracker, out: Path, 
         task = progress.add_task(recording.name, total=recording.count)
         for frame in frames:
             if not results:
-                tracker.start(frame, box)
+                started = tracker.start(frame, box)
                 rgb, aux = frame.presence
-                result = TrackResult(frame.stamp, box, 1.0, TrackState.TRACKING, rgb, aux)
+                result = TrackResult(frame.stamp, started, 1.0, TrackState.TRACKING, rgb, aux)
             else:
                 result = tracker.update(frame)
             results.append(result)

@@ -99,9 +99,9 @@ class TrackerConfig:
         template_every: Frames between two refreshes.
         template_score: Lowest score, as a share of the target's usual one, that allows a refresh.
         template_share: How much of the template is the newest look's; the rest is the first frame's.
-        fit_start: Whether a start box in which the network sees another box of the target gives way to that one (see
-            `start_box`). None: it does where the state machine is on and crops make every box square, for which it was
-            chosen.
+        fit_start: Whether a start box gives way to the network's where the network, in the same frame, places the
+            target's box differently (see `start_box`). None: it does where the state machine is on and crops make every
+            box square, for which it was chosen.
         motion: How the target is expected to move. None: `SQUARE_MOTION` where crops make every box square,
             `PUBLISHED_MOTION` for other networks.
         device_crops: Whether windows are cut on the engine's device, out of images that are uploaded once, where the

@@ -8,6 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from ckd_core.boxes import clip_box
+from ckd_core.errors import TrackingError
 from ckd_core.frame import BoundingBox, Modality, MultiModalFrame
 from ckd_core.tracking.confidence.bystanders import bystander_after, is_sure_of, steady_frames
 from ckd_core.tracking.confidence.evidence import Evidence, is_credible, is_suspicious
@@ -23,7 +24,7 @@ from ckd_core.tracking.look_back import LookBack
 from ckd_core.tracking.looks import Look, Looker, TargetState, TargetTemplate, error_of, is_calm, looks_as_usual
 from ckd_core.tracking.response import hann_weights
 from ckd_core.tracking.result import StageTiming, TrackResult, TrackState
-from ckd_core.tracking.start_box import SelfLook, fitted
+from ckd_core.tracking.start_box import fitted
 from ckd_core.tracking.steps import TrackerError, carried, check_box, towards
 from ckd_core.tracking.view import AUX, RGB, FrameView, same_stream
 from ckd_core.tracking.witnesses.witnesses import Witnesses
@@ -116,8 +117,11 @@ class MultiTracker:
         self._frames = 0
         return {name: target.confidence.trusted_box for name, target in self._targets.items()}
 
-    def add(self, frame: MultiModalFrame, target: int, box: BoundingBox) -> None:
+    def add(self, frame: MultiModalFrame, target: int, box: BoundingBox) -> BoundingBox:
         """Follow one more target from `frame` on; a target of that number is replaced.
+
+        Returns:
+            The box that it starts on, see `start`.
 
         Raises:
             FrameError: The frame cannot be used.
@@ -127,6 +131,7 @@ class MultiTracker:
         added = self._embed(frame, memory, {target: box})
         self._targets = {**self._targets, **added}
         self._memory = self._view.remember(frame, memory)
+        return added[target].confidence.trusted_box
 
     def remove(self, target: int) -> None:
         """Stop following a target.
@@ -252,8 +257,8 @@ class MultiTracker:
         for name, box in boxes.items():
             start = BoundingBox(*(float(value) for value in box))
             if self._fits_start:
-                look = partial(self._self_look, frame, memory)
-                template, start = fitted(start, look, self.thresholds.confirm)
+                self_look = partial(self._self_look, frame, memory)
+                template, start = fitted(start, partial(self._template, frame, memory), self_look)
             else:
                 template = self._template(frame, memory, start)
             self._witnesses.look_into(start, None)
@@ -267,13 +272,18 @@ class MultiTracker:
             targets[name] = TargetState(confidence, template, template, frame.presence, view=view, seen=seen)
         return targets
 
-    def _self_look(self, frame: MultiModalFrame, memory: StreamMemory, box: BoundingBox) -> SelfLook:
-        """What the template of a box finds around it in the same frame."""
-        template = self._template(frame, memory, box)
+    def _self_look(
+        self, frame: MultiModalFrame, memory: StreamMemory, box: BoundingBox, template: TargetTemplate
+    ) -> tuple[BoundingBox, float]:
+        """What the template of a box finds around it in the same frame, and its score."""
         look = Look(0, template.of(frame), self._search_window(box), scanning=False, sought=(frame.stamp, box))
-        (prediction,), _ = self._predict(frame, memory, [look])
-        found = look.window.from_crop((prediction.cx, prediction.cy, prediction.w, prediction.h))
-        return SelfLook(template, found, prediction.score)  # as it is: nobody clips the given box either
+        try:
+            (prediction,), _ = self._predict(frame, memory, [look])
+            found = look.window.from_crop((prediction.cx, prediction.cy, prediction.w, prediction.h))
+            check_box(found, memory.size, look.target)
+        except TrackingError:  # a start needs no answer: the target is followed from the given box on
+            return box, 0.0
+        return found, prediction.score
 
     def _template(self, frame: MultiModalFrame, memory: StreamMemory, box: BoundingBox) -> TargetTemplate:
         crops = self._template_crops(frame, memory, box)

@@ -20,8 +20,8 @@ TARGET = 0
 class FrameTracker(Protocol):
     """Anything that follows one target from frame to frame, such as `Tracker`."""
 
-    def start(self, frame: MultiModalFrame, box: BoundingBox) -> None:
-        """Forget everything and follow `box` as seen in `frame`."""
+    def start(self, frame: MultiModalFrame, box: BoundingBox) -> BoundingBox:
+        """Forget everything and follow `box` as seen in `frame`; returns the box that it starts on."""
 
     def update(self, frame: MultiModalFrame) -> TrackResult:
         """Follow the target into the next frame."""
@@ -88,14 +88,17 @@ class Tracker:
         """Whether there is a target."""
         return bool(self._multi.targets)
 
-    def start(self, frame: MultiModalFrame, box: BoundingBox) -> None:
+    def start(self, frame: MultiModalFrame, box: BoundingBox) -> BoundingBox:
         """Forget everything and follow `box` (xywh in reference pixels), as it is in `frame`.
+
+        Returns:
+            The box that it starts on, which need not be the given one (`TrackerConfig.fit_start`).
 
         Raises:
             FrameError: The frame cannot be used.
             TrackerError: The box is at most 1 px wide or high, not finite, or outside the frame.
         """
-        self._multi.start(frame, {TARGET: box})
+        return self._multi.start(frame, {TARGET: box})[TARGET]
 
     def update(self, frame: MultiModalFrame) -> TrackResult:
         """Find the target in `frame`, which may lack one image.

@@ -212,7 +212,7 @@ class BagTarget:
                 box = self._start_box(bag_frame)
                 if box is None:
                     return row
-                self._tracker.start(frame, box)
+                box = self._tracker.start(frame, box)
                 self._started = True
                 self._used_ns = bag_frame.stamp_ns if self._used_ns is None else self._used_ns
                 return replace(row, state=INIT, box=box, score=1.0)

@@ -110,9 +110,9 @@ class Settings:
     fit_start: bool = row(
         True,
         "Confidence",
-        "Where the network sees another box of the target in the very frame of the start box, start on that one: boxes"
-        " that people or detectors give are often too large, too small or beside it. With the default network, while"
-        " confidence is on; the others do not.",
+        "If the network places the target's box differently in the start frame itself, start on the network's box:"
+        " boxes that people or detectors give are often too large, too small or beside the target. With the default"
+        " network, while confidence is on; the others do not.",
     )
     template_refresh: str = row(
         "auto",

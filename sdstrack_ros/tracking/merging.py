@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ckd_core.boxes import iou_xywh
+from ckd_core.frame import BoundingBox
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-    from ckd_core.frame import BoundingBox
 
 # Two people who pass each other overlap for less; two tracks of one target do so for good.
 MERGE_OVERLAP = 0.7
@@ -22,6 +21,14 @@ MERGE_FRAMES = 20
 def coincide(a: BoundingBox, b: BoundingBox) -> bool:
     """Whether two boxes show the same target, as far as one frame can tell."""
     return bool(iou_xywh(np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)) >= MERGE_OVERLAP)
+
+
+def moved_along(box: BoundingBox, start: BoundingBox, given: BoundingBox) -> BoundingBox:
+    """What `given` would be now: the same parts of `box` beside, above and beyond it as of `start`."""
+    across, down = box.w / start.w, box.h / start.h
+    return BoundingBox(
+        box.x + (given.x - start.x) * across, box.y + (given.y - start.y) * down, given.w * across, given.h * down
+    )
 
 
 class Merging:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ckd_core.tracking.result import TrackResult, TrackState
-from sdstrack_ros.tracking.merging import MERGE_FRAMES, Merging, coincide
+from sdstrack_ros.tracking.merging import MERGE_FRAMES, Merging, coincide, moved_along
 from sdstrack_ros.tracking.results import Ending, TargetResult
 from sdstrack_ros.tracking.target_requests import TargetError
 
@@ -42,11 +42,10 @@ class FramesTracker(Protocol):
 
 @dataclass(slots=True)
 class _Target:
-    """A target that is followed; `label` is '' where the parameter gives it, `lost_since` None while it is not LOST."""
+    """A target that is followed; `newcomer` says how it came, `lost_since` is None while it is not LOST."""
 
     target_id: str
-    number: int
-    label: str
+    newcomer: Newcomer
     named: bool
     track: TrackResult
     lost_since: float | None = None
@@ -160,9 +159,15 @@ class Targets:
             replaced = min(lost, key=lambda name: self._targets[name].lost_since or 0.0)
         if replaced and not self._long_lost(self._targets[replaced]):
             return None
-        if any(target.visible and coincide(target.box, candidate.box) for target in self.results):
+        if any(target.visible and self._is_on(candidate.box, target) for target in self.results):
             return None
         return replaced
+
+    def _is_on(self, box: BoundingBox, target: TargetResult) -> bool:
+        """Whether a detector's box shows a target; it may be as loose as the box that the target was started by."""
+        newcomer = self._targets[target.target_id].newcomer
+        loose = moved_along(target.box, newcomer.box, newcomer.given)
+        return coincide(box, target.box) or coincide(box, loose)
 
     def wants_any(self) -> bool:
         """Whether there is no target, or one that has been LOST for so long that a detection may replace it."""
@@ -231,7 +236,7 @@ class Targets:
         ids = []
         for newcomer in newcomers:
             track, named = tracks[newcomer.number], newcomer.target_id not in unnamed
-            target = _Target(self._id_of(newcomer), newcomer.number, newcomer.label, named, track)
+            target = _Target(self._id_of(newcomer), newcomer, named, track)
             self._note(target, track)
             self._targets[target.target_id] = target
             ids.append(target.target_id)
@@ -247,7 +252,7 @@ class Targets:
         """
         tracks = self._tracker.update(images)
         for target in self._targets.values():
-            self._note(target, tracks[target.number])
+            self._note(target, tracks[target.newcomer.number])
         self._publish()
         visible = {target.number: target for target in self.results if target.visible}
         merged = self._merging.observe({number: target.box for number, target in visible.items()})
@@ -291,7 +296,7 @@ class Targets:
 
     def _remove(self, target_ids: Iterable[str]) -> None:
         for target_id in target_ids:
-            self._tracker.remove(self._targets.pop(target_id).number)
+            self._tracker.remove(self._targets.pop(target_id).newcomer.number)
 
     def _id_of(self, newcomer: Newcomer) -> str:
         """The newcomer's own id, or the next number that no target has had."""
@@ -315,6 +320,8 @@ class Targets:
     def _publish(self) -> None:
         label = self._settings().label
         self.results = tuple(
-            TargetResult(target.target_id, target.label or label, target.track, target.number, target.named)
+            TargetResult(
+                target.target_id, target.newcomer.label or label, target.track, target.newcomer.number, target.named
+            )
             for target in self._targets.values()
         )

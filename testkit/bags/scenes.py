@@ -109,10 +109,11 @@ class BrightestSpot:
     def __init__(self) -> None:
         self.stamps: list[float] = []
 
-    def start(self, frame: MultiModalFrame, box: BoundingBox) -> None:
+    def start(self, frame: MultiModalFrame, box: BoundingBox) -> BoundingBox:
         """Remember the box and begin a list of stamps."""
         self.box = box
         self.stamps = [frame.stamp]
+        return box
 
     def update(self, frame: MultiModalFrame) -> TrackResult:
         """Return the bright square's box."""

@@ -156,7 +156,9 @@ def read_manifest(source: FeatureSource, network: NetworkConfig) -> dict[str, An
         raise MaterialError(f"{path} is not what sdstrack cache writes: {error}") from error
     if stored != wanted:
         changed = sorted(key for key in {*stored, *wanted} if stored.get(key) != wanted.get(key))
-        raise MaterialError(f"{source.cache} was made with another {', '.join(changed)}; run sdstrack cache again")
+        raise MaterialError(
+            f"{source.cache} was made with other settings ({', '.join(changed)}); run sdstrack cache again"
+        )
     return manifest
 
 

@@ -178,8 +178,8 @@ class NanoTracker:
             image = None if frame.aux is None else to_network_image(frame.aux, frame.modality)
         return None if image is None else np.ascontiguousarray(image[:, :, ::-1])
 
-    def start(self, frame: MultiModalFrame, box: BoundingBox) -> None:
-        """Follow `box` (rounded to whole pixels, as OpenCV takes it).
+    def start(self, frame: MultiModalFrame, box: BoundingBox) -> BoundingBox:
+        """Follow `box` (rounded to whole pixels, as OpenCV takes it), and return it.
 
         Raises:
             FrameError: The frame lacks the image of NanoTrack's camera.
@@ -190,6 +190,7 @@ class NanoTracker:
         x, y, w, h = (round(value) for value in box)
         self._tracker.init(image, (x, y, w, h))
         self._box = box
+        return box
 
     def update(self, frame: MultiModalFrame) -> TrackResult:
         """Track one frame; the box stays where it was when OpenCV reports none."""

@@ -98,7 +98,7 @@ class Confidence:
 
     @classmethod
     def begin(cls, box: BoundingBox) -> Confidence:
-        """Return the state at the start, with the user's box."""
+        """Return the state at the start, with the start box."""
         return cls(trusted_box=box, last_box=box, sizes=(size_of(box),), shapes=(shape_of(box),))
 
     @property

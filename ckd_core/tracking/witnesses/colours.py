@@ -143,7 +143,7 @@ def recognised(colours: Colours, before: Portrait | None, config: ColoursConfig)
     limit = before.usual - config.spreads * max(before.spread, config.least_spread)
     if before.readings >= config.settled_after and alike < limit:
         return Recognition(before, otherwise=True)
-    # The first reading is of the user's own box, which is like itself.
+    # The first reading is of the start box, which is like itself.
     share = 1.0 if before.readings == 1 else max(RATE, 1 / (before.readings + 1))
     missed = alike - before.usual
     portrait = Portrait(

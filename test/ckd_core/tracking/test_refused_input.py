@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -18,9 +17,6 @@ from ckd_core.tracking.config import (
 )
 from ckd_core.tracking.multi import MultiTracker, TrackerError
 from testkit.small_trackers import LIMITS, STATES, overlap, path, tracker_of, without_timing
-
-if TYPE_CHECKING:
-    pass
 
 BAD_BOXES = [
     (BoundingBox(10, 10, 0, 5), "more than 1 px"),

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
-from typing import cast
 
 import pytest
 
@@ -11,25 +11,24 @@ from ckd_core.data.synthetic import clip
 from ckd_core.frame import BoundingBox, Modality
 from ckd_core.tracking import build_tracker
 from ckd_core.tracking.config import TrackerConfig
-from ckd_core.tracking.looks import TargetTemplate
-from ckd_core.tracking.start_box import NEAR, ROUNDS, SelfLook, fitted
+from ckd_core.tracking.engines import EngineFailedError
+from ckd_core.tracking.start_box import NEAR, ROUNDS, fitted
 from testkit.small_trackers import STATES, overlap, path, tracker_of
 
 GIVEN = BoundingBox(100, 100, 40, 40)
 
 
-def after(
-    found: dict[float, tuple[float, float]], given: BoundingBox = GIVEN
-) -> tuple[object, BoundingBox, list[float]]:
+def after(found: dict[float, tuple[float, float]], given: BoundingBox = GIVEN) -> tuple[str, BoundingBox, list[float]]:
     """What becomes of a start box; by the left edge of the looked-at box, left edge of the found one and score."""
     asked: list[float] = []
 
-    def look(box: BoundingBox) -> SelfLook:
+    def look(box: BoundingBox, template: str) -> tuple[BoundingBox, float]:
+        assert template == f"template at {box.x:g}"
         asked.append(box.x)
         left, score = found[box.x]
-        return SelfLook(cast("TargetTemplate", f"template at {box.x:g}"), box._replace(x=left), score)
+        return box._replace(x=left), score
 
-    template, box = fitted(given, look, 0.4)
+    template, box = fitted(given, lambda box: f"template at {box.x:g}", look)
     return template, box, asked
 
 
@@ -42,11 +41,10 @@ def test_a_box_that_finds_another_gives_way_until_one_finds_itself() -> None:
     assert after(found) == ("template at 108", GIVEN._replace(x=108), [100, 104, 108])
 
 
-def test_the_rounds_are_limited() -> None:
-    found = {100 + 3.5 * step: (100 + 3.5 * (step + 1), 0.9) for step in range(9)}
-    template, box, asked = after(found)
-    assert box.x == 100 + 3.5 * (len(asked) - 1)
-    assert len(asked) <= ROUNDS + 1
+def test_the_looks_are_limited() -> None:
+    template, box, asked = after({100: (104, 0.9), 104: (100, 0.9)})
+    assert asked == [100, 104, 100]
+    assert len(asked) == ROUNDS
     assert template == f"template at {box.x:g}"
 
 
@@ -66,6 +64,25 @@ def test_a_box_below_the_smallest_one_or_partly_outside_the_frame_stays_as_it_is
     """The correlation finds exactly what it has been shown."""
     tracker = tracker_of(correlation, TrackerConfig(confidence=STATES, fit_start=True))
     assert tracker.multi.start(scene.frame(0, {"a": path(0)}), {0: BoundingBox(*box)}) == {0: BoundingBox(*box)}
+
+
+@pytest.mark.parametrize("wrong", [{"score": math.nan}, {"w": -0.25}, {"cx": 9.0}, None])
+def test_an_answer_that_cannot_be_used_leaves_the_given_box(scene, correlation, monkeypatch, wrong) -> None:
+    """A start needs no answer of the network: what is wrong with it shows with the next frame."""
+    given = BoundingBox(*path(0), 40, 40)
+    answer = correlation._answer
+
+    def failing(*values: object) -> object:
+        if wrong is None:
+            raise EngineFailedError("the device is gone")
+        return answer(*values)._replace(**wrong)
+
+    monkeypatch.setattr(correlation, "_answer", failing)
+    tracker = tracker_of(correlation, TrackerConfig(confidence=STATES, fit_start=True))
+    assert tracker.start(scene.frame(0, {"a": path(0)}), given) == given
+    monkeypatch.undo()
+    assert overlap(tracker.update(scene.frame(1, {"a": path(1)})).box, scene.box(*path(1))) > 0.75
+    assert tracker.multi.add(scene.frame(2, {"a": path(2)}), 5, scene.box(*path(2))) == scene.box(*path(2))
 
 
 def test_the_default_starts_nearer_to_the_target_than_a_loose_box_and_on_a_true_one_as_it_is() -> None:

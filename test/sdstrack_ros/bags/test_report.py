@@ -28,8 +28,9 @@ COUNT = 30
 class Follower:
     """Follows the bright square, loses it in frame 20, and answers nothing usable in frame 25."""
 
-    def start(self, frame: MultiModalFrame, box: BoundingBox) -> None:
+    def start(self, frame: MultiModalFrame, box: BoundingBox) -> BoundingBox:
         self.box, self.count = box, 0
+        return box
 
     def update(self, frame: MultiModalFrame) -> TrackResult:
         self.count += 1

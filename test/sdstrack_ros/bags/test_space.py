@@ -49,8 +49,9 @@ class Oracle:
         self._boxes, self._states = boxes, states or {}
         self._index = 0
 
-    def start(self, frame: MultiModalFrame, box: BoundingBox) -> None:
+    def start(self, frame: MultiModalFrame, box: BoundingBox) -> BoundingBox:
         self._index = 0
+        return box
 
     def update(self, frame: MultiModalFrame) -> TrackResult:
         self._index += 1

@@ -11,7 +11,7 @@ from ckd_core.errors import TrackingError
 from ckd_core.frame import BoundingBox
 from ckd_core.tracking.result import TrackState
 from sdstrack_ros.tracking.merging import MERGE_FRAMES, Merging
-from sdstrack_ros.tracking.results import Ending, FrameResult, changed_states
+from sdstrack_ros.tracking.results import Ending, changed_states
 from sdstrack_ros.tracking.session import GIVE_UP_AFTER_FRAMES, PENDING_S
 from sdstrack_ros.tracking.target_requests import (
     BoxRequest,
@@ -22,26 +22,19 @@ from sdstrack_ros.tracking.target_requests import (
     ResetRequest,
 )
 from testkit.ros.camera import image_message
-from testkit.session_bench import BOX, COLOR, DEPTH, PERIOD_NS, Bench, broken_frame, source_frame, text_of
-
-PLACES = {name: BoundingBox(100.0 * index, 40.0 * index, 50.0, 60.0) for index, name in enumerate("abcdefgh", 1)}
-
-
-def box_request(name: str, stamp_ns: int | None = None, box: BoundingBox | None = None) -> BoxRequest:
-    return BoxRequest("init_box", box or PLACES[name], stamp_ns, target_id=name, detail=f"'{name}'")
-
-
-def several(*names: str, **settings: object) -> Bench:
-    """A bench on which these targets have started in frame 0."""
-    bench = Bench(**{"max_targets": 4, **settings})
-    bench.frame(0)
-    for name in names:
-        assert bench.ask(box_request(name)).startswith(f"init_box '{name}' accepted: target {name} at ")
-    return bench
-
-
-def ids(result: FrameResult) -> list[str]:
-    return [target.target_id for target in result.targets]
+from testkit.session_bench import (
+    BOX,
+    COLOR,
+    DEPTH,
+    PERIOD_NS,
+    PLACES,
+    box_request,
+    broken_frame,
+    ids,
+    several,
+    source_frame,
+    text_of,
+)
 
 
 def test_every_target_is_in_the_results_with_its_id_and_label_at_one_call_per_frame() -> None:
@@ -294,107 +287,6 @@ def test_of_three_tracks_of_one_target_only_the_oldest_stays() -> None:
     for _ in range(MERGE_FRAMES - 1):
         assert merging.observe(boxes) == {}
     assert merging.observe(boxes) == {5: 3, 9: 3}
-
-
-# Candidates.
-
-
-def candidates(*found: tuple[str, BoundingBox, float], label: str = "person") -> CandidatesRequest:
-    return CandidatesRequest("candidates", tuple(Candidate(box, label, score, name) for name, box, score in found))
-
-
-def test_a_detector_that_tells_objects_apart_starts_one_target_for_each() -> None:
-    bench = several(adopt_candidates=True, max_targets=8)
-    bench.frame(1)
-    request = candidates(*((name, PLACES[name], 0.9 - 0.1 * index) for index, name in enumerate("abc")))
-    served = bench.session.on_request(request)
-    assert [str(one.outcome) for one in served] == [
-        f"candidates '{name}' (person, score {score}) accepted: target {name} at {text_of(PLACES[name])}"
-        for name, score in (("a", "0.90"), ("b", "0.80"), ("c", "0.70"))
-    ]
-    assert [one.frame_result is not None for one in served] == [False, False, True], "one result for one frame"
-    assert bench.tracker.calls.count(("start", 1)) == 1, "one call embeds and follows them together"
-    assert [(t.target_id, t.label) for t in bench.frame(2)[1].targets] == [(name, "person") for name in "abc"]
-    assert bench.serve(request) == [], "they are followed"
-
-
-def test_a_detection_of_a_target_under_another_id_is_not_a_second_target() -> None:
-    bench = several("a", adopt_candidates=True)
-    near = BoundingBox(*(value + 2 for value in PLACES["a"]))
-    assert bench.serve(candidates(("17", near, 0.9))) == []
-    assert bench.serve(candidates(("17", PLACES["b"], 0.9), ("18", PLACES["b"], 0.8)))[0].endswith(
-        f"accepted: target 17 at {text_of(PLACES['b'])}"
-    )
-    assert ids(bench.frame(1)[1]) == ["a", "17"]
-
-
-def test_an_id_twice_in_one_message_is_refused_and_the_other_detections_count() -> None:
-    bench = several(adopt_candidates=True)
-    twice = candidates(("a", PLACES["a"], 0.9), ("a", PLACES["b"], 0.8), ("c", PLACES["c"], 0.7))
-    assert bench.serve(twice) == [
-        f"candidates 'c' (person, score 0.70) accepted: target c at {text_of(PLACES['c'])}",
-        "candidates refused: id 'a' comes 2 times in one message; expected once",
-    ]
-    two_classes = (Candidate(PLACES["d"], "dog", 0.6, "d"), Candidate(PLACES["d"], "cat", 0.7, "d"))
-    assert bench.ask(CandidatesRequest("candidates", two_classes)).startswith(
-        "candidates 'd' (cat, score 0.70) accepted"
-    )
-
-
-def test_more_detections_than_places_are_refused_in_one_line_and_the_best_are_followed() -> None:
-    bench = several(adopt_candidates=True, max_targets=2)
-    crowd = [
-        (f"p{index}", BoundingBox(5.0 * index, 6.0 * (index % 60), 4.0, 4.0), index / 100) for index in range(60, 100)
-    ]
-    outcomes = bench.serve(candidates(*crowd))
-    assert [outcome.split(" accepted")[0] for outcome in outcomes[:2]] == [
-        "candidates 'p99' (person, score 0.99)",
-        "candidates 'p98' (person, score 0.98)",
-    ]
-    assert outcomes[2:] == ["candidates refused: max_targets is 2, and so many are followed: p99, p98"]
-    assert bench.serve(candidates(*crowd)) == [
-        "candidates refused: max_targets is 2, and so many are followed: p99, p98"
-    ]
-
-
-def test_a_detection_takes_the_place_of_the_target_that_is_lost_the_longest() -> None:
-    bench = several("a", "b", adopt_candidates=True, max_targets=2, readopt_after_s=1.0)
-    numbers = {target.target_id: target.number for target in bench.session.targets}
-    bench.tracker.states = {numbers["b"]: TrackState.LOST}
-    bench.frame(1)
-    bench.now = 0.5
-    bench.tracker.states[numbers["a"]] = TrackState.LOST
-    bench.frame(2)
-    assert "max_targets is 2" in bench.ask(candidates(("c", PLACES["c"], 0.9))), "not before its time"
-    bench.now = 1.8
-    bench.frame(3)
-    (outcome,) = bench.serve(candidates(("c", PLACES["c"], 0.9)))
-    assert outcome.endswith(f"accepted: target c at {text_of(PLACES['c'])}, in place of target b")
-    assert ids(bench.frame(4)[1]) == ["a", "c"]
-    (outcome,) = bench.serve(candidates(("a", PLACES["e"], 0.9)))
-    assert outcome.endswith(f"accepted: target a at {text_of(PLACES['e'])}"), "its own detector knows where it is"
-    assert ids(bench.frame(5)[1]) == ["c", "a"]
-
-
-def test_where_one_target_is_the_limit_the_best_detection_is_adopted_whatever_its_id() -> None:
-    bench = several(adopt_candidates=True, max_targets=1, readopt_after_s=1.0)
-    crowd = candidates(("7", PLACES["a"], 0.8), ("8", PLACES["b"], 0.9))
-    assert bench.ask(crowd).startswith("candidates '8' (person, score 0.90) accepted: target 8")
-    assert bench.serve(crowd) == []
-    bench.tracker.state = TrackState.LOST
-    bench.frame(1)
-    bench.now = 1.5
-    bench.frame(2)
-    assert bench.ask(candidates(("9", PLACES["c"], 0.7))).startswith("candidates '9' (person, score 0.70) accepted")
-
-
-def test_a_detection_with_an_impossible_box_does_not_keep_the_others_from_starting() -> None:
-    bench = several(adopt_candidates=True)
-    outcomes = bench.serve(candidates(("a", BoundingBox(900, 0, 30, 30), 0.9), ("b", PLACES["b"], 0.8)))
-    assert outcomes == [
-        f"candidates 'b' (person, score 0.80) accepted: target b at {text_of(PLACES['b'])}",
-        "candidates refused: box (900.0, 0.0, 30.0, 30.0) has its centre outside the 640 x 480 image",
-    ]
 
 
 def test_changes_of_state_are_named_by_target() -> None:

@@ -82,7 +82,7 @@ def test_a_teacher_that_is_missing_or_no_network_is_named(source: FeatureSource,
     with pytest.raises(TeacherError, match="expected the teacher's folder"):
         write_cache(replace(source, cache=tmp_path / "features"), NETWORK, CoarseStem())
     assert not (tmp_path / "features").exists()
-    with pytest.raises(MaterialError, match="was made with another taught"):
+    with pytest.raises(MaterialError, match=r"was made with other settings \(taught\)"):
         FeaturePairs(replace(source, taught=False), NETWORK, 0)
 
 

@@ -33,9 +33,10 @@ class Wider:
     def describe(self) -> dict[str, object]:
         return {"kind": "wider"}
 
-    def start(self, frame: MultiModalFrame, box: BoundingBox) -> None:
+    def start(self, frame: MultiModalFrame, box: BoundingBox) -> BoundingBox:
         del frame
         self.box = BoundingBox(box.x, box.y, box.w * 1.1, box.h)
+        return box
 
     def update(self, frame: MultiModalFrame) -> TrackResult:
         return TrackResult(
